@@ -1,0 +1,199 @@
+"""One run, end to end: data, fit, synthesize, classify, judge, report, run directory."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from gsmflow.dataset import Dataset, HeldOut, Problem, Rows, open_held_out, training_problem
+from gsmflow.digits import DIGITS_NAME, load_digit_pairs
+from gsmflow.eszsl import Criterion, ESZSLChoice, ESZSLSolver, choose_regularizers
+from gsmflow.evaluate import Measures, Outcome, judge
+from gsmflow.fitting import Fitted, Run, classify, fit_final, fit_pair, validate
+from gsmflow.mat import load_dataset
+from gsmflow.model import GSMFlow
+from gsmflow.recipe import Recipe
+from gsmflow.report import result_table, run_figure
+from gsmflow.rundir import METRICS_FILE, RunLog, open_run
+from gsmflow.util import describe_environment, pick_device, write_json
+
+__all__ = ["RunResult", "read_dataset", "run_experiment"]
+
+_ORACLE_SEED = 7
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """A finished run: its directory, what ``metrics.json`` holds, its data and its generator."""
+
+    directory: Path
+    metrics: dict[str, Any]
+    dataset: Dataset
+    fitted: Fitted
+
+
+def read_dataset(recipe: Recipe) -> Dataset:
+    """The dataset that a recipe names.
+
+    Raises
+    ------
+    InputError
+        If its files are missing or faulty.
+    """
+    if recipe.dataset == DIGITS_NAME:
+        return load_digit_pairs()
+    return load_dataset(
+        recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
+    )
+
+
+def run_experiment(
+    recipe: Recipe, console: Console, model_class: type[GSMFlow] = GSMFlow
+) -> RunResult:
+    """Run a recipe to its table, its picture and its run directory.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    console
+        Where progress and the table are printed.
+    model_class
+        `GSMFlow`, or a variant with its interface.
+
+    Raises
+    ------
+    InputError
+        If the data, the device or the run directory cannot be used.
+    """
+    device = pick_device(recipe.device)
+    dataset = read_dataset(recipe)
+    directory, resumed = open_run(recipe)
+    run = Run(recipe, model_class, device, directory, RunLog(directory / "log.jsonl"), console)
+    _announce(run, dataset, resumed)
+
+    validation_problem = training_problem(dataset, "validation")
+    validation_rows = open_held_out(dataset, "validation")
+    eszsl_choices = choose_regularizers(validation_problem, validation_rows)
+    validation = validate(run, validation_problem, validation_rows) if recipe.calibrate else None
+    penalty = None if validation is None else float(validation["penalty"])
+
+    problem = training_problem(dataset, "test")
+    fitted = fit_final(run, problem)
+    classifiers = classify(run, problem, fitted)
+    eszsl = ESZSLSolver(problem)
+
+    # The one place where the test split is opened: nothing is chosen from here on.
+    held_out = open_held_out(dataset, "test")
+    outcome = judge(classifiers, problem, held_out)
+    eszsl_outcomes = {
+        criterion: judge(eszsl.solve(choice.gamma, choice.lam), problem, held_out)
+        for criterion, choice in eszsl_choices.items()
+    }
+    metrics: dict[str, Any] = {
+        "model": model_class.__name__,
+        **_data_facts(recipe, dataset),
+        "seed": recipe.seed,
+        "protocol": _protocol(dataset, penalty),
+        **asdict(outcome.measures(penalty)),
+        "baselines": {"ESZSL": _eszsl_measures(eszsl_outcomes, eszsl_choices)},
+        "validation": validation,
+    }
+    if recipe.oracle:
+        metrics["oracle"] = asdict(_oracle(run, problem, fitted, held_out))
+
+    chosen = eszsl_choices["calibrated_H"].penalty
+    picture = directory / "run.png"
+    run_figure(
+        picture,
+        history=fitted.history,
+        curve=[] if validation is None else validation["curve"],
+        outcomes={
+            model_class.__name__: (outcome, penalty),
+            "ESZSL": (eszsl_outcomes["calibrated_H"], chosen),
+        },
+    )
+    run.log.write("metrics", **metrics)
+    write_json(directory / METRICS_FILE, metrics)
+    console.print(result_table(metrics))
+    console.print(f"run directory: {directory}", soft_wrap=True)
+    console.print(f"picture: {picture}", soft_wrap=True)
+    return RunResult(directory, metrics, dataset, fitted)
+
+
+def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
+    n, d = dataset.features.shape
+    environment = describe_environment(run.device, run.recipe.seed)
+    write_json(run.directory / "environment.json", environment)
+    run.log.write("resume" if resumed else "start", recipe=run.recipe.describe())
+    run.console.print(
+        f"{dataset.name}: {n} rows of {d} features, {dataset.semantics.shape[1]}-d semantics, "
+        f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes, "
+        f"rows trainval/test-seen/test-unseen {len(dataset.trainval)}/{len(dataset.test_seen)}/"
+        f"{len(dataset.test_unseen)}",
+        soft_wrap=True,
+    )
+    for note in dataset.notes:
+        run.console.print(f"warning: {note}", soft_wrap=True)
+    verb = "resuming" if resumed else "writing"
+    run.console.print(f"{verb} {run.directory}, device {environment['device']}", soft_wrap=True)
+
+
+def _data_facts(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
+    embedded = dataset.name == DIGITS_NAME
+    return {
+        "dataset": dataset.name,
+        "features": "pixels" if embedded else recipe.features,
+        "semantics": "digits" if embedded else recipe.semantics,
+    }
+
+
+def _protocol(dataset: Dataset, penalty: float | None) -> str:
+    text = "last epoch of generator and classifier; nothing chosen on test"
+    if penalty is not None:
+        count = len(np.unique(dataset.labels[dataset.val]))
+        text += f"; pen.: with a penalty on seen classes chosen on {count} validation classes"
+    return text
+
+
+def _eszsl_measures(
+    outcomes: Mapping[Criterion, Outcome], choices: Mapping[Criterion, ESZSLChoice]
+) -> dict[str, Any]:
+    """ESZSL's row: each figure from the regularizers chosen for it."""
+    plain = asdict(outcomes["H"].measures())
+    calibrated = outcomes["calibrated_H"]
+    return {
+        **plain,
+        "T1": outcomes["T1"].t1,
+        "AUSUC": calibrated.curve().area,
+        "calibrated": asdict(calibrated.calibrated(choices["calibrated_H"].penalty)),
+        "choices": {criterion: asdict(choice) for criterion, choice in choices.items()},
+    }
+
+
+def _oracle(run: Run, problem: Problem, fitted: Fitted, held_out: HeldOut) -> Measures:
+    """The ceiling of these features: the same classifiers, trained on real unseen rows.
+
+    Half of each unseen class's rows, drawn with a fixed seed, trains; the other half, with all
+    test-seen rows, is judged.
+    """
+    rng = np.random.default_rng(_ORACLE_SEED)
+    labels = held_out.unseen.labels
+    trains = np.zeros(len(labels), dtype=bool)
+    for c in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == c))
+        trains[members[: len(members) // 2]] = True
+    features = torch.from_numpy(fitted.scaling(held_out.unseen.features[trains]))
+    pair = fit_pair(
+        run,
+        problem,
+        fitted.scaling,
+        features.to(run.device),
+        torch.from_numpy(labels[trains]).to(run.device),
+    )
+    rest = Rows(held_out.unseen.features[~trains], labels[~trains])
+    return judge(pair, problem, HeldOut(held_out.seen, rest)).measures()

@@ -1,0 +1,310 @@
+"""The stages of a run that learn.
+
+Training the generator on a problem, choosing the penalty on validation classes, and training the
+softmax classifiers. All of them log, show progress and resume.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gsmflow.classifier import ClassifierConfig, SoftmaxPair, fit_softmax
+from gsmflow.dataset import HeldOut, Problem, Rows
+from gsmflow.errors import InputError
+from gsmflow.evaluate import judge
+from gsmflow.model import GSMFlow, ModelConfig
+from gsmflow.recipe import Recipe
+from gsmflow.rundir import RunLog
+from gsmflow.scaling import FeatureScaling, fit_feature_scaling
+from gsmflow.synthesis import synthesize
+from gsmflow.train import Trainer, TrainingConfig
+from gsmflow.util import make_generator, write_json, write_tensors
+
+__all__ = ["Fitted", "Run", "classify", "fit_final", "fit_pair", "validate"]
+
+_CPU = torch.device("cpu")
+_SAVE_EVERY_SECONDS = 20.0
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What every stage of one run needs."""
+
+    recipe: Recipe
+    model_class: type[GSMFlow]
+    device: torch.device
+    directory: Path
+    log: RunLog
+    console: Console
+
+    def generator(self, *purpose: str, device: torch.device | None = None) -> torch.Generator:
+        """A generator of its own for a purpose, on the run's device unless another is named."""
+        return make_generator(device or self.device, self.recipe.seed, *purpose)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained generator.
+
+    Attributes
+    ----------
+    model
+        On the run's device.
+    scaling
+        The feature scaling that the model works behind.
+    history
+        The mean loss parts of each epoch, each with its ``epoch``.
+    """
+
+    model: GSMFlow
+    scaling: FeatureScaling
+    history: list[dict[str, float]]
+
+
+def fit_final(run: Run, problem: Problem) -> Fitted:
+    """Train the generator on a problem and save it; load it where that is done already.
+
+    Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
+    """
+    files = {name: run.directory / name for name in ("model.safetensors", "model.json")}
+    history_file = run.directory / "history.json"
+    scaling, scaled = _scale(run, problem)
+    if files["model.safetensors"].exists():
+        model = _load_model(run, *files.values())
+        return Fitted(model, scaling, json.loads(history_file.read_text()))
+    model, progress = _train(run, scaled)
+    write_json(history_file, progress["history"])
+    write_json(
+        files["model.json"],
+        model.describe()
+        | {
+            "class_names": list(problem.class_names),
+            "seen_classes": problem.seen_classes.tolist(),
+            "unseen_classes": problem.unseen_classes.tolist(),
+            "feature_scaling": run.recipe.feature_scaling,
+        },
+    )
+    tensors = model.state_dict() | {
+        "scaling.shift": torch.from_numpy(scaling.shift),
+        "scaling.spread": torch.from_numpy(scaling.spread),
+    }
+    write_tensors(files["model.safetensors"], tensors, {"format": "pt"})
+    _state_file(run, problem).unlink(missing_ok=True)
+    return Fitted(model, scaling, progress["history"])
+
+
+def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
+    """Train the generator with the validation classes playing unseen, and choose the penalty.
+
+    Returns
+    -------
+    dict
+        ``penalty``: the penalty on seen classes of best H at the last epoch; ``curve``: measures
+        at the epochs asked for, the last one included. Also written to ``validation.json``, from
+        where a resumed run takes it.
+    """
+    file = run.directory / "validation.json"
+    if file.exists():
+        stored: dict[str, Any] = json.loads(file.read_text())
+        return stored
+    scaling, scaled = _scale(run, problem)
+
+    def measure(model: GSMFlow, epoch: int) -> dict[str, float]:
+        pair = fit_pair(run, problem, scaling, *_synthesize(run, problem, model))
+        outcome = judge(pair, problem, held_out)
+        penalty = outcome.curve().best_penalty()
+        measures = asdict(outcome.measures(penalty))
+        calibrated = measures.pop("calibrated")
+        return {
+            "epoch": epoch,
+            **measures,
+            "penalty": penalty,
+            **{f"{name}_calibrated": calibrated[name] for name in ("U", "S", "H")},
+        }
+
+    _, progress = _train(run, scaled, measure)
+    result = {"penalty": progress["curve"][-1]["penalty"], "curve": progress["curve"]}
+    write_json(file, result)
+    _state_file(run, problem).unlink(missing_ok=True)
+    return result
+
+
+def classify(run: Run, problem: Problem, fitted: Fitted) -> SoftmaxPair:
+    """Synthesize the unseen classes and train the classifiers; writes ``classifier.safetensors``.
+
+    The GZSL classifier learns from the unperturbed real seen rows and the synthesized unseen
+    ones, the ZSL classifier from the synthesized ones alone.
+    """
+    run.console.print(
+        f"synthesizing {run.recipe.samples_per_class} samples of each of "
+        f"{len(problem.unseen_classes)} unseen classes, training the classifier"
+    )
+    synthesized = _synthesize(run, problem, fitted.model)
+    pair = fit_pair(run, problem, fitted.scaling, *synthesized)
+    tensors = {
+        "gzsl.weight": pair.gzsl.weight,
+        "gzsl.bias": pair.gzsl.bias,
+        "gzsl.classes": torch.from_numpy(pair.gzsl.classes),
+        "zsl.weight": pair.zsl.weight,
+        "zsl.bias": pair.zsl.bias,
+        "zsl.classes": torch.from_numpy(pair.zsl.classes),
+    }
+    write_tensors(run.directory / "classifier.safetensors", tensors, {"format": "pt"})
+    return pair
+
+
+def fit_pair(
+    run: Run,
+    problem: Problem,
+    scaling: FeatureScaling,
+    unseen_features: Tensor,
+    unseen_labels: Tensor,
+) -> SoftmaxPair:
+    """Train both classifiers on real seen rows and the given rows of unseen classes.
+
+    Parameters
+    ----------
+    run
+        Gives settings, device and seed.
+    problem
+        With features as the dataset has them.
+    scaling
+        Applied to them.
+    unseen_features, unseen_labels
+        Scaled rows ``(m, d)`` and classes ``(m,)`` of the unseen classes, on the run's device.
+    """
+    config = run.recipe.part(ClassifierConfig)
+    train = Rows(scaling(problem.train.features), problem.train.labels)
+    seen_features, seen_labels = _on_device(run, train)
+    return SoftmaxPair(
+        scaling,
+        gzsl=fit_softmax(
+            torch.cat([seen_features, unseen_features]),
+            torch.cat([seen_labels, unseen_labels]),
+            problem.classes,
+            config,
+            run.generator(problem.split, "classifier"),
+        ),
+        zsl=fit_softmax(
+            unseen_features,
+            unseen_labels,
+            problem.unseen_classes,
+            config,
+            run.generator(problem.split, "zsl classifier"),
+        ),
+    )
+
+
+def _scale(run: Run, problem: Problem) -> tuple[FeatureScaling, Problem]:
+    scaling = fit_feature_scaling(problem.train.features, run.recipe.feature_scaling)
+    rows = Rows(scaling(problem.train.features), problem.train.labels)
+    return scaling, replace(problem, train=rows)
+
+
+def _on_device(run: Run, rows: Rows) -> tuple[Tensor, Tensor]:
+    features, labels = torch.from_numpy(rows.features), torch.from_numpy(rows.labels)
+    return features.to(run.device), labels.to(run.device)
+
+
+def _synthesize(run: Run, problem: Problem, model: GSMFlow) -> tuple[Tensor, Tensor]:
+    classes = torch.from_numpy(problem.unseen_classes).to(run.device)
+    generator = run.generator(problem.split, "synthesis")
+    return synthesize(model, classes, run.recipe.samples_per_class, generator)
+
+
+def _state_file(run: Run, problem: Problem) -> Path:
+    return run.directory / f"{problem.split}.state.safetensors"
+
+
+def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
+    try:
+        description = json.loads(description_file.read_text())
+        tensors = load_file(tensor_file)
+        own = {name: t for name, t in tensors.items() if not name.startswith("scaling.")}
+        return run.model_class.from_state(description, own).to(run.device)
+    except Exception as error:
+        raise InputError(
+            f"{tensor_file}: not readable as this run's model ({error}), expected the file that "
+            "this run wrote; delete it to train again"
+        ) from error
+
+
+def _train(
+    run: Run,
+    problem: Problem,
+    measure: Callable[[GSMFlow, int], dict[str, float]] | None = None,
+) -> tuple[GSMFlow, dict[str, Any]]:
+    """Train on a scaled problem, from the saved state if there is one.
+
+    Returns the model and what was recorded: ``history`` of losses, ``curve`` of measures.
+    """
+    recipe, split = run.recipe, problem.split
+    initial = run.generator(split, "initial weights", device=_CPU)
+    model = run.model_class.for_problem(problem, recipe.part(ModelConfig), initial).to(run.device)
+    features, labels = _on_device(run, problem.train)
+    trainer = Trainer(
+        model, features, labels, recipe.part(TrainingConfig), run.generator(split, "training")
+    )
+    progress: dict[str, Any] = {"history": [], "curve": []}
+    state_file = _state_file(run, problem)
+    if state_file.exists():
+        progress = trainer.load(state_file)
+        run.console.print(f"{split}: continuing after epoch {trainer.epoch}")
+    saved = time.monotonic()
+    bar_length = recipe.epochs * trainer.steps_per_epoch
+    with _bar(run.console, split, bar_length, trainer.epoch * trainer.steps_per_epoch) as advance:
+        while trainer.epoch < recipe.epochs:
+            start = time.monotonic()
+            losses = trainer.run_epoch(advance)
+            record = {"epoch": trainer.epoch, **losses}
+            progress["history"].append(record)
+            seconds = time.monotonic() - start
+            run.log.write("epoch", split=split, seconds=seconds, **record)
+            _print_epoch(run, split, record, seconds)
+            last = trainer.epoch == recipe.epochs
+            due = recipe.curve_every > 0 and trainer.epoch % recipe.curve_every == 0
+            if measure and (last or due):
+                point = measure(model, trainer.epoch)
+                progress["curve"].append(point)
+                run.log.write("measures", split=split, **point)
+                _print_point(run, point)
+            if last or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                trainer.save(state_file, progress)
+                saved = time.monotonic()
+    return model, progress
+
+
+def _print_epoch(run: Run, split: str, record: Mapping[str, float], seconds: float) -> None:
+    epoch, epochs = int(record["epoch"]), run.recipe.epochs
+    interval = max(1, epochs // _LOG_LINES)
+    if epoch in (1, epochs) or epoch % interval == 0:
+        parts = "  ".join(f"{k} {v:8.4f}" for k, v in record.items() if k != "epoch")
+        run.console.print(f"{split:<10}  epoch {epoch:>3}/{epochs}  {parts}  {seconds:6.1f} s")
+
+
+def _print_point(run: Run, point: Mapping[str, float]) -> None:
+    names = {"T1": "T1", "U": "U", "S": "S", "H": "H", "H_calibrated": "H with best penalty"}
+    values = "  ".join(f"{label} {100 * point[name]:.1f}" for name, label in names.items())
+    run.console.print(f"  on validation classes, percent:  {values}")
+
+
+@contextmanager
+def _bar(console: Console, text: str, total: int, done: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, nothing in a log; yields what advances it by one step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(f"training ({text})", total=total, completed=done)
+        yield lambda: progress.advance(task)

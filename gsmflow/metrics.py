@@ -1,0 +1,143 @@
+"""Measures of generalized zero-shot learning, in plain numpy.
+
+All accuracies are means over classes, each class counting the same (average per-class top-1;
+Xian et al., TPAMI 2018), as fractions of 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsmflow.dataset import IntArray
+
+__all__ = [
+    "SeenUnseenCurve",
+    "harmonic_mean",
+    "mean_class_accuracy",
+    "per_class_accuracy",
+    "seen_unseen_curve",
+]
+
+
+def per_class_accuracy(
+    labels: NDArray[Any], predictions: NDArray[Any]
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Accuracy of every class that has rows.
+
+    Parameters
+    ----------
+    labels, predictions
+        True and predicted class of each row, ``(n,)``, ``n >= 1``.
+
+    Returns
+    -------
+    tuple
+        The classes among ``labels``, ascending, ``(k,)``, and their accuracies, ``(k,)``, in
+        [0, 1]. A class that is only predicted does not appear.
+    """
+    classes, rows = np.unique(labels, return_inverse=True)
+    correct = np.bincount(rows, weights=labels == predictions)
+    return classes, correct / np.bincount(rows)
+
+
+def mean_class_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
+    """Mean over the classes among ``labels`` of their accuracies, in [0, 1]."""
+    _, accuracy = per_class_accuracy(labels, predictions)
+    return float(accuracy.mean())
+
+
+def harmonic_mean(unseen: float, seen: float) -> float:
+    """``2 u s / (u + s)``; 0 where both are 0."""
+    return 2 * unseen * seen / (unseen + seen) if unseen + seen > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class SeenUnseenCurve:
+    """Accuracies under every penalty subtracted from the scores of all seen classes.
+
+    Both accuracies are step functions of the penalty. Interval ``i`` of the ``m`` intervals on
+    which they are constant reaches from ``edges[i]`` to ``edges[i + 1]``.
+
+    Attributes
+    ----------
+    edges
+        ``(m + 1,)``, ascending, from minus to plus infinity.
+    seen, unseen
+        Mean per-class accuracies of the seen and of the unseen rows over all columns, ``(m,)``;
+        ``seen`` never rises, ``unseen`` never falls.
+    """
+
+    edges: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    unseen: NDArray[np.float64]
+
+    @property
+    def area(self) -> float:
+        """Area under the curve of seen over unseen accuracy (AUSUC; Chao et al., ECCV 2016)."""
+        return float(np.trapezoid(self.seen, self.unseen))
+
+    def best_penalty(self) -> float:
+        """A penalty of highest harmonic mean: the middle of the longest best finite interval.
+
+        Of neighbouring intervals with the same accuracies the middle of the whole is taken. A
+        best interval without end (every row already on one side) is entered by a margin of 1.
+        """
+        total = self.seen + self.unseen
+        h = np.divide(2 * self.seen * self.unseen, total, out=np.zeros_like(total), where=total > 0)
+        best = np.flatnonzero(h >= h.max() - 1e-12)
+        runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+        spans = [(float(self.edges[run[0]]), float(self.edges[run[-1] + 1])) for run in runs]
+        low, high = max(spans, key=lambda span: (np.isfinite(span).all(), span[1] - span[0]))
+        if np.isinf(low) and np.isinf(high):
+            return 0.0
+        if np.isinf(low):
+            return high - 1
+        return low + 1 if np.isinf(high) else (low + high) / 2
+
+
+def seen_unseen_curve(
+    scores: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], seen_classes: NDArray[Any]
+) -> SeenUnseenCurve:
+    """Trace the curve exactly: each row changes its answer at one penalty, its score gap.
+
+    A row's answer is its best unseen class once the penalty reaches the gap between its best
+    seen and its best unseen score (a tie goes to the unseen class). Sorting the gaps of the rows
+    whose answer can be right gives every step: ``O(n log n)``.
+
+    Parameters
+    ----------
+    scores
+        ``(n, k)``, finite; a higher score is a stronger belief.
+    labels
+        True class of each row, ``(n,)``, with rows of seen and of unseen classes.
+    classes
+        Class of each score column, ``(k,)``, with seen and unseen ones.
+    seen_classes
+        The seen classes among them.
+    """
+    is_seen = np.isin(classes, seen_classes)
+    row_is_seen = np.isin(labels, seen_classes)
+    seen_scores, unseen_scores = scores[:, is_seen], scores[:, ~is_seen]
+    gap = seen_scores.max(axis=1).astype(np.float64) - unseen_scores.max(axis=1)
+    answer = np.where(
+        row_is_seen,
+        classes[is_seen][seen_scores.argmax(axis=1)],
+        classes[~is_seen][unseen_scores.argmax(axis=1)],
+    )
+    right = answer == labels  # once the penalty is on the row's own side of its gap
+    # One right row moves its class's accuracy by 1 / (rows of the class), and the mean over
+    # classes by that over the number of classes on its side.
+    _, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sides = [len(np.unique(labels[row_is_seen == side])) for side in (False, True)]
+    step = right / counts[rows] / np.where(row_is_seen, sides[1], sides[0])
+
+    edges, interval = np.unique(gap[right], return_inverse=True)
+    m = len(edges)
+    seen_loss = np.bincount(interval, weights=(step * row_is_seen)[right], minlength=m)
+    unseen_gain = np.bincount(interval, weights=(step * ~row_is_seen)[right], minlength=m)
+    # Summed from the end that is zero, so that neither accuracy goes below it by rounding.
+    seen = np.append(seen_loss[::-1].cumsum()[::-1], 0.0)
+    unseen = np.insert(unseen_gain.cumsum(), 0, 0.0)
+    return SeenUnseenCurve(np.concatenate([[-np.inf], edges, [np.inf]]), seen, unseen)

@@ -1,0 +1,250 @@
+"""GSMFlow: the conditional flow, relative positioning, visual perturbation and the losses.
+
+Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", ACM MM 2021.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gsmflow.dataset import Problem
+from gsmflow.flow import ConditionalFlow, ConditionBlocks
+from gsmflow.semantics import (
+    RelativePositioning,
+    SemanticsScalingName,
+    anchor_classes,
+    scale_semantics,
+)
+
+__all__ = ["AnchorPool", "GSMFlow", "Losses", "ModelConfig"]
+
+AnchorPool: TypeAlias = Literal["seen", "all"]
+
+
+class Losses(NamedTuple):
+    """One step's losses: what is minimised, and its parts for the log, all scalars."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The settings of a `GSMFlow`; defaults are the published ones where the datasets agree.
+
+    The three ideas of the paper are switches: ``condition_blocks``, ``perturbation`` and
+    ``relative_positioning``.
+    """
+
+    blocks: int = 5
+    """Number of coupling blocks, K."""
+    hidden: int = 2048
+    """Hidden units of each coupling subnet."""
+    condition_dim: int = 1024
+    """Length of the relatively positioned condition."""
+    condition_blocks: ConditionBlocks = "all"
+    """Blocks that see the condition: all (paper) or the first alone (ablation)."""
+    relative_positioning: bool = True
+    """Whether the condition is relative to three anchor classes; off: the semantics themselves."""
+    anchors: AnchorPool = "seen"
+    """Classes that the anchors are chosen from: seen, or all (published aPY code)."""
+    semantics_scaling: SemanticsScalingName = "norm"
+    """Scale of the semantics: norm (one factor, to semantics-norm), standardised, or none."""
+    semantics_norm: float = 20.0
+    """Mean length of the seen classes' semantics under --semantics-scaling norm."""
+    perturbation: bool = True
+    """Whether noise is added to the features in training (visual perturbation)."""
+    pi: float = 0.05
+    """Standard deviation of that noise, in units of the scaled features."""
+    perturbation_dropout: float = 0.0
+    """Share of dimensions left free of noise, drawn anew for each batch, 0 to 1."""
+    prototype_weight: float = 1.0
+    """Weight (lambda) of the prototype loss; 0 leaves it out."""
+    prototype_trains_condition: bool = False
+    """Whether the prototype loss also trains the condition's layers (published code: no)."""
+
+
+class GSMFlow(nn.Module):
+    """A conditional flow over image features that synthesizes features of any class.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    semantics
+        Scaled semantics of every class, ``(classes, a)``.
+    seen_classes
+        Ascending class numbers, ``(seen,)``.
+    class_means
+        Mean of each seen class's training features, ``(seen, d)``.
+    anchor_rows
+        Classes whose semantics are the anchors, ``(3,)``.
+    generator
+        Source of the initial weights.
+    """
+
+    semantics: Tensor
+    seen_classes: Tensor
+    class_means: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        semantics: Tensor,
+        seen_classes: Tensor,
+        class_means: Tensor,
+        anchor_rows: Tensor,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("semantics", semantics)
+        self.register_buffer("seen_classes", seen_classes)
+        self.register_buffer("class_means", class_means)
+        condition_dim = semantics.shape[1]
+        self.positioning: RelativePositioning | None = None
+        if config.relative_positioning:
+            condition_dim = config.condition_dim
+            anchors = semantics[anchor_rows]
+            self.positioning = RelativePositioning(anchors, condition_dim, generator)
+        self.flow = ConditionalFlow(
+            class_means.shape[1],
+            condition_dim,
+            blocks=config.blocks,
+            hidden=config.hidden,
+            condition_blocks=config.condition_blocks,
+            generator=generator,
+        )
+
+    @classmethod
+    def for_problem(
+        cls, problem: Problem, config: ModelConfig, generator: torch.Generator
+    ) -> "GSMFlow":
+        """A model for a problem, untrained, on the CPU.
+
+        Parameters
+        ----------
+        problem
+            Its training features are taken as already scaled.
+        config
+            Settings.
+        generator
+            A CPU generator for the initial weights.
+        """
+        seen = problem.seen_classes
+        semantics = scale_semantics(
+            problem.semantics, seen, config.semantics_scaling, config.semantics_norm
+        )
+        pool = seen if config.anchors == "seen" else problem.classes
+        means = [problem.train.features[problem.train.labels == c].mean(axis=0) for c in seen]
+        return cls(
+            config,
+            semantics=torch.from_numpy(semantics),
+            seen_classes=torch.from_numpy(seen),
+            class_means=torch.from_numpy(np.stack(means)),
+            anchor_rows=torch.from_numpy(anchor_classes(semantics, pool)),
+            generator=generator,
+        )
+
+    @classmethod
+    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "GSMFlow":
+        """A model from what `describe` and ``state_dict`` gave."""
+        model = cls(
+            ModelConfig(**description["config"]),
+            semantics=torch.zeros(description["classes"], description["semantics_dim"]),
+            seen_classes=torch.zeros(description["seen"], dtype=torch.int64),
+            class_means=torch.zeros(description["seen"], description["feature_dim"]),
+            anchor_rows=torch.zeros(3, dtype=torch.int64),
+            generator=None,
+        )
+        model.load_state_dict(tensors)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {
+            "model": "GSMFlow",
+            "config": asdict(self.config),
+            "classes": self.semantics.shape[0],
+            "semantics_dim": self.semantics.shape[1],
+            "seen": self.class_means.shape[0],
+            "feature_dim": self.feature_dim,
+        }
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        return self.class_means.shape[1]
+
+    def condition(self, classes: Tensor) -> Tensor:
+        """Conditions ``(n, h)`` of classes ``(n,)``."""
+        semantics = self.semantics[classes]
+        return semantics if self.positioning is None else self.positioning(semantics)
+
+    def perturb(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Visual perturbation (paper, sec. 3.3): ``x + pi * mask * N(0, I)``, ``(n, d)``.
+
+        The mask drops dimensions of the noise, the same for the whole batch, not rescaled.
+        """
+        options: dict[str, Any] = {"generator": generator, "device": features.device}
+        noise = torch.randn(features.shape, dtype=features.dtype, **options)
+        if self.config.perturbation_dropout > 0:
+            kept = torch.rand(features.shape[1], **options) >= self.config.perturbation_dropout
+            noise = noise * kept
+        return features + self.config.pi * noise
+
+    def loss(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+        """The training loss of one batch (paper, eq. 4 to 8).
+
+        ``mean(z^2) / 2 - mean(log_det) / d``, plus ``lambda`` times the mean squared distance,
+        over all seen classes and dimensions, between the inverse of ``z = 0`` and the class mean.
+
+        Parameters
+        ----------
+        features
+            Scaled features, ``(n, d)``.
+        labels
+            Seen classes, ``(n,)``.
+        generator
+            Source of the perturbation, on the features' device.
+        """
+        if self.config.perturbation:
+            features = self.perturb(features, generator)
+        condition = self.condition(self.seen_classes)
+        seen_rows = torch.searchsorted(self.seen_classes, labels)
+        z, log_det = self.flow(features, condition, seen_rows)
+        likelihood = z.square().mean() / 2 - log_det.mean() / self.feature_dim
+        parts = {"likelihood": likelihood}
+        total = likelihood
+        if self.config.prototype_weight > 0:
+            parts["prototype"] = self._prototype_loss(condition)
+            total = total + self.config.prototype_weight * parts["prototype"]
+        return Losses(total, parts)
+
+    def _prototype_loss(self, condition: Tensor) -> Tensor:
+        if not self.config.prototype_trains_condition:
+            condition = condition.detach()
+        every_class = torch.arange(len(condition), device=condition.device)
+        centres = self.flow.inverse(torch.zeros_like(self.class_means), condition, every_class)
+        return nn.functional.mse_loss(centres, self.class_means)
+
+    @torch.no_grad()
+    def sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """Synthesized features ``(n, d)`` of classes ``(n,)``, seen or unseen."""
+        present, rows = torch.unique(classes, return_inverse=True)
+        shape = (len(classes), self.feature_dim)
+        z = torch.randn(shape, generator=generator, device=classes.device)
+        return self.flow.inverse(z, self.condition(present), rows)
+
+    @torch.no_grad()
+    def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Exact log-density ``log p(x | class)`` in nats, ``(n,)``, of features ``(n, d)``."""
+        present, rows = torch.unique(classes, return_inverse=True)
+        z, log_det = self.flow(features, self.condition(present), rows)
+        density: Tensor = log_det - (z.square() + math.log(2 * math.pi)).sum(dim=1) / 2
+        return density

@@ -1,0 +1,142 @@
+"""One frozen dataclass is the configuration, the inline hyperparameters and the command line."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from gsmflow.classifier import ClassifierConfig
+from gsmflow.errors import InputError
+from gsmflow.model import ModelConfig
+from gsmflow.scaling import FeatureScalingName
+from gsmflow.train import TrainingConfig
+
+__all__ = ["Recipe", "check_recipe", "parse_recipe"]
+
+_Part = TypeVar("_Part", ModelConfig, TrainingConfig, ClassifierConfig)
+
+# Lowest and highest value of each numeric field, None for no bound; a strict lower bound of zero
+# is written as the smallest positive float.
+_POSITIVE = 5e-324
+_BOUNDS: dict[str, tuple[float, float | None]] = {
+    "blocks": (1, None),
+    "hidden": (1, None),
+    "condition_dim": (1, None),
+    "semantics_norm": (_POSITIVE, None),
+    "pi": (0, None),
+    "perturbation_dropout": (0, 1),
+    "prototype_weight": (0, None),
+    "epochs": (1, None),
+    "batch_size": (1, None),
+    "learning_rate": (_POSITIVE, None),
+    "weight_decay": (0, None),
+    "lr_decay": (_POSITIVE, 1),
+    "lr_decay_every": (1, None),
+    "classifier_lr": (_POSITIVE, None),
+    "classifier_batch_size": (1, None),
+    "classifier_epochs": (1, None),
+    "samples_per_class": (1, None),
+    "curve_every": (0, None),
+    "seed": (0, 2**31 - 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ModelConfig, TrainingConfig, ClassifierConfig):
+    """Everything that a run depends on; every field is also a flag."""
+
+    dataset: str
+    """Name of the dataset: its folder below --data; DIGITS is built in."""
+    data: Path = Path("data")
+    """Folder of datasets."""
+    features: str = "res101"
+    """Stem of the feature file (res101 for res101.mat); also picks the script's recipe."""
+    semantics: str = "att"
+    """Which semantics: att for att_splits.mat, sent for sent_splits.mat."""
+    feature_scaling: FeatureScalingName = "none"
+    """Scaling of the features, fitted on training rows."""
+    samples_per_class: int = 300
+    """Synthesized features per unseen class."""
+    calibrate: bool = True
+    """Whether to train once more with the validation classes playing unseen, to choose the
+    penalty on seen classes and draw the validation curve; doubles the time."""
+    curve_every: int = 0
+    """Epochs between two points of the validation curve; 0: the last epoch alone."""
+    oracle: bool = False
+    """Whether to print the ceiling: the same classifier trained on half of the real unseen rows."""
+    seed: int = 0
+    """Seed of every random choice of the run."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    out: Path = Path("out")
+    """Folder of runs; a run writes OUT/DATASET/RUN."""
+    run: str = ""
+    """Name of the run's folder; empty: date, time and seed."""
+    resume: bool = False
+    """Continue the run named by --run, or the latest unfinished one of this recipe."""
+
+    def part(self, kind: type[_Part]) -> _Part:
+        """The fields of one of the configurations that a recipe is made of."""
+        return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
+
+    def describe(self) -> dict[str, Any]:
+        """All fields, JSON-ready."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+
+def parse_recipe(
+    recipes: Mapping[str, Recipe], argv: Sequence[str], *, prog: str, description: str
+) -> Recipe:
+    """The recipe for a command line.
+
+    Parameters
+    ----------
+    recipes
+        Recipes by the stem of the feature file that they were made for; ``--features`` picks
+        one, and the first serves all other features.
+    argv
+        Command-line words; a field's flag overrides the recipe.
+    prog, description
+        For the help text.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range. An unknown flag or a wrong type ends the program with exit
+        code 2 and a message.
+    """
+    first = next(iter(recipes.values()))
+    features = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    features.add_argument("--features", default=first.features, nargs="?")
+    chosen, _ = features.parse_known_args(argv)
+    recipe = tyro.cli(
+        Recipe,
+        args=list(argv),
+        default=recipes.get(chosen.features, first),
+        prog=prog,
+        description=description,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    check_recipe(recipe)
+    return recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise `InputError` if a value is out of range or a name cannot be a file's."""
+    for name, (low, high) in _BOUNDS.items():
+        value = getattr(recipe, name)
+        if not value >= low or (high is not None and value > high) or value == float("inf"):
+            bound = "a number above 0" if low == _POSITIVE else f"a number of at least {low:g}"
+            limit = "" if high is None else f" and at most {high:g}"
+            raise InputError(f"{_flag(name)}: found {value}, expected {bound}{limit}")
+    for name in ("dataset", "features", "semantics", "run"):
+        value = getattr(recipe, name)
+        if (not value and name != "run") or Path(value).name != value:
+            raise InputError(f"{_flag(name)}: found {value!r}, expected a plain file name")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,119 @@
+"""Run directories: ``out/<dataset>/<run>/``, their log, and finding the run to resume."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gsmflow.errors import InputError
+from gsmflow.recipe import Recipe
+from gsmflow.util import write_json
+
+__all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "open_run"]
+
+METRICS_FILE = "metrics.json"
+RECIPE_FILE = "recipe.json"
+
+# Fields that say where a run is kept, not what it computes.
+_PLACE_FIELDS = {"out", "run", "resume"}
+
+
+def open_run(recipe: Recipe) -> tuple[Path, bool]:
+    """Make the run's directory, or find the one to resume.
+
+    Returns
+    -------
+    tuple
+        The directory, with ``recipe.json`` in it, and whether it is resumed.
+
+    Raises
+    ------
+    InputError
+        If the named run exists and is not to be resumed, is to be resumed and does not exist, or
+        was started with another recipe.
+    """
+    parent = recipe.out / recipe.dataset
+    if recipe.resume:
+        directory = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
+        if directory is not None:
+            _check_same_recipe(directory, recipe)
+            return directory, True
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    directory = parent / (recipe.run or f"{stamp}-seed{recipe.seed}")
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"{directory}: exists already, expected a new name; continue that run with --resume "
+            "or name another with --run"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
+    write_json(directory / RECIPE_FILE, recipe.describe())
+    return directory, False
+
+
+def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
+    candidates = [
+        file.parent
+        for file in parent.glob(f"*/{RECIPE_FILE}")
+        if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe)
+    ]
+    return max(candidates, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
+    file = directory / RECIPE_FILE
+    if not file.is_file():
+        raise InputError(f"{file}: no such file, expected a run to resume in {directory}")
+    differences = _differences(file, recipe)
+    if differences:
+        name, (found, expected) = next(iter(differences.items()))
+        raise InputError(
+            f"{file}, field '{name}': found {found!r}, expected {expected!r} as asked for now; "
+            "a run is resumed with the recipe that it was started with"
+        )
+
+
+def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ: name to (value in the file, value in the recipe)."""
+    try:
+        stored = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not readable ({error}), expected a run's recipe") from error
+    return {
+        name: (stored.get(name), value)
+        for name, value in recipe.describe().items()
+        if name not in _PLACE_FIELDS and stored.get(name) != value
+    }
+
+
+class RunLog:
+    """The JSON-lines log of a run: one record a line, appended as things happen.
+
+    A resumed run may repeat epochs that it had logged but not saved; the last record of an epoch
+    counts. A line that a kill cut short is dropped when the log is opened again.
+
+    Parameters
+    ----------
+    path
+        The log file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.exists():
+            content = path.read_bytes()
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one record."""
+        record: Mapping[str, Any] = {
+            "time": datetime.now().isoformat(timespec="milliseconds"),
+            "event": event,
+            **facts,
+        }
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")

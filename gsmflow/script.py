@@ -1,0 +1,51 @@
+"""Running a recipe as a script: command line in, table out, and the exit code."""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from gsmflow.errors import InputError
+from gsmflow.experiment import RunResult, run_experiment
+from gsmflow.model import GSMFlow
+from gsmflow.recipe import Recipe, parse_recipe
+from gsmflow.util import make_console
+
+__all__ = ["run_script"]
+
+
+def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFlow) -> RunResult:
+    """Parse the command line over a script's recipes, run, and print the table.
+
+    Parameters
+    ----------
+    recipes
+        Recipes by the stem of the feature file that they were made for; ``--features`` picks
+        one, and the first serves all other features.
+    model_class
+        `GSMFlow`, or a variant with its interface.
+
+    Notes
+    -----
+    Ends the program with exit code 2 and one sentence on bad input, and with 130 when
+    interrupted.
+    """
+    main = sys.modules["__main__"]
+    console = make_console()
+    try:
+        recipe = parse_recipe(
+            recipes,
+            sys.argv[1:],
+            prog=sys.argv[0],
+            description=inspect.getdoc(main) or "Train GSMFlow.",
+        )
+        return run_experiment(recipe, console, model_class)
+    except InputError as error:
+        _stop(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command with --resume continues this run", 130)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    make_console(stderr=True).print(message, soft_wrap=True, markup=False)
+    sys.exit(code)

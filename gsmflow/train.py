@@ -1,0 +1,178 @@
+"""The training loop: any model with ``loss()``, epoch by epoch, resumable to the same numbers."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from gsmflow.errors import InputError
+from gsmflow.model import Losses
+from gsmflow.util import write_tensors
+
+__all__ = ["Trainable", "Trainer", "TrainingConfig"]
+
+
+class Trainable(Protocol):
+    """What the loop asks of a model: torch's module methods, and a loss of one batch."""
+
+    def loss(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+        """Losses of a batch ``(n, d)``, ``(n,)``."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What is trained."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything to be saved."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> object:
+        """Take back what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings of the loop; defaults are the published ones where the datasets agree."""
+
+    epochs: int = 300
+    """Passes over the training rows; the last partial batch of a pass is left out."""
+    batch_size: int = 256
+    """Rows per step."""
+    learning_rate: float = 3e-4
+    """Adam's learning rate at the start."""
+    weight_decay: float = 1e-5
+    """Adam's L2 penalty."""
+    lr_decay: float = 0.8
+    """Factor on the learning rate after every --lr-decay-every epochs."""
+    lr_decay_every: int = 15
+    """Epochs between two decays of the learning rate."""
+
+
+class Trainer:
+    """Trains a model with Adam and a step-wise decaying learning rate.
+
+    The whole state (weights, moments, generator, epoch) can be saved after any epoch; a trainer
+    that loads it goes on, on the CPU, to bit-identical results.
+
+    Parameters
+    ----------
+    model
+        On the device of ``features``.
+    features, labels
+        All training rows, ``(n, d)`` and ``(n,)``, on one device.
+    config
+        Settings.
+    generator
+        Source of batches and perturbations, on the same device.
+    """
+
+    def __init__(
+        self,
+        model: Trainable,
+        features: Tensor,
+        labels: Tensor,
+        config: TrainingConfig,
+        generator: torch.Generator,
+    ) -> None:
+        self.model = model
+        self.features = features
+        self.labels = labels
+        self.config = config
+        self.generator = generator
+        self.epoch = 0
+        self._parameters = list(model.parameters())
+        self._optimizer = torch.optim.Adam(
+            self._parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=features.device.type in ("cpu", "cuda", "mps"),
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Adam's learning rate in the epoch that comes next."""
+        decays = self.epoch // self.config.lr_decay_every
+        return float(self.config.learning_rate * self.config.lr_decay**decays)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch, ``>= 1``."""
+        return max(1, len(self.labels) // self.config.batch_size)
+
+    def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> dict[str, float]:
+        """Train one epoch, calling ``on_step`` after each step.
+
+        Returns
+        -------
+        dict
+            The mean of each part of the loss over the epoch's steps.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        device, batch_size = self.features.device, self.config.batch_size
+        order = torch.randperm(len(self.labels), generator=self.generator, device=device)
+        sums: dict[str, Tensor] = {}
+        for step in range(self.steps_per_epoch):
+            rows = order[step * batch_size : (step + 1) * batch_size]
+            losses = self.model.loss(self.features[rows], self.labels[rows], self.generator)
+            self._optimizer.zero_grad()
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            for name, value in losses.parts.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+            on_step()
+        self.epoch += 1
+        return {name: float(total) / self.steps_per_epoch for name, total in sums.items()}
+
+    def save(self, path: Path, progress: Mapping[str, object]) -> None:
+        """Write the state to one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path
+            The file.
+        progress
+            JSON-ready facts of the caller's, given back by `load`.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, parameter in enumerate(self._parameters):
+            for name, value in self._optimizer.state[parameter].items():
+                tensors[f"optimizer.{i}.{name}"] = value
+        tensors["generator"] = self.generator.get_state()
+        state = {"epoch": self.epoch, "progress": progress}
+        write_tensors(path, tensors, {"state": json.dumps(state)})
+
+    def load(self, path: Path) -> dict[str, object]:
+        """Take back the state that `save` wrote; return its ``progress``.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged or belongs to another model.
+        """
+        device = self.features.device
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            prefix = "model."
+            self.model.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+            for i, parameter in enumerate(self._parameters):
+                names = ("step", "exp_avg", "exp_avg_sq")
+                slots = {name: tensors[f"optimizer.{i}.{name}"] for name in names}
+                # A fused Adam keeps its step count beside the parameters.
+                self._optimizer.state[parameter] = {k: v.to(device) for k, v in slots.items()}
+            self.generator.set_state(tensors["generator"])
+        except Exception as error:
+            raise InputError(
+                f"{path}: not readable as the saved state of this run ({error}), expected a file "
+                "that this run wrote; delete it to start again"
+            ) from error
+        self.epoch = state["epoch"]
+        progress: dict[str, object] = state["progress"]
+        return progress

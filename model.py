@@ -1,0 +1,5 @@
+"""The model, for the ``train_*.py`` recipes: ``GSMFlow``, which lives in `gsmflow.model`."""
+
+from gsmflow.model import GSMFlow
+
+__all__ = ["GSMFlow"]
