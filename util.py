@@ -1,10 +1,12 @@
-"""For the ``train_*.py`` recipes: ``Recipe`` and ``run``.
+"""For the ``train_*.py`` recipes: ``Recipe``, ``run`` and ``draw_digit_pairs``.
 
 ``Recipe`` holds every hyperparameter and is the command line too (`gsmflow.recipe`); ``run``
-parses the flags, runs the recipe and prints the table (`gsmflow.script.run_script`).
+parses the flags, runs the recipe and prints the table (`gsmflow.script.run_script`);
+``draw_digit_pairs`` shows what a run on the built-in dataset learned (`gsmflow.gallery`).
 """
 
+from gsmflow.gallery import draw_digit_pairs
 from gsmflow.recipe import Recipe
 from gsmflow.script import run_script as run
 
-__all__ = ["Recipe", "run"]
+__all__ = ["Recipe", "draw_digit_pairs", "run"]

@@ -21,7 +21,7 @@ PAIR_SHAPE = (8, 16)
 
 _SEED = 17
 _UNSEEN, _VALIDATION = 20, 16
-_ROWS = {"train": 50, "val": 50, "test_seen": 15, "test_unseen": 50}
+_ROWS = {"train": 100, "val": 100, "test_seen": 30, "test_unseen": 100}
 # Shares of each digit's images: no image serves two of these purposes, so that neither a test
 # row nor a row of a validation class shows handwriting that was trained on. Rows drawn from the
 # training classes to play validation-seen do share images with the rest of them.

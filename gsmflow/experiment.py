@@ -28,11 +28,24 @@ _ORACLE_SEED = 7
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """A finished run: its directory, what ``metrics.json`` holds, its data and its generator."""
+    """A finished run.
+
+    Attributes
+    ----------
+    directory
+        The run directory.
+    metrics
+        What ``metrics.json`` holds.
+    problem, held_out
+        What the final model was trained and judged on.
+    fitted
+        The generator.
+    """
 
     directory: Path
     metrics: dict[str, Any]
-    dataset: Dataset
+    problem: Problem
+    held_out: HeldOut
     fitted: Fitted
 
 
@@ -122,7 +135,7 @@ def run_experiment(
     console.print(result_table(metrics))
     console.print(f"run directory: {directory}", soft_wrap=True)
     console.print(f"picture: {picture}", soft_wrap=True)
-    return RunResult(directory, metrics, dataset, fitted)
+    return RunResult(directory, metrics, problem, held_out, fitted)
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:

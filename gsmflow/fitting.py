@@ -4,7 +4,6 @@ Training the generator on a problem, choosing the penalty on validation classes,
 softmax classifiers. All of them log, show progress and resume.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from gsmflow.rundir import RunLog
 from gsmflow.scaling import FeatureScaling, fit_feature_scaling
 from gsmflow.synthesis import synthesize
 from gsmflow.train import Trainer, TrainingConfig
-from gsmflow.util import make_generator, write_json, write_tensors
+from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
 __all__ = ["Fitted", "Run", "classify", "fit_final", "fit_pair", "validate"]
 
@@ -82,7 +81,7 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
     scaling, scaled = _scale(run, problem)
     if files["model.safetensors"].exists():
         model = _load_model(run, *files.values())
-        return Fitted(model, scaling, json.loads(history_file.read_text()))
+        return Fitted(model, scaling, read_json(history_file))
     model, progress = _train(run, scaled)
     write_json(history_file, progress["history"])
     write_json(
@@ -116,7 +115,7 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
     """
     file = run.directory / "validation.json"
     if file.exists():
-        stored: dict[str, Any] = json.loads(file.read_text())
+        stored: dict[str, Any] = read_json(file)
         return stored
     scaling, scaled = _scale(run, problem)
 
@@ -228,8 +227,8 @@ def _state_file(run: Run, problem: Problem) -> Path:
 
 
 def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
+    description = read_json(description_file)
     try:
-        description = json.loads(description_file.read_text())
         tensors = load_file(tensor_file)
         own = {name: t for name, t in tensors.items() if not name.startswith("scaling.")}
         return run.model_class.from_state(description, own).to(run.device)

@@ -45,7 +45,7 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ModelConfig, TrainingConfig, ClassifierConfig):
+class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     """Everything that a run depends on; every field is also a flag."""
 
     dataset: str

@@ -9,7 +9,7 @@ from typing import Any
 
 from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe
-from gsmflow.util import write_json
+from gsmflow.util import read_json, write_json
 
 __all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "open_run"]
 
@@ -79,10 +79,7 @@ def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
 
 def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """Fields that differ: name to (value in the file, value in the recipe)."""
-    try:
-        stored = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not readable ({error}), expected a run's recipe") from error
+    stored = read_json(file)
     return {
         name: (stored.get(name), value)
         for name, value in recipe.describe().items()

@@ -88,7 +88,7 @@ class Trainer:
             self._parameters,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
-            fused=features.device.type in ("cpu", "cuda", "mps"),
+            fused=True,
         )
 
     @property

@@ -24,6 +24,7 @@ __all__ = [
     "make_console",
     "make_generator",
     "pick_device",
+    "read_json",
     "write_bytes",
     "write_json",
     "write_tensors",
@@ -92,6 +93,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON atomically; paths become strings."""
     write_bytes(path, (json.dumps(value, indent=2, default=str) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a run wrote.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not readable ({error}), expected the JSON file that this run wrote"
+        ) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -1,0 +1,148 @@
+"""Small datasets in memory and on disk, for tests."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from gsmflow.dataset import Dataset
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+SPLITS = {
+    "trainval": "trainval_loc",
+    "train": "train_loc",
+    "val": "val_loc",
+    "test_seen": "test_seen_loc",
+    "test_unseen": "test_unseen_loc",
+}
+
+
+def make_dataset(
+    *,
+    classes: int = 10,
+    unseen: int = 3,
+    val: int = 2,
+    per_class: int = 12,
+    d: int = 6,
+    a: int = 5,
+    noise: float = 0.3,
+    seed: int = 0,
+) -> Dataset:
+    """Unchecked: Gaussian classes around a linear map of their semantics.
+
+    The last ``unseen`` classes are unseen, the ``val`` before them play validation. A third of a
+    seen class's rows are test rows.
+    """
+    rng = np.random.default_rng(seed)
+    semantics = rng.normal(size=(classes, a)).astype(np.float32)
+    means = semantics @ rng.normal(size=(a, d)) / np.sqrt(a)
+    labels = np.repeat(np.arange(classes), per_class)
+    features = (means[labels] + noise * rng.normal(size=(len(labels), d))).astype(np.float32)
+    is_unseen = labels >= classes - unseen
+    is_val = ~is_unseen & (labels >= classes - unseen - val)
+    is_test = np.arange(len(labels)) % per_class >= per_class * 2 // 3
+    trainval = ~is_unseen & ~is_test
+    return Dataset(
+        name="TINY",
+        features=features,
+        labels=labels,
+        semantics=semantics,
+        class_names=tuple(f"class_{c}" for c in range(classes)),
+        trainval=np.flatnonzero(trainval),
+        train=np.flatnonzero(trainval & ~is_val),
+        val=np.flatnonzero(trainval & is_val),
+        test_seen=np.flatnonzero(~is_unseen & is_test),
+        test_unseen=np.flatnonzero(is_unseen),
+    )
+
+
+def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of the feature file and of the split file, in MATLAB's orientation."""
+    names = np.array([[name] for name in dataset.class_names], dtype=object)
+    features = {
+        "features": dataset.features.T,
+        "labels": (dataset.labels[:, None] + 1).astype(np.float64),
+    }
+    splits: dict[str, Any] = {"att": dataset.semantics.T.astype(np.float64)}
+    splits["allclasses_names"] = names
+    for split, field in SPLITS.items():
+        splits[field] = (getattr(dataset, split)[:, None] + 1).astype(np.float64)
+    return features, splits
+
+
+def write_gbu(folder: Path, dataset: Dataset, *, v73: bool = False, **changes: Any) -> Path:
+    """Write ``res101.mat`` and ``att_splits.mat``; ``changes`` replace fields (None drops one)."""
+    for file, fields in zip(("res101.mat", "att_splits.mat"), gbu_fields(dataset), strict=True):
+        fields |= {name: value for name, value in changes.items() if name in fields}
+        write_mat(folder / file, {k: v for k, v in fields.items() if v is not None}, v73=v73)
+    return folder
+
+
+def write_epgn(folder: Path, dataset: Dataset, *, v73: bool = False, **changes: Any) -> Path:
+    """Write ``data.mat`` and ``label.mat``; ``changes`` replace fields (None drops one)."""
+    seen, unseen = dataset.seen_classes, dataset.unseen_classes
+    rows = (dataset.trainval, dataset.test_seen, dataset.test_unseen)
+    train, test_seen, test_unseen = (dataset.labels[r] for r in rows)
+    data = {
+        "train_fea": dataset.features[rows[0]],
+        "test_seen_fea": dataset.features[rows[1]],
+        "test_unseen_fea": dataset.features[rows[2]],
+        "attribute": dataset.semantics,
+        "seen_pro": dataset.semantics[seen],
+        "unseen_pro": dataset.semantics[unseen],
+        "att_train": dataset.semantics[train],
+    }
+    label = {
+        "train_idx": np.searchsorted(seen, train)[:, None] + 1.0,
+        "test_seen_idex": np.searchsorted(seen, test_seen)[:, None] + 1.0,
+        "test_unseen_idex": np.searchsorted(unseen, test_unseen)[:, None] + 1.0,
+    }
+    for file, fields in (("data.mat", data), ("label.mat", label)):
+        fields |= {name: value for name, value in changes.items() if name in fields}
+        write_mat(folder / file, {k: v for k, v in fields.items() if v is not None}, v73=v73)
+    return folder
+
+
+def write_mat(path: Path, fields: dict[str, Any], *, v73: bool = False) -> None:
+    """Write a MATLAB file of version 5, or of 7.3 (HDF5 with reversed dimensions).
+
+    An object array becomes a cell array of its texts, an array of ``str`` a char matrix.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not v73:
+        scipy.io.savemat(path, fields, do_compression=True)
+        return
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in fields.items():
+            _write_hdf5(file, name, np.asarray(value))
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+def _write_hdf5(file: h5py.File, name: str, value: NDArray[Any]) -> None:
+    """One field as MATLAB writes it, down to the attributes that say what it is."""
+    if value.dtype == object:
+        cells = file.require_group("#refs#")
+        refs = np.empty(value.shape, dtype=h5py.ref_dtype)
+        for i, text in np.ndenumerate(value):
+            codes = np.array([[ord(ch)] for ch in text], dtype=np.uint16)
+            cell = cells.create_dataset(f"{name}{i[0]}", data=codes)
+            cell.attrs["MATLAB_class"] = np.bytes_("char")
+            refs[i] = cell.ref
+        data, kind = file.create_dataset(name, data=refs.T), "cell"
+    elif value.dtype.kind == "U":
+        codes = np.array([[ord(ch) for ch in text.ljust(value.itemsize // 4)] for text in value])
+        data, kind = file.create_dataset(name, data=codes.T.astype(np.uint16)), "char"
+    elif value.size == 0:
+        # MATLAB stores the shape in place of the values that are not there.
+        data = file.create_dataset(name, data=np.array(value.shape, dtype=np.uint64))
+        data.attrs["MATLAB_empty"] = np.uint8(1)
+        kind = "double"
+    else:
+        data = file.create_dataset(name, data=value.T, compression="gzip")
+        kind = {"float64": "double", "float32": "single"}.get(value.dtype.name, value.dtype.name)
+    data.attrs["MATLAB_class"] = np.bytes_(kind)

@@ -1,0 +1,180 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, SoftmaxPair, fit_softmax
+from gsmflow.scaling import fit_feature_scaling
+
+CLASSES = np.array([9, 2, 5])  # neither contiguous nor sorted
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(spread: float, rows: int = 150) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows in the plane around three centres, with the classes of `CLASSES`."""
+    centres = [[4.0, 0.0], [-4.0, 0.0], [0.0, 5.0]]
+    features, columns = make_blobs(rows, centers=centres, cluster_std=spread, random_state=4)
+    return features, CLASSES[columns]
+
+
+def fit(
+    features: NDArray[Any], labels: NDArray[Any], *, seed: int = 0, **settings: Any
+) -> SoftmaxClassifier:
+    rows, targets = torch.from_numpy(features), torch.from_numpy(labels)
+    return fit_softmax(rows, targets, CLASSES, ClassifierConfig(**settings), generator(seed))
+
+
+def answers(classifier: SoftmaxClassifier, features: NDArray[Any]) -> NDArray[Any]:
+    return classifier.classes[classifier.scores(features).argmax(axis=1)]
+
+
+def test_separable_blobs_are_told_apart() -> None:
+    features, labels = blobs(spread=0.5)
+    classifier = fit(features, labels, classifier_lr=0.1, classifier_batch_size=32)
+    assert (answers(classifier, features) == labels).all()
+
+
+def test_training_to_the_end_is_logistic_regression() -> None:
+    features, labels = blobs(spread=2.5)  # overlapping: the optimum is finite
+    classifier = fit(features, labels, classifier_lr=0.05, classifier_epochs=1500)
+    reference = LogisticRegression(C=1e6, tol=1e-8).fit(features, labels)
+    logits = torch.from_numpy(classifier.scores(features))
+    probabilities = logits.softmax(dim=1).numpy()[:, CLASSES.argsort()]
+    np.testing.assert_allclose(probabilities, reference.predict_proba(features), atol=2e-3)
+    assert (answers(classifier, features) == reference.predict(features)).mean() > 0.99
+
+
+def linear(rows: int) -> tuple[SoftmaxClassifier, NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(3, 4)), rng.normal(size=3)
+    tensors = [torch.from_numpy(values.astype(np.float32)) for values in (weight, bias)]
+    return SoftmaxClassifier(*tensors, CLASSES), rng.normal(size=(rows, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 20, 100])
+def test_scores_are_linear_whatever_the_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsmflow.classifier._SCORING_CHUNK", chunk)
+    classifier, features = linear(rows=20)
+    scores = classifier.scores(features)
+    assert scores.dtype == np.float32
+    expected = features @ classifier.weight.numpy().T + classifier.bias.numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_a_pair_scores_behind_its_scaling() -> None:
+    (gzsl, features), (zsl, _) = linear(rows=9), linear(rows=1)
+    features = 3 * features + 1
+    pair = SoftmaxPair(fit_feature_scaling(features, "standardised"), gzsl, zsl)
+    scaled = ((features - features.mean(axis=0)) / features.std(axis=0)).astype(np.float32)
+    np.testing.assert_allclose(pair.gzsl_scores(features), gzsl.scores(scaled), atol=1e-5)
+    np.testing.assert_allclose(pair.zsl_scores(features), zsl.scores(scaled), atol=1e-5)
+
+
+def test_initial_weights_are_xavier_normal() -> None:
+    d, k = 200, 300
+    features, labels = torch.zeros(1, d), torch.zeros(1, dtype=torch.int64)
+    config = ClassifierConfig(classifier_epochs=0)
+    classifier = fit_softmax(features, labels, np.arange(k), config, generator())
+    weight = classifier.weight.numpy()
+    std = np.sqrt(2 / (d + k))
+    assert weight.shape == (k, d)
+    assert weight.std() == pytest.approx(std, rel=0.02)
+    # A normal distribution has 68.3 % within one deviation, a uniform one 57.7 %.
+    assert (np.abs(weight) < std).mean() == pytest.approx(0.683, abs=0.01)
+    assert not classifier.bias.any()
+
+
+def test_class_order_is_that_of_the_columns() -> None:
+    features, labels = blobs(spread=0.5)
+    classifier = fit(features, labels, classifier_lr=0.1, classifier_batch_size=32)
+    assert classifier.classes.tolist() == CLASSES.tolist()
+    scores = classifier.scores(features)
+    for column, c in enumerate(CLASSES):
+        assert (scores[labels == c].argmax(axis=1) == column).all()
+
+
+def test_a_class_without_rows_keeps_its_column() -> None:
+    features, labels = blobs(spread=0.5)
+    present = labels != 2
+    classifier = fit(features[present], labels[present], classifier_lr=0.1)
+    assert classifier.weight.shape == (3, 2)
+    assert set(answers(classifier, features[present])) <= {9, 5}
+
+
+def test_the_generator_decides_everything() -> None:
+    features, labels = blobs(spread=2.5)
+    settings = {"classifier_batch_size": 40, "classifier_epochs": 3}
+    torch.manual_seed(1)
+    first = fit(features, labels, **settings)
+    torch.manual_seed(2)
+    again, other = fit(features, labels, **settings), fit(features, labels, seed=1, **settings)
+    assert torch.equal(first.weight, again.weight)
+    assert torch.equal(first.bias, again.bias)
+    assert not torch.equal(first.weight, other.weight)
+
+
+def adam_steps(
+    start: SoftmaxClassifier,
+    features: Tensor,
+    targets: Tensor,
+    betas: tuple[float, float],
+    steps: int,
+) -> nn.Linear:
+    """Full-batch steps of torch's plain Adam from a classifier's weights."""
+    layer = nn.Linear(features.shape[1], len(CLASSES), dtype=features.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(start.weight)
+        layer.bias.copy_(start.bias)
+    adam = torch.optim.Adam(layer.parameters(), lr=0.01, betas=betas, foreach=False, fused=False)
+    for _ in range(steps):
+        adam.zero_grad()
+        # Mean negative log-likelihood of the true class, written out.
+        log_probabilities = layer(features).log_softmax(dim=1)
+        (-log_probabilities[torch.arange(len(targets)), targets].mean()).backward()
+        adam.step()
+    return layer
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_full_batch_steps_are_adams(steps: int) -> None:
+    features, labels = blobs(spread=2.5)
+    settings = {"classifier_lr": 0.01, "classifier_batch_size": len(labels)}
+    start = fit(features, labels, classifier_epochs=0, **settings)
+    found = fit(features, labels, classifier_epochs=steps, **settings)
+    targets = torch.from_numpy((labels[:, None] == CLASSES).argmax(axis=1))
+    rows = torch.from_numpy(features)
+    expected = adam_steps(start, rows, targets, (0.5, 0.999), steps)
+    torch.testing.assert_close(found.weight, expected.weight.detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.bias, expected.bias.detach(), rtol=0, atol=1e-10)
+    if steps > 1:  # the first step does not depend on the betas
+        usual = adam_steps(start, rows, targets, (0.9, 0.999), steps)
+        assert not torch.allclose(found.weight, usual.weight, rtol=0, atol=1e-5)
+
+
+def test_every_row_counts_once_an_epoch_even_in_a_part_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    met: list[int] = []
+    sizes: list[int] = []
+    plain = nn.functional.linear
+
+    def spy(rows: Tensor, *parameters: Tensor) -> Tensor:
+        met.extend(rows[:, 0].tolist())
+        sizes.append(len(rows))
+        return plain(rows, *parameters)
+
+    monkeypatch.setattr(nn.functional, "linear", spy)
+    features = np.stack([np.arange(10.0), np.ones(10)], axis=1)
+    labels = CLASSES[np.arange(10) % 3]
+    fit(features, labels, classifier_batch_size=4, classifier_epochs=2)
+    assert sizes == [4, 4, 2] * 2
+    assert sorted(met[:10]) == sorted(met[10:]) == list(range(10))
+    assert met[:10] != met[10:]

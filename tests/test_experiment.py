@@ -1,0 +1,244 @@
+"""Whole runs on small data: what is written, determinism, kill and resume, and leaks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from gsmflow import experiment
+from gsmflow.dataset import Dataset, check_dataset, open_held_out
+from gsmflow.errors import InputError
+from gsmflow.experiment import RunResult, run_experiment
+from gsmflow.recipe import Recipe
+from tests.builders import make_dataset, write_gbu
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "blocks": 2,
+    "hidden": 16,
+    "condition_dim": 8,
+    "epochs": 4,
+    "batch_size": 16,
+    "samples_per_class": 10,
+    "classifier_epochs": 5,
+    "classifier_batch_size": 50,
+    "device": "cpu",
+}
+
+
+def tiny_recipe(tmp_path: Path, **changes: Any) -> Recipe:
+    data = tmp_path / "data"
+    if not data.exists():
+        write_gbu(data / "TINY", make_dataset())
+    places = {"dataset": "TINY", "data": data, "out": tmp_path / "out"}
+    return Recipe(**(places | SMALL | changes))
+
+
+def run(recipe: Recipe) -> RunResult:
+    return run_experiment(recipe, Console(quiet=True))
+
+
+def tensors_of(result: RunResult) -> dict[str, Any]:
+    files = ("model.safetensors", "classifier.safetensors")
+    return {f + k: v for f in files for k, v in load_file(result.directory / f).items()}
+
+
+def assert_same_run(a: RunResult, b: RunResult) -> None:
+    assert a.metrics == b.metrics
+    ours, theirs = tensors_of(a), tensors_of(b)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def test_a_run_writes_its_directory(tmp_path: Path) -> None:
+    result = run(tiny_recipe(tmp_path, run="first", oracle=True, curve_every=2))
+    assert result.directory == tmp_path / "out" / "TINY" / "first"
+    written = {file.name for file in result.directory.iterdir()}
+    assert written == {
+        "recipe.json",
+        "environment.json",
+        "log.jsonl",
+        "validation.json",
+        "history.json",
+        "model.safetensors",
+        "model.json",
+        "classifier.safetensors",
+        "metrics.json",
+        "run.png",
+    }
+    metrics = json.loads((result.directory / "metrics.json").read_text())
+    for part in (metrics, metrics["oracle"], metrics["baselines"]["ESZSL"], metrics["calibrated"]):
+        for name in {"T1", "U", "S", "H"} & part.keys():
+            assert 0 <= part[name] <= 1
+    assert [point["epoch"] for point in metrics["validation"]["curve"]] == [2, 4]
+    log = (result.directory / "log.jsonl").read_text()
+    events = [json.loads(line) for line in log.splitlines()]
+    epochs = [(e["split"], e["epoch"]) for e in events if e["event"] == "epoch"]
+    assert epochs == [(s, e) for s in ("validation", "test") for e in (1, 2, 3, 4)]
+    assert events[0]["recipe"]["dataset"] == "TINY"
+    with safe_open(result.directory / "model.safetensors", framework="np") as file:
+        assert "semantics" in file.keys()  # noqa: SIM118
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    first, again = (run(tiny_recipe(tmp_path, run=name)) for name in ("first", "again"))
+    assert_same_run(first, again)
+    other = run(tiny_recipe(tmp_path, run="other", seed=1))
+    assert not np.array_equal(
+        tensors_of(first)["classifier.safetensorsgzsl.weight"],
+        tensors_of(other)["classifier.safetensorsgzsl.weight"],
+    )
+
+
+def test_calibration_does_not_change_the_final_model(tmp_path: Path) -> None:
+    with_it = run(tiny_recipe(tmp_path, run="with"))
+    without = run(tiny_recipe(tmp_path, run="without", calibrate=False))
+    assert without.metrics["calibrated"] is None
+    assert {k: with_it.metrics[k] for k in "USH"} == {k: without.metrics[k] for k in "USH"}
+
+
+def test_every_switch_of_the_paper_runs_and_changes_the_model(tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "full": {},
+        "first": {"condition_blocks": "first"},
+        "noise": {"perturbation": False},
+        "absolute": {"relative_positioning": False},
+        "no_prototype": {"prototype_weight": 0.0},
+    }
+    results = {
+        name: run(tiny_recipe(tmp_path, run=name, calibrate=False, **change))
+        for name, change in changes.items()
+    }
+    weights = {n: tensors_of(r)["classifier.safetensorszsl.weight"] for n, r in results.items()}
+    assert len({w.tobytes() for w in weights.values()}) == len(changes)
+
+
+def test_no_test_row_reaches_anything_before_the_test_split_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = check_dataset(make_dataset())
+    garbage = clean.features.copy()
+    rng = np.random.default_rng(1)
+    test = np.concatenate([clean.test_seen, clean.test_unseen])
+    garbage[test] = 1000 * rng.normal(size=(len(test), garbage.shape[1]))
+    corrupt = replace(clean, features=garbage)
+
+    def run_on(dataset: Dataset, name: str) -> RunResult:
+        monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
+        return run(tiny_recipe(tmp_path, run=name, feature_scaling="standardised"))
+
+    a, b = run_on(clean, "clean"), run_on(corrupt, "corrupt")
+    ours, theirs = tensors_of(a), tensors_of(b)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    for key in ("validation",):
+        assert a.metrics[key] == b.metrics[key]
+    choices = [r.metrics["baselines"]["ESZSL"]["choices"] for r in (a, b)]
+    assert choices[0] == choices[1]
+    assert a.metrics["S"] != b.metrics["S"]
+
+
+def test_the_test_split_is_opened_once_and_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, bool]] = []
+    recipe = tiny_recipe(tmp_path, run="once", oracle=True)
+
+    def watch(dataset: Dataset, split: Any) -> Any:
+        classifier = recipe.out / "TINY" / "once" / "classifier.safetensors"
+        opened.append((split, classifier.exists()))
+        return open_held_out(dataset, split)
+
+    monkeypatch.setattr(experiment, "open_held_out", watch)
+    run(recipe)
+    assert opened == [("validation", False), ("test", True)]
+
+
+def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny_recipe(tmp_path, run="whole"))
+    for stage in ("validate", "fit_final", "classify", "judge", "run_figure", "write_json"):
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, stage, _fail)
+            with pytest.raises(RuntimeError):
+                run(tiny_recipe(tmp_path, run=stage))
+        assert not (tmp_path / "out" / "TINY" / stage / "metrics.json").exists()
+        assert_same_run(whole, run(tiny_recipe(tmp_path, run=stage, resume=True)))
+
+
+def _fail(*arguments: Any, **keywords: Any) -> None:
+    raise RuntimeError("a stand-in for a crash")
+
+
+def test_a_finished_run_that_is_resumed_gives_its_numbers_again(tmp_path: Path) -> None:
+    first = run(tiny_recipe(tmp_path, run="first"))
+    assert_same_run(first, run(tiny_recipe(tmp_path, run="first", resume=True)))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "validation.json", "history.json"])
+def test_a_damaged_file_of_a_resumed_run_is_named(tmp_path: Path, file: str) -> None:
+    result = run(tiny_recipe(tmp_path, run="first"))
+    path = result.directory / file
+    path.write_bytes(path.read_bytes()[:40])
+    (result.directory / "metrics.json").unlink()
+    with pytest.raises(InputError, match=file):
+        run(tiny_recipe(tmp_path, run="first", resume=True))
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    # The slowest test here: real processes, killed without warning at several moments, each time
+    # a little later, until one gets through.
+    recipe = tiny_recipe(tmp_path, run="whole", epochs=36, curve_every=12)
+    whole = run(recipe)
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from gsmflow import fitting\n"
+        "from gsmflow.recipe import Recipe\n"
+        "from gsmflow.script import run_script\n"
+        "fitting._SAVE_EVERY_SECONDS = 0\n"
+        "run_script({'res101': Recipe(dataset='TINY')})\n"
+    )
+    settings = {**SMALL, "epochs": 36, "curve_every": 12, "run": "killed"}
+    flags = [w for k, v in settings.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+    flags += ["--data", str(recipe.data), "--out", str(recipe.out)]
+    log = recipe.out / "TINY" / "killed" / "log.jsonl"
+    kills, lines = 0, 0
+    for attempt in range(30):
+        resume = ["--resume"] if attempt else []
+        process = subprocess.Popen(
+            [sys.executable, str(script), *flags, *resume],
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        while process.poll() is None:
+            time.sleep(0.002)
+            count = log.read_bytes().count(b"\n") if log.exists() else 0
+            if count > lines + 20:  # some work was done since the last kill
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills, lines = kills + 1, count
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 2
+    killed = json.loads((log.parent / "metrics.json").read_text())
+    assert killed == json.loads((whole.directory / "metrics.json").read_text())
+    ours = load_file(whole.directory / "model.safetensors")
+    theirs = load_file(log.parent / "model.safetensors")
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    assert not list(log.parent.glob(".*.part"))

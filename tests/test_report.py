@@ -1,0 +1,176 @@
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from gsmflow.evaluate import Outcome
+from gsmflow.report import image_grid, result_table, run_figure
+
+NO_PENALTY = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
+CALIBRATED = {"penalty": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
+
+
+def metrics(*, calibrated: bool, oracle: bool) -> dict[str, Any]:
+    baseline = {"T1": 0.5512, "U": 0.1023, "S": 0.8034, "H": 0.1815, "AUSUC": 0.3966}
+    own = {"penalty": 0.1, "U": 0.4499, "S": 0.5588, "H": 0.4985}
+    told = {
+        "model": "GSMFlow",
+        "dataset": "CUB",
+        "features": "res101",
+        "semantics": "sent",
+        "seed": 4,
+        "protocol": "last epoch; nothing chosen on test",
+        **NO_PENALTY,
+        "calibrated": CALIBRATED if calibrated else None,
+        "baselines": {"ESZSL": {**baseline, "calibrated": own}},
+    }
+    if oracle:
+        ceiling = {"T1": 0.9012, "U": 0.8123, "S": 0.7534, "H": 1.0, "AUSUC": 0.0}
+        told["oracle"] = {**ceiling, "calibrated": None}
+    return told
+
+
+def printed(told: dict[str, Any], width: int = 120) -> str:
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(result_table(told))
+    return console.export_text()
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """Rows of the table by their first cell."""
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if line.count("│") > 2]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_table_shows_percent_of_every_method() -> None:
+    text = printed(metrics(calibrated=True, oracle=True))
+    assert cells(text) == {
+        "ESZSL": ["55.1", "10.2", "80.3", "18.1", "39.7", "45.0", "55.9", "49.9"],
+        "GSMFlow": ["60.1", "50.2", "70.3", "58.6", "44.6", "55.1", "66.2", "60.2"],
+        "oracle (real unseen rows)": ["90.1", "81.2", "75.3", "100.0", "0.0", "-", "-", "-"],
+    }
+    for word in ("CUB", "res101", "sent", "seed 4", "percent", "nothing chosen on test"):
+        assert word in text
+
+
+def test_table_without_a_penalty_and_without_an_oracle() -> None:
+    rows = cells(printed(metrics(calibrated=False, oracle=False)))
+    assert list(rows) == ["ESZSL", "GSMFlow"]
+    assert rows["GSMFlow"] == ["60.1", "50.2", "70.3", "58.6", "44.6", "-", "-", "-"]
+    assert rows["ESZSL"][5:] == ["45.0", "55.9", "49.9"]
+
+
+def test_table_header_names_the_columns() -> None:
+    text = printed(metrics(calibrated=True, oracle=False))
+    header = next(line for line in text.splitlines() if "method" in line)
+    names = ["method", "T1", "U", "S", "H", "AUSUC", "U pen.", "S pen.", "H pen."]
+    assert [cell.strip() for cell in header.split("┃")[1:-1]] == names
+
+
+def test_table_fits_a_terminal_of_80_columns() -> None:
+    told = metrics(calibrated=True, oracle=True)
+    figures = [re.findall(r"\d+\.\d", printed(told, width=width)) for width in (80, 200)]
+    assert figures[0] == figures[1]
+
+
+def outcome(seed: int, lead: float) -> Outcome:
+    """Scores of 8 seen and 4 unseen classes that lean towards the seen ones."""
+    rng = np.random.default_rng(seed)
+    classes, labels = np.arange(12), rng.integers(0, 12, 600)
+    scores = rng.normal(size=(600, 12)) + lead * (labels[:, None] == classes)
+    scores[:, :8] += 1
+    return Outcome(0.6, scores.astype(np.float32), labels, classes, classes[:8])
+
+
+def history(epochs: int, *, prototype: bool) -> list[dict[str, float]]:
+    steps = np.arange(1, epochs + 1)
+    records = [{"epoch": int(e), "likelihood": float(3 * np.exp(-e / 9) - 2)} for e in steps]
+    if prototype:
+        for record in records:
+            record["prototype"] = float(np.exp(-record["epoch"] / 5) + 1e-3)
+    return records
+
+
+def curve(epochs: tuple[int, ...]) -> list[dict[str, float]]:
+    shares = {"T1": 0.6, "U": 0.2, "S": 0.7, "H": 0.31, "H_calibrated": 0.5, "AUSUC": 0.4}
+    return [
+        {"epoch": e, **{k: v * (1 - np.exp(-e / 8)) for k, v in shares.items()}} for e in epochs
+    ]
+
+
+def read_png(path: Path) -> NDArray[Any]:
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = np.asarray(matplotlib.image.imread(path))
+    assert pixels.std() > 0.01, "an empty picture"
+    return pixels
+
+
+def ink(pixels: NDArray[Any], colour: tuple[int, int, int]) -> int:
+    """Number of pixels of one of matplotlib's colours."""
+    return int((np.abs(pixels[..., :3] * 255 - colour) < 2).all(axis=-1).sum())
+
+
+BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "prototype"), [((), True), ((40,), False), ((5, 10, 20, 40), True)]
+)
+def test_run_figure_is_a_png(tmp_path: Path, epochs: tuple[int, ...], prototype: bool) -> None:
+    run_figure(
+        tmp_path / "run.png",
+        history=history(40, prototype=prototype),
+        curve=curve(epochs),
+        outcomes={"GSMFlow": (outcome(0, 2.0), 1.5), "ESZSL": (outcome(1, 1.5), None)},
+    )
+    pixels = read_png(tmp_path / "run.png")
+    assert pixels.shape[:2] == (480, 1560)
+    # The methods' curves are in the right-most panel, in the first colours.
+    right = pixels[:, -520 if epochs else -780 :]
+    assert ink(right, BLUE) > 100
+    assert ink(right, ORANGE) > 100
+
+
+def test_prototype_loss_has_a_line_of_its_own(tmp_path: Path) -> None:
+    orange = {}
+    for prototype in (True, False):
+        path = tmp_path / f"{prototype}.png"
+        run_figure(path, history=history(40, prototype=prototype), curve=[], outcomes={})
+        orange[prototype] = ink(read_png(path), ORANGE)
+    assert orange[True] > 100 > orange[False]
+
+
+def test_a_run_of_one_epoch_still_shows_its_losses(tmp_path: Path) -> None:
+    path = tmp_path / "run.png"
+    run_figure(path, history=history(1, prototype=False), curve=[], outcomes={})
+    # A single point lies in the middle of its panel, away from the legend.
+    assert ink(read_png(path)[160:320, 250:500], BLUE) > 0
+
+
+def digits(seed: int, count: int) -> NDArray[Any]:
+    return np.random.default_rng(seed).random((count, 8, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("real", "synthesized"), [(2, 3), (1, 1)])
+def test_image_grid_is_a_png_in_a_new_folder(tmp_path: Path, real: int, synthesized: int) -> None:
+    path = tmp_path / "new" / "grid.png"
+    image_grid(path, {f"{i:02d}": (digits(i, real), digits(9 - i, synthesized)) for i in range(2)})
+    read_png(path)
+    assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
+
+
+def test_real_images_are_on_the_left_and_one_is_black(tmp_path: Path) -> None:
+    black, white = np.ones((2, 8, 16), np.float32), np.zeros((2, 8, 16), np.float32)
+    image_grid(tmp_path / "grid.png", {"0": (black, white), "1": (white, black)})
+    dark = read_png(tmp_path / "grid.png")[..., :3].max(axis=-1) < 0.1
+    height, width = dark.shape
+    top_left, top_right = np.hsplit(dark[: height // 2, : width // 2 * 2], 2)
+    bottom_left, bottom_right = np.hsplit(dark[height // 2 :, : width // 2 * 2], 2)
+    assert top_left.sum() > 3 * top_right.sum()
+    assert bottom_right.sum() > 3 * bottom_left.sum()

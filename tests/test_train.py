@@ -1,0 +1,310 @@
+"""The training loop against torch's own Adam and StepLR, and its saved state."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gsmflow.dataset import check_dataset, training_problem
+from gsmflow.errors import InputError
+from gsmflow.model import GSMFlow, Losses, ModelConfig
+from gsmflow.train import Trainer, TrainingConfig
+from tests.builders import make_dataset
+
+CONFIG = TrainingConfig(
+    batch_size=4, learning_rate=0.05, weight_decay=0.1, lr_decay=0.5, lr_decay_every=2
+)
+
+
+class Regression(nn.Module):
+    """Linear regression on noisy features that remembers its batches."""
+
+    def __init__(self, d: int = 3, noise: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d, 1).double()
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.linspace(-1, 1, d))
+            self.linear.bias.zero_()
+        self.noise = noise
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.errors: list[float] = []
+
+    def loss(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+        self.batches.append((features, labels))
+        noise = torch.randn(features.shape, generator=generator, dtype=features.dtype)
+        error = self.error(features + self.noise * noise, labels)
+        self.errors.append(error.item())
+        return Losses(2 * error, {"error": error, "rows": torch.tensor(float(len(labels)))})
+
+    def error(self, features: Tensor, labels: Tensor) -> Tensor:
+        return (self.linear(features).squeeze(1) - labels).square().mean()
+
+
+def make_rows(n: int = 14, d: int = 3) -> tuple[Tensor, Tensor]:
+    features = torch.randn(n, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return features, torch.arange(n)
+
+
+def make_trainer(
+    n: int = 14, config: TrainingConfig = CONFIG, seed: int = 0, **model: Any
+) -> Trainer:
+    generator = torch.Generator().manual_seed(seed)
+    return Trainer(Regression(**model), *make_rows(n), config, generator)
+
+
+def make_gsmflow_trainer() -> Trainer:
+    problem = training_problem(check_dataset(make_dataset()), "test")
+    config = ModelConfig(blocks=2, hidden=8, condition_dim=6, perturbation_dropout=0.5)
+    model = GSMFlow.for_problem(problem, config, torch.Generator().manual_seed(0))
+    rows = map(torch.from_numpy, (problem.train.features, problem.train.labels))
+    return Trainer(model, *rows, CONFIG, torch.Generator().manual_seed(1))
+
+
+def make_noisy_trainer() -> Trainer:
+    return make_trainer(noise=0.3)
+
+
+def state_of(trainer: Trainer) -> dict[str, Tensor]:
+    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    return weights | {"generator": trainer.generator.get_state()}
+
+
+def assert_same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.mark.parametrize(("decay", "every"), [(0.8, 15), (0.5, 1), (1.0, 3)])
+def test_learning_rate_is_that_of_torchs_step_lr(decay: float, every: int) -> None:
+    config = TrainingConfig(batch_size=14, learning_rate=0.01, lr_decay=decay, lr_decay_every=every)
+    trainer = make_trainer(config=config)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, every, decay)
+    for _ in range(40):
+        assert trainer.learning_rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-12)
+        trainer.run_epoch()
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"), [(14, [4, 4, 4]), (12, [4, 4, 4]), (4, [4]), (5, [4]), (3, [3]), (1, [1])]
+)
+def test_an_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) -> None:
+    trainer = make_trainer(n)
+    calls: list[int] = []
+    means = trainer.run_epoch(lambda: calls.append(len(trainer.model.batches)))
+    assert trainer.steps_per_epoch == len(sizes)
+    assert [len(labels) for _, labels in trainer.model.batches] == sizes
+    assert calls == list(range(1, len(sizes) + 1))
+    assert means["rows"] == sizes[0]
+    assert trainer.epoch == 1
+
+
+def test_an_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
+    trainer = make_trainer(12)
+    features, _ = make_rows(12)
+    orders = []
+    for _ in range(2):
+        trainer.model.batches.clear()
+        trainer.run_epoch()
+        order = torch.cat([labels for _, labels in trainer.model.batches])
+        assert sorted(order.tolist()) == list(range(12))
+        assert torch.equal(torch.cat([x for x, _ in trainer.model.batches]), features[order])
+        orders.append(order.tolist())
+    assert orders[0] != orders[1]
+    assert list(range(12)) not in orders
+
+
+def test_every_row_is_visited_in_some_epoch() -> None:
+    trainer = make_trainer(14)
+    for _ in range(10):
+        trainer.run_epoch()
+    seen = torch.cat([labels for _, labels in trainer.model.batches])
+    assert set(seen.tolist()) == set(range(14))
+
+
+def test_training_is_plain_adam_under_step_lr() -> None:
+    trainer = make_trainer()
+    reference = Regression()
+    optimizer = torch.optim.Adam(
+        reference.parameters(), lr=0.05, weight_decay=0.1, foreach=False, fused=False
+    )
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    for _ in range(5):
+        trainer.model.batches.clear()
+        trainer.run_epoch()
+        # The same batches, replayed.
+        for features, labels in trainer.model.batches:
+            optimizer.zero_grad()
+            (2 * reference.error(features, labels)).backward()
+            optimizer.step()
+        schedule.step()
+        for ours, expected in zip(trainer.model.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+    moved = reference.linear.weight - Regression().linear.weight
+    assert (moved.abs() > 0.05).all()
+
+
+def test_reported_losses_are_means_over_the_epochs_steps() -> None:
+    trainer = make_trainer()
+    for _ in range(2):
+        trainer.model.errors.clear()
+        means = trainer.run_epoch()
+        assert set(means) == {"error", "rows"}
+        assert means["error"] == pytest.approx(sum(trainer.model.errors) / 3, rel=1e-12)
+
+
+def test_training_takes_its_numbers_from_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    states = []
+    for seed in (0, 0, 1):
+        trainer = make_trainer(seed=seed, noise=0.3)
+        torch.set_rng_state(before)  # making a toy model drew from it
+        trainer.run_epoch()
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(state_of(trainer))
+    assert_same_state(states[0], states[1])
+    assert not torch.equal(states[0]["linear.weight"], states[2]["linear.weight"])
+
+
+@pytest.mark.parametrize("make", [make_noisy_trainer, make_gsmflow_trainer])
+def test_a_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Path) -> None:
+    straight = make()
+    straight_losses = [straight.run_epoch() for _ in range(5)]
+    first = make()
+    for _ in range(3):
+        first.run_epoch()
+    progress = {"history": [1.5, {"epoch": 2}], "note": "é"}
+    first.save(tmp_path / "state", progress)
+    second = make()
+    second.run_epoch()  # what it did before must not matter
+    assert second.load(tmp_path / "state") == progress
+    assert second.epoch == 3
+    assert second.learning_rate == first.learning_rate
+    losses = [second.run_epoch() for _ in range(2)]
+    assert losses == straight_losses[3:]
+    assert_same_state(state_of(second), state_of(straight))
+    assert_same_state(state_of(first), load_prefixed(tmp_path / "state"))
+
+
+def load_prefixed(path: Path) -> dict[str, Tensor]:
+    tensors = load_file(path)
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    return weights | {"generator": tensors["generator"]}
+
+
+def test_saving_does_not_change_the_run(tmp_path: Path) -> None:
+    plain, saved = make_trainer(noise=0.3), make_trainer(noise=0.3)
+    for _ in range(3):
+        plain.run_epoch()
+        saved.run_epoch()
+        saved.save(tmp_path / "state", {})
+    assert_same_state(state_of(plain), state_of(saved))
+    assert os.listdir(tmp_path) == ["state"]  # noqa: PTH208
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def scramble_header(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[8:40] = b"\xff" * 32
+    path.write_bytes(bytes(content))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace_by_text(path: Path) -> None:
+    path.write_text("not a state\n" * 20)
+
+
+def drop_metadata(path: Path) -> None:
+    save_file(load_file(path), path)
+
+
+def drop_moments(path: Path) -> None:
+    tensors = load_file(path)
+    kept = {name: v for name, v in tensors.items() if not name.startswith("optimizer.1")}
+    save_file(kept, path, {"state": '{"epoch": 1, "progress": {}}'})
+
+
+def replace_by_other_shapes(path: Path) -> None:
+    generator = torch.Generator()
+    other = Trainer(Regression(5), *make_rows(8, 5), CONFIG, generator)
+    other.run_epoch()
+    other.save(path, {})
+
+
+def replace_by_gsmflow(path: Path) -> None:
+    other = make_gsmflow_trainer()
+    other.run_epoch()
+    other.save(path, {})
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        cut_header,
+        scramble_header,
+        empty,
+        replace_by_text,
+        drop_metadata,
+        drop_moments,
+        replace_by_other_shapes,
+        replace_by_gsmflow,
+        delete,
+    ],
+)
+def test_a_file_that_is_no_state_of_this_run_is_named(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    trainer = make_trainer()
+    trainer.run_epoch()
+    trainer.save(path, {})
+    damage(path)
+    with pytest.raises(InputError, match=r"(?s)state\.safetensors: .*expected") as caught:
+        make_trainer().load(path)
+    assert str(path) in str(caught.value)
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
+def test_a_failed_save_leaves_the_old_state(
+    owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state"
+    trainer = make_trainer()
+    trainer.run_epoch()
+    trainer.save(path, {"kept": True})
+    before = path.read_bytes()
+    trainer.run_epoch()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        with pytest.raises(OSError, match="disk full"):
+            trainer.save(path, {"kept": False})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    assert make_trainer().load(path) == {"kept": True}
