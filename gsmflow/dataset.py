@@ -251,7 +251,9 @@ def _check_arrays(dataset: Dataset) -> None:
         values = getattr(dataset, name)
         # A sum is finite only if every value is (or overflows, which the full test settles), and
         # it needs no second array of the features' size.
-        if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            total = values.sum(dtype=np.float64)
+        if not np.isfinite(total) and not np.isfinite(values).all():
             bad = np.argwhere(~np.isfinite(values))
             raise InputError(
                 f"{dataset.where(name)}: found {len(bad)} values that are NaN or infinite (the "
@@ -311,8 +313,8 @@ def _settle_validation(dataset: Dataset, notes: list[str]) -> Dataset:
         is_val = np.isin(dataset.labels[dataset.trainval], drawn)
         settled = {"train": dataset.trainval[~is_val], "val": dataset.trainval[is_val]}
         notes.append(
-            f"no validation rows are given: {count} of {len(seen)} seen classes, drawn with a "
-            "fixed seed, play validation"
+            f"no validation rows are given in trainval: {count} of {len(seen)} seen classes, "
+            "drawn with a fixed seed, play validation"
         )
     return replace(dataset, train=settled["train"], val=settled["val"])
 

@@ -6,8 +6,6 @@ units digit. 80 classes are seen, 20 unseen. Every digit appears in both places 
 that are trained on, so that an unseen number is a new combination of known parts.
 """
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
@@ -28,7 +26,6 @@ _ROWS = {"train": 100, "val": 100, "test_seen": 30, "test_unseen": 100}
 _POOLS = {"train": 0.5, "val": 0.2, "test": 0.3}
 
 
-@cache
 def load_digit_pairs() -> Dataset:
     """The digit-pair dataset, the same in every call: 128-d features in [0, 1], 100 classes."""
     rng = np.random.default_rng(_SEED)

@@ -134,17 +134,19 @@ class MatFile:
             raise InputError(
                 f"{self.where(name)}: found an array of shape {values.shape}, expected a matrix"
             )
-        return values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
+            return values.astype(np.float32, copy=False)
 
     def indices(self, name: str) -> IntArray:
         """A vector of one-based whole numbers, as zero-based int64."""
         values = self.numbers(name)
-        if values.size != max(values.shape, default=0):
+        if values.size and values.size != max(values.shape, default=1):
             raise InputError(
                 f"{self.where(name)}: found an array of shape {values.shape}, expected a vector"
             )
         flat = values.ravel()
-        whole = flat.astype(np.int64)
+        with np.errstate(invalid="ignore"):
+            whole = flat.astype(np.int64)
         if not np.array_equal(whole, flat):
             raise InputError(f"{self.where(name)}: found fractions, expected whole numbers")
         return whole - 1
@@ -154,12 +156,11 @@ class MatFile:
         values = self.raw(name)
         if isinstance(values, np.ndarray) and values.dtype.kind == "U":  # a char matrix
             return tuple(str(v).strip() for v in values.ravel())
-        try:
-            return tuple(str(np.asarray(cell).ravel()[0]) for cell in values.ravel())
-        except (AttributeError, IndexError) as error:
-            raise InputError(
-                f"{self.where(name)}: found no text, expected a cell array of names"
-            ) from error
+        cells = np.atleast_1d(values).ravel()
+        names = [str(np.ravel(cell)[0]) for cell in cells if np.size(cell)]
+        if cells.dtype != object or len(names) < len(cells):
+            raise InputError(f"{self.where(name)}: found no text, expected a cell array of names")
+        return tuple(names)
 
 
 def _read_hdf5(file: h5py.File, name: str) -> Any:
@@ -168,6 +169,12 @@ def _read_hdf5(file: h5py.File, name: str) -> Any:
     if data.dtype == h5py.ref_dtype:
         cells = [_hdf5_text(file[ref]) for ref in np.asarray(data).ravel()]
         return np.array(cells, dtype=object)
+    kind = data.attrs.get("MATLAB_class")
+    if data.attrs.get("MATLAB_empty"):  # MATLAB stores the shape in place of the values
+        return np.empty(np.asarray(data), dtype=np.str_ if kind == b"char" else np.float32)
+    if kind == b"char":
+        rows = np.atleast_2d(np.asarray(data).T)
+        return np.array(["".join(map(chr, row)) for row in rows])
     if data.dtype.kind == "f":
         values = np.empty(data.shape, dtype=np.float32)
         if values.size:

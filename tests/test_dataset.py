@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gsmflow.dataset import (
     Dataset,
+    FloatArray,
     IntArray,
     Problem,
     Split,
@@ -52,7 +53,7 @@ def numbered(dataset: Dataset) -> Dataset:
     return replace(dataset, features=features)
 
 
-def numbers(features: np.ndarray) -> IntArray:
+def numbers(features: FloatArray) -> IntArray:
     return features[:, 0].astype(np.int64)
 
 
@@ -280,7 +281,7 @@ def test_without_validation_rows_classes_are_drawn_the_same_each_time() -> None:
     bare = replace(tiny(), val=np.empty(0, dtype=np.int64))
     first, second = check_dataset(bare), check_dataset(bare)
     (note,) = first.notes
-    assert note.startswith("no validation rows are given: 2 of 7 seen classes")
+    assert note.startswith("no validation rows are given in trainval: 2 of 7 seen classes")
     np.testing.assert_array_equal(first.val, second.val)
     np.testing.assert_array_equal(first.train, second.train)
     train, val = (set(first.labels[rows].tolist()) for rows in (first.train, first.val))

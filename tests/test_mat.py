@@ -271,7 +271,7 @@ def test_epgn_numbers_the_seen_classes_before_the_unseen_ones(folder: Path, v73:
 def test_epgn_draws_validation_classes(folder: Path, v73: bool) -> None:
     out = load(write_epgn(folder, tiny(), v73=v73))
     (note,) = out.notes
-    assert note.startswith("no validation rows are given: 2 of 7 seen classes")
+    assert note.startswith("no validation rows are given in trainval: 2 of 7 seen classes")
     assert len(np.unique(out.labels[out.val])) == 2
 
 

@@ -1,0 +1,111 @@
+"""The root scripts and the README's commands, run as a user runs them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gsmflow.recipe import Recipe
+from tests.builders import SHARED, make_dataset, write_gbu
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path.name for path in ROOT.glob("train_*.py"))
+README = (ROOT / "README.md").read_text()
+SMALL = shlex.split(
+    "--epochs 1 --blocks 1 --hidden 8 --condition-dim 8 --samples-per-class 4 "
+    "--classifier-epochs 1 --device cpu"
+)
+
+
+def call(words: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+    )
+
+
+def script_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    text = "\n".join(blocks).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip().startswith("python train_")]
+
+
+def test_there_is_a_script_for_every_benchmark() -> None:
+    names = ("APY", "AWA1", "AWA2", "CUB", "DIGITS", "FLO", "SUN")
+    assert [f"train_{name}.py" for name in names] == SCRIPTS
+
+
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s != "train_DIGITS.py"])
+def test_a_script_without_data_says_what_to_put_where(script: str, tmp_path: Path) -> None:
+    done = call([script, "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    name = script.removeprefix("train_").removesuffix(".py")
+    assert f"{tmp_path / name / 'res101.mat'}: no such file" in done.stderr
+    assert "data/README.md" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_script_runs_on_a_folder_of_ones_own_from_a_fresh_clone(tmp_path: Path) -> None:
+    write_gbu(tmp_path / "MINE", make_dataset())
+    places = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
+    done = call(["train_FLO.py", *places, "--run", "mine", *SMALL])
+    assert done.returncode == 0, done.stderr
+    for word in ("ESZSL", "GSMFlow", "T1", " U ", " S ", " H "):
+        assert word in done.stdout
+    assert (tmp_path / "out" / "MINE" / "mine" / "metrics.json").exists()
+    again = call(["train_FLO.py", *places, "--run", "mine", *SMALL])
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+
+
+@pytest.mark.parametrize("flags", [["--epoch", "3"], ["--epochs", "many"], ["--pi", "-1"]])
+def test_a_wrong_flag_ends_with_code_2_and_no_traceback(flags: list[str]) -> None:
+    done = call(["train_DIGITS.py", *flags])
+    assert done.returncode == 2
+    assert flags[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_describes_the_script_and_every_field() -> None:
+    done = call(["train_FLO.py", "--help"])
+    assert done.returncode == 0
+    assert "Oxford Flowers" in done.stdout
+    for field in Recipe.__dataclass_fields__:
+        assert f"--{field.replace('_', '-')}" in done.stdout
+
+
+def test_the_readme_shows_commands() -> None:
+    shown = {shlex.split(command)[1] for command in script_commands()}
+    assert {"train_AWA1.py", "train_AWA2.py", "train_CUB.py", "train_FLO.py"} <= shown
+
+
+@pytest.mark.parametrize("command", script_commands())
+def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command, comments=True)[1:]
+    if "../shared/data" in words and not (SHARED / "data").is_dir():
+        pytest.skip("the features beside the repository are not here")
+    done = call([*words, *SMALL, "--out", str(tmp_path)])
+    if "../shared/data" in words or words[0] == "train_DIGITS.py":
+        assert done.returncode == 0, done.stderr
+        assert list(tmp_path.glob("*/*/metrics.json"))
+    else:  # the published features are the user's to fetch
+        assert done.returncode == 2
+        assert "no such file" in done.stderr
+
+
+def test_the_digits_script_draws_its_picture(tmp_path: Path) -> None:
+    done = call(["train_DIGITS.py", *SMALL, "--out", str(tmp_path), "--run", "a"])
+    assert done.returncode == 0, done.stderr
+    picture = tmp_path / "DIGITS" / "a" / "digits.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in done.stdout
