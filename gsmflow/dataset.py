@@ -347,6 +347,11 @@ def _check_classes(dataset: Dataset) -> None:
         raise InputError(
             f"{dataset.where('train')}: found rows of {len(train)} classes, expected at least 2"
         )
+    if len(dataset.train) == len(train):
+        raise InputError(
+            f"{dataset.where('train')}: found one row of each class, expected two or more of some "
+            "class: one of them plays validation-seen"
+        )
     for a in seen:
         twins = unseen[(dataset.semantics[unseen] == dataset.semantics[a]).all(axis=1)]
         if len(twins):

@@ -4,6 +4,7 @@ Training the generator on a problem, choosing the penalty on validation classes,
 softmax classifiers. All of them log, show progress and resume.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -233,8 +234,9 @@ def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
         own = {name: t for name, t in tensors.items() if not name.startswith("scaling.")}
         return run.model_class.from_state(description, own).to(run.device)
     except Exception as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{tensor_file}: not readable as this run's model ({error}), expected the file that "
+            f"{tensor_file}: not readable as this run's model ({reason}), expected the file that "
             "this run wrote; delete it to train again"
         ) from error
 
@@ -266,6 +268,7 @@ def _train(
         while trainer.epoch < recipe.epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
+            _check_finite(losses, trainer.epoch)
             record = {"epoch": trainer.epoch, **losses}
             progress["history"].append(record)
             seconds = time.monotonic() - start
@@ -282,6 +285,16 @@ def _train(
                 trainer.save(state_file, progress)
                 saved = time.monotonic()
     return model, progress
+
+
+def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"training diverged: found a {name} loss of {value} in epoch {epoch}, expected a "
+                "finite number; lower --learning-rate or bring the features to another scale with "
+                "--feature-scaling"
+            )
 
 
 def _print_epoch(run: Run, split: str, record: Mapping[str, float], seconds: float) -> None:

@@ -135,15 +135,17 @@ class ConditionalFlow(nn.Module):
     ) -> None:
         super().__init__()
         conditioned = blocks if condition_blocks == "all" else 1
-        self.projections = nn.ModuleList(
-            nn.Linear(condition_dim, 2 * hidden, bias=False) for _ in range(conditioned)
-        )
-        self.inn = SequenceINN(feature_dim)
-        for k in range(blocks):
-            condition = {"cond": k, "cond_shape": (2 * hidden,)} if k < conditioned else {}
-            self.inn.append(CouplingBlock, hidden=hidden, **condition)
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=_INITIAL_SCALE, generator=generator)
+        # Torch's layers draw initial weights of their own before these are overwritten.
+        with torch.random.fork_rng(devices=[]):
+            self.projections = nn.ModuleList(
+                nn.Linear(condition_dim, 2 * hidden, bias=False) for _ in range(conditioned)
+            )
+            self.inn = SequenceINN(feature_dim)
+            for k in range(blocks):
+                condition = {"cond": k, "cond_shape": (2 * hidden,)} if k < conditioned else {}
+                self.inn.append(CouplingBlock, hidden=hidden, **condition)
+            for parameter in self.parameters():
+                nn.init.normal_(parameter, std=_INITIAL_SCALE, generator=generator)
 
     def forward(self, x: Tensor, condition: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Features to latents.

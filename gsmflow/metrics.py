@@ -79,10 +79,10 @@ class SeenUnseenCurve:
         return float(np.trapezoid(self.seen, self.unseen))
 
     def best_penalty(self) -> float:
-        """A penalty of highest harmonic mean: the middle of the longest best finite interval.
+        """A penalty of highest harmonic mean: the middle of the longest best interval.
 
-        Of neighbouring intervals with the same accuracies the middle of the whole is taken. A
-        best interval without end (every row already on one side) is entered by a margin of 1.
+        Neighbouring intervals with the same harmonic mean count as one. At both ends of the curve
+        one accuracy is 0; where the harmonic mean is 0 throughout, so is the penalty.
         """
         total = self.seen + self.unseen
         h = np.divide(2 * self.seen * self.unseen, total, out=np.zeros_like(total), where=total > 0)
@@ -90,11 +90,7 @@ class SeenUnseenCurve:
         runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
         spans = [(float(self.edges[run[0]]), float(self.edges[run[-1] + 1])) for run in runs]
         low, high = max(spans, key=lambda span: (np.isfinite(span).all(), span[1] - span[0]))
-        if np.isinf(low) and np.isinf(high):
-            return 0.0
-        if np.isinf(low):
-            return high - 1
-        return low + 1 if np.isinf(high) else (low + high) / 2
+        return 0.0 if np.isinf(low) else (low + high) / 2
 
 
 def seen_unseen_curve(

@@ -144,8 +144,8 @@ class GSMFlow(nn.Module):
         means = [problem.train.features[problem.train.labels == c].mean(axis=0) for c in seen]
         return cls(
             config,
-            semantics=torch.from_numpy(semantics),
-            seen_classes=torch.from_numpy(seen),
+            semantics=torch.tensor(semantics),
+            seen_classes=torch.tensor(seen),
             class_means=torch.from_numpy(np.stack(means)),
             anchor_rows=torch.from_numpy(anchor_classes(semantics, pool)),
             generator=generator,
@@ -238,7 +238,8 @@ class GSMFlow(nn.Module):
         """Synthesized features ``(n, d)`` of classes ``(n,)``, seen or unseen."""
         present, rows = torch.unique(classes, return_inverse=True)
         shape = (len(classes), self.feature_dim)
-        z = torch.randn(shape, generator=generator, device=classes.device)
+        dtype = self.class_means.dtype
+        z = torch.randn(shape, generator=generator, device=classes.device, dtype=dtype)
         return self.flow.inverse(z, self.condition(present), rows)
 
     @torch.no_grad()

@@ -129,12 +129,12 @@ def check_recipe(recipe: Recipe) -> None:
     for name, (low, high) in _BOUNDS.items():
         value = getattr(recipe, name)
         if not value >= low or (high is not None and value > high) or value == float("inf"):
-            bound = "a number above 0" if low == _POSITIVE else f"a number of at least {low:g}"
-            limit = "" if high is None else f" and at most {high:g}"
+            bound = "a number above 0" if low == _POSITIVE else f"a number of at least {low}"
+            limit = "" if high is None else f" and at most {high}"
             raise InputError(f"{_flag(name)}: found {value}, expected {bound}{limit}")
     for name in ("dataset", "features", "semantics", "run"):
         value = getattr(recipe, name)
-        if (not value and name != "run") or Path(value).name != value:
+        if (not value and name != "run") or Path(value).name != value or value == "..":
             raise InputError(f"{_flag(name)}: found {value!r}, expected a plain file name")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from rich.table import Table
 
@@ -28,7 +29,7 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
         caption=metrics["protocol"],
         caption_justify="left",
     )
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     for name in _MEASURES:
         table.add_column(name, justify="right", no_wrap=True)
     for name in _CALIBRATED:
@@ -88,7 +89,7 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
     real, synthesized = next(iter(rows.values()))
     gap = len(real)  # an empty column parts the two kinds
     columns, (height, width) = gap + 1 + len(synthesized), real.shape[1:]
-    figure = Figure(figsize=(columns, columns * len(rows) / columns * height / width + 0.6))
+    figure = Figure(figsize=(columns, len(rows) * height / width + 0.6))
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, parts) in zip(panels, rows.items(), strict=True):
         line[gap].axis("off")
@@ -103,15 +104,16 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 
 def _draw_losses(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
     epochs = [record["epoch"] for record in history]
+    marker = "o" if len(history) == 1 else "-"
     twin = panel.twinx() if "prototype" in history[0] else None
-    (line,) = panel.plot(epochs, [r["likelihood"] for r in history], color="C0")
-    lines, names = [line], ["likelihood (left)"]
+    (line,) = panel.plot(epochs, [r["likelihood"] for r in history], marker, color="C0")
+    lines, names = [line], ["likelihood"]
     if twin is not None:
-        (line,) = twin.plot(epochs, [r["prototype"] for r in history], color="C1")
-        twin.set(ylabel="mean squared distance", yscale="log")
-        lines, names = [*lines, line], [*names, "prototype (right)"]
-    panel.set(title="training losses", xlabel="epoch", ylabel="nats per dimension")
-    panel.legend(lines, names)
+        (line,) = twin.plot(epochs, [r["prototype"] for r in history], marker, color="C1")
+        twin.set(ylabel="prototype loss, mean squared distance", yscale="log")
+        lines, names = [*lines, line], [*names, "prototype"]
+    panel.set(title="training losses", xlabel="epoch", ylabel="likelihood loss, nats per dimension")
+    (twin or panel).legend(lines, names, fontsize="small")
 
 
 def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
@@ -122,7 +124,8 @@ def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
         values = [100 * point[name] for point in curve]
         panel.plot(epochs, values, style, ms=3, label=label)
     panel.set(title="validation classes", xlabel="epoch", ylabel="percent", ylim=(0, 100))
-    panel.legend(ncols=2)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.legend(ncols=2, fontsize="small")
 
 
 def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float | None]]) -> None:
@@ -139,10 +142,10 @@ def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float |
         panel.plot([], [], "kD", label="penalty from validation classes")
     panel.set(title="test: S over U as the penalty grows", xlabel="U, percent", ylabel="S, percent")
     panel.set(xlim=(0, 100), ylim=(0, 100))
-    panel.legend()
+    panel.legend(loc="lower left", fontsize="small")
 
 
 def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())

@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +43,32 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
             _check_same_recipe(directory, recipe)
             return directory, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    directory = parent / (recipe.run or f"{stamp}-seed{recipe.seed}")
-    try:
-        directory.mkdir(parents=True)
-    except FileExistsError as error:
-        raise InputError(
-            f"{directory}: exists already, expected a new name; continue that run with --resume "
-            "or name another with --run"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
+    name = recipe.run or f"{stamp}-seed{recipe.seed}"
+    directory = parent / name
+    for number in count(2):
+        try:
+            directory.mkdir(parents=True)
+            break
+        except FileExistsError as error:
+            if recipe.run:
+                raise InputError(
+                    f"{directory}: exists already, expected a new name; continue that run with "
+                    "--resume or name another with --run"
+                ) from error
+            directory = parent / f"{name}-{number}"  # another run started in the same second
+        except OSError as error:
+            raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
     write_json(directory / RECIPE_FILE, recipe.describe())
     return directory, False
 
 
 def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
-    candidates = [
-        file.parent
-        for file in parent.glob(f"*/{RECIPE_FILE}")
-        if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe)
-    ]
+    candidates = []
+    for file in parent.glob(f"*/{RECIPE_FILE}"):
+        # Another run's damaged recipe is no reason not to find this one.
+        with suppress(InputError):
+            if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe):
+                candidates.append(file.parent)
     return max(candidates, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
@@ -80,6 +88,8 @@ def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
 def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """Fields that differ: name to (value in the file, value in the recipe)."""
     stored = read_json(file)
+    if not isinstance(stored, dict):
+        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
     return {
         name: (stored.get(name), value)
         for name, value in recipe.describe().items()

@@ -71,8 +71,9 @@ def anchor_classes(semantics: FloatArray, candidates: IntArray) -> IntArray:
     vectors = semantics[candidates].astype(np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(length > 0, length, 1)
-    # sum over j of u_i . u_j, without the (n, n) matrix
-    order = np.argsort(unit @ unit.sum(axis=0), kind="stable")
+    # The sum over j of u_i . u_j, without the (n, n) matrix; rounded, since the product may give
+    # equal rows different last bits.
+    order = np.argsort(np.round(unit @ unit.sum(axis=0), 10), kind="stable")
     return candidates[order[[0, -1, len(order) // 2]]]
 
 
@@ -100,9 +101,11 @@ class RelativePositioning(nn.Module):
         super().__init__()
         self.register_buffer("anchors", anchors.clone())
         a = anchors.shape[1]
-        self.layers = nn.ModuleList(nn.Linear(a, condition_dim) for _ in anchors)
-        for parameter in self.layers.parameters():
-            nn.init.uniform_(parameter, -(a**-0.5), a**-0.5, generator=generator)
+        # Torch's layers draw initial weights of their own before these are overwritten.
+        with torch.random.fork_rng(devices=[]):
+            self.layers = nn.ModuleList(nn.Linear(a, condition_dim) for _ in anchors)
+            for parameter in self.layers.parameters():
+                nn.init.uniform_(parameter, -(a**-0.5), a**-0.5, generator=generator)
 
     def forward(self, semantics: Tensor) -> Tensor:
         """Conditions ``(n, condition_dim)`` of semantics ``(n, a)``; all values ``>= 0``."""

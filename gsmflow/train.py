@@ -168,11 +168,12 @@ class Trainer:
                 # A fused Adam keeps its step count beside the parameters.
                 self._optimizer.state[parameter] = {k: v.to(device) for k, v in slots.items()}
             self.generator.set_state(tensors["generator"])
+            self.epoch = state["epoch"]
+            progress: dict[str, object] = state["progress"]
         except Exception as error:
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: not readable as the saved state of this run ({error}), expected a file "
+                f"{path}: not readable as the saved state of this run ({reason}), expected a file "
                 "that this run wrote; delete it to start again"
             ) from error
-        self.epoch = state["epoch"]
-        progress: dict[str, object] = state["progress"]
         return progress

@@ -398,7 +398,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
         classes=train + val + unseen,
         unseen=unseen,
         val=val,
-        per_class=draw(st.integers(2, 15)),
+        per_class=draw(st.integers(3, 15)),
         seed=draw(st.integers(0, 1000)),
     )
 

@@ -60,6 +60,15 @@ def test_equal_sums_keep_the_order_of_the_candidates() -> None:
     assert anchor_classes(semantics, np.array([8, 1, 0, 4])).tolist() == [8, 4, 0]
 
 
+def test_equal_sums_keep_the_order_of_many_candidates() -> None:
+    is_first = np.random.default_rng(0).permutation(np.arange(100) < 60)
+    semantics = np.where(is_first[:, None], np.float32([1, 0]), np.float32([0, 1]))
+    # 40 sums of 40, then 60 sums of 60: position 50 is the eleventh of the latter.
+    larger, smaller = np.flatnonzero(is_first), np.flatnonzero(~is_first)
+    expected = [smaller[0], larger[-1], larger[10]]
+    assert anchor_classes(semantics, np.arange(100)).tolist() == expected
+
+
 @pytest.mark.parametrize("a", [5, 85, 312])
 def test_identical_classes_tie_whatever_their_values(a: int) -> None:
     one = np.random.default_rng(a).normal(size=a).astype(np.float32)
