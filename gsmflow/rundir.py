@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -44,27 +45,38 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
             return directory, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = recipe.run or f"{stamp}-seed{recipe.seed}"
-    directory = parent / name
-    for number in count(2):
-        try:
-            directory.mkdir(parents=True)
+    for number in count(1):
+        directory = parent / (name if number == 1 else f"{name}-{number}")
+        if _make_directory(directory, recipe):
             break
-        except FileExistsError as error:
-            if recipe.run:
-                raise InputError(
-                    f"{directory}: exists already, expected a new name; continue that run with "
-                    "--resume or name another with --run"
-                ) from error
-            directory = parent / f"{name}-{number}"  # another run started in the same second
-        except OSError as error:
-            raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
-    write_json(directory / RECIPE_FILE, recipe.describe())
+        if recipe.run:
+            raise InputError(
+                f"{directory}: exists already, expected a new name; continue that run with "
+                "--resume or name another with --run"
+            )
     return directory, False
+
+
+def _make_directory(directory: Path, recipe: Recipe) -> bool:
+    """Make the directory together with its recipe, or neither; False where it exists."""
+    if directory.exists():
+        return False
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True)
+        write_json(temporary / RECIPE_FILE, recipe.describe())
+        temporary.rename(directory)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if directory.exists():  # another process was first
+            return False
+        raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
+    return True
 
 
 def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
     candidates = []
-    for file in parent.glob(f"*/{RECIPE_FILE}"):
+    for file in parent.glob(f"[!.]*/{RECIPE_FILE}"):
         # Another run's damaged recipe is no reason not to find this one.
         with suppress(InputError):
             if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe):

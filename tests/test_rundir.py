@@ -189,3 +189,15 @@ def test_a_log_of_one_torn_line_starts_anew(tmp_path: Path) -> None:
 def test_opening_a_log_alone_writes_nothing(tmp_path: Path) -> None:
     RunLog(tmp_path / "log.jsonl")
     assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_directory_that_a_kill_left_half_made_is_neither_found_nor_in_the_way(
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe(dataset="TINY", out=tmp_path, run="a")
+    directory, _ = open_run(recipe)
+    directory.rename(directory.with_name(".a.1.part"))
+    found, resumed = open_run(Recipe(dataset="TINY", out=tmp_path, resume=True))
+    assert not resumed
+    assert found.name != ".a.1.part"
+    assert open_run(recipe) == (directory, False)
