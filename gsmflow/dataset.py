@@ -59,6 +59,8 @@ class Dataset:
         Zero-based rows. ``train`` and ``val`` part ``trainval`` by class: the classes of ``val``
         play unseen while hyperparameters are chosen. Both may be empty on input to
         `check_dataset`, which then draws validation classes.
+    features_name, semantics_name
+        Which features and semantics these are, as printed in tables.
     source
         Where each field was read, for error messages: field name to ``"file, field"``.
     notes
@@ -75,6 +77,8 @@ class Dataset:
     val: IntArray
     test_seen: IntArray
     test_unseen: IntArray
+    features_name: str = "features"
+    semantics_name: str = "semantics"
     source: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -63,6 +63,8 @@ def load_digit_pairs() -> Dataset:
             val=rows["val"],
             test_seen=rows["test_seen"],
             test_unseen=rows["test_unseen"],
+            features_name="pixels",
+            semantics_name="digits",
         )
     )
 

@@ -109,7 +109,9 @@ def run_experiment(
     }
     metrics: dict[str, Any] = {
         "model": model_class.__name__,
-        **_data_facts(recipe, dataset),
+        "dataset": dataset.name,
+        "features": dataset.features_name,
+        "semantics": dataset.semantics_name,
         "seed": recipe.seed,
         "protocol": _protocol(dataset, penalty),
         **asdict(outcome.measures(penalty)),
@@ -118,24 +120,29 @@ def run_experiment(
     }
     if recipe.oracle:
         metrics["oracle"] = asdict(_oracle(run, problem, fitted, held_out))
-
-    chosen = eszsl_choices["calibrated_H"].penalty
-    picture = directory / "run.png"
-    run_figure(
-        picture,
-        history=fitted.history,
-        curve=[] if validation is None else validation["curve"],
-        outcomes={
-            model_class.__name__: (outcome, penalty),
-            "ESZSL": (eszsl_outcomes["calibrated_H"], chosen),
-        },
-    )
-    run.log.write("metrics", **metrics)
-    write_json(directory / METRICS_FILE, metrics)
-    console.print(result_table(metrics))
-    console.print(f"run directory: {directory}", soft_wrap=True)
-    console.print(f"picture: {picture}", soft_wrap=True)
+    curves = {
+        model_class.__name__: (outcome, penalty),
+        "ESZSL": (eszsl_outcomes["calibrated_H"], eszsl_choices["calibrated_H"].penalty),
+    }
+    _report(run, metrics, fitted, curves)
     return RunResult(directory, metrics, problem, held_out, fitted)
+
+
+def _report(
+    run: Run,
+    metrics: dict[str, Any],
+    fitted: Fitted,
+    curves: Mapping[str, tuple[Outcome, float | None]],
+) -> None:
+    """Draw the picture, write the metrics (which marks the run as finished), print the table."""
+    validation, picture = metrics["validation"], run.directory / "run.png"
+    points = [] if validation is None else validation["curve"]
+    run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
+    run.log.write("metrics", **metrics)
+    write_json(run.directory / METRICS_FILE, metrics)
+    run.console.print(result_table(metrics))
+    run.console.print(f"run directory: {run.directory}", soft_wrap=True)
+    run.console.print(f"picture: {picture}", soft_wrap=True)
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
@@ -154,15 +161,6 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         run.console.print(f"warning: {note}", soft_wrap=True)
     verb = "resuming" if resumed else "writing"
     run.console.print(f"{verb} {run.directory}, device {environment['device']}", soft_wrap=True)
-
-
-def _data_facts(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
-    embedded = dataset.name == DIGITS_NAME
-    return {
-        "dataset": dataset.name,
-        "features": "pixels" if embedded else recipe.features,
-        "semantics": "digits" if embedded else recipe.semantics,
-    }
 
 
 def _protocol(dataset: Dataset, penalty: float | None) -> str:

@@ -221,6 +221,8 @@ def read_gbu(name: str, feature_file: Path, split_file: Path) -> Dataset:
             val=rows["val"],
             test_seen=rows["test_seen"],
             test_unseen=rows["test_unseen"],
+            features_name=feature_file.stem,
+            semantics_name=split_file.stem.removesuffix("_splits"),
             source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
         )
     )
@@ -295,6 +297,8 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
             val=none,
             test_seen=test_seen,
             test_unseen=test_unseen,
+            features_name="E-PGN",
+            semantics_name="E-PGN",
             source=source
             | {
                 "features": f"{data_file}, fields {', '.join(feature_fields)}",

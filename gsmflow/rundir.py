@@ -39,10 +39,10 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     """
     parent = recipe.out / recipe.dataset
     if recipe.resume:
-        directory = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
-        if directory is not None:
-            _check_same_recipe(directory, recipe)
-            return directory, True
+        found = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
+        if found is not None:
+            _check_same_recipe(found, recipe)
+            return found, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = recipe.run or f"{stamp}-seed{recipe.seed}"
     for number in count(1):
