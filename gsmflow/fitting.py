@@ -77,16 +77,17 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
 
     Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
     """
-    files = {name: run.directory / name for name in ("model.safetensors", "model.json")}
+    tensor_file = run.directory / "model.safetensors"
+    description_file = run.directory / "model.json"
     history_file = run.directory / "history.json"
     scaling, scaled = _scale(run, problem)
-    if files["model.safetensors"].exists():
-        model = _load_model(run, *files.values())
+    if tensor_file.exists():
+        model = _load_model(run, tensor_file, description_file)
         return Fitted(model, scaling, read_json(history_file))
     model, progress = _train(run, scaled)
     write_json(history_file, progress["history"])
     write_json(
-        files["model.json"],
+        description_file,
         model.describe()
         | {
             "class_names": list(problem.class_names),
@@ -99,7 +100,7 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
         "scaling.shift": torch.from_numpy(scaling.shift),
         "scaling.spread": torch.from_numpy(scaling.spread),
     }
-    write_tensors(files["model.safetensors"], tensors, {"format": "pt"})
+    write_tensors(tensor_file, tensors, {"format": "pt"})
     _state_file(run, problem).unlink(missing_ok=True)
     return Fitted(model, scaling, progress["history"])
 
