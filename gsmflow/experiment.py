@@ -91,6 +91,8 @@ def run_experiment(
 
     validation_problem = training_problem(dataset, "validation")
     validation_rows = open_held_out(dataset, "validation")
+    count = len(validation_problem.unseen_classes)
+    console.print(f"choosing ESZSL's regularizers on {count} validation classes")
     eszsl_choices = choose_regularizers(validation_problem, validation_rows)
     validation = validate(run, validation_problem, validation_rows) if recipe.calibrate else None
     penalty = None if validation is None else float(validation["penalty"])

@@ -35,6 +35,8 @@ __all__ = ["Fitted", "Run", "classify", "fit_final", "fit_pair", "validate"]
 _CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
+# What a problem's training is called on the console: rows of the test split take no part in it.
+_TRAINING = {"validation": "validation", "test": "final"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,10 +264,12 @@ def _train(
     state_file = _state_file(run, problem)
     if state_file.exists():
         progress = trainer.load(state_file)
-        run.console.print(f"{split}: continuing after epoch {trainer.epoch}")
+        run.console.print(f"{_TRAINING[split]}: continuing after epoch {trainer.epoch}")
     saved = time.monotonic()
     bar_length = recipe.epochs * trainer.steps_per_epoch
-    with _bar(run.console, split, bar_length, trainer.epoch * trainer.steps_per_epoch) as advance:
+    with _bar(
+        run.console, _TRAINING[split], bar_length, trainer.epoch * trainer.steps_per_epoch
+    ) as advance:
         while trainer.epoch < recipe.epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
@@ -274,7 +278,7 @@ def _train(
             progress["history"].append(record)
             seconds = time.monotonic() - start
             run.log.write("epoch", split=split, seconds=seconds, **record)
-            _print_epoch(run, split, record, seconds)
+            _print_epoch(run, _TRAINING[split], record, seconds)
             last = trainer.epoch == recipe.epochs
             due = recipe.curve_every > 0 and trainer.epoch % recipe.curve_every == 0
             if measure and (last or due):
@@ -298,12 +302,12 @@ def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
             )
 
 
-def _print_epoch(run: Run, split: str, record: Mapping[str, float], seconds: float) -> None:
+def _print_epoch(run: Run, training: str, record: Mapping[str, float], seconds: float) -> None:
     epoch, epochs = int(record["epoch"]), run.recipe.epochs
     interval = max(1, epochs // _LOG_LINES)
     if epoch in (1, epochs) or epoch % interval == 0:
         parts = "  ".join(f"{k} {v:8.4f}" for k, v in record.items() if k != "epoch")
-        run.console.print(f"{split:<10}  epoch {epoch:>3}/{epochs}  {parts}  {seconds:6.1f} s")
+        run.console.print(f"{training:<10}  epoch {epoch:>3}/{epochs}  {parts}  {seconds:6.1f} s")
 
 
 def _print_point(run: Run, point: Mapping[str, float]) -> None:
