@@ -266,10 +266,9 @@ def _train(
         progress = trainer.load(state_file)
         run.console.print(f"{_TRAINING[split]}: continuing after epoch {trainer.epoch}")
     saved = time.monotonic()
-    bar_length = recipe.epochs * trainer.steps_per_epoch
-    with _bar(
-        run.console, _TRAINING[split], bar_length, trainer.epoch * trainer.steps_per_epoch
-    ) as advance:
+    total = recipe.epochs * trainer.steps_per_epoch
+    done = trainer.epoch * trainer.steps_per_epoch
+    with _bar(run.console, _TRAINING[split], total, done) as advance:
         while trainer.epoch < recipe.epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
