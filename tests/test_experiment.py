@@ -199,10 +199,9 @@ def test_a_damaged_file_of_a_resumed_run_is_named(tmp_path: Path, file: str) -> 
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) -> None:
-    # The slowest test here: real processes, killed without warning at several moments, each time
-    # a little later, until one gets through.
-    recipe = tiny_recipe(tmp_path, run="whole", epochs=36, curve_every=12)
-    whole = run(recipe)
+    # Real processes, killed without warning at several moments, each a little later than the one
+    # before, until one gets through. All have one thread: another count rounds otherwise.
+    recipe = tiny_recipe(tmp_path, epochs=36, curve_every=12)
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -212,20 +211,25 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) 
         "fitting._SAVE_EVERY_SECONDS = 0\n"
         "run_script({'res101': Recipe(dataset='TINY')})\n"
     )
-    settings = {**SMALL, "epochs": 36, "curve_every": 12, "run": "killed"}
+    settings = {**SMALL, "epochs": recipe.epochs, "curve_every": recipe.curve_every}
+    settings |= {"data": recipe.data, "out": recipe.out}
     flags = [w for k, v in settings.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-    flags += ["--data", str(recipe.data), "--out", str(recipe.out)]
-    log = recipe.out / "TINY" / "killed" / "log.jsonl"
-    kills, lines = 0, 0
-    for attempt in range(30):
-        resume = ["--resume"] if attempt else []
-        process = subprocess.Popen(
-            [sys.executable, str(script), *flags, *resume],
+
+    def start(*more: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(script), *flags, *more],
             stdout=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+
+    assert start("--run", "whole").wait() == 0
+    whole, killed = (recipe.out / "TINY" / name for name in ("whole", "killed"))
+    kills, lines = 0, 0
+    for attempt in range(30):
+        process = start("--run", "killed", *(["--resume"] if attempt else []))
         while process.poll() is None:
             time.sleep(0.002)
+            log = killed / "log.jsonl"
             count = log.read_bytes().count(b"\n") if log.exists() else 0
             if count > lines + 20:  # some work was done since the last kill
                 process.send_signal(signal.SIGKILL)
@@ -235,10 +239,10 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) 
             break
     assert process.returncode == 0
     assert kills >= 2
-    killed = json.loads((log.parent / "metrics.json").read_text())
-    assert killed == json.loads((whole.directory / "metrics.json").read_text())
-    ours = load_file(whole.directory / "model.safetensors")
-    theirs = load_file(log.parent / "model.safetensors")
-    for name, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
-    assert not list(log.parent.glob(".*.part"))
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, killed)]
+    assert metrics[0] == metrics[1]
+    for file in ("model.safetensors", "classifier.safetensors"):
+        ours, theirs = load_file(whole / file), load_file(killed / file)
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    assert not list(killed.glob(".*.part"))
