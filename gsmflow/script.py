@@ -47,5 +47,5 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    make_console(stderr=True).print(message, soft_wrap=True, markup=False)
+    make_console(stderr=True).print(message, soft_wrap=True)
     sys.exit(code)

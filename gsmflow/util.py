@@ -73,7 +73,9 @@ def pick_device(name: str) -> torch.device:
 def make_console(*, stderr: bool = False) -> Console:
     """A console that folds long lines on a terminal and leaves them whole in a log file."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False)
+    width = None if stream.isatty() else 120
+    # Paths and class names are printed as they are, whatever brackets and colons they have.
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
