@@ -1,5 +1,6 @@
 """The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,7 @@ def fit_softmax(
     classes: IntArray,
     config: ClassifierConfig,
     generator: torch.Generator,
+    on_epoch: Callable[[], object] = lambda: None,
 ) -> SoftmaxClassifier:
     """Train a linear softmax classifier with Adam and cross-entropy; the last epoch's is kept.
 
@@ -100,6 +102,8 @@ def fit_softmax(
     generator
         Source of the initial weights (Xavier normal; biases are zero) and of the batches, on the
         rows' device.
+    on_epoch
+        Called after each epoch, for a progress bar.
     """
     n, d = features.shape
     device = features.device
@@ -120,4 +124,5 @@ def fit_softmax(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+        on_epoch()
     return SoftmaxClassifier(weight.detach(), bias.detach(), classes)

@@ -149,12 +149,15 @@ def classify(run: Run, problem: Problem, fitted: Fitted) -> SoftmaxPair:
     The GZSL classifier learns from the unperturbed real seen rows and the synthesized unseen
     ones, the ZSL classifier from the synthesized ones alone.
     """
+    per_class, classes = run.recipe.samples_per_class, len(problem.unseen_classes)
     run.console.print(
-        f"synthesizing {run.recipe.samples_per_class} samples of each of "
-        f"{len(problem.unseen_classes)} unseen classes, training the classifier"
+        f"synthesizing {per_class} samples of each of {classes} unseen classes, "
+        "training the classifier"
     )
-    synthesized = _synthesize(run, problem, fitted.model)
-    pair = fit_pair(run, problem, fitted.scaling, *synthesized)
+    with _bar(run.console, "synthesizing", per_class * classes) as advance:
+        synthesized = _synthesize(run, problem, fitted.model, advance)
+    with _bar(run.console, "training the classifier", 2 * run.recipe.classifier_epochs) as advance:
+        pair = fit_pair(run, problem, fitted.scaling, *synthesized, on_epoch=advance)
     tensors = {
         "gzsl.weight": pair.gzsl.weight,
         "gzsl.bias": pair.gzsl.bias,
@@ -173,6 +176,7 @@ def fit_pair(
     scaling: FeatureScaling,
     unseen_features: Tensor,
     unseen_labels: Tensor,
+    on_epoch: Callable[[], object] = lambda: None,
 ) -> SoftmaxPair:
     """Train both classifiers on real seen rows and the given rows of unseen classes.
 
@@ -186,6 +190,8 @@ def fit_pair(
         Applied to them.
     unseen_features, unseen_labels
         Scaled rows ``(m, d)`` and classes ``(m,)`` of the unseen classes, on the run's device.
+    on_epoch
+        Called after each epoch of either classifier, for a progress bar.
     """
     config = run.recipe.part(ClassifierConfig)
     train = Rows(scaling(problem.train.features), problem.train.labels)
@@ -198,6 +204,7 @@ def fit_pair(
             problem.classes,
             config,
             run.generator(problem.split, "classifier"),
+            on_epoch,
         ),
         zsl=fit_softmax(
             unseen_features,
@@ -205,6 +212,7 @@ def fit_pair(
             problem.unseen_classes,
             config,
             run.generator(problem.split, "zsl classifier"),
+            on_epoch,
         ),
     )
 
@@ -220,10 +228,15 @@ def _on_device(run: Run, rows: Rows) -> tuple[Tensor, Tensor]:
     return features.to(run.device), labels.to(run.device)
 
 
-def _synthesize(run: Run, problem: Problem, model: GSMFlow) -> tuple[Tensor, Tensor]:
+def _synthesize(
+    run: Run,
+    problem: Problem,
+    model: GSMFlow,
+    on_samples: Callable[[int], object] = lambda count: None,
+) -> tuple[Tensor, Tensor]:
     classes = torch.from_numpy(problem.unseen_classes).to(run.device)
     generator = run.generator(problem.split, "synthesis")
-    return synthesize(model, classes, run.recipe.samples_per_class, generator)
+    return synthesize(model, classes, run.recipe.samples_per_class, generator, on_samples)
 
 
 def _state_file(run: Run, problem: Problem) -> Path:
@@ -268,7 +281,7 @@ def _train(
     saved = time.monotonic()
     total = recipe.epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
-    with _bar(run.console, _TRAINING[split], total, done) as advance:
+    with _bar(run.console, f"training ({_TRAINING[split]})", total, done) as advance:
         while trainer.epoch < recipe.epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
@@ -316,11 +329,11 @@ def _print_point(run: Run, point: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _bar(console: Console, text: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal, nothing in a log; yields what advances it by one step."""
+def _bar(console: Console, text: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, nothing in a log; yields what advances it, by 1 or a count."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(f"training ({text})", total=total, completed=done)
-        yield lambda: progress.advance(task)
+        task = progress.add_task(text, total=total, completed=done)
+        yield lambda count=1: progress.advance(task, count)

@@ -1,5 +1,6 @@
 """Synthesizing features of classes from a trained model."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -18,7 +19,11 @@ class Sampler(Protocol):
 
 
 def synthesize(
-    model: Sampler, classes: Tensor, per_class: int, generator: torch.Generator
+    model: Sampler,
+    classes: Tensor,
+    per_class: int,
+    generator: torch.Generator,
+    on_samples: Callable[[int], object] = lambda count: None,
 ) -> tuple[Tensor, Tensor]:
     """Draw ``per_class`` feature vectors of every class.
 
@@ -32,6 +37,8 @@ def synthesize(
         Samples per class, ``>= 1``.
     generator
         On the same device.
+    on_samples
+        Called with the number of samples after each chunk, for a progress bar.
 
     Returns
     -------
@@ -45,5 +52,6 @@ def synthesize(
         if features is None:
             features = chunk.new_empty(len(labels), chunk.shape[1])
         features[start : start + len(chunk)] = chunk
+        on_samples(len(chunk))
     assert features is not None
     return features, labels
