@@ -103,6 +103,15 @@ def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
         assert "no such file" in done.stderr
 
 
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    script = tmp_path / "example.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{example}")
+    done = call([str(script), *SMALL, "--no-calibrate", "--out", str(tmp_path)])
+    assert done.returncode == 0, done.stderr
+    assert "NonNegative" in done.stdout
+
+
 def test_the_digits_script_draws_its_picture(tmp_path: Path) -> None:
     done = call(["train_DIGITS.py", *SMALL, "--out", str(tmp_path), "--run", "a"])
     assert done.returncode == 0, done.stderr
