@@ -195,7 +195,7 @@ def test_best_penalty_is_the_middle_of_the_longest_best_interval() -> None:
     assert case.curve().best_penalty() == 6
 
 
-# /work/shared/scores/README.md, percent: T1, seen-only, U, S, H, AUSUC, best H.
+# The README beside the score files, percent: T1, seen-only, U, S, H, AUSUC, best H.
 PUBLISHED = {
     "f-CLSWGAN_AWA1_test": (65.648, 77.311, 53.600, 66.997, 59.554, 46.161, 60.613),
     "f-CLSWGAN_CUB_test": (56.110, 71.185, 45.079, 55.512, 49.754, 34.476, 50.158),
