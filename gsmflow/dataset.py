@@ -6,7 +6,7 @@ Held-out rows come from `open_held_out` alone, so that one call site decides whe
 split is opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -24,6 +24,7 @@ __all__ = [
     "Rows",
     "Split",
     "check_dataset",
+    "draw_from_each_class",
     "open_held_out",
     "training_problem",
 ]
@@ -191,14 +192,39 @@ def _split_validation_seen(dataset: Dataset) -> tuple[IntArray, IntArray]:
 
     Every class keeps at least one row to fit on; a class of a single row lends none.
     """
+
+    def count(rows: int) -> int:
+        return min(max(1, round(_VALIDATION_SEEN_SHARE * rows)), rows - 1)
+
     rng = np.random.default_rng(_SPLIT_SEED)
-    labels = dataset.labels[dataset.train]
-    held_out = np.zeros(len(labels), dtype=bool)
+    held_out = draw_from_each_class(dataset.labels[dataset.train], count, rng)
+    return dataset.train[~held_out], dataset.train[held_out]
+
+
+def draw_from_each_class(
+    labels: IntArray, count: Callable[[int], int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw rows class by class.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    count
+        How many to draw of a class with so many rows.
+    rng
+        Source of the draw.
+
+    Returns
+    -------
+    NDArray
+        Which rows were drawn, ``(n,)``.
+    """
+    drawn = np.zeros(len(labels), dtype=bool)
     for c in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == c))
-        count = min(max(1, round(_VALIDATION_SEEN_SHARE * len(members))), len(members) - 1)
-        held_out[members[:count]] = True
-    return dataset.train[~held_out], dataset.train[held_out]
+        drawn[members[: count(len(members))]] = True
+    return drawn
 
 
 def check_dataset(dataset: Dataset) -> Dataset:

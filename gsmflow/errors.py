@@ -1,6 +1,6 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and words for others'."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "one_line"]
 
 
 class InputError(ValueError):
@@ -9,3 +9,8 @@ class InputError(ValueError):
     The message is one sentence that names the place, what was found and what was expected.
     The command line prints it and exits with code 2.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text without line breaks, to stand inside a sentence."""
+    return " ".join(str(error).split())

@@ -67,23 +67,24 @@ class ESZSLSolver:
         train = problem.train
         self._problem = problem
         self._scaling = fit_feature_scaling(train.features, "standardised")
-        self._semantics = problem.semantics.astype(np.float64)
+        semantics = problem.semantics.astype(np.float64)
         x = self._scaling(train.features).astype(np.float64)
-        s = self._semantics[problem.seen_classes]
+        s = semantics[problem.seen_classes]
         columns = np.searchsorted(problem.seen_classes, train.labels)
         # X'Y with Y in {-1, +1}: twice the class sums, less the sum of all rows.
         class_sums = np.zeros((len(problem.seen_classes), x.shape[1]))
         np.add.at(class_sums, columns, x)
         xy = 2 * class_sums.T - x.sum(axis=0)[:, None]
         self._x_values, self._x_vectors = np.linalg.eigh(x.T @ x)
-        self._s_values, self._s_vectors = np.linalg.eigh(s.T @ s)
-        self._core = self._x_vectors.T @ xy @ s @ self._s_vectors
+        self._s_values, s_vectors = np.linalg.eigh(s.T @ s)
+        self._core = self._x_vectors.T @ xy @ s @ s_vectors
+        self._class_vectors = s_vectors.T @ semantics.T
 
     def solve(self, gamma: float, lam: float) -> ESZSL:
         """The solution for regularizers ``gamma > 0`` of features, ``lam > 0`` of semantics."""
         core = self._core / (self._x_values + gamma)[:, None] / (self._s_values + lam)
-        v = self._x_vectors @ core @ self._s_vectors.T
-        return ESZSL(self._problem, self._scaling, v @ self._semantics.T)
+        class_weights = self._x_vectors @ (core @ self._class_vectors)
+        return ESZSL(self._problem, self._scaling, class_weights)
 
 
 @dataclass(frozen=True)

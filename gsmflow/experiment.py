@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from gsmflow.dataset import Dataset, HeldOut, Problem, Rows, open_held_out, training_problem
+from gsmflow.dataset import (
+    Dataset,
+    HeldOut,
+    Problem,
+    Rows,
+    draw_from_each_class,
+    open_held_out,
+    training_problem,
+)
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.eszsl import Criterion, ESZSLChoice, ESZSLSolver, choose_regularizers
 from gsmflow.evaluate import Measures, Outcome, judge
@@ -89,17 +97,12 @@ def run_experiment(
     run = Run(recipe, model_class, device, directory, RunLog(directory / "log.jsonl"), console)
     _announce(run, dataset, resumed)
 
-    validation_problem = training_problem(dataset, "validation")
-    validation_rows = open_held_out(dataset, "validation")
-    count = len(validation_problem.unseen_classes)
-    console.print(f"choosing ESZSL's regularizers on {count} validation classes")
-    eszsl_choices = choose_regularizers(validation_problem, validation_rows)
-    validation = validate(run, validation_problem, validation_rows) if recipe.calibrate else None
+    eszsl_choices, validation = _choose(run, dataset)
     penalty = None if validation is None else float(validation["penalty"])
 
     problem = training_problem(dataset, "test")
     fitted = fit_final(run, problem)
-    classifiers = classify(run, problem, fitted)
+    classifiers = classify(run, fitted)
     eszsl = ESZSLSolver(problem)
 
     # The one place where the test split is opened: nothing is chosen from here on.
@@ -121,13 +124,27 @@ def run_experiment(
         "validation": validation,
     }
     if recipe.oracle:
-        metrics["oracle"] = asdict(_oracle(run, problem, fitted, held_out))
+        metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
     curves = {
         model_class.__name__: (outcome, penalty),
         "ESZSL": (eszsl_outcomes["calibrated_H"], eszsl_choices["calibrated_H"].penalty),
     }
     _report(run, metrics, fitted, curves)
     return RunResult(directory, metrics, problem, held_out, fitted)
+
+
+def _choose(
+    run: Run, dataset: Dataset
+) -> tuple[dict[Criterion, ESZSLChoice], dict[str, Any] | None]:
+    """All that is chosen, on validation classes: ESZSL's regularizers, and the penalty if asked."""
+    problem, held_out = (
+        training_problem(dataset, "validation"),
+        open_held_out(dataset, "validation"),
+    )
+    count = len(problem.unseen_classes)
+    run.console.print(f"choosing ESZSL's regularizers on {count} validation classes")
+    choices = choose_regularizers(problem, held_out)
+    return choices, validate(run, problem, held_out) if run.recipe.calibrate else None
 
 
 def _report(
@@ -177,18 +194,20 @@ def _eszsl_measures(
     outcomes: Mapping[Criterion, Outcome], choices: Mapping[Criterion, ESZSLChoice]
 ) -> dict[str, Any]:
     """ESZSL's row: each figure from the regularizers chosen for it."""
-    plain = asdict(outcomes["H"].measures())
-    calibrated = outcomes["calibrated_H"]
-    return {
-        **plain,
-        "T1": outcomes["T1"].t1,
-        "AUSUC": calibrated.curve().area,
-        "calibrated": asdict(calibrated.calibrated(choices["calibrated_H"].penalty)),
-        "choices": {criterion: asdict(choice) for criterion, choice in choices.items()},
-    }
+    plain, calibrated = outcomes["H"].calibrated(0.0), outcomes["calibrated_H"]
+    measures = Measures(
+        T1=outcomes["T1"].t1,
+        U=plain.U,
+        S=plain.S,
+        H=plain.H,
+        AUSUC=calibrated.curve().area,
+        calibrated=calibrated.calibrated(choices["calibrated_H"].penalty),
+    )
+    chosen = {criterion: asdict(choice) for criterion, choice in choices.items()}
+    return {**asdict(measures), "choices": chosen}
 
 
-def _oracle(run: Run, problem: Problem, fitted: Fitted, held_out: HeldOut) -> Measures:
+def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     """The ceiling of these features: the same classifiers, trained on real unseen rows.
 
     Half of each unseen class's rows, drawn with a fixed seed, trains; the other half, with all
@@ -196,17 +215,14 @@ def _oracle(run: Run, problem: Problem, fitted: Fitted, held_out: HeldOut) -> Me
     """
     rng = np.random.default_rng(_ORACLE_SEED)
     labels = held_out.unseen.labels
-    trains = np.zeros(len(labels), dtype=bool)
-    for c in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == c))
-        trains[members[: len(members) // 2]] = True
-    features = torch.from_numpy(fitted.scaling(held_out.unseen.features[trains]))
+    trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
+    scaled = fitted.scaled
+    features = torch.from_numpy(scaled.scaling(held_out.unseen.features[trains]))
     pair = fit_pair(
         run,
-        problem,
-        fitted.scaling,
+        scaled,
         features.to(run.device),
         torch.from_numpy(labels[trains]).to(run.device),
     )
     rest = Rows(held_out.unseen.features[~trains], labels[~trains])
-    return judge(pair, problem, HeldOut(held_out.seen, rest)).measures()
+    return judge(pair, scaled.problem, HeldOut(held_out.seen, rest)).measures()

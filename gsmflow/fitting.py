@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gsmflow.classifier import ClassifierConfig, SoftmaxPair, fit_softmax
 from gsmflow.dataset import HeldOut, Problem, Rows
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import judge
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.recipe import Recipe
@@ -30,7 +30,7 @@ from gsmflow.synthesis import synthesize
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
-__all__ = ["Fitted", "Run", "classify", "fit_final", "fit_pair", "validate"]
+__all__ = ["Fitted", "Run", "Scaled", "classify", "fit_final", "fit_pair", "validate"]
 
 _CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
@@ -56,6 +56,26 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
+class Scaled:
+    """A problem made ready to learn from, once for all stages.
+
+    Attributes
+    ----------
+    problem
+        With scaled training features.
+    scaling
+        What scaled them.
+    features, labels
+        The scaled training rows on the run's device, ``(n, d)`` and ``(n,)``.
+    """
+
+    problem: Problem
+    scaling: FeatureScaling
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """A trained generator.
 
@@ -63,14 +83,14 @@ class Fitted:
     ----------
     model
         On the run's device.
-    scaling
-        The feature scaling that the model works behind.
+    scaled
+        What it was trained on, and the feature scaling that it works behind.
     history
         The mean loss parts of each epoch, each with its ``epoch``.
     """
 
     model: GSMFlow
-    scaling: FeatureScaling
+    scaled: Scaled
     history: list[dict[str, float]]
 
 
@@ -82,10 +102,10 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
     tensor_file = run.directory / "model.safetensors"
     description_file = run.directory / "model.json"
     history_file = run.directory / "history.json"
-    scaling, scaled = _scale(run, problem)
+    scaled = _scale(run, problem)
     if tensor_file.exists():
         model = _load_model(run, tensor_file, description_file)
-        return Fitted(model, scaling, read_json(history_file))
+        return Fitted(model, scaled, read_json(history_file))
     model, progress = _train(run, scaled)
     write_json(history_file, progress["history"])
     write_json(
@@ -99,12 +119,12 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
         },
     )
     tensors = model.state_dict() | {
-        "scaling.shift": torch.from_numpy(scaling.shift),
-        "scaling.spread": torch.from_numpy(scaling.spread),
+        "scaling.shift": torch.from_numpy(scaled.scaling.shift),
+        "scaling.spread": torch.from_numpy(scaled.scaling.spread),
     }
     write_tensors(tensor_file, tensors, {"format": "pt"})
     _state_file(run, problem).unlink(missing_ok=True)
-    return Fitted(model, scaling, progress["history"])
+    return Fitted(model, scaled, progress["history"])
 
 
 def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
@@ -121,10 +141,10 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
     if file.exists():
         stored: dict[str, Any] = read_json(file)
         return stored
-    scaling, scaled = _scale(run, problem)
+    scaled = _scale(run, problem)
 
     def measure(model: GSMFlow, epoch: int) -> dict[str, float]:
-        pair = fit_pair(run, problem, scaling, *_synthesize(run, problem, model))
+        pair = fit_pair(run, scaled, *_synthesize(run, problem, model))
         outcome = judge(pair, problem, held_out)
         penalty = outcome.curve().best_penalty()
         measures = asdict(outcome.measures(penalty))
@@ -143,12 +163,13 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
     return result
 
 
-def classify(run: Run, problem: Problem, fitted: Fitted) -> SoftmaxPair:
+def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
     """Synthesize the unseen classes and train the classifiers; writes ``classifier.safetensors``.
 
     The GZSL classifier learns from the unperturbed real seen rows and the synthesized unseen
     ones, the ZSL classifier from the synthesized ones alone.
     """
+    problem = fitted.scaled.problem
     per_class, classes = run.recipe.samples_per_class, len(problem.unseen_classes)
     run.console.print(
         f"synthesizing {per_class} samples of each of {classes} unseen classes, "
@@ -157,7 +178,7 @@ def classify(run: Run, problem: Problem, fitted: Fitted) -> SoftmaxPair:
     with _bar(run.console, "synthesizing", per_class * classes) as advance:
         synthesized = _synthesize(run, problem, fitted.model, advance)
     with _bar(run.console, "training the classifier", 2 * run.recipe.classifier_epochs) as advance:
-        pair = fit_pair(run, problem, fitted.scaling, *synthesized, on_epoch=advance)
+        pair = fit_pair(run, fitted.scaled, *synthesized, on_epoch=advance)
     tensors = {
         "gzsl.weight": pair.gzsl.weight,
         "gzsl.bias": pair.gzsl.bias,
@@ -172,8 +193,7 @@ def classify(run: Run, problem: Problem, fitted: Fitted) -> SoftmaxPair:
 
 def fit_pair(
     run: Run,
-    problem: Problem,
-    scaling: FeatureScaling,
+    scaled: Scaled,
     unseen_features: Tensor,
     unseen_labels: Tensor,
     on_epoch: Callable[[], object] = lambda: None,
@@ -184,23 +204,19 @@ def fit_pair(
     ----------
     run
         Gives settings, device and seed.
-    problem
-        With features as the dataset has them.
-    scaling
-        Applied to them.
+    scaled
+        Gives the real seen rows.
     unseen_features, unseen_labels
         Scaled rows ``(m, d)`` and classes ``(m,)`` of the unseen classes, on the run's device.
     on_epoch
         Called after each epoch of either classifier, for a progress bar.
     """
-    config = run.recipe.part(ClassifierConfig)
-    train = Rows(scaling(problem.train.features), problem.train.labels)
-    seen_features, seen_labels = _on_device(run, train)
+    config, problem = run.recipe.part(ClassifierConfig), scaled.problem
     return SoftmaxPair(
-        scaling,
+        scaled.scaling,
         gzsl=fit_softmax(
-            torch.cat([seen_features, unseen_features]),
-            torch.cat([seen_labels, unseen_labels]),
+            torch.cat([scaled.features, unseen_features]),
+            torch.cat([scaled.labels, unseen_labels]),
             problem.classes,
             config,
             run.generator(problem.split, "classifier"),
@@ -217,15 +233,15 @@ def fit_pair(
     )
 
 
-def _scale(run: Run, problem: Problem) -> tuple[FeatureScaling, Problem]:
+def _scale(run: Run, problem: Problem) -> Scaled:
     scaling = fit_feature_scaling(problem.train.features, run.recipe.feature_scaling)
     rows = Rows(scaling(problem.train.features), problem.train.labels)
-    return scaling, replace(problem, train=rows)
-
-
-def _on_device(run: Run, rows: Rows) -> tuple[Tensor, Tensor]:
-    features, labels = torch.from_numpy(rows.features), torch.from_numpy(rows.labels)
-    return features.to(run.device), labels.to(run.device)
+    return Scaled(
+        replace(problem, train=rows),
+        scaling,
+        torch.from_numpy(rows.features).to(run.device),
+        torch.from_numpy(rows.labels).to(run.device),
+    )
 
 
 def _synthesize(
@@ -250,29 +266,27 @@ def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
         own = {name: t for name, t in tensors.items() if not name.startswith("scaling.")}
         return run.model_class.from_state(description, own).to(run.device)
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{tensor_file}: not readable as this run's model ({reason}), expected the file that "
-            "this run wrote; delete it to train again"
+            f"{tensor_file}: not readable as this run's model ({one_line(error)}), expected the "
+            "file that this run wrote; delete it to train again"
         ) from error
 
 
 def _train(
     run: Run,
-    problem: Problem,
+    scaled: Scaled,
     measure: Callable[[GSMFlow, int], dict[str, float]] | None = None,
 ) -> tuple[GSMFlow, dict[str, Any]]:
-    """Train on a scaled problem, from the saved state if there is one.
+    """Train a model, from the saved state if there is one.
 
     Returns the model and what was recorded: ``history`` of losses, ``curve`` of measures.
     """
-    recipe, split = run.recipe, problem.split
+    recipe, problem = run.recipe, scaled.problem
+    split = problem.split
     initial = run.generator(split, "initial weights", device=_CPU)
     model = run.model_class.for_problem(problem, recipe.part(ModelConfig), initial).to(run.device)
-    features, labels = _on_device(run, problem.train)
-    trainer = Trainer(
-        model, features, labels, recipe.part(TrainingConfig), run.generator(split, "training")
-    )
+    config, generator = recipe.part(TrainingConfig), run.generator(split, "training")
+    trainer = Trainer(model, scaled.features, scaled.labels, config, generator)
     progress: dict[str, Any] = {"history": [], "curve": []}
     state_file = _state_file(run, problem)
     if state_file.exists():

@@ -147,7 +147,9 @@ class ConditionalFlow(nn.Module):
             for parameter in self.parameters():
                 nn.init.normal_(parameter, std=_INITIAL_SCALE, generator=generator)
 
-    def forward(self, x: Tensor, condition: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, condition: Tensor, classes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features to latents.
 
         Parameters
@@ -157,7 +159,8 @@ class ConditionalFlow(nn.Module):
         condition
             One condition per class, ``(classes, h)``.
         classes
-            Each row's class, as a row of ``condition``, ``(n,)``.
+            Each row's class, as a row of ``condition``, ``(n,)``; None if row ``i`` is of class
+            ``i``.
 
         Returns
         -------
@@ -167,13 +170,15 @@ class ConditionalFlow(nn.Module):
         z, log_det = self.inn(x, c=self._offsets(condition, classes))
         return z, log_det
 
-    def inverse(self, z: Tensor, condition: Tensor, classes: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Tensor, classes: Tensor | None = None) -> Tensor:
         """Latents ``(n, d)`` to features ``(n, d)``; the other arguments as in `forward`."""
         x, _ = self.inn(z, c=self._offsets(condition, classes), rev=True)
         return torch.as_tensor(x)
 
-    def _offsets(self, condition: Tensor, classes: Tensor) -> list[Tensor]:
+    def _offsets(self, condition: Tensor, classes: Tensor | None) -> list[Tensor]:
         per_class = [projection(condition) for projection in self.projections]
+        if classes is None:
+            return per_class
         if not torch.is_grad_enabled():
             return [offset[classes] for offset in per_class]
         # The gradient of a gather adds rows in an order that a GPU does not fix; a product with

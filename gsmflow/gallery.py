@@ -34,7 +34,7 @@ def draw_digit_pairs(result: RunResult, path: Path) -> None:
         real = result.held_out.unseen.features[result.held_out.unseen.labels == c][:_IMAGES]
         classes = torch.full((_IMAGES,), int(c), device=device)
         sampled = result.fitted.model.sample(classes, generator).cpu().numpy()
-        synthesized = result.fitted.scaling.inverse(sampled)
+        synthesized = result.fitted.scaled.scaling.inverse(sampled)
         name = result.problem.class_names[c]
         rows[name] = (real.reshape(-1, *PAIR_SHAPE), synthesized.reshape(-1, *PAIR_SHAPE))
     image_grid(path, rows)

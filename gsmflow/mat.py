@@ -167,14 +167,14 @@ def _read_hdf5(file: h5py.File, name: str) -> Any:
     """One field of a v7.3 file in MATLAB's orientation (HDF5 stores the dimensions reversed)."""
     data = file[name]
     if data.dtype == h5py.ref_dtype:
-        cells = [_hdf5_text(file[ref]) for ref in np.asarray(data).ravel()]
+        cells = [_text(np.asarray(file[ref]).T) for ref in np.asarray(data).ravel()]
         return np.array(cells, dtype=object)
     kind = data.attrs.get("MATLAB_class")
     if data.attrs.get("MATLAB_empty"):  # MATLAB stores the shape in place of the values
         return np.empty(np.asarray(data), dtype=np.str_ if kind == b"char" else np.float32)
     if kind == b"char":
         rows = np.atleast_2d(np.asarray(data).T)
-        return np.array(["".join(map(chr, row)) for row in rows])
+        return np.array([_text(row) for row in rows])
     if data.dtype.kind == "f":
         values = np.empty(data.shape, dtype=np.float32)
         if values.size:
@@ -183,8 +183,8 @@ def _read_hdf5(file: h5py.File, name: str) -> Any:
     return np.asarray(data).T
 
 
-def _hdf5_text(cell: h5py.Dataset) -> str:
-    return "".join(chr(code) for code in np.asarray(cell).T.ravel())
+def _text(codes: NDArray[Any]) -> str:
+    return "".join(map(chr, codes.ravel()))
 
 
 def read_gbu(name: str, feature_file: Path, split_file: Path) -> Dataset:
@@ -242,7 +242,7 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
     """
     feature_fields = ("train_fea", "test_seen_fea", "test_unseen_fea")
     label_fields = ("train_idx", "test_seen_idex", "test_unseen_idex")
-    data = MatFile(data_file, (*feature_fields, "seen_pro", "unseen_pro", "att_train", "attribute"))
+    data = MatFile(data_file, (*feature_fields, "seen_pro", "unseen_pro", "att_train"))
     label = MatFile(label_file, label_fields)
 
     seen, unseen = data.matrix("seen_pro"), data.matrix("unseen_pro")

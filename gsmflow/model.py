@@ -229,8 +229,7 @@ class GSMFlow(nn.Module):
     def _prototype_loss(self, condition: Tensor) -> Tensor:
         if not self.config.prototype_trains_condition:
             condition = condition.detach()
-        every_class = torch.arange(len(condition), device=condition.device)
-        centres = self.flow.inverse(torch.zeros_like(self.class_means), condition, every_class)
+        centres = self.flow.inverse(torch.zeros_like(self.class_means), condition)
         return nn.functional.mse_loss(centres, self.class_means)
 
     @torch.no_grad()

@@ -118,7 +118,6 @@ def parse_recipe(
         default=recipes.get(chosen.features, first),
         prog=prog,
         description=description,
-        config=(tyro.conf.AvoidSubcommands,),
     )
     check_recipe(recipe)
     return recipe

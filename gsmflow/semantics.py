@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gsmflow.dataset import FloatArray, IntArray
+from gsmflow.scaling import fit_feature_scaling
 
 __all__ = [
     "RelativePositioning",
@@ -37,14 +38,12 @@ def scale_semantics(
     norm
         Target of ``"norm"``, ``> 0``.
     """
-    fit = semantics[fit_classes].astype(np.float64)
+    fit = semantics[fit_classes]
+    if name == "standardised":
+        return fit_feature_scaling(fit, "standardised")(semantics)
     if name == "norm":
-        length = np.linalg.norm(fit, axis=1).mean()
+        length = np.linalg.norm(fit.astype(np.float64), axis=1).mean()
         semantics = semantics * (norm / length if length > 0 else 1.0)
-    elif name == "standardised":
-        constant = fit.min(axis=0) == fit.max(axis=0)
-        spread = np.where(constant, np.inf, fit.std(axis=0))
-        semantics = (semantics - fit.mean(axis=0)) / spread
     return np.asarray(semantics, dtype=np.float32)
 
 

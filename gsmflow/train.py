@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, one_line
 from gsmflow.model import Losses
 from gsmflow.util import write_tensors
 
@@ -171,9 +171,8 @@ class Trainer:
             self.epoch = state["epoch"]
             progress: dict[str, object] = state["progress"]
         except Exception as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: not readable as the saved state of this run ({reason}), expected a file "
-                "that this run wrote; delete it to start again"
+                f"{path}: not readable as the saved state of this run ({one_line(error)}), "
+                "expected a file that this run wrote; delete it to start again"
             ) from error
         return progress

@@ -6,6 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.io
+import torch
 from numpy.typing import NDArray
 
 from gsmflow.dataset import Dataset
@@ -72,6 +73,11 @@ def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     for split, field in SPLITS.items():
         splits[field] = (getattr(dataset, split)[:, None] + 1).astype(np.float64)
     return features, splits
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own."""
+    return torch.Generator().manual_seed(seed)
 
 
 def write_gbu(folder: Path, dataset: Dataset, *, v73: bool = False, **changes: Any) -> Path:

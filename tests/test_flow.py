@@ -9,12 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gsmflow.flow import ConditionalFlow, ConditionBlocks, CouplingBlock
+from tests.builders import seeded
 
 MODES: list[ConditionBlocks] = ["all", "first"]
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def randn(*shape: int, seed: int) -> Tensor:

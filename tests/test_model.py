@@ -15,7 +15,7 @@ from torch.distributions import MultivariateNormal
 from gsmflow.dataset import Problem, check_dataset, training_problem
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.train import Trainer, TrainingConfig
-from tests.builders import make_dataset
+from tests.builders import make_dataset, seeded
 
 SEEN = [1, 3, 4, 6, 7]
 UNSEEN = [0, 2, 5]
@@ -32,10 +32,6 @@ def make_problem(d: int = 4) -> Problem:
     assert problem.seen_classes.tolist() == SEEN
     assert problem.unseen_classes.tolist() == UNSEEN
     return problem
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def make_model(problem: Problem | None = None, **changes: Any) -> GSMFlow:
