@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gsmflow.classifier import ClassifierConfig, SoftmaxPair, fit_softmax
-from gsmflow.dataset import HeldOut, Problem, Rows
+from gsmflow.dataset import HeldOut, Problem
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import judge
+from gsmflow.feed import MemoryFeed
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RunLog
@@ -62,17 +63,16 @@ class Scaled:
     Attributes
     ----------
     problem
-        With scaled training features.
+        As it was, with unscaled features.
     scaling
-        What scaled them.
-    features, labels
-        The scaled training rows on the run's device, ``(n, d)`` and ``(n,)``.
+        Fitted on its training rows.
+    feed
+        The scaled training rows, on the run's device.
     """
 
     problem: Problem
     scaling: FeatureScaling
-    features: Tensor
-    labels: Tensor
+    feed: MemoryFeed
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +215,8 @@ def fit_pair(
     return SoftmaxPair(
         scaled.scaling,
         gzsl=fit_softmax(
-            torch.cat([scaled.features, unseen_features]),
-            torch.cat([scaled.labels, unseen_labels]),
+            torch.cat([scaled.feed.features, unseen_features]),
+            torch.cat([scaled.feed.labels, unseen_labels]),
             problem.classes,
             config,
             run.generator(problem.split, "classifier"),
@@ -235,13 +235,9 @@ def fit_pair(
 
 def _scale(run: Run, problem: Problem) -> Scaled:
     scaling = fit_feature_scaling(problem.train.features, run.recipe.feature_scaling)
-    rows = Rows(scaling(problem.train.features), problem.train.labels)
-    return Scaled(
-        replace(problem, train=rows),
-        scaling,
-        torch.from_numpy(rows.features).to(run.device),
-        torch.from_numpy(rows.labels).to(run.device),
-    )
+    features = torch.from_numpy(scaling(problem.train.features)).to(run.device)
+    labels = torch.from_numpy(problem.train.labels).to(run.device)
+    return Scaled(problem, scaling, MemoryFeed(features, labels))
 
 
 def _synthesize(
@@ -284,9 +280,10 @@ def _train(
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
     initial = run.generator(split, "initial weights", device=_CPU)
-    model = run.model_class.for_problem(problem, recipe.part(ModelConfig), initial).to(run.device)
-    config, generator = recipe.part(TrainingConfig), run.generator(split, "training")
-    trainer = Trainer(model, scaled.features, scaled.labels, config, generator)
+    config = recipe.part(ModelConfig)
+    model = run.model_class.for_problem(problem, scaled.feed, config, initial).to(run.device)
+    generator = run.generator(split, "training")
+    trainer = Trainer(model, scaled.feed, recipe.part(TrainingConfig), generator)
     progress: dict[str, Any] = {"history": [], "curve": []}
     state_file = _state_file(run, problem)
     if state_file.exists():

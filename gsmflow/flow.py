@@ -93,18 +93,21 @@ class _Subnet(nn.Module):
         self.output = nn.Linear(hidden, dim_out)
 
     def forward(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+        # In place: no gradient needs what is overwritten, and memory is what limits these lines.
         hidden = self.input(x)
         if offset is not None:
-            hidden = hidden + offset
-        raw, shift = self.output(functional.leaky_relu(hidden, _NEGATIVE_SLOPE)).chunk(2, dim=1)
+            hidden.add_(offset)
+        functional.leaky_relu_(hidden, _NEGATIVE_SLOPE)
+        # Where autocast made this bf16, log-scale and shift go on in the precision of the rows.
+        raw, shift = self.output(hidden).to(x.dtype).chunk(2, dim=1)
         return _CLAMP * _ATAN_TO_UNIT * torch.atan(raw), shift
 
 
 class ConditionalFlow(nn.Module):
     """An invertible map between features and a standard Gaussian, given each row's class.
 
-    Conditions are given per class, ``(classes, h)``, with the class of every row, so that the
-    products with the condition are computed once per class.
+    The products with the condition are computed once per class, by `offsets`; rows are mapped
+    with these and with the class of every row.
 
     Parameters
     ----------
@@ -147,8 +150,23 @@ class ConditionalFlow(nn.Module):
             for parameter in self.parameters():
                 nn.init.normal_(parameter, std=_INITIAL_SCALE, generator=generator)
 
+    def offsets(self, condition: Tensor) -> list[Tensor]:
+        """What the condition adds in each conditioned block, once per class.
+
+        Parameters
+        ----------
+        condition
+            One condition per class, ``(classes, h)``.
+
+        Returns
+        -------
+        list of Tensor
+            ``(classes, 2 * hidden)`` for each conditioned block.
+        """
+        return [projection(condition) for projection in self.projections]
+
     def forward(
-        self, x: Tensor, condition: Tensor, classes: Tensor | None = None
+        self, x: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Features to latents.
 
@@ -156,10 +174,10 @@ class ConditionalFlow(nn.Module):
         ----------
         x
             Features, ``(n, d)``.
-        condition
-            One condition per class, ``(classes, h)``.
+        offsets
+            What `offsets` gave.
         classes
-            Each row's class, as a row of ``condition``, ``(n,)``; None if row ``i`` is of class
+            Each row's class, as a row of the offsets, ``(n,)``; None if row ``i`` is of class
             ``i``.
 
         Returns
@@ -167,21 +185,23 @@ class ConditionalFlow(nn.Module):
         tuple of Tensor
             Latents ``(n, d)`` and the log-determinant ``(n,)`` of the Jacobian dz/dx.
         """
-        z, log_det = self.inn(x, c=self._offsets(condition, classes))
+        z, log_det = self.inn(x, c=_of_rows(offsets, classes))
         return z, log_det
 
-    def inverse(self, z: Tensor, condition: Tensor, classes: Tensor | None = None) -> Tensor:
+    def inverse(
+        self, z: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None
+    ) -> Tensor:
         """Latents ``(n, d)`` to features ``(n, d)``; the other arguments as in `forward`."""
-        x, _ = self.inn(z, c=self._offsets(condition, classes), rev=True)
+        x, _ = self.inn(z, c=_of_rows(offsets, classes), rev=True)
         return torch.as_tensor(x)
 
-    def _offsets(self, condition: Tensor, classes: Tensor | None) -> list[Tensor]:
-        per_class = [projection(condition) for projection in self.projections]
-        if classes is None:
-            return per_class
-        if not torch.is_grad_enabled():
-            return [offset[classes] for offset in per_class]
-        # The gradient of a gather adds rows in an order that a GPU does not fix; a product with
-        # the one-hot classes is reproducible, and its gradient is a product too.
-        one_hot = functional.one_hot(classes, len(condition)).to(condition.dtype)
-        return [one_hot @ offset for offset in per_class]
+
+def _of_rows(offsets: Sequence[Tensor], classes: Tensor | None) -> Sequence[Tensor]:
+    if classes is None:
+        return offsets
+    if not torch.is_grad_enabled():
+        return [offset[classes] for offset in offsets]
+    # The gradient of a gather adds rows in an order that a GPU does not fix, and is slower on a
+    # CPU; a product with the one-hot classes is reproducible, and its gradient is a product too.
+    one_hot = functional.one_hot(classes, len(offsets[0])).to(offsets[0].dtype)
+    return [one_hot @ offset for offset in offsets]

@@ -4,14 +4,15 @@ Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gsmflow.dataset import Problem
+from gsmflow.feed import Feed, class_means
 from gsmflow.flow import ConditionalFlow, ConditionBlocks
 from gsmflow.semantics import (
     RelativePositioning,
@@ -19,6 +20,7 @@ from gsmflow.semantics import (
     anchor_classes,
     scale_semantics,
 )
+from gsmflow.util import Draws
 
 __all__ = ["AnchorPool", "GSMFlow", "Losses", "ModelConfig"]
 
@@ -64,6 +66,8 @@ class ModelConfig:
     """Share of dimensions left free of noise, drawn anew for each batch, 0 to 1."""
     prototype_weight: float = 1.0
     """Weight (lambda) of the prototype loss; 0 leaves it out."""
+    prototype_classes: int = 256
+    """Seen classes in the prototype loss of a step, drawn anew for each step if there are more."""
     prototype_trains_condition: bool = False
     """Whether the prototype loss also trains the condition's layers (published code: no)."""
 
@@ -123,14 +127,16 @@ class GSMFlow(nn.Module):
 
     @classmethod
     def for_problem(
-        cls, problem: Problem, config: ModelConfig, generator: torch.Generator
+        cls, problem: Problem, feed: Feed, config: ModelConfig, generator: torch.Generator
     ) -> "GSMFlow":
         """A model for a problem, untrained, on the CPU.
 
         Parameters
         ----------
         problem
-            Its training features are taken as already scaled.
+            Gives the classes and their semantics.
+        feed
+            The scaled training rows.
         config
             Settings.
         generator
@@ -141,12 +147,12 @@ class GSMFlow(nn.Module):
             problem.semantics, seen, config.semantics_scaling, config.semantics_norm
         )
         pool = seen if config.anchors == "seen" else problem.classes
-        means = [problem.train.features[problem.train.labels == c].mean(axis=0) for c in seen]
+        seen_classes = torch.tensor(seen)
         return cls(
             config,
             semantics=torch.tensor(semantics),
-            seen_classes=torch.tensor(seen),
-            class_means=torch.from_numpy(np.stack(means)),
+            seen_classes=seen_classes,
+            class_means=class_means(feed, seen_classes.to(feed.labels.device)).cpu(),
             anchor_rows=torch.from_numpy(anchor_classes(semantics, pool)),
             generator=generator,
         )
@@ -186,23 +192,22 @@ class GSMFlow(nn.Module):
         semantics = self.semantics[classes]
         return semantics if self.positioning is None else self.positioning(semantics)
 
-    def perturb(self, features: Tensor, generator: torch.Generator) -> Tensor:
+    def perturb(self, features: Tensor, draws: Draws) -> Tensor:
         """Visual perturbation (paper, sec. 3.3): ``x + pi * mask * N(0, I)``, ``(n, d)``.
 
         The mask drops dimensions of the noise, the same for the whole batch, not rescaled.
         """
-        options: dict[str, Any] = {"generator": generator, "device": features.device}
-        noise = torch.randn(features.shape, dtype=features.dtype, **options)
+        noise = draws.normal(features)
         if self.config.perturbation_dropout > 0:
-            kept = torch.rand(features.shape[1], **options) >= self.config.perturbation_dropout
+            kept = draws.uniform(features.shape[1]) >= self.config.perturbation_dropout
             noise = noise * kept
         return features + self.config.pi * noise
 
-    def loss(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
         """The training loss of one batch (paper, eq. 4 to 8).
 
         ``mean(z^2) / 2 - mean(log_det) / d``, plus ``lambda`` times the mean squared distance,
-        over all seen classes and dimensions, between the inverse of ``z = 0`` and the class mean.
+        over seen classes and dimensions, between the inverse of ``z = 0`` and the class mean.
 
         Parameters
         ----------
@@ -210,41 +215,70 @@ class GSMFlow(nn.Module):
             Scaled features, ``(n, d)``.
         labels
             Seen classes, ``(n,)``.
-        generator
-            Source of the perturbation, on the features' device.
+        draws
+            Source of the perturbation, and of the classes in the prototype term where there are
+            more than ``prototype_classes``.
         """
         if self.config.perturbation:
-            features = self.perturb(features, generator)
-        condition = self.condition(self.seen_classes)
-        seen_rows = torch.searchsorted(self.seen_classes, labels)
-        z, log_det = self.flow(features, condition, seen_rows)
+            features = self.perturb(features, draws)
+        classes = self.seen_classes
+        rows: Tensor | None = torch.searchsorted(classes, labels)
+        if len(classes) > len(labels):  # more than a batch can hold: a condition for each row
+            classes, rows = labels, None
+        z, log_det = self.flow(features, self.flow.offsets(self.condition(classes)), rows)
         likelihood = z.square().mean() / 2 - log_det.mean() / self.feature_dim
         parts = {"likelihood": likelihood}
         total = likelihood
         if self.config.prototype_weight > 0:
-            parts["prototype"] = self._prototype_loss(condition)
+            parts["prototype"] = self._prototype_loss(draws)
             total = total + self.config.prototype_weight * parts["prototype"]
         return Losses(total, parts)
 
-    def _prototype_loss(self, condition: Tensor) -> Tensor:
+    def _prototype_loss(self, draws: Draws) -> Tensor:
+        classes, means = self.seen_classes, self.class_means
+        if len(classes) > self.config.prototype_classes:
+            # The mean over a random subset is an unbiased estimate of the mean over all.
+            chosen = draws.subset(self.config.prototype_classes, len(classes))
+            classes, means = classes[chosen], means[chosen]
+        condition = self.condition(classes)
         if not self.config.prototype_trains_condition:
             condition = condition.detach()
-        centres = self.flow.inverse(torch.zeros_like(self.class_means), condition)
-        return nn.functional.mse_loss(centres, self.class_means)
+        centres = self.flow.inverse(torch.zeros_like(means), self.flow.offsets(condition))
+        return nn.functional.mse_loss(centres, means)
 
     @torch.no_grad()
+    def sampler(self, classes: Tensor) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """What synthesizes features of classes ``(k,)``, all that depends on a class done once.
+
+        Returns
+        -------
+        Callable
+            Given positions in ``classes``, ``(n,)``, and a generator on their device: one
+            synthesized feature vector for each, ``(n, d)``.
+        """
+        offsets = self.flow.offsets(self.condition(classes))
+
+        @torch.no_grad()
+        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+            z = torch.randn(
+                (len(positions), self.feature_dim),
+                generator=generator,
+                device=positions.device,
+                dtype=self.class_means.dtype,
+            )
+            return self.flow.inverse(z, offsets, positions)
+
+        return draw
+
     def sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
         """Synthesized features ``(n, d)`` of classes ``(n,)``, seen or unseen."""
-        present, rows = torch.unique(classes, return_inverse=True)
-        shape = (len(classes), self.feature_dim)
-        dtype = self.class_means.dtype
-        z = torch.randn(shape, generator=generator, device=classes.device, dtype=dtype)
-        return self.flow.inverse(z, self.condition(present), rows)
+        present, positions = torch.unique(classes, return_inverse=True)
+        return self.sampler(present)(positions, generator)
 
     @torch.no_grad()
     def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
         """Exact log-density ``log p(x | class)`` in nats, ``(n,)``, of features ``(n, d)``."""
         present, rows = torch.unique(classes, return_inverse=True)
-        z, log_det = self.flow(features, self.condition(present), rows)
+        z, log_det = self.flow(features, self.flow.offsets(self.condition(present)), rows)
         density: Tensor = log_det - (z.square() + math.log(2 * math.pi)).sum(dim=1) / 2
         return density

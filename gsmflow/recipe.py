@@ -29,6 +29,7 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "pi": (0, None),
     "perturbation_dropout": (0, 1),
     "prototype_weight": (0, None),
+    "prototype_classes": (1, None),
     "epochs": (1, None),
     "batch_size": (1, None),
     "learning_rate": (_POSITIVE, None),

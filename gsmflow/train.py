@@ -11,8 +11,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from gsmflow.errors import InputError, one_line
+from gsmflow.feed import Feed
 from gsmflow.model import Losses
-from gsmflow.util import write_tensors
+from gsmflow.precision import Precision, autocast, tf32_products
+from gsmflow.team import ALONE, Team
+from gsmflow.util import Draws, write_tensors
 
 __all__ = ["Trainable", "Trainer", "TrainingConfig"]
 
@@ -20,8 +23,8 @@ __all__ = ["Trainable", "Trainer", "TrainingConfig"]
 class Trainable(Protocol):
     """What the loop asks of a model: torch's module methods, and a loss of one batch."""
 
-    def loss(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        """Losses of a batch ``(n, d)``, ``(n,)``."""
+    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+        """Losses of a batch ``(n, d)``, ``(n,)``, or of one process's share of it."""
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """What is trained."""
@@ -60,29 +63,38 @@ class Trainer:
     Parameters
     ----------
     model
-        On the device of ``features``.
-    features, labels
-        All training rows, ``(n, d)`` and ``(n,)``, on one device.
+        On the device of the rows.
+    feed
+        The training rows.
     config
         Settings.
     generator
-        Source of batches and perturbations, on the same device.
+        Source of batches and perturbations, on the device of the rows; in the same state in all
+        processes of a team.
+    precision
+        Of the matrix products in a step.
+    team
+        The processes that train this model together, each on its share of every batch.
     """
 
     def __init__(
         self,
         model: Trainable,
-        features: Tensor,
-        labels: Tensor,
+        feed: Feed,
         config: TrainingConfig,
         generator: torch.Generator,
+        *,
+        precision: Precision = "fp32",
+        team: Team = ALONE,
     ) -> None:
         self.model = model
-        self.features = features
-        self.labels = labels
+        self.feed = feed
         self.config = config
         self.generator = generator
+        self.precision = precision
+        self.team = team
         self.epoch = 0
+        self._loss: Callable[[Tensor, Tensor, Draws], Losses] = team.wrap(model, "loss")
         self._parameters = list(model.parameters())
         self._optimizer = torch.optim.Adam(
             self._parameters,
@@ -100,7 +112,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch, ``>= 1``."""
-        return max(1, len(self.labels) // self.config.batch_size)
+        return max(1, len(self.feed.labels) // self.config.batch_size)
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> dict[str, float]:
         """Train one epoch, calling ``on_step`` after each step.
@@ -112,20 +124,31 @@ class Trainer:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
-        device, batch_size = self.features.device, self.config.batch_size
-        order = torch.randperm(len(self.labels), generator=self.generator, device=device)
+        device, batch_size = self.feed.labels.device, self.config.batch_size
+        order = torch.randperm(len(self.feed.labels), generator=self.generator, device=device)
         sums: dict[str, Tensor] = {}
-        for step in range(self.steps_per_epoch):
-            rows = order[step * batch_size : (step + 1) * batch_size]
-            losses = self.model.loss(self.features[rows], self.labels[rows], self.generator)
-            self._optimizer.zero_grad()
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            for name, value in losses.parts.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-            on_step()
+        with tf32_products(self.precision):
+            for step in range(self.steps_per_epoch):
+                parts = self._step(order[step * batch_size : (step + 1) * batch_size])
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value
+                on_step()
         self.epoch += 1
-        return {name: float(total) / self.steps_per_epoch for name, total in sums.items()}
+        # Read once an epoch: reading a number makes the device finish what it was given.
+        return {
+            name: float(self.team.mean(total)) / self.steps_per_epoch
+            for name, total in sums.items()
+        }
+
+    def _step(self, batch: Tensor) -> dict[str, Tensor]:
+        rows = self.team.share(batch)
+        draws = Draws(self.generator, self.team.index, self.team.size)
+        with autocast(self.precision, rows.device):
+            losses = self._loss(self.feed.take(rows), self.feed.labels[rows], draws)
+        self._optimizer.zero_grad()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return {name: value.detach() for name, value in losses.parts.items()}
 
     def save(self, path: Path, progress: Mapping[str, object]) -> None:
         """Write the state to one safetensors file, atomically.
@@ -153,7 +176,7 @@ class Trainer:
         InputError
             If the file is damaged or belongs to another model.
         """
-        device = self.features.device
+        device = self.feed.labels.device
         try:
             with safe_open(path, framework="pt") as file:
                 state = json.loads(file.metadata()["state"])

@@ -9,7 +9,8 @@ import scipy.io
 import torch
 from numpy.typing import NDArray
 
-from gsmflow.dataset import Dataset
+from gsmflow.dataset import Dataset, Problem
+from gsmflow.feed import MemoryFeed
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -78,6 +79,12 @@ def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 def seeded(seed: int) -> torch.Generator:
     """A generator of its own."""
     return torch.Generator().manual_seed(seed)
+
+
+def feed_of(problem: Problem) -> MemoryFeed:
+    """A problem's training rows as they are, unscaled."""
+    rows = problem.train
+    return MemoryFeed(torch.from_numpy(rows.features), torch.from_numpy(rows.labels))
 
 
 def write_gbu(folder: Path, dataset: Dataset, *, v73: bool = False, **changes: Any) -> Path:

@@ -90,11 +90,13 @@ def test_inverse_undoes_forward_and_forward_undoes_inverse(
 ) -> None:
     flow = make_flow(d, h, blocks=blocks, hidden=hidden, mode=mode, seed=seed)
     x, condition, rows = make_rows(n, d, h, classes, seed)
-    z, log_det = flow(x, condition, rows)
+    z, log_det = flow(x, flow.offsets(condition), rows)
     assert z.shape == x.shape
     assert log_det.shape == (n,)
-    torch.testing.assert_close(flow.inverse(z, condition, rows), x, rtol=1e-9, atol=1e-9)
-    back, _ = flow(flow.inverse(x, condition, rows), condition, rows)
+    torch.testing.assert_close(
+        flow.inverse(z, flow.offsets(condition), rows), x, rtol=1e-9, atol=1e-9
+    )
+    back, _ = flow(flow.inverse(x, flow.offsets(condition), rows), flow.offsets(condition), rows)
     torch.testing.assert_close(back, x, rtol=1e-9, atol=1e-9)
 
 
@@ -103,9 +105,11 @@ def test_inverse_undoes_forward_and_forward_undoes_inverse(
 def test_log_det_is_that_of_the_autograd_jacobian(d: int, mode: ConditionBlocks) -> None:
     flow = make_flow(d, mode=mode)
     x, condition, rows = make_rows(4, d, 3, classes=3)
-    _, log_det = flow(x, condition, rows)
+    _, log_det = flow(x, flow.offsets(condition), rows)
     # z's row i depends on x's row i alone, so the sum over rows has every row's Jacobian.
-    jacobian = torch.autograd.functional.jacobian(lambda v: flow(v, condition, rows)[0].sum(0), x)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda v: flow(v, flow.offsets(condition), rows)[0].sum(0), x
+    )
     sign, expected = torch.linalg.slogdet(jacobian.transpose(0, 1))
     assert (sign > 0).all()
     assert log_det.detach().abs().min() > 1e-3
@@ -115,9 +119,11 @@ def test_log_det_is_that_of_the_autograd_jacobian(d: int, mode: ConditionBlocks)
 def test_a_row_depends_on_itself_and_its_own_class_alone() -> None:
     flow = make_flow()
     x, condition, rows = make_rows(6, 5, 3, classes=3)
-    z, log_det = flow(x, condition, rows)
+    z, log_det = flow(x, flow.offsets(condition), rows)
     for i, c in enumerate(rows.tolist()):
-        alone, alone_log_det = flow(x[i : i + 1], condition[c : c + 1], torch.tensor([0]))
+        alone, alone_log_det = flow(
+            x[i : i + 1], flow.offsets(condition[c : c + 1]), torch.tensor([0])
+        )
         torch.testing.assert_close(alone[0], z[i])
         torch.testing.assert_close(alone_log_det[0], log_det[i])
 
@@ -137,8 +143,8 @@ def test_gradients_with_respect_to_features_and_condition(mode: ConditionBlocks)
     flow = make_flow(3, 2, blocks=2, hidden=4, mode=mode)
     x, condition, rows = make_rows(3, 3, 2, classes=2)
     inputs = (x.requires_grad_(), condition.requires_grad_())
-    assert torch.autograd.gradcheck(lambda v, c: flow(v, c, rows), inputs)
-    assert torch.autograd.gradcheck(lambda v, c: flow.inverse(v, c, rows), inputs)
+    assert torch.autograd.gradcheck(lambda v, c: flow(v, flow.offsets(c), rows), inputs)
+    assert torch.autograd.gradcheck(lambda v, c: flow.inverse(v, flow.offsets(c), rows), inputs)
 
 
 @pytest.mark.parametrize("rev", [False, True])
@@ -185,12 +191,12 @@ def test_flow_equals_freias_sequence_of_its_own_blocks(d: int, mode: ConditionBl
         projection = flow.projections[k].weight if conditional else None
         copy_to_freia(flow.inn[k], projection, freia[k])
     x, condition, rows = make_rows(6, d, h, classes=3)
-    z, log_det = flow(x, condition, rows)
+    z, log_det = flow(x, flow.offsets(condition), rows)
     their_z, their_log_det = freia(x, c=[condition[rows]])
     torch.testing.assert_close(z, their_z)
     torch.testing.assert_close(log_det, their_log_det)
     their_x, _ = freia(x, c=[condition[rows]], rev=True)
-    torch.testing.assert_close(flow.inverse(x, condition, rows), their_x)
+    torch.testing.assert_close(flow.inverse(x, flow.offsets(condition), rows), their_x)
 
 
 def test_initial_parameters_are_a_hundredth_of_a_standard_gaussian() -> None:
@@ -208,16 +214,17 @@ def test_initial_parameters_are_a_hundredth_of_a_standard_gaussian() -> None:
 def test_an_untrained_flow_is_close_to_the_identity() -> None:
     flow = ConditionalFlow(6, 3, blocks=3, hidden=6, generator=seeded(0)).double()
     x, condition, rows = make_rows(4, 6, 3, classes=2)
-    torch.testing.assert_close(flow(x, condition, rows)[0], x, rtol=0, atol=0.15)
+    torch.testing.assert_close(flow(x, flow.offsets(condition), rows)[0], x, rtol=0, atol=0.15)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_paths_with_and_without_gradients_agree(mode: ConditionBlocks) -> None:
     flow = make_flow(mode=mode)
     x, condition, rows = make_rows(7, 5, 3, classes=3)
-    with_gradients = (*flow(x, condition, rows), flow.inverse(x, condition, rows))
+    offsets = flow.offsets(condition)
+    with_gradients = (*flow(x, offsets, rows), flow.inverse(x, offsets, rows))
     with torch.no_grad():
-        without = (*flow(x, condition, rows), flow.inverse(x, condition, rows))
+        without = (*flow(x, offsets, rows), flow.inverse(x, offsets, rows))
     for ours, expected in zip(without, with_gradients, strict=True):
         assert expected.requires_grad
         assert not ours.requires_grad
@@ -229,9 +236,9 @@ def test_gradient_of_the_condition_is_that_of_a_gather() -> None:
     x, condition, rows = make_rows(7, 5, 3, classes=4)
     rows[rows == 2] = 0
     per_class = condition.clone().requires_grad_()
-    flow(x, per_class, rows)[0].square().sum().backward()
+    flow(x, flow.offsets(per_class), rows)[0].square().sum().backward()
     per_row = condition[rows].requires_grad_()
-    flow(x, per_row, torch.arange(len(rows)))[0].square().sum().backward()
+    flow(x, flow.offsets(per_row))[0].square().sum().backward()
     expected = torch.zeros_like(condition).index_add(0, rows, per_row.grad)
     torch.testing.assert_close(per_class.grad, expected)
     assert not expected[2].any()
@@ -244,18 +251,18 @@ def test_first_conditions_the_first_block_alone() -> None:
     first.inn.load_state_dict(every.inn.state_dict())
     first.projections[0].load_state_dict(every.projections[0].state_dict())
     x, condition, rows = make_rows(4, 5, 3, classes=2)
-    z = first(x, condition, rows)[0]
-    assert not torch.allclose(every(x, condition, rows)[0], z)
+    z = first(x, first.offsets(condition), rows)[0]
+    assert not torch.allclose(every(x, every.offsets(condition), rows)[0], z)
     for projection in every.projections[1:]:
         nn.init.zeros_(projection.weight)
-    torch.testing.assert_close(every(x, condition, rows)[0], z)
+    torch.testing.assert_close(every(x, every.offsets(condition), rows)[0], z)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_condition_matters(mode: ConditionBlocks) -> None:
     flow = make_flow(mode=mode)
     x, condition, _ = make_rows(4, 5, 3, classes=2)
-    first, second = (flow(x, condition, torch.full((4,), c))[0] for c in (0, 1))
+    first, second = (flow(x, flow.offsets(condition), torch.full((4,), c))[0] for c in (0, 1))
     assert ((first - second).abs() > 1e-3).all()
 
 

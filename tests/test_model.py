@@ -15,7 +15,8 @@ from torch.distributions import MultivariateNormal
 from gsmflow.dataset import Problem, check_dataset, training_problem
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.train import Trainer, TrainingConfig
-from tests.builders import make_dataset, seeded
+from gsmflow.util import Draws
+from tests.builders import feed_of, make_dataset, seeded
 
 SEEN = [1, 3, 4, 6, 7]
 UNSEEN = [0, 2, 5]
@@ -38,7 +39,8 @@ def make_model(problem: Problem | None = None, **changes: Any) -> GSMFlow:
     """A small model whose weights are large enough that the flow is far from the identity."""
     settings: dict[str, Any] = {"blocks": 2, "hidden": 8, "condition_dim": 6, "semantics_norm": 2.0}
     config = ModelConfig(**(settings | changes))
-    model = GSMFlow.for_problem(problem or make_problem(), config, seeded(0))
+    problem = problem or make_problem()
+    model = GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
     with torch.no_grad():
         for parameter in model.flow.parameters():
             parameter.mul_(30)
@@ -55,7 +57,7 @@ def latents(model: GSMFlow, features: Tensor, labels: Tensor) -> tuple[Tensor, T
     """``z`` and the log-determinant, row by row, each row with the condition of its class."""
     only = torch.tensor([0])
     pairs = [
-        model.flow(x[None], model.condition(c[None]), only)
+        model.flow(x[None], model.flow.offsets(model.condition(c[None])), only)
         for x, c in zip(features, labels, strict=True)
     ]
     return torch.cat([z for z, _ in pairs]), torch.cat([j for _, j in pairs])
@@ -76,7 +78,7 @@ def test_likelihood_loss_is_its_formula(switches: dict[str, Any]) -> None:
     features, labels = make_batch(problem)
     z, log_det = (v.detach().numpy() for v in latents(model, features, labels))
     expected = np.mean(z**2) / 2 - np.mean(log_det) / 4
-    parts = model.loss(features, labels, seeded(0)).parts
+    parts = model.loss(features, labels, Draws(seeded(0))).parts
     assert parts["likelihood"].item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -84,7 +86,7 @@ def test_likelihood_loss_is_the_negative_log_density_per_dimension() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False).double()
     features, labels = make_batch(problem)
-    likelihood = model.loss(features, labels, seeded(0)).parts["likelihood"]
+    likelihood = model.loss(features, labels, Draws(seeded(0))).parts["likelihood"]
     log_prob = model.log_prob(features, labels).mean()
     expected = -log_prob / 4 - math.log(2 * math.pi) / 2
     torch.testing.assert_close(likelihood.detach(), expected)
@@ -97,7 +99,7 @@ def test_log_prob_is_the_change_of_variables(c: int) -> None:
     condition = model.condition(torch.tensor([c]))
 
     def encode(v: Tensor) -> Tensor:
-        z: Tensor = model.flow(v[None], condition, torch.tensor([0]))[0][0]
+        z: Tensor = model.flow(v[None], model.flow.offsets(condition), torch.tensor([0]))[0][0]
         return z
 
     _, log_det = torch.linalg.slogdet(torch.autograd.functional.jacobian(encode, x))
@@ -133,10 +135,10 @@ def test_prototype_loss_is_its_formula(switches: dict[str, Any]) -> None:
     errors = []
     for c in SEEN:
         rows = problem.train.features[problem.train.labels == c]
-        condition = model.condition(torch.tensor([c]))
-        centre = model.flow.inverse(torch.zeros(1, 4).double(), condition, torch.tensor([0]))
+        offsets = model.flow.offsets(model.condition(torch.tensor([c])))
+        centre = model.flow.inverse(torch.zeros(1, 4).double(), offsets)
         errors.append((centre[0].detach().numpy() - rows.astype(np.float64).mean(axis=0)) ** 2)
-    total, parts = model.loss(*make_batch(problem), seeded(0))
+    total, parts = model.loss(*make_batch(problem), Draws(seeded(0)))
     # The stored means are rounded to float32.
     assert parts["prototype"].item() == pytest.approx(np.mean(errors), rel=1e-5)
     expected = parts["likelihood"] + 2.5 * parts["prototype"]
@@ -156,7 +158,7 @@ def gradients(model: GSMFlow, value: Tensor) -> dict[str, Tensor]:
 def test_prototype_loss_reaches_the_positioning_only_when_asked(trains_condition: bool) -> None:
     problem = make_problem()
     model = make_model(problem, prototype_trains_condition=trains_condition).double()
-    total, parts = model.loss(*make_batch(problem), seeded(0))
+    total, parts = model.loss(*make_batch(problem), Draws(seeded(0)))
     prototype, likelihood = (gradients(model, parts[part]) for part in ("prototype", "likelihood"))
     for name, gradient in gradients(model, total).items():
         torch.testing.assert_close(gradient, likelihood[name] + prototype[name])
@@ -171,7 +173,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
     problem = make_problem()
     model = make_model(problem, prototype_trains_condition=True).double()
     features, labels = make_batch(problem)
-    exact = gradients(model, model.loss(features, labels, seeded(0)).total)
+    exact = gradients(model, model.loss(features, labels, Draws(seeded(0))).total)
     step = 1e-6
     for name, parameter in model.named_parameters():
         direction = torch.randn(parameter.shape, generator=seeded(9), dtype=torch.float64)
@@ -179,7 +181,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
         for sign in (1, -1):
             with torch.no_grad():
                 parameter.add_(sign * step * direction)
-                values.append(model.loss(features, labels, seeded(0)).total.item())
+                values.append(model.loss(features, labels, Draws(seeded(0))).total.item())
                 parameter.sub_(sign * step * direction)
         slope = (values[0] - values[1]) / (2 * step)
         assert slope == pytest.approx(float((exact[name] * direction).sum()), rel=1e-4, abs=1e-7)
@@ -188,7 +190,9 @@ def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
 def test_prototype_weight_zero_leaves_the_prototype_out() -> None:
     problem = make_problem()
     total, parts = (
-        make_model(problem, prototype_weight=0.0).double().loss(*make_batch(problem), seeded(0))
+        make_model(problem, prototype_weight=0.0)
+        .double()
+        .loss(*make_batch(problem), Draws(seeded(0)))
     )
     assert set(parts) == {"likelihood"}
     assert torch.equal(total, parts["likelihood"])
@@ -197,7 +201,7 @@ def test_prototype_weight_zero_leaves_the_prototype_out() -> None:
 def test_noise_is_gaussian_with_standard_deviation_pi() -> None:
     model = make_model(pi=0.3)
     features = torch.full((20_000, 4), 7.0)
-    noise = (model.perturb(features, seeded(0)) - features).double().numpy()
+    noise = (model.perturb(features, Draws(seeded(0))) - features).double().numpy()
     assert kstest(noise.flatten() / 0.3, "norm").pvalue > 1e-3
     np.testing.assert_allclose(np.cov(noise.T), 0.3**2 * np.eye(4), atol=0.005)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.015)
@@ -219,13 +223,13 @@ def test_dropout_frees_whole_dimensions_of_noise_and_keeps_its_size() -> None:
 def test_full_dropout_frees_every_dimension() -> None:
     features = torch.randn(5, 300, generator=seeded(1))
     model = make_model(perturbation_dropout=1.0)
-    assert torch.equal(model.perturb(features, seeded(0)), features)
+    assert torch.equal(model.perturb(features, Draws(seeded(0))), features)
 
 
 def test_perturbation_takes_its_numbers_from_the_generator_alone() -> None:
     model, features = make_model(perturbation_dropout=0.5), torch.zeros(6, 40)
     before = torch.get_rng_state()
-    first, same, other = (model.perturb(features, seeded(s)) for s in (1, 1, 2))
+    first, same, other = (model.perturb(features, Draws(seeded(s))) for s in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -236,16 +240,16 @@ def test_loss_with_perturbation_is_the_loss_of_perturbed_features() -> None:
     problem = make_problem()
     noisy, plain = (make_model(problem, pi=0.5, perturbation=on).double() for on in (True, False))
     features, labels = make_batch(problem)
-    expected = plain.loss(noisy.perturb(features, seeded(3)), labels, seeded(0)).total
-    found = noisy.loss(features, labels, seeded(3)).total
+    expected = plain.loss(noisy.perturb(features, Draws(seeded(3))), labels, Draws(seeded(0))).total
+    found = noisy.loss(features, labels, Draws(seeded(3))).total
     torch.testing.assert_close(found, expected)
-    assert not torch.allclose(found, plain.loss(features, labels, seeded(0)).total)
+    assert not torch.allclose(found, plain.loss(features, labels, Draws(seeded(0))).total)
 
 
 def test_loss_without_perturbation_does_not_depend_on_the_generator() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False).double()
-    first, second = (model.loss(*make_batch(problem), seeded(s)).total for s in (0, 1))
+    first, second = (model.loss(*make_batch(problem), Draws(seeded(s))).total for s in (0, 1))
     assert torch.equal(first, second)
 
 
@@ -315,7 +319,9 @@ def test_samples_are_the_inverse_of_standard_gaussian_noise(c: int) -> None:
     model = make_model()
     classes = torch.full((4000,), c)
     samples = model.sample(classes, seeded(2))
-    z, _ = model.flow(samples, model.condition(classes[:1]), torch.zeros_like(classes))
+    z, _ = model.flow(
+        samples, model.flow.offsets(model.condition(classes[:1])), torch.zeros_like(classes)
+    )
     z = z.detach().double().numpy()
     assert kstest(z.flatten(), "norm").pvalue > 1e-3
     np.testing.assert_allclose(np.cov(z.T), np.eye(4), atol=0.1)
@@ -333,7 +339,7 @@ def test_sampling_takes_its_numbers_from_the_generator_alone() -> None:
 
 def test_initial_weights_are_the_generators() -> None:
     config, problem = ModelConfig(blocks=2, hidden=8, condition_dim=6), make_problem()
-    models = [GSMFlow.for_problem(problem, config, seeded(s)) for s in (0, 0, 1)]
+    models = [GSMFlow.for_problem(problem, feed_of(problem), config, seeded(s)) for s in (0, 0, 1)]
     first, same, other = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -342,12 +348,11 @@ def test_initial_weights_are_the_generators() -> None:
 def test_a_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
     problem = make_problem()
     config = ModelConfig(blocks=2, hidden=16, condition_dim=8, semantics_norm=2.0)
-    model = GSMFlow.for_problem(problem, config, seeded(0))
+    model = GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     means = model.class_means.clone()
-    features, labels = map(torch.from_numpy, (problem.train.features, problem.train.labels))
     settings = TrainingConfig(batch_size=10, learning_rate=1e-2)
-    trainer = Trainer(model, features, labels, settings, seeded(1))
+    trainer = Trainer(model, feed_of(problem), settings, seeded(1))
     losses = [trainer.run_epoch() for _ in range(30)]
     assert losses[-1]["prototype"] < losses[0]["prototype"] / 2
     assert losses[-1]["likelihood"] < losses[0]["likelihood"]
@@ -368,8 +373,8 @@ def test_a_model_survives_its_description_and_state(switches: dict[str, Any]) ->
     assert torch.equal(restored.sample(classes, seeded(0)), samples)
     assert torch.equal(restored.log_prob(samples, classes), model.log_prob(samples, classes))
     batch = (samples, torch.tensor([1, 3, 4, 6]))
-    expected = model.loss(*batch, seeded(0)).total
-    assert torch.equal(restored.loss(*batch, seeded(0)).total, expected)
+    expected = model.loss(*batch, Draws(seeded(0))).total
+    assert torch.equal(restored.loss(*batch, Draws(seeded(0))).total, expected)
 
 
 @pytest.mark.parametrize("scaling", ["none", "norm"])

@@ -7,7 +7,7 @@ from torch import Tensor
 from gsmflow.dataset import check_dataset, training_problem
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.synthesis import Sampler, synthesize
-from tests.builders import make_dataset, seeded
+from tests.builders import feed_of, make_dataset, seeded
 
 
 class LabelledNoise:
@@ -26,7 +26,7 @@ class LabelledNoise:
 def make_gsmflow() -> GSMFlow:
     problem = training_problem(check_dataset(make_dataset()), "test")
     config = ModelConfig(blocks=1, hidden=4, condition_dim=3)
-    return GSMFlow.for_problem(problem, config, seeded(0))
+    return GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
 
 
 def test_rows_come_class_by_class_in_the_order_given() -> None:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from gsmflow.dataset import check_dataset, training_problem
 from gsmflow.errors import InputError
+from gsmflow.feed import MemoryFeed
 from gsmflow.model import GSMFlow, Losses, ModelConfig
 from gsmflow.train import Trainer, TrainingConfig
-from tests.builders import make_dataset
+from gsmflow.util import Draws
+from tests.builders import feed_of, make_dataset
 
 CONFIG = TrainingConfig(
     batch_size=4, learning_rate=0.05, weight_decay=0.1, lr_decay=0.5, lr_decay_every=2
@@ -34,10 +36,9 @@ class Regression(nn.Module):
         self.batches: list[tuple[Tensor, Tensor]] = []
         self.errors: list[float] = []
 
-    def loss(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
         self.batches.append((features, labels))
-        noise = torch.randn(features.shape, generator=generator, dtype=features.dtype)
-        error = self.error(features + self.noise * noise, labels)
+        error = self.error(features + self.noise * draws.normal(features), labels)
         self.errors.append(error.item())
         return Losses(2 * error, {"error": error, "rows": torch.tensor(float(len(labels)))})
 
@@ -45,24 +46,24 @@ class Regression(nn.Module):
         return (self.linear(features).squeeze(1) - labels).square().mean()
 
 
-def make_rows(n: int = 14, d: int = 3) -> tuple[Tensor, Tensor]:
+def make_rows(n: int = 14, d: int = 3) -> MemoryFeed:
     features = torch.randn(n, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return features, torch.arange(n)
+    return MemoryFeed(features, torch.arange(n))
 
 
 def make_trainer(
     n: int = 14, config: TrainingConfig = CONFIG, seed: int = 0, **model: Any
 ) -> Trainer:
     generator = torch.Generator().manual_seed(seed)
-    return Trainer(Regression(**model), *make_rows(n), config, generator)
+    return Trainer(Regression(**model), make_rows(n), config, generator)
 
 
 def make_gsmflow_trainer() -> Trainer:
     problem = training_problem(check_dataset(make_dataset()), "test")
     config = ModelConfig(blocks=2, hidden=8, condition_dim=6, perturbation_dropout=0.5)
-    model = GSMFlow.for_problem(problem, config, torch.Generator().manual_seed(0))
-    rows = map(torch.from_numpy, (problem.train.features, problem.train.labels))
-    return Trainer(model, *rows, CONFIG, torch.Generator().manual_seed(1))
+    feed = feed_of(problem)
+    model = GSMFlow.for_problem(problem, feed, config, torch.Generator().manual_seed(0))
+    return Trainer(model, feed, CONFIG, torch.Generator().manual_seed(1))
 
 
 def make_noisy_trainer() -> Trainer:
@@ -109,7 +110,7 @@ def test_an_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) ->
 
 def test_an_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
     trainer = make_trainer(12)
-    features, _ = make_rows(12)
+    features = make_rows(12).features
     orders = []
     for _ in range(2):
         trainer.model.batches.clear()
@@ -244,7 +245,7 @@ def drop_moments(path: Path) -> None:
 
 def replace_by_other_shapes(path: Path) -> None:
     generator = torch.Generator()
-    other = Trainer(Regression(5), *make_rows(8, 5), CONFIG, generator)
+    other = Trainer(Regression(5), make_rows(8, 5), CONFIG, generator)
     other.run_epoch()
     other.save(path, {})
 
