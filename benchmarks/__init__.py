@@ -1,0 +1,1 @@
+"""Measurements of the package against a plain baseline."""
