@@ -1,5 +1,6 @@
 """The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,9 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from gsmflow.dataset import FloatArray, IntArray
+from gsmflow.feed import Feed
 from gsmflow.scaling import FeatureScaling
+from gsmflow.synthesis import Reservoir
 
-__all__ = ["ClassifierConfig", "SoftmaxClassifier", "SoftmaxPair", "fit_softmax"]
+__all__ = [
+    "ClassifierConfig",
+    "SoftmaxClassifier",
+    "SoftmaxPair",
+    "fit_softmax",
+    "fit_softmax_streamed",
+]
 
 _SCORING_CHUNK = 16384
 
@@ -82,8 +91,7 @@ class SoftmaxPair:
 
 
 def fit_softmax(
-    features: Tensor,
-    labels: Tensor,
+    feed: Feed,
     classes: IntArray,
     config: ClassifierConfig,
     generator: torch.Generator,
@@ -93,8 +101,8 @@ def fit_softmax(
 
     Parameters
     ----------
-    features, labels
-        Training rows, ``(n, d)`` and ``(n,)``, on one device.
+    feed
+        Training rows.
     classes
         The classes to tell apart, ``(k,)``; every label must be among them.
     config
@@ -105,24 +113,122 @@ def fit_softmax(
     on_epoch
         Called after each epoch, for a progress bar.
     """
-    n, d = features.shape
-    device = features.device
-    columns = torch.from_numpy(classes).to(device)
-    order_of_columns = columns.argsort()
-    targets = order_of_columns[torch.searchsorted(columns[order_of_columns], labels)]
-    weight = nn.Parameter(torch.empty(len(classes), d, device=device, dtype=features.dtype))
-    bias = nn.Parameter(torch.zeros(len(classes), device=device, dtype=features.dtype))
-    nn.init.xavier_normal_(weight, generator=generator)
-    optimizer = torch.optim.Adam(
-        (weight, bias), lr=config.classifier_lr, betas=(0.5, 0.999), fused=True
-    )
+    layer = _Layer(classes, _no_rows(feed), config, generator)
+    targets = layer.columns(feed.labels)
     for _ in range(config.classifier_epochs):
-        order = torch.randperm(n, generator=generator, device=device)
+        order = torch.randperm(len(targets), generator=generator, device=targets.device)
         for rows in torch.split(order, config.classifier_batch_size):
-            logits = nn.functional.linear(features[rows], weight, bias)
-            loss = nn.functional.cross_entropy(logits, targets[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            layer.step(feed.take(rows), targets[rows])
         on_epoch()
-    return SoftmaxClassifier(weight.detach(), bias.detach(), classes)
+    return layer.classifier()
+
+
+def fit_softmax_streamed(
+    feed: Feed,
+    reservoir: Reservoir,
+    classes: tuple[IntArray, IntArray],
+    config: ClassifierConfig,
+    generators: tuple[torch.Generator, torch.Generator],
+    on_epoch: Callable[[], object] = lambda: None,
+) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
+    """Train the classifiers of both protocols while their synthesized rows are being made.
+
+    There are as many steps as in ``classifier_epochs`` passes over the real and all synthesized
+    rows. A batch has them in proportion: the real ones pass by pass, the synthesized ones drawn
+    from the reservoir, which is renewed at an even pace. The second classifier learns from the
+    synthesized rows of the same batches.
+
+    Parameters
+    ----------
+    feed
+        Real rows of seen classes.
+    reservoir
+        Synthesized rows of unseen classes, on the same device.
+    classes
+        The classes that the first and the second classifier tell apart, ``(seen + unseen,)`` and
+        ``(unseen,)``.
+    config
+        Settings.
+    generators
+        Source of the initial weights of each, on the rows' device; of the first, also of the
+        order of the real rows.
+    on_epoch
+        Called after each pass, for a progress bar.
+    """
+    gzsl, zsl = (
+        _Layer(c, _no_rows(feed), config, generator)
+        for c, generator in zip(classes, generators, strict=True)
+    )
+    n, batch_size = len(feed.labels), config.classifier_batch_size
+    steps_per_epoch = math.ceil((n + reservoir.total) / batch_size)
+    steps = steps_per_epoch * config.classifier_epochs
+    share = n / (n + reservoir.total)
+    real = _Passes(n, feed.labels.device, generators[0])
+    for step in range(steps):
+        reservoir.advance((step + 1) / steps)
+        count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
+        features, labels = reservoir.draw(batch_size - count)
+        if len(labels):
+            zsl.step(features, zsl.columns(labels))
+        if count:
+            rows = real.take(count)
+            features = torch.cat([feed.take(rows), features])
+            labels = torch.cat([feed.labels[rows], labels])
+        gzsl.step(features, gzsl.columns(labels))
+        if (step + 1) % steps_per_epoch == 0:
+            on_epoch()
+    return gzsl.classifier(), zsl.classifier()
+
+
+def _no_rows(feed: Feed) -> Tensor:
+    """An empty batch, which has the width, the type and the device of all."""
+    return feed.take(feed.labels[:0])
+
+
+class _Layer:
+    """A linear layer in training on rows like the given ones, with an Adam of its own."""
+
+    def __init__(
+        self, classes: IntArray, like: Tensor, config: ClassifierConfig, generator: torch.Generator
+    ) -> None:
+        self._classes = classes
+        columns = torch.from_numpy(classes).to(like.device)
+        self._order = columns.argsort()
+        self._ascending = columns[self._order]
+        self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
+        self._bias = nn.Parameter(like.new_zeros(len(classes)))
+        nn.init.xavier_normal_(self._weight, generator=generator)
+        self._optimizer = torch.optim.Adam(
+            (self._weight, self._bias), lr=config.classifier_lr, betas=(0.5, 0.999), fused=True
+        )
+
+    def columns(self, labels: Tensor) -> Tensor:
+        """The column of each label, ``(n,)``."""
+        return self._order[torch.searchsorted(self._ascending, labels)]
+
+    def step(self, features: Tensor, columns: Tensor) -> None:
+        logits = nn.functional.linear(features, self._weight, self._bias)
+        loss = nn.functional.cross_entropy(logits, columns)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def classifier(self) -> SoftmaxClassifier:
+        return SoftmaxClassifier(self._weight.detach(), self._bias.detach(), self._classes)
+
+
+class _Passes:
+    """Rows in a new order on every pass, any number of them at a time."""
+
+    def __init__(self, n: int, device: torch.device, generator: torch.Generator) -> None:
+        self._n = n
+        self._generator = generator
+        self._order = torch.empty(0, dtype=torch.int64, device=device)
+
+    def take(self, count: int) -> Tensor:
+        """The next rows, ``(count,)``."""
+        while len(self._order) < count:
+            again = torch.randperm(self._n, generator=self._generator, device=self._order.device)
+            self._order = torch.cat([self._order, again])
+        rows, self._order = self._order[:count], self._order[count:]
+        return rows

@@ -14,6 +14,7 @@ from gsmflow.dataset import (
     HeldOut,
     Problem,
     Rows,
+    Split,
     draw_from_each_class,
     open_held_out,
     training_problem,
@@ -21,15 +22,18 @@ from gsmflow.dataset import (
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.eszsl import Criterion, ESZSLChoice, ESZSLSolver, choose_regularizers
 from gsmflow.evaluate import Measures, Outcome, judge
-from gsmflow.fitting import Fitted, Run, classify, fit_final, fit_pair, validate
+from gsmflow.feed import MemoryFeed
+from gsmflow.fitting import Fitted, Run, assist, classify, fit_final, fit_pair, validate
 from gsmflow.mat import load_dataset
 from gsmflow.model import GSMFlow
+from gsmflow.precision import pick_precision
 from gsmflow.recipe import Recipe
 from gsmflow.report import result_table, run_figure
 from gsmflow.rundir import METRICS_FILE, RunLog, open_run
-from gsmflow.util import describe_environment, pick_device, write_json
+from gsmflow.team import ALONE, Team
+from gsmflow.util import describe_environment, write_json
 
-__all__ = ["RunResult", "read_dataset", "run_experiment"]
+__all__ = ["RunResult", "assist_experiment", "read_dataset", "run_experiment"]
 
 _ORACLE_SEED = 7
 
@@ -73,7 +77,10 @@ def read_dataset(recipe: Recipe) -> Dataset:
 
 
 def run_experiment(
-    recipe: Recipe, console: Console, model_class: type[GSMFlow] = GSMFlow
+    recipe: Recipe,
+    console: Console,
+    model_class: type[GSMFlow] = GSMFlow,
+    team: Team = ALONE,
 ) -> RunResult:
     """Run a recipe to its table, its picture and its run directory.
 
@@ -85,16 +92,15 @@ def run_experiment(
         Where progress and the table are printed.
     model_class
         `GSMFlow`, or a variant with its interface.
+    team
+        The processes that train together; this one leads. The others call `assist_experiment`.
 
     Raises
     ------
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    device = pick_device(recipe.device)
-    dataset = read_dataset(recipe)
-    directory, resumed = open_run(recipe)
-    run = Run(recipe, model_class, device, directory, RunLog(directory / "log.jsonl"), console)
+    run, dataset, resumed = _open(recipe, console, model_class, team)
     _announce(run, dataset, resumed)
 
     eszsl_choices, validation = _choose(run, dataset)
@@ -130,7 +136,30 @@ def run_experiment(
         "ESZSL": (eszsl_outcomes["calibrated_H"], eszsl_choices["calibrated_H"].penalty),
     }
     _report(run, metrics, fitted, curves)
-    return RunResult(directory, metrics, problem, held_out, fitted)
+    return RunResult(run.directory, metrics, problem, held_out, fitted)
+
+
+def assist_experiment(
+    recipe: Recipe, console: Console, model_class: type[GSMFlow], team: Team
+) -> None:
+    """The part of `run_experiment` that a process does which does not lead its team."""
+    run, dataset, _ = _open(recipe, console, model_class, team)
+    splits: tuple[Split, ...] = ("validation", "test") if recipe.calibrate else ("test",)
+    for split in splits:
+        assist(run, training_problem(dataset, split))
+
+
+def _open(
+    recipe: Recipe, console: Console, model_class: type[GSMFlow], team: Team
+) -> tuple[Run, Dataset, bool]:
+    """The run, what it is run on, and whether it is resumed."""
+    device = team.device(recipe.device)
+    precision = pick_precision(recipe.precision, device)
+    dataset = read_dataset(recipe)
+    directory, resumed = team.share_result(lambda: open_run(recipe))
+    log = RunLog(directory / ("log.jsonl" if team.leads else f"log-{team.index}.jsonl"))
+    run = Run(recipe, model_class, device, precision, team, directory, log, console)
+    return run, dataset, resumed
 
 
 def _choose(
@@ -166,7 +195,11 @@ def _report(
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     n, d = dataset.features.shape
-    environment = describe_environment(run.device, run.recipe.seed)
+    environment = {
+        **describe_environment(run.device, run.recipe.seed),
+        "precision": run.precision,
+        "processes": run.team.size,
+    }
     write_json(run.directory / "environment.json", environment)
     run.log.write("resume" if resumed else "start", recipe=run.recipe.describe())
     run.console.print(
@@ -179,7 +212,11 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     for note in dataset.notes:
         run.console.print(f"warning: {note}", soft_wrap=True)
     verb = "resuming" if resumed else "writing"
-    run.console.print(f"{verb} {run.directory}, device {environment['device']}", soft_wrap=True)
+    processes = "" if run.team.size == 1 else f", {run.team.size} processes"
+    run.console.print(
+        f"{verb} {run.directory}, device {run.device}, {run.precision} products{processes}",
+        soft_wrap=True,
+    )
 
 
 def _protocol(dataset: Dataset, penalty: float | None) -> str:
@@ -218,11 +255,7 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
     scaled = fitted.scaled
     features = torch.from_numpy(scaled.scaling(held_out.unseen.features[trains]))
-    pair = fit_pair(
-        run,
-        scaled,
-        features.to(run.device),
-        torch.from_numpy(labels[trains]).to(run.device),
-    )
+    unseen = MemoryFeed(features.to(run.device), torch.from_numpy(labels[trains]).to(run.device))
+    pair = fit_pair(run, scaled, unseen)
     rest = Rows(held_out.unseen.features[~trains], labels[~trains])
     return judge(pair, scaled.problem, HeldOut(held_out.seen, rest)).measures()

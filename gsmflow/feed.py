@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Feed", "MemoryFeed", "class_means"]
+__all__ = ["Feed", "JoinedFeed", "MemoryFeed", "class_means", "join"]
 
 _CHUNK = 4096
 
@@ -48,6 +48,46 @@ class MemoryFeed:
     def take(self, rows: Tensor) -> Tensor:
         """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
         return self.features[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedFeed:
+    """The rows of one feed followed by those of another, where they are.
+
+    Attributes
+    ----------
+    first, second
+        Of equal width, on one device.
+    labels
+        Class of every row, ``(n + m,)``.
+    """
+
+    first: Feed
+    second: Feed
+    labels: Tensor
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        return self.first.feature_dim
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
+        n = len(self.first.labels)
+        is_first = rows < n
+        first = self.first.take(rows[is_first])
+        features = first.new_empty(len(rows), first.shape[1])
+        features[is_first] = first
+        features[~is_first] = self.second.take(rows[~is_first] - n)
+        return features
+
+
+def join(first: Feed, second: MemoryFeed) -> Feed:
+    """The rows of one feed followed by those of another; copied if both are in memory."""
+    labels = torch.cat([first.labels, second.labels])
+    if isinstance(first, MemoryFeed):
+        return MemoryFeed(torch.cat([first.features, second.features]), labels)
+    return JoinedFeed(first, second, labels)
 
 
 def class_means(feed: Feed, classes: Tensor) -> Tensor:

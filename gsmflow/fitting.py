@@ -16,37 +16,57 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
-from torch import Tensor
 
-from gsmflow.classifier import ClassifierConfig, SoftmaxPair, fit_softmax
+from gsmflow.classifier import (
+    ClassifierConfig,
+    SoftmaxPair,
+    fit_softmax,
+    fit_softmax_streamed,
+)
 from gsmflow.dataset import HeldOut, Problem
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import judge
-from gsmflow.feed import MemoryFeed
+from gsmflow.feed import Feed, MemoryFeed, join
 from gsmflow.model import GSMFlow, ModelConfig
+from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RunLog
 from gsmflow.scaling import FeatureScaling, fit_feature_scaling
-from gsmflow.synthesis import synthesize
+from gsmflow.synthesis import Reservoir
+from gsmflow.team import Team
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
-__all__ = ["Fitted", "Run", "Scaled", "classify", "fit_final", "fit_pair", "validate"]
+__all__ = ["Fitted", "Run", "Scaled", "assist", "classify", "fit_final", "fit_pair", "validate"]
 
 _CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
 # What a problem's training is called on the console: rows of the test split take no part in it.
 _TRAINING = {"validation": "validation", "test": "final"}
+# What is there once a problem's training is done.
+_RESULT = {"validation": "validation.json", "test": "model.safetensors"}
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What every stage of one run needs."""
+    """What every stage of one run needs.
+
+    Attributes
+    ----------
+    recipe, model_class
+        What is run.
+    device, precision, team
+        Where, in which products, and by which processes.
+    directory, log, console
+        Where to write and print.
+    """
 
     recipe: Recipe
     model_class: type[GSMFlow]
     device: torch.device
+    precision: Precision
+    team: Team
     directory: Path
     log: RunLog
     console: Console
@@ -72,7 +92,7 @@ class Scaled:
 
     problem: Problem
     scaling: FeatureScaling
-    feed: MemoryFeed
+    feed: Feed
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +119,11 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
 
     Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
     """
-    tensor_file = run.directory / "model.safetensors"
+    tensor_file = _result_file(run, problem)
     description_file = run.directory / "model.json"
     history_file = run.directory / "history.json"
     scaled = _scale(run, problem)
-    if tensor_file.exists():
+    if _is_done(run, problem):
         model = _load_model(run, tensor_file, description_file)
         return Fitted(model, scaled, read_json(history_file))
     model, progress = _train(run, scaled)
@@ -137,15 +157,14 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
         at the epochs asked for, the last one included. Also written to ``validation.json``, from
         where a resumed run takes it.
     """
-    file = run.directory / "validation.json"
-    if file.exists():
+    file = _result_file(run, problem)
+    if _is_done(run, problem):
         stored: dict[str, Any] = read_json(file)
         return stored
     scaled = _scale(run, problem)
 
     def measure(model: GSMFlow, epoch: int) -> dict[str, float]:
-        pair = fit_pair(run, scaled, *_synthesize(run, problem, model))
-        outcome = judge(pair, problem, held_out)
+        outcome = judge(_classify(run, scaled, model, bars=False), problem, held_out)
         penalty = outcome.curve().best_penalty()
         measures = asdict(outcome.measures(penalty))
         calibrated = measures.pop("calibrated")
@@ -163,22 +182,24 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
     return result
 
 
+def assist(run: Run, problem: Problem) -> None:
+    """The part of `validate` or `fit_final` that a process does which does not lead its team."""
+    if not _is_done(run, problem):
+        _train(run, _scale(run, problem))
+
+
 def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
     """Synthesize the unseen classes and train the classifiers; writes ``classifier.safetensors``.
 
     The GZSL classifier learns from the unperturbed real seen rows and the synthesized unseen
     ones, the ZSL classifier from the synthesized ones alone.
     """
-    problem = fitted.scaled.problem
-    per_class, classes = run.recipe.samples_per_class, len(problem.unseen_classes)
+    per_class, classes = run.recipe.samples_per_class, len(fitted.scaled.problem.unseen_classes)
     run.console.print(
         f"synthesizing {per_class} samples of each of {classes} unseen classes, "
         "training the classifier"
     )
-    with _bar(run.console, "synthesizing", per_class * classes) as advance:
-        synthesized = _synthesize(run, problem, fitted.model, advance)
-    with _bar(run.console, "training the classifier", 2 * run.recipe.classifier_epochs) as advance:
-        pair = fit_pair(run, fitted.scaled, *synthesized, on_epoch=advance)
+    pair = _classify(run, fitted.scaled, fitted.model)
     tensors = {
         "gzsl.weight": pair.gzsl.weight,
         "gzsl.bias": pair.gzsl.bias,
@@ -194,8 +215,7 @@ def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
 def fit_pair(
     run: Run,
     scaled: Scaled,
-    unseen_features: Tensor,
-    unseen_labels: Tensor,
+    unseen: MemoryFeed,
     on_epoch: Callable[[], object] = lambda: None,
 ) -> SoftmaxPair:
     """Train both classifiers on real seen rows and the given rows of unseen classes.
@@ -206,31 +226,60 @@ def fit_pair(
         Gives settings, device and seed.
     scaled
         Gives the real seen rows.
-    unseen_features, unseen_labels
-        Scaled rows ``(m, d)`` and classes ``(m,)`` of the unseen classes, on the run's device.
+    unseen
+        Scaled rows of the unseen classes, on the run's device.
     on_epoch
         Called after each epoch of either classifier, for a progress bar.
     """
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
+    gzsl, zsl = _generators(run, problem)
     return SoftmaxPair(
         scaled.scaling,
-        gzsl=fit_softmax(
-            torch.cat([scaled.feed.features, unseen_features]),
-            torch.cat([scaled.feed.labels, unseen_labels]),
-            problem.classes,
-            config,
-            run.generator(problem.split, "classifier"),
-            on_epoch,
-        ),
-        zsl=fit_softmax(
-            unseen_features,
-            unseen_labels,
-            problem.unseen_classes,
-            config,
-            run.generator(problem.split, "zsl classifier"),
-            on_epoch,
-        ),
+        gzsl=fit_softmax(join(scaled.feed, unseen), problem.classes, config, gzsl, on_epoch),
+        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, on_epoch),
     )
+
+
+def _classify(
+    run: Run,
+    scaled: Scaled,
+    model: GSMFlow,
+    *,
+    bars: bool = True,
+) -> SoftmaxPair:
+    """Train both classifiers on real seen rows and synthesized ones, streamed if those are many."""
+    config, problem = run.recipe.part(ClassifierConfig), scaled.problem
+    classes, per_class = problem.unseen_classes, run.recipe.samples_per_class
+    with _bar(run.console, "synthesizing", per_class * len(classes), shown=bars) as advance:
+        reservoir = Reservoir(
+            model,
+            torch.from_numpy(classes).to(run.device),
+            per_class,
+            capacity=run.recipe.reservoir_mib * 2**20 // (4 * model.feature_dim),
+            generator=run.generator(problem.split, "synthesis"),
+            precision=run.precision,
+            on_samples=advance,
+        )
+        if len(reservoir.labels) < reservoir.total:
+            both = fit_softmax_streamed(
+                scaled.feed,
+                reservoir,
+                (problem.classes, classes),
+                config,
+                _generators(run, problem),
+            )
+            return SoftmaxPair(scaled.scaling, *both)
+    unseen = MemoryFeed(reservoir.features, reservoir.labels)
+    text = "training the classifier"
+    with _bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
+        return fit_pair(run, scaled, unseen, advance)
+
+
+def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Generator]:
+    """Of the GZSL and of the ZSL classifier."""
+    purposes = ("classifier", "zsl classifier")
+    gzsl, zsl = (run.generator(problem.split, purpose) for purpose in purposes)
+    return gzsl, zsl
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
@@ -240,15 +289,13 @@ def _scale(run: Run, problem: Problem) -> Scaled:
     return Scaled(problem, scaling, MemoryFeed(features, labels))
 
 
-def _synthesize(
-    run: Run,
-    problem: Problem,
-    model: GSMFlow,
-    on_samples: Callable[[int], object] = lambda count: None,
-) -> tuple[Tensor, Tensor]:
-    classes = torch.from_numpy(problem.unseen_classes).to(run.device)
-    generator = run.generator(problem.split, "synthesis")
-    return synthesize(model, classes, run.recipe.samples_per_class, generator, on_samples)
+def _result_file(run: Run, problem: Problem) -> Path:
+    return run.directory / _RESULT[problem.split]
+
+
+def _is_done(run: Run, problem: Problem) -> bool:
+    """Whether the problem's training is done already; the same answer in all processes."""
+    return run.team.share_result(_result_file(run, problem).exists)
 
 
 def _state_file(run: Run, problem: Problem) -> Path:
@@ -283,10 +330,17 @@ def _train(
     config = recipe.part(ModelConfig)
     model = run.model_class.for_problem(problem, scaled.feed, config, initial).to(run.device)
     generator = run.generator(split, "training")
-    trainer = Trainer(model, scaled.feed, recipe.part(TrainingConfig), generator)
+    trainer = Trainer(
+        model,
+        scaled.feed,
+        recipe.part(TrainingConfig),
+        generator,
+        precision=run.precision,
+        team=run.team,
+    )
     progress: dict[str, Any] = {"history": [], "curve": []}
     state_file = _state_file(run, problem)
-    if state_file.exists():
+    if run.team.share_result(state_file.exists):
         progress = trainer.load(state_file)
         run.console.print(f"{_TRAINING[split]}: continuing after epoch {trainer.epoch}")
     saved = time.monotonic()
@@ -304,12 +358,12 @@ def _train(
             _print_epoch(run, _TRAINING[split], record, seconds)
             last = trainer.epoch == recipe.epochs
             due = recipe.curve_every > 0 and trainer.epoch % recipe.curve_every == 0
-            if measure and (last or due):
+            if measure and run.team.leads and (last or due):
                 point = measure(model, trainer.epoch)
                 progress["curve"].append(point)
                 run.log.write("measures", split=split, **point)
                 _print_point(run, point)
-            if last or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+            if run.team.leads and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
                 trainer.save(state_file, progress)
                 saved = time.monotonic()
     return model, progress
@@ -340,11 +394,13 @@ def _print_point(run: Run, point: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _bar(console: Console, text: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+def _bar(
+    console: Console, text: str, total: int, done: int = 0, *, shown: bool = True
+) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, nothing in a log; yields what advances it, by 1 or a count."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
     ) as progress:
         task = progress.add_task(text, total=total, completed=done)
         yield lambda count=1: progress.advance(task, count)

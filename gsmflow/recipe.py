@@ -11,6 +11,7 @@ import tyro
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.errors import InputError
 from gsmflow.model import ModelConfig
+from gsmflow.precision import PrecisionName
 from gsmflow.scaling import FeatureScalingName
 from gsmflow.train import TrainingConfig
 
@@ -41,6 +42,9 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "classifier_epochs": (1, None),
     "samples_per_class": (1, None),
     "curve_every": (0, None),
+    "reservoir_mib": (1, None),
+    "devices": (1, None),
+    "nodes": (1, None),
     "seed": (0, 2**31 - 1),
 }
 
@@ -68,10 +72,18 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
     oracle: bool = False
     """Whether to print the ceiling: the same classifier trained on half of the real unseen rows."""
+    reservoir_mib: int = 512
+    """Synthesized features held in memory at once, MiB; more are streamed through as many."""
+    precision: PrecisionName = "auto"
+    """Matrix products: fp32, tf32 (GPU), bf16, or auto: bf16 where the hardware has it."""
     seed: int = 0
     """Seed of every random choice of the run."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    devices: int = 1
+    """Processes that train together on each node, each on a GPU (or a CPU process) of its own."""
+    nodes: int = 1
+    """Nodes that train together, launched by torchrun."""
     out: Path = Path("out")
     """Folder of runs; a run writes OUT/DATASET/RUN."""
     run: str = ""
@@ -132,6 +144,12 @@ def check_recipe(recipe: Recipe) -> None:
             bound = "a number above 0" if low == _POSITIVE else f"a number of at least {low}"
             limit = "" if high is None else f" and at most {high}"
             raise InputError(f"{_flag(name)}: found {value}, expected {bound}{limit}")
+    processes = recipe.devices * recipe.nodes
+    if recipe.batch_size % processes:
+        raise InputError(
+            f"--batch-size: found {recipe.batch_size}, expected a multiple of {processes}, the "
+            "number of processes that share a batch"
+        )
     for name in ("dataset", "features", "semantics", "run"):
         value = getattr(recipe, name)
         if (not value and name != "run") or Path(value).name != value or value == "..":

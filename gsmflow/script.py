@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from gsmflow.errors import InputError
-from gsmflow.experiment import RunResult, run_experiment
+from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.model import GSMFlow
 from gsmflow.recipe import Recipe, parse_recipe
+from gsmflow.team import gather_team
 from gsmflow.util import make_console
 
 __all__ = ["run_script"]
@@ -39,7 +40,12 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
             prog=sys.argv[0],
             description=inspect.getdoc(main) or "Train GSMFlow.",
         )
-        return run_experiment(recipe, console, model_class)
+        team = gather_team(recipe.device, recipe.devices, recipe.nodes)
+        if team.leads:
+            return run_experiment(recipe, console, model_class, team)
+        console.quiet = True
+        assist_experiment(recipe, console, model_class, team)
+        sys.exit(0)
     except InputError as error:
         _stop(f"error: {error}", 2)
     except KeyboardInterrupt:

@@ -49,6 +49,10 @@ class Team:
         """Whether this is the process that writes, prints and judges."""
         return self.index == 0
 
+    def device(self, name: str) -> torch.device:
+        """The device of this process: the one of this name, or its own in a team."""
+        return pick_device(name) if self.fabric is None else self.fabric.device
+
     def share(self, rows: Tensor) -> Tensor:
         """The rows of a batch ``(n,)`` that are this process's; ``n`` is a multiple of `size`."""
         return rows.tensor_split(self.size)[self.index]
@@ -87,8 +91,8 @@ class Team:
 ALONE = Team()
 
 
-def gather_team(device: str, devices: int, nodes: int) -> tuple[Team, torch.device]:
-    """Start or join the processes of a run, and find this one's device.
+def gather_team(device: str, devices: int, nodes: int) -> Team:
+    """Start or join the processes of a run.
 
     Under torchrun the processes are there already; otherwise the first one starts the others
     with its own command line.
@@ -107,27 +111,24 @@ def gather_team(device: str, devices: int, nodes: int) -> tuple[Team, torch.devi
     InputError
         If there are fewer devices, or the device is one that a team cannot use.
     """
-    chosen = pick_device(device)
     if devices * nodes == 1:
-        return ALONE, chosen
-    if chosen.type == "mps" or (chosen.type == "cuda" and chosen.index is not None):
+        return ALONE
+    kind = pick_device(device)
+    if kind.type == "mps" or kind != torch.device(kind.type):
         raise InputError(
             f"--device: found {device} with --devices {devices} --nodes {nodes}, expected cpu or "
-            "cuda for a run of several processes"
+            "cuda where several processes train together"
         )
-    if chosen.type == "cuda" and devices > torch.cuda.device_count():
+    if kind.type == "cuda" and devices > torch.cuda.device_count():
         raise InputError(
             f"--devices: found {devices}, expected at most {torch.cuda.device_count()}, the number "
             "of GPUs here"
         )
+    # Imported where it is used: it takes a second that a run of one process need not wait.
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    fabric = Fabric(
-        accelerator=chosen.type,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=DDPStrategy(timeout=_PATIENCE),
-    )
+    strategy = DDPStrategy(timeout=_PATIENCE)
+    fabric = Fabric(accelerator=kind.type, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
-    return Team(fabric), fabric.device
+    return Team(fabric)

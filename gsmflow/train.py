@@ -124,8 +124,9 @@ class Trainer:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
-        device, batch_size = self.feed.labels.device, self.config.batch_size
-        order = torch.randperm(len(self.feed.labels), generator=self.generator, device=device)
+        n, device = len(self.feed.labels), self.feed.labels.device
+        batch_size = min(self.config.batch_size, n - n % self.team.size)
+        order = torch.randperm(n, generator=self.generator, device=device)
         sums: dict[str, Tensor] = {}
         with tf32_products(self.precision):
             for step in range(self.steps_per_epoch):

@@ -7,10 +7,9 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,8 +49,7 @@ def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Gene
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
+class Draws(NamedTuple):
     """Random numbers for the rows of a batch, or for one process's share of them.
 
     Processes that share a batch have generators in the same state; each draws the numbers of the

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, SoftmaxPair, fit_softmax
+from gsmflow.feed import MemoryFeed
 from gsmflow.scaling import fit_feature_scaling
 
 CLASSES = np.array([9, 2, 5])  # neither contiguous nor sorted
@@ -29,7 +30,8 @@ def fit(
     features: NDArray[Any], labels: NDArray[Any], *, seed: int = 0, **settings: Any
 ) -> SoftmaxClassifier:
     rows, targets = torch.from_numpy(features), torch.from_numpy(labels)
-    return fit_softmax(rows, targets, CLASSES, ClassifierConfig(**settings), generator(seed))
+    feed, config = MemoryFeed(rows, targets), ClassifierConfig(**settings)
+    return fit_softmax(feed, CLASSES, config, generator(seed))
 
 
 def answers(classifier: SoftmaxClassifier, features: NDArray[Any]) -> NDArray[Any]:
@@ -80,9 +82,9 @@ def test_a_pair_scores_behind_its_scaling() -> None:
 
 def test_initial_weights_are_xavier_normal() -> None:
     d, k = 200, 300
-    features, labels = torch.zeros(1, d), torch.zeros(1, dtype=torch.int64)
+    feed = MemoryFeed(torch.zeros(1, d), torch.zeros(1, dtype=torch.int64))
     config = ClassifierConfig(classifier_epochs=0)
-    classifier = fit_softmax(features, labels, np.arange(k), config, generator())
+    classifier = fit_softmax(feed, np.arange(k), config, generator())
     weight = classifier.weight.numpy()
     std = np.sqrt(2 / (d + k))
     assert weight.shape == (k, d)

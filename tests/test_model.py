@@ -209,9 +209,9 @@ def test_noise_is_gaussian_with_standard_deviation_pi() -> None:
 
 def test_dropout_frees_whole_dimensions_of_noise_and_keeps_its_size() -> None:
     model = make_model(pi=0.3, perturbation_dropout=0.25)
-    generator = seeded(0)
+    draws = Draws(seeded(0))
     features = torch.zeros(200, 2000)
-    noises = [model.perturb(features, generator) for _ in range(2)]
+    noises = [model.perturb(features, draws) for _ in range(2)]
     for noise in noises:
         free = (noise == 0).all(dim=0)
         assert (noise[:, ~free] != 0).all()
