@@ -20,9 +20,11 @@ from benchmarks.plain import (
 from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, fit_softmax
 from gsmflow.dataset import Problem
 from gsmflow.errors import InputError
+from gsmflow.feed import MemoryFeed, join
 from gsmflow.model import GSMFlow, Losses
 from gsmflow.train import Trainer, TrainingConfig
-from tests.builders import seeded
+from gsmflow.util import Draws
+from tests.builders import feed_of, seeded
 from tests.test_model import UNSEEN, make_model, make_problem
 
 CPU = torch.device("cpu")
@@ -44,15 +46,14 @@ def make_double_problem(d: int = 4) -> Problem:
 def make_trainer(
     model: GSMFlow, problem: Problem, config: TrainingConfig, generator: torch.Generator
 ) -> Trainer:
-    rows = map(torch.from_numpy, (problem.train.features, problem.train.labels))
-    return Trainer(model, *rows, config, generator)
+    return Trainer(model, feed_of(problem), config, generator)
 
 
 def package_loss(
     model: GSMFlow, problem: Problem, rows: Tensor, generator: torch.Generator
 ) -> Losses:
     features, labels = problem.train.features[rows], problem.train.labels[rows]
-    return model.loss(torch.from_numpy(features), torch.from_numpy(labels), generator)
+    return model.loss(torch.from_numpy(features), torch.from_numpy(labels), Draws(generator))
 
 
 def make_plain_trainer(
@@ -95,13 +96,14 @@ def test_the_flows_agree(d: int) -> None:
     classes = torch.tensor([5, 1, 7, 0, 1, 5, 3, 2])
     condition = plain.positioning(plain.semantics[classes])
     every = model.condition(torch.arange(8))
+    offsets = model.flow.offsets(every)
     assert_same(condition, every[classes], 1e-12)
     z, log_det = plain(x, condition)
-    expected_z, expected_log_det = model.flow(x, every, classes)
+    expected_z, expected_log_det = model.flow(x, offsets, classes)
     assert log_det.abs().min() > 1e-3
     assert_same(z, expected_z, 1e-10)
     assert_same(log_det, expected_log_det, 1e-10)
-    assert_same(plain.inverse(x, condition), model.flow.inverse(x, every, classes), 1e-10)
+    assert_same(plain.inverse(x, condition), model.flow.inverse(x, offsets, classes), 1e-10)
 
 
 def test_a_copy_shares_no_memory_and_draws_nothing() -> None:
@@ -226,7 +228,8 @@ def test_the_classifier_is_the_packages(settings: dict[str, Any]) -> None:
     features, labels, classes = make_rows()
     config = ClassifierConfig(classifier_lr=0.05, **settings)
     found = plain_softmax(features, labels, classes, config, CPU, seeded(2))
-    assert_same_classifier(found, fit_softmax(features, labels, classes, config, seeded(2)))
+    expected = fit_softmax(MemoryFeed(features, labels), classes, config, seeded(2))
+    assert_same_classifier(found, expected)
 
 
 def test_the_classifier_meets_every_row_once_an_epoch_with_its_label(
@@ -270,8 +273,8 @@ def test_a_pair_learns_from_real_and_synthesized_rows() -> None:
     generator = seeded(4)
     made = torch.cat([model.sample(torch.full((6,), c), generator) for c in UNSEEN])
     made_labels = torch.tensor(UNSEEN).repeat_interleave(6)
-    every, every_label = torch.cat([seen_features, made]), torch.cat([seen_labels, made_labels])
-    expected = fit_softmax(every, every_label, np.arange(8), config, generator)
+    unseen = MemoryFeed(made, made_labels)
+    expected = fit_softmax(join(feed_of(problem), unseen), np.arange(8), config, generator)
     assert_same_classifier(gzsl, expected)
-    expected = fit_softmax(made, made_labels, np.array(UNSEEN), config, generator)
+    expected = fit_softmax(unseen, np.array(UNSEEN), config, generator)
     assert_same_classifier(zsl, expected)
