@@ -9,7 +9,7 @@ from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.model import GSMFlow
 from gsmflow.recipe import Recipe, parse_recipe
-from gsmflow.team import gather_team
+from gsmflow.team import ALONE, Team, gather_team
 from gsmflow.util import make_console
 
 __all__ = ["run_script"]
@@ -32,7 +32,7 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
     interrupted.
     """
     main = sys.modules["__main__"]
-    console = make_console()
+    console, team = make_console(), ALONE
     try:
         recipe = parse_recipe(
             recipes,
@@ -47,11 +47,13 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
         assist_experiment(recipe, console, model_class, team)
         sys.exit(0)
     except InputError as error:
-        _stop(f"error: {error}", 2)
+        _stop(team, f"error: {error}", 2)
     except KeyboardInterrupt:
-        _stop("interrupted; the same command with --resume continues this run", 130)
+        _stop(team, "interrupted; the same command with --resume continues this run", 130)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    make_console(stderr=True).print(message, soft_wrap=True)
+def _stop(team: Team, message: str, code: int) -> NoReturn:
+    """End the program; of a team, the process that leads says why."""
+    if team.leads:
+        make_console(stderr=True).print(message, soft_wrap=True)
     sys.exit(code)

@@ -8,9 +8,16 @@ from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, SoftmaxPair, fit_softmax
+from gsmflow.classifier import (
+    ClassifierConfig,
+    SoftmaxClassifier,
+    SoftmaxPair,
+    fit_softmax,
+    fit_softmax_streamed,
+)
 from gsmflow.feed import MemoryFeed
 from gsmflow.scaling import fit_feature_scaling
+from gsmflow.synthesis import Draw, Reservoir
 
 CLASSES = np.array([9, 2, 5])  # neither contiguous nor sorted
 
@@ -180,3 +187,132 @@ def test_every_row_counts_once_an_epoch_even_in_a_part_batch(
     assert sizes == [4, 4, 2] * 2
     assert sorted(met[:10]) == sorted(met[10:]) == list(range(10))
     assert met[:10] != met[10:]
+
+
+SEEN, UNSEEN = np.array([4, 1]), np.array([7, 0, 2])
+CENTRES = {4: (4.0, 0.0), 1: (-4.0, 0.0), 7: (0.0, 5.0), 0: (0.0, -5.0), 2: (4.0, 5.0)}
+
+
+class Blobs:
+    """Draws Gaussian blobs and remembers all it drew."""
+
+    def __init__(self, spread: float) -> None:
+        self.spread = spread
+        self.drawn: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    def sampler(self, classes: Tensor) -> Draw:
+        centres = torch.tensor([CENTRES[int(c)] for c in classes], dtype=torch.float64)
+
+        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+            noise = torch.randn(len(positions), 2, generator=generator, dtype=torch.float64)
+            self.labels.append(classes[positions])
+            self.drawn.append(centres[positions] + self.spread * noise)
+            return self.drawn[-1]
+
+        return draw
+
+
+def real_rows(n: int, spread: float) -> MemoryFeed:
+    labels = torch.from_numpy(SEEN)[torch.arange(n) % 2]
+    centres = torch.tensor([CENTRES[int(c)] for c in labels], dtype=torch.float64)
+    noise = torch.randn(n, 2, generator=generator(9), dtype=torch.float64)
+    return MemoryFeed(centres + spread * noise, labels)
+
+
+def stream(
+    feed: MemoryFeed,
+    blobs: Blobs,
+    *,
+    per_class: int,
+    capacity: int,
+    seed: int = 0,
+    on_epoch: Any = lambda: None,
+    **settings: Any,
+) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
+    unseen = torch.from_numpy(UNSEEN)
+    reservoir = Reservoir(blobs, unseen, per_class, capacity=capacity, generator=generator(seed))
+    return fit_softmax_streamed(
+        feed,
+        reservoir,
+        (np.concatenate([SEEN, UNSEEN]), UNSEEN),
+        ClassifierConfig(**settings),
+        (generator(seed + 1), generator(seed + 2)),
+        on_epoch,
+    )
+
+
+def test_streamed_training_is_logistic_regression_on_all_that_was_drawn() -> None:
+    feed, blobs_ = real_rows(400, spread=2.5), Blobs(spread=2.5)
+    settings = {"classifier_lr": 0.01, "classifier_batch_size": 300, "classifier_epochs": 300}
+    pair = stream(feed, blobs_, per_class=1000, capacity=600, **settings)
+    made, made_labels = torch.cat(blobs_.drawn).numpy(), torch.cat(blobs_.labels).numpy()
+    assert len(made) == 3000
+    every = np.concatenate([feed.features.numpy(), made])
+    every_label = np.concatenate([feed.labels.numpy(), made_labels])
+    for classifier, x, y in zip(pair, (every, made), (every_label, made_labels), strict=True):
+        reference = LogisticRegression(C=1e6, tol=1e-8).fit(x, y)
+        probabilities = torch.from_numpy(classifier.scores(x)).softmax(dim=1).numpy()
+        columns = classifier.classes.argsort()
+        difference = probabilities[:, columns] - reference.predict_proba(x)
+        assert np.abs(difference).mean() < 0.02
+        agree = classifier.classes[probabilities.argmax(axis=1)] == reference.predict(x)
+        assert agree.mean() > 0.97
+
+
+def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[Tensor] = []
+    plain = nn.functional.linear
+
+    def spy(rows: Tensor, *parameters: Tensor) -> Tensor:
+        batches.append(rows)
+        return plain(rows, *parameters)
+
+    monkeypatch.setattr(nn.functional, "linear", spy)
+    monkeypatch.setattr("gsmflow.synthesis._CHUNK", 12)
+    feed, blobs_ = real_rows(40, spread=1.0), Blobs(spread=1.0)
+    epochs: list[int] = []
+    stream(
+        feed,
+        blobs_,
+        per_class=60,
+        capacity=45,
+        on_epoch=lambda: epochs.append(len(batches)),
+        classifier_batch_size=16,
+        classifier_epochs=6,
+    )
+    real = {tuple(row) for row in feed.features.tolist()}
+    made = {tuple(row) for row in torch.cat(blobs_.drawn).tolist()}
+    assert len(made) == 180
+    steps = 6 * 14  # passes times ceil((40 + 180) / 16)
+    assert epochs == [28 * (i + 1) for i in range(6)]
+    zsl, gzsl = batches[::2], batches[1::2]
+    assert len(zsl) == len(gzsl) == steps
+    met = []
+    for own, batch in zip(zsl, gzsl, strict=True):
+        rows = [tuple(row) for row in batch.tolist()]
+        assert len(rows) == 16
+        count = sum(row in real for row in rows)
+        assert abs(count - 16 * 40 / 220) < 1
+        assert torch.equal(batch[count:], own)
+        assert all(row in made for row in rows[count:])
+        met += rows[:count]
+    # Pass by pass: every forty real rows are all of them.
+    for start in range(0, len(met) - 39, 40):
+        assert set(met[start : start + 40]) == real
+    assert len(met) == int(steps * 16 * 40 / 220)
+    # Every sample is met as often as in that many passes, on average.
+    uses = steps * 16 - len(met)
+    assert uses / 180 == pytest.approx(6, rel=0.03)
+    assert len({tuple(row) for batch in zsl for row in batch.tolist()}) > 160
+
+
+def test_streamed_training_is_the_generators() -> None:
+    feed = real_rows(30, spread=1.0)
+    settings = {"per_class": 40, "capacity": 30, "classifier_batch_size": 16}
+    first, same, other = (stream(feed, Blobs(1.0), seed=s, **settings) for s in (0, 0, 1))
+    for a, b, c in zip(first, same, other, strict=True):
+        assert torch.equal(a.weight, b.weight)
+        assert not torch.equal(a.weight, c.weight)

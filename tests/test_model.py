@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.distributions import MultivariateNormal
 
 from gsmflow.dataset import Problem, check_dataset, training_problem
 from gsmflow.model import GSMFlow, ModelConfig
+from gsmflow.precision import autocast
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import Draws
 from tests.builders import feed_of, make_dataset, seeded
@@ -143,6 +145,75 @@ def test_prototype_loss_is_its_formula(switches: dict[str, Any]) -> None:
     assert parts["prototype"].item() == pytest.approx(np.mean(errors), rel=1e-5)
     expected = parts["likelihood"] + 2.5 * parts["prototype"]
     torch.testing.assert_close(total, expected)
+
+
+@pytest.mark.parametrize("trains_condition", [False, True])
+def test_prototype_loss_of_a_subset_is_unbiased(trains_condition: bool) -> None:
+    problem = make_problem()
+    switches = {"perturbation": False, "prototype_trains_condition": trains_condition}
+    every = make_model(problem, **switches).double()
+    some = make_model(problem, prototype_classes=2, **switches).double()
+    batch, draws = make_batch(problem), Draws(seeded(0))
+    expected = gradients(every, every.loss(*batch, draws).parts["prototype"])
+    # All ten subsets of two of the five seen classes, each as often as its share of many draws.
+    values, sums = [], {name: torch.zeros_like(g) for name, g in expected.items()}
+    for subset in combinations(range(5), 2):
+        draw = Chosen(torch.tensor(subset))
+        parts = some.loss(*batch, draw).parts  # type: ignore[arg-type]
+        assert draw.asked == (2, 5)
+        values.append(parts["prototype"].item())
+        for name, gradient in gradients(some, parts["prototype"]).items():
+            sums[name] += gradient / 10
+    assert np.ptp(values) > 0
+    mean = every.loss(*batch, draws).parts["prototype"].item()
+    assert np.mean(values) == pytest.approx(mean, rel=1e-10)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(sums[name], gradient)
+
+
+class Chosen:
+    """Gives a subset that was chosen beforehand."""
+
+    def __init__(self, subset: Tensor) -> None:
+        self._subset = subset
+        self.asked = (0, 0)
+
+    def subset(self, size: int, total: int) -> Tensor:
+        self.asked = (size, total)
+        return self._subset
+
+
+def test_a_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
+    problem = make_problem()
+    model = make_model(problem, perturbation=False).double()
+    features, labels = make_batch(problem)
+    # Three rows at a time, fewer than the five classes, against all thirteen at once.
+    whole = model.loss(features, labels, Draws(seeded(0))).parts["likelihood"]
+    parts = [
+        len(rows) * model.loss(features[rows], labels[rows], Draws(seeded(0))).parts["likelihood"]
+        for rows in torch.arange(13).split(3)
+    ]
+    torch.testing.assert_close(torch.stack(parts).sum() / 13, whole)
+    for name, gradient in gradients(model, torch.stack(parts).sum() / 13).items():
+        torch.testing.assert_close(gradient, gradients(model, whole)[name])
+
+
+def test_bf16_losses_are_those_of_fp32_up_to_its_rounding_and_reach_the_weights_in_fp32() -> None:
+    problem = make_problem()
+    model = make_model(problem, perturbation=False)
+    features, labels = make_batch(problem)
+    exact = model.loss(features.float(), labels, Draws(seeded(0)))
+    with autocast("bf16", torch.device("cpu")):
+        rounded = model.loss(features.float(), labels, Draws(seeded(0)))
+    for name, value in rounded.parts.items():
+        assert value.dtype == torch.float32
+        assert value.item() != exact.parts[name].item()
+        assert value.item() == pytest.approx(exact.parts[name].item(), rel=0.02, abs=0.02)
+    expected = gradients(model, exact.total)
+    for name, gradient in gradients(model, rounded.total).items():
+        assert gradient.dtype == torch.float32
+        difference = (gradient - expected[name]).norm()
+        assert difference < 0.1 * expected[name].norm(), name
 
 
 def gradients(model: GSMFlow, value: Tensor) -> dict[str, Tensor]:

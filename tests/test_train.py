@@ -14,6 +14,7 @@ from gsmflow.dataset import check_dataset, training_problem
 from gsmflow.errors import InputError
 from gsmflow.feed import MemoryFeed
 from gsmflow.model import GSMFlow, Losses, ModelConfig
+from gsmflow.precision import Precision
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import Draws
 from tests.builders import feed_of, make_dataset
@@ -309,3 +310,25 @@ def test_a_failed_save_leaves_the_old_state(
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     assert make_trainer().load(path) == {"kept": True}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_computes_in_the_precision_asked_for(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_gsmflow_trainer()
+    trainer.precision = precision
+    products: list[torch.dtype] = []
+    linear = nn.functional.linear
+
+    def spy(*arguments: Any) -> Tensor:
+        products.append(linear(*arguments).dtype)
+        return linear(*arguments)
+
+    monkeypatch.setattr(nn.functional, "linear", spy)
+    means = trainer.run_epoch()
+    expected = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    assert set(products) == {expected}
+    assert all(value.dtype == torch.float32 for value in trainer.model.parameters())
+    reference = make_gsmflow_trainer().run_epoch()
+    assert means == pytest.approx(reference, rel=0.2)

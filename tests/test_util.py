@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from gsmflow.errors import InputError
 from gsmflow.util import (
+    Draws,
     describe_environment,
     make_console,
     make_generator,
@@ -234,3 +235,25 @@ def test_a_console_in_a_log_file_leaves_lines_of_120_whole(
 ) -> None:
     make_console(stderr=True).print("x" * 120)
     assert capsys.readouterr().err == "x" * 120 + "\n"
+
+
+def test_shares_of_a_batch_meet_its_numbers_between_them() -> None:
+    rows = torch.zeros(12, 3, dtype=torch.float64)
+    whole = Draws(torch.Generator().manual_seed(1))
+    parts = [Draws(torch.Generator().manual_seed(1), share, 4) for share in range(4)]
+    for _ in range(2):
+        expected = whole.normal(rows)
+        assert expected.dtype == rows.dtype
+        assert torch.equal(torch.cat([part.normal(rows[:3]) for part in parts]), expected)
+        for draw in (lambda d: d.uniform(5), lambda d: d.subset(3, 9)):
+            numbers = draw(whole)
+            assert all(torch.equal(draw(part), numbers) for part in parts)
+
+
+def test_a_subset_has_distinct_numbers_each_equally_often() -> None:
+    draws = Draws(torch.Generator().manual_seed(1))
+    subsets = [draws.subset(4, 10) for _ in range(3000)]
+    assert all(len(subset.unique()) == 4 for subset in subsets)
+    counts = torch.bincount(torch.cat(subsets), minlength=10)
+    # Six standard deviations of a binomial with mean 1200.
+    assert (counts - 1200).abs().max() < 6 * (3000 * 0.4 * 0.6) ** 0.5
