@@ -344,10 +344,10 @@ def _train(
         progress = trainer.load(state_file)
         run.console.print(f"{_TRAINING[split]}: continuing after epoch {trainer.epoch}")
     saved = time.monotonic()
-    total = recipe.epochs * trainer.steps_per_epoch
+    total = recipe.total_epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
     with _bar(run.console, f"training ({_TRAINING[split]})", total, done) as advance:
-        while trainer.epoch < recipe.epochs:
+        while trainer.epoch < recipe.total_epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
             _check_finite(losses, trainer.epoch)
@@ -356,17 +356,17 @@ def _train(
             seconds = time.monotonic() - start
             run.log.write("epoch", split=split, seconds=seconds, **record)
             _print_epoch(run, _TRAINING[split], record, seconds)
-            last = trainer.epoch == recipe.epochs
+            last = trainer.epoch == recipe.total_epochs
             due = recipe.curve_every > 0 and trainer.epoch % recipe.curve_every == 0
             if measure and run.team.leads and (last or due):
-                point = measure(model, trainer.epoch)
+                point = measure(trainer.result, trainer.epoch)
                 progress["curve"].append(point)
                 run.log.write("measures", split=split, **point)
                 _print_point(run, point)
             if run.team.leads and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
                 trainer.save(state_file, progress)
                 saved = time.monotonic()
-    return model, progress
+    return trainer.result, progress
 
 
 def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
@@ -380,7 +380,7 @@ def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
 
 
 def _print_epoch(run: Run, training: str, record: Mapping[str, float], seconds: float) -> None:
-    epoch, epochs = int(record["epoch"]), run.recipe.epochs
+    epoch, epochs = int(record["epoch"]), run.recipe.total_epochs
     interval = max(1, epochs // _LOG_LINES)
     if epoch in (1, epochs) or epoch % interval == 0:
         parts = "  ".join(f"{k} {v:8.4f}" for k, v in record.items() if k != "epoch")

@@ -1,14 +1,16 @@
 """The training loop: any model with ``loss()``, epoch by epoch, resumable to the same numbers."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import Feed
@@ -17,53 +19,70 @@ from gsmflow.precision import Precision, autocast, tf32_products
 from gsmflow.team import ALONE, Team
 from gsmflow.util import Draws, write_tensors
 
-__all__ = ["Trainable", "Trainer", "TrainingConfig"]
+__all__ = ["Schedule", "Trainer", "TrainingConfig", "learning_rate"]
 
+_Model = TypeVar("_Model", bound=nn.Module)
+Schedule: TypeAlias = Literal["published", "fast"]
 
-class Trainable(Protocol):
-    """What the loop asks of a model: torch's module methods, and a loss of one batch."""
-
-    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
-        """Losses of a batch ``(n, d)``, ``(n,)``, or of one process's share of it."""
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """What is trained."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything to be saved."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> object:
-        """Take back what `state_dict` gave."""
+_WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """The settings of the loop; defaults are the published ones where the datasets agree."""
 
+    schedule: Schedule = "published"
+    """published: many epochs, the learning rate falling in steps. fast: few epochs, the learning
+    rate rising, then falling along a cosine, and the weights averaged over the last steps."""
     epochs: int = 300
-    """Passes over the training rows; the last partial batch of a pass is left out."""
+    """Passes over the training rows (published); the last partial batch of each is left out."""
     batch_size: int = 256
     """Rows per step."""
     learning_rate: float = 3e-4
-    """Adam's learning rate at the start."""
+    """Adam's learning rate at the start (published)."""
     weight_decay: float = 1e-5
     """Adam's L2 penalty."""
     lr_decay: float = 0.8
-    """Factor on the learning rate after every --lr-decay-every epochs."""
+    """Factor on the learning rate after every --lr-decay-every epochs (published)."""
     lr_decay_every: int = 15
-    """Epochs between two decays of the learning rate."""
+    """Epochs between two decays of the learning rate (published)."""
+    fast_epochs: int = 12
+    """Passes over the training rows (fast)."""
+    fast_learning_rate: float = 6e-4
+    """Adam's learning rate at its highest (fast)."""
+    averaging: float = 0.95
+    """Share of the averaged weights that a step keeps, against the weights it adds (fast)."""
+
+    @property
+    def total_epochs(self) -> int:
+        """Passes over the training rows under the schedule that is set."""
+        return self.epochs if self.schedule == "published" else self.fast_epochs
 
 
-class Trainer:
-    """Trains a model with Adam and a step-wise decaying learning rate.
+def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
+    """Adam's learning rate in a step, counted from 0 over all epochs."""
+    if config.schedule == "published":
+        epoch = step // steps_per_epoch
+        return float(config.learning_rate * config.lr_decay ** (epoch // config.lr_decay_every))
+    total = config.total_epochs * steps_per_epoch
+    warm_up = max(1, round(_WARM_UP * total))
+    if step < warm_up:
+        return config.fast_learning_rate * (step + 1) / warm_up
+    share = (step - warm_up) / max(1, total - warm_up)
+    return config.fast_learning_rate * (1 + math.cos(math.pi * share)) / 2
 
-    The whole state (weights, moments, generator, epoch) can be saved after any epoch; a trainer
-    that loads it goes on, on the CPU, to bit-identical results.
+
+class Trainer(Generic[_Model]):
+    """Trains a model with Adam on a schedule.
+
+    The whole state (weights, their average, moments, generator, epoch) can be saved after any
+    epoch; a trainer that loads it goes on, on the CPU, to bit-identical results.
 
     Parameters
     ----------
     model
-        On the device of the rows.
+        Any torch module with a ``loss(features (n, d), labels (n,), draws) -> Losses``, on the
+        device of the rows.
     feed
         The training rows.
     config
@@ -79,7 +98,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Trainable,
+        model: _Model,
         feed: Feed,
         config: TrainingConfig,
         generator: torch.Generator,
@@ -102,12 +121,15 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
+        self._average: AveragedModel | None = None
+        if config.schedule == "fast":
+            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(model, multi_avg_fn=average)
 
     @property
-    def learning_rate(self) -> float:
-        """Adam's learning rate in the epoch that comes next."""
-        decays = self.epoch // self.config.lr_decay_every
-        return float(self.config.learning_rate * self.config.lr_decay**decays)
+    def result(self) -> _Model:
+        """What the training has led to so far: the model, or that of the averaged weights."""
+        return self.model if self._average is None else cast(_Model, self._average.module)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -122,14 +144,13 @@ class Trainer:
         dict
             The mean of each part of the loss over the epoch's steps.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
         n, device = len(self.feed.labels), self.feed.labels.device
         batch_size = min(self.config.batch_size, n - n % self.team.size)
         order = torch.randperm(n, generator=self.generator, device=device)
         sums: dict[str, Tensor] = {}
         with tf32_products(self.precision):
             for step in range(self.steps_per_epoch):
+                self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
                 parts = self._step(order[step * batch_size : (step + 1) * batch_size])
                 for name, value in parts.items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value
@@ -141,6 +162,10 @@ class Trainer:
             for name, total in sums.items()
         }
 
+    def _set_learning_rate(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, step, self.steps_per_epoch)
+
     def _step(self, batch: Tensor) -> dict[str, Tensor]:
         rows = self.team.share(batch)
         draws = Draws(self.generator, self.team.index, self.team.size)
@@ -149,6 +174,8 @@ class Trainer:
         self._optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
         return {name: value.detach() for name, value in losses.parts.items()}
 
     def save(self, path: Path, progress: Mapping[str, object]) -> None:
@@ -165,6 +192,8 @@ class Trainer:
         for i, parameter in enumerate(self._parameters):
             for name, value in self._optimizer.state[parameter].items():
                 tensors[f"optimizer.{i}.{name}"] = value
+        if self._average is not None:
+            tensors |= {f"average.{k}": v for k, v in self._average.state_dict().items()}
         tensors["generator"] = self.generator.get_state()
         state = {"epoch": self.epoch, "progress": progress}
         write_tensors(path, tensors, {"state": json.dumps(state)})
@@ -182,10 +211,9 @@ class Trainer:
             with safe_open(path, framework="pt") as file:
                 state = json.loads(file.metadata()["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            prefix = "model."
-            self.model.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
+            self.model.load_state_dict(_below("model.", tensors))
+            if self._average is not None:
+                self._average.load_state_dict(_below("average.", tensors))
             for i, parameter in enumerate(self._parameters):
                 names = ("step", "exp_avg", "exp_avg_sq")
                 slots = {name: tensors[f"optimizer.{i}.{name}"] for name in names}
@@ -200,3 +228,7 @@ class Trainer:
                 "expected a file that this run wrote; delete it to start again"
             ) from error
         return progress
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

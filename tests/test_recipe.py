@@ -77,7 +77,7 @@ def other_value(name: str) -> tuple[list[str], Any]:
     if get_origin(hint) is Literal:
         new = next(option for option in get_args(hint) if option != value)
     else:
-        new = {int: 7, float: 0.625, str: "other", Path: Path("else/where")}[hint]
+        new = {int: 8, float: 0.625, str: "other", Path: Path("else/where")}[hint]
     return [flag(name), str(new)], new
 
 

@@ -1,7 +1,10 @@
 """The training loop against torch's own Adam and StepLR, and its saved state."""
 
 import os
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from gsmflow.errors import InputError
 from gsmflow.feed import MemoryFeed
 from gsmflow.model import GSMFlow, Losses, ModelConfig
 from gsmflow.precision import Precision
-from gsmflow.train import Trainer, TrainingConfig
+from gsmflow.train import Trainer, TrainingConfig, learning_rate
 from gsmflow.util import Draws
 from tests.builders import feed_of, make_dataset
 
@@ -67,13 +70,18 @@ def make_gsmflow_trainer() -> Trainer:
     return Trainer(model, feed, CONFIG, torch.Generator().manual_seed(1))
 
 
-def make_noisy_trainer() -> Trainer:
+def make_noisy_trainer() -> Trainer[Regression]:
     return make_trainer(noise=0.3)
+
+
+def make_fast_trainer() -> Trainer[Regression]:
+    return make_trainer(config=replace(CONFIG, schedule="fast", fast_epochs=5), noise=0.3)
 
 
 def state_of(trainer: Trainer) -> dict[str, Tensor]:
     weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    return weights | {"generator": trainer.generator.get_state()}
+    average = {f"result.{k}": value.clone() for k, value in trainer.result.state_dict().items()}
+    return weights | average | {"generator": trainer.generator.get_state()}
 
 
 def assert_same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -82,17 +90,91 @@ def assert_same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> No
         assert torch.equal(value, second[name]), name
 
 
-@pytest.mark.parametrize(("decay", "every"), [(0.8, 15), (0.5, 1), (1.0, 3)])
-def test_learning_rate_is_that_of_torchs_step_lr(decay: float, every: int) -> None:
-    config = TrainingConfig(batch_size=14, learning_rate=0.01, lr_decay=decay, lr_decay_every=every)
-    trainer = make_trainer(config=config)
+def rates(config: TrainingConfig, steps: int, per_epoch: int) -> list[float]:
+    return [learning_rate(config, step, per_epoch) for step in range(steps)]
+
+
+def scheduled(
+    make: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler], steps: int
+) -> list[float]:
+    """Learning rates of one of torch's schedulers, which starts from 0.01."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, every, decay)
-    for _ in range(40):
-        assert trainer.learning_rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-12)
-        trainer.run_epoch()
+    scheduler = make(optimizer)
+    found = []
+    for _ in range(steps):
+        found.append(float(scheduler.get_last_lr()[0]))
         optimizer.step()
-        schedule.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(("decay", "every"), [(0.8, 15), (0.5, 1), (1.0, 3)])
+def test_the_published_learning_rate_is_that_of_torchs_step_lr(decay: float, every: int) -> None:
+    config = TrainingConfig(learning_rate=0.01, lr_decay=decay, lr_decay_every=every)
+    step_lr = partial(torch.optim.lr_scheduler.StepLR, step_size=every * 3, gamma=decay)
+    assert rates(config, 120, 3) == pytest.approx(scheduled(step_lr, 120), rel=1e-12)
+
+
+@pytest.mark.parametrize(("epochs", "per_epoch"), [(10, 8), (7, 3), (1, 1), (1, 2)])
+def test_the_fast_learning_rate_is_that_of_torchs_warm_up_and_cosine(
+    epochs: int, per_epoch: int
+) -> None:
+    config = TrainingConfig(schedule="fast", fast_epochs=epochs, fast_learning_rate=0.01)
+    total = epochs * per_epoch
+    warm_up = max(1, round(total / 10))
+
+    def make(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        module = torch.optim.lr_scheduler
+        rise = module.LinearLR(optimizer, 1 / warm_up, 1.0, total_iters=max(1, warm_up - 1))
+        fall = module.CosineAnnealingLR(optimizer, max(1, total - warm_up))
+        return module.SequentialLR(optimizer, [rise, fall], [warm_up])
+
+    found = rates(config, total, per_epoch)
+    assert max(found) == pytest.approx(0.01)
+    with warnings.catch_warnings():
+        # SequentialLR itself steps with an argument that torch has deprecated.
+        warnings.simplefilter("ignore")
+        assert found == pytest.approx(scheduled(make, total), rel=1e-9, abs=1e-12)
+
+
+def test_a_step_takes_its_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[float] = []
+    adam_step = torch.optim.Adam.step
+
+    def spy(self: torch.optim.Adam) -> None:
+        met.append(float(self.param_groups[0]["lr"]))
+        adam_step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    config = replace(CONFIG, schedule="fast", fast_epochs=4)
+    trainer = make_trainer(config=config)
+    for _ in range(4):
+        trainer.run_epoch()
+    assert met == rates(config, 12, 3)
+
+
+def test_the_fast_result_is_the_running_average_of_the_weights() -> None:
+    config = replace(CONFIG, schedule="fast", fast_epochs=3, averaging=0.7)
+    trainer = make_trainer(config=config)
+    weights: list[Tensor] = []
+
+    def keep() -> None:
+        weights.append(trainer.model.linear.weight.detach().clone())
+
+    # The average is taken after a step and before it is reported.
+    for _ in range(3):
+        trainer.run_epoch(keep)
+    expected = weights[0]
+    for weight in weights[1:]:
+        expected = 0.7 * expected + 0.3 * weight
+    torch.testing.assert_close(trainer.result.linear.weight.detach(), expected)
+    assert not torch.equal(trainer.result.linear.weight, trainer.model.linear.weight)
+
+
+def test_the_published_result_is_the_model() -> None:
+    trainer = make_trainer()
+    trainer.run_epoch()
+    assert trainer.result is trainer.model
 
 
 @pytest.mark.parametrize(
@@ -176,7 +258,7 @@ def test_training_takes_its_numbers_from_the_generator_alone() -> None:
     assert not torch.equal(states[0]["linear.weight"], states[2]["linear.weight"])
 
 
-@pytest.mark.parametrize("make", [make_noisy_trainer, make_gsmflow_trainer])
+@pytest.mark.parametrize("make", [make_noisy_trainer, make_fast_trainer, make_gsmflow_trainer])
 def test_a_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Path) -> None:
     straight = make()
     straight_losses = [straight.run_epoch() for _ in range(5)]
@@ -189,11 +271,12 @@ def test_a_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: P
     second.run_epoch()  # what it did before must not matter
     assert second.load(tmp_path / "state") == progress
     assert second.epoch == 3
-    assert second.learning_rate == first.learning_rate
     losses = [second.run_epoch() for _ in range(2)]
     assert losses == straight_losses[3:]
     assert_same_state(state_of(second), state_of(straight))
-    assert_same_state(state_of(first), load_prefixed(tmp_path / "state"))
+    found = state_of(first)
+    for name, value in load_prefixed(tmp_path / "state").items():
+        assert torch.equal(found[name], value), name
 
 
 def load_prefixed(path: Path) -> dict[str, Tensor]:
