@@ -329,6 +329,8 @@ def _train(
     initial = run.generator(split, "initial weights", device=_CPU)
     config = recipe.part(ModelConfig)
     model = run.model_class.for_problem(problem, scaled.feed, config, initial).to(run.device)
+    if recipe.compile:
+        _compile(run, model)
     generator = run.generator(split, "training")
     trainer = Trainer(
         model,
@@ -367,6 +369,13 @@ def _train(
                 trainer.save(state_file, progress)
                 saved = time.monotonic()
     return trainer.result, progress
+
+
+def _compile(run: Run, model: GSMFlow) -> None:
+    run.console.print("compiling the coupling blocks")
+    reason = model.flow.compile_for_training()
+    if reason is not None:
+        run.console.print(f"warning: not possible here ({reason}), so they run as they are")
 
 
 def _check_finite(losses: Mapping[str, float], epoch: int) -> None:

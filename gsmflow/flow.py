@@ -5,14 +5,16 @@ computed ``clamp * 0.636 * atan(s / clamp)``. Both are the same at the clamp of 
 were the clamp changed, FrEIA 0.2's form is the one meant.
 """
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from FrEIA.framework import SequenceINN
 from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gsmflow.errors import one_line
 
 __all__ = ["ConditionBlocks", "ConditionalFlow", "CouplingBlock"]
 
@@ -137,7 +139,9 @@ class ConditionalFlow(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
+        self._feature_dim = feature_dim
         conditioned = blocks if condition_blocks == "all" else 1
+        self._compiled: Callable[..., Any] | None = None
         # Torch's layers draw initial weights of their own before these are overwritten.
         with torch.random.fork_rng(devices=[]):
             self.projections = nn.ModuleList(
@@ -185,15 +189,42 @@ class ConditionalFlow(nn.Module):
         tuple of Tensor
             Latents ``(n, d)`` and the log-determinant ``(n,)`` of the Jacobian dz/dx.
         """
-        z, log_det = self.inn(x, c=_of_rows(offsets, classes))
+        z, log_det = self._blocks(x, c=_of_rows(offsets, classes))
         return z, log_det
 
     def inverse(
         self, z: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None
     ) -> Tensor:
         """Latents ``(n, d)`` to features ``(n, d)``; the other arguments as in `forward`."""
-        x, _ = self.inn(z, c=_of_rows(offsets, classes), rev=True)
+        x, _ = self._blocks(z, c=_of_rows(offsets, classes), rev=True)
         return torch.as_tensor(x)
+
+    def compile_for_training(self) -> str | None:
+        """Compile the blocks with torch.compile, for calls that record gradients.
+
+        Returns
+        -------
+        str or None
+            Why it is impossible here, after which the blocks run as they are.
+        """
+        forward: Callable[..., Any] = self.inn.forward
+        compiled = torch.compile(forward, dynamic=True)
+        example = self.projections[0].get_parameter("weight").detach()
+        offsets = [example.new_zeros(2, example.shape[0]) for _ in self.projections]
+        try:
+            with torch.enable_grad():
+                z, _ = compiled(example.new_zeros(2, self._feature_dim), c=offsets)
+                compiled(z.detach(), c=offsets, rev=True)[0].sum().backward()
+        except Exception as error:  # a missing compiler, an unknown processor, a driver ...
+            return one_line(error)
+        finally:
+            self.zero_grad()
+        self._compiled = compiled
+        return None
+
+    @property
+    def _blocks(self) -> Callable[..., Any]:
+        return self._compiled if self._compiled and torch.is_grad_enabled() else self.inn
 
 
 def _of_rows(offsets: Sequence[Tensor], classes: Tensor | None) -> Sequence[Tensor]:

@@ -26,6 +26,8 @@ __all__ = ["AnchorPool", "GSMFlow", "Losses", "ModelConfig"]
 
 AnchorPool: TypeAlias = Literal["seen", "all"]
 
+_MANY = 4
+
 
 class Losses(NamedTuple):
     """One step's losses: what is minimised, and its parts for the log, all scalars."""
@@ -66,8 +68,9 @@ class ModelConfig:
     """Share of dimensions left free of noise, drawn anew for each batch, 0 to 1."""
     prototype_weight: float = 1.0
     """Weight (lambda) of the prototype loss; 0 leaves it out."""
-    prototype_classes: int = 256
-    """Seen classes in the prototype loss of a step, drawn anew for each step if there are more."""
+    prototype_classes: int = 64
+    """Seen classes in a step's prototype loss, drawn anew for each step, where there are more than
+    four times as many; otherwise all."""
     prototype_trains_condition: bool = False
     """Whether the prototype loss also trains the condition's layers (published code: no)."""
 
@@ -216,8 +219,8 @@ class GSMFlow(nn.Module):
         labels
             Seen classes, ``(n,)``.
         draws
-            Source of the perturbation, and of the classes in the prototype term where there are
-            more than ``prototype_classes``.
+            Source of the perturbation, and of the classes in the prototype term where it does
+            not take all.
         """
         if self.config.perturbation:
             features = self.perturb(features, draws)
@@ -236,7 +239,7 @@ class GSMFlow(nn.Module):
 
     def _prototype_loss(self, draws: Draws) -> Tensor:
         classes, means = self.seen_classes, self.class_means
-        if len(classes) > self.config.prototype_classes:
+        if len(classes) > _MANY * self.config.prototype_classes:
             # The mean over a random subset is an unbiased estimate of the mean over all.
             chosen = draws.subset(self.config.prototype_classes, len(classes))
             classes, means = classes[chosen], means[chosen]

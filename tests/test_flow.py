@@ -1,5 +1,7 @@
 """The flow against autograd and against FrEIA's own coupling block, in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 from FrEIA.framework import SequenceINN
@@ -276,3 +278,43 @@ def test_construction_leaves_torchs_global_generator_alone() -> None:
     before = torch.get_rng_state()
     make_flow()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
+def test_compiled_blocks_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of torch.compile but the generation of machine code, which takes half a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled = make_flow(blocks=2), make_flow(blocks=2)
+    calls = []
+    compiled.inn.register_forward_hook(lambda *_: calls.append("eager"))
+    assert compiled.compile_for_training() is None
+    assert all(parameter.grad is None for parameter in compiled.parameters())
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    x, condition, rows = make_rows(7, 5, 3, classes=3)
+    gradients = []
+    for flow in (plain, compiled):
+        z, log_det = flow(x, flow.offsets(condition), rows)
+        back = flow.inverse(x, flow.offsets(condition), rows)
+        (z.square().sum() + log_det.sum() + back.square().sum()).backward()
+        gradients.append([parameter.grad for parameter in flow.parameters()])
+    assert not calls
+    for ours, expected in zip(*reversed(gradients), strict=True):
+        torch.testing.assert_close(ours, expected)
+    with torch.no_grad():
+        compiled.inverse(x, compiled.offsets(condition), rows)
+    assert calls == ["eager"]
+
+
+def test_blocks_that_cannot_be_compiled_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler\nin sight")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: refuse)
+    flow = make_flow()
+    reason = flow.compile_for_training()
+    assert reason is not None
+    assert "no compiler" in reason
+    assert "\n" not in reason
+    x, condition, rows = make_rows(7, 5, 3, classes=3)
+    expected = make_flow()(x, flow.offsets(condition), rows)[0]
+    assert torch.equal(flow(x, flow.offsets(condition), rows)[0], expected)

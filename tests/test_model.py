@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -152,18 +151,18 @@ def test_prototype_loss_of_a_subset_is_unbiased(trains_condition: bool) -> None:
     problem = make_problem()
     switches = {"perturbation": False, "prototype_trains_condition": trains_condition}
     every = make_model(problem, **switches).double()
-    some = make_model(problem, prototype_classes=2, **switches).double()
+    some = make_model(problem, prototype_classes=1, **switches).double()
     batch, draws = make_batch(problem), Draws(seeded(0))
     expected = gradients(every, every.loss(*batch, draws).parts["prototype"])
-    # All ten subsets of two of the five seen classes, each as often as its share of many draws.
+    # Each of the five seen classes is drawn equally often.
     values, sums = [], {name: torch.zeros_like(g) for name, g in expected.items()}
-    for subset in combinations(range(5), 2):
-        draw = Chosen(torch.tensor(subset))
+    for chosen in range(5):
+        draw = Chosen(torch.tensor([chosen]))
         parts = some.loss(*batch, draw).parts  # type: ignore[arg-type]
-        assert draw.asked == (2, 5)
+        assert draw.asked == (1, 5)
         values.append(parts["prototype"].item())
         for name, gradient in gradients(some, parts["prototype"]).items():
-            sums[name] += gradient / 10
+            sums[name] += gradient / 5
     assert np.ptp(values) > 0
     mean = every.loss(*batch, draws).parts["prototype"].item()
     assert np.mean(values) == pytest.approx(mean, rel=1e-10)

@@ -36,7 +36,7 @@ if "STOP" in os.environ:
 
 run_script({{"res101": Recipe(
     dataset="TINY", hidden=8, condition_dim=6, blocks=2, epochs=5, batch_size=8, pi=0.3,
-    perturbation_dropout=0.3, prototype_classes=3, samples_per_class=10, classifier_epochs=3,
+    perturbation_dropout=0.3, prototype_classes=1, samples_per_class=10, classifier_epochs=3,
     learning_rate=1e-2, precision="fp32",
 )}})
 """
