@@ -6,7 +6,7 @@ Held-out rows come from `open_held_out` alone, so that one call site decides whe
 split is opened.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -23,9 +23,11 @@ __all__ = [
     "Problem",
     "Rows",
     "Split",
+    "all_rows",
     "check_dataset",
     "draw_from_each_class",
     "open_held_out",
+    "row_slices",
     "training_problem",
 ]
 
@@ -38,6 +40,10 @@ Split: TypeAlias = Literal["validation", "test"]
 _SPLIT_SEED = 20210
 _VALIDATION_SEEN_SHARE = 0.2
 _VALIDATION_CLASS_SHARE = 0.25
+
+# Whatever reads all features reads so much of them at a time, so that no copy of their full size
+# is made on the way.
+_SLAB_BYTES = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,8 @@ class Dataset:
         Where each field was read, for error messages: field name to ``"file, field"``.
     notes
         What `check_dataset` found worth a warning, one sentence each.
+    from_cache
+        Whether it was read from a cache instead of its files.
     """
 
     name: str
@@ -82,6 +90,7 @@ class Dataset:
     semantics_name: str = "semantics"
     source: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    from_cache: bool = False
 
     @property
     def seen_classes(self) -> IntArray:
@@ -100,14 +109,96 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Labelled image features: ``features (n, d)``, ``labels (n,)`` zero-based classes."""
+    """Labelled image features, which stay where they are until some of them are asked for.
 
-    features: FloatArray
+    Attributes
+    ----------
+    source
+        Where the features lie, ``(rows, d)``; a memory map if they may be larger than memory.
+    labels
+        Zero-based class of every row, ``(n,)``.
+    index
+        The rows of ``source`` that these are, ``(n,)``; None for all of them.
+    """
+
+    source: FloatArray
     labels: IntArray
+    index: IntArray | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.labels)
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        d: int = self.source.shape[1]
+        return d
+
+    @property
+    def features(self) -> FloatArray:
+        """All features in memory, ``(n, d)``: a copy, unless these rows are all of ``source``."""
+        if self.index is None:
+            return self.source
+        features = np.empty((len(self), self.feature_dim), dtype=self.source.dtype)
+        for rows, slab in self.slabs():
+            features[rows] = slab
+        return features
+
+    def slabs(self) -> Iterator[tuple[slice, FloatArray]]:
+        """All features in order, as many rows ``(m, d)`` at a time as are handled with ease."""
+        for rows in row_slices(len(self), self.feature_dim * self.source.itemsize):
+            features = self.source[rows] if self.index is None else self._gather(self.index[rows])
+            yield rows, features
+
+    def take(self, rows: IntArray) -> FloatArray:
+        """Features ``(m, d)`` of the rows named ``(m,)``, in their order, in memory."""
+        return self._gather(self._index_of(rows))
+
+    def select(self, rows: IntArray) -> "Rows":
+        """The rows named ``(m,)``, in their order."""
+        return Rows(self.source, self.labels[rows], self._index_of(rows))
+
+    def extremes(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest value of each dimension, ``(d,)`` each."""
+        pairs = [(slab.min(axis=0), slab.max(axis=0)) for _, slab in self.slabs()]
+        lowest, highest = zip(*pairs, strict=True)
+        return np.minimum.reduce(lowest), np.maximum.reduce(highest)
+
+    def _index_of(self, rows: IntArray) -> IntArray:
+        return rows if self.index is None else self.index[rows]
+
+    def _gather(self, index: IntArray) -> FloatArray:
+        if not isinstance(self.source, np.memmap):
+            return self.source[index]
+        order = np.argsort(index, kind="stable")  # a disk is read fastest from front to back
+        features = np.empty((len(index), self.feature_dim), dtype=np.float32)
+        features[order] = self.source[index[order]]
+        return features
+
+
+def all_rows(features: FloatArray) -> Rows:
+    """Rows of features ``(n, d)`` whose labels do not matter: all are 0."""
+    return Rows(features, np.zeros(len(features), dtype=np.int64))
+
+
+def row_slices(rows: int, row_bytes: int, multiple: int = 1) -> Iterator[slice]:
+    """Part rows into consecutive slabs of bounded size; a slab of no rows where there are none.
+
+    Parameters
+    ----------
+    rows
+        How many rows there are.
+    row_bytes
+        Size of one row.
+    multiple
+        Slabs but the last have a multiple of so many rows, unless that is far above the bound.
+    """
+    step = max(1, _SLAB_BYTES // max(1, row_bytes))
+    if multiple <= 4 * step:
+        step = max(multiple, step // multiple * multiple)
+    for start in range(0, max(1, rows), step):
+        yield slice(start, min(start + step, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +275,7 @@ def open_held_out(dataset: Dataset, split: Split) -> HeldOut:
 
 
 def _take(dataset: Dataset, rows: IntArray) -> Rows:
-    return Rows(dataset.features[rows], dataset.labels[rows])
+    return Rows(dataset.features, dataset.labels[rows], rows)
 
 
 def _split_validation_seen(dataset: Dataset) -> tuple[IntArray, IntArray]:
@@ -279,16 +370,25 @@ def _check_arrays(dataset: Dataset) -> None:
         )
     for name in ("features", "semantics"):
         values = getattr(dataset, name)
-        # A sum is finite only if every value is (or overflows, which the full test settles), and
-        # it needs no second array of the features' size.
-        with np.errstate(invalid="ignore"):  # infinities of both signs
-            total = values.sum(dtype=np.float64)
-        if not np.isfinite(total) and not np.isfinite(values).all():
-            bad = np.argwhere(~np.isfinite(values))
+        first, count = _not_finite(all_rows(values))
+        if count:
             raise InputError(
-                f"{dataset.where(name)}: found {len(bad)} values that are NaN or infinite (the "
-                f"first in row {bad[0][0] + 1}, dimension {bad[0][1] + 1}), expected finite numbers"
+                f"{dataset.where(name)}: found {count} values that are NaN or infinite (the "
+                f"first in row {first[0] + 1}, dimension {first[1] + 1}), expected finite numbers"
             )
+
+
+def _not_finite(rows: Rows) -> tuple[tuple[int, int], int]:
+    """Row and dimension of the first value that is NaN or infinite, and how many there are."""
+    first, count = (0, 0), 0
+    for part, slab in rows.slabs():
+        finite = np.isfinite(slab)
+        if not finite.all():
+            bad = np.argwhere(~finite)
+            if not count:
+                first = int(part.start + bad[0, 0]), int(bad[0, 1])
+            count += len(bad)
+    return first, count
 
 
 def _matrix_shape(dataset: Dataset, name: str) -> tuple[int, int]:
@@ -393,9 +493,8 @@ def _check_classes(dataset: Dataset) -> None:
 
 
 def _note_constant_dimensions(dataset: Dataset, notes: list[str]) -> None:
-    training = dataset.features[dataset.trainval]
-    constant = int((training.min(axis=0) == training.max(axis=0)).sum())
-    d = training.shape[1]
+    lowest, highest = _take(dataset, dataset.trainval).extremes()
+    constant, d = int((lowest == highest).sum()), len(lowest)
     if constant == d:
         raise InputError(
             f"{dataset.where('features')}: found every one of the {d} dimensions constant over "

@@ -6,14 +6,13 @@ elsewhere. Features are standardised per dimension on the training rows, which l
 """
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.dataset import FloatArray, HeldOut, Problem
-from gsmflow.evaluate import Outcome, judge
+from gsmflow.evaluate import Outcome, judge_all
 from gsmflow.scaling import FeatureScaling, fit_feature_scaling
 
 __all__ = ["ESZSL", "Criterion", "ESZSLChoice", "ESZSLSolver", "choose_regularizers"]
@@ -66,16 +65,19 @@ class ESZSLSolver:
     def __init__(self, problem: Problem) -> None:
         train = problem.train
         self._problem = problem
-        self._scaling = fit_feature_scaling(train.features, "standardised")
+        self._scaling = fit_feature_scaling(train, "standardised")
         semantics = problem.semantics.astype(np.float64)
-        x = self._scaling(train.features).astype(np.float64)
         s = semantics[problem.seen_classes]
         columns = np.searchsorted(problem.seen_classes, train.labels)
+        d = train.feature_dim
+        products, class_sums = np.zeros((d, d)), np.zeros((len(problem.seen_classes), d))
+        for rows, features in train.slabs():
+            x = self._scaling(features).astype(np.float64)
+            products += x.T @ x
+            np.add.at(class_sums, columns[rows], x)
         # X'Y with Y in {-1, +1}: twice the class sums, less the sum of all rows.
-        class_sums = np.zeros((len(problem.seen_classes), x.shape[1]))
-        np.add.at(class_sums, columns, x)
-        xy = 2 * class_sums.T - x.sum(axis=0)[:, None]
-        self._x_values, self._x_vectors = np.linalg.eigh(x.T @ x)
+        xy = 2 * class_sums.T - class_sums.sum(axis=0)[:, None]
+        self._x_values, self._x_vectors = np.linalg.eigh(products)
         self._s_values, s_vectors = np.linalg.eigh(s.T @ s)
         self._core = self._x_vectors.T @ xy @ s @ s_vectors
         self._class_vectors = s_vectors.T @ semantics.T
@@ -114,12 +116,13 @@ def choose_regularizers(problem: Problem, held_out: HeldOut) -> dict[Criterion, 
     """
     solver = ESZSLSolver(problem)
     best: dict[Criterion, ESZSLChoice] = {}
-    for gamma, lam in product(_GAMMAS, _LAMBDAS):
-        outcome = judge(solver.solve(gamma, lam), problem, held_out)
-        penalty, values = _criteria(outcome)
-        for criterion, value in values.items():
-            if criterion not in best or value > best[criterion].value:
-                best[criterion] = ESZSLChoice(gamma, lam, penalty, value)
+    for gamma in _GAMMAS:
+        fitted = [solver.solve(gamma, lam) for lam in _LAMBDAS]
+        for lam, outcome in zip(_LAMBDAS, judge_all(fitted, problem, held_out), strict=True):
+            penalty, values = _criteria(outcome)
+            for criterion, value in values.items():
+                if criterion not in best or value > best[criterion].value:
+                    best[criterion] = ESZSLChoice(gamma, lam, penalty, value)
     return best
 
 

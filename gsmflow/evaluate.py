@@ -5,6 +5,7 @@ unseen and seen rows, answers among all classes. A penalty subtracted from the s
 classes (calibrated stacking; Chao et al., ECCV 2016) trades S for U.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from gsmflow.metrics import (
     seen_unseen_curve,
 )
 
-__all__ = ["Calibrated", "Measures", "Outcome", "Scorer", "judge"]
+__all__ = ["Calibrated", "Measures", "Outcome", "Scorer", "judge", "judge_all"]
 
 
 class Scorer(Protocol):
@@ -107,12 +108,28 @@ class Outcome:
 
 def judge(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
     """Score held-out rows of a problem with a method trained on it."""
-    answers = problem.unseen_classes[scorer.zsl_scores(held_out.unseen.features).argmax(axis=1)]
-    parts = (held_out.seen, held_out.unseen)
-    return Outcome(
-        t1=mean_class_accuracy(held_out.unseen.labels, answers),
-        scores=np.concatenate([scorer.gzsl_scores(part.features) for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        classes=problem.classes,
-        seen_classes=problem.seen_classes,
-    )
+    return judge_all([scorer], problem, held_out)[0]
+
+
+def judge_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut) -> list[Outcome]:
+    """Score held-out rows with several methods, each row read once for all of them."""
+    gzsl: list[list[NDArray[Any]]] = [[] for _ in scorers]
+    answers: list[list[IntArray]] = [[] for _ in scorers]
+    for part in (held_out.seen, held_out.unseen):
+        for _, features in part.slabs():
+            for number, scorer in enumerate(scorers):
+                gzsl[number].append(scorer.gzsl_scores(features))
+                if part is held_out.unseen:
+                    columns = scorer.zsl_scores(features).argmax(axis=1)
+                    answers[number].append(problem.unseen_classes[columns])
+    labels = np.concatenate([held_out.seen.labels, held_out.unseen.labels])
+    return [
+        Outcome(
+            t1=mean_class_accuracy(held_out.unseen.labels, np.concatenate(own_answers)),
+            scores=np.concatenate(scores),
+            labels=labels,
+            classes=problem.classes,
+            seen_classes=problem.seen_classes,
+        )
+        for scores, own_answers in zip(gzsl, answers, strict=True)
+    ]

@@ -13,7 +13,6 @@ from gsmflow.dataset import (
     Dataset,
     HeldOut,
     Problem,
-    Rows,
     Split,
     draw_from_each_class,
     open_held_out,
@@ -253,9 +252,11 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     rng = np.random.default_rng(_ORACLE_SEED)
     labels = held_out.unseen.labels
     trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
+    learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
     scaled = fitted.scaled
-    features = torch.from_numpy(scaled.scaling(held_out.unseen.features[trains]))
-    unseen = MemoryFeed(features.to(run.device), torch.from_numpy(labels[trains]).to(run.device))
+    unseen = MemoryFeed(
+        torch.from_numpy(scaled.scaling(learned.features)).to(run.device),
+        torch.from_numpy(learned.labels).to(run.device),
+    )
     pair = fit_pair(run, scaled, unseen)
-    rest = Rows(held_out.unseen.features[~trains], labels[~trains])
     return judge(pair, scaled.problem, HeldOut(held_out.seen, rest)).measures()

@@ -283,7 +283,7 @@ def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Gene
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
-    scaling = fit_feature_scaling(problem.train.features, run.recipe.feature_scaling)
+    scaling = fit_feature_scaling(problem.train, run.recipe.feature_scaling)
     features = torch.from_numpy(scaling(problem.train.features)).to(run.device)
     labels = torch.from_numpy(problem.train.labels).to(run.device)
     return Scaled(problem, scaling, MemoryFeed(features, labels))

@@ -31,7 +31,8 @@ def draw_digit_pairs(result: RunResult, path: Path) -> None:
     generator = make_generator(device, 0, "picture")
     rows = {}
     for c in unseen[np.linspace(0, len(unseen) - 1, _NUMBERS).round().astype(int)]:
-        real = result.held_out.unseen.features[result.held_out.unseen.labels == c][:_IMAGES]
+        own = np.flatnonzero(result.held_out.unseen.labels == c)[:_IMAGES]
+        real = result.held_out.unseen.take(own)
         classes = torch.full((_IMAGES,), int(c), device=device)
         sampled = result.fitted.model.sample(classes, generator).cpu().numpy()
         synthesized = result.fitted.scaled.scaling.inverse(sampled)

@@ -11,21 +11,39 @@ E-PGN (Yu et al., CVPR 2020; CUB and FLO only)
     their names these are one-based class labels, one per row; seen and unseen classes are
     numbered separately, in the row order of ``seen_pro`` and ``unseen_pro``.
 
-Files of MATLAB v5 to v7 (scipy) and of v7.3 (HDF5, h5py) are both read.
+Files of MATLAB v5 to v7 (scipy) and of v7.3 (HDF5, h5py) are both read. The features of a v7.3
+file never lie in memory whole unless the caller keeps them there; scipy reads a field of a v5
+file whole, and the format ends at 4 GB a field.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from gsmflow.dataset import Dataset, FloatArray, IntArray, check_dataset
+from gsmflow.dataset import Dataset, FloatArray, IntArray, check_dataset, row_slices
 from gsmflow.errors import InputError
 
-__all__ = ["MatFile", "load_dataset", "read_epgn", "read_gbu"]
+__all__ = [
+    "Keep",
+    "MatFile",
+    "dataset_files",
+    "keep_in_memory",
+    "load_dataset",
+    "read_epgn",
+    "read_gbu",
+]
+
+# What is done with features as they are read: given their shape ``(n, d)`` and their rows in
+# order, a piece ``(m, d)`` at a time, gives back all of them as one array.
+Keep: TypeAlias = Callable[[tuple[int, int], Iterator[FloatArray]], FloatArray]
 
 _SPLIT_FIELDS = {
     "trainval": "trainval_loc",
@@ -34,10 +52,24 @@ _SPLIT_FIELDS = {
     "test_seen": "test_seen_loc",
     "test_unseen": "test_unseen_loc",
 }
+_EPGN_LABELS = "label.mat"
 
 
-def load_dataset(root: Path, name: str, *, features: str, semantics: str) -> Dataset:
-    """Read and check ``<root>/<name>`` in whichever layout is there.
+def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
+    """Gather the pieces of features in one array ``(n, d)``; a single piece is that array."""
+    first = next(pieces)
+    if first.shape == shape:
+        return first
+    features = np.empty(shape, dtype=np.float32)
+    start = 0
+    for piece in chain([first], pieces):
+        features[start : start + len(piece)] = piece
+        start += len(piece)
+    return features
+
+
+def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, Path]:
+    """The two files of ``<root>/<name>``, in whichever layout is there.
 
     Parameters
     ----------
@@ -53,22 +85,55 @@ def load_dataset(root: Path, name: str, *, features: str, semantics: str) -> Dat
     Raises
     ------
     InputError
-        If a file is missing or unreadable, or the dataset is faulty.
+        If a file is missing.
     """
     folder = root / name
     feature_file = folder / f"{features}.mat"
     split_file = folder / f"{semantics}_splits.mat"
-    epgn_files = (folder / "data.mat", folder / "label.mat")
+    epgn_files = (folder / "data.mat", folder / _EPGN_LABELS)
     if feature_file.is_file() and split_file.is_file():
-        return read_gbu(name, feature_file, split_file)
+        return feature_file, split_file
     if not feature_file.is_file() and all(file.is_file() for file in epgn_files):
-        return read_epgn(name, *epgn_files)
+        return epgn_files
     missing = split_file if feature_file.is_file() else feature_file
     raise InputError(
         f"{missing}: no such file, expected the GBU layout ({feature_file.name} with the image "
         f"features and {split_file.name} with semantics and splits) or the E-PGN layout "
         f"(data.mat and label.mat) in {folder}; data/README.md says where to get them"
     )
+
+
+def load_dataset(
+    root: Path, name: str, *, features: str, semantics: str, keep: Keep = keep_in_memory
+) -> Dataset:
+    """Read and check ``<root>/<name>`` in whichever layout is there.
+
+    Parameters
+    ----------
+    root, name, features, semantics
+        As of `dataset_files`.
+    keep
+        Where the features are put.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unreadable, or the dataset is faulty.
+    """
+    files = dataset_files(root, name, features=features, semantics=semantics)
+    read = read_epgn if files[1].name == _EPGN_LABELS else read_gbu
+    return read(name, *files, keep)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Numbers that stay in their v7.3 file until their pieces are asked for.
+
+    ``shape`` is in MATLAB's orientation; HDF5 stores the dimensions reversed.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class MatFile:
@@ -80,6 +145,8 @@ class MatFile:
         The file.
     fields
         The fields that will be asked for; others are left unread.
+    large
+        Those among them that are asked for by `pieces`.
 
     Raises
     ------
@@ -87,23 +154,14 @@ class MatFile:
         If the file is truncated or is no MATLAB file.
     """
 
-    def __init__(self, path: Path, fields: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, fields: tuple[str, ...], large: tuple[str, ...] = ()) -> None:
         self.path = path
-        try:
+        with _reading(path):
             if h5py.is_hdf5(path):
                 with h5py.File(path) as file:
-                    self._values = {f: _read_hdf5(file, f) for f in fields if f in file}
+                    self._values = {f: _read_hdf5(file, f, f in large) for f in fields if f in file}
             else:
                 self._values = scipy.io.loadmat(path, variable_names=fields)
-        except PermissionError as error:
-            raise InputError(f"{path}: no permission to read this file") from error
-        except Exception as error:
-            # Both readers raise a dozen unrelated types on damaged input, depending on which
-            # byte is wrong; none of them says more to the user than this sentence.
-            raise InputError(
-                f"{path}: not readable as a MATLAB file ({type(error).__name__}), expected a "
-                "complete file of MATLAB v5 to v7.3; fetch it again"
-            ) from error
 
     def where(self, name: str) -> str:
         """The place of a field, for messages."""
@@ -120,22 +178,43 @@ class MatFile:
         return self._values[name]
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """A numeric field, in MATLAB's orientation."""
+        """A numeric field, in MATLAB's orientation; none of the large ones."""
+        values = self._numeric(name)
+        assert isinstance(values, np.ndarray)
+        return values
+
+    def _numeric(self, name: str) -> NDArray[Any] | _Stored:
         values = self.raw(name)
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        if not isinstance(values, (np.ndarray, _Stored)) or values.dtype.kind not in "fiub":
             kind = getattr(values, "dtype", type(values).__name__)
             raise InputError(f"{self.where(name)}: found {kind}, expected numbers")
         return values
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """The shape of a numeric matrix, in MATLAB's orientation."""
+        shape = self._numeric(name).shape
+        if len(shape) != 2:
+            raise InputError(
+                f"{self.where(name)}: found an array of shape {shape}, expected a matrix"
+            )
+        return shape[0], shape[1]
+
     def matrix(self, name: str) -> FloatArray:
         """A numeric matrix as float32, in MATLAB's orientation."""
-        values = self.numbers(name)
-        if values.ndim != 2:
-            raise InputError(
-                f"{self.where(name)}: found an array of shape {values.shape}, expected a matrix"
-            )
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
-            return values.astype(np.float32, copy=False)
+        self.shape(name)
+        return _as_float32(self.numbers(name))
+
+    def pieces(self, name: str, *, columns: bool = False) -> Iterator[FloatArray]:
+        """A numeric matrix as float32, a C-ordered piece of its rows (or columns) at a time.
+
+        The field is handed over: it cannot be asked for again, and takes no memory after its last
+        piece.
+        """
+        self.shape(name)
+        values = self._values.pop(name)
+        if isinstance(values, _Stored):
+            return _hdf5_pieces(self.path, name, 0 if columns else 1)
+        return _array_pieces(values.T if columns else values)
 
     def indices(self, name: str) -> IntArray:
         """A vector of one-based whole numbers, as zero-based int64."""
@@ -163,7 +242,48 @@ class MatFile:
         return tuple(names)
 
 
-def _read_hdf5(file: h5py.File, name: str) -> Any:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Make an `InputError` of whatever a reader raises."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read this file") from error
+    except Exception as error:
+        # Both readers raise a dozen unrelated types on damaged input, depending on which byte is
+        # wrong; none of them says more to the user than this sentence.
+        raise InputError(
+            f"{path}: not readable as a MATLAB file ({type(error).__name__}), expected a "
+            "complete file of MATLAB v5 to v7.3; fetch it again"
+        ) from error
+
+
+def _as_float32(values: NDArray[Any]) -> FloatArray:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
+        return values.astype(np.float32, copy=False)
+
+
+def _array_pieces(values: NDArray[Any]) -> Iterator[FloatArray]:
+    if values.dtype == np.float32 and values.flags.c_contiguous:
+        yield values
+        return
+    for rows in row_slices(len(values), values.shape[1] * values.itemsize):
+        yield np.ascontiguousarray(_as_float32(values[rows]))
+
+
+def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
+    """Pieces ``(m, d)`` of a matrix in HDF5 whose ``axis`` runs over the rows that are wanted."""
+    with _reading(path), h5py.File(path) as file:
+        data = file[name]
+        row_bytes = data.shape[1 - axis] * data.dtype.itemsize
+        # A chunk is unpacked whole, whatever is wanted of it.
+        chunk = data.chunks[axis] if data.chunks else 1
+        for rows in row_slices(data.shape[axis], row_bytes, multiple=chunk):
+            piece = data[rows] if axis == 0 else data[:, rows].T
+            yield np.ascontiguousarray(_as_float32(piece))
+
+
+def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     """One field of a v7.3 file in MATLAB's orientation (HDF5 stores the dimensions reversed)."""
     data = file[name]
     if data.dtype == h5py.ref_dtype:
@@ -175,11 +295,8 @@ def _read_hdf5(file: h5py.File, name: str) -> Any:
     if kind == b"char":
         rows = np.atleast_2d(np.asarray(data).T)
         return np.array([_text(row) for row in rows])
-    if data.dtype.kind == "f":
-        values = np.empty(data.shape, dtype=np.float32)
-        if values.size:
-            data.read_direct(values)
-        return values.T
+    if large:
+        return _Stored(data.shape[::-1], data.dtype)
     return np.asarray(data).T
 
 
@@ -187,7 +304,9 @@ def _text(codes: NDArray[Any]) -> str:
     return "".join(map(chr, codes.ravel()))
 
 
-def read_gbu(name: str, feature_file: Path, split_file: Path) -> Dataset:
+def read_gbu(
+    name: str, feature_file: Path, split_file: Path, keep: Keep = keep_in_memory
+) -> Dataset:
     """Read and check a dataset in the GBU layout.
 
     Raises
@@ -195,7 +314,7 @@ def read_gbu(name: str, feature_file: Path, split_file: Path) -> Dataset:
     InputError
         If a file is unreadable or the dataset is faulty.
     """
-    mat = MatFile(feature_file, ("features", "labels"))
+    mat = MatFile(feature_file, ("features", "labels"), large=("features",))
     splits = MatFile(split_file, ("att", "allclasses_names", *_SPLIT_FIELDS.values()))
     semantics = splits.matrix("att").T
     if "allclasses_names" in splits:
@@ -209,11 +328,13 @@ def read_gbu(name: str, feature_file: Path, split_file: Path) -> Dataset:
         "semantics": splits.where("att"),
         "class_names": splits.where("allclasses_names"),
     }
+    labels = mat.indices("labels")
+    d, n = mat.shape("features")
     return check_dataset(
         Dataset(
             name=name,
-            features=np.ascontiguousarray(mat.matrix("features").T),
-            labels=mat.indices("labels"),
+            features=keep((n, d), mat.pieces("features", columns=True)),
+            labels=labels,
             semantics=np.ascontiguousarray(semantics),
             class_names=class_names,
             trainval=rows["trainval"],
@@ -228,7 +349,7 @@ def read_gbu(name: str, feature_file: Path, split_file: Path) -> Dataset:
     )
 
 
-def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
+def read_epgn(name: str, data_file: Path, label_file: Path, keep: Keep = keep_in_memory) -> Dataset:
     """Read and check a dataset in the E-PGN layout.
 
     The seen classes come first, in the order of ``seen_pro``, then the unseen ones in the order
@@ -242,7 +363,8 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
     """
     feature_fields = ("train_fea", "test_seen_fea", "test_unseen_fea")
     label_fields = ("train_idx", "test_seen_idex", "test_unseen_idex")
-    data = MatFile(data_file, (*feature_fields, "seen_pro", "unseen_pro", "att_train"))
+    large = (*feature_fields, "att_train")
+    data = MatFile(data_file, (*large, "seen_pro", "unseen_pro"), large)
     label = MatFile(label_file, label_fields)
 
     seen, unseen = data.matrix("seen_pro"), data.matrix("unseen_pro")
@@ -251,20 +373,22 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
             f"{data.where('unseen_pro')}: found {unseen.shape[1]} dimensions, expected "
             f"{seen.shape[1]} as in seen_pro"
         )
-    parts: list[FloatArray] = []
+    shapes = [data.shape(field) for field in feature_fields]
     labels: list[IntArray] = []
-    for feature_field, label_field in zip(feature_fields, label_fields, strict=True):
-        part, classes = data.matrix(feature_field), label.indices(label_field)
+    for (n, d), feature_field, label_field in zip(
+        shapes, feature_fields, label_fields, strict=True
+    ):
+        classes = label.indices(label_field)
         prototypes = unseen if "unseen" in label_field else seen
-        if len(part) != len(classes):
+        if n != len(classes):
             raise InputError(
-                f"{label.where(label_field)}: found {len(classes)} labels, expected {len(part)}, "
+                f"{label.where(label_field)}: found {len(classes)} labels, expected {n}, "
                 f"one for each row of {feature_field}"
             )
-        if parts and part.shape[1] != parts[0].shape[1]:
+        if d != shapes[0][1]:
             raise InputError(
-                f"{data.where(feature_field)}: found {part.shape[1]} dimensions, expected "
-                f"{parts[0].shape[1]} as in {feature_fields[0]}"
+                f"{data.where(feature_field)}: found {d} dimensions, expected "
+                f"{shapes[0][1]} as in {feature_fields[0]}"
             )
         outside = classes[(classes < 0) | (classes >= len(prototypes))]
         if len(outside):
@@ -272,12 +396,12 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
                 f"{label.where(label_field)}: found class {outside[0] + 1}, expected 1 to "
                 f"{len(prototypes)}"
             )
-        parts.append(part)
         labels.append(classes + (len(seen) if prototypes is unseen else 0))
     _check_att_train(data, seen, labels[0])
 
-    ends = np.cumsum([len(part) for part in parts])
+    ends = np.cumsum([len(classes) for classes in labels])
     trainval, test_seen, test_unseen = np.split(np.arange(ends[-1]), ends[:-1])
+    pieces = chain.from_iterable(data.pieces(field) for field in feature_fields)
     none = np.empty(0, dtype=np.int64)
     source = dict(
         zip(("trainval", "test_seen", "test_unseen"), map(data.where, feature_fields), strict=True)
@@ -285,7 +409,7 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
     return check_dataset(
         Dataset(
             name=name,
-            features=np.concatenate(parts),
+            features=keep((int(ends[-1]), shapes[0][1]), pieces),
             labels=np.concatenate(labels),
             semantics=np.concatenate([seen, unseen]),
             class_names=(
@@ -312,16 +436,20 @@ def read_epgn(name: str, data_file: Path, label_file: Path) -> Dataset:
 def _check_att_train(data: MatFile, seen: FloatArray, labels: IntArray) -> None:
     if "att_train" not in data:
         return
-    att_train = data.matrix("att_train")
-    if att_train.shape != (len(labels), seen.shape[1]):
+    shape = data.shape("att_train")
+    if shape != (len(labels), seen.shape[1]):
         raise InputError(
-            f"{data.where('att_train')}: found shape {att_train.shape}, expected "
+            f"{data.where('att_train')}: found shape {shape}, expected "
             f"{(len(labels), seen.shape[1])}"
         )
-    wrong = np.flatnonzero(~np.isclose(att_train, seen[labels], atol=1e-5).all(axis=1))
-    if len(wrong):
-        raise InputError(
-            f"{data.where('att_train')}: found semantics in row {wrong[0] + 1} that are not those "
-            f"of its class {labels[wrong[0]] + 1} in seen_pro, expected labels that number the "
-            "rows of seen_pro"
-        )
+    start = 0
+    for piece in data.pieces("att_train"):
+        expected = seen[labels[start : start + len(piece)]]
+        wrong = start + np.flatnonzero(~np.isclose(piece, expected, atol=1e-5).all(axis=1))
+        if len(wrong):
+            raise InputError(
+                f"{data.where('att_train')}: found semantics in row {wrong[0] + 1} that are not "
+                f"those of its class {labels[wrong[0]] + 1} in seen_pro, expected labels that "
+                "number the rows of seen_pro"
+            )
+        start += len(piece)

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gsmflow.dataset import FloatArray
+from gsmflow.dataset import FloatArray, Rows, all_rows
 
 __all__ = ["FeatureScaling", "FeatureScalingName", "fit_feature_scaling"]
 
@@ -45,30 +45,28 @@ class FeatureScaling:
         return np.asarray(scaled * spread + self.shift, dtype=np.float32)
 
 
-def fit_feature_scaling(training: FloatArray, name: FeatureScalingName) -> FeatureScaling:
+def fit_feature_scaling(training: Rows | FloatArray, name: FeatureScalingName) -> FeatureScaling:
     """Fit a scaling on training rows.
 
     Parameters
     ----------
     training
-        Features of the training rows, ``(n, d)``.
+        The training rows or their features, ``(n, d)``; they are read a slab at a time.
     name
         ``"none"``: as they are. ``"minmax"``: each dimension to [0, 1] over the training rows.
         ``"centred"``: each dimension to mean 0, all divided by one common standard deviation.
         ``"standardised"``: each dimension to mean 0 and standard deviation 1. ``"l2"``: each row
         to length 1. Where a dimension's own spread is divided by, a constant one becomes 0.
     """
-    d = training.shape[1]
+    rows = training if isinstance(training, Rows) else all_rows(training)
+    d = rows.feature_dim
     shift: NDArray[Any] = np.zeros(d, dtype=np.float64)
     spread: NDArray[Any] = np.ones(d, dtype=np.float64)
     if name == "minmax":
-        shift = training.min(axis=0)
-        spread = training.max(axis=0) - shift
+        shift, highest = rows.extremes()
+        spread = highest - shift
     elif name in ("centred", "standardised"):
-        shift = training.mean(axis=0, dtype=np.float64)
-        # In one pass the constant dimensions would get a rounding error for their spread.
-        constant = training.min(axis=0) == training.max(axis=0)
-        deviation = np.where(constant, 0, training.std(axis=0, dtype=np.float64))
+        shift, deviation = _moments(rows)
         common = np.full(d, np.sqrt(np.mean(deviation**2)))
         spread = deviation if name == "standardised" else common
     spread = np.where(spread > 0, spread, np.inf)
@@ -77,3 +75,17 @@ def fit_feature_scaling(training: FloatArray, name: FeatureScalingName) -> Featu
         spread=spread.astype(np.float32),
         unit_rows=name == "l2",
     )
+
+
+def _moments(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each dimension, ``(d,)`` each."""
+    mean = np.zeros(rows.feature_dim)
+    for _, slab in rows.slabs():
+        mean += slab.sum(axis=0, dtype=np.float64)
+    mean /= len(rows)
+    variance = np.zeros(rows.feature_dim)
+    for _, slab in rows.slabs():
+        variance += ((slab - mean) ** 2).sum(axis=0)
+    # The constant dimensions would get a rounding error for their spread.
+    lowest, highest = rows.extremes()
+    return mean, np.where(lowest == highest, 0, np.sqrt(variance / len(rows)))
