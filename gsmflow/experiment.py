@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from gsmflow.cache import load_cached
 from gsmflow.dataset import (
     Dataset,
     HeldOut,
@@ -19,6 +21,7 @@ from gsmflow.dataset import (
     training_problem,
 )
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
+from gsmflow.errors import InputError
 from gsmflow.eszsl import Criterion, ESZSLChoice, ESZSLSolver, choose_regularizers
 from gsmflow.evaluate import Measures, Outcome, judge
 from gsmflow.feed import MemoryFeed
@@ -61,7 +64,7 @@ class RunResult:
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """The dataset that a recipe names.
+    """The dataset that a recipe names, from the cache beside its runs if it has one.
 
     Raises
     ------
@@ -70,9 +73,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
     """
     if recipe.dataset == DIGITS_NAME:
         return load_digit_pairs()
-    return load_dataset(
-        recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
-    )
+    load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
+    return load(recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics)
 
 
 def run_experiment(
@@ -154,7 +156,15 @@ def _open(
     """The run, what it is run on, and whether it is resumed."""
     device = team.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
+    if recipe.cache and team.size > 1:
+        # Once by the first process, so that the others find it in the cache.
+        team.share_result(lambda: read_dataset(recipe).name)
     dataset = read_dataset(recipe)
+    if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
+        raise InputError(
+            f"--features-in: found map with features of {dataset.name} that are not in a cache, "
+            "expected memory or auto"
+        )
     directory, resumed = team.share_result(lambda: open_run(recipe))
     log = RunLog(directory / ("log.jsonl" if team.leads else f"log-{team.index}.jsonl"))
     run = Run(recipe, model_class, device, precision, team, directory, log, console)
@@ -205,7 +215,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         f"{dataset.name}: {n} rows of {d} features, {dataset.semantics.shape[1]}-d semantics, "
         f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes, "
         f"rows trainval/test-seen/test-unseen {len(dataset.trainval)}/{len(dataset.test_seen)}/"
-        f"{len(dataset.test_unseen)}",
+        f"{len(dataset.test_unseen)}{', from the cache' if dataset.from_cache else ''}",
         soft_wrap=True,
     )
     for note in dataset.notes:

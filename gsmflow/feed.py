@@ -1,13 +1,28 @@
 """Training rows as a model meets them: scaled, on its device, any batch of them at a time."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Feed", "JoinedFeed", "MemoryFeed", "class_means", "join"]
+from gsmflow.dataset import Rows
+from gsmflow.scaling import FeatureScaling
+
+__all__ = [
+    "Feed",
+    "FeedPlace",
+    "JoinedFeed",
+    "MappedFeed",
+    "MemoryFeed",
+    "class_means",
+    "join",
+    "make_feed",
+]
+
+FeedPlace: TypeAlias = Literal["auto", "memory", "map"]
 
 _CHUNK = 4096
 
@@ -48,6 +63,75 @@ class MemoryFeed:
     def take(self, rows: Tensor) -> Tensor:
         """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
         return self.features[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class MappedFeed:
+    """Rows whose features stay where they lie, and are scaled as they are taken.
+
+    Attributes
+    ----------
+    rows
+        Unscaled, in a memory map or in memory.
+    scaling
+        Done to the features of every batch.
+    labels
+        ``(n,)``, on the device that `take` answers on.
+    """
+
+    rows: Rows
+    scaling: FeatureScaling
+    labels: Tensor
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        return self.rows.feature_dim
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
+        features = self.scaling(self.rows.take(rows.cpu().numpy()))
+        return torch.from_numpy(features).to(self.labels.device)
+
+
+def make_feed(
+    rows: Rows,
+    scaling: FeatureScaling,
+    device: torch.device,
+    place: FeedPlace,
+    processes: int = 1,
+) -> Feed:
+    """Scale rows, in memory or as they are taken; batches have the same bits either way.
+
+    Parameters
+    ----------
+    rows
+        Unscaled rows.
+    scaling
+        Fitted on them.
+    device
+        Where the model is.
+    place
+        ``"memory"``: the scaled features lie on the device. ``"map"``: they are made batch by
+        batch. ``"auto"``: in memory, unless they would take more than half of what is free.
+    processes
+        How many processes do the same on this machine, in memory that they share.
+    """
+    labels = torch.from_numpy(rows.labels).to(device)
+    shape = len(rows), rows.feature_dim
+    needed = 4 * shape[0] * shape[1] * (1 if device.type == "cuda" else processes)
+    if place == "map" or (place == "auto" and needed > _free_bytes(device) // 2):
+        return MappedFeed(rows, scaling, labels)
+    features = torch.empty(shape, device=device)
+    for part, slab in rows.slabs():
+        features[part] = torch.from_numpy(scaling(slab))
+    return MemoryFeed(features, labels)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from gsmflow.classifier import (
 from gsmflow.dataset import HeldOut, Problem
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import judge
-from gsmflow.feed import Feed, MemoryFeed, join
+from gsmflow.feed import Feed, MemoryFeed, join, make_feed
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
@@ -284,9 +284,9 @@ def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Gene
 
 def _scale(run: Run, problem: Problem) -> Scaled:
     scaling = fit_feature_scaling(problem.train, run.recipe.feature_scaling)
-    features = torch.from_numpy(scaling(problem.train.features)).to(run.device)
-    labels = torch.from_numpy(problem.train.labels).to(run.device)
-    return Scaled(problem, scaling, MemoryFeed(features, labels))
+    recipe = run.recipe
+    feed = make_feed(problem.train, scaling, run.device, recipe.features_in, recipe.devices)
+    return Scaled(problem, scaling, feed)
 
 
 def _result_file(run: Run, problem: Problem) -> Path:

@@ -10,6 +10,7 @@ import tyro
 
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.errors import InputError
+from gsmflow.feed import FeedPlace
 from gsmflow.model import ModelConfig
 from gsmflow.precision import PrecisionName
 from gsmflow.scaling import FeatureScalingName
@@ -66,6 +67,11 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     """Which semantics: att for att_splits.mat, sent for sent_splits.mat."""
     feature_scaling: FeatureScalingName = "none"
     """Scaling of the features, fitted on training rows."""
+    cache: bool = True
+    """Whether to keep the features as read in OUT/cache, from where the next start maps them."""
+    features_in: FeedPlace = "auto"
+    """Training features: in memory, taken from the cache's memory map batch by batch, or auto:
+    mapped where they would fill half of the free memory."""
     samples_per_class: int = 300
     """Synthesized features per unseen class."""
     calibrate: bool = True

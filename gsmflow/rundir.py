@@ -19,8 +19,8 @@ __all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "open_run"]
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 
-# Fields that say where a run is kept, not what it computes.
-_PLACE_FIELDS = {"out", "run", "resume"}
+# Fields that say where a run and its features are kept, not what it computes.
+_PLACE_FIELDS = {"out", "run", "resume", "cache", "features_in"}
 
 
 def open_run(recipe: Recipe) -> tuple[Path, bool]:
