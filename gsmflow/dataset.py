@@ -43,7 +43,7 @@ _VALIDATION_CLASS_SHARE = 0.25
 
 # Whatever reads all features reads so much of them at a time, so that no copy of their full size
 # is made on the way.
-_SLAB_BYTES = 2**25
+_SLAB_BYTES = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ class Rows:
         return rows if self.index is None else self.index[rows]
 
     def _gather(self, index: IntArray) -> FloatArray:
-        if not isinstance(self.source, np.memmap):
+        if not isinstance(self.source, np.memmap) or (index[1:] >= index[:-1]).all():
             return self.source[index]
         order = np.argsort(index, kind="stable")  # a disk is read fastest from front to back
         features = np.empty((len(index), self.feature_dim), dtype=np.float32)

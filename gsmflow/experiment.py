@@ -156,10 +156,10 @@ def _open(
     """The run, what it is run on, and whether it is resumed."""
     device = team.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    if recipe.cache and team.size > 1:
-        # Once by the first process, so that the others find it in the cache.
-        team.share_result(lambda: read_dataset(recipe).name)
-    dataset = read_dataset(recipe)
+    # The first process reads it before the others, which then find it in the cache.
+    read: list[Dataset] = []
+    team.share_result(lambda: read.append(read_dataset(recipe)))
+    dataset = read[0] if read else read_dataset(recipe)
     if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
         raise InputError(
             f"--features-in: found map with features of {dataset.name} that are not in a cache, "

@@ -1,4 +1,7 @@
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ from gsmflow.dataset import (
     FloatArray,
     IntArray,
     Problem,
+    Rows,
     Split,
     check_dataset,
     open_held_out,
+    row_slices,
     training_problem,
 )
 from gsmflow.errors import InputError
@@ -295,6 +300,77 @@ def test_two_seen_classes_are_too_few_to_draw_validation_from() -> None:
     none = np.empty(0, dtype=np.int64)
     dataset = replace(make_dataset(classes=4, unseen=2, val=0), source=SOURCE, train=none)
     refused(dataset, "train", "rows of 1 classes", "at least 2")
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 30), st.integers(1, 5), st.integers(1, 200), st.randoms())
+def test_slabs_are_the_rows_in_order(n: int, d: int, slab: int, random: Random) -> None:
+    source = np.arange(40 * d, dtype=np.float32).reshape(40, d)
+    index = np.array(random.sample(range(40), n), dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gsmflow.dataset._SLAB_BYTES", slab)
+        for rows in (Rows(source, np.zeros(n), index), Rows(source[index], np.zeros(n))):
+            parts = list(rows.slabs())
+            np.testing.assert_array_equal(np.concatenate([x for _, x in parts]), source[index])
+            np.testing.assert_array_equal(rows.features, source[index])
+            for part, x in parts:
+                np.testing.assert_array_equal(x, source[index][part])
+                assert len(x) <= max(1, slab // (4 * d))
+            if n:
+                lowest, highest = rows.extremes()
+                np.testing.assert_array_equal(lowest, source[index].min(axis=0))
+                np.testing.assert_array_equal(highest, source[index].max(axis=0))
+
+
+def test_selected_and_taken_rows_are_those_of_the_source(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(30, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", source)
+    index, chosen = rng.permutation(30)[:20], np.array([19, 2, 2, 0, 7])
+    labels = rng.integers(5, size=20)
+    for kept in (source, np.load(tmp_path / "x.npy", mmap_mode="r")):
+        rows = Rows(kept, labels, index)
+        np.testing.assert_array_equal(rows.take(chosen), source[index[chosen]])
+        selected = rows.select(chosen)
+        np.testing.assert_array_equal(selected.features, source[index[chosen]])
+        np.testing.assert_array_equal(selected.labels, labels[chosen])
+        np.testing.assert_array_equal(Rows(kept, labels).take(chosen), source[chosen])
+
+
+@pytest.mark.parametrize(("multiple", "step"), [(1, 10), (4, 8), (10, 10), (40, 40), (41, 10)])
+def test_slabs_are_multiples_of_a_chunk_that_is_not_far_above_the_bound(
+    multiple: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 100)
+    slices = list(row_slices(95, 10, multiple))
+    assert [part.start for part in slices] == list(range(0, 95, step))
+    assert slices[-1].stop == 95
+
+
+def test_the_checks_find_a_value_in_any_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 100)
+    values = tiny().features.copy()
+    values[77, 3] = values[110, 0] = values[110, 5] = np.nan
+    found = "3 values that are NaN or infinite (the first in row 78, dimension 4)"
+    refused(replace(tiny(), features=values), "features", found, "finite numbers")
+
+
+def test_checking_and_opening_copies_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 2**15)
+    dataset = make_dataset(per_class=2000, d=64)
+    tracemalloc.start()
+    try:
+        checked = check_dataset(dataset)
+        for split in ("validation", "test"):
+            training_problem(checked, split)
+            open_held_out(checked, split)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < dataset.features.nbytes / 2
 
 
 # --- what a model may see ------------------------------------------------------------------------

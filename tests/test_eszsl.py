@@ -103,6 +103,21 @@ def test_row_order_changes_nothing(problem: Problem) -> None:
     assert_close(shuffled.class_weights, expected.class_weights, 1e-5)
 
 
+def test_slabs_change_nothing(
+    validation: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures() -> tuple[NDArray[Any], list[float]]:
+        choices = choose_regularizers(*validation)
+        weights = ESZSLSolver(validation[0]).solve(10.0, 1.0).class_weights
+        return weights, [choices[criterion].value for criterion in sorted(choices)]
+
+    (whole, best) = figures()
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 100)
+    (parted, best_parted) = figures()
+    assert_close(parted, whole, 1e-5)
+    assert best_parted == pytest.approx(best)
+
+
 def test_class_numbers_may_leave_gaps() -> None:
     # The first and two middle classes have no rows: columns are not class numbers.
     problem = training_problem(check_dataset(make_dataset(classes=12)), "test")

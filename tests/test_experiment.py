@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gsmflow import experiment
 from gsmflow.dataset import Dataset, check_dataset, open_held_out
 from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, run_experiment
+from gsmflow.feed import MappedFeed, MemoryFeed
 from gsmflow.recipe import Recipe
 from tests.builders import make_dataset, write_gbu
 
@@ -100,6 +102,54 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
         tensors_of(first)["classifier.safetensorsgzsl.weight"],
         tensors_of(other)["classifier.safetensorsgzsl.weight"],
     )
+
+
+def test_mapped_features_give_the_same_run(tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "bare": {"cache": False},
+        "memory": {"features_in": "memory"},
+        "map": {"features_in": "map"},
+        "auto": {},
+    }
+    common = {"feature_scaling": "standardised", "oracle": True}
+    results = {
+        name: run(tiny_recipe(tmp_path, run=name, **common, **change))
+        for name, change in changes.items()
+    }
+    kinds = {name: type(result.fitted.scaled.feed) for name, result in results.items()}
+    assert kinds.pop("map") is MappedFeed
+    assert set(kinds.values()) == {MemoryFeed}
+    for result in results.values():
+        assert_same_run(results["bare"], result)
+    (folder,) = (tmp_path / "out" / "cache" / "TINY").iterdir()
+    assert (folder / "features.npy").is_file()
+
+
+def test_a_run_started_in_memory_is_resumed_from_the_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny_recipe(tmp_path, run="whole", cache=False))
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "fit_final", _fail)
+        with pytest.raises(RuntimeError):
+            run(tiny_recipe(tmp_path, run="half", cache=False))
+    assert_same_run(whole, run(tiny_recipe(tmp_path, run="half", features_in="map", resume=True)))
+
+
+def test_a_map_of_features_that_are_not_cached_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--features-in: found map .* not in a cache, expected"):
+        run(tiny_recipe(tmp_path, features_in="map", cache=False))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_console_says_what_comes_from_the_cache(tmp_path: Path) -> None:
+    printed = StringIO()
+    console = Console(file=printed, width=200)
+    for name in ("first", "second"):
+        run_experiment(tiny_recipe(tmp_path, run=name, calibrate=False), console)
+    lines = printed.getvalue().splitlines()
+    starts = [line for line in lines if line.startswith("TINY: 120 rows")]
+    assert [line.endswith(", from the cache") for line in starts] == [False, True]
 
 
 def test_calibration_does_not_change_the_final_model(tmp_path: Path) -> None:

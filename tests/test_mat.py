@@ -1,9 +1,12 @@
 import os
 import shutil
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse
@@ -386,6 +389,83 @@ def test_epgn_without_rows(folder: Path, v73: bool, field: str) -> None:
     changes = {field: np.zeros((0, 6)), labels: np.zeros((0, 1)), "att_train": None}
     write_epgn(folder, tiny(), v73=v73, **changes)
     refused(folder, place(folder, "data.mat", field) + "found no rows, expected at least one")
+
+
+# --- a piece at a time ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@pytest.mark.parametrize("slab", [1, 300, 1000])
+@pytest.mark.parametrize("write", [write_gbu, write_epgn])
+def test_pieces_are_the_whole(
+    folder: Path,
+    v73: bool,
+    write: Callable[..., Path],
+    slab: int,
+    dtype: type,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = tiny()
+    source = replace(source, features=(100 * source.features).round())
+    typed = replace(source, features=source.features.astype(dtype))
+    write(folder, typed, v73=v73)
+    expected = source.features[epgn_order(source)] if write is write_epgn else source.features
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", slab)
+    out = load(folder)
+    np.testing.assert_array_equal(out.features, expected)
+    assert out.features.dtype == np.float32
+    assert out.features.flags.c_contiguous
+
+
+@pytest.mark.parametrize("chunks", [None, (7, 3), (120, 1), (1, 6)])
+def test_any_chunks_of_a_newer_file_are_read(
+    folder: Path, chunks: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gbu(folder, tiny(), v73=True) / "res101.mat"
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        file.create_dataset("features", data=tiny().features.astype(np.float64), chunks=chunks)
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 500)
+    np.testing.assert_array_equal(load(folder).features, tiny().features)
+
+
+def test_damage_inside_the_features_of_a_newer_file_is_named(folder: Path) -> None:
+    path = write_gbu(folder, make_dataset(d=50), v73=True) / "res101.mat"
+    with h5py.File(path) as file:
+        chunk = file["features"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    refused(folder, f"{path}: not readable as a MATLAB file")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_features_of_a_newer_file_are_in_memory_once(
+    folder: Path, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 2**15)
+    source = make_dataset(per_class=1500, d=64)
+    write_gbu(folder, source, v73=True, features=source.features.T.astype(dtype))
+    assert peak_of(lambda: load(folder)) < 1.5 * source.features.nbytes
+
+
+@pytest.mark.parametrize(("dtype", "copies"), [(np.float32, 1), (np.float64, 3)])
+def test_the_features_of_an_older_file_are_in_memory_once_beside_what_scipy_reads(
+    folder: Path, dtype: type, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", 2**15)
+    source = make_dataset(per_class=1500, d=64)
+    write_gbu(folder, source, features=source.features.T.astype(dtype))
+    assert peak_of(lambda: load(folder)) < (copies + 0.5) * source.features.nbytes
+
+
+def peak_of(act: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 # --- which files are read ------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import MinMaxScaler, StandardScaler, normalize
 
-from gsmflow.dataset import FloatArray
+from gsmflow.dataset import FloatArray, Rows
 from gsmflow.scaling import FeatureScalingName, fit_feature_scaling
 
 NAMES: tuple[FeatureScalingName, ...] = get_args(FeatureScalingName)
@@ -163,3 +163,27 @@ def test_wider_features_come_out_as_float32(name: FeatureScalingName) -> None:
     assert scaled.dtype == np.float32
     expected = fit_feature_scaling(training, name)(training)
     np.testing.assert_allclose(scaled, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("slab", [1, 100, 777])
+@pytest.mark.parametrize("name", NAMES)
+def test_slabs_change_nothing(
+    name: FeatureScalingName, slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = gaussian(0)
+    training[:, 3] = 0.1
+    whole = fit_feature_scaling(training, name)
+    monkeypatch.setattr("gsmflow.dataset._SLAB_BYTES", slab)
+    order = np.random.default_rng(0).permutation(len(training))
+    parted = fit_feature_scaling(Rows(training, np.zeros(len(training)), order), name)
+    np.testing.assert_allclose(parted.shift, whole.shift, rtol=2e-7)
+    np.testing.assert_allclose(parted.spread, whole.spread, rtol=2e-7)
+    if name in ("minmax", "standardised"):
+        assert np.isinf(parted.spread[3])
+
+
+def test_small_deviations_around_a_large_mean_are_kept() -> None:
+    # In one pass over the squares nothing would be left of them in single precision.
+    training = (4096 + gaussian(0) / 128).astype(np.float32)
+    scaling = fit_feature_scaling(training, "standardised")
+    np.testing.assert_allclose(scaling.spread, training.astype(np.float64).std(axis=0), rtol=1e-6)
