@@ -18,7 +18,7 @@ from benchmarks.plain import (
     plain_synthesis,
 )
 from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, fit_softmax
-from gsmflow.dataset import Problem
+from gsmflow.dataset import Problem, Rows
 from gsmflow.errors import InputError
 from gsmflow.feed import MemoryFeed, join
 from gsmflow.model import GSMFlow, Losses
@@ -40,7 +40,7 @@ PERTURBATIONS = [
 def make_double_problem(d: int = 4) -> Problem:
     problem = make_problem(d)
     features = problem.train.features.astype(np.float64)
-    return replace(problem, train=replace(problem.train, features=features))
+    return replace(problem, train=Rows(features, problem.train.labels))
 
 
 def make_trainer(
