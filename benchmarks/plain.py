@@ -6,7 +6,7 @@ rows are gathered one by one; the two losses have a backward pass each; the clas
 copied anew for every epoch. Every random number is drawn on the host.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -377,6 +377,7 @@ def plain_pair(
     per_class: int,
     config: ClassifierConfig,
     generator: torch.Generator,
+    on_synthesized: Callable[[], object] = lambda: None,
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """Yardstick of synthesis and both classifiers, from a trained model.
 
@@ -394,6 +395,8 @@ def plain_pair(
         Settings of the classifiers.
     generator
         A CPU generator.
+    on_synthesized
+        Called between synthesis and classifiers, to time them apart.
 
     Returns
     -------
@@ -402,6 +405,7 @@ def plain_pair(
         synthesized rows, and the ZSL classifier, from the synthesized rows alone.
     """
     made, made_labels = plain_synthesis(model, unseen_classes, per_class, generator)
+    on_synthesized()
     every, every_label = torch.cat([features, made]), torch.cat([labels, made_labels])
     classes = np.union1d(model.seen_classes.cpu().numpy(), unseen_classes)
     device = model.class_means.device

@@ -2,17 +2,20 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NoReturn
+
+from rich.console import Console
 
 from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.model import GSMFlow
 from gsmflow.recipe import Recipe, parse_recipe
-from gsmflow.team import ALONE, Team, gather_team
+from gsmflow.team import gather_team
 from gsmflow.util import make_console
 
-__all__ = ["run_script"]
+__all__ = ["ending", "run_script"]
 
 
 def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFlow) -> RunResult:
@@ -32,8 +35,8 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
     interrupted.
     """
     main = sys.modules["__main__"]
-    console, team = make_console(), ALONE
-    try:
+    console = make_console()
+    with ending(console, "interrupted; the same command with --resume continues this run"):
         recipe = parse_recipe(
             recipes,
             sys.argv[1:],
@@ -46,14 +49,33 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
         console.quiet = True
         assist_experiment(recipe, console, model_class, team)
         sys.exit(0)
+
+
+@contextmanager
+def ending(console: Console, interrupted: str) -> Iterator[None]:
+    """A context for a program's work, which ends it on bad input or an interruption.
+
+    Parameters
+    ----------
+    console
+        The program's; while it is quiet, as in a process of a team that does not lead, errors
+        are not printed either.
+    interrupted
+        What to say when interrupted.
+
+    Notes
+    -----
+    Bad input ends the program with exit code 2 and its sentence, an interruption with 130.
+    """
+    try:
+        yield
     except InputError as error:
-        _stop(team, f"error: {error}", 2)
+        _stop(console, f"error: {error}", 2)
     except KeyboardInterrupt:
-        _stop(team, "interrupted; the same command with --resume continues this run", 130)
+        _stop(console, interrupted, 130)
 
 
-def _stop(team: Team, message: str, code: int) -> NoReturn:
-    """End the program; of a team, the process that leads says why."""
-    if team.leads:
+def _stop(console: Console, message: str, code: int) -> NoReturn:
+    if not console.quiet:
         make_console(stderr=True).print(message, soft_wrap=True)
     sys.exit(code)

@@ -1,0 +1,43 @@
+"""The command line ``python -m gsmflow``: one subcommand for each thing to do."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from tyro.extras import subcommand_cli_from_dict
+
+from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.script import ending
+from gsmflow.util import make_console
+
+__all__ = ["main"]
+
+_PROG = "python -m gsmflow"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse a command line and do what it says.
+
+    Parameters
+    ----------
+    argv
+        Words of the command line, the subcommand first.
+
+    Notes
+    -----
+    Ends the program with exit code 2 and one sentence on bad input, and with 130 when
+    interrupted.
+    """
+    options = subcommand_cli_from_dict(
+        {"bench": BenchOptions},
+        prog=_PROG,
+        description="Generalized zero-shot learning with GSMFlow.",
+        args=list(argv),
+    )
+    console = make_console()
+    with ending(console, "interrupted; the parts that were finished are written"):
+        run_bench(options, console, f"{_PROG} {shlex.join(argv)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The benchmark: this package against a plain baseline, on one machine, in one run."""
