@@ -312,8 +312,8 @@ def test_a_table_says_whether_a_target_is_met(tmp_path: Path) -> None:
         tmp_path / "b.json", "step", make_part(STEP_RESULTS), machine=MACHINE, quick=False
     )
     text = render_markdown(record | {"step_growth": 1.2})
-    assert "| training step, baseline / ours in fp32 | 2.00 | ≥ 1.8 | yes |" in text
-    assert "seen classes grow, 50 prototypes a step | 1.20 | ≤ 1.1 | no |" in text
+    assert "| training step, baseline / ours in fp32 | 2.000 | ≥ 1.8 | yes |" in text
+    assert "seen classes grow, 50 prototypes a step | 1.200 | ≤ 1.1 | no |" in text
     assert "| not measured | ≥ 0.7 | - |" in text
     assert "| AWA2 | bf16 | 3000 | 1000 | 3.00 |" in text
     assert "`python -m gsmflow bench`, once, 1 s in all, 2030-01-02, commit 0123456789 with" in text

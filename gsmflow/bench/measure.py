@@ -44,8 +44,7 @@ class Isolate(Protocol):
 _MIB = 2**20
 _SAMPLING_SECONDS = 0.005
 # One product takes a GPU less time than it takes to ask for it.
-_PRODUCTS_A_CALL = {"cpu": 1}
-_PRODUCTS_A_CALL_ELSEWHERE = 50
+_PRODUCTS_ON_A_GPU = 50
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def make_product(
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.full((n, n), 0.5, dtype=dtype, device=device) for _ in range(2))
     result = torch.empty_like(left)
-    count = _PRODUCTS_A_CALL.get(device.type, _PRODUCTS_A_CALL_ELSEWHERE)
+    count = 1 if device.type == "cpu" else _PRODUCTS_ON_A_GPU
 
     def product() -> None:
         with tf32_products(precision):

@@ -142,7 +142,7 @@ def _target_grid(record: Record) -> _Grid:
         sign = "≥" if target.at_least else "≤"
         goal = "-" if target.bound is None else f"{sign} {target.bound:g}"
         met = {None: "-", True: "yes", False: "no"}[target.met(figure)]
-        rows.append((target.text, "not measured" if figure is None else f"{figure:.2f}", goal, met))
+        rows.append((target.text, "not measured" if figure is None else f"{figure:.3f}", goal, met))
     return _Grid("Targets", ("what", "measured", "target", "met"), tuple(rows))
 
 

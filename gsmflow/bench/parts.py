@@ -1,5 +1,6 @@
 """The parts of the benchmark, each measured from beginning to end."""
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -204,10 +205,12 @@ def _describe(size: Size) -> dict[str, Any]:
 
 @contextmanager
 def _clock(bench: Bench, text: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """A line when something begins and, on a terminal, a running clock; yields what advances it."""
+    """A line before and after, and a running clock on a terminal; yields what advances it."""
     bench.console.print(text)
     columns = (TextColumn("  {task.completed} done"), BarColumn(), TimeElapsedColumn())
+    start = time.monotonic()
     hidden = not bench.console.is_terminal
     with Progress(*columns, console=bench.console, transient=True, disable=hidden) as progress:
         task = progress.add_task(text, total=total)
         yield lambda: progress.advance(task)
+    bench.console.print(f"  {time.monotonic() - start:.1f} s")
