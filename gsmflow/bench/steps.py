@@ -11,6 +11,7 @@ from gsmflow.bench.measure import in_turn, load_yardstick, make_product, watch
 from gsmflow.bench.sizes import Size, made_up_feed, made_up_model, made_up_problem, step_operations
 from gsmflow.dataset import Problem
 from gsmflow.feed import MemoryFeed
+from gsmflow.model import GSMFlow
 from gsmflow.precision import Precision
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, pick_device
@@ -181,7 +182,7 @@ def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, Me
 
 def _make_trainer(
     size: Size, problem: Problem, feed: MemoryFeed, device: torch.device, precision: Precision
-) -> Trainer:
+) -> Trainer[GSMFlow]:
     return Trainer(
         made_up_model(size, problem).to(device),
         feed,
