@@ -74,6 +74,10 @@ class ModelConfig:
     prototype_trains_condition: bool = False
     """Whether the prototype loss also trains the condition's layers (published code: no)."""
 
+    def prototypes_of(self, seen: int) -> int:
+        """How many of so many seen classes are in a step's prototype loss."""
+        return seen if seen <= _MANY * self.prototype_classes else self.prototype_classes
+
 
 class GSMFlow(nn.Module):
     """A conditional flow over image features that synthesizes features of any class.
@@ -239,9 +243,10 @@ class GSMFlow(nn.Module):
 
     def _prototype_loss(self, draws: Draws) -> Tensor:
         classes, means = self.seen_classes, self.class_means
-        if len(classes) > _MANY * self.config.prototype_classes:
+        count = self.config.prototypes_of(len(classes))
+        if count < len(classes):
             # The mean over a random subset is an unbiased estimate of the mean over all.
-            chosen = draws.subset(self.config.prototype_classes, len(classes))
+            chosen = draws.subset(count, len(classes))
             classes, means = classes[chosen], means[chosen]
         condition = self.condition(classes)
         if not self.config.prototype_trains_condition:

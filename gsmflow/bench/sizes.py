@@ -138,7 +138,7 @@ class Scale:
     seen
         Numbers of seen classes that a step is measured at.
     prototype_classes
-        Prototypes in these steps: no more than the least number of classes, and the recipe's own.
+        Settings of these steps: one that all numbers of classes exhaust, and the recipe's own.
     stream
         Size of the syntheses that grow.
     samples
@@ -173,7 +173,7 @@ FULL = Scale(
     steps=(4, 40),
     product=2048,
     seen=(50, 500, 5000),
-    prototype_classes=(50, 256),
+    prototype_classes=(50, _AWA2.recipe.prototype_classes),
     stream=_SMALL,
     samples=(10**4, 10**5, 10**6, 10**7),
     unseen=(50, 500, 5000),
@@ -186,7 +186,7 @@ QUICK = Scale(
     steps=(2, 2),
     product=64,
     seen=(6, 12, 24),
-    prototype_classes=(6, 12),
+    prototype_classes=(1, 2),
     stream=replace(_SMALL, recipe=replace(_SMALL.recipe, hidden=8, reservoir_mib=1)),
     samples=(1000, 10000, 20000),
     unseen=(4, 8, 16),
@@ -212,8 +212,8 @@ def step_operations(size: Size) -> int:
     Two for each weight and row, forward, and twice as many backward; the rows are those of the
     batch and the prototypes. Products with a condition count for each row, hoisted or not.
     """
-    prototypes = min(size.seen, size.recipe.prototype_classes)
-    return 2 * 3 * flow_weights(size) * (size.recipe.batch_size + prototypes)
+    rows = size.recipe.batch_size + size.recipe.prototypes_of(size.seen)
+    return 2 * 3 * flow_weights(size) * rows
 
 
 def made_up_problem(size: Size) -> Problem:
