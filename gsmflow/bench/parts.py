@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from gsmflow.bench.classifying import classify_as_a_run, classify_plainly
 from gsmflow.bench.growth import grow_samples, grow_step, grow_unseen
 from gsmflow.bench.measure import Isolate, in_child, in_this_process, native_precisions
-from gsmflow.bench.reading import FORMATS, measure_reading
+from gsmflow.bench.reading import FORMATS, WAYS, measure_reading, write_made_up
 from gsmflow.bench.sizes import Scale, Size, step_operations
 from gsmflow.bench.steps import describe_peak, describe_steps, measure_steps
 
@@ -174,11 +176,27 @@ def _reading(bench: Bench) -> Part:
     feature_dim, rows = bench.scale.features
     results: dict[str, Any] = {}
     for kind in FORMATS:
-        with _clock(bench, f"writing and reading a file of MATLAB {kind}"):
-            results[kind] = bench.isolate(measure_reading, kind, feature_dim, rows, _READS)
-    settings = {"feature_dim": feature_dim, "rows": rows}
+        with (
+            _clock(bench, f"writing and reading a file of MATLAB {kind}", 1 + len(WAYS)) as advance,
+            TemporaryDirectory() as name,
+        ):
+            root = Path(name)
+            file_mib = bench.isolate(write_made_up, root, kind, feature_dim, rows)
+            advance()
+            ways = {}
+            for way in WAYS:
+                reads = bench.isolate(measure_reading, root, way, _READS)
+                ways[way] = [asdict(usage) for usage in reads]
+                advance()
+            results[kind] = {"file_mib": file_mib, "ways": ways}
+    settings = {
+        "feature_dim": feature_dim,
+        "rows": rows,
+        "features_mib": 4 * feature_dim * rows / _MIB,
+    }
     what = f"{feature_dim} x {rows:,} doubles, compressed"
-    return Part(results, settings, f"{what}, {_READS} reads of a file that was just written")
+    times = f"{_READS} reads each of a file that was just written, once into the cache"
+    return Part(results, settings, f"{what}, {times}")
 
 
 _OTHERS: dict[str, Callable[[Bench], Part]] = {

@@ -1,8 +1,7 @@
-"""Reading a dataset from MATLAB files of both kinds."""
+"""Reading a dataset from MATLAB files of both kinds, and from the cache."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -11,74 +10,85 @@ import numpy as np
 import scipy.io
 import torch
 
-from gsmflow.bench.measure import watch
+from gsmflow.bench.measure import Usage, watch
+from gsmflow.cache import load_cached
 from gsmflow.mat import load_dataset
 
-__all__ = ["FORMATS", "Format", "measure_reading"]
+__all__ = ["FORMATS", "WAYS", "Format", "Way", "measure_reading", "write_made_up"]
 
 Format: TypeAlias = Literal["v5", "v7.3"]
+Way: TypeAlias = Literal["without a cache", "into the cache", "from the cache"]
 
 FORMATS: tuple[Format, ...] = ("v5", "v7.3")
+# In this order: the second fills the cache that the third finds.
+WAYS: tuple[Way, ...] = ("without a cache", "into the cache", "from the cache")
 _CPU = torch.device("cpu")
-_NAME = "MADE_UP"
+_NAME, _FEATURES, _SEMANTICS = "MADE_UP", "res101", "att"
 _CLASSES, _SEMANTICS_DIM = 50, 85
+_SEEN, _TRAIN = 40, 27
 
 
-def measure_reading(kind: Format, feature_dim: int, rows: int, repetitions: int) -> dict[str, Any]:
-    """Write a dataset in the GBU layout to a temporary folder, and measure reading it.
+def measure_reading(root: Path, way: Way, repetitions: int) -> list[Usage]:
+    """Read the dataset that `write_made_up` wrote, and hold it against time and memory.
 
     Parameters
     ----------
-    kind
-        Of the feature file.
-    feature_dim, rows
-        Its size, ``(d, n)``; the numbers in it are doubles.
+    root
+        Folder of datasets; the cache is in it.
+    way
+        Filling the cache happens once.
     repetitions
         How often it is read.
 
     Returns
     -------
-    dict
-        ``reads``: the usage of each, the first of which loads libraries too; ``file_mib``;
-        ``features_mib``: of the features once read, which a peak includes.
+    list of Usage
+        Of each read, the features that were read included.
     """
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        file = _write_gbu(root / _NAME, kind, feature_dim, rows)
-
-        def read() -> None:
-            load_dataset(root, _NAME, features=file.stem, semantics="att")
-
-        reads = [watch(read, _CPU) for _ in range(repetitions)]
-        return {
-            "reads": [asdict(usage) for usage in reads],
-            "file_mib": file.stat().st_size / 2**20,
-            "features_mib": 4 * feature_dim * rows / 2**20,
-        }
+    cached = partial(load_cached, cache=root / "cache")
+    load: Callable[..., object] = load_dataset if way == "without a cache" else cached
+    read = partial(load, root, _NAME, features=_FEATURES, semantics=_SEMANTICS)
+    return [watch(read, _CPU) for _ in range(1 if way == "into the cache" else repetitions)]
 
 
-def _write_gbu(folder: Path, kind: Format, feature_dim: int, rows: int) -> Path:
-    """Write a feature file and a split file, as MATLAB does by default: compressed doubles."""
+def write_made_up(root: Path, kind: Format, feature_dim: int, rows: int) -> float:
+    """Write a dataset in the GBU layout, as MATLAB does by default: compressed doubles.
+
+    Parameters
+    ----------
+    root
+        Folder of datasets.
+    kind
+        Of the feature file.
+    feature_dim, rows
+        Its size, ``(d, n)``.
+
+    Returns
+    -------
+    float
+        The size of the feature file, MiB.
+    """
+    folder = root / _NAME
     folder.mkdir()
     rng = np.random.default_rng(0)
     # Features after a ReLU: half of them zeros, the rest float32 numbers as doubles.
     features = rng.standard_normal((feature_dim, rows), dtype=np.float32).clip(min=0)
     labels = np.arange(rows) % _CLASSES
     numbers = np.arange(1, rows + 1)
-    seen, is_test = labels < 40, np.arange(rows) // _CLASSES % 5 == 0
+    seen, is_test = labels < _SEEN, np.arange(rows) // _CLASSES % 5 == 0
     splits = {
         "trainval_loc": seen & ~is_test,
-        "train_loc": seen & ~is_test & (labels < 27),
-        "val_loc": seen & ~is_test & (labels >= 27),
+        "train_loc": seen & ~is_test & (labels < _TRAIN),
+        "val_loc": seen & ~is_test & (labels >= _TRAIN),
         "test_seen_loc": seen & is_test,
         "test_unseen_loc": ~seen,
     }
     fields = {name: numbers[chosen][:, None].astype(float) for name, chosen in splits.items()}
     fields["att"] = rng.random((_SEMANTICS_DIM, _CLASSES))
-    scipy.io.savemat(folder / "att_splits.mat", fields)
-    file = folder / "res101.mat"
+    scipy.io.savemat(folder / f"{_SEMANTICS}_splits.mat", fields)
+    file = folder / f"{_FEATURES}.mat"
     _write_mat(file, kind, {"features": features.astype(float), "labels": labels[:, None] + 1.0})
-    return file
+    return file.stat().st_size / 2**20
 
 
 def _write_mat(file: Path, kind: Format, fields: Mapping[str, Any]) -> None:

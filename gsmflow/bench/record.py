@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeAlias
 
 import psutil
@@ -196,9 +197,9 @@ def key_figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
         ]
         figures["memory_growth"] = _ratio(max(streamed), streamed[0])
     for kind, found in results.get("reading", {}).items():
-        figures[f"reading_seconds_{kind.replace('.', '_')}"] = min(
-            read["seconds"] for read in found["reads"]
-        )
+        for way, reads in found["ways"].items():
+            name = f"reading_seconds_{kind} {way}".replace(".", "_").replace(" ", "_")
+            figures[name] = median(read["seconds"] for read in reads)
     return figures
 
 
