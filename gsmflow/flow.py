@@ -12,6 +12,7 @@ import torch
 from FrEIA.framework import SequenceINN
 from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from gsmflow.errors import one_line
@@ -105,6 +106,27 @@ class _Subnet(nn.Module):
         return _CLAMP * _ATAN_TO_UNIT * torch.atan(raw), shift
 
 
+class _Projection(torch.autograd.Function):
+    """``condition @ weight.T`` twice, where gradients of the second reach the weight alone."""
+
+    @staticmethod
+    def forward(ctx: Any, condition: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(condition, weight)
+        offset = functional.linear(condition, weight)
+        return offset, offset.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_both: Tensor, to_weight: Tensor) -> tuple[Tensor | None, Tensor]:
+        condition, weight = ctx.saved_tensors
+        # In the precision of the forward pass.
+        to_condition = None
+        if ctx.needs_input_grad[0]:
+            to_condition = (to_both @ weight.to(to_both.dtype)).to(condition.dtype)
+        total = (to_both + to_weight).T @ condition.to(to_both.dtype)
+        return to_condition, total.to(weight.dtype)
+
+
 class ConditionalFlow(nn.Module):
     """An invertible map between features and a standard Gaussian, given each row's class.
 
@@ -168,6 +190,17 @@ class ConditionalFlow(nn.Module):
             ``(classes, 2 * hidden)`` for each conditioned block.
         """
         return [projection(condition) for projection in self.projections]
+
+    def offsets_and_apart(self, condition: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The offsets twice, for one product: gradients of the second stop at the projections.
+
+        The second are those of ``offsets(condition.detach())``; the product with the condition,
+        and that of the projections' gradient, are computed once for both.
+        """
+        weights = [projection.get_parameter("weight") for projection in self.projections]
+        apply: Callable[..., tuple[Tensor, Tensor]] = _Projection.apply
+        pairs = [apply(condition, weight) for weight in weights]
+        return [offset for offset, _ in pairs], [apart for _, apart in pairs]
 
     def forward(
         self, x: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None

@@ -228,30 +228,36 @@ class GSMFlow(nn.Module):
         """
         if self.config.perturbation:
             features = self.perturb(features, draws)
-        classes = self.seen_classes
-        rows: Tensor | None = torch.searchsorted(classes, labels)
-        if len(classes) > len(labels):  # more than a batch can hold: a condition for each row
-            classes, rows = labels, None
-        z, log_det = self.flow(features, self.flow.offsets(self.condition(classes)), rows)
+        seen, rows, apart = self.seen_classes, None, None
+        if len(seen) <= len(labels):
+            rows = torch.searchsorted(seen, labels)
+            offsets, apart = self.flow.offsets_and_apart(self.condition(seen))
+        else:  # more classes than a batch can hold: a condition for each row
+            offsets = self.flow.offsets(self.condition(labels))
+        z, log_det = self.flow(features, offsets, rows)
         likelihood = z.square().mean() / 2 - log_det.mean() / self.feature_dim
         parts = {"likelihood": likelihood}
         total = likelihood
         if self.config.prototype_weight > 0:
-            parts["prototype"] = self._prototype_loss(draws)
+            of_seen = offsets if self.config.prototype_trains_condition else apart
+            parts["prototype"] = self._prototype_loss(draws, None if rows is None else of_seen)
             total = total + self.config.prototype_weight * parts["prototype"]
         return Losses(total, parts)
 
-    def _prototype_loss(self, draws: Draws) -> Tensor:
+    def _prototype_loss(self, draws: Draws, of_seen: list[Tensor] | None) -> Tensor:
+        """The loss from the offsets of the seen classes, if they were computed for the batch."""
         classes, means = self.seen_classes, self.class_means
         count = self.config.prototypes_of(len(classes))
         if count < len(classes):
             # The mean over a random subset is an unbiased estimate of the mean over all.
             chosen = draws.subset(count, len(classes))
-            classes, means = classes[chosen], means[chosen]
-        condition = self.condition(classes)
-        if not self.config.prototype_trains_condition:
-            condition = condition.detach()
-        centres = self.flow.inverse(torch.zeros_like(means), self.flow.offsets(condition))
+            classes, means, of_seen = classes[chosen], means[chosen], None
+        if of_seen is None:
+            condition = self.condition(classes)
+            if not self.config.prototype_trains_condition:
+                condition = condition.detach()
+            of_seen = self.flow.offsets(condition)
+        centres = self.flow.inverse(torch.zeros_like(means), of_seen)
         return nn.functional.mse_loss(centres, means)
 
     @torch.no_grad()

@@ -318,3 +318,19 @@ def test_blocks_that_cannot_be_compiled_run_as_they_are(monkeypatch: pytest.Monk
     x, condition, rows = make_rows(7, 5, 3, classes=3)
     expected = make_flow()(x, flow.offsets(condition), rows)[0]
     assert torch.equal(flow(x, flow.offsets(condition), rows)[0], expected)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_offsets_apart_are_those_of_a_detached_condition(reached: bool) -> None:
+    flow, condition = make_flow(), randn(4, 3, seed=1).requires_grad_(reached)
+    found: list[tuple[Tensor, ...]] = []
+    inputs = (*([condition] if reached else []), *flow.projections.parameters())
+    for pair in (
+        flow.offsets_and_apart(condition),
+        (flow.offsets(condition), flow.offsets(condition.detach())),
+    ):
+        values = [torch.cat(offsets, dim=1) for offsets in pair]
+        loss = values[0].sin().sum() + (2 * values[1]).cos().sum()
+        found.append((*values, *torch.autograd.grad(loss, inputs)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)
