@@ -12,7 +12,7 @@ from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.model import GSMFlow
 from gsmflow.recipe import Recipe, parse_recipe
-from gsmflow.team import gather_team
+from gsmflow.team import gathered_team
 from gsmflow.util import make_console
 
 __all__ = ["ending", "run_script"]
@@ -43,11 +43,11 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
             prog=sys.argv[0],
             description=inspect.getdoc(main) or "Train GSMFlow.",
         )
-        team = gather_team(recipe.device, recipe.devices, recipe.nodes)
-        if team.leads:
-            return run_experiment(recipe, console, model_class, team)
-        console.quiet = True
-        assist_experiment(recipe, console, model_class, team)
+        with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
+            if team.leads:
+                return run_experiment(recipe, console, model_class, team)
+            console.quiet = True
+            assist_experiment(recipe, console, model_class, team)
         sys.exit(0)
 
 

@@ -1,6 +1,7 @@
 """The processes that train one model together, through Lightning Fabric."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ from gsmflow.util import pick_device
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["ALONE", "Team", "gather_team"]
+__all__ = ["ALONE", "Team", "gathered_team"]
 
 _Value = TypeVar("_Value")
 
@@ -91,8 +92,9 @@ class Team:
 ALONE = Team()
 
 
-def gather_team(device: str, devices: int, nodes: int) -> Team:
-    """Start or join the processes of a run.
+@contextmanager
+def gathered_team(device: str, devices: int, nodes: int) -> Iterator[Team]:
+    """A context in which the processes of a run are there, started or joined.
 
     Under torchrun the processes are there already; otherwise the first one starts the others
     with its own command line.
@@ -112,7 +114,8 @@ def gather_team(device: str, devices: int, nodes: int) -> Team:
         If there are fewer devices, or the device is one that a team cannot use.
     """
     if devices * nodes == 1:
-        return ALONE
+        yield ALONE
+        return
     kind = pick_device(device)
     if kind.type == "mps" or kind != torch.device(kind.type):
         raise InputError(
@@ -131,4 +134,8 @@ def gather_team(device: str, devices: int, nodes: int) -> Team:
     strategy = DDPStrategy(timeout=_PATIENCE)
     fabric = Fabric(accelerator=kind.type, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
-    return Team(fabric)
+    try:
+        yield Team(fabric)
+    finally:
+        # Else its threads would be running when the interpreter ends, which may abort it.
+        torch.distributed.destroy_process_group()

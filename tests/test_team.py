@@ -12,7 +12,7 @@ import torch
 
 from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe, check_recipe
-from gsmflow.team import ALONE, gather_team
+from gsmflow.team import ALONE, gathered_team
 from tests.builders import make_dataset, write_gbu
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,12 +145,13 @@ def test_devices_that_are_not_there_are_named(
 ) -> None:
     monkeypatch.setattr("gsmflow.team.pick_device", torch.device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match=match):
-        gather_team(device, devices, 1)
+    with pytest.raises(InputError, match=match), gathered_team(device, devices, 1):
+        pass
 
 
 def test_one_process_is_alone() -> None:
-    assert gather_team("cpu", 1, 1) is ALONE
+    with gathered_team("cpu", 1, 1) as team:
+        assert team is ALONE
     assert ALONE.leads
     rows = torch.arange(5)
     assert torch.equal(ALONE.share(rows), rows)
