@@ -228,10 +228,11 @@ class GSMFlow(nn.Module):
         """
         if self.config.perturbation:
             features = self.perturb(features, draws)
-        seen, rows, apart = self.seen_classes, None, None
+        seen, rows, of_seen = self.seen_classes, None, None
         if len(seen) <= len(labels):
             rows = torch.searchsorted(seen, labels)
             offsets, apart = self.flow.offsets_and_apart(self.condition(seen))
+            of_seen = offsets if self.config.prototype_trains_condition else apart
         else:  # more classes than a batch can hold: a condition for each row
             offsets = self.flow.offsets(self.condition(labels))
         z, log_det = self.flow(features, offsets, rows)
@@ -239,8 +240,7 @@ class GSMFlow(nn.Module):
         parts = {"likelihood": likelihood}
         total = likelihood
         if self.config.prototype_weight > 0:
-            of_seen = offsets if self.config.prototype_trains_condition else apart
-            parts["prototype"] = self._prototype_loss(draws, None if rows is None else of_seen)
+            parts["prototype"] = self._prototype_loss(draws, of_seen)
             total = total + self.config.prototype_weight * parts["prototype"]
         return Losses(total, parts)
 
