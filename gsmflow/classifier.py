@@ -34,6 +34,8 @@ class ClassifierConfig:
     """Rows per step of the classifier."""
     classifier_epochs: int = 30
     """Passes over the classifier's rows, real and synthesized."""
+    classifier_weight_decay: float = 0.0
+    """Adam's L2 penalty on the classifier's weights; 0 as published."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +200,12 @@ class _Layer:
         self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
         self._bias = nn.Parameter(like.new_zeros(len(classes)))
         nn.init.xavier_normal_(self._weight, generator=generator)
+        groups = [
+            {"params": [self._weight], "weight_decay": config.classifier_weight_decay},
+            {"params": [self._bias]},
+        ]
         self._optimizer = torch.optim.Adam(
-            (self._weight, self._bias), lr=config.classifier_lr, betas=(0.5, 0.999), fused=True
+            groups, lr=config.classifier_lr, betas=(0.5, 0.999), fused=True
         )
 
     def columns(self, labels: Tensor) -> Tensor:

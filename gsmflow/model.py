@@ -66,6 +66,9 @@ class ModelConfig:
     """Standard deviation of that noise, in units of the scaled features."""
     perturbation_dropout: float = 0.0
     """Share of dimensions left free of noise, drawn anew for each batch, 0 to 1."""
+    semantics_noise: float = 0.0
+    """Standard deviation of noise on the semantics in training, as a share of how far the seen
+    classes' semantics are from their mean (root mean square); 0 as published."""
     prototype_weight: float = 1.0
     """Weight (lambda) of the prototype loss; 0 leaves it out."""
     prototype_classes: int = 64
@@ -101,6 +104,7 @@ class GSMFlow(nn.Module):
     semantics: Tensor
     seen_classes: Tensor
     class_means: Tensor
+    semantics_spread: Tensor
 
     def __init__(
         self,
@@ -117,6 +121,9 @@ class GSMFlow(nn.Module):
         self.register_buffer("semantics", semantics)
         self.register_buffer("seen_classes", seen_classes)
         self.register_buffer("class_means", class_means)
+        of_seen = semantics[seen_classes]
+        spread = (of_seen - of_seen.mean(dim=0)).square().mean().sqrt()
+        self.register_buffer("semantics_spread", spread, persistent=False)
         condition_dim = semantics.shape[1]
         self.positioning: RelativePositioning | None = None
         if config.relative_positioning:
@@ -169,9 +176,9 @@ class GSMFlow(nn.Module):
         """A model from what `describe` and ``state_dict`` gave."""
         model = cls(
             ModelConfig(**description["config"]),
-            semantics=torch.zeros(description["classes"], description["semantics_dim"]),
-            seen_classes=torch.zeros(description["seen"], dtype=torch.int64),
-            class_means=torch.zeros(description["seen"], description["feature_dim"]),
+            semantics=tensors["semantics"],
+            seen_classes=tensors["seen_classes"],
+            class_means=tensors["class_means"],
             anchor_rows=torch.zeros(3, dtype=torch.int64),
             generator=None,
         )
@@ -194,9 +201,18 @@ class GSMFlow(nn.Module):
         """``d``, the number of feature dimensions."""
         return self.class_means.shape[1]
 
-    def condition(self, classes: Tensor) -> Tensor:
-        """Conditions ``(n, h)`` of classes ``(n,)``."""
+    def condition(
+        self, classes: Tensor, normal: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Conditions ``(n, h)`` of classes ``(n,)``.
+
+        ``normal`` gives standard normal numbers of a tensor's shape, for the noise on the
+        semantics in training; without it there is none.
+        """
         semantics = self.semantics[classes]
+        if normal is not None and self.config.semantics_noise > 0:
+            spread = self.config.semantics_noise * self.semantics_spread
+            semantics = semantics + spread * normal(semantics)
         return semantics if self.positioning is None else self.positioning(semantics)
 
     def perturb(self, features: Tensor, draws: Draws) -> Tensor:
@@ -223,18 +239,18 @@ class GSMFlow(nn.Module):
         labels
             Seen classes, ``(n,)``.
         draws
-            Source of the perturbation, and of the classes in the prototype term where it does
-            not take all.
+            Source of the perturbation, of the noise on the semantics, and of the classes in the
+            prototype term where it does not take all.
         """
         if self.config.perturbation:
             features = self.perturb(features, draws)
         seen, rows, of_seen = self.seen_classes, None, None
         if len(seen) <= len(labels):
             rows = torch.searchsorted(seen, labels)
-            offsets, apart = self.flow.offsets_and_apart(self.condition(seen))
+            offsets, apart = self.flow.offsets_and_apart(self.condition(seen, draws.shared_normal))
             of_seen = offsets if self.config.prototype_trains_condition else apart
         else:  # more classes than a batch can hold: a condition for each row
-            offsets = self.flow.offsets(self.condition(labels))
+            offsets = self.flow.offsets(self.condition(labels, draws.normal))
         z, log_det = self.flow(features, offsets, rows)
         likelihood = z.square().mean() / 2 - log_det.mean() / self.feature_dim
         parts = {"likelihood": likelihood}

@@ -75,6 +75,12 @@ class Draws(NamedTuple):
         numbers = torch.randn(shape, generator=self.generator, device=rows.device, dtype=rows.dtype)
         return numbers[self.share * n : (self.share + 1) * n]
 
+    def shared_normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers in the shape of a tensor, the same for every share."""
+        return torch.randn(
+            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
+        )
+
     def uniform(self, count: int) -> Tensor:
         """Numbers ``(count,)`` in [0, 1), the same for every share."""
         return torch.rand(count, generator=self.generator, device=self.generator.device)

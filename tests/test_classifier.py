@@ -61,6 +61,20 @@ def test_training_to_the_end_is_logistic_regression() -> None:
     assert (answers(classifier, features) == reference.predict(features)).mean() > 0.99
 
 
+def test_weight_decay_is_ridge_on_the_weights_alone() -> None:
+    features, labels = blobs(spread=0.5)
+    features, decay = features + 1, 0.05  # separable and off the origin: decay and bias matter
+    classifier = fit(
+        features, labels, classifier_lr=0.05, classifier_epochs=1500, classifier_weight_decay=decay
+    )
+    # scikit-learn adds half the squared weights to C times the summed loss, ours to the mean.
+    reference = LogisticRegression(C=1 / (len(labels) * decay), tol=1e-8).fit(features, labels)
+    ours = classifier.weight.numpy()[CLASSES.argsort()]
+    np.testing.assert_allclose(ours, reference.coef_, atol=2e-3)
+    bias = classifier.bias.numpy()[CLASSES.argsort()]
+    np.testing.assert_allclose(bias - bias.mean(), reference.intercept_, atol=5e-3)
+
+
 def linear(rows: int) -> tuple[SoftmaxClassifier, NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     weight, bias = rng.normal(size=(3, 4)), rng.normal(size=3)

@@ -181,6 +181,9 @@ class Chosen:
         self.asked = (size, total)
         return self._subset
 
+    def shared_normal(self, like: Tensor) -> Tensor:
+        raise AssertionError("no noise on the semantics was asked for")
+
 
 def test_a_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
     problem = make_problem()
@@ -339,6 +342,40 @@ def test_with_relative_positioning_equal_semantics_have_equal_conditions() -> No
     assert condition.shape == (3, 6)
     torch.testing.assert_close(condition[0], condition[1])
     assert not torch.allclose(condition[0], condition[2])
+
+
+def test_noise_on_the_semantics_has_its_share_of_their_spread() -> None:
+    problem = make_problem()
+    settings: dict[str, Any] = {"relative_positioning": False, "semantics_scaling": "none"}
+    model = make_model(problem, semantics_noise=0.4, **settings)
+    classes, draws = torch.tensor(SEEN), Draws(seeded(0))
+    clean = model.condition(classes)
+    noise = torch.stack(
+        [model.condition(classes, draws.shared_normal) - clean for _ in range(4000)]
+    )
+    seen = problem.semantics[SEEN].astype(np.float64)
+    spread = np.sqrt(((seen - seen.mean(axis=0)) ** 2).mean())
+    np.testing.assert_allclose(noise.std(dim=0).numpy(), 0.4 * spread, rtol=0.06)
+    np.testing.assert_allclose(noise.mean(dim=0).numpy(), 0, atol=0.05 * spread)
+
+
+@pytest.mark.parametrize("batch", [4, 13])  # fewer rows than seen classes, and more
+def test_noise_on_the_semantics_is_for_training_alone(batch: int) -> None:
+    problem = make_problem()
+    features, labels = (part[:batch] for part in make_batch(problem))
+    clean, noisy = (
+        make_model(problem, perturbation=False, semantics_noise=level).double() for level in (0, 1)
+    )
+    losses = [
+        model.loss(features, labels, Draws(seeded(s))).total.item()
+        for model, s in ((clean, 0), (clean, 1), (noisy, 0), (noisy, 1))
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+    classes = torch.tensor(UNSEEN)
+    assert torch.equal(clean.condition(classes), noisy.condition(classes))
+    samples = [model.sample(classes, seeded(0)) for model in (clean, noisy)]
+    assert torch.equal(*samples)
 
 
 def test_anchors_come_from_the_classes_asked_for() -> None:
