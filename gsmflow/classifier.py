@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -200,7 +201,7 @@ class _Layer:
         self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
         self._bias = nn.Parameter(like.new_zeros(len(classes)))
         nn.init.xavier_normal_(self._weight, generator=generator)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [self._weight], "weight_decay": config.classifier_weight_decay},
             {"params": [self._bias]},
         ]
