@@ -2,17 +2,30 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Union
 
-from tyro.extras import subcommand_cli_from_dict
+import tyro
+from rich.console import Console
 
 from gsmflow.bench.command import BenchOptions, run_bench
-from gsmflow.script import ending
+from gsmflow.script import ScriptOptions, ending
 from gsmflow.util import make_console
 
 __all__ = ["main"]
 
 _PROG = "python -m gsmflow"
+
+# The options of each subcommand.
+_OPTIONS: Mapping[str, type] = {"bench": BenchOptions}
+
+# What each does with its options, a console and more words: those that are a script's own flags,
+# or all words of the command line, to be recorded.
+_WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
+    BenchOptions: lambda options, console, words: run_bench(
+        options, console, f"{_PROG} {shlex.join(words)}"
+    ),
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,15 +41,26 @@ def main(argv: Sequence[str]) -> None:
     Ends the program with exit code 2 and one sentence on bad input, and with 130 when
     interrupted.
     """
-    options = subcommand_cli_from_dict(
-        {"bench": BenchOptions},
-        prog=_PROG,
-        description="Generalized zero-shot learning with GSMFlow.",
-        args=list(argv),
-    )
+    options, flags = _parse(argv)
+    words = flags if isinstance(options, ScriptOptions) else argv
     console = make_console()
     with ending(console, "interrupted; the parts that were finished are written"):
-        run_bench(options, console, f"{_PROG} {shlex.join(argv)}")
+        _WORK[type(options)](options, console, words)
+
+
+def _parse(argv: Sequence[str]) -> tuple[Any, list[str]]:
+    """The options, and words that are none of them, which are flags of a script."""
+    kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _OPTIONS.items()]
+    settings: dict[str, Any] = {
+        "prog": _PROG,
+        "description": "Generalized zero-shot learning with GSMFlow.",
+        "args": list(argv),
+    }
+    union: Any = Union[(*kinds, Annotated[None, tyro.conf.Suppress])]
+    options, flags = tyro.cli(union, return_unknown_args=True, **settings)
+    if flags and not isinstance(options, ScriptOptions):
+        tyro.cli(union, **settings)  # says what is unknown, and ends the program
+    return options, flags
 
 
 if __name__ == "__main__":

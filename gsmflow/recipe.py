@@ -1,22 +1,32 @@
 """One frozen dataclass is the configuration, the inline hyperparameters and the command line."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from gsmflow.classifier import ClassifierConfig
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, one_line
 from gsmflow.feed import FeedPlace
 from gsmflow.model import ModelConfig
 from gsmflow.precision import PrecisionName
 from gsmflow.scaling import FeatureScalingName
 from gsmflow.train import TrainingConfig
+from gsmflow.util import write_json
 
-__all__ = ["Recipe", "check_recipe", "parse_recipe"]
+__all__ = [
+    "Recipe",
+    "RecipeFile",
+    "check_recipe",
+    "parse_recipe",
+    "read_recipe_file",
+    "setting_names",
+    "write_recipe_file",
+]
 
 _Part = TypeVar("_Part", ModelConfig, TrainingConfig, ClassifierConfig)
 
@@ -54,6 +64,9 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "seed": (0, 2**31 - 1),
 }
 
+# Fields that name what a recipe file's settings were chosen for.
+_BELONGING = ("dataset", "features", "semantics")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
@@ -90,6 +103,9 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     compile: bool = False
     """Whether to compile the coupling blocks with torch.compile before training: half a minute or
     more, then faster steps; needs a C++ compiler on a CPU."""
+    recipe: str = ""
+    """File of chosen settings, as python -m gsmflow tune writes it: they stand in for the script's
+    own; empty: none."""
     seed: int = 0
     """Seed of every random choice of the run."""
     device: str = "auto"
@@ -125,39 +141,43 @@ def parse_recipe(
         Recipes by the stem of the feature file that they were made for; ``--features`` picks
         one, and the first serves all other features.
     argv
-        Command-line words; a field's flag overrides the recipe.
+        Command-line words; ``--recipe`` names a file of settings that override the recipe's, and
+        a field's flag overrides both.
     prog, description
         For the help text.
 
     Raises
     ------
     InputError
-        If a value is out of range. An unknown flag or a wrong type ends the program with exit
-        code 2 and a message.
+        If a value is out of range, or the recipe file is faulty or of other features. An unknown
+        flag or a wrong type ends the program with exit code 2 and a message.
     """
     first = next(iter(recipes.values()))
-    features = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    features.add_argument("--features", default=first.features, nargs="?")
-    chosen, _ = features.parse_known_args(argv)
-    recipe = tyro.cli(
-        Recipe,
-        args=list(argv),
-        default=recipes.get(chosen.features, first),
-        prog=prog,
-        description=description,
-    )
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--features", default=first.features, nargs="?")
+    early.add_argument("--recipe", default="", nargs="?")
+    chosen, _ = early.parse_known_args(argv)
+    default = recipes.get(chosen.features, first)
+    file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe else None
+    if file is not None:
+        default = replace(default, **file.settings)
+    recipe = tyro.cli(Recipe, args=list(argv), default=default, prog=prog, description=description)
     check_recipe(recipe)
+    if file is not None:
+        for name in _BELONGING:
+            found, expected = getattr(file, name), getattr(recipe, name)
+            if found != expected:
+                raise InputError(
+                    f"{recipe.recipe}, field '{name}': found {found!r}, expected {expected!r}, "
+                    "as this run has it; settings were chosen for one of them"
+                )
     return recipe
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise `InputError` if a value is out of range or a name cannot be a file's."""
-    for name, (low, high) in _BOUNDS.items():
-        value = getattr(recipe, name)
-        if not value >= low or (high is not None and value > high) or value == float("inf"):
-            bound = "a number above 0" if low == _POSITIVE else f"a number of at least {low}"
-            limit = "" if high is None else f" and at most {high}"
-            raise InputError(f"{_flag(name)}: found {value}, expected {bound}{limit}")
+    for name in _BOUNDS:
+        _check_range(_flag(name), name, getattr(recipe, name))
     processes = recipe.devices * recipe.nodes
     if recipe.batch_size % processes:
         raise InputError(
@@ -168,6 +188,113 @@ def check_recipe(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if (not value and name != "run") or Path(value).name != value or value == "..":
             raise InputError(f"{_flag(name)}: found {value!r}, expected a plain file name")
+
+
+def _check_range(where: str, name: str, value: float) -> None:
+    low, high = _BOUNDS[name]
+    if not value >= low or (high is not None and value > high) or value == float("inf"):
+        bound = "a number above 0" if low == _POSITIVE else f"a number of at least {low}"
+        limit = "" if high is None else f" and at most {high}"
+        raise InputError(f"{where}: found {value}, expected {bound}{limit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFile:
+    """What a recipe file holds: settings that were chosen for one dataset and its features.
+
+    Attributes
+    ----------
+    settings
+        Values by the recipe's field, of those that `setting_names` names.
+    dataset, features, semantics
+        What they were chosen for, as `Recipe` has them.
+    chosen
+        How they were chosen, for readers.
+    """
+
+    settings: Mapping[str, Any]
+    dataset: str
+    features: str
+    semantics: str
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+def setting_names() -> list[str]:
+    """The recipe's fields that say how to learn, which a recipe file may set."""
+    parts = (ModelConfig, TrainingConfig, ClassifierConfig)
+    names = [f.name for part in parts for f in fields(part)]
+    return [*names, "feature_scaling", "samples_per_class"]
+
+
+def write_recipe_file(path: Path, file: RecipeFile) -> None:
+    """Write a recipe file as JSON, atomically."""
+    content = asdict(file)
+    write_json(path, {"recipe": content.pop("settings"), **content})
+
+
+def read_recipe_file(path: Path) -> RecipeFile:
+    """Read the JSON file that `write_recipe_file` wrote, or one like it by hand.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged, or a field is unknown, of a wrong type or out of range.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"{path}: not readable ({error.strerror}), expected a recipe file"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({one_line(error)}), expected a recipe file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found {_said(content)}, expected a recipe file's fields")
+    kinds = {"recipe": dict, **dict.fromkeys(_BELONGING, str), "chosen": dict}
+    for name in content.keys() - kinds.keys():
+        raise InputError(
+            f"{path}, field '{name}': found a field of this name, expected {', '.join(kinds)}"
+        )
+    content = {"chosen": {}, **content}
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            expected = "a text" if kind is str else "values by name"
+            found = _said(content[name]) if name in content else "nothing"
+            raise InputError(f"{path}, field '{name}': found {found}, expected {expected}")
+    settings = {
+        name: _check_setting(f"{path}, field 'recipe.{name}'", name, value)
+        for name, value in content.pop("recipe").items()
+    }
+    return RecipeFile(settings=settings, **content)
+
+
+def _check_setting(where: str, name: str, value: Any) -> Any:
+    """The value of a setting out of a JSON file, or an `InputError`."""
+    if name not in setting_names():
+        raise InputError(
+            f"{where}: found a field of this name, expected those of the recipe that say how to "
+            "learn, such as pi or epochs"
+        )
+    hint = get_type_hints(Recipe)[name]
+    if get_origin(hint) is Literal:
+        fits, expected = value in get_args(hint), f"one of {', '.join(get_args(hint))}"
+    else:
+        # JSON has one kind of number, and Python counts a truth value as a whole one.
+        kinds = (int, float) if hint is float else (hint,)
+        fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+        names = {bool: "true or false", int: "a whole number", float: "a number"}
+        expected = names[hint]
+    if not fits:
+        raise InputError(f"{where}: found {_said(value)}, expected {expected}")
+    if name in _BOUNDS:
+        _check_range(where, name, value)
+    return float(value) if hint is float else value
+
+
+def _said(value: Any) -> str:
+    """A value as a JSON file has it, cut short."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _flag(name: str) -> str:

@@ -19,8 +19,9 @@ __all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "open_run"]
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 
-# Fields that say where a run and its features are kept, not what it computes.
-_PLACE_FIELDS = {"out", "run", "resume", "cache", "features_in"}
+# Fields that say where a run and its features are kept and where its settings come from, not what
+# it computes.
+_PLACE_FIELDS = {"out", "run", "resume", "cache", "features_in", "recipe"}
 
 
 def open_run(recipe: Recipe) -> tuple[Path, bool]:

@@ -1,21 +1,73 @@
-"""Running a recipe as a script: command line in, table out, and the exit code."""
+"""Running a recipe as a script: command line in, table out, and the exit code.
+
+A script's recipes can also be had without running them, for the commands that work on a script.
+"""
 
 import inspect
+import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
+from tyro.conf import Positional
 
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, one_line
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.model import GSMFlow
 from gsmflow.recipe import Recipe, parse_recipe
 from gsmflow.team import gathered_team
 from gsmflow.util import make_console
 
-__all__ = ["ending", "run_script"]
+__all__ = ["Script", "ScriptOptions", "ending", "read_script", "run_script", "script_recipe"]
+
+# Set while a script is read: what it hands to `run_script` is then wanted, not its run.
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """What a script hands to `run_script`.
+
+    Attributes
+    ----------
+    recipes, model_class
+        The arguments of `run_script`.
+    description
+        The script's docstring.
+    path
+        The file.
+    """
+
+    recipes: Mapping[str, Recipe]
+    model_class: type[GSMFlow]
+    description: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptOptions:
+    """Options of a command that works on a script; words beside them are the recipe's flags."""
+
+    script: Positional[Path]
+    """The script, such as train_FLO.py; after it any of its own flags too, which
+    python train_FLO.py --help lists."""
+
+
+class _HandedOver(BaseException):
+    """Carries a script's recipes out of it, past whatever it does about exceptions."""
+
+    def __init__(
+        self, recipes: Mapping[str, Recipe], model_class: type[GSMFlow], description: str
+    ) -> None:
+        super().__init__()
+        self.recipes = recipes
+        self.model_class = model_class
+        self.description = description
 
 
 def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFlow) -> RunResult:
@@ -34,14 +86,16 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
     Ends the program with exit code 2 and one sentence on bad input, and with 130 when
     interrupted.
     """
-    main = sys.modules["__main__"]
+    description = inspect.getdoc(sys.modules["__main__"]) or "Train GSMFlow."
+    if _READING.get():
+        raise _HandedOver(recipes, model_class, description)
     console = make_console()
     with ending(console, "interrupted; the same command with --resume continues this run"):
         recipe = parse_recipe(
             recipes,
             sys.argv[1:],
             prog=sys.argv[0],
-            description=inspect.getdoc(main) or "Train GSMFlow.",
+            description=description,
         )
         with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
             if team.leads:
@@ -49,6 +103,57 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
             console.quiet = True
             assist_experiment(recipe, console, model_class, team)
         sys.exit(0)
+
+
+def read_script(path: Path) -> Script:
+    """What a script hands to `run_script`, which it calls as ``run``, without running a recipe.
+
+    The script is executed up to that call, with its folder on ``sys.path`` for that time.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not Python, fails, or never makes the call.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected a script such as train_FLO.py")
+    token, argv, folders = _READING.set(True), sys.argv, sys.path
+    sys.argv, sys.path = [str(path)], [str(path.resolve().parent), *folders]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except _HandedOver as handed:
+        return Script(handed.recipes, handed.model_class, handed.description, path)
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"{path}: found {type(error).__name__} ({one_line(error)}), expected a Python script "
+            "that calls run() with its recipes"
+        ) from error
+    finally:
+        sys.argv, sys.path = argv, folders
+        _READING.reset(token)
+    raise InputError(f"{path}: found no call of run(), expected one with the script's recipes")
+
+
+def script_recipe(path: Path, flags: Sequence[str], *, prog: str) -> tuple[Script, Recipe]:
+    """A script, and the recipe that it would run with these flags.
+
+    Parameters
+    ----------
+    path
+        The script.
+    flags
+        Words of its command line.
+    prog
+        The program's name, for the help text.
+
+    Raises
+    ------
+    InputError
+        If the script cannot be read, or a flag's value is out of range. An unknown flag or a
+        wrong type ends the program with exit code 2 and a message.
+    """
+    script = read_script(path)
+    return script, parse_recipe(script.recipes, flags, prog=prog, description=script.description)
 
 
 @contextmanager

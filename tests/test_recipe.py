@@ -12,7 +12,15 @@ import pytest
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.errors import InputError
 from gsmflow.model import ModelConfig
-from gsmflow.recipe import Recipe, check_recipe, parse_recipe
+from gsmflow.recipe import (
+    Recipe,
+    RecipeFile,
+    check_recipe,
+    parse_recipe,
+    read_recipe_file,
+    setting_names,
+    write_recipe_file,
+)
 from gsmflow.train import TrainingConfig
 
 HINTS = get_type_hints(Recipe)
@@ -81,7 +89,7 @@ def other_value(name: str) -> tuple[list[str], Any]:
     return [flag(name), str(new)], new
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Recipe)])
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.name != "recipe"])
 def test_a_flag_overrides_its_field_alone(name: str) -> None:
     words, value = other_value(name)
     assert getattr(RES101, name) != value
@@ -224,3 +232,114 @@ def test_a_part_has_the_recipes_values(kind: Any) -> None:
 def test_a_recipe_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         RES101.epochs = 5  # type: ignore[misc]
+
+
+CHOSEN = {
+    "recipe": {"epochs": 33, "pi": 0.5, "perturbation": True, "schedule": "fast", "hidden": 7},
+    "dataset": "CUB",
+    "features": "vit",
+    "semantics": "att",
+    "chosen": {"how": "by hand"},
+}
+
+
+def write_choice(path: Path, **changes: Any) -> Path:
+    """A recipe file with changed fields (None drops one), or with changed settings."""
+    settings = {k.removeprefix("recipe."): changes.pop(k) for k in list(changes) if "." in k}
+    content = CHOSEN | {"recipe": CHOSEN["recipe"] | settings} | changes  # type: ignore[operator]
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return path
+
+
+def test_a_recipe_file_stands_in_for_the_scripts_settings(tmp_path: Path) -> None:
+    file = str(write_choice(tmp_path / "choice.json"))
+    expected = replace(VIT, recipe=file, **CHOSEN["recipe"])  # type: ignore[arg-type]
+    assert parse("--features", "vit", "--recipe", file) == expected
+    assert parse(f"--recipe={file}", "--features=vit") == expected
+
+
+def test_a_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
+    file = str(write_choice(tmp_path / "choice.json"))
+    words = ["--pi", "0.25", "--recipe", file, "--features", "vit", "--no-perturbation"]
+    recipe = parse(*words)
+    assert (recipe.pi, recipe.perturbation, recipe.epochs) == (0.25, False, 33)
+
+
+def test_a_whole_number_will_do_where_a_number_is_asked_for(tmp_path: Path) -> None:
+    file = write_choice(tmp_path / "choice.json", **{"recipe.pi": 1})
+    value = read_recipe_file(file).settings["pi"]
+    assert (value, type(value)) == (1.0, float)
+
+
+def test_a_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    settings = {name: getattr(VIT, name) for name in setting_names()}
+    file = RecipeFile(
+        settings=settings | {"learning_rate": 0.1 + 0.2},
+        dataset="CUB",
+        features="vit",
+        semantics="sent",
+        chosen={"values": {"pi": 0.1}, "trials": 3},
+    )
+    write_recipe_file(tmp_path / "choice.json", file)
+    assert read_recipe_file(tmp_path / "choice.json") == file
+
+
+def test_a_recipe_file_sets_what_is_learned_and_no_place() -> None:
+    names = set(setting_names())
+    assert {"epochs", "pi", "hidden", "classifier_lr", "feature_scaling", "samples_per_class"} < (
+        names
+    )
+    places = {"dataset", "data", "features", "semantics", "out", "run", "resume", "recipe"}
+    assert not names & places
+    assert names <= HINTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe.pie": 1.0}, "field 'recipe.pie': found a field of this name, expected"),
+        ({"recipe.out": "x"}, "field 'recipe.out': found a field of this name, expected"),
+        ({"recipe.epochs": 1.5}, "field 'recipe.epochs': found 1.5, expected a whole number"),
+        ({"recipe.epochs": True}, "field 'recipe.epochs': found true, expected a whole number"),
+        ({"recipe.epochs": 0}, "field 'recipe.epochs': found 0, expected a number of at least 1"),
+        ({"recipe.pi": "0.1"}, "field 'recipe.pi': found \"0.1\", expected a number"),
+        ({"recipe.pi": [0.1] * 99}, r"field 'recipe.pi': found \[0.1, .{30,}\.\.\., expected a"),
+        ({"recipe.pi": -1}, "field 'recipe.pi': found -1, expected a number of at least 0"),
+        ({"recipe.pi": float("nan")}, "field 'recipe.pi': found nan, expected a number of at"),
+        ({"recipe.perturbation": 1}, "field 'recipe.perturbation': found 1, expected true or"),
+        ({"recipe.schedule": "slow"}, "'recipe.schedule': found \"slow\", expected one of publ"),
+        ({"recipe": None}, "field 'recipe': found nothing, expected values by name"),
+        ({"recipe": [1]}, r"field 'recipe': found \[1\], expected values by name"),
+        ({"chosen": "so"}, "field 'chosen': found \"so\", expected values by name"),
+        ({"dataset": None}, "field 'dataset': found nothing, expected a text"),
+        ({"semantics": 3}, "field 'semantics': found 3, expected a text"),
+        ({"extra": 3}, "field 'extra': found a field of this name, expected recipe, dataset,"),
+        ({"dataset": "FLO"}, "field 'dataset': found 'FLO', expected 'CUB'"),
+        ({"features": "res101"}, "field 'features': found 'res101', expected 'vit'"),
+        ({"semantics": "sent"}, "field 'semantics': found 'sent', expected 'att'"),
+    ],
+)
+def test_a_faulty_recipe_file_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    file = write_choice(tmp_path / "choice.json", **changes)
+    with pytest.raises(InputError, match=rf"choice\.json, .*{message}"):
+        parse("--features=vit", "--recipe", str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "not readable (No such file or directory), expected a recipe file"),
+        ("{", "not JSON ("),
+        ("[]", "found [], expected a recipe file's fields"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    file = tmp_path / "choice.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError, match=re.escape(f"{file}: {message}")):
+        parse("--recipe", str(file))

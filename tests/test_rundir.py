@@ -88,6 +88,11 @@ def test_a_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
     assert resume(moved, "first") == (moved.out / "CUB" / "first", True)
 
 
+def test_a_run_is_resumed_wherever_the_same_settings_come_from(recipe: Recipe) -> None:
+    directory = start(recipe, "first")
+    assert resume(replace(recipe, recipe="choice.json")) == (directory, True)
+
+
 def test_the_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
     start(recipe, "oldest", age=30)
     expected = start(recipe, "older", age=20)
