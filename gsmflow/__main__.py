@@ -2,8 +2,10 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from rich.console import Console
 from tyro.extras import subcommand_cli_from_dict
 
 from gsmflow.bench.command import BenchOptions, run_bench
@@ -13,6 +15,16 @@ from gsmflow.util import make_console
 __all__ = ["main"]
 
 _PROG = "python -m gsmflow"
+
+# The options of each subcommand.
+_OPTIONS: Mapping[str, type] = {"bench": BenchOptions}
+
+# What each does with its options, a console and all words of the command line.
+_WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
+    BenchOptions: lambda options, console, words: run_bench(
+        options, console, f"{_PROG} {shlex.join(words)}"
+    ),
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,15 +40,15 @@ def main(argv: Sequence[str]) -> None:
     Ends the program with exit code 2 and one sentence on bad input, and with 130 when
     interrupted.
     """
-    options = subcommand_cli_from_dict(
-        {"bench": BenchOptions},
+    options: Any = subcommand_cli_from_dict(
+        dict(_OPTIONS),
         prog=_PROG,
         description="Generalized zero-shot learning with GSMFlow.",
         args=list(argv),
     )
     console = make_console()
     with ending(console, "interrupted; the parts that were finished are written"):
-        run_bench(options, console, f"{_PROG} {shlex.join(argv)}")
+        _WORK[type(options)](options, console, argv)
 
 
 if __name__ == "__main__":
