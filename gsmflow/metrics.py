@@ -1,7 +1,7 @@
 """Measures of generalized zero-shot learning, in plain numpy.
 
-All accuracies are means over classes, each class counting the same (average per-class top-1;
-Xian et al., TPAMI 2018), as fractions of 1.
+All accuracies are means over classes, each class counting the same (average per-class top-1, or
+top-k where that is said; Xian et al., TPAMI 2018), as fractions of 1.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,13 @@ from gsmflow.dataset import IntArray
 
 __all__ = [
     "SeenUnseenCurve",
+    "confusion_counts",
     "harmonic_mean",
     "mean_class_accuracy",
+    "mean_class_top_k_accuracy",
     "per_class_accuracy",
     "seen_unseen_curve",
+    "true_class_places",
 ]
 
 
@@ -37,15 +40,69 @@ def per_class_accuracy(
         The classes among ``labels``, ascending, ``(k,)``, and their accuracies, ``(k,)``, in
         [0, 1]. A class that is only predicted does not appear.
     """
-    classes, rows = np.unique(labels, return_inverse=True)
-    correct = np.bincount(rows, weights=labels == predictions)
-    return classes, correct / np.bincount(rows)
+    return _share_of_each_class(labels, labels == predictions)
 
 
 def mean_class_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
     """Mean over the classes among ``labels`` of their accuracies, in [0, 1]."""
     _, accuracy = per_class_accuracy(labels, predictions)
     return float(accuracy.mean())
+
+
+def mean_class_top_k_accuracy(
+    labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], k: int
+) -> float:
+    """Mean over the classes among ``labels`` of the share with the true class in the first k.
+
+    Parameters
+    ----------
+    labels
+        True class of each row, ``(n,)``, among ``classes``.
+    scores
+        ``(n, c)``; a higher score is a stronger belief.
+    classes
+        Class of each score column, ``(c,)``.
+    k
+        Answers that a row has, ``>= 1``; with ``c`` or more of them, every row is right.
+    """
+    _, share = _share_of_each_class(labels, true_class_places(labels, scores, classes) < k)
+    return float(share.mean())
+
+
+def true_class_places(
+    labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any]
+) -> IntArray:
+    """Place of each row's true class among all by falling score, ``(n,)``, from 0.
+
+    Of equal scores, that of an earlier column comes first, as it does for ``argmax``: the place is
+    0 exactly where ``argmax`` finds the true class.
+
+    Parameters
+    ----------
+    labels, scores, classes
+        As for `mean_class_top_k_accuracy`.
+    """
+    columns = _columns(labels, classes)[:, None]
+    own = np.take_along_axis(scores, columns, axis=1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(len(classes)) < columns))
+    return np.asarray(ahead.sum(axis=1), dtype=np.int64)
+
+
+def confusion_counts(
+    labels: NDArray[Any], predictions: NDArray[Any], classes: NDArray[Any]
+) -> IntArray:
+    """Rows of each true class (down) with each answer (across), ``(k, k)``.
+
+    Parameters
+    ----------
+    labels, predictions
+        True and predicted class of each row, ``(n,)``, among ``classes``.
+    classes
+        The classes in the order asked for, ``(k,)``.
+    """
+    k = len(classes)
+    cells = k * _columns(labels, classes) + _columns(predictions, classes)
+    return np.bincount(cells, minlength=k * k).reshape(k, k)
 
 
 def harmonic_mean(unseen: float, seen: float) -> float:
@@ -137,3 +194,17 @@ def seen_unseen_curve(
     seen = np.append(seen_loss[::-1].cumsum()[::-1], 0.0)
     unseen = np.insert(unseen_gain.cumsum(), 0, 0.0)
     return SeenUnseenCurve(np.concatenate([[-np.inf], edges, [np.inf]]), seen, unseen)
+
+
+def _share_of_each_class(
+    labels: NDArray[Any], hits: NDArray[np.bool_]
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """The classes among labels ``(n,)``, and the share of each one's rows that are hits."""
+    classes, rows = np.unique(labels, return_inverse=True)
+    return classes, np.bincount(rows, weights=hits) / np.bincount(rows)
+
+
+def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> IntArray:
+    """Where each of the labels ``(n,)`` stands in ``classes``."""
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, labels, sorter=order)]

@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import top_k_accuracy_score
 
 from gsmflow.dataset import FloatArray, HeldOut, Problem, Rows
-from gsmflow.evaluate import Calibrated, Measures, Outcome, judge
+from gsmflow.evaluate import Calibrated, Measures, Outcome, TopK, judge
 
 # Seen and unseen class numbers interleave and leave gaps; the columns are 1, 4, 7, 2, 5.
 SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
@@ -56,7 +57,7 @@ UNSEEN_ROWS = rows(
 )
 
 
-def figures(measures: Measures | Calibrated, *names: str) -> list[float]:
+def figures(measures: Measures | Calibrated | TopK, *names: str) -> list[float]:
     return [getattr(measures, name) for name in names]
 
 
@@ -109,6 +110,49 @@ def test_area_of_a_hand_made_case(outcome: Outcome) -> None:
     assert figures(outcome.measures(), "AUSUC") == pytest.approx([area])
 
 
+def test_two_answers_a_row_of_a_hand_made_case() -> None:
+    seen = rows(
+        ([3, 2, 1, 0, 0, 0, 0], 1),  # first
+        ([3, 2, 1, 0, 0, 0, 0], 4),  # second
+        ([3, 2, 1, 0, 0, 0, 0], 7),  # third
+        ([0, 0, 5, 9, 8, 0, 0], 7),  # third, after two unseen classes
+        ([0, 0, 8, 5, 9, 0, 0], 7),  # second
+    )
+    unseen = rows(
+        ([9, 8, 0, 5, 1, 1, 0], 2),  # third
+        ([9, 0, 0, 5, 5, 0, 1], 2),  # second, as it stands before its equal
+        ([9, 0, 0, 5, 5, 0, 1], 5),  # third, after its equal
+        ([0, 0, 0, 0, 1, 0, 1], 5),  # first
+    )
+    top = judge(ColumnsScorer(), PROBLEM, HeldOut(seen, unseen)).top_k(2)
+    s, u = (1 + 1 + 1 / 3) / 3, 1 / 2
+    assert top.k == 2
+    assert figures(top, "T1", "S", "U", "H") == pytest.approx([1, s, u, 2 * s * u / (s + u)])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_top_k_is_sklearns_on_each_side(k: int) -> None:
+    rng = np.random.default_rng(k)
+    classes, labels = np.arange(10), rng.integers(0, 10, 300)
+    scores, zsl_scores = (rng.integers(0, 99, (300, c)) + rng.random((300, c)) for c in (10, 4))
+    is_unseen = labels >= 6
+    outcome = Outcome(scores, zsl_scores[is_unseen], labels, classes, classes[:6])
+
+    def expected(side: NDArray[np.bool_], scores: NDArray[Any], first: int = 0) -> float:
+        own = labels[side]
+        weights = 1 / np.bincount(own)[own]
+        every = np.arange(first, 10)
+        found = top_k_accuracy_score(own, scores[side], k=k, sample_weight=weights, labels=every)
+        return float(found)
+
+    u, s = expected(is_unseen, scores), expected(~is_unseen, scores)
+    t1 = expected(is_unseen, zsl_scores, first=6)
+    found = figures(outcome.top_k(k), "T1", "U", "S", "H")
+    assert found == pytest.approx([t1, u, s, 2 * u * s / (u + s)])
+    if k == 1:
+        assert found == figures(outcome.measures(), "T1", "U", "S", "H")
+
+
 def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
     assert outcome.classes.tolist() == [1, 4, 7, 2, 5]
     assert outcome.scores.shape == (12, 5)
@@ -139,7 +183,8 @@ def test_the_curves_best_penalty_reaches_the_curves_best_h() -> None:
     labels = rng.choice([*SEEN, *UNSEEN], 200)
     scores = rng.normal(size=(200, 5)) + 1.5 * (labels[:, None] == PROBLEM.classes)
     scores[:, :3] += 2  # the usual bias towards seen classes
-    outcome = Outcome(0.0, scores.astype(np.float32), labels, PROBLEM.classes, SEEN)
+    scores = scores.astype(np.float32)
+    outcome = Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, PROBLEM.classes, SEEN)
     curve = outcome.curve()
     best = outcome.calibrated(curve.best_penalty())
     reached = 2 * curve.seen * curve.unseen / (curve.seen + curve.unseen + 1e-300)

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
 from gsmflow.metrics import (
     SeenUnseenCurve,
+    confusion_counts,
     harmonic_mean,
     mean_class_accuracy,
+    mean_class_top_k_accuracy,
     per_class_accuracy,
     seen_unseen_curve,
+    true_class_places,
 )
 from tests.builders import SHARED
 
@@ -155,6 +158,60 @@ def test_best_penalty_has_the_highest_h_of_all_penalties(case: Case) -> None:
     assert h(best) == pytest.approx(max(map(h, case.penalties())))
 
 
+@given(cases())
+@settings(deadline=None)
+def test_place_of_the_true_class_is_that_in_a_stable_sort(case: Case) -> None:
+    order = np.argsort(-case.scores, axis=1, kind="stable")
+    ranked = [case.classes[columns].tolist() for columns in order]
+    expected = [own.index(label) for own, label in zip(ranked, case.labels, strict=True)]
+    assert true_class_places(case.labels, case.scores, case.classes).tolist() == expected
+
+
+@given(cases())
+@settings(deadline=None)
+def test_top_1_is_the_accuracy_and_more_answers_never_hurt(case: Case) -> None:
+    predictions = case.classes[case.scores.argmax(axis=1)]
+    found = [
+        mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
+        for k in range(1, len(case.classes) + 2)
+    ]
+    assert found[0] == mean_class_accuracy(case.labels, predictions)
+    assert found == sorted(found)
+    assert found[-2:] == [1, 1]
+
+
+def sklearns_top_k(case: Case, k: int) -> float:
+    """Mean per-class top-k accuracy; sklearn's ties go to the later column, so all are turned."""
+    turned = case.classes[::-1].tolist()
+    targets = np.array([turned.index(label) for label in case.labels])
+    counts = np.bincount(targets, minlength=len(turned))
+    found = top_k_accuracy_score(
+        targets,
+        case.scores[:, ::-1],
+        k=k,
+        sample_weight=1 / counts[targets],
+        labels=np.arange(len(turned)),
+    )
+    return float(found)
+
+
+@given(cases().filter(lambda case: len(case.classes) > 2), st.integers(1, 4))
+@settings(deadline=None)
+def test_top_k_is_sklearns_with_every_class_weighing_the_same(case: Case, k: int) -> None:
+    k = min(k, len(case.classes) - 1)
+    found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
+    assert found == pytest.approx(sklearns_top_k(case, k))
+
+
+@given(cases())
+@settings(deadline=None)
+def test_confusion_counts_are_sklearns(case: Case) -> None:
+    predictions = case.classes[case.scores.argmax(axis=1)]
+    found = confusion_counts(case.labels, predictions, case.classes)
+    expected = confusion_matrix(case.labels, predictions, labels=case.classes)
+    np.testing.assert_array_equal(found, expected)
+
+
 def two_class_case(gaps: list[float], labels: list[int]) -> Case:
     """Class 0 is seen, class 1 unseen; the seen column leads by the gap."""
     scores = np.stack([np.array(gaps), np.zeros(len(gaps))], axis=1)
@@ -206,23 +263,35 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_real_score_matrices_give_their_known_figures(name: str) -> None:
+def published_case(name: str) -> Case:
     file = SHARED / "scores" / f"{name}.npz"
     if not file.is_file():
         pytest.skip(f"{file} is not here")
     data = np.load(file)
-    labels, seen, unseen = data["labels"], data["seen_classes"], data["unseen_classes"]
-    classes = np.concatenate([seen, unseen])
-    scores = data["scores"][:, classes]
+    classes = np.concatenate([data["seen_classes"], data["unseen_classes"]])
+    return Case(data["scores"][:, classes], data["labels"], classes, data["seen_classes"])
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_top_5_of_real_score_matrices_is_sklearns(name: str) -> None:
+    case = published_case(name)
+    found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, 5)
+    assert found == pytest.approx(sklearns_top_k(case, 5))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_real_score_matrices_give_their_known_figures(name: str) -> None:
+    case = published_case(name)
+    labels, seen, classes = case.labels, case.seen_classes, case.classes
+    unseen = np.setdiff1d(classes, seen)
     is_seen = np.isin(labels, seen)
 
-    def accuracy(side: bool, columns: NDArray[Any], penalty: float = 0.0) -> float:
-        rows = is_seen == side
-        shifted = data["scores"][:, columns][rows] - penalty * np.isin(columns, seen)
-        return mean_class_accuracy(labels[rows], columns[shifted.argmax(axis=1)])
+    def accuracy(side: bool, among: NDArray[Any], penalty: float = 0.0) -> float:
+        rows, columns = is_seen == side, np.isin(classes, among)
+        shifted = case.scores[np.ix_(rows, columns)] - penalty * np.isin(classes[columns], seen)
+        return mean_class_accuracy(labels[rows], classes[columns][shifted.argmax(axis=1)])
 
-    curve = seen_unseen_curve(scores, labels, classes, seen)
+    curve = case.curve()
     u, s = accuracy(False, classes), accuracy(True, classes)
     best = curve.best_penalty()
     best_h = harmonic_mean(accuracy(False, classes, best), accuracy(True, classes, best))
