@@ -61,7 +61,9 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "reservoir_mib": (1, None),
     "devices": (1, None),
     "nodes": (1, None),
+    "top_k": (1, None),
     "seed": (0, 2**31 - 1),
+    "seeds": (1, None),
 }
 
 # Fields that name what a recipe file's settings were chosen for.
@@ -94,8 +96,16 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     penalty on seen classes and draw the validation curve; doubles the time."""
     curve_every: int = 0
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
+    baselines: bool = True
+    """Whether to run the simple baselines too, which stand in the table beside the model."""
     oracle: bool = False
     """Whether to print the ceiling: the same classifier trained on half of the real unseen rows."""
+    test_selected: bool = False
+    """Whether to print, apart from the table, the best figures on test over intervals of the
+    training (every --curve-every epochs, else twenty) and epochs of the classifier, as much of the
+    published code does; they may be compared with such figures alone."""
+    top_k: int = 1
+    """Above 1: also the accuracies where the right class may be among so many best answers."""
     reservoir_mib: int = 512
     """Synthesized features held in memory at once, MiB; more are streamed through as many."""
     precision: PrecisionName = "auto"
@@ -108,6 +118,9 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     own; empty: none."""
     seed: int = 0
     """Seed of every random choice of the run."""
+    seeds: int = 1
+    """Runs, with seeds from --seed upwards, each kept; the table shows their mean and standard
+    deviation."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
     devices: int = 1

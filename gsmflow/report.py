@@ -13,37 +13,85 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from gsmflow.evaluate import Outcome
+from gsmflow.spread import percent
 from gsmflow.util import write_bytes
 
-__all__ = ["image_grid", "result_table", "run_figure"]
+__all__ = ["ablation_table", "extra_lines", "image_grid", "result_table", "run_figure"]
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
 
 
 def result_table(metrics: Mapping[str, Any]) -> Table:
-    """The table of a finished run, in percent, from what ``metrics.json`` holds."""
+    """The table of a run, or of the runs of several seeds, in percent.
+
+    Parameters
+    ----------
+    metrics
+        What ``metrics.json`` holds.
+    """
+    seeds = metrics.get("seeds")
+    which = f"seed {metrics['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
     table = Table(
         title=f"{metrics['dataset']} · {metrics['features']} · {metrics['semantics']} · "
-        f"seed {metrics['seed']} · percent, means over classes",
+        f"{which} · percent, means over classes",
         caption=metrics["protocol"],
         caption_justify="left",
     )
-    table.add_column("method", overflow="fold")
-    for name in _MEASURES:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in _CALIBRATED:
-        table.add_column(f"{name} pen.", justify="right", no_wrap=True)
+    _add_columns(table, "method")
     rows = {**metrics["baselines"], metrics["model"]: metrics}
     if "oracle" in metrics:
         rows["oracle (real unseen rows)"] = metrics["oracle"]
     for method, measures in rows.items():
-        calibrated = measures["calibrated"] or {}
-        cells = [measures[name] for name in _MEASURES]
-        cells += [calibrated.get(name) for name in _CALIBRATED]
-        style = "bold" if measures is metrics else None
-        table.add_row(method, *("-" if c is None else f"{100 * c:.1f}" for c in cells), style=style)
+        table.add_row(method, *_cells(measures), style="bold" if measures is metrics else None)
     return table
+
+
+def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What a run was asked for besides its table, each a labelled line of its own, in percent."""
+    lines = []
+    if "top_k" in metrics:
+        told = metrics["top_k"]
+        k = told["k"]["mean"] if isinstance(told["k"], Mapping) else told["k"]
+        figures = "  ".join(f"{name} {percent(told[name])}" for name in ("T1", "U", "S", "H"))
+        lines.append(f"right class among the first {k:.0f} answers:  {figures}")
+    if "test_selected" in metrics:
+        told = metrics["test_selected"]
+        figures = "  ".join(f"{name} {percent(told[name])}" for name in ("T1", "U", "S", "H"))
+        lines.append(
+            f"SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
+            f"to be compared with figures selected likewise alone):  {figures}"
+        )
+    return lines
+
+
+def ablation_table(ablation: Mapping[str, Any]) -> Table:
+    """The table of an ablation, in percent, from what ``ablation.json`` holds."""
+    variants = ablation["variants"]
+    table = Table(
+        title=f"{ablation['dataset']} · {ablation['features']} · {ablation['semantics']} · "
+        f"mean ± std of {len(ablation['seeds'])} seeds · percent, means over classes",
+        caption=ablation["protocol"],
+        caption_justify="left",
+    )
+    _add_columns(table, "variant")
+    for name, measures in variants.items():
+        table.add_row(name, *_cells(measures))
+    return table
+
+
+def _add_columns(table: Table, first: str) -> None:
+    table.add_column(first, overflow="fold")
+    for name in (*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)):
+        # Of several seeds, the standard deviation stands below the mean.
+        table.add_column(name, justify="right", min_width=4, overflow="fold")
+
+
+def _cells(measures: Mapping[str, Any]) -> list[str]:
+    calibrated = measures.get("calibrated") or {}
+    values = [measures[name] for name in _MEASURES]
+    values += [calibrated.get(name) for name in _CALIBRATED]
+    return [percent(value).replace(" ", "\n") for value in values]
 
 
 def run_figure(

@@ -14,7 +14,7 @@ from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe
 from gsmflow.util import read_json, write_json
 
-__all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "open_run"]
+__all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "enter_run", "open_run"]
 
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
@@ -56,6 +56,25 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
                 "--resume or name another with --run"
             )
     return directory, False
+
+
+def enter_run(directory: Path, recipe: Recipe) -> bool:
+    """Make a run's directory where it is told to be, or resume the run that is there.
+
+    Returns
+    -------
+    bool
+        Whether it is resumed.
+
+    Raises
+    ------
+    InputError
+        If it was started with another recipe, or cannot be made.
+    """
+    if _make_directory(directory, recipe):
+        return False
+    _check_same_recipe(directory, recipe)
+    return True
 
 
 def _make_directory(directory: Path, recipe: Recipe) -> bool:
