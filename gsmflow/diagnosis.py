@@ -9,6 +9,8 @@ them. Here they are measured class by class, all in the space of the scaled feat
 - *structural permutation*: classes that are near each other among the real means, and far from each
   other among the synthesized ones, or the reverse.
 
+They are read together: samples that hardly scatter at all are easily consistent.
+
 All of it reads real rows of unseen classes: it describes a finished run, is computed only after the
 test split was opened, and nothing is ever chosen by it.
 """
