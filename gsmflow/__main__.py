@@ -9,6 +9,7 @@ from rich.console import Console
 from tyro.extras import subcommand_cli_from_dict
 
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ending
 from gsmflow.util import make_console
 
@@ -17,13 +18,14 @@ __all__ = ["main"]
 _PROG = "python -m gsmflow"
 
 # The options of each subcommand.
-_OPTIONS: Mapping[str, type] = {"bench": BenchOptions}
+_OPTIONS: Mapping[str, type] = {"bench": BenchOptions, "results": ResultsOptions}
 
 # What each does with its options, a console and all words of the command line.
 _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    ResultsOptions: lambda options, console, _: run_results(options, console),
 }
 
 
