@@ -10,6 +10,7 @@ from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.util import make_console
 
@@ -18,7 +19,11 @@ __all__ = ["main"]
 _PROG = "python -m gsmflow"
 
 # The options of each subcommand.
-_OPTIONS: Mapping[str, type] = {"ablate": AblateOptions, "bench": BenchOptions}
+_OPTIONS: Mapping[str, type] = {
+    "ablate": AblateOptions,
+    "bench": BenchOptions,
+    "results": ResultsOptions,
+}
 
 # What each does with its options, a console and more words: those that are a script's own flags,
 # or all words of the command line, to be recorded.
@@ -27,6 +32,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    ResultsOptions: lambda options, console, _: run_results(options, console),
 }
 
 
