@@ -8,15 +8,13 @@ from rich.console import Console
 
 from gsmflow.recipe import Recipe
 from gsmflow.report import ablation_table
-from gsmflow.rundir import enter_run
+from gsmflow.rundir import ABLATION_FILE, enter_run
 from gsmflow.script import ScriptOptions, script_recipe
 from gsmflow.seeds import run_seeds
 from gsmflow.team import gathered_team
 from gsmflow.util import write_json
 
-__all__ = ["ABLATION_FILE", "VARIANTS", "AblateOptions", "run_ablation"]
-
-ABLATION_FILE = "ablation.json"
+__all__ = ["VARIANTS", "AblateOptions", "run_ablation"]
 
 # Each variant's name and folder, and what it changes.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

@@ -21,17 +21,18 @@ from gsmflow.dataset import (
     open_held_out,
     training_problem,
 )
+from gsmflow.diagnosis import measure_real, measure_shifts
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
 from gsmflow.evaluate import Measures, Outcome, judge
-from gsmflow.feed import MemoryFeed
+from gsmflow.feed import MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, fit_final, fit_pair, validate
 from gsmflow.mat import load_dataset
 from gsmflow.model import GSMFlow
 from gsmflow.perclass import write_confusion, write_per_class
 from gsmflow.precision import pick_precision
 from gsmflow.recipe import Recipe
-from gsmflow.report import extra_lines, result_table, run_figure
+from gsmflow.report import extra_lines, result_table, run_figure, shifts_figure
 from gsmflow.rundir import METRICS_FILE, RunLog, enter_run, open_run
 from gsmflow.selection import drop_candidates, keep_candidates, select_on_test
 from gsmflow.team import ALONE, Team
@@ -40,6 +41,8 @@ from gsmflow.util import describe_environment, write_json
 __all__ = ["RunResult", "assist_experiment", "read_dataset", "run_experiment"]
 
 _ORACLE_SEED = 7
+# Samples per class that the generation shifts are measured on, at most.
+_DIAGNOSED = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +143,7 @@ def run_experiment(
         metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
     if recipe.test_selected:
         metrics["test_selected"] = select_on_test(run, fitted, held_out)
+    metrics["shifts"] = _diagnose(run, fitted, held_out)
     curves = {model_class.__name__: (outcome, penalty)}
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
     _report(run, metrics, fitted, curves)
@@ -218,7 +222,7 @@ def _report(
     for line in extra_lines(metrics):
         run.console.print(line, soft_wrap=True)
     run.console.print(f"run directory: {run.directory}", soft_wrap=True)
-    run.console.print(f"picture: {picture}", soft_wrap=True)
+    run.console.print(f"pictures: {picture}, {run.directory / 'shifts.png'}", soft_wrap=True)
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
@@ -253,6 +257,24 @@ def _protocol(dataset: Dataset, penalty: float | None) -> str:
         count = len(np.unique(dataset.labels[dataset.val]))
         text += f"; pen.: with a penalty on seen classes chosen on {count} validation classes"
     return text
+
+
+def _diagnose(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
+    """Measure the generation shifts and draw them."""
+    scaled, recipe = fitted.scaled, run.recipe
+    unseen = make_feed(held_out.unseen, scaled.scaling, run.device, recipe.features_in)
+    real = measure_real(scaled.feed, unseen)
+    shifts = measure_shifts(
+        fitted.model,
+        real,
+        scaled.problem.semantics,
+        min(recipe.samples_per_class, _DIAGNOSED),
+        run.generator("test", "shifts"),
+        precision=run.precision,
+    )
+    names = scaled.problem.class_names
+    shifts_figure(run.directory / "shifts.png", {run.model_class.__name__: shifts}, names)
+    return shifts.summary()
 
 
 def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:

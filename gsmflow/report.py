@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gsmflow.diagnosis import Shifts
 from gsmflow.evaluate import Outcome
-from gsmflow.spread import percent
+from gsmflow.spread import figure
 from gsmflow.util import write_bytes
 
 __all__ = [
@@ -69,16 +69,18 @@ def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
     if "top_k" in metrics:
         told = metrics["top_k"]
         k = told["k"]["mean"] if isinstance(told["k"], Mapping) else told["k"]
-        figures = "  ".join(f"{name} {percent(told[name])}" for name in ("T1", "U", "S", "H"))
-        lines.append(f"right class among the first {k:.0f} answers:  {figures}")
+        lines.append(f"right class among the first {k:.0f} answers:  {_in_line(told)}")
     if "test_selected" in metrics:
-        told = metrics["test_selected"]
-        figures = "  ".join(f"{name} {percent(told[name])}" for name in ("T1", "U", "S", "H"))
         lines.append(
-            f"SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
-            f"to be compared with figures selected likewise alone):  {figures}"
+            "SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
+            f"to be compared with figures selected likewise alone):  "
+            f"{_in_line(metrics['test_selected'])}"
         )
     return lines
+
+
+def _in_line(told: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {_text(told[name], ' ±')}" for name in ("T1", "U", "S", "H"))
 
 
 def ablation_table(ablation: Mapping[str, Any]) -> Table:
@@ -107,7 +109,12 @@ def _cells(measures: Mapping[str, Any]) -> list[str]:
     calibrated = measures.get("calibrated") or {}
     values = [measures[name] for name in _MEASURES]
     values += [calibrated.get(name) for name in _CALIBRATED]
-    return [percent(value).replace(" ", "\n") for value in values]
+    return [_text(value, "\n±") for value in values]
+
+
+def _text(value: float | Mapping[str, Any] | None, plus_minus: str) -> str:
+    told = figure(value)
+    return "-" if told is None else told.text(plus_minus)
 
 
 def run_figure(

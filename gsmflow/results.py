@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from gsmflow.errors import InputError
 from gsmflow.published import Published, find_published, read_published
-from gsmflow.rundir import METRICS_FILE
+from gsmflow.rundir import ABLATION_FILE, METRICS_FILE
 from gsmflow.tables import Cell, Figure, Grid, latex, markdown, terminal_table
 from gsmflow.util import read_json, write_bytes
 
@@ -27,9 +27,6 @@ __all__ = [
     "results_grid",
     "run_results",
 ]
-
-# Marks a folder whose sub-folders are the runs of an ablation.
-_ABLATION_FILE = "ablation.json"
 
 _HEADINGS = {"T1": "T1", "U": "U", "S": "S", "H": "H", "AUSUC": "AUSUC", "H_pen": "H pen."}
 _JUDGED, _CHOSEN = ("T1", "U", "S", "H", "AUSUC"), ("T1", "U", "S", "H")
@@ -159,7 +156,7 @@ def collect_runs(folder: Path) -> Collection:
     warnings = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if METRICS_FILE in files and _ABLATION_FILE not in files:
+        if METRICS_FILE in files and ABLATION_FILE not in files:
             try:
                 rows += _read_run(Path(place), folder)
             except InputError as error:

@@ -14,8 +14,9 @@ from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe
 from gsmflow.util import read_json, write_json
 
-__all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "enter_run", "open_run"]
+__all__ = ["ABLATION_FILE", "METRICS_FILE", "RECIPE_FILE", "RunLog", "enter_run", "open_run"]
 
+ABLATION_FILE = "ablation.json"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 
@@ -42,10 +43,12 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     if recipe.resume:
         found = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
         if found is not None:
-            _check_same_recipe(found, recipe)
+            _resume(found, recipe)
             return found, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = recipe.run or f"{stamp}-seed{recipe.seed}"
+    last = recipe.seed + recipe.seeds - 1
+    seeds = f"seed{recipe.seed}" if recipe.seeds == 1 else f"seeds{recipe.seed}-{last}"
+    name = recipe.run or f"{stamp}-{seeds}"
     for number in count(1):
         directory = parent / (name if number == 1 else f"{name}-{number}")
         if _make_directory(directory, recipe):
@@ -73,7 +76,7 @@ def enter_run(directory: Path, recipe: Recipe) -> bool:
     """
     if _make_directory(directory, recipe):
         return False
-    _check_same_recipe(directory, recipe)
+    _resume(directory, recipe)
     return True
 
 
@@ -102,6 +105,13 @@ def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
             if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe):
                 candidates.append(file.parent)
     return max(candidates, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _resume(directory: Path, recipe: Recipe) -> None:
+    """Check that a run goes on with its recipe, and clear away what a kill left half written."""
+    _check_same_recipe(directory, recipe)
+    for part in directory.rglob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _check_same_recipe(directory: Path, recipe: Recipe) -> None:

@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["percent", "summarise"]
+from gsmflow.tables import Figure
+
+__all__ = ["figure", "summarise"]
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -41,11 +43,13 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def percent(value: float | Mapping[str, Any] | None) -> str:
-    """A fraction of 1 in percent, ``51.5``; of several seeds ``51.5 ±2.1``; ``-`` for None."""
+def figure(value: float | Mapping[str, Any] | None) -> Figure | None:
+    """A fraction of 1, or what `summarise` made of several, in percent; None for None.
+
+    A standard deviation of 0, as that of a closed form, is left out.
+    """
     if value is None:
-        return "-"
+        return None
     if isinstance(value, Mapping):
-        spread = "" if value["std"] is None else f" ±{100 * value['std']:.1f}"
-        return f"{100 * value['mean']:.1f}{spread}"
-    return f"{100 * value:.1f}"
+        return Figure(100 * value["mean"], 100 * value["std"] if value["std"] else None)
+    return Figure(100 * value)
