@@ -10,6 +10,7 @@ from rich.console import Console
 
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.script import ScriptOptions, ending
+from gsmflow.tuning.command import TuneOptions, run_tuning
 from gsmflow.util import make_console
 
 __all__ = ["main"]
@@ -17,7 +18,7 @@ __all__ = ["main"]
 _PROG = "python -m gsmflow"
 
 # The options of each subcommand.
-_OPTIONS: Mapping[str, type] = {"bench": BenchOptions}
+_OPTIONS: Mapping[str, type] = {"bench": BenchOptions, "tune": TuneOptions}
 
 # What each does with its options, a console and more words: those that are a script's own flags,
 # or all words of the command line, to be recorded.
@@ -25,6 +26,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    TuneOptions: run_tuning,
 }
 
 
@@ -44,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     options, flags = _parse(argv)
     words = flags if isinstance(options, ScriptOptions) else argv
     console = make_console()
-    with ending(console, "interrupted; the parts that were finished are written"):
+    with ending(console, "interrupted; what was finished is kept"):
         _WORK[type(options)](options, console, words)
 
 

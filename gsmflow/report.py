@@ -15,7 +15,7 @@ from rich.table import Table
 from gsmflow.evaluate import Outcome
 from gsmflow.util import write_bytes
 
-__all__ = ["image_grid", "result_table", "run_figure"]
+__all__ = ["image_grid", "result_table", "run_figure", "save_figure"]
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
@@ -72,7 +72,7 @@ def run_figure(
     if curve:
         _draw_validation(panels[1], curve)
     _draw_seen_unseen(panels[-1], outcomes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
@@ -99,7 +99,7 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
     panels[0][0].set_title("real test images", loc="left")
     panels[0][gap + 1].set_title("synthesized, class never seen", loc="left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_losses(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
@@ -145,7 +145,8 @@ def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float |
     panel.legend(loc="lower left", fontsize="small")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())
