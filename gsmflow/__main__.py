@@ -12,6 +12,7 @@ from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
+from gsmflow.tuning.command import TuneOptions, run_tuning
 from gsmflow.util import make_console
 
 __all__ = ["main"]
@@ -23,6 +24,7 @@ _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
     "results": ResultsOptions,
+    "tune": TuneOptions,
 }
 
 # What each does with its options, a console and more words: those that are a script's own flags,
@@ -33,6 +35,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
     ResultsOptions: lambda options, console, _: run_results(options, console),
+    TuneOptions: run_tuning,
 }
 
 
@@ -52,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     options, flags = _parse(argv)
     words = flags if isinstance(options, ScriptOptions) else argv
     console = make_console()
-    with ending(console, "interrupted; the parts that were finished are written"):
+    with ending(console, "interrupted; what was finished is kept"):
         _WORK[type(options)](options, console, words)
 
 

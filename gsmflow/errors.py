@@ -1,6 +1,6 @@
-"""The one exception for a user's mistake, and words for others'."""
+"""The exceptions for a user's mistake, and words for others'."""
 
-__all__ = ["InputError", "one_line"]
+__all__ = ["DivergedError", "InputError", "one_line"]
 
 
 class InputError(ValueError):
@@ -9,6 +9,10 @@ class InputError(ValueError):
     The message is one sentence that names the place, what was found and what was expected.
     The command line prints it and exits with code 2.
     """
+
+
+class DivergedError(InputError):
+    """Settings under which training does not stay finite."""
 
 
 def one_line(error: BaseException) -> str:

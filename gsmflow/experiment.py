@@ -74,12 +74,21 @@ def read_dataset(recipe: Recipe) -> Dataset:
     Raises
     ------
     InputError
-        If its files are missing or faulty.
+        If its files are missing or faulty, or its features are to be taken from a cache and are
+        in none.
     """
-    if recipe.dataset == DIGITS_NAME:
-        return load_digit_pairs()
     load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
-    return load(recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics)
+    dataset = (
+        load_digit_pairs()
+        if recipe.dataset == DIGITS_NAME
+        else load(recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics)
+    )
+    if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
+        raise InputError(
+            f"--features-in: found map with features of {dataset.name} that are not in a cache, "
+            "expected memory or auto"
+        )
+    return dataset
 
 
 def run_experiment(
@@ -178,11 +187,6 @@ def _open(
     read: list[Dataset] = []
     team.share_result(lambda: read.append(read_dataset(recipe)))
     dataset = read[0] if read else read_dataset(recipe)
-    if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
-        raise InputError(
-            f"--features-in: found map with features of {dataset.name} that are not in a cache, "
-            "expected memory or auto"
-        )
     directory, resumed = team.share_result(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,7 +27,7 @@ from gsmflow.classifier import (
     fit_softmax_streamed,
 )
 from gsmflow.dataset import HeldOut, Problem
-from gsmflow.errors import InputError, one_line
+from gsmflow.errors import DivergedError, InputError, one_line
 from gsmflow.evaluate import judge
 from gsmflow.feed import Feed, MemoryFeed, join, make_feed
 from gsmflow.model import GSMFlow, ModelConfig
@@ -50,6 +51,7 @@ __all__ = [
     "fit_classifiers",
     "fit_final",
     "fit_pair",
+    "forget_state",
     "validate",
 ]
 
@@ -183,8 +185,21 @@ def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None)
     return Fitted(model, scaled, progress["history"])
 
 
-def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
+def validate(
+    run: Run,
+    problem: Problem,
+    held_out: HeldOut,
+    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
+) -> dict[str, Any]:
     """Train the generator with the validation classes playing unseen, and choose the penalty.
+
+    Parameters
+    ----------
+    run, problem, held_out
+        The run, and the validation problem with its rows to be judged on.
+    on_point
+        Called with each point of the curve, those included that a resumed run finds measured; an
+        exception that it raises ends the training.
 
     Returns
     -------
@@ -196,11 +211,14 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
     file = _result_file(run, problem)
     if _is_done(run, problem):
         stored: dict[str, Any] = read_json(file)
+        for point in stored["curve"]:
+            on_point(point)
         return stored
     scaled = _scale(run, problem)
 
     def measure(model: GSMFlow, epoch: int) -> dict[str, float]:
         outcome = judge(fit_classifiers(run, scaled, model, bars=False), problem, held_out)
+        _check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
         measures = asdict(outcome.measures(penalty))
         calibrated = measures.pop("calibrated")
@@ -211,11 +229,16 @@ def validate(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any]:
             **{f"{name}_calibrated": calibrated[name] for name in ("U", "S", "H")},
         }
 
-    _, progress = _train(run, scaled, measure, run.recipe.curve_every)
+    _, progress = _train(run, scaled, measure, run.recipe.curve_every, on_point)
     result = {"penalty": progress["curve"][-1]["penalty"], "curve": progress["curve"]}
     write_json(file, result)
     _state_file(run, problem).unlink(missing_ok=True)
     return result
+
+
+def forget_state(run: Run, problem: Problem) -> None:
+    """Delete the saved state of a training that is not to be continued."""
+    _state_file(run, problem).unlink(missing_ok=True)
 
 
 def assist(run: Run, problem: Problem) -> None:
@@ -379,6 +402,7 @@ def _train(
     scaled: Scaled,
     measure: Callable[[GSMFlow, int], dict[str, float] | None] = lambda model, epoch: None,
     every: int = 0,
+    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
 ) -> tuple[GSMFlow, dict[str, Any]]:
     """Train a model, from the saved state if there is one.
 
@@ -407,6 +431,8 @@ def _train(
     if run.team.share_result(state_file.exists):
         progress = trainer.load(state_file)
         run.console.print(f"{_TRAINING[split]}: continuing after epoch {trainer.epoch}")
+    for point in progress["curve"]:
+        on_point(point)
     saved = time.monotonic()
     total = recipe.total_epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
@@ -414,7 +440,7 @@ def _train(
         while trainer.epoch < recipe.total_epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
-            _check_finite(losses, trainer.epoch)
+            _check_finite({f"{name} loss": v for name, v in losses.items()}, trainer.epoch)
             record = {"epoch": trainer.epoch, **losses}
             progress["history"].append(record)
             seconds = time.monotonic() - start
@@ -428,6 +454,7 @@ def _train(
                     progress["curve"].append(point)
                     run.log.write("measures", split=split, **point)
                     _print_point(run, point)
+                    on_point(point)
             if run.team.leads and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
                 trainer.save(state_file, progress)
                 saved = time.monotonic()
@@ -441,11 +468,11 @@ def _compile(run: Run, model: GSMFlow) -> None:
         run.console.print(f"warning: not possible here ({reason}), so they run as they are")
 
 
-def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
-    for name, value in losses.items():
+def _check_finite(values: Mapping[str, float], epoch: int) -> None:
+    for name, value in values.items():
         if not math.isfinite(value):
-            raise InputError(
-                f"training diverged: found a {name} loss of {value} in epoch {epoch}, expected a "
+            raise DivergedError(
+                f"training diverged: found a {name} of {value} in epoch {epoch}, expected a "
                 "finite number; lower --learning-rate or bring the features to another scale with "
                 "--feature-scaling"
             )

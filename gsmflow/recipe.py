@@ -24,6 +24,8 @@ __all__ = [
     "check_recipe",
     "parse_recipe",
     "read_recipe_file",
+    "recipe_flags",
+    "recipe_for",
     "setting_names",
     "write_recipe_file",
 ]
@@ -170,7 +172,7 @@ def parse_recipe(
     early.add_argument("--features", default=first.features, nargs="?")
     early.add_argument("--recipe", default="", nargs="?")
     chosen, _ = early.parse_known_args(argv)
-    default = recipes.get(chosen.features, first)
+    default = recipe_for(recipes, chosen.features)
     file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe else None
     if file is not None:
         default = replace(default, **file.settings)
@@ -185,6 +187,25 @@ def parse_recipe(
                     "as this run has it; settings were chosen for one of them"
                 )
     return recipe
+
+
+def recipe_for(recipes: Mapping[str, Recipe], features: str) -> Recipe:
+    """The recipe that was made for features, or the first one, which serves all others."""
+    return recipes.get(features, next(iter(recipes.values())))
+
+
+def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
+    """Words of a command line that turn one recipe into another: the inverse of `parse_recipe`."""
+    words: list[str] = []
+    for name in (f.name for f in fields(Recipe)):
+        value = getattr(recipe, name)
+        if value == getattr(default, name):
+            continue
+        if isinstance(value, bool):
+            words.append(_flag(name) if value else _flag(f"no_{name}"))
+        else:
+            words += [_flag(name), str(value)]
+    return words
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "image_grid",
     "result_table",
     "run_figure",
+    "save_figure",
     "shifts_figure",
 ]
 
@@ -143,7 +144,7 @@ def run_figure(
     if curve:
         _draw_validation(panels[1], curve)
     _draw_seen_unseen(panels[-1], outcomes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequence[str]) -> None:
@@ -170,7 +171,7 @@ def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequenc
         _draw_consistency(figure.add_subplot(grid[:, 0]), shifts, class_names)
         _draw_variances(figure.add_subplot(grid[0, 1]), shifts)
         _draw_distances(figure.add_subplot(grid[1, 1]), shifts)
-        _save(figure, path, dpi=200)
+        save_figure(figure, path, dpi=200)
 
 
 def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
@@ -197,7 +198,7 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
     panels[0][0].set_title("real test images", loc="left")
     panels[0][gap + 1].set_title("synthesized, class never seen", loc="left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_losses(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
@@ -339,7 +340,8 @@ def _legend_below(panel: Axes, lines: int) -> None:
         line.set(alpha=1, markersize=4.5)
 
 
-def _save(figure: Figure, path: Path, dpi: int = 120) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())

@@ -14,7 +14,15 @@ from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe
 from gsmflow.util import read_json, write_json
 
-__all__ = ["ABLATION_FILE", "METRICS_FILE", "RECIPE_FILE", "RunLog", "enter_run", "open_run"]
+__all__ = [
+    "ABLATION_FILE",
+    "METRICS_FILE",
+    "RECIPE_FILE",
+    "RunLog",
+    "computed_fields",
+    "enter_run",
+    "open_run",
+]
 
 ABLATION_FILE = "ablation.json"
 METRICS_FILE = "metrics.json"
@@ -134,9 +142,14 @@ def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
     return {
         name: (stored.get(name), value)
-        for name, value in recipe.describe().items()
-        if name not in _PLACE_FIELDS and stored.get(name) != value
+        for name, value in computed_fields(recipe).items()
+        if stored.get(name) != value
     }
+
+
+def computed_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields that say what a run computes, JSON-ready."""
+    return {name: v for name, v in recipe.describe().items() if name not in _PLACE_FIELDS}
 
 
 class RunLog:

@@ -1,0 +1,1 @@
+"""Search for a script's hyperparameters on the validation classes: ``python -m gsmflow tune``."""

@@ -1,0 +1,267 @@
+"""The study: trials in a journal that survives kills and that several processes share.
+
+One process at a time claims a trial, under a lock. A trial that a dead process has left is claimed
+again with the same settings, and its directory says how far it had come. The sampler is seeded
+anew for each trial from the number of trials before it, so that a study of one process has the
+same trials whatever kills happen.
+"""
+
+import os
+import platform
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import psutil
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from gsmflow.errors import InputError, one_line
+from gsmflow.rundir import computed_fields
+from gsmflow.tuning.space import Space
+from gsmflow.tuning.trial import Objective, Place
+
+__all__ = [
+    "Study",
+    "claim",
+    "finished_trials",
+    "give_back",
+    "is_own",
+    "open_study",
+    "quiet_optuna",
+]
+
+_NAME = "tune"
+_IDENTITY = "identity"
+_PROCESS = "process"
+# Trials that are drawn at random before there is enough to learn from, and complete ones before
+# there is enough to compare a trial with that is half-way.
+_RANDOM_TRIALS = 10
+_TRIALS_BEFORE_PRUNING = 5
+# Fields that no trial depends on, or that other facts tell better than they do.
+_UNTOLD = ("data", "device", "precision", "calibrate", "curve_every", "oracle")
+# The starts of two processes of the same number lie further apart.
+_START_TOLERANCE = 2.0
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study that is open in this process.
+
+    Attributes
+    ----------
+    study
+        Optuna's.
+    space
+        What is searched.
+    objective
+        What is made as high as possible.
+    lock
+        Held by the process that claims a trial.
+    """
+
+    study: optuna.Study
+    space: Space
+    objective: Objective
+    lock: FileLock
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """A context in which Optuna logs errors alone and does not warn of what is experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def open_study(place: Place, objective: Objective) -> Study:
+    """Begin the study in a place's folder, or join the one that is there.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a study of something else, or cannot be used.
+    """
+    file = place.folder / "study.log"
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.folder / ".study.lock")
+        with lock:
+            journal_lock: Any = _JournalLock(file)
+            storage = JournalStorage(JournalFileBackend(str(file), journal_lock))
+            study = optuna.create_study(
+                storage=storage,
+                study_name=_NAME,
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=_TRIALS_BEFORE_PRUNING),
+                load_if_exists=True,
+            )
+            identity = _identity(place, objective)
+            if _IDENTITY not in study.user_attrs:
+                study.set_user_attr(_IDENTITY, identity)
+            _check_identity(file, study.user_attrs[_IDENTITY], identity)
+    except OSError as error:
+        raise InputError(
+            f"{place.folder}: cannot be used ({error.strerror or one_line(error)}), expected a "
+            "folder for the study; name another with --study"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file}: not readable as a study ({one_line(error)}), expected the file that a study "
+            "wrote; name another folder with --study"
+        ) from error
+    return Study(study, place.space, objective, lock)
+
+
+def claim(study: Study, trials: int) -> Trial | None:
+    """The next trial, with its settings; None where so many are finished or claimed already."""
+    with study.lock:
+        _release_abandoned(study)
+        there = _trials(study, *_DONE, TrialState.RUNNING, TrialState.WAITING)
+        if sum(trial.state != TrialState.WAITING for trial in there) >= trials:
+            return None
+        if not any(is_own(study, trial) for trial in there):
+            study.study.enqueue_trial(study.space.own)
+        seed = np.random.SeedSequence([study.space.recipe.seed, zlib.crc32(b"tune"), len(there)])
+        study.study.sampler = optuna.samplers.TPESampler(
+            seed=int(seed.generate_state(1)[0]),
+            n_startup_trials=_RANDOM_TRIALS,
+            multivariate=True,
+            constant_liar=True,
+        )
+        trial = study.study.ask(study.space.distributions)
+        process = psutil.Process()
+        trial.set_user_attr(_PROCESS, [platform.node(), process.pid, process.create_time()])
+        return trial
+
+
+def give_back(study: Study, trial: Trial) -> None:
+    """Fail a trial that this process will not finish, and queue its settings again."""
+    with study.lock:
+        _requeue(study, study.study.get_trials(deepcopy=False)[trial.number])
+
+
+def finished_trials(study: Study) -> list[FrozenTrial]:
+    """The complete and the pruned trials, in the order of their claims."""
+    return _trials(study, *_DONE)
+
+
+def is_own(study: Study, trial: FrozenTrial) -> bool:
+    """Whether a trial's settings are the script's own."""
+    return _drawn(trial) == study.space.own
+
+
+def _trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
+    return study.study.get_trials(deepcopy=False, states=states)
+
+
+def _drawn(trial: FrozenTrial) -> dict[str, Any]:
+    """What was drawn for a trial, or what was asked for where that is not yet done."""
+    queued: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
+    return queued or trial.params
+
+
+def _release_abandoned(study: Study) -> None:
+    """Fail the trials of dead processes, and queue their settings again."""
+    for trial in _trials(study, TrialState.RUNNING):
+        # A process writes this down before it lets go of the lock.
+        process = trial.user_attrs.get(_PROCESS)
+        if process is None or not _is_alive(*process):
+            _requeue(study, trial)
+
+
+def _requeue(study: Study, trial: FrozenTrial) -> None:
+    study.study.tell(trial.number, state=TrialState.FAIL)
+    drawn = _drawn(trial)
+    if drawn.keys() == study.space.dimensions.keys():
+        study.study.enqueue_trial(drawn)
+
+
+def _is_alive(node: str, pid: int, start: float) -> bool:
+    """Whether a process is there; one on another machine is taken to be."""
+    if node != platform.node():
+        return True
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - start) < _START_TOLERANCE
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _identity(place: Place, objective: Objective) -> dict[str, Any]:
+    """What a study is of; two processes that agree on it may share one."""
+    recipe = computed_fields(place.space.recipe)
+    fields = {name: value for name, value in recipe.items() if name not in _UNTOLD}
+    return {
+        **{name: fields.pop(name) for name in ("dataset", "features", "semantics")},
+        "data_digest": place.data_digest(),
+        "objective": objective,
+        "model": place.model_class.__name__,
+        "device": place.device.type,
+        "precision": place.precision,
+        "recipe": fields,
+        "search": place.space.describe(),
+    }
+
+
+def _check_identity(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    ours, theirs = _flat(expected), _flat(found)
+    for name in [*ours, *(theirs.keys() - ours.keys())]:
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"{file}, field '{name}': found {theirs.get(name)!r}, expected "
+                f"{ours.get(name)!r} as asked for now; a study goes on with what it was started "
+                "with, and --study names another folder"
+            )
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+class _JournalLock:
+    """A lock on the journal that no killed process keeps, as Optuna's own kinds would be kept.
+
+    Whoever takes it cuts off a line that a kill has left unfinished.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = FileLock(file.with_name(".journal.lock"))
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        with self._file.open("rb+") as journal:
+            if journal.seek(0, os.SEEK_END) > 0:
+                journal.seek(-1, os.SEEK_END)
+                if journal.read() != b"\n":
+                    journal.seek(0)
+                    journal.truncate(journal.read().rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()

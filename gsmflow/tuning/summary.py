@@ -1,0 +1,311 @@
+"""What a study shows: a line for each trial, the finalists, the choice, a picture."""
+
+import shlex
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gsmflow.recipe import Recipe, RecipeFile, recipe_flags, recipe_for, setting_names
+from gsmflow.report import save_figure
+from gsmflow.script import Script
+from gsmflow.tuning.space import Dimension
+from gsmflow.tuning.study import Study, finished_trials, is_own
+from gsmflow.tuning.trial import Objective, Place, outcome_of
+from gsmflow.tuning.worker import Finalist, Plan, finalists, search_is_over
+
+__all__ = [
+    "Judged",
+    "choice_table",
+    "chosen_file",
+    "command_with",
+    "finalist_table",
+    "judge_finalists",
+    "shown_progress",
+    "study_figure",
+]
+
+_COLUMNS = {"T1": "T1", "H": "H", "H_calibrated": "H pen.", "AUSUC": "AUSUC"}
+# With fewer, importances would be made up of chance.
+_TRIALS_FOR_IMPORTANCES = 10
+_PANELS_IN_A_ROW = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A finalist that was validated with all seeds.
+
+    Attributes
+    ----------
+    finalist
+        Which trial it is.
+    outcomes
+        Measures with each seed; None where the training diverged.
+    """
+
+    finalist: Finalist
+    outcomes: Sequence[Mapping[str, float] | None]
+
+    def values(self, measure: str) -> list[float]:
+        """A measure with each seed; 0 where the training diverged."""
+        return [0.0 if found is None else found[measure] for found in self.outcomes]
+
+    def mean(self, measure: str) -> float:
+        """A measure's mean over the seeds."""
+        return statistics.fmean(self.values(measure))
+
+    def deviation(self, measure: str) -> float | None:
+        """Its standard deviation over the seeds; None with a single one."""
+        values = self.values(measure)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+def judge_finalists(place: Place, study: Study, validated: Sequence[Finalist]) -> list[Judged]:
+    """Finalists with what their validations came to, best mean of the objective first."""
+    judged = []
+    for finalist in validated:
+        outcomes = [outcome_of(place, recipe) for recipe in finalist.recipes]
+        judged.append(Judged(finalist, [None if o is None else o.measures for o in outcomes]))
+    return sorted(judged, key=lambda one: one.mean(study.objective), reverse=True)
+
+
+@contextmanager
+def shown_progress(
+    console: Console, place: Place, study: Study, plan: Plan
+) -> Iterator[Callable[[], None]]:
+    """A context with a bar on a terminal; yields what prints the trials that were finished since.
+
+    It may be called at any time and sees what all processes of the study have finished.
+    """
+    told = {trial.number for trial in finished_trials(study)}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("trials", total=plan.trials, completed=len(told))
+        finals: list[Recipe] = []
+
+        def update() -> None:
+            trials = finished_trials(study)
+            for trial in trials:
+                if trial.number not in told:
+                    told.add(trial.number)
+                    console.print(_trial_line(study.objective, trials, trial, len(told), plan))
+            progress.update(task, completed=len(trials))
+            if not finals and search_is_over(study, plan):
+                chosen = finalists(study, plan)
+                finals.extend(recipe for one in chosen for recipe in one.recipes)
+                if any(outcome_of(place, recipe) is None for recipe in finals):
+                    seeds = plan.finalist_seeds
+                    console.print(f"validating {len(chosen)} finalists with {seeds} more seeds")
+            if finals:
+                done = sum(outcome_of(place, recipe) is not None for recipe in finals)
+                progress.update(task, description="finalists", total=len(finals), completed=done)
+
+        yield update
+
+
+def _trial_line(
+    objective: Objective,
+    trials: Sequence[FrozenTrial],
+    trial: FrozenTrial,
+    number: int,
+    plan: Plan,
+) -> str:
+    value = "" if trial.value is None else f" {100 * trial.value:.1f}"
+    if trial.state == TrialState.COMPLETE:
+        result = f"{objective}{value}"
+    elif trial.user_attrs.get("diverged"):
+        result = "diverged"
+    else:
+        result = f"pruned half-way at{value}"
+    best = max(
+        (t for t in trials if t.state == TrialState.COMPLETE),
+        key=lambda t: t.value or 0.0,
+        default=None,
+    )
+    so_far = (
+        "none yet" if best is None else f"{100 * (best.value or 0.0):.1f} (trial {best.number})"
+    )
+    seconds = "" if trial.duration is None else f", {trial.duration.total_seconds():.0f} s"
+    return (
+        f"trial {trial.number}, {number} of {plan.trials}: {result}, best so far {so_far}{seconds}"
+    )
+
+
+def finalist_table(study: Study, judged: Sequence[Judged]) -> Table:
+    """The finalists in percent, best first, mean and standard deviation over the seeds."""
+    seeds = len(judged[0].outcomes)
+    table = Table(
+        title=f"finalists on the validation classes · {seeds} seeds · percent",
+        caption=f"chosen by the mean of {study.objective}; H pen.: under the penalty that is best "
+        "on these rows",
+        caption_justify="left",
+    )
+    table.add_column("trial")
+    for name in _COLUMNS.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in judged:
+        trial = one.finalist.trial
+        label = f"{trial.number}{', the recipe as it is' if one.finalist.own else ''}"
+        cells = [_spread(one, name) for name in _COLUMNS]
+        table.add_row(label, *cells, style="bold" if one is judged[0] else None)
+    return table
+
+
+def _spread(judged: Judged, measure: str) -> str:
+    deviation = judged.deviation(measure)
+    text = f"{100 * judged.mean(measure):.1f}"
+    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
+
+
+def choice_table(study: Study, winner: Judged) -> Table:
+    """What was chosen, beside the recipe's own settings and how much each of them mattered."""
+    importances = _importances(study)
+    table = Table(
+        title="settings",
+        caption="importance: share of the trials' variance (fANOVA)" if importances else None,
+        caption_justify="left",
+    )
+    for name in ("setting", "own", "chosen", *(["importance"] if importances else [])):
+        table.add_column(name, justify="left" if name == "setting" else "right")
+    chosen = study.space.values(winner.finalist.trial.params)
+    for name, value in chosen.items():
+        own = getattr(study.space.recipe, name)
+        share = [f"{100 * importances.get(name, 0.0):.0f} %"] if importances else []
+        style = "bold" if value != own else None
+        table.add_row(name, _short(own), _short(value), *share, style=style)
+    return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _importances(study: Study) -> dict[str, float]:
+    """Each setting's share of the variance of the objective; empty where that means nothing."""
+    complete = [t for t in finished_trials(study) if t.state == TrialState.COMPLETE]
+    if len(complete) < _TRIALS_FOR_IMPORTANCES or len({trial.value for trial in complete}) == 1:
+        return {}
+    evaluator = FanovaImportanceEvaluator(seed=study.space.recipe.seed)
+    return optuna.importance.get_param_importances(study.study, evaluator=evaluator)
+
+
+def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> RecipeFile:
+    """The recipe file of the winner.
+
+    It holds all that was searched, and what the command line had set in place of the script's
+    own.
+    """
+    recipe = study.space.recipe
+    picked = recipe_for(script.recipes, recipe.features)
+    given = {n: getattr(recipe, n) for n in setting_names()}
+    given = {name: value for name, value in given.items() if value != getattr(picked, name)}
+    finalist = winner.finalist
+    values = study.space.values(finalist.trial.params)
+    trials = finished_trials(study)
+    return RecipeFile(
+        settings=given | values,
+        dataset=recipe.dataset,
+        features=recipe.features,
+        semantics=recipe.semantics,
+        chosen={
+            "how": "python -m gsmflow tune, on validation classes alone",
+            "script": str(script.path),
+            "study": str(place.folder),
+            "objective": study.objective,
+            "trials": len(trials),
+            "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+            "trial": finalist.trial.number,
+            "seeds": [validated.seed for validated in finalist.recipes],
+            "measures": {name: winner.values(name) for name in _COLUMNS},
+            "values": values,
+        },
+    )
+
+
+def command_with(script: Script, recipe: Recipe, file: Path) -> str:
+    """The command that runs a script with a recipe file, at the places of another recipe."""
+    picked = recipe_for(script.recipes, recipe.features)
+    # Without --features a script takes its first recipe's.
+    default = replace(picked, features=next(iter(script.recipes.values())).features)
+    settled = {name: getattr(default, name) for name in (*setting_names(), "run", "resume")}
+    words = recipe_flags(replace(recipe, recipe=str(file), **settled), default)
+    return shlex.join(["python", str(script.path), *words])
+
+
+def study_figure(path: Path, study: Study) -> None:
+    """Draw a study as PNG: the objective trial by trial, and against each searched setting."""
+    trials = finished_trials(study)
+    count = 1 + len(study.space.dimensions)
+    columns = min(_PANELS_IN_A_ROW, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    _draw_trials(panels[0], study, trials)
+    for panel, (name, dimension) in zip(panels[1:], study.space.dimensions.items(), strict=False):
+        _draw_setting(panel, name, dimension, study, trials)
+    for panel in panels[count:]:
+        panel.axis("off")
+    save_figure(figure, path)
+
+
+def _draw_trials(panel: Axes, study: Study, trials: Sequence[FrozenTrial]) -> None:
+    points = [
+        (trial.number, 100 * trial.value, trial.state, is_own(study, trial))
+        for trial in trials
+        if trial.value is not None
+    ]
+    complete = np.array([p[:2] for p in points if p[2] == TrialState.COMPLETE]).reshape(-1, 2)
+    pruned = np.array([p[:2] for p in points if p[2] == TrialState.PRUNED]).reshape(-1, 2)
+    panel.plot(*complete.T, "o", ms=4)
+    panel.plot(*pruned.T, "v", color="0.7", ms=4, label="pruned, half-way")
+    highest = np.maximum.accumulate(complete[:, 1])
+    own = np.array([p[:2] for p in points if p[3]]).reshape(-1, 2)
+    panel.plot(*own.T, "*", color="C2", ms=10, label="the recipe as it is")
+    panel.step(complete[:, 0], highest, where="post", color="C1", label="best so far")
+    panel.set(title="trials", xlabel="trial", ylabel=f"{study.objective}, percent")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.legend(fontsize="small")
+
+
+def _draw_setting(
+    panel: Axes, name: str, dimension: Dimension, study: Study, trials: Sequence[FrozenTrial]
+) -> None:
+    distribution = dimension.distribution
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    drawn = [trial.params[name] for trial in complete]
+    values = [100 * (trial.value or 0.0) for trial in complete]
+    if isinstance(distribution, CategoricalDistribution):
+        options = [str(option) for option in distribution.choices]
+        panel.set_xticks(range(len(options)), options, fontsize="small")
+        drawn = [options.index(str(option)) for option in drawn]
+    panel.plot(drawn, values, "o", ms=4)
+    own = [i for i, trial in enumerate(complete) if is_own(study, trial)]
+    panel.plot([drawn[i] for i in own], [values[i] for i in own], "*", color="C2", ms=10)
+    if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+        panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    note = "" if dimension.smallest is None else f" (0 below {dimension.smallest:g})"
+    panel.set(xlabel=f"{name}{note}")

@@ -1,0 +1,186 @@
+"""One validation of a recipe, in a directory of its own, never on a row of the test split."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from filelock import FileLock
+from rich.console import Console
+
+from gsmflow.dataset import HeldOut, Problem, open_held_out, training_problem
+from gsmflow.errors import DivergedError, InputError
+from gsmflow.experiment import read_dataset
+from gsmflow.fitting import Run, forget_state, validate
+from gsmflow.model import GSMFlow
+from gsmflow.precision import Precision, pick_precision
+from gsmflow.recipe import Recipe
+from gsmflow.rundir import RECIPE_FILE, RunLog
+from gsmflow.team import ALONE
+from gsmflow.tuning.space import Space
+from gsmflow.util import pick_device, read_json, write_json
+
+__all__ = [
+    "Objective",
+    "Outcome",
+    "Place",
+    "TrialEndedError",
+    "open_place",
+    "outcome_of",
+    "validate_recipe",
+]
+
+Objective: TypeAlias = Literal["H_calibrated", "H", "T1", "AUSUC"]
+
+_OUTCOME = "outcome.json"
+
+
+class TrialEndedError(Exception):
+    """Raised by a callback that wants no more of a trial."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a validation came to.
+
+    Attributes
+    ----------
+    measures
+        At the end of the training; None where it diverged.
+    reason
+        Why it diverged.
+    """
+
+    measures: dict[str, float] | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What the trials of a study share.
+
+    Attributes
+    ----------
+    folder
+        The study's.
+    space
+        What is searched, around the script's recipe.
+    model_class
+        `GSMFlow`, or a variant with its interface.
+    device, precision
+        Where the trials compute, and in which products.
+    problem, held_out
+        The validation problem, and its rows to be judged on.
+    """
+
+    folder: Path
+    space: Space
+    model_class: type[GSMFlow]
+    device: torch.device
+    precision: Precision
+    problem: Problem
+    held_out: HeldOut
+
+    def directory(self, recipe: Recipe) -> Path:
+        """Where a recipe of this study is validated: its settings and its seed name it."""
+        values = {name: getattr(recipe, name) for name in self.space.dimensions}
+        key = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
+        return self.folder / "trials" / f"{key.hexdigest()}-seed{recipe.seed}"
+
+    def data_digest(self) -> str:
+        """A hash of all that a trial can see of the dataset."""
+        digest = hashlib.blake2b(digest_size=16)
+        problem, held_out = self.problem, self.held_out
+        for classes in (problem.seen_classes, problem.unseen_classes):
+            digest.update(classes.tobytes())
+        digest.update(problem.semantics.tobytes())
+        for rows in (problem.train, held_out.seen, held_out.unseen):
+            digest.update(rows.labels.tobytes())
+            for _, features in rows.slabs():
+                digest.update(features.tobytes())
+        return digest.hexdigest()
+
+
+def open_place(folder: Path, space: Space, model_class: type[GSMFlow]) -> Place:
+    """Read the dataset of a study's recipe.
+
+    Raises
+    ------
+    InputError
+        If the data or the device cannot be used.
+    """
+    recipe = space.recipe
+    if recipe.devices * recipe.nodes > 1:
+        raise InputError(
+            f"--devices: found {recipe.devices} with --nodes {recipe.nodes}, expected 1 and 1: a "
+            "trial trains in one process, and --workers says how many there are"
+        )
+    device = pick_device(recipe.device)
+    precision = pick_precision(recipe.precision, device)
+    dataset = read_dataset(recipe)
+    problem, held_out = (
+        training_problem(dataset, "validation"),
+        open_held_out(dataset, "validation"),
+    )
+    return Place(folder, space, model_class, device, precision, problem, held_out)
+
+
+def validate_recipe(
+    place: Place,
+    recipe: Recipe,
+    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
+    *,
+    patience: float = -1,
+) -> dict[str, float]:
+    """Validate a recipe, from where an earlier process has left it; its measures at the end.
+
+    Parameters
+    ----------
+    place
+        The study's.
+    recipe
+        One of its space.
+    on_point
+        Called with each measured point of the curve; a `TrialEndedError` that it raises ends the
+        training for good.
+    patience
+        Seconds to wait for another process that validates the same recipe; -1: until it is done.
+
+    Raises
+    ------
+    DivergedError
+        If the training does not stay finite.
+    TimeoutError
+        If another process took longer.
+    """
+    directory = place.directory(recipe)
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / ".lock").acquire(timeout=patience):
+        outcome = outcome_of(place, recipe)
+        if outcome is not None and outcome.measures is None:
+            raise DivergedError(outcome.reason)
+        write_json(directory / RECIPE_FILE, recipe.describe())
+        log, console = RunLog(directory / "log.jsonl"), Console(quiet=True)
+        machine = (place.model_class, place.device, place.precision, ALONE)
+        run = Run(recipe, *machine, directory, log, console)
+        try:
+            point = validate(run, place.problem, place.held_out, on_point)["curve"][-1]
+        except DivergedError as error:
+            forget_state(run, place.problem)
+            write_json(directory / _OUTCOME, asdict(Outcome(None, str(error))))
+            raise
+        except TrialEndedError:
+            forget_state(run, place.problem)
+            raise
+        write_json(directory / _OUTCOME, asdict(Outcome(point)))
+    measures: dict[str, float] = point
+    return measures
+
+
+def outcome_of(place: Place, recipe: Recipe) -> Outcome | None:
+    """What a recipe's validation came to; None where it is not done."""
+    file = place.directory(recipe) / _OUTCOME
+    return Outcome(**read_json(file)) if file.exists() else None
