@@ -113,8 +113,9 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     precision: PrecisionName = "auto"
     """Matrix products: fp32, tf32 (GPU), bf16, or auto: bf16 where the hardware has it."""
     compile: bool = False
-    """Whether to compile the coupling blocks with torch.compile before training: half a minute or
-    more, then faster steps; needs a C++ compiler on a CPU."""
+    """Whether to compile the coupling blocks with torch.compile before training, which takes half a
+    minute or more and, on a CPU, a C++ compiler; whether steps get faster depends on the machine
+    (docs/speed.md)."""
     recipe: str = ""
     """File of chosen settings, as python -m gsmflow tune writes it: they stand in for the script's
     own; empty: none."""
