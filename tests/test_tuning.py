@@ -195,6 +195,16 @@ def test_a_study_leaves_its_files_and_no_states(folder: Path) -> None:
         assert name in text
 
 
+def test_a_terminal_sees_a_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, by_chance)
+    printed = StringIO()
+    console = Console(file=printed, width=160, force_terminal=True, color_system=None)
+    run_tuning(options_of(folder, trials=3), console, flags_of(folder))
+    text = printed.getvalue()
+    assert "3/3" in text
+    assert "finalists" in text
+
+
 def test_the_printed_command_makes_the_winner_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """What is searched: ranges around recipes of every kind."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -41,6 +42,12 @@ def test_every_searched_field_is_a_setting_and_stands_once() -> None:
     names = searched_fields()
     assert len(names) == len(set(names))
     assert set(names) <= set(setting_names())
+
+
+def test_the_page_lists_what_is_searched() -> None:
+    page = (ROOT / "docs" / "tuning.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert set(searched_fields()) <= set(re.findall(r"`(\w+)`", " ".join(rows)))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.dataset}-{r.features}-{r.schedule}")
