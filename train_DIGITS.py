@@ -4,7 +4,7 @@
 """
 
 from model import GSMFlow
-from util import Recipe, draw_digit_pairs, run
+from util import Recipe, RunResult, draw_digit_pairs, run
 
 # Chosen on the validation classes.
 PIXELS = Recipe(
@@ -27,8 +27,13 @@ PIXELS = Recipe(
     classifier_epochs=30,  # passes over real seen and synthesized unseen rows
 )
 
-if __name__ == "__main__":
-    result = run({"pixels": PIXELS}, GSMFlow)
+
+def draw(result: RunResult) -> None:
+    """Draw real and synthesized numbers of a finished run beside each other."""
     picture = result.directory / "digits.png"
     draw_digit_pairs(result, picture)
     print(f"real and synthesized numbers: {picture}")
+
+
+if __name__ == "__main__":
+    run({"pixels": PIXELS}, GSMFlow, draw)

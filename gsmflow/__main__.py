@@ -8,7 +8,9 @@ from typing import Annotated, Any, Union
 import tyro
 from rich.console import Console
 
+from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.tuning.command import TuneOptions, run_tuning
 from gsmflow.util import make_console
@@ -18,14 +20,21 @@ __all__ = ["main"]
 _PROG = "python -m gsmflow"
 
 # The options of each subcommand.
-_OPTIONS: Mapping[str, type] = {"bench": BenchOptions, "tune": TuneOptions}
+_OPTIONS: Mapping[str, type] = {
+    "ablate": AblateOptions,
+    "bench": BenchOptions,
+    "results": ResultsOptions,
+    "tune": TuneOptions,
+}
 
 # What each does with its options, a console and more words: those that are a script's own flags,
 # or all words of the command line, to be recorded.
 _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
+    AblateOptions: run_ablation,
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    ResultsOptions: lambda options, console, _: run_results(options, console),
     TuneOptions: run_tuning,
 }
 

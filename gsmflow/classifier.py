@@ -98,7 +98,7 @@ def fit_softmax(
     classes: IntArray,
     config: ClassifierConfig,
     generator: torch.Generator,
-    on_epoch: Callable[[], object] = lambda: None,
+    on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
 ) -> SoftmaxClassifier:
     """Train a linear softmax classifier with Adam and cross-entropy; the last epoch's is kept.
 
@@ -114,7 +114,7 @@ def fit_softmax(
         Source of the initial weights (Xavier normal; biases are zero) and of the batches, on the
         rows' device.
     on_epoch
-        Called after each epoch, for a progress bar.
+        Called after each epoch with the classifier as it is then; its tensors go on changing.
     """
     layer = _Layer(classes, _no_rows(feed), config, generator)
     targets = layer.columns(feed.labels)
@@ -122,7 +122,7 @@ def fit_softmax(
         order = torch.randperm(len(targets), generator=generator, device=targets.device)
         for rows in torch.split(order, config.classifier_batch_size):
             layer.step(feed.take(rows), targets[rows])
-        on_epoch()
+        on_epoch(layer.classifier())
     return layer.classifier()
 
 
@@ -132,7 +132,7 @@ def fit_softmax_streamed(
     classes: tuple[IntArray, IntArray],
     config: ClassifierConfig,
     generators: tuple[torch.Generator, torch.Generator],
-    on_epoch: Callable[[], object] = lambda: None,
+    on_epoch: Callable[[SoftmaxClassifier, SoftmaxClassifier], object] = lambda gzsl, zsl: None,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
     """Train the classifiers of both protocols while their synthesized rows are being made.
 
@@ -156,7 +156,8 @@ def fit_softmax_streamed(
         Source of the initial weights of each, on the rows' device; of the first, also of the
         order of the real rows.
     on_epoch
-        Called after each pass, for a progress bar.
+        Called after each pass with both classifiers as they are then; their tensors go on
+        changing.
     """
     gzsl, zsl = (
         _Layer(c, _no_rows(feed), config, generator)
@@ -179,7 +180,7 @@ def fit_softmax_streamed(
             labels = torch.cat([feed.labels[rows], labels])
         gzsl.step(features, gzsl.columns(labels))
         if (step + 1) % steps_per_epoch == 0:
-            on_epoch()
+            on_epoch(gzsl.classifier(), zsl.classifier())
     return gzsl.classifier(), zsl.classifier()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from gsmflow.baselines import BaselineChoices, choose_baselines, fit_baselines, judge_baseline
 from gsmflow.cache import load_cached
 from gsmflow.dataset import (
     Dataset,
@@ -20,24 +21,28 @@ from gsmflow.dataset import (
     open_held_out,
     training_problem,
 )
+from gsmflow.diagnosis import measure_real, measure_shifts
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
-from gsmflow.eszsl import Criterion, ESZSLChoice, ESZSLSolver, choose_regularizers
 from gsmflow.evaluate import Measures, Outcome, judge
-from gsmflow.feed import MemoryFeed
+from gsmflow.feed import MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, fit_final, fit_pair, validate
 from gsmflow.mat import load_dataset
 from gsmflow.model import GSMFlow
+from gsmflow.perclass import write_confusion, write_per_class
 from gsmflow.precision import pick_precision
 from gsmflow.recipe import Recipe
-from gsmflow.report import result_table, run_figure
-from gsmflow.rundir import METRICS_FILE, RunLog, open_run
+from gsmflow.report import extra_lines, result_table, run_figure, shifts_figure
+from gsmflow.rundir import METRICS_FILE, RunLog, enter_run, open_run
+from gsmflow.selection import drop_candidates, keep_candidates, select_on_test
 from gsmflow.team import ALONE, Team
 from gsmflow.util import describe_environment, write_json
 
 __all__ = ["RunResult", "assist_experiment", "read_dataset", "run_experiment"]
 
 _ORACLE_SEED = 7
+# Samples per class that the generation shifts are measured on, at most.
+_DIAGNOSED = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +96,7 @@ def run_experiment(
     console: Console,
     model_class: type[GSMFlow] = GSMFlow,
     team: Team = ALONE,
+    directory: Path | None = None,
 ) -> RunResult:
     """Run a recipe to its table, its picture and its run directory.
 
@@ -104,30 +110,29 @@ def run_experiment(
         `GSMFlow`, or a variant with its interface.
     team
         The processes that train together; this one leads. The others call `assist_experiment`.
+    directory
+        Where to write, or to go on with what was written; None for what the recipe says.
 
     Raises
     ------
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    run, dataset, resumed = _open(recipe, console, model_class, team)
+    run, dataset, resumed = _open(recipe, console, model_class, team, directory)
     _announce(run, dataset, resumed)
 
-    eszsl_choices, validation = _choose(run, dataset)
+    chosen, validation = _choose(run, dataset)
     penalty = None if validation is None else float(validation["penalty"])
 
     problem = training_problem(dataset, "test")
-    fitted = fit_final(run, problem)
+    fitted = fit_final(run, problem, keep_candidates if recipe.test_selected else None)
     classifiers = classify(run, fitted)
-    eszsl = ESZSLSolver(problem)
+    baselines = [] if chosen is None else fit_baselines(run, problem, chosen)
 
     # The one place where the test split is opened: nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
     outcome = judge(classifiers, problem, held_out)
-    eszsl_outcomes = {
-        criterion: judge(eszsl.solve(choice.gamma, choice.lam), problem, held_out)
-        for criterion, choice in eszsl_choices.items()
-    }
+    judged = {b.name: judge_baseline(b, problem, held_out) for b in baselines}
     metrics: dict[str, Any] = {
         "model": model_class.__name__,
         "dataset": dataset.name,
@@ -136,31 +141,44 @@ def run_experiment(
         "seed": recipe.seed,
         "protocol": _protocol(dataset, penalty),
         **asdict(outcome.measures(penalty)),
-        "baselines": {"ESZSL": _eszsl_measures(eszsl_outcomes, eszsl_choices)},
+        "baselines": {
+            b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
+        },
         "validation": validation,
     }
+    if recipe.top_k > 1:
+        metrics["top_k"] = asdict(outcome.top_k(recipe.top_k))
     if recipe.oracle:
         metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
-    curves = {
-        model_class.__name__: (outcome, penalty),
-        "ESZSL": (eszsl_outcomes["calibrated_H"], eszsl_choices["calibrated_H"].penalty),
-    }
+    if recipe.test_selected:
+        metrics["test_selected"] = select_on_test(run, fitted, held_out)
+    metrics["shifts"] = _diagnose(run, fitted, held_out)
+    curves = {model_class.__name__: (outcome, penalty)}
+    curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
     _report(run, metrics, fitted, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
 
 def assist_experiment(
-    recipe: Recipe, console: Console, model_class: type[GSMFlow], team: Team
+    recipe: Recipe,
+    console: Console,
+    model_class: type[GSMFlow],
+    team: Team,
+    directory: Path | None = None,
 ) -> None:
     """The part of `run_experiment` that a process does which does not lead its team."""
-    run, dataset, _ = _open(recipe, console, model_class, team)
+    run, dataset, _ = _open(recipe, console, model_class, team, directory)
     splits: tuple[Split, ...] = ("validation", "test") if recipe.calibrate else ("test",)
     for split in splits:
         assist(run, training_problem(dataset, split))
 
 
 def _open(
-    recipe: Recipe, console: Console, model_class: type[GSMFlow], team: Team
+    recipe: Recipe,
+    console: Console,
+    model_class: type[GSMFlow],
+    team: Team,
+    place: Path | None,
 ) -> tuple[Run, Dataset, bool]:
     """The run, what it is run on, and whether it is resumed."""
     device = team.device(recipe.device)
@@ -169,24 +187,22 @@ def _open(
     read: list[Dataset] = []
     team.share_result(lambda: read.append(read_dataset(recipe)))
     dataset = read[0] if read else read_dataset(recipe)
-    directory, resumed = team.share_result(lambda: open_run(recipe))
+    directory, resumed = team.share_result(
+        lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
+    )
     log = RunLog(directory / ("log.jsonl" if team.leads else f"log-{team.index}.jsonl"))
     run = Run(recipe, model_class, device, precision, team, directory, log, console)
     return run, dataset, resumed
 
 
-def _choose(
-    run: Run, dataset: Dataset
-) -> tuple[dict[Criterion, ESZSLChoice], dict[str, Any] | None]:
-    """All that is chosen, on validation classes: ESZSL's regularizers, and the penalty if asked."""
-    problem, held_out = (
-        training_problem(dataset, "validation"),
-        open_held_out(dataset, "validation"),
-    )
-    count = len(problem.unseen_classes)
-    run.console.print(f"choosing ESZSL's regularizers on {count} validation classes")
-    choices = choose_regularizers(problem, held_out)
-    return choices, validate(run, problem, held_out) if run.recipe.calibrate else None
+def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[str, Any] | None]:
+    """All that is chosen, on validation classes: the baselines' settings and the penalty."""
+    if not (run.recipe.baselines or run.recipe.calibrate):
+        return None, None
+    problem = training_problem(dataset, "validation")
+    held_out = open_held_out(dataset, "validation")
+    chosen = choose_baselines(run, problem, held_out) if run.recipe.baselines else None
+    return chosen, validate(run, problem, held_out) if run.recipe.calibrate else None
 
 
 def _report(
@@ -199,11 +215,18 @@ def _report(
     validation, picture = metrics["validation"], run.directory / "run.png"
     points = [] if validation is None else validation["curve"]
     run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
+    outcome, penalty = curves[metrics["model"]]
+    names = fitted.scaled.problem.class_names
+    write_per_class(run.directory / "per_class.csv", outcome, penalty, names)
+    write_confusion(run.directory / "confusion.csv", outcome, names)
     run.log.write("metrics", **metrics)
     write_json(run.directory / METRICS_FILE, metrics)
+    drop_candidates(run)
     run.console.print(result_table(metrics))
+    for line in extra_lines(metrics):
+        run.console.print(line, soft_wrap=True)
     run.console.print(f"run directory: {run.directory}", soft_wrap=True)
-    run.console.print(f"picture: {picture}", soft_wrap=True)
+    run.console.print(f"pictures: {picture}, {run.directory / 'shifts.png'}", soft_wrap=True)
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
@@ -240,21 +263,22 @@ def _protocol(dataset: Dataset, penalty: float | None) -> str:
     return text
 
 
-def _eszsl_measures(
-    outcomes: Mapping[Criterion, Outcome], choices: Mapping[Criterion, ESZSLChoice]
-) -> dict[str, Any]:
-    """ESZSL's row: each figure from the regularizers chosen for it."""
-    plain, calibrated = outcomes["H"].calibrated(0.0), outcomes["calibrated_H"]
-    measures = Measures(
-        T1=outcomes["T1"].t1,
-        U=plain.U,
-        S=plain.S,
-        H=plain.H,
-        AUSUC=calibrated.curve().area,
-        calibrated=calibrated.calibrated(choices["calibrated_H"].penalty),
+def _diagnose(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
+    """Measure the generation shifts and draw them."""
+    scaled, recipe = fitted.scaled, run.recipe
+    unseen = make_feed(held_out.unseen, scaled.scaling, run.device, recipe.features_in)
+    real = measure_real(scaled.feed, unseen)
+    shifts = measure_shifts(
+        fitted.model,
+        real,
+        scaled.problem.semantics,
+        min(recipe.samples_per_class, _DIAGNOSED),
+        run.generator("test", "shifts"),
+        precision=run.precision,
     )
-    chosen = {criterion: asdict(choice) for criterion, choice in choices.items()}
-    return {**asdict(measures), "choices": chosen}
+    names = scaled.problem.class_names
+    shifts_figure(run.directory / "shifts.png", {run.model_class.__name__: shifts}, names)
+    return shifts.summary()
 
 
 def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from gsmflow.classifier import (
     ClassifierConfig,
+    SoftmaxClassifier,
     SoftmaxPair,
     fit_softmax,
     fit_softmax_streamed,
@@ -39,11 +41,14 @@ from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
 __all__ = [
+    "AtInterval",
     "Fitted",
+    "OnEpoch",
     "Run",
     "Scaled",
     "assist",
     "classify",
+    "fit_classifiers",
     "fit_final",
     "fit_pair",
     "forget_state",
@@ -53,6 +58,7 @@ __all__ = [
 _CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
+_INTERVALS = 20
 # What a problem's training is called on the console: rows of the test split take no part in it.
 _TRAINING = {"validation": "validation", "test": "final"}
 # What is there once a problem's training is done.
@@ -125,10 +131,25 @@ class Fitted:
     history: list[dict[str, float]]
 
 
-def fit_final(run: Run, problem: Problem) -> Fitted:
+# Which classifier has been trained one more epoch, and the classifier as it is now.
+OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], object]
+# What to do with the model at an interval of its training: given its data, itself, the epoch.
+AtInterval: TypeAlias = Callable[[Run, Scaled, GSMFlow, int], object]
+
+
+def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None) -> Fitted:
     """Train the generator on a problem and save it; load it where that is done already.
 
     Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
+
+    Parameters
+    ----------
+    run
+        What is run.
+    problem
+        What to learn from.
+    at_interval
+        Called every ``curve_every`` epochs, or twenty times where that is 0, and at the end.
     """
     tensor_file = _result_file(run, problem)
     description_file = run.directory / "model.json"
@@ -137,7 +158,13 @@ def fit_final(run: Run, problem: Problem) -> Fitted:
     if _is_done(run, problem):
         model = _load_model(run, tensor_file, description_file)
         return Fitted(model, scaled, read_json(history_file))
-    model, progress = _train(run, scaled)
+    every = run.recipe.curve_every or math.ceil(run.recipe.total_epochs / _INTERVALS)
+
+    def look(model: GSMFlow, epoch: int) -> None:
+        if at_interval is not None:
+            at_interval(run, scaled, model, epoch)
+
+    model, progress = _train(run, scaled, look, every)
     write_json(history_file, progress["history"])
     write_json(
         description_file,
@@ -190,7 +217,7 @@ def validate(
     scaled = _scale(run, problem)
 
     def measure(model: GSMFlow, epoch: int) -> dict[str, float]:
-        outcome = judge(_classify(run, scaled, model, bars=False), problem, held_out)
+        outcome = judge(fit_classifiers(run, scaled, model, bars=False), problem, held_out)
         _check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
         measures = asdict(outcome.measures(penalty))
@@ -202,7 +229,7 @@ def validate(
             **{f"{name}_calibrated": calibrated[name] for name in ("U", "S", "H")},
         }
 
-    _, progress = _train(run, scaled, measure, on_point)
+    _, progress = _train(run, scaled, measure, run.recipe.curve_every, on_point)
     result = {"penalty": progress["curve"][-1]["penalty"], "curve": progress["curve"]}
     write_json(file, result)
     _state_file(run, problem).unlink(missing_ok=True)
@@ -231,7 +258,7 @@ def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
         f"synthesizing {per_class} samples of each of {classes} unseen classes, "
         "training the classifier"
     )
-    pair = _classify(run, fitted.scaled, fitted.model)
+    pair = fit_classifiers(run, fitted.scaled, fitted.model)
     tensors = {
         "gzsl.weight": pair.gzsl.weight,
         "gzsl.bias": pair.gzsl.bias,
@@ -248,7 +275,7 @@ def fit_pair(
     run: Run,
     scaled: Scaled,
     unseen: MemoryFeed,
-    on_epoch: Callable[[], object] = lambda: None,
+    on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> SoftmaxPair:
     """Train both classifiers on real seen rows and the given rows of unseen classes.
 
@@ -261,25 +288,42 @@ def fit_pair(
     unseen
         Scaled rows of the unseen classes, on the run's device.
     on_epoch
-        Called after each epoch of either classifier, for a progress bar.
+        Called after each epoch of either classifier.
     """
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
     gzsl, zsl = _generators(run, problem)
     return SoftmaxPair(
         scaled.scaling,
-        gzsl=fit_softmax(join(scaled.feed, unseen), problem.classes, config, gzsl, on_epoch),
-        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, on_epoch),
+        gzsl=fit_softmax(
+            join(scaled.feed, unseen), problem.classes, config, gzsl, partial(on_epoch, "gzsl")
+        ),
+        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, partial(on_epoch, "zsl")),
     )
 
 
-def _classify(
+def fit_classifiers(
     run: Run,
     scaled: Scaled,
     model: GSMFlow,
     *,
     bars: bool = True,
+    on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> SoftmaxPair:
-    """Train both classifiers on real seen rows and synthesized ones, streamed if those are many."""
+    """Train both classifiers on real seen rows and synthesized ones, streamed if those are many.
+
+    Parameters
+    ----------
+    run
+        Gives settings, device and seed.
+    scaled
+        Gives the real seen rows.
+    model
+        Synthesizes the unseen ones.
+    bars
+        Whether to show progress bars on a terminal.
+    on_epoch
+        Called after each epoch of either classifier.
+    """
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
     classes, per_class = problem.unseen_classes, run.recipe.samples_per_class
     with _bar(run.console, "synthesizing", per_class * len(classes), shown=bars) as advance:
@@ -299,12 +343,18 @@ def _classify(
                 (problem.classes, classes),
                 config,
                 _generators(run, problem),
+                lambda gzsl, zsl: (on_epoch("gzsl", gzsl), on_epoch("zsl", zsl)),
             )
             return SoftmaxPair(scaled.scaling, *both)
     unseen = MemoryFeed(reservoir.features, reservoir.labels)
     text = "training the classifier"
     with _bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
-        return fit_pair(run, scaled, unseen, advance)
+
+        def on_either(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
+            advance()
+            on_epoch(which, classifier)
+
+        return fit_pair(run, scaled, unseen, on_either)
 
 
 def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Generator]:
@@ -350,12 +400,15 @@ def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
 def _train(
     run: Run,
     scaled: Scaled,
-    measure: Callable[[GSMFlow, int], dict[str, float]] | None = None,
+    measure: Callable[[GSMFlow, int], dict[str, float] | None] = lambda model, epoch: None,
+    every: int = 0,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
 ) -> tuple[GSMFlow, dict[str, Any]]:
     """Train a model, from the saved state if there is one.
 
-    Returns the model and what was recorded: ``history`` of losses, ``curve`` of measures.
+    ``measure`` is called every ``every`` epochs, unless that is 0, and at the end; what it gives
+    is a point of the curve. Returns the model and what was recorded: ``history`` of losses,
+    ``curve`` of measures.
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
@@ -394,13 +447,14 @@ def _train(
             run.log.write("epoch", split=split, seconds=seconds, **record)
             _print_epoch(run, _TRAINING[split], record, seconds)
             last = trainer.epoch == recipe.total_epochs
-            due = recipe.curve_every > 0 and trainer.epoch % recipe.curve_every == 0
-            if measure and run.team.leads and (last or due):
+            due = every > 0 and trainer.epoch % every == 0
+            if run.team.leads and (last or due):
                 point = measure(trainer.result, trainer.epoch)
-                progress["curve"].append(point)
-                run.log.write("measures", split=split, **point)
-                _print_point(run, point)
-                on_point(point)
+                if point is not None:
+                    progress["curve"].append(point)
+                    run.log.write("measures", split=split, **point)
+                    _print_point(run, point)
+                    on_point(point)
             if run.team.leads and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
                 trainer.save(state_file, progress)
                 saved = time.monotonic()

@@ -241,6 +241,8 @@ class ConditionalFlow(nn.Module):
             Why it is impossible here, after which the blocks run as they are.
         """
         forward: Callable[..., Any] = self.inn.forward
+        # What was compiled for another flow counts towards the number that torch allows.
+        torch.compiler.reset()
         compiled = torch.compile(forward, dynamic=True)
         example = self.projections[0].get_parameter("weight").detach()
         offsets = [example.new_zeros(2, example.shape[0]) for _ in self.projections]

@@ -63,7 +63,9 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "reservoir_mib": (1, None),
     "devices": (1, None),
     "nodes": (1, None),
+    "top_k": (1, None),
     "seed": (0, 2**31 - 1),
+    "seeds": (1, None),
 }
 
 # Fields that name what a recipe file's settings were chosen for.
@@ -96,20 +98,32 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     penalty on seen classes and draw the validation curve; doubles the time."""
     curve_every: int = 0
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
+    baselines: bool = True
+    """Whether to run the simple baselines too, which stand in the table beside the model."""
     oracle: bool = False
     """Whether to print the ceiling: the same classifier trained on half of the real unseen rows."""
+    test_selected: bool = False
+    """Whether to print, apart from the table, the best figures on test over intervals of the
+    training (every --curve-every epochs, else twenty) and epochs of the classifier, as much of the
+    published code does; they may be compared with such figures alone."""
+    top_k: int = 1
+    """Above 1: also the accuracies where the right class may be among so many best answers."""
     reservoir_mib: int = 512
     """Synthesized features held in memory at once, MiB; more are streamed through as many."""
     precision: PrecisionName = "auto"
     """Matrix products: fp32, tf32 (GPU), bf16, or auto: bf16 where the hardware has it."""
     compile: bool = False
-    """Whether to compile the coupling blocks with torch.compile before training: half a minute or
-    more, then faster steps; needs a C++ compiler on a CPU."""
+    """Whether to compile the coupling blocks with torch.compile before training, which takes half a
+    minute or more and, on a CPU, a C++ compiler; whether steps get faster depends on the machine
+    (docs/speed.md)."""
     recipe: str = ""
     """File of chosen settings, as python -m gsmflow tune writes it: they stand in for the script's
     own; empty: none."""
     seed: int = 0
     """Seed of every random choice of the run."""
+    seeds: int = 1
+    """Runs, with seeds from --seed upwards, each kept; the table shows their mean and standard
+    deviation."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
     devices: int = 1

@@ -1,49 +1,121 @@
 """What a run shows: the result table and its pictures."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from rich.table import Table
 
+from gsmflow.diagnosis import Shifts
 from gsmflow.evaluate import Outcome
+from gsmflow.spread import figure
 from gsmflow.util import write_bytes
 
-__all__ = ["image_grid", "result_table", "run_figure", "save_figure"]
+__all__ = [
+    "ablation_table",
+    "extra_lines",
+    "image_grid",
+    "result_table",
+    "run_figure",
+    "save_figure",
+    "shifts_figure",
+]
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
 
+# Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
+# first two also differ in grey.
+_STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+# Up to so many classes have their names beside their rows, and up to so many in the usual size.
+_NAMED, _NAMED_LARGE = 100, 30
+
 
 def result_table(metrics: Mapping[str, Any]) -> Table:
-    """The table of a finished run, in percent, from what ``metrics.json`` holds."""
+    """The table of a run, or of the runs of several seeds, in percent.
+
+    Parameters
+    ----------
+    metrics
+        What ``metrics.json`` holds.
+    """
+    seeds = metrics.get("seeds")
+    which = f"seed {metrics['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
     table = Table(
         title=f"{metrics['dataset']} · {metrics['features']} · {metrics['semantics']} · "
-        f"seed {metrics['seed']} · percent, means over classes",
+        f"{which} · percent, means over classes",
         caption=metrics["protocol"],
         caption_justify="left",
     )
-    table.add_column("method", overflow="fold")
-    for name in _MEASURES:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in _CALIBRATED:
-        table.add_column(f"{name} pen.", justify="right", no_wrap=True)
+    _add_columns(table, "method")
     rows = {**metrics["baselines"], metrics["model"]: metrics}
     if "oracle" in metrics:
         rows["oracle (real unseen rows)"] = metrics["oracle"]
     for method, measures in rows.items():
-        calibrated = measures["calibrated"] or {}
-        cells = [measures[name] for name in _MEASURES]
-        cells += [calibrated.get(name) for name in _CALIBRATED]
-        style = "bold" if measures is metrics else None
-        table.add_row(method, *("-" if c is None else f"{100 * c:.1f}" for c in cells), style=style)
+        table.add_row(method, *_cells(measures), style="bold" if measures is metrics else None)
     return table
+
+
+def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What a run was asked for besides its table, each a labelled line of its own, in percent."""
+    lines = []
+    if "top_k" in metrics:
+        told = metrics["top_k"]
+        k = told["k"]["mean"] if isinstance(told["k"], Mapping) else told["k"]
+        lines.append(f"right class among the first {k:.0f} answers:  {_in_line(told)}")
+    if "test_selected" in metrics:
+        lines.append(
+            "SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
+            f"to be compared with figures selected likewise alone):  "
+            f"{_in_line(metrics['test_selected'])}"
+        )
+    return lines
+
+
+def _in_line(told: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {_text(told[name], ' ±')}" for name in ("T1", "U", "S", "H"))
+
+
+def ablation_table(ablation: Mapping[str, Any]) -> Table:
+    """The table of an ablation, in percent, from what ``ablation.json`` holds."""
+    variants = ablation["variants"]
+    table = Table(
+        title=f"{ablation['dataset']} · {ablation['features']} · {ablation['semantics']} · "
+        f"mean ± std of {len(ablation['seeds'])} seeds · percent, means over classes",
+        caption=ablation["protocol"],
+        caption_justify="left",
+    )
+    _add_columns(table, "variant")
+    for name, measures in variants.items():
+        table.add_row(name, *_cells(measures))
+    return table
+
+
+def _add_columns(table: Table, first: str) -> None:
+    table.add_column(first, overflow="fold")
+    for name in (*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)):
+        # Of several seeds, the standard deviation stands below the mean.
+        table.add_column(name, justify="right", min_width=4, overflow="fold")
+
+
+def _cells(measures: Mapping[str, Any]) -> list[str]:
+    calibrated = measures.get("calibrated") or {}
+    values = [measures[name] for name in _MEASURES]
+    values += [calibrated.get(name) for name in _CALIBRATED]
+    return [_text(value, "\n±") for value in values]
+
+
+def _text(value: float | Mapping[str, Any] | None, plus_minus: str) -> str:
+    told = figure(value)
+    return "-" if told is None else told.text(plus_minus)
 
 
 def run_figure(
@@ -73,6 +145,33 @@ def run_figure(
         _draw_validation(panels[1], curve)
     _draw_seen_unseen(panels[-1], outcomes)
     save_figure(figure, path)
+
+
+def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequence[str]) -> None:
+    """Draw the generation shifts of one method or of several as PNG.
+
+    The consistency of every unseen class, synthesized against real variance within classes, and
+    synthesized against real distances between unseen classes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shifts
+        Method to its shifts, all measured against the same real rows; classes are sorted by the
+        first one's.
+    class_names
+        One name per class of the dataset.
+    """
+    unseen = len(next(iter(shifts.values())).real.unseen_classes)
+    height = 7.4 + 0.05 * max(0, min(unseen, _NAMED) - _NAMED_LARGE)
+    with rc_context({"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7}):
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        grid = figure.add_gridspec(2, 2)
+        _draw_consistency(figure.add_subplot(grid[:, 0]), shifts, class_names)
+        _draw_variances(figure.add_subplot(grid[0, 1]), shifts)
+        _draw_distances(figure.add_subplot(grid[1, 1]), shifts)
+        save_figure(figure, path, dpi=200)
 
 
 def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
@@ -145,8 +244,104 @@ def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float |
     panel.legend(loc="lower left", fontsize="small")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def _draw_consistency(
+    panel: Axes, shifts: Mapping[str, Shifts], class_names: Sequence[str]
+) -> None:
+    first = next(iter(shifts.values()))
+    order = np.argsort(-first.consistency.among_all, kind="stable")
+    places, large = np.arange(len(order)), len(order) <= _NAMED_LARGE
+    real = first.real.consistency.among_all
+    label = f"real rows, mean {100 * real.mean():.1f}"
+    panel.plot(100 * real[order], places, "|", color="0.4", ms=10 if large else 6, label=label)
+    apart = 0.4 * (np.arange(len(shifts)) / len(shifts) - 0.5 + 0.5 / len(shifts))
+    for (method, own, style), above in zip(_styled(shifts), apart, strict=True):
+        share = own.consistency.among_all
+        label = f"{method}, mean {100 * share.mean():.1f}"
+        panel.plot(100 * share[order], places + above, **style, ms=5 if large else 3, label=label)
+    if len(order) <= _NAMED:
+        names = [class_names[first.real.unseen_classes[i]] for i in order]
+        panel.set_yticks(places, names, fontsize=8 if large else 5.5, parse_math=False)
+    else:
+        panel.set(yticks=[], ylabel=f"{len(order)} unseen classes, sorted")
+    panel.set(title="semantic consistency, unseen classes", xlim=(-3, 103))
+    panel.set(xlabel="percent of samples nearest to their own\nclass among the real means of all")
+    panel.set_ylim(len(order) - 0.4, -0.6)
+    panel.grid(color="0.9", lw=0.5)
+    panel.set_axisbelow(True)
+    _legend_below(panel, lines=2)
+
+
+def _draw_variances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
+    values = []
+    for method, own, style in _styled(shifts):
+        real, synthesized = own.real.moments.variances, own.moments.variances
+        seen = np.arange(len(real)) < len(own.real.seen_classes)
+        ratios = own.mean_variance_ratios()
+        for kind, side, ratio in zip(("seen", "unseen"), (seen, ~seen), ratios, strict=True):
+            rows = side & (real > 0) & (synthesized > 0)
+            face = "none" if kind == "seen" else style["color"]
+            label = f"{method}, {kind}: ratio {_or_dash(ratio)}"
+            x, y = real[rows], synthesized[rows]
+            panel.plot(x, y, **style, mfc=face, ms=3.5, mew=0.8, label=label)
+            values += [*x, *y]
+    low, high = min(values, default=1.0) / 1.15, max(values, default=1.0) * 1.15
+    panel.set(title="variance within classes", xscale="log", yscale="log")
+    steps = (1, 2, 5) if high < 500 * low else (1,)
+    _compare(panel, low, high, LogLocator(subs=steps) if high > 10 * low else MaxNLocator(4))
+
+
+def _draw_distances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
+    values = []
+    for method, own, style in _styled(shifts):
+        distances = own.distances(unseen_alone=True)
+        x, y = distances["real"], distances["synthesized"]
+        correlation = own.rank_correlations(unseen_alone=True)["synthesized_real"]
+        label = f"{method}: rank correlation {_or_dash(correlation)}"
+        size = 1.6 if len(x) > 500 else 3.5
+        panel.plot(x, y, **style, ms=size, mew=0, alpha=0.6, label=label)
+        values += [*x, *y]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    panel.set(title="distances of unseen class means")
+    margin = (high - low) / 20 or 1.0
+    _compare(panel, low - margin, high + margin, MaxNLocator(5))
+
+
+def _styled(shifts: Mapping[str, Shifts]) -> Iterator[tuple[str, Shifts, dict[str, Any]]]:
+    """Each method with its shifts and how its points are drawn, the first above the others."""
+    for i, ((method, own), (colour, marker)) in enumerate(
+        zip(shifts.items(), cycle(_STYLES), strict=False)
+    ):
+        yield method, own, {"color": colour, "marker": marker, "ls": "none", "zorder": 3 - i / 9}
+
+
+def _or_dash(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}"
+
+
+def _compare(panel: Axes, low: float, high: float, ticks: Locator) -> None:
+    """Give both axes, real and synthesized, the same limits and draw where they are equal."""
+    places = ticks.tick_values(low, high)
+    panel.set(xlabel="real rows", ylabel="synthesized samples", box_aspect=1)
+    panel.set(xticks=places, yticks=places, xlim=(low, high), ylim=(low, high), anchor="N")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
+    panel.axline((low, low), (high, high), color="0.6", lw=0.8, zorder=0)
+    _legend_below(panel, lines=1)
+
+
+def _legend_below(panel: Axes, lines: int) -> None:
+    """A legend under an axis label of so many lines."""
+    below = 3 + 1.4 * lines
+    legend = panel.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=below, frameon=False
+    )
+    for line in legend.get_lines():
+        line.set(alpha=1, markersize=4.5)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
     """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())

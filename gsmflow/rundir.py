@@ -14,8 +14,17 @@ from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe
 from gsmflow.util import read_json, write_json
 
-__all__ = ["METRICS_FILE", "RECIPE_FILE", "RunLog", "computed_fields", "open_run"]
+__all__ = [
+    "ABLATION_FILE",
+    "METRICS_FILE",
+    "RECIPE_FILE",
+    "RunLog",
+    "computed_fields",
+    "enter_run",
+    "open_run",
+]
 
+ABLATION_FILE = "ablation.json"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 
@@ -42,10 +51,12 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     if recipe.resume:
         found = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
         if found is not None:
-            _check_same_recipe(found, recipe)
+            _resume(found, recipe)
             return found, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = recipe.run or f"{stamp}-seed{recipe.seed}"
+    last = recipe.seed + recipe.seeds - 1
+    seeds = f"seed{recipe.seed}" if recipe.seeds == 1 else f"seeds{recipe.seed}-{last}"
+    name = recipe.run or f"{stamp}-{seeds}"
     for number in count(1):
         directory = parent / (name if number == 1 else f"{name}-{number}")
         if _make_directory(directory, recipe):
@@ -56,6 +67,25 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
                 "--resume or name another with --run"
             )
     return directory, False
+
+
+def enter_run(directory: Path, recipe: Recipe) -> bool:
+    """Make a run's directory where it is told to be, or resume the run that is there.
+
+    Returns
+    -------
+    bool
+        Whether it is resumed.
+
+    Raises
+    ------
+    InputError
+        If it was started with another recipe, or cannot be made.
+    """
+    if _make_directory(directory, recipe):
+        return False
+    _resume(directory, recipe)
+    return True
 
 
 def _make_directory(directory: Path, recipe: Recipe) -> bool:
@@ -83,6 +113,13 @@ def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
             if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe):
                 candidates.append(file.parent)
     return max(candidates, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _resume(directory: Path, recipe: Recipe) -> None:
+    """Check that a run goes on with its recipe, and clear away what a kill left half written."""
+    _check_same_recipe(directory, recipe)
+    for part in directory.rglob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _check_same_recipe(directory: Path, recipe: Recipe) -> None:

@@ -6,7 +6,7 @@ A script's recipes can also be had without running them, for the commands that w
 import inspect
 import runpy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from gsmflow.errors import InputError, one_line
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.model import GSMFlow
 from gsmflow.recipe import Recipe, parse_recipe
+from gsmflow.seeds import run_seeds
 from gsmflow.team import gathered_team
 from gsmflow.util import make_console
 
@@ -70,7 +71,11 @@ class _HandedOver(BaseException):
         self.description = description
 
 
-def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFlow) -> RunResult:
+def run_script(
+    recipes: Mapping[str, Recipe],
+    model_class: type[GSMFlow] = GSMFlow,
+    on_result: Callable[[RunResult], object] = lambda result: None,
+) -> None:
     """Parse the command line over a script's recipes, run, and print the table.
 
     Parameters
@@ -80,6 +85,8 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
         one, and the first serves all other features.
     model_class
         `GSMFlow`, or a variant with its interface.
+    on_result
+        Called with the run when it is finished, with each run where there are several seeds.
 
     Notes
     -----
@@ -98,11 +105,13 @@ def run_script(recipes: Mapping[str, Recipe], model_class: type[GSMFlow] = GSMFl
             description=description,
         )
         with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
-            if team.leads:
-                return run_experiment(recipe, console, model_class, team)
-            console.quiet = True
-            assist_experiment(recipe, console, model_class, team)
-        sys.exit(0)
+            console.quiet = not team.leads
+            if recipe.seeds > 1:
+                run_seeds(recipe, console, model_class, team, on_result=on_result)
+            elif team.leads:
+                on_result(run_experiment(recipe, console, model_class, team))
+            else:
+                assist_experiment(recipe, console, model_class, team)
 
 
 def read_script(path: Path) -> Script:

@@ -11,8 +11,22 @@ from numpy.typing import NDArray
 
 from gsmflow.dataset import Dataset, Problem
 from gsmflow.feed import MemoryFeed
+from gsmflow.recipe import Recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# Settings of a run that takes a second.
+SMALL = {
+    "blocks": 2,
+    "hidden": 16,
+    "condition_dim": 8,
+    "epochs": 4,
+    "batch_size": 16,
+    "samples_per_class": 10,
+    "classifier_epochs": 5,
+    "classifier_batch_size": 50,
+    "device": "cpu",
+}
 
 SPLITS = {
     "trainval": "trainval_loc",
@@ -159,3 +173,12 @@ def _write_hdf5(file: h5py.File, name: str, value: NDArray[Any]) -> None:
         data = file.create_dataset(name, data=value.T, compression="gzip")
         kind = {"float64": "double", "float32": "single"}.get(value.dtype.name, value.dtype.name)
     data.attrs["MATLAB_class"] = np.bytes_(kind)
+
+
+def tiny_recipe(folder: Path, **changes: Any) -> Recipe:
+    """A recipe over a dataset that is written below a folder; its runs are in ``folder/out``."""
+    data = folder / "data"
+    if not data.exists():
+        write_gbu(data / "TINY", make_dataset())
+    places = {"dataset": "TINY", "data": data, "out": folder / "out"}
+    return Recipe(**(places | SMALL | changes))

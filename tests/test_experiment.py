@@ -23,28 +23,9 @@ from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, run_experiment
 from gsmflow.feed import MappedFeed, MemoryFeed
 from gsmflow.recipe import Recipe
-from tests.builders import make_dataset, write_gbu
+from tests.builders import SMALL, make_dataset, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
-    "blocks": 2,
-    "hidden": 16,
-    "condition_dim": 8,
-    "epochs": 4,
-    "batch_size": 16,
-    "samples_per_class": 10,
-    "classifier_epochs": 5,
-    "classifier_batch_size": 50,
-    "device": "cpu",
-}
-
-
-def tiny_recipe(tmp_path: Path, **changes: Any) -> Recipe:
-    data = tmp_path / "data"
-    if not data.exists():
-        write_gbu(data / "TINY", make_dataset())
-    places = {"dataset": "TINY", "data": data, "out": tmp_path / "out"}
-    return Recipe(**(places | SMALL | changes))
 
 
 def run(recipe: Recipe) -> RunResult:
@@ -79,6 +60,9 @@ def test_a_run_writes_its_directory(tmp_path: Path) -> None:
         "classifier.safetensors",
         "metrics.json",
         "run.png",
+        "shifts.png",
+        "per_class.csv",
+        "confusion.csv",
     }
     metrics = json.loads((result.directory / "metrics.json").read_text())
     for part in (metrics, metrics["oracle"], metrics["baselines"]["ESZSL"], metrics["calibrated"]):
@@ -220,7 +204,8 @@ def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tiny_recipe(tmp_path, run="whole"))
-    for stage in ("validate", "fit_final", "classify", "judge", "run_figure", "write_json"):
+    stages = ("validate", "fit_final", "classify", "judge", "measure_shifts", "run_figure")
+    for stage in (*stages, "write_json"):
         with monkeypatch.context() as patch:
             patch.setattr(experiment, stage, _fail)
             with pytest.raises(RuntimeError):

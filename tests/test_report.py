@@ -6,11 +6,15 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
+from gsmflow import report
+from gsmflow.diagnosis import ClassMoments, Consistency, RealClasses, Shifts
 from gsmflow.evaluate import Outcome
-from gsmflow.report import image_grid, result_table, run_figure
+from gsmflow.report import image_grid, result_table, run_figure, shifts_figure
 
 NO_PENALTY = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
 CALIBRATED = {"penalty": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
@@ -175,3 +179,112 @@ def test_real_images_are_on_the_left_and_one_is_black(tmp_path: Path) -> None:
     bottom_left, bottom_right = np.hsplit(dark[height // 2 :, : width // 2 * 2], 2)
     assert top_left.sum() > 3 * top_right.sum()
     assert bottom_right.sum() > 3 * bottom_left.sum()
+
+
+def make_shifts(seen: int, unseen: int, *, methods: int = 2, same: bool = False) -> dict[str, Any]:
+    """Random shifts, or none at all; names of classes hold signs that formulae are made of."""
+    rng = np.random.default_rng(seen + unseen)
+    k = seen + unseen
+
+    def moments() -> ClassMoments:
+        return ClassMoments(rng.normal(size=(k, 5)), np.exp(rng.normal(size=k)))
+
+    def consistency() -> Consistency:
+        return Consistency(rng.random(unseen), rng.random(unseen))
+
+    real = RealClasses(np.arange(unseen, k), np.arange(unseen), moments(), consistency())
+    semantics = rng.normal(size=(k, 4)).astype(np.float32)
+    shifts = {
+        name: Shifts(
+            real,
+            20,
+            real.moments if same else moments(),
+            real.consistency if same else consistency(),
+            semantics,
+        )
+        for name in ("GSMFlow", "Gaussian")[:methods]
+    }
+    names = tuple(f"{c:03d}.a_b_${c}" for c in range(k))
+    return {"shifts": shifts, "class_names": names}
+
+
+SHIFTS_BLUE, SHIFTS_ORANGE = (0, 114, 178), (230, 159, 0)
+
+
+# Two unseen classes have one distance; beyond a hundred they are drawn without their names.
+@pytest.mark.parametrize("unseen", [2, 10, 60, 120])
+def test_shifts_figure_is_a_png_of_one_or_two_methods(tmp_path: Path, unseen: int) -> None:
+    inks = []
+    for methods in (1, 2):
+        path = tmp_path / f"{methods}.png"
+        shifts_figure(path, **make_shifts(unseen + 5, unseen, methods=methods))
+        pixels = read_png(path)
+        inks.append([ink(pixels, colour) for colour in (SHIFTS_BLUE, SHIFTS_ORANGE)])
+        # A page's width at 200 dots an inch, and not higher than a page.
+        np.testing.assert_allclose(pixels.shape[1], 1440, atol=80)
+        assert pixels.shape[0] < 2250
+    assert min(inks[0][0], *inks[1]) > 100 > inks[0][1]
+
+
+def drawn_panels(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> list[Axes]:
+    figures: list[Figure] = []
+    monkeypatch.setattr(report, "_save", lambda figure, path, dpi: figures.append(figure))
+    shifts_figure(Path("unused"), **arguments)
+    return figures[0].axes
+
+
+def points(panel: Axes, label: str) -> NDArray[Any]:
+    """Where the points are whose name in the legend starts so, ``(n, 2)``."""
+    (line,) = (line for line in panel.lines if str(line.get_label()).startswith(label))
+    return np.asarray(line.get_xydata())
+
+
+def legend(panel: Axes) -> list[str]:
+    box = panel.get_legend()
+    assert box is not None
+    return [text.get_text() for text in box.get_texts()]
+
+
+def test_consistency_of_each_class_stands_beside_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = make_shifts(12, 7)
+    panel = drawn_panels(monkeypatch, **arguments)[0]
+    rows = [int(label.get_text()[:3]) for label in panel.get_yticklabels()]
+    first = points(panel, "GSMFlow")
+    assert sorted(rows) == list(range(7))
+    assert first[:, 0].tolist() == sorted(first[:, 0], reverse=True)
+    for method, own in arguments["shifts"].items():
+        found = points(panel, method)
+        np.testing.assert_allclose(found[:, 0], 100 * own.consistency.among_all[rows])
+        np.testing.assert_array_equal(found[:, 1].round(), range(7))
+    real = arguments["shifts"]["GSMFlow"].real.consistency.among_all
+    np.testing.assert_allclose(points(panel, "real")[:, 0], 100 * real[rows])
+    assert legend(panel)[0] == f"real rows, mean {100 * real.mean():.1f}"
+
+
+def test_variances_and_distances_stand_against_the_real_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = make_shifts(12, 7)
+    _, variances, distances = drawn_panels(monkeypatch, **arguments)
+    for method, own in arguments["shifts"].items():
+        real, synthesized = own.real.moments, own.moments
+        both = np.stack([real.variances, synthesized.variances], axis=1)
+        np.testing.assert_array_equal(points(variances, f"{method}, seen"), both[:12])
+        np.testing.assert_array_equal(points(variances, f"{method}, unseen"), both[12:])
+        means = (real.means[12:], synthesized.means[12:])
+        pairs = [[np.linalg.norm(m[a] - m[b]) for m in means] for a in range(7) for b in range(a)]
+        found = points(distances, method)
+        np.testing.assert_allclose(np.sort(found, axis=0), np.sort(pairs, axis=0))
+    for panel in (variances, distances):
+        assert panel.get_xlim() == panel.get_ylim()
+        assert panel.get_xticks().tolist() == panel.get_yticks().tolist()
+
+
+def test_legends_tell_the_figures_of_methods_without_a_shift(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, variances, distances = drawn_panels(monkeypatch, **make_shifts(6, 4, same=True))
+    assert legend(variances)[:2] == ["GSMFlow, seen: ratio 1.00", "GSMFlow, unseen: ratio 1.00"]
+    assert legend(distances)[1] == "Gaussian: rank correlation 1.00"
+    *_, distances = drawn_panels(monkeypatch, **make_shifts(6, 2, same=True))
+    assert legend(distances)[0] == "GSMFlow: rank correlation –"

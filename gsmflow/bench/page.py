@@ -1,6 +1,6 @@
 """The record as tables, on the console and in a Markdown page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gsmflow.bench.record import Record, targets
 from gsmflow.errors import InputError, one_line
+from gsmflow.tables import markdown_table
 from gsmflow.util import write_bytes
 
 __all__ = ["check_page", "print_record", "record_tables", "render_markdown", "write_page"]
@@ -69,9 +70,7 @@ def render_markdown(record: Record) -> str:
         lines += [note + ".", ""]
     for grid in record_tables(record):
         lines += [f"### {grid.title}", ""]
-        lines.append(_markdown_row(grid.columns))
-        lines.append(_markdown_row(["---", *["---:"] * (len(grid.columns) - 1)]))
-        lines += [_markdown_row(row) for row in grid.rows]
+        lines += markdown_table(grid.columns, "l" + "r" * (len(grid.columns) - 1), grid.rows)
         lines.append("")
         if grid.made_by:
             lines += [grid.made_by, ""]
@@ -108,10 +107,6 @@ def write_page(path: Path, record: Record) -> None:
     """Put the tables of a record between the marker lines of a page, in place of what is there."""
     before, after = check_page(path)
     write_bytes(path, f"{before}\n{render_markdown(record)}\n{after}".encode())
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _machine_line(machine: Mapping[str, Any]) -> str:

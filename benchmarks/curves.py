@@ -1,0 +1,116 @@
+"""Draw H on the validation classes against the seconds of training, from the logs of runs.
+
+``python benchmarks/curves.py out/FLO/fast out/FLO/published --into docs/schedules.png``
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from matplotlib.figure import Figure
+from tyro.conf import Positional
+
+from gsmflow.errors import InputError
+from gsmflow.report import save_figure
+from gsmflow.rundir import RECIPE_FILE
+from gsmflow.util import read_json
+
+__all__ = ["Curve", "draw_curves", "read_curve"]
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run's validation curve.
+
+    Attributes
+    ----------
+    dataset, name
+        The run's.
+    seconds
+        Of training before each point: epochs times the quickest one's, so that other work on the
+        machine meanwhile changes little.
+    h, calibrated
+        H without a penalty and under the best one, fractions of 1.
+    """
+
+    dataset: str
+    name: str
+    seconds: tuple[float, ...]
+    h: tuple[float, ...]
+    calibrated: tuple[float, ...]
+
+
+def read_curve(run: Path) -> Curve:
+    """The validation curve of a run directory, finished or not.
+
+    Raises
+    ------
+    InputError
+        If it has no log with a point on it.
+    """
+    dataset = read_json(run / RECIPE_FILE)["dataset"]
+    file = run / "log.jsonl"
+    try:
+        events = [json.loads(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not readable ({error}), expected the log of a run") from error
+    validation = [event for event in events if event.get("split") == "validation"]
+    epochs = [event["seconds"] for event in validation if event["event"] == "epoch"]
+    # The last record of an epoch counts, where a resumed run repeats some.
+    points: dict[int, Any] = {e["epoch"]: e for e in validation if e["event"] == "measures"}
+    if not points:
+        raise InputError(f"{file}: found no measures, expected a run with --curve-every above 0")
+    epoch = min(epochs)
+    told = [points[number] for number in sorted(points)]
+    return Curve(
+        dataset=dataset,
+        name=run.name,
+        seconds=tuple(epoch * point["epoch"] for point in told),
+        h=tuple(point["H"] for point in told),
+        calibrated=tuple(point["H_calibrated"] for point in told),
+    )
+
+
+def draw_curves(path: Path, curves: list[Curve]) -> None:
+    """Draw curves as PNG, a panel for each dataset."""
+    datasets = list(dict.fromkeys(curve.dataset for curve in curves))
+    figure = Figure(figsize=(5.2 * len(datasets), 3.6), layout="constrained")
+    for panel, dataset in zip(
+        figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
+    ):
+        own = [curve for curve in curves if curve.dataset == dataset]
+        for curve, colour in zip(own, _COLOURS, strict=False):
+            style = {"color": colour, "marker": "o", "ms": 2.5, "lw": 1.2}
+            panel.plot(curve.seconds, [100 * h for h in curve.h], label=curve.name, **style)
+            label = f"{curve.name}, best penalty"
+            panel.plot(
+                curve.seconds, [100 * h for h in curve.calibrated], "--", label=label, **style
+            )
+        panel.set(title=f"{dataset}, validation classes", xscale="log", ylim=(0, 100))
+        panel.set(xlabel="seconds of training", ylabel="H, percent")
+        panel.grid(color="0.9", lw=0.5)
+        panel.legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def main(runs: Positional[tuple[Path, ...]], into: Path = Path("curves.png")) -> None:
+    """Draw the validation curves of runs.
+
+    Args:
+        runs: Run directories.
+        into: The picture.
+    """
+    try:
+        draw_curves(into, [read_curve(run) for run in runs])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

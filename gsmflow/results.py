@@ -1,0 +1,428 @@
+"""The command ``results``: finished runs in one table per dataset, beside published figures."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from gsmflow.errors import InputError
+from gsmflow.published import Published, find_published, read_published
+from gsmflow.rundir import ABLATION_FILE, METRICS_FILE
+from gsmflow.tables import Cell, Figure, Grid, latex, markdown, terminal_table
+from gsmflow.util import read_json, write_bytes
+
+__all__ = [
+    "Collection",
+    "ResultsOptions",
+    "Row",
+    "collect_runs",
+    "published_row",
+    "render_csv",
+    "results_grid",
+    "run_results",
+]
+
+_HEADINGS = {"T1": "T1", "U": "U", "S": "S", "H": "H", "AUSUC": "AUSUC", "H_pen": "H pen."}
+_JUDGED, _CHOSEN = ("T1", "U", "S", "H", "AUSUC"), ("T1", "U", "S", "H")
+_RUN, _BASELINE, _ORACLE = "run", "baseline", "oracle"
+_SELECTED, _PUBLISHED = "selected on test", "published"
+_PROTOCOLS = {
+    _BASELINE: "baseline; nothing chosen on test",
+    _ORACLE: "oracle: classifiers trained on half of the real unseen rows, judged on the rest",
+    _SELECTED: "selected on test, as published figures often are; "
+    "not comparable with the other rows of runs",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's figures on a dataset, in percent.
+
+    Attributes
+    ----------
+    kind
+        ``run``, ``baseline``, ``oracle``, ``selected on test`` or ``published``.
+    dataset, features, semantics
+        What it was measured on.
+    method
+        The model, the baseline or the published method.
+    protocol
+        How what was chosen was chosen.
+    figures
+        Those that are known of T1, U, S, H, AUSUC and H_pen (H under the penalty).
+    run
+        The run's path below its dataset's folder; empty where the figures are those of all runs.
+    venue
+        Where and when it was published.
+    seeds
+        How many seeds the figures are of; None where they depend on none, or it is not known.
+    source
+        The file, or where published figures were read.
+    """
+
+    kind: str
+    dataset: str
+    features: str
+    semantics: str
+    method: str
+    protocol: str
+    figures: Mapping[str, Figure]
+    run: str = ""
+    venue: str = ""
+    seeds: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was found below a folder: rows of runs, and a sentence on each file left out."""
+
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsOptions:
+    """Put the finished runs below a folder into one table per dataset, beside published figures.
+
+    Runs are found at any depth. A run of several seeds, or a variant of an ablation, is one row;
+    baselines and the oracle have one row for all runs in which they are equal.
+    """
+
+    folder: Positional[Path] = Path("out")
+    """Where to look for runs."""
+    datasets: str = ""
+    """Only these datasets, with commas; empty: all that have runs."""
+    published: bool = True
+    """Published figures of the same dataset below the runs."""
+    into: Path | None = None
+    """A folder to write DATASET.csv, DATASET.md and DATASET.tex into, too."""
+
+
+def run_results(options: ResultsOptions, console: Console) -> None:
+    """Collect runs, print their tables, and write them where that is asked for.
+
+    Parameters
+    ----------
+    options
+        What to collect, and where to write.
+    console
+        For warnings and tables.
+
+    Raises
+    ------
+    InputError
+        If there is no finished run, none of a dataset that is asked for, or no place to write.
+    """
+    collection = collect_runs(options.folder)
+    for warning in collection.warnings:
+        console.print(f"warning: {warning}; left out", soft_wrap=True)
+    if not collection.rows:
+        raise InputError(
+            f"{options.folder}: found no finished run, expected DATASET/RUN/{METRICS_FILE} below it"
+        )
+    names = _pick_datasets(options.datasets, collection.rows)
+    published = _published_rows(console) if options.published else []
+    for name in names:
+        rows = [row for row in (*collection.rows, *published) if row.dataset == name]
+        grid = results_grid(name, rows)
+        console.print(terminal_table(grid))
+        console.print()
+        if options.into is not None:
+            _write(options.into, name, rows, grid)
+    if options.into is not None:
+        console.print(f"tables: {options.into}", soft_wrap=True)
+
+
+def collect_runs(folder: Path) -> Collection:
+    """Read all finished runs below a folder, in the order of their paths.
+
+    What lies below a run belongs to it: the single runs of several seeds are not listed again.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected one with finished runs")
+    rows: list[Row] = []
+    warnings = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if METRICS_FILE in files and ABLATION_FILE not in files:
+            try:
+                rows += _read_run(Path(place), folder)
+            except InputError as error:
+                warnings.append(str(error))
+            else:
+                folders.clear()
+    return Collection(tuple(_merge_equal(rows)), tuple(warnings))
+
+
+def published_row(entry: Published) -> Row:
+    """A published row beside those of runs."""
+    return Row(
+        kind=_PUBLISHED,
+        dataset=entry.dataset,
+        features=entry.features,
+        semantics=entry.semantics,
+        method=entry.method,
+        protocol=f"published, {entry.figures}; {entry.setting}; best on test unless its paper says "
+        "otherwise",
+        figures={name: Figure(value) for name, value in entry.measures.items()},
+        venue=f"{entry.venue} {entry.year}".strip(),
+        source=entry.source,
+    )
+
+
+def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
+    """The table of a dataset: a section for each kind of input, then what was chosen on test.
+
+    Parameters
+    ----------
+    dataset
+        Its name.
+    rows
+        All rows of this dataset; within a section they keep their order where kind and method
+        are the same.
+    """
+    honest: dict[tuple[str, str], list[Row]] = {}
+    selected: list[Row] = []
+    published: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.kind == _SELECTED:
+            selected.append(row)
+        elif row.kind == _PUBLISHED:
+            published.setdefault(row.features, []).append(row)
+        else:
+            honest.setdefault((row.features, row.semantics), []).append(row)
+    order = (_BASELINE, _RUN, _ORACLE)
+    sections = [
+        sorted(honest[inputs], key=lambda row: (order.index(row.kind), row.method))
+        for inputs in sorted(honest)
+    ]
+    sections += [section for section in (selected, *published.values()) if section]
+    protocols = list(dict.fromkeys(row.protocol for section in sections for row in section))
+    notes = [f"{number}: {protocol}" for number, protocol in enumerate(protocols, 1)]
+    if any(
+        figure.std is not None for s in sections for row in s for figure in row.figures.values()
+    ):
+        notes.append("±: standard deviation over seeds")
+    if published:
+        notes.append("figures of different features cannot be compared")
+    return Grid(
+        title=f"{dataset} · percent, means over classes",
+        columns=(
+            *("method", "run or venue", "features", "semantics"),
+            *_HEADINGS.values(),
+            "note",
+        ),
+        align="llll" + "r" * (len(_HEADINGS) + 1),
+        sections=tuple(
+            tuple(_cells(row, protocols.index(row.protocol) + 1) for row in section)
+            for section in sections
+        ),
+        notes=tuple(notes),
+    )
+
+
+def render_csv(rows: Iterable[Row]) -> str:
+    """All that is known of rows as CSV, a column for each mean and each standard deviation."""
+    words = ("dataset", "kind", "method", "run", "venue", "features", "semantics", "seeds")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [column for name in _HEADINGS for column in (name, f"{name}_std")]
+    writer.writerow([*words, *columns, "protocol", "source"])
+    for row in rows:
+        numbers: list[float | None] = []
+        for name in _HEADINGS:
+            figure = row.figures.get(name)
+            pair = (None, None) if figure is None else (figure.mean, figure.std)
+            numbers += [None if number is None else round(number, 2) for number in pair]
+        told = [getattr(row, word) for word in words]
+        writer.writerow([*told, *numbers, row.protocol, row.source])
+    return text.getvalue()
+
+
+def _pick_datasets(words: str, rows: Sequence[Row]) -> list[str]:
+    found = sorted({row.dataset for row in rows})
+    names = [word.strip() for word in words.split(",")] if words else found
+    for name in names:
+        if name not in found:
+            raise InputError(
+                f"--datasets: found {name!r}, expected one or more of {','.join(found)}"
+            )
+    return names
+
+
+def _published_rows(console: Console) -> list[Row]:
+    path = find_published()
+    if path is None:
+        console.print("no published figures: docs/published.csv is not where this package is")
+        return []
+    return [published_row(entry) for entry in read_published(path)]
+
+
+def _write(into: Path, name: str, rows: Sequence[Row], grid: Grid) -> None:
+    forms = {"csv": render_csv(rows), "md": markdown(grid), "tex": latex(grid)}
+    try:
+        for ending, text in forms.items():
+            write_bytes(into / f"{name}.{ending}", text.encode())
+    except OSError as error:
+        raise InputError(
+            f"--into: found {into}, which cannot be written into ({error.strerror}), expected a "
+            "folder"
+        ) from error
+
+
+def _cells(row: Row, note: int) -> tuple[Cell, ...]:
+    # What was chosen on test says so in its first cell, from wherever it may be copied.
+    method = f"{row.method} ({row.kind})" if row.kind == _SELECTED else row.method
+    seeds = f"({row.seeds} seeds)" if row.seeds is not None and row.seeds > 1 else ""
+    origin = f"{row.run or row.venue} {seeds}".strip()
+    figures = (row.figures.get(name) for name in _HEADINGS)
+    return (method, origin, row.features, row.semantics, *figures, str(note))
+
+
+def _merge_equal(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows, with one for each baseline and oracle that is equal in all runs on its input."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        # A row of a run's own is alone in its group.
+        own = row.run if row.kind in (_RUN, _SELECTED) else ""
+        key = (row.dataset, row.features, row.semantics, row.kind, row.method, own)
+        groups.setdefault(key, []).append(row)
+    for (*_, own), group in groups.items():
+        alike = not own and len({_rounded(row.figures) for row in group}) == 1
+        yield from [replace(group[0], run="")] if alike else group
+
+
+def _rounded(figures: Mapping[str, Figure]) -> frozenset[tuple[str, float, float]]:
+    """Figures to be compared: the same computation elsewhere may differ in the last bits."""
+    return frozenset(
+        (name, round(figure.mean, 3), round(figure.std or 0, 3)) for name, figure in figures.items()
+    )
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A value in a ``metrics.json`` that can name its place; None where it is absent."""
+
+    file: Path
+    name: str
+    value: Any
+
+    def __getitem__(self, name: str) -> "_Field":
+        place = f"{self.name}.{name}" if self.name else name
+        return _Field(self.file, place, self.object().get(name))
+
+    def object(self) -> dict[str, Any]:
+        if not isinstance(self.value, dict):
+            raise self.refused("an object")
+        return self.value
+
+    def text(self) -> str:
+        if not isinstance(self.value, str) or not self.value.strip():
+            raise self.refused("a text")
+        return " ".join(self.value.split())
+
+    def percent(self) -> float:
+        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+        if not number or not 0 <= self.value <= 1 + 1e-9:  # an area may round up
+            raise self.refused("a fraction from 0 to 1")
+        return 100 * float(self.value)
+
+    def figure(self) -> Figure:
+        """A single run's number, or the mean and standard deviation over seeds."""
+        if not isinstance(self.value, dict):
+            return Figure(self.percent())
+        std = self["std"]
+        return Figure(self["mean"].percent(), None if std.value is None else std.percent())
+
+    def refused(self, expected: str) -> InputError:
+        plain = isinstance(self.value, (str, int, float))
+        kind = "nothing" if self.value is None else type(self.value).__name__
+        place = f"{self.file}, field '{self.name}'" if self.name else f"{self.file}"
+        return InputError(
+            f"{place}: found {repr(self.value) if plain else kind}, expected {expected}"
+        )
+
+
+def _read_run(directory: Path, root: Path) -> list[Row]:
+    """A run's rows: its own, its baselines', its oracle's, and what was selected on test."""
+    file = directory / METRICS_FILE
+    told = _Field(file, "", read_json(file))
+    dataset = told["dataset"].text()
+    if Path(dataset).name != dataset or dataset == "..":
+        raise told["dataset"].refused("a plain file name")
+    seeds = _count_seeds(told)
+    own = Row(
+        kind=_RUN,
+        dataset=dataset,
+        features=told["features"].text(),
+        semantics=told["semantics"].text(),
+        method=told["model"].text(),
+        protocol=told["protocol"].text(),
+        figures=_figures(told, _JUDGED, seeds),
+        run=_run_name(directory, root, dataset),
+        seeds=seeds,
+        source=str(file),
+    )
+    rows = [own]
+    for name in told["baselines"].object():
+        figures = _figures(told["baselines"][name], _JUDGED, seeds)
+        varied = any(figure.std is not None for figure in figures.values())
+        rows.append(_companion(own, _BASELINE, name, figures, seeds if varied else None))
+    if told["oracle"].value is not None:
+        figures = _figures(told["oracle"], _JUDGED, seeds)
+        rows.append(_companion(own, _ORACLE, "oracle", figures, seeds))
+    if told["test_selected"].value is not None:
+        figures = _figures(told["test_selected"], _CHOSEN, seeds)
+        rows.append(_companion(own, _SELECTED, own.method, figures, seeds))
+    return rows
+
+
+def _companion(
+    own: Row, kind: str, method: str, figures: Mapping[str, Figure], seeds: int | None
+) -> Row:
+    """A row of the same run that is not the run's own."""
+    return replace(
+        own, kind=kind, method=method, protocol=_PROTOCOLS[kind], figures=figures, seeds=seeds
+    )
+
+
+def _count_seeds(told: _Field) -> int:
+    seeds = told["seeds"]
+    if seeds.value is None:
+        if not isinstance(told["seed"].value, int):
+            raise told["seed"].refused("a seed")
+        return 1
+    if not isinstance(seeds.value, list) or not seeds.value:
+        raise seeds.refused("a list of seeds")
+    return len(seeds.value)
+
+
+def _figures(told: _Field, names: Sequence[str], seeds: int) -> dict[str, Figure]:
+    """Figures of these names, and H under the penalty; spread only where it is over seeds."""
+    figures = {name: told[name].figure() for name in names}
+    if told["calibrated"].value is not None:
+        figures["H_pen"] = told["calibrated"]["H"].figure()
+    # A closed form has the same figures under every seed.
+    if seeds == 1 or not any(figure.std for figure in figures.values()):
+        return {name: Figure(figure.mean) for name, figure in figures.items()}
+    return figures
+
+
+def _run_name(directory: Path, root: Path, dataset: str) -> str:
+    """A run's path below the folder of its dataset."""
+    parts = list(directory.relative_to(root).parts)
+    if dataset in parts:
+        parts.remove(dataset)
+    return "/".join(parts) or directory.resolve().name

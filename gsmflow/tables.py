@@ -1,0 +1,169 @@
+"""A table of figures for a terminal, a Markdown page and a LaTeX document."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rich import box
+from rich.table import Table
+
+__all__ = ["Cell", "Figure", "Grid", "latex", "markdown", "markdown_table", "terminal_table"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number in percent, and its standard deviation where it is a mean over seeds."""
+
+    mean: float
+    std: float | None = None
+
+    def text(self, plus_minus: str) -> str:
+        """With one decimal; ``plus_minus`` stands before the standard deviation."""
+        mean = f"{self.mean:.1f}"
+        return mean if self.std is None else f"{mean}{plus_minus}{self.std:.1f}"
+
+
+Cell: TypeAlias = "str | Figure | None"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table before it takes a form.
+
+    Attributes
+    ----------
+    title
+        What it is about.
+    columns
+        The heading of each column.
+    align
+        One letter for each column: ``l`` for one to the left, ``r`` for one to the right.
+    sections
+        Rows between two rules, each with a cell for each column; None is a missing figure.
+    notes
+        Sentences below the table.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    align: str
+    sections: tuple[tuple[tuple[Cell, ...], ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def terminal_table(grid: Grid) -> Table:
+    """A grid for the console; standard deviations stand below their means, to save width."""
+    table = Table(
+        title=grid.title,
+        title_justify="left",
+        caption="\n".join(grid.notes),
+        caption_justify="left",
+        box=box.HORIZONTALS,
+        show_edge=False,
+        padding=0,
+    )
+    for column, side in zip(grid.columns, grid.align, strict=True):
+        if side == "r":
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    for section in grid.sections:
+        for row in section:
+            table.add_row(*(_text(cell, "\n±", missing="-") for cell in row))
+        table.add_section()
+    return table
+
+
+def markdown(grid: Grid) -> str:
+    """A grid as Markdown: a heading, the table, and a list of the notes.
+
+    Markdown has no rule between rows: an empty row parts two sections.
+    """
+    rows: list[list[str]] = []
+    for section in grid.sections:
+        rows += [[""] * len(grid.columns)] if rows else []
+        rows += [[_escape_markdown(_text(cell, " ± ", missing="-")) for cell in r] for r in section]
+    columns = [_escape_markdown(name) for name in grid.columns]
+    lines = [f"### {_escape_markdown(grid.title)}", ""]
+    lines += markdown_table(columns, grid.align, rows)
+    lines += ["", *(f"- {_escape_markdown(note)}" for note in grid.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(columns: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, from cells that are Markdown.
+
+    Parameters
+    ----------
+    columns
+        The heading of each column.
+    align
+        One letter for each column, ``l`` or ``r``.
+    rows
+        Each with a cell for each column.
+    """
+    rule = ["---:" if side == "r" else "---" for side in align]
+    return ["| " + " | ".join(row) + " |" for row in (columns, rule, *rows)]
+
+
+def latex(grid: Grid) -> str:
+    r"""A grid as a LaTeX ``tabular`` with booktabs' rules, the notes below it.
+
+    The text is for a ``table`` environment of one's own, under ``\usepackage{booktabs}``.
+    """
+    lines = [
+        "% Needs \\usepackage{booktabs}; \\input this file in a table environment.",
+        f"% {grid.title}",
+        f"\\begin{{tabular}}{{@{{}}{grid.align}@{{}}}}",
+        "\\toprule",
+        _latex_row(grid.columns),
+    ]
+    for section in grid.sections:
+        lines += ["\\midrule", *(_latex_row(row) for row in section)]
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    for note in grid.notes:
+        lines += ["", f"\\smallskip{{\\footnotesize {_escape_latex(note)}}}"]
+    return "\n".join(lines) + "\n"
+
+
+def _text(cell: Cell, plus_minus: str, *, missing: str) -> str:
+    if cell is None:
+        return missing
+    return cell.text(plus_minus) if isinstance(cell, Figure) else cell
+
+
+# An underscore inside a word is no markup.
+_MARKDOWN_SIGNS = re.compile(r"[\\|*`<\[~&$]|\b_+|_+\b")
+
+_LATEX_SIGNS = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    # At the start of a row these two would belong to the line break before it.
+    "[": "{[}",
+    "*": "{*}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _escape_markdown(text: str) -> str:
+    return _MARKDOWN_SIGNS.sub(lambda signs: "".join(f"\\{sign}" for sign in signs[0]), text)
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX_SIGNS.get(sign, sign) for sign in text)
+
+
+def _latex_row(row: Sequence[Cell]) -> str:
+    return " & ".join(_latex_cell(cell) for cell in row) + r" \\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, Figure):
+        return "$" + cell.text(r" \pm ") + "$"
+    return _escape_latex(_text(cell, "", missing="--"))
