@@ -18,6 +18,8 @@ from gsmflow.recipe import (
     check_recipe,
     parse_recipe,
     read_recipe_file,
+    recipe_flags,
+    recipe_for,
     setting_names,
     write_recipe_file,
 )
@@ -94,6 +96,22 @@ def test_a_flag_overrides_its_field_alone(name: str) -> None:
     words, value = other_value(name)
     assert getattr(RES101, name) != value
     assert parse(*words) == replace(RES101, **{name: value})
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.name != "recipe"])
+def test_flags_of_a_recipe_make_it_again(name: str) -> None:
+    _, value = other_value(name)
+    recipe = replace(RES101, **{"learning_rate": 0.1 + 0.2, name: value})
+    assert parse(*recipe_flags(recipe, RES101)) == recipe
+    assert recipe_flags(RES101, RES101) == []
+
+
+def test_a_recipe_serves_its_features_and_the_first_all_others() -> None:
+    assert [recipe_for(RECIPES, name) for name in ("res101", "vit", "clip")] == [
+        RES101,
+        VIT,
+        RES101,
+    ]
 
 
 def test_without_flags_the_first_recipe_is_taken() -> None:

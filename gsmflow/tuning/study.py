@@ -98,35 +98,25 @@ def open_study(place: Place, objective: Objective) -> Study:
         If the folder holds a study of something else, or cannot be used.
     """
     file = place.folder / "study.log"
+    identity = _identity(place, objective)
+    lock = FileLock(place.folder / ".study.lock")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place.folder / ".study.lock")
         with lock:
-            journal_lock: Any = _JournalLock(file)
-            storage = JournalStorage(JournalFileBackend(str(file), journal_lock))
-            study = optuna.create_study(
-                storage=storage,
-                study_name=_NAME,
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=_TRIALS_BEFORE_PRUNING),
-                load_if_exists=True,
-            )
-            identity = _identity(place, objective)
+            study = _open_journal(file)
             if _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)
-            _check_identity(file, study.user_attrs[_IDENTITY], identity)
     except OSError as error:
         raise InputError(
             f"{place.folder}: cannot be used ({error.strerror or one_line(error)}), expected a "
             "folder for the study; name another with --study"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except Exception as error:
         raise InputError(
-            f"{file}: not readable as a study ({one_line(error)}), expected the file that a study "
-            "wrote; name another folder with --study"
+            f"{file}: not readable as a study ({type(error).__name__}: {one_line(error)}), "
+            "expected the file that a study wrote; name another folder with --study"
         ) from error
+    _check_identity(file, study.user_attrs[_IDENTITY], identity)
     return Study(study, place.space, objective, lock)
 
 
@@ -166,6 +156,17 @@ def finished_trials(study: Study) -> list[FrozenTrial]:
 def is_own(study: Study, trial: FrozenTrial) -> bool:
     """Whether a trial's settings are the script's own."""
     return _drawn(trial) == study.space.own
+
+
+def _open_journal(file: Path) -> optuna.Study:
+    lock: Any = _JournalLock(file)
+    storage = JournalStorage(JournalFileBackend(str(file), lock))
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_TRIALS_BEFORE_PRUNING)
+    if _NAME in optuna.get_all_study_names(storage):
+        return optuna.load_study(study_name=_NAME, storage=storage, pruner=pruner)
+    return optuna.create_study(
+        study_name=_NAME, storage=storage, pruner=pruner, direction="maximize"
+    )
 
 
 def _trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
@@ -218,13 +219,14 @@ def _identity(place: Place, objective: Objective) -> dict[str, Any]:
         "device": place.device.type,
         "precision": place.precision,
         "recipe": fields,
-        "search": place.space.describe(),
+        "search": ", ".join(place.space.dimensions),
+        "range": place.space.describe(),
     }
 
 
 def _check_identity(file: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     ours, theirs = _flat(expected), _flat(found)
-    for name in [*ours, *(theirs.keys() - ours.keys())]:
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
         if ours.get(name) != theirs.get(name):
             raise InputError(
                 f"{file}, field '{name}': found {theirs.get(name)!r}, expected "

@@ -156,7 +156,8 @@ def finalist_table(study: Study, judged: Sequence[Judged]) -> Table:
     """The finalists in percent, best first, mean and standard deviation over the seeds."""
     seeds = len(judged[0].outcomes)
     table = Table(
-        title=f"finalists on the validation classes · {seeds} seeds · percent",
+        title="finalists on the validation classes · percent"
+        + (f" · mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""),
         caption=f"chosen by the mean of {study.objective}; H pen.: under the penalty that is best "
         "on these rows",
         caption_justify="left",
