@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,20 +20,20 @@ from safetensors.torch import load_file
 
 from gsmflow.classifier import (
     ClassifierConfig,
+    OnEpoch,
     SoftmaxClassifier,
     SoftmaxPair,
-    fit_softmax,
-    fit_softmax_streamed,
+    pair_from_reservoir,
+    pair_from_rows,
 )
 from gsmflow.dataset import HeldOut, Problem
 from gsmflow.errors import DivergedError, InputError, one_line
 from gsmflow.evaluate import judge
-from gsmflow.feed import Feed, MemoryFeed, join, make_feed
+from gsmflow.feed import MemoryFeed, Scaled, scale_problem
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RunLog
-from gsmflow.scaling import FeatureScaling, fit_feature_scaling
 from gsmflow.synthesis import Reservoir
 from gsmflow.team import Team
 from gsmflow.train import Trainer, TrainingConfig
@@ -43,9 +42,7 @@ from gsmflow.util import make_generator, read_json, write_json, write_tensors
 __all__ = [
     "AtInterval",
     "Fitted",
-    "OnEpoch",
     "Run",
-    "Scaled",
     "assist",
     "classify",
     "fit_classifiers",
@@ -94,25 +91,6 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled:
-    """A problem made ready to learn from, once for all stages.
-
-    Attributes
-    ----------
-    problem
-        As it was, with unscaled features.
-    scaling
-        Fitted on its training rows.
-    feed
-        The scaled training rows, on the run's device.
-    """
-
-    problem: Problem
-    scaling: FeatureScaling
-    feed: Feed
-
-
-@dataclass(frozen=True, eq=False)
 class Fitted:
     """A trained generator.
 
@@ -131,8 +109,6 @@ class Fitted:
     history: list[dict[str, float]]
 
 
-# Which classifier has been trained one more epoch, and the classifier as it is now.
-OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], object]
 # What to do with the model at an interval of its training: given its data, itself, the epoch.
 AtInterval: TypeAlias = Callable[[Run, Scaled, GSMFlow, int], object]
 
@@ -271,12 +247,7 @@ def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
     return pair
 
 
-def fit_pair(
-    run: Run,
-    scaled: Scaled,
-    unseen: MemoryFeed,
-    on_epoch: OnEpoch = lambda which, classifier: None,
-) -> SoftmaxPair:
+def fit_pair(run: Run, scaled: Scaled, unseen: MemoryFeed) -> SoftmaxPair:
     """Train both classifiers on real seen rows and the given rows of unseen classes.
 
     Parameters
@@ -287,18 +258,9 @@ def fit_pair(
         Gives the real seen rows.
     unseen
         Scaled rows of the unseen classes, on the run's device.
-    on_epoch
-        Called after each epoch of either classifier.
     """
-    config, problem = run.recipe.part(ClassifierConfig), scaled.problem
-    gzsl, zsl = _generators(run, problem)
-    return SoftmaxPair(
-        scaled.scaling,
-        gzsl=fit_softmax(
-            join(scaled.feed, unseen), problem.classes, config, gzsl, partial(on_epoch, "gzsl")
-        ),
-        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, partial(on_epoch, "zsl")),
-    )
+    config = run.recipe.part(ClassifierConfig)
+    return pair_from_rows(scaled, unseen, config, _generators(run, scaled.problem))
 
 
 def fit_classifiers(
@@ -325,6 +287,7 @@ def fit_classifiers(
         Called after each epoch of either classifier.
     """
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
+    generators = _generators(run, problem)
     classes, per_class = problem.unseen_classes, run.recipe.samples_per_class
     with _bar(run.console, "synthesizing", per_class * len(classes), shown=bars) as advance:
         reservoir = Reservoir(
@@ -336,17 +299,8 @@ def fit_classifiers(
             precision=run.precision,
             on_samples=advance,
         )
-        if len(reservoir.labels) < reservoir.total:
-            both = fit_softmax_streamed(
-                scaled.feed,
-                reservoir,
-                (problem.classes, classes),
-                config,
-                _generators(run, problem),
-                lambda gzsl, zsl: (on_epoch("gzsl", gzsl), on_epoch("zsl", zsl)),
-            )
-            return SoftmaxPair(scaled.scaling, *both)
-    unseen = MemoryFeed(reservoir.features, reservoir.labels)
+        if reservoir.streams:  # one bar for both
+            return pair_from_reservoir(scaled, reservoir, config, generators, on_epoch)
     text = "training the classifier"
     with _bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
 
@@ -354,7 +308,7 @@ def fit_classifiers(
             advance()
             on_epoch(which, classifier)
 
-        return fit_pair(run, scaled, unseen, on_either)
+        return pair_from_reservoir(scaled, reservoir, config, generators, on_either)
 
 
 def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Generator]:
@@ -365,10 +319,9 @@ def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Gene
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
-    scaling = fit_feature_scaling(problem.train, run.recipe.feature_scaling)
     recipe = run.recipe
-    feed = make_feed(problem.train, scaling, run.device, recipe.features_in, recipe.devices)
-    return Scaled(problem, scaling, feed)
+    place, processes = recipe.features_in, recipe.devices
+    return scale_problem(problem, recipe.feature_scaling, run.device, place, processes)
 
 
 def _result_file(run: Run, problem: Problem) -> Path:

@@ -15,7 +15,8 @@ from torch import Tensor
 from gsmflow.classifier import SoftmaxClassifier, SoftmaxPair
 from gsmflow.dataset import HeldOut
 from gsmflow.evaluate import judge_all
-from gsmflow.fitting import Fitted, Run, Scaled, fit_classifiers
+from gsmflow.feed import Scaled
+from gsmflow.fitting import Fitted, Run, fit_classifiers
 from gsmflow.model import GSMFlow
 from gsmflow.util import write_tensors
 
