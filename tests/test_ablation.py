@@ -13,6 +13,8 @@ from gsmflow.ablation import VARIANTS, AblateOptions, run_ablation
 from gsmflow.experiment import run_experiment
 from tests.builders import SMALL, tiny_recipe
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {
     "full": {},

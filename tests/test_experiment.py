@@ -25,6 +25,8 @@ from gsmflow.feed import MappedFeed, MemoryFeed
 from gsmflow.recipe import Recipe
 from tests.builders import SMALL, make_dataset, tiny_recipe
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -15,6 +15,8 @@ from gsmflow.recipe import Recipe
 from gsmflow.seeds import run_seeds
 from tests.builders import tiny_recipe
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 QUIET = Console(quiet=True)
 
 

@@ -13,6 +13,8 @@ from gsmflow.experiment import RunResult, run_experiment
 from gsmflow.fitting import Fitted, Run, fit_classifiers
 from tests.builders import tiny_recipe
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 # Intervals of two of four epochs, five epochs of the classifier.
 SETTINGS: dict[str, Any] = {"curve_every": 2, "test_selected": True, "calibrate": False}
 

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from gsmflow import report
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are composed but not rendered, which takes most of a small run's time.
+
+    `tests.test_report` and the scripts' tests render them.
+    """
+
+    def write(figure: Figure, path: Path, dpi: int = 120) -> None:
+        path.write_bytes(b"a stand-in for a picture")
+
+    monkeypatch.setattr(report, "save_figure", write)
