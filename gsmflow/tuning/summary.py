@@ -294,8 +294,10 @@ def _draw_setting(
     panel.plot([drawn[i] for i in own], [values[i] for i in own], "*", color="C2", ms=10)
     if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+        decades = np.log10(distribution.high / distribution.low)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 3 else (1,), numticks=8))
         panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.tick_params(axis="x", labelsize="small")
     note = "" if dimension.smallest is None else f" (0 below {dimension.smallest:g})"
     panel.set(xlabel=f"{name}{note}")
