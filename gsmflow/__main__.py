@@ -3,7 +3,9 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Union
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -61,13 +63,15 @@ def main(argv: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> tuple[Any, list[str]]:
     """The options, and words that are none of them, which are flags of a script."""
-    kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _OPTIONS.items()]
+    kinds: list[Any] = [
+        Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _OPTIONS.items()
+    ]
     settings: dict[str, Any] = {
         "prog": _PROG,
         "description": "Generalized zero-shot learning with GSMFlow.",
         "args": list(argv),
     }
-    union: Any = Union[(*kinds, Annotated[None, tyro.conf.Suppress])]
+    union: Any = reduce(or_, kinds)
     options, flags = tyro.cli(union, return_unknown_args=True, **settings)
     if flags and not isinstance(options, ScriptOptions):
         tyro.cli(union, **settings)  # says what is unknown, and ends the program

@@ -36,10 +36,10 @@ def test_a_script_of_ones_own_has_its_own_model_and_neighbours(tmp_path: Path) -
         tmp_path / "mine.py",
         "from beside_the_script import PI\n"
         "class Mine(GSMFlow):\n"
-        "    def blocks(self):\n"
-        "        return super(), PI\n"
+        "    @staticmethod\n"
+        "    def pi():\n"
+        "        return PI\n"
         "if __name__ == '__main__':\n"
-        "    print(sys.argv)\n"
         "    try:\n"
         "        run({'a': Recipe(dataset='A', pi=PI)}, Mine)\n"
         "    except Exception:\n"
@@ -49,6 +49,7 @@ def test_a_script_of_ones_own_has_its_own_model_and_neighbours(tmp_path: Path) -
     script = read_script(path)
     assert script.model_class.__name__ == "Mine"
     assert issubclass(script.model_class, GSMFlow)
+    assert script.model_class.pi() == 0.375  # type: ignore[attr-defined]
     assert script.recipes["a"].pi == 0.375
     assert script.description == "Train GSMFlow."
     assert (sys.modules["__main__"], sys.argv, sys.path) == (main, argv, folders)

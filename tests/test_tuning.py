@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
 from gsmflow.__main__ import main
@@ -436,6 +436,24 @@ def test_an_interrupted_trial_is_taken_up_again(
     assert trials_of(folder) == trials_of(folder, "whole")
 
 
+def test_an_interrupted_training_goes_on_where_it_was_saved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsmflow.fitting._SAVE_EVERY_SECONDS", 0)
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "report", interrupt)  # at epoch 2, before that is saved
+        with pytest.raises(KeyboardInterrupt):
+            tune(folder, trials=1)
+    tune(folder, trials=1)
+    (log,) = (folder / "study").glob("trials/*/log.jsonl")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 2, 3, 4]
+
+
 def test_a_trial_of_a_dead_process_is_claimed_again_and_a_living_ones_is_not(folder: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     start = psutil.Process(process.pid).create_time()
@@ -536,7 +554,16 @@ def test_a_study_goes_on_wherever_its_data_lie(
     stand_in(monkeypatch, by_chance)
     tune(folder, trials=2)
     (folder / "data").rename(folder / "elsewhere")
-    tune(folder, "--data", str(folder / "elsewhere"), "--no-cache", "--oracle", trials=3)
+    tune(
+        folder,
+        "--data",
+        str(folder / "elsewhere"),
+        "--no-cache",
+        "--oracle",
+        "--seeds",
+        "2",
+        trials=3,
+    )
     assert len(trials_of(folder, "study", "--data", str(folder / "elsewhere"))) == 3
 
 

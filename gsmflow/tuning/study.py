@@ -49,16 +49,8 @@ _RANDOM_TRIALS = 10
 _TRIALS_BEFORE_PRUNING = 5
 # Fields that no trial depends on, or that other facts tell better than they do.
 _UNTOLD = (
-    "data",
-    "device",
-    "precision",
-    "calibrate",
-    "curve_every",
-    "baselines",
-    "oracle",
-    "test_selected",
-    "top_k",
-    "seeds",
+    *("data", "device", "precision"),
+    *("baselines", "calibrate", "curve_every", "oracle", "seeds", "test_selected", "top_k"),
 )
 # The starts of two processes of the same number lie further apart.
 _START_TOLERANCE = 2.0

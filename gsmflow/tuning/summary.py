@@ -1,7 +1,6 @@
 """What a study shows: a line for each trial, the finalists, the choice, a picture."""
 
 import shlex
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from rich.table import Table
 from gsmflow.recipe import Recipe, RecipeFile, recipe_flags, recipe_for, setting_names
 from gsmflow.report import save_figure
 from gsmflow.script import Script
+from gsmflow.spread import figure, summarise
 from gsmflow.tuning.space import Dimension
 from gsmflow.tuning.study import Study, finished_trials, is_own
 from gsmflow.tuning.trial import Objective, Place, outcome_of
@@ -53,34 +53,28 @@ class Judged:
     ----------
     finalist
         Which trial it is.
-    outcomes
-        Measures with each seed; None where the training diverged.
+    measures
+        What `summarise` makes of the measures with each seed, which are 0 where the training
+        diverged.
     """
 
     finalist: Finalist
-    outcomes: Sequence[Mapping[str, float] | None]
-
-    def values(self, measure: str) -> list[float]:
-        """A measure with each seed; 0 where the training diverged."""
-        return [0.0 if found is None else found[measure] for found in self.outcomes]
-
-    def mean(self, measure: str) -> float:
-        """A measure's mean over the seeds."""
-        return statistics.fmean(self.values(measure))
-
-    def deviation(self, measure: str) -> float | None:
-        """Its standard deviation over the seeds; None with a single one."""
-        values = self.values(measure)
-        return statistics.stdev(values) if len(values) > 1 else None
+    measures: Mapping[str, Any]
 
 
 def judge_finalists(place: Place, study: Study, validated: Sequence[Finalist]) -> list[Judged]:
     """Finalists with what their validations came to, best mean of the objective first."""
     judged = []
     for finalist in validated:
-        outcomes = [outcome_of(place, recipe) for recipe in finalist.recipes]
-        judged.append(Judged(finalist, [None if o is None else o.measures for o in outcomes]))
-    return sorted(judged, key=lambda one: one.mean(study.objective), reverse=True)
+        runs = []
+        for recipe in finalist.recipes:
+            outcome = outcome_of(place, recipe)
+            measures = {} if outcome is None else outcome.measures or {}
+            runs.append({name: measures.get(name, 0.0) for name in _COLUMNS})
+        judged.append(Judged(finalist, summarise(runs)))
+    return sorted(
+        judged, key=lambda one: float(one.measures[study.objective]["mean"]), reverse=True
+    )
 
 
 @contextmanager
@@ -154,7 +148,7 @@ def _trial_line(
 
 def finalist_table(study: Study, judged: Sequence[Judged]) -> Table:
     """The finalists in percent, best first, mean and standard deviation over the seeds."""
-    seeds = len(judged[0].outcomes)
+    seeds = len(judged[0].finalist.recipes)
     table = Table(
         title="finalists on the validation classes · percent"
         + (f" · mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""),
@@ -168,15 +162,10 @@ def finalist_table(study: Study, judged: Sequence[Judged]) -> Table:
     for one in judged:
         trial = one.finalist.trial
         label = f"{trial.number}{', the recipe as it is' if one.finalist.own else ''}"
-        cells = [_spread(one, name) for name in _COLUMNS]
+        figures = [figure(one.measures[name]) for name in _COLUMNS]
+        cells = ["" if told is None else told.text(" ± ") for told in figures]
         table.add_row(label, *cells, style="bold" if one is judged[0] else None)
     return table
-
-
-def _spread(judged: Judged, measure: str) -> str:
-    deviation = judged.deviation(measure)
-    text = f"{100 * judged.mean(measure):.1f}"
-    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
 
 
 def choice_table(study: Study, winner: Judged) -> Table:
@@ -238,7 +227,7 @@ def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> R
             "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
             "trial": finalist.trial.number,
             "seeds": [validated.seed for validated in finalist.recipes],
-            "measures": {name: winner.values(name) for name in _COLUMNS},
+            "measures": {name: winner.measures[name]["values"] for name in _COLUMNS},
             "values": values,
         },
     )
@@ -305,8 +294,10 @@ def _draw_setting(
     panel.plot([drawn[i] for i in own], [values[i] for i in own], "*", color="C2", ms=10)
     if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+        decades = np.log10(distribution.high / distribution.low)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 3 else (1,), numticks=8))
         panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.tick_params(axis="x", labelsize="small")
     note = "" if dimension.smallest is None else f" (0 below {dimension.smallest:g})"
     panel.set(xlabel=f"{name}{note}")
