@@ -7,7 +7,11 @@ from typing import Any
 from gsmflow.dataset import HeldOut, Problem
 from gsmflow.eszsl import Criterion, ESZSLChoice, ESZSLSolver, choose_regularizers
 from gsmflow.evaluate import Measures, Outcome, Scorer, judge_all
+from gsmflow.feed import Scaled, scale_problem
 from gsmflow.fitting import Run
+from gsmflow.prototype import GaussianChoice, choose_gaussian, classify_gaussian, fit_gaussian
+from gsmflow.scaling import FeatureScaling
+from gsmflow.synthesis import Rescaled, Sampler
 
 __all__ = [
     "Baseline",
@@ -24,6 +28,7 @@ class BaselineChoices:
     """What was chosen on validation classes for each baseline."""
 
     eszsl: Mapping[Criterion, ESZSLChoice]
+    gaussian: GaussianChoice
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +45,22 @@ class Baseline:
         On seen classes, chosen on validation classes.
     choices
         What was chosen, JSON-ready.
+    sampler
+        Of its features, and their scaling, where it synthesizes any.
     """
 
     name: str
     scorers: Mapping[Criterion, Scorer]
     penalty: float
     choices: Mapping[str, Any]
+    sampler: tuple[Sampler, FeatureScaling] | None = None
+
+    def sampler_in(self, scaling: FeatureScaling) -> Sampler | None:
+        """Its sampler, of features in another scaling."""
+        if self.sampler is None:
+            return None
+        model, own = self.sampler
+        return Rescaled(model, own, scaling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +83,51 @@ def choose_baselines(run: Run, problem: Problem, held_out: HeldOut) -> BaselineC
     """Choose the baselines' settings on the validation classes."""
     count = len(problem.unseen_classes)
     run.console.print(f"choosing the baselines' settings on {count} validation classes")
-    return BaselineChoices(choose_regularizers(problem, held_out))
+    random = run.generator(problem.split, "gaussian")
+    return BaselineChoices(
+        eszsl=choose_regularizers(problem, held_out),
+        gaussian=choose_gaussian(_standardised(run, problem), held_out, random),
+    )
 
 
 def fit_baselines(run: Run, problem: Problem, chosen: BaselineChoices) -> list[Baseline]:
     """Fit the baselines with what was chosen for them."""
-    solver, eszsl = ESZSLSolver(problem), chosen.eszsl
-    return [
-        Baseline(
-            name="ESZSL",
-            scorers={k: solver.solve(choice.gamma, choice.lam) for k, choice in eszsl.items()},
-            penalty=eszsl["calibrated_H"].penalty,
-            choices={criterion: asdict(choice) for criterion, choice in eszsl.items()},
-        )
-    ]
+    return [_fit_eszsl(problem, chosen.eszsl), _fit_gaussian(run, problem, chosen.gaussian)]
+
+
+def _fit_eszsl(problem: Problem, chosen: Mapping[Criterion, ESZSLChoice]) -> Baseline:
+    solver = ESZSLSolver(problem)
+    return Baseline(
+        name="ESZSL",
+        scorers={k: solver.solve(choice.gamma, choice.lam) for k, choice in chosen.items()},
+        penalty=chosen["calibrated_H"].penalty,
+        choices={criterion: asdict(choice) for criterion, choice in chosen.items()},
+    )
+
+
+def _fit_gaussian(run: Run, problem: Problem, chosen: GaussianChoice) -> Baseline:
+    scaled = _standardised(run, problem)
+    gaussian = fit_gaussian(scaled, chosen)
+    random = run.generator(problem.split, "gaussian")
+    pair = classify_gaussian(scaled, gaussian, chosen.classifier_lr, random)
+    return Baseline(
+        name="Gaussian prototypes",
+        scorers={"T1": pair, "H": pair, "calibrated_H": pair},
+        penalty=chosen.penalty,
+        choices=asdict(chosen),
+        sampler=(gaussian, scaled.scaling),
+    )
+
+
+def _standardised(run: Run, problem: Problem) -> Scaled:
+    return scale_problem(problem, "standardised", run.device, run.recipe.features_in)
 
 
 def judge_baseline(baseline: Baseline, problem: Problem, held_out: HeldOut) -> BaselineOutcome:
     """A baseline's row of the table, and the outcome that its curve is drawn from."""
-    criteria = list(baseline.scorers)
-    judged = judge_all([baseline.scorers[c] for c in criteria], problem, held_out)
-    outcomes = dict(zip(criteria, judged, strict=True))
+    scorers = list(dict.fromkeys(baseline.scorers.values()))  # one may stand for several figures
+    judged = dict(zip(scorers, judge_all(scorers, problem, held_out), strict=True))
+    outcomes = {criterion: judged[scorer] for criterion, scorer in baseline.scorers.items()}
     plain, calibrated = outcomes["H"].calibrated(0.0), outcomes["calibrated_H"]
     measures = Measures(
         T1=outcomes["T1"].t1,

@@ -1,6 +1,6 @@
 """One run, end to end: data, fit, synthesize, classify, judge, report, run directory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from gsmflow.baselines import BaselineChoices, choose_baselines, fit_baselines, judge_baseline
+from gsmflow.baselines import (
+    Baseline,
+    BaselineChoices,
+    choose_baselines,
+    fit_baselines,
+    judge_baseline,
+)
 from gsmflow.cache import load_cached
 from gsmflow.dataset import (
     Dataset,
@@ -35,6 +41,7 @@ from gsmflow.recipe import Recipe
 from gsmflow.report import extra_lines, result_table, run_figure, shifts_figure
 from gsmflow.rundir import METRICS_FILE, RunLog, enter_run, open_run
 from gsmflow.selection import drop_candidates, keep_candidates, select_on_test
+from gsmflow.synthesis import Sampler
 from gsmflow.team import ALONE, Team
 from gsmflow.util import describe_environment, write_json
 
@@ -152,7 +159,7 @@ def run_experiment(
         metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
     if recipe.test_selected:
         metrics["test_selected"] = select_on_test(run, fitted, held_out)
-    metrics["shifts"] = _diagnose(run, fitted, held_out)
+    metrics["shifts"] = _diagnose(run, fitted, baselines, held_out)
     curves = {model_class.__name__: (outcome, penalty)}
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
     _report(run, metrics, fitted, curves)
@@ -183,10 +190,8 @@ def _open(
     """The run, what it is run on, and whether it is resumed."""
     device = team.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    # The first process reads it before the others, which then find it in the cache.
-    read: list[Dataset] = []
-    team.share_result(lambda: read.append(read_dataset(recipe)))
-    dataset = read[0] if read else read_dataset(recipe)
+    # The others find it in the cache then.
+    dataset = team.leader_first(lambda: read_dataset(recipe))
     directory, resumed = team.share_result(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )
@@ -263,22 +268,31 @@ def _protocol(dataset: Dataset, penalty: float | None) -> str:
     return text
 
 
-def _diagnose(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
-    """Measure the generation shifts and draw them."""
+def _diagnose(
+    run: Run, fitted: Fitted, baselines: Sequence[Baseline], held_out: HeldOut
+) -> dict[str, Any]:
+    """Measure the generation shifts of the model and of baselines that synthesize; draw them."""
     scaled, recipe = fitted.scaled, run.recipe
     unseen = make_feed(held_out.unseen, scaled.scaling, run.device, recipe.features_in)
     real = measure_real(scaled.feed, unseen)
-    shifts = measure_shifts(
-        fitted.model,
-        real,
-        scaled.problem.semantics,
-        min(recipe.samples_per_class, _DIAGNOSED),
-        run.generator("test", "shifts"),
-        precision=run.precision,
-    )
-    names = scaled.problem.class_names
-    shifts_figure(run.directory / "shifts.png", {run.model_class.__name__: shifts}, names)
-    return shifts.summary()
+    samplers: dict[str, Sampler] = {run.model_class.__name__: fitted.model}
+    for baseline in baselines:
+        sampler = baseline.sampler_in(scaled.scaling)
+        if sampler is not None:
+            samplers[baseline.name] = sampler
+    shifts = {
+        name: measure_shifts(
+            sampler,
+            real,
+            scaled.problem.semantics,
+            min(recipe.samples_per_class, _DIAGNOSED),
+            run.generator("test", "shifts"),
+            precision=run.precision,
+        )
+        for name, sampler in samplers.items()
+    }
+    shifts_figure(run.directory / "shifts.png", shifts, scaled.problem.class_names)
+    return {name: told.summary() for name, told in shifts.items()}
 
 
 def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:

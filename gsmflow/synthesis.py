@@ -1,14 +1,16 @@
 """Synthesizing features of classes from a trained model, all at once or in a bounded stream."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gsmflow.precision import Precision, autocast, tf32_products
+from gsmflow.scaling import FeatureScaling
 
-__all__ = ["Draw", "Reservoir", "Sampler", "synthesize"]
+__all__ = ["Draw", "Rescaled", "Reservoir", "Sampler", "synthesize"]
 
 _CHUNK = 4096
 
@@ -25,6 +27,33 @@ class Sampler(Protocol):
 
     def sampler(self, classes: Tensor) -> Draw:
         """What draws features of classes ``(k,)``, all that depends on a class done once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """A sampler whose features are brought from its own scaling into another.
+
+    Attributes
+    ----------
+    model
+        The sampler.
+    own, other
+        The scaling of its features, and the one that they are brought into.
+    """
+
+    model: Sampler
+    own: FeatureScaling
+    other: FeatureScaling
+
+    def sampler(self, classes: Tensor) -> Draw:
+        """What draws features of classes ``(k,)``."""
+        draw = self.model.sampler(classes)
+
+        def rescaled(positions: Tensor, generator: torch.Generator) -> Tensor:
+            features = self.own.inverse(draw(positions, generator).cpu().numpy())
+            return torch.from_numpy(self.other(features)).to(positions.device)
+
+        return rescaled
 
 
 def synthesize(

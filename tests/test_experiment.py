@@ -67,7 +67,10 @@ def test_a_run_writes_its_directory(tmp_path: Path) -> None:
         "confusion.csv",
     }
     metrics = json.loads((result.directory / "metrics.json").read_text())
-    for part in (metrics, metrics["oracle"], metrics["baselines"]["ESZSL"], metrics["calibrated"]):
+    baselines = metrics["baselines"]
+    assert list(baselines) == ["ESZSL", "Gaussian prototypes"]
+    assert list(metrics["shifts"]) == ["GSMFlow", "Gaussian prototypes"]
+    for part in (metrics, metrics["oracle"], *baselines.values(), metrics["calibrated"]):
         for name in {"T1", "U", "S", "H"} & part.keys():
             assert 0 <= part[name] <= 1
     assert [point["epoch"] for point in metrics["validation"]["curve"]] == [2, 4]
@@ -181,8 +184,8 @@ def test_no_test_row_reaches_anything_before_the_test_split_is_opened(
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
     for key in ("validation",):
         assert a.metrics[key] == b.metrics[key]
-    choices = [r.metrics["baselines"]["ESZSL"]["choices"] for r in (a, b)]
-    assert choices[0] == choices[1]
+    for name, baseline in a.metrics["baselines"].items():
+        assert baseline["choices"] == b.metrics["baselines"][name]["choices"]
     assert a.metrics["S"] != b.metrics["S"]
 
 

@@ -1,5 +1,6 @@
 """Synthesized rows: how many, of which class, in which order, all at once and in a stream."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from gsmflow.dataset import check_dataset, training_problem
 from gsmflow.model import GSMFlow, ModelConfig
-from gsmflow.synthesis import Draw, Reservoir, Sampler, synthesize
+from gsmflow.scaling import fit_feature_scaling
+from gsmflow.synthesis import Draw, Rescaled, Reservoir, Sampler, synthesize
 from tests.builders import feed_of, make_dataset, seeded
 
 
@@ -169,3 +171,20 @@ def test_a_reservoirs_stream_is_the_generators() -> None:
     first, same, other = stream(0), stream(0), stream(1)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+def test_rescaled_features_are_those_of_the_other_scaling() -> None:
+    rows = np.random.default_rng(0).normal(3, 2, size=(50, 2)).astype(np.float32)
+    own, other = (fit_feature_scaling(rows, name) for name in ("standardised", "minmax"))
+
+    class Rows:
+        """Draws the rows in the order of the positions, in the scaling of its own."""
+
+        def sampler(self, classes: Tensor) -> Draw:
+            return lambda positions, generator: torch.from_numpy(own(rows))[positions]
+
+    draw = Rescaled(Rows(), own, other).sampler(torch.tensor([0]))
+    positions = torch.tensor([7, 0, 7, 31])
+    lowest, highest = rows.min(axis=0), rows.max(axis=0)
+    expected = ((rows - lowest) / (highest - lowest))[positions.numpy()]
+    np.testing.assert_allclose(draw(positions, seeded(0)).numpy(), expected, atol=1e-5)
