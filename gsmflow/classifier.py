@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gsmflow.dataset import FloatArray, IntArray
-from gsmflow.feed import Feed
+from gsmflow.feed import Feed, MemoryFeed, Scaled, join
 from gsmflow.scaling import FeatureScaling
 from gsmflow.synthesis import Reservoir
 
@@ -19,6 +19,8 @@ __all__ = [
     "SoftmaxPair",
     "fit_softmax",
     "fit_softmax_streamed",
+    "pair_from_reservoir",
+    "pair_from_rows",
 ]
 
 _SCORING_CHUNK = 16384
@@ -178,6 +180,65 @@ def fit_softmax_streamed(
         if (step + 1) % steps_per_epoch == 0:
             on_epoch()
     return gzsl.classifier(), zsl.classifier()
+
+
+def pair_from_rows(
+    scaled: Scaled,
+    unseen: MemoryFeed,
+    config: ClassifierConfig,
+    generators: tuple[torch.Generator, torch.Generator],
+    on_epoch: Callable[[], object] = lambda: None,
+) -> SoftmaxPair:
+    """Train both classifiers on real seen rows and the given rows of unseen classes.
+
+    Parameters
+    ----------
+    scaled
+        Gives the real seen rows.
+    unseen
+        Scaled rows of the unseen classes, on the same device.
+    config
+        Settings.
+    generators
+        Source of the initial weights and of the batches of each classifier, GZSL and ZSL, on the
+        rows' device.
+    on_epoch
+        Called after each epoch of either classifier, for a progress bar.
+    """
+    problem, (gzsl, zsl) = scaled.problem, generators
+    return SoftmaxPair(
+        scaled.scaling,
+        gzsl=fit_softmax(join(scaled.feed, unseen), problem.classes, config, gzsl, on_epoch),
+        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, on_epoch),
+    )
+
+
+def pair_from_reservoir(
+    scaled: Scaled,
+    reservoir: Reservoir,
+    config: ClassifierConfig,
+    generators: tuple[torch.Generator, torch.Generator],
+    on_epoch: Callable[[], object] = lambda: None,
+) -> SoftmaxPair:
+    """Train both classifiers on real seen rows and synthesized ones, streamed if those are many.
+
+    Parameters
+    ----------
+    scaled
+        Gives the real seen rows.
+    reservoir
+        Synthesized rows of the unseen classes, on the same device; they are streamed if it does
+        not hold all of them at once.
+    config, generators, on_epoch
+        As `pair_from_rows` takes them.
+    """
+    problem = scaled.problem
+    if reservoir.streams:
+        classes = problem.classes, problem.unseen_classes
+        pair = fit_softmax_streamed(scaled.feed, reservoir, classes, config, generators, on_epoch)
+        return SoftmaxPair(scaled.scaling, *pair)
+    unseen = MemoryFeed(reservoir.features, reservoir.labels)
+    return pair_from_rows(scaled, unseen, config, generators, on_epoch)
 
 
 def _no_rows(feed: Feed) -> Tensor:

@@ -1,5 +1,6 @@
 """Training rows as a model meets them: scaled, on its device, any batch of them at a time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -8,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gsmflow.dataset import Rows
-from gsmflow.scaling import FeatureScaling
+from gsmflow.dataset import Problem, Rows
+from gsmflow.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
 
 __all__ = [
     "Feed",
@@ -17,9 +18,12 @@ __all__ = [
     "JoinedFeed",
     "MappedFeed",
     "MemoryFeed",
+    "Scaled",
     "class_means",
+    "feed_slabs",
     "join",
     "make_feed",
+    "scale_problem",
 ]
 
 FeedPlace: TypeAlias = Literal["auto", "memory", "map"]
@@ -135,6 +139,47 @@ def _free_bytes(device: torch.device) -> int:
 
 
 @dataclass(frozen=True, eq=False)
+class Scaled:
+    """A problem made ready to learn from, once for all that learns from it.
+
+    Attributes
+    ----------
+    problem
+        As it was, with unscaled features.
+    scaling
+        Fitted on its training rows.
+    feed
+        The scaled training rows, on a device.
+    """
+
+    problem: Problem
+    scaling: FeatureScaling
+    feed: Feed
+
+
+def scale_problem(
+    problem: Problem,
+    name: FeatureScalingName,
+    device: torch.device,
+    place: FeedPlace,
+    processes: int = 1,
+) -> Scaled:
+    """Fit a scaling on a problem's training rows, and make the feed of them.
+
+    Parameters
+    ----------
+    problem
+        With unscaled features.
+    name
+        Of the scaling, as `fit_feature_scaling` knows it.
+    device, place, processes
+        As `make_feed` takes them.
+    """
+    scaling = fit_feature_scaling(problem.train, name)
+    return Scaled(problem, scaling, make_feed(problem.train, scaling, device, place, processes))
+
+
+@dataclass(frozen=True, eq=False)
 class JoinedFeed:
     """The rows of one feed followed by those of another, where they are.
 
@@ -174,6 +219,14 @@ def join(first: Feed, second: MemoryFeed) -> Feed:
     return JoinedFeed(first, second, labels)
 
 
+def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+    """All rows in order, a bounded number at a time: features ``(m, d)`` and labels ``(m,)``."""
+    labels = feed.labels
+    for start in range(0, len(labels), _CHUNK):
+        rows = torch.arange(start, min(start + _CHUNK, len(labels)), device=labels.device)
+        yield feed.take(rows), labels[rows]
+
+
 def class_means(feed: Feed, classes: Tensor) -> Tensor:
     """Mean of each class's rows, ``(k, d)``, reading the rows once.
 
@@ -184,13 +237,10 @@ def class_means(feed: Feed, classes: Tensor) -> Tensor:
     classes
         Ascending class numbers, ``(k,)``, each with at least one row.
     """
-    labels = feed.labels
     sums = counts = torch.zeros(())
-    for start in range(0, len(labels), _CHUNK):
-        rows = torch.arange(start, min(start + _CHUNK, len(labels)), device=labels.device)
-        features = feed.take(rows)
+    for features, labels in feed_slabs(feed):
         # A product with the one-hot classes adds in a fixed order on every device.
-        columns = torch.searchsorted(classes, labels[rows])
+        columns = torch.searchsorted(classes, labels)
         one_hot = functional.one_hot(columns, len(classes)).to(features.dtype)
         sums = sums.to(features) + one_hot.T @ features
         counts = counts.to(features) + one_hot.sum(dim=0)

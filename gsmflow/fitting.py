@@ -20,24 +20,23 @@ from safetensors.torch import load_file
 from gsmflow.classifier import (
     ClassifierConfig,
     SoftmaxPair,
-    fit_softmax,
-    fit_softmax_streamed,
+    pair_from_reservoir,
+    pair_from_rows,
 )
 from gsmflow.dataset import HeldOut, Problem
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import judge
-from gsmflow.feed import Feed, MemoryFeed, join, make_feed
+from gsmflow.feed import MemoryFeed, Scaled, scale_problem
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RunLog
-from gsmflow.scaling import FeatureScaling, fit_feature_scaling
 from gsmflow.synthesis import Reservoir
 from gsmflow.team import Team
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
-__all__ = ["Fitted", "Run", "Scaled", "assist", "classify", "fit_final", "fit_pair", "validate"]
+__all__ = ["Fitted", "Run", "assist", "classify", "fit_final", "fit_pair", "validate"]
 
 _CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
@@ -74,25 +73,6 @@ class Run:
     def generator(self, *purpose: str, device: torch.device | None = None) -> torch.Generator:
         """A generator of its own for a purpose, on the run's device unless another is named."""
         return make_generator(device or self.device, self.recipe.seed, *purpose)
-
-
-@dataclass(frozen=True, eq=False)
-class Scaled:
-    """A problem made ready to learn from, once for all stages.
-
-    Attributes
-    ----------
-    problem
-        As it was, with unscaled features.
-    scaling
-        Fitted on its training rows.
-    feed
-        The scaled training rows, on the run's device.
-    """
-
-    problem: Problem
-    scaling: FeatureScaling
-    feed: Feed
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,12 +192,7 @@ def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
     return pair
 
 
-def fit_pair(
-    run: Run,
-    scaled: Scaled,
-    unseen: MemoryFeed,
-    on_epoch: Callable[[], object] = lambda: None,
-) -> SoftmaxPair:
+def fit_pair(run: Run, scaled: Scaled, unseen: MemoryFeed) -> SoftmaxPair:
     """Train both classifiers on real seen rows and the given rows of unseen classes.
 
     Parameters
@@ -228,16 +203,9 @@ def fit_pair(
         Gives the real seen rows.
     unseen
         Scaled rows of the unseen classes, on the run's device.
-    on_epoch
-        Called after each epoch of either classifier, for a progress bar.
     """
-    config, problem = run.recipe.part(ClassifierConfig), scaled.problem
-    gzsl, zsl = _generators(run, problem)
-    return SoftmaxPair(
-        scaled.scaling,
-        gzsl=fit_softmax(join(scaled.feed, unseen), problem.classes, config, gzsl, on_epoch),
-        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, on_epoch),
-    )
+    config = run.recipe.part(ClassifierConfig)
+    return pair_from_rows(scaled, unseen, config, _generators(run, scaled.problem))
 
 
 def _classify(
@@ -249,6 +217,7 @@ def _classify(
 ) -> SoftmaxPair:
     """Train both classifiers on real seen rows and synthesized ones, streamed if those are many."""
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
+    generators = _generators(run, problem)
     classes, per_class = problem.unseen_classes, run.recipe.samples_per_class
     with _bar(run.console, "synthesizing", per_class * len(classes), shown=bars) as advance:
         reservoir = Reservoir(
@@ -260,19 +229,11 @@ def _classify(
             precision=run.precision,
             on_samples=advance,
         )
-        if len(reservoir.labels) < reservoir.total:
-            both = fit_softmax_streamed(
-                scaled.feed,
-                reservoir,
-                (problem.classes, classes),
-                config,
-                _generators(run, problem),
-            )
-            return SoftmaxPair(scaled.scaling, *both)
-    unseen = MemoryFeed(reservoir.features, reservoir.labels)
+        if reservoir.streams:
+            return pair_from_reservoir(scaled, reservoir, config, generators)
     text = "training the classifier"
     with _bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
-        return fit_pair(run, scaled, unseen, advance)
+        return pair_from_reservoir(scaled, reservoir, config, generators, advance)
 
 
 def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Generator]:
@@ -283,10 +244,10 @@ def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Gene
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
-    scaling = fit_feature_scaling(problem.train, run.recipe.feature_scaling)
     recipe = run.recipe
-    feed = make_feed(problem.train, scaling, run.device, recipe.features_in, recipe.devices)
-    return Scaled(problem, scaling, feed)
+    return scale_problem(
+        problem, recipe.feature_scaling, run.device, recipe.features_in, recipe.devices
+    )
 
 
 def _result_file(run: Run, problem: Problem) -> Path:

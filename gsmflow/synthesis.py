@@ -128,6 +128,11 @@ class Reservoir:
         self.features[: len(first)] = first
         self._make(len(self.labels))
 
+    @property
+    def streams(self) -> bool:
+        """Whether it cannot hold all samples at once."""
+        return len(self.labels) < self.total
+
     def advance(self, share: float) -> None:
         """Go on until this share (0 to 1) of the samples that were not held at first is made."""
         held = len(self.labels)

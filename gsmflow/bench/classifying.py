@@ -13,7 +13,8 @@ from rich.console import Console
 from gsmflow.bench.measure import Usage, load_yardstick, make_product, synchronize, watch
 from gsmflow.bench.sizes import Size, made_up_feed, made_up_model, made_up_problem
 from gsmflow.classifier import ClassifierConfig
-from gsmflow.fitting import Fitted, Run, Scaled, classify
+from gsmflow.feed import Scaled
+from gsmflow.fitting import Fitted, Run, classify
 from gsmflow.model import GSMFlow
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
