@@ -14,10 +14,13 @@ from gsmflow.classifier import (
     SoftmaxPair,
     fit_softmax,
     fit_softmax_streamed,
+    pair_from_reservoir,
+    pair_from_rows,
 )
-from gsmflow.feed import MemoryFeed
+from gsmflow.dataset import Problem, Rows
+from gsmflow.feed import MemoryFeed, Scaled, scale_problem
 from gsmflow.scaling import fit_feature_scaling
-from gsmflow.synthesis import Draw, Reservoir
+from gsmflow.synthesis import Draw, Reservoir, synthesize
 
 CLASSES = np.array([9, 2, 5])  # neither contiguous nor sorted
 
@@ -330,3 +333,66 @@ def test_streamed_training_is_the_generators() -> None:
     for a, b, c in zip(first, same, other, strict=True):
         assert torch.equal(a.weight, b.weight)
         assert not torch.equal(a.weight, c.weight)
+
+
+def scaled_blobs(spread: float) -> Scaled:
+    """A problem of blobs, its features shifted and stretched before they are scaled."""
+    feed = real_rows(200, spread)
+    problem = Problem(
+        split="test",
+        train=Rows(feed.features.float().numpy(), feed.labels.numpy()),
+        semantics=np.zeros((8, 3), dtype=np.float32),
+        class_names=tuple("abcdefgh"),
+        seen_classes=np.sort(SEEN),
+        unseen_classes=np.sort(UNSEEN),
+    )
+    return scale_problem(problem, "centred", torch.device("cpu"), "memory")
+
+
+class ScaledBlobs(Blobs):
+    """Draws what `Blobs` draws, scaled as a problem is."""
+
+    def __init__(self, spread: float, scaled: Scaled) -> None:
+        super().__init__(spread)
+        self.scaled = scaled
+
+    def sampler(self, classes: Tensor) -> Draw:
+        plain = super().sampler(classes)
+
+        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+            return torch.from_numpy(self.scaled.scaling(plain(positions, generator).numpy()))
+
+        return draw
+
+
+@pytest.mark.parametrize(("capacity", "streams"), [(600, False), (150, True)])
+def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
+    capacity: int, streams: bool
+) -> None:
+    scaled = scaled_blobs(spread=0.4)
+    unseen = torch.from_numpy(scaled.problem.unseen_classes)
+    sampler = ScaledBlobs(0.4, scaled)
+    reservoir = Reservoir(sampler, unseen, 200, capacity=capacity, generator=generator(1))
+    assert reservoir.streams is streams
+    config = ClassifierConfig(classifier_lr=0.05, classifier_batch_size=50)
+    pair = pair_from_reservoir(scaled, reservoir, config, (generator(2), generator(3)))
+    rng = np.random.default_rng(0)
+    for classes, scores in (
+        (scaled.problem.classes, pair.gzsl_scores),
+        (scaled.problem.unseen_classes, pair.zsl_scores),
+    ):
+        labels = rng.choice(classes, size=300)
+        rows = np.array([CENTRES[int(c)] for c in labels]) + 0.4 * rng.normal(size=(300, 2))
+        assert (classes[scores(rows.astype(np.float32)).argmax(axis=1)] == labels).all()
+
+
+def test_rows_that_are_all_held_are_rows_that_are_given() -> None:
+    scaled = scaled_blobs(spread=2.0)
+    unseen, sampler = torch.from_numpy(UNSEEN), ScaledBlobs(2.0, scaled)
+    reservoir = Reservoir(sampler, unseen, 90, capacity=1000, generator=generator(1))
+    rows = MemoryFeed(*synthesize(sampler, unseen, 90, generator(1)))
+    config = ClassifierConfig(classifier_epochs=3, classifier_batch_size=64)
+    first = pair_from_reservoir(scaled, reservoir, config, (generator(2), generator(3)))
+    second = pair_from_rows(scaled, rows, config, (generator(2), generator(3)))
+    assert torch.equal(first.gzsl.weight, second.gzsl.weight)
+    assert torch.equal(first.zsl.weight, second.zsl.weight)

@@ -7,9 +7,10 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import MinMaxScaler
 
 from gsmflow import feed as feed_module
-from gsmflow.dataset import IntArray, Rows
+from gsmflow.dataset import IntArray, Rows, check_dataset, training_problem
 from gsmflow.feed import (
     Feed,
     FeedPlace,
@@ -17,11 +18,13 @@ from gsmflow.feed import (
     MappedFeed,
     MemoryFeed,
     class_means,
+    feed_slabs,
     join,
     make_feed,
+    scale_problem,
 )
 from gsmflow.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
-from tests.builders import seeded
+from tests.builders import make_dataset, seeded
 
 CPU = torch.device("cpu")
 
@@ -63,6 +66,28 @@ def test_class_means_are_numpys(chunk: int, monkeypatch: pytest.MonkeyPatch) -> 
         feed.features.numpy()[feed.labels.numpy() == c].mean(axis=0) for c in classes.numpy()
     ]
     np.testing.assert_allclose(class_means(feed, classes).numpy(), np.stack(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 23, 100])
+def test_slabs_are_all_rows_in_order(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsmflow.feed._CHUNK", chunk)
+    feed = random_feed(23)
+    features, labels = zip(*feed_slabs(feed), strict=True)
+    assert max(map(len, labels)) == min(chunk, 23)
+    assert torch.equal(torch.cat(features), feed.features)
+    assert torch.equal(torch.cat(labels), feed.labels)
+
+
+def test_a_problem_is_scaled_by_its_training_rows() -> None:
+    problem = training_problem(check_dataset(make_dataset()), "test")
+    scaled = scale_problem(problem, "minmax", CPU, "map")
+    assert scaled.problem is problem
+    assert isinstance(scaled.feed, MappedFeed)
+    expected = MinMaxScaler().fit_transform(problem.train.features.astype(np.float64))
+    every = torch.arange(len(problem.train))
+    np.testing.assert_allclose(scaled.feed.take(every).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(scaled.scaling(problem.train.features), expected, atol=1e-5)
+    assert scaled.feed.labels.tolist() == problem.train.labels.tolist()
 
 
 # --- rows that stay where they lie ---------------------------------------------------------------
