@@ -244,7 +244,7 @@ def stream(
     per_class: int,
     capacity: int,
     seed: int = 0,
-    on_epoch: Any = lambda: None,
+    on_epoch: Any = lambda gzsl, zsl: None,
     **settings: Any,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
     unseen = torch.from_numpy(UNSEEN)
@@ -296,7 +296,7 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
         blobs_,
         per_class=60,
         capacity=45,
-        on_epoch=lambda: epochs.append(len(batches)),
+        on_epoch=lambda gzsl, zsl: epochs.append(len(batches)),
         classifier_batch_size=16,
         classifier_epochs=6,
     )
