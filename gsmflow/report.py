@@ -223,6 +223,7 @@ def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
         values = [100 * point[name] for point in curve]
         panel.plot(epochs, values, style, ms=3, label=label)
     panel.set(title="validation classes", xlabel="epoch", ylabel="percent", ylim=(0, 100))
+    panel.set(xlim=(0, 1.05 * max(epochs)))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.legend(ncols=2, fontsize="small")
 
