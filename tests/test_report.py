@@ -228,7 +228,7 @@ def test_shifts_figure_is_a_png_of_one_or_two_methods(tmp_path: Path, unseen: in
 
 def drawn_panels(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> list[Axes]:
     figures: list[Figure] = []
-    monkeypatch.setattr(report, "_save", lambda figure, path, dpi: figures.append(figure))
+    monkeypatch.setattr(report, "save_figure", lambda figure, path, dpi: figures.append(figure))
     shifts_figure(Path("unused"), **arguments)
     return figures[0].axes
 
