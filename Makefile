@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/python train_DIGITS.py --oracle
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

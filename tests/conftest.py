@@ -1,9 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from gsmflow import report
+
+# Small tests gain nothing by a second thread, and lose a lot where several run at once.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
