@@ -29,8 +29,7 @@ __all__ = [
     "fit_gaussian",
 ]
 
-# What is tried in place of the settings that the choice starts from: on either side of a value,
-# one after another.
+# What is tried in place of what the choice starts from: one side of it, then the other.
 _TRIED: dict[str, tuple[tuple[float, ...], ...]] = {
     "ridge": ((0.3, 1.0, 3.0), (0.03, 0.01, 0.003)),
     "shrinkage": ((0.3,),),
@@ -208,7 +207,9 @@ def choose_gaussian(
     for name, sides in _TRIED.items():
         start = best
         for values in sides:
-            for value in values if best is start else ():
+            if best is not start:
+                break  # one side was better than the start: the other is not tried
+            for value in values:
                 choice = judged(replace(best, **{name: value}))
                 if choice.value <= best.value:
                     break
@@ -234,7 +235,7 @@ def classify_gaussian(
     scaled
         What the Gaussians were fitted on.
     gaussian
-        They.
+        The Gaussians.
     classifier_lr
         Learning rate of the classifiers.
     generator
