@@ -29,15 +29,14 @@ __all__ = [
     "fit_gaussian",
 ]
 
-# What is tried in place of the settings that the choice starts from: on either side of a value,
-# one after another.
+# What is tried in place of what the choice starts from: one side of it, then the other.
 _TRIED: dict[str, tuple[tuple[float, ...], ...]] = {
     "ridge": ((0.3, 1.0, 3.0), (0.03, 0.01, 0.003)),
     "shrinkage": ((0.3,),),
     "classifier_lr": ((1e-2, 3e-2, 1e-1), (1e-3,)),
 }
 _SAMPLES_PER_CLASS = 1000
-_CLASSIFIER = ClassifierConfig(classifier_batch_size=1000, classifier_epochs=10)
+_CLASSIFIER = ClassifierConfig(classifier_batch_size=500, classifier_epochs=7)
 # Synthesized features that are held in memory at once; more are streamed through as many.
 _RESERVOIR_BYTES = 2**29
 
@@ -208,7 +207,9 @@ def choose_gaussian(
     for name, sides in _TRIED.items():
         start = best
         for values in sides:
-            for value in values if best is start else ():
+            if best is not start:
+                break  # one side was better than the start: the other is not tried
+            for value in values:
                 choice = judged(replace(best, **{name: value}))
                 if choice.value <= best.value:
                     break
@@ -234,7 +235,7 @@ def classify_gaussian(
     scaled
         What the Gaussians were fitted on.
     gaussian
-        They.
+        The Gaussians.
     classifier_lr
         Learning rate of the classifiers.
     generator
