@@ -36,7 +36,7 @@ _TRIED: dict[str, tuple[tuple[float, ...], ...]] = {
     "classifier_lr": ((1e-2, 3e-2, 1e-1), (1e-3,)),
 }
 _SAMPLES_PER_CLASS = 1000
-_CLASSIFIER = ClassifierConfig(classifier_batch_size=1000, classifier_epochs=10)
+_CLASSIFIER = ClassifierConfig(classifier_batch_size=500, classifier_epochs=7)
 # Synthesized features that are held in memory at once; more are streamed through as many.
 _RESERVOIR_BYTES = 2**29
 

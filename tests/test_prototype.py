@@ -295,8 +295,8 @@ def test_samples_are_streamed_where_they_are_too_many(monkeypatch: pytest.Monkey
 
 
 VALIDATIONS = {
-    "a small ridge": {"classes": 16, "val": 4, "unseen": 3, "noise": 0.9, "a": 12},
-    "a large ridge": {"classes": 40, "val": 8, "unseen": 3, "noise": 0.3, "d": 12},
+    "a small ridge": {"classes": 30, "val": 8, "noise": 0.4, "a": 60, "d": 20, "seed": 2},
+    "a large ridge": {"classes": 40, "val": 10, "noise": 1.0, "a": 8, "d": 30},
 }
 
 
