@@ -11,6 +11,7 @@ from typing import Any
 
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from tyro.conf import Positional
 
 from gsmflow.errors import InputError
@@ -94,7 +95,10 @@ def draw_curves(path: Path, curves: list[Curve]) -> None:
         panel.set(title=f"{dataset}, validation classes", xscale="log", ylim=(0, 100))
         panel.set(xlabel="seconds of training", ylabel="H, percent")
         panel.grid(color="0.9", lw=0.5)
-        panel.legend(fontsize="small")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.legend(fontsize="small", loc="lower right")
     save_figure(figure, path)
 
 
