@@ -6,7 +6,7 @@ softmax classifiers. All of them log, show progress and resume.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ __all__ = [
 _CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
+_BLOWN_UP = 1e6
 _INTERVALS = 20
 # What a problem's training is called on the console: rows of the test split take no part in it.
 _TRAINING = {"validation": "validation", "test": "final"}
@@ -396,6 +397,7 @@ def _train(
             _check_finite({f"{name} loss": v for name, v in losses.items()}, trainer.epoch)
             record = {"epoch": trainer.epoch, **losses}
             progress["history"].append(record)
+            _check_bounded(progress["history"])
             seconds = time.monotonic() - start
             run.log.write("epoch", split=split, seconds=seconds, **record)
             _print_epoch(run, _TRAINING[split], record, seconds)
@@ -427,6 +429,20 @@ def _check_finite(values: Mapping[str, float], epoch: int) -> None:
             raise DivergedError(
                 f"training diverged: found a {name} of {value} in epoch {epoch}, expected a "
                 "finite number; lower --learning-rate or bring the features to another scale with "
+                "--feature-scaling"
+            )
+
+
+def _check_bounded(history: Sequence[Mapping[str, float]]) -> None:
+    """A loss that has blown up does not come back, finite as it may stay for many epochs."""
+    first, last = history[0], history[-1]
+    for name, value in last.items():
+        bound = _BLOWN_UP * max(1.0, abs(first[name]))
+        if value > bound:
+            raise DivergedError(
+                f"training diverged: found a {name} loss of {value:.2g} in epoch {last['epoch']}, "
+                f"expected at most {bound:.2g}, {_BLOWN_UP:.0e} times that of the first epoch; "
+                "lower --learning-rate or bring the features to another scale with "
                 "--feature-scaling"
             )
 

@@ -1,5 +1,7 @@
 """The validation stage by itself: what it tells of its curve, and how it ends."""
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -106,4 +108,16 @@ def test_a_training_that_does_not_stay_finite_is_told_apart(
     with pytest.raises(DivergedError, match=r"training diverged: found a .* of (nan|inf) in epoch"):
         validate(make_run(tmp_path, **changes), *parts)
     assert issubclass(DivergedError, InputError)
+    assert not (tmp_path / "validation.json").exists()
+
+
+def test_a_loss_that_blows_up_ends_the_training_though_it_stays_finite(
+    tmp_path: Path, parts: tuple[Problem, HeldOut]
+) -> None:
+    with pytest.raises(DivergedError, match=r"found a \w+ loss of .*e\+\d+ in epoch \d+, expected"):
+        validate(make_run(tmp_path, learning_rate=0.5), *parts)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    epochs = [r for r in map(json.loads, lines) if r["event"] == "epoch"]
+    assert epochs
+    assert all(math.isfinite(epoch["likelihood"]) for epoch in epochs)
     assert not (tmp_path / "validation.json").exists()
