@@ -259,7 +259,7 @@ def test_trials_are_pruned_that_are_below_the_median_half_way(
         if state == TrialState.COMPLETE:
             complete += 1
             halves += half
-    assert 5 < pruned < 35
+    assert 0 < pruned < 35
 
 
 def test_the_own_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_ranges_are_around_the_recipes_own_values() -> None:
     space = space_of(RECIPE)
     epochs, pi, hidden = (space.distributions[name] for name in ("epochs", "pi", "hidden"))
     assert isinstance(epochs, IntDistribution)
-    assert (epochs.low, epochs.high, epochs.log) == (2, 20, True)
+    assert (epochs.low, epochs.high, epochs.log) == (2, 16, True)
     assert isinstance(pi, FloatDistribution)
     np.testing.assert_allclose((pi.low, pi.high), (0.02, 0.5))
     assert isinstance(hidden, CategoricalDistribution)

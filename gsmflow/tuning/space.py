@@ -156,9 +156,9 @@ def _always(recipe: Recipe) -> bool:
 
 # Field, range, and whether a recipe makes use of it.
 _TABLE: tuple[tuple[str, _Range, Callable[[Recipe], bool]], ...] = (
-    ("epochs", _times(0.25, 2.5), _published),
+    ("epochs", _times(0.25, 2), _published),
     ("learning_rate", _times(0.2, 5), _published),
-    ("fast_epochs", _times(0.5, 2.5), _fast),
+    ("fast_epochs", _times(0.5, 2), _fast),
     ("fast_learning_rate", _times(0.2, 5), _fast),
     ("hidden", _times_one_of(0.5, 1, 2), _always),
     ("pi", _times(0.2, 5), lambda recipe: recipe.perturbation),
@@ -166,9 +166,9 @@ _TABLE: tuple[tuple[str, _Range, Callable[[Recipe], bool]], ...] = (
     ("semantics_norm", _times(0.25, 4), lambda recipe: recipe.semantics_scaling == "norm"),
     ("semantics_noise", _between(0, 1), _always),
     ("feature_scaling", _one_of(*get_args(FeatureScalingName)), _always),
-    ("samples_per_class", _times(0.25, 4), _always),
+    ("samples_per_class", _times(0.25, 2), _always),
     ("classifier_lr", _times(0.1, 10), _always),
-    ("classifier_epochs", _times(0.3, 3), _always),
+    ("classifier_epochs", _times(0.3, 2), _always),
     ("classifier_weight_decay", _zero_or_between(1e-6, 1e-2), _always),
 )
 

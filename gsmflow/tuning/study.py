@@ -47,6 +47,8 @@ _PROCESS = "process"
 # there is enough to compare a trial with that is half-way.
 _RANDOM_TRIALS = 10
 _TRIALS_BEFORE_PRUNING = 5
+# Share of the settings in which a trial differs from the best one before it.
+_CHANGED_SHARE = 1 / 3
 # Fields that no trial depends on, or that other facts tell better than they do.
 _UNTOLD = (
     *("data", "device", "precision"),
@@ -128,11 +130,15 @@ def claim(study: Study, trials: int) -> Trial | None:
     with study.lock:
         _release_abandoned(study)
         there = _trials(study, *_DONE, TrialState.RUNNING, TrialState.WAITING)
-        if sum(trial.state != TrialState.WAITING for trial in there) >= trials:
+        waiting = sum(trial.state == TrialState.WAITING for trial in there)
+        claimed = len(there) - waiting
+        if claimed >= trials:
             return None
+        seed = np.random.SeedSequence([study.space.recipe.seed, zlib.crc32(b"tune"), claimed])
         if not any(is_own(study, trial) for trial in there):
             study.study.enqueue_trial(study.space.own)
-        seed = np.random.SeedSequence([study.space.recipe.seed, zlib.crc32(b"tune"), len(there)])
+        elif not waiting:
+            study.study.enqueue_trial(_kept(study, np.random.default_rng(seed)))
         study.study.sampler = optuna.samplers.TPESampler(
             seed=int(seed.generate_state(1)[0]),
             n_startup_trials=_RANDOM_TRIALS,
@@ -158,7 +164,7 @@ def finished_trials(study: Study) -> list[FrozenTrial]:
 
 def is_own(study: Study, trial: FrozenTrial) -> bool:
     """Whether a trial's settings are the script's own."""
-    return _drawn(trial) == study.space.own
+    return _drawn(study, trial) == study.space.own
 
 
 def _open_journal(file: Path) -> optuna.Study:
@@ -176,10 +182,25 @@ def _trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
     return study.study.get_trials(deepcopy=False, states=states)
 
 
-def _drawn(trial: FrozenTrial) -> dict[str, Any]:
+def _kept(study: Study, rng: np.random.Generator) -> dict[str, Any]:
+    """What the next trial has from the best one so far, or from the recipe before there is one.
+
+    Few trials of a dozen settings find more around what is known to be good than anywhere.
+    """
+    complete = _trials(study, TrialState.COMPLETE)
+    best = max(complete, key=lambda trial: trial.value or 0.0).params if complete else {}
+    base = best or study.space.own
+    changed = rng.random(len(base)) < _CHANGED_SHARE
+    changed[rng.integers(len(base))] = True
+    return {name: base[name] for name, new in zip(base, changed, strict=True) if not new}
+
+
+def _drawn(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     """What was drawn for a trial, or what was asked for where that is not yet done."""
-    queued: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
-    return queued or trial.params
+    if trial.params.keys() == study.space.dimensions.keys():
+        return trial.params
+    queued: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return queued
 
 
 def _release_abandoned(study: Study) -> None:
@@ -193,7 +214,7 @@ def _release_abandoned(study: Study) -> None:
 
 def _requeue(study: Study, trial: FrozenTrial) -> None:
     study.study.tell(trial.number, state=TrialState.FAIL)
-    drawn = _drawn(trial)
+    drawn = _drawn(study, trial)
     if drawn.keys() == study.space.dimensions.keys():
         study.study.enqueue_trial(drawn)
 
