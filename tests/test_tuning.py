@@ -262,6 +262,23 @@ def test_trials_are_pruned_that_are_below_the_median_half_way(
     assert 0 < pruned < 35
 
 
+def test_a_trial_changes_some_settings_of_the_best_before_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, lambda recipe, half_way: recipe.pi)
+    tune(folder, trials=30)
+    trials = finished_trials(open_tiny(folder)[1])
+    changed = []
+    for number, trial in enumerate(trials[1:], start=1):
+        done = [t for t in trials[:number] if t.state == TrialState.COMPLETE]
+        best = max(done, key=lambda t: t.value or 0.0)
+        changed.append([n for n, value in trial.params.items() if value != best.params[n]])
+    settings = len(trials[0].params)
+    assert max(map(len, changed)) < settings
+    assert 0.15 * settings < statistics.mean(map(len, changed)) < 0.5 * settings
+    assert len({name for names in changed for name in names}) >= settings - 2
+
+
 def test_the_own_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = 3e-4  # the learning rate of the script
 
