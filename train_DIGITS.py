@@ -31,8 +31,8 @@ PIXELS = Recipe(
 def draw(result: RunResult) -> None:
     """Draw real and synthesized numbers of a finished run beside each other."""
     picture = result.directory / "digits.png"
-    draw_digit_pairs(result, picture)
-    print(f"real and synthesized numbers: {picture}")
+    if draw_digit_pairs(result, picture):
+        print(f"real and synthesized numbers: {picture}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def run_ablation(options: AblateOptions, console: Console, flags: Sequence[str])
     script, recipe = script_recipe(
         options.script, flags, prog=f"python -m gsmflow ablate {options.script}"
     )
-    name = recipe.run or f"ablation-{recipe.features}-{recipe.semantics}-{recipe.schedule}"
+    words = ["ablation", *recipe.variant, recipe.features, recipe.semantics, recipe.schedule]
+    name = recipe.run or "-".join(words)
     folder = recipe.out / recipe.dataset / name
     with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
         console.quiet = console.quiet or not team.leads
@@ -65,7 +66,7 @@ def run_ablation(options: AblateOptions, console: Console, flags: Sequence[str])
         for variant, changed in _variants(recipe).items():
             console.print(f"variant: {variant}", style="bold")
             measured[variant] = run_seeds(
-                changed, console, script.model_class, team, directory=folder / variant
+                changed, console, script.class_for(recipe), team, directory=folder / variant
             )
         if not team.leads:
             return

@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsmflow.dataset import FloatArray, IntArray
-from gsmflow.feed import Feed, MemoryFeed, Scaled, join
-from gsmflow.scaling import FeatureScaling
+from gsmflow.dataset import FloatArray, IntArray, Problem
+from gsmflow.feed import Feed
+from gsmflow.interface import ClassifierRows, StreamedRows
 from gsmflow.synthesis import Reservoir
 
 __all__ = [
     "ClassifierConfig",
+    "FeatureMap",
     "OnEpoch",
     "SoftmaxClassifier",
     "SoftmaxPair",
     "fit_softmax",
+    "fit_softmax_by_epoch",
     "fit_softmax_streamed",
-    "pair_from_reservoir",
     "pair_from_rows",
 ]
 
@@ -70,35 +71,51 @@ class SoftmaxClassifier:
         return np.asarray(torch.cat(chunks).cpu().numpy(), dtype=np.float32)
 
 
+# From features ``(n, d)`` as the dataset has them to what a classifier scores, ``(n, r)``.
+FeatureMap: TypeAlias = Callable[[FloatArray], FloatArray]
+
+
 @dataclass(frozen=True, eq=False)
 class SoftmaxPair:
-    """The two classifiers of the protocols, behind the feature scaling that they were trained on.
+    """The two classifiers of the protocols, behind the map to what they were trained on.
 
     Attributes
     ----------
-    scaling
-        Applied to features before scoring.
+    space
+        Applied to features before scoring: their scaling, and a model's encoder if it has one.
     gzsl
         Over seen and unseen classes.
     zsl
         Over the unseen classes alone.
     """
 
-    scaling: FeatureScaling
+    space: FeatureMap
     gzsl: SoftmaxClassifier
     zsl: SoftmaxClassifier
 
     def gzsl_scores(self, features: FloatArray) -> FloatArray:
         """Scores ``(n, seen + unseen)`` of unscaled features ``(n, d)``."""
-        return self.gzsl.scores(self.scaling(features))
+        return self.gzsl.scores(self.space(features))
 
     def zsl_scores(self, features: FloatArray) -> FloatArray:
         """Scores ``(n, unseen)`` of unscaled features ``(n, d)``."""
-        return self.zsl.scores(self.scaling(features))
+        return self.zsl.scores(self.space(features))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, biases and classes of both, by name."""
+        return {
+            f"{name}.{part}": tensor
+            for name, own in (("gzsl", self.gzsl), ("zsl", self.zsl))
+            for part, tensor in (
+                ("weight", own.weight),
+                ("bias", own.bias),
+                ("classes", torch.from_numpy(own.classes)),
+            )
+        }
 
 
-def fit_softmax(
-    feed: Feed,
+def fit_softmax_by_epoch(
+    rows_of_epoch: Callable[[], Feed],
     classes: IntArray,
     config: ClassifierConfig,
     generator: torch.Generator,
@@ -108,8 +125,8 @@ def fit_softmax(
 
     Parameters
     ----------
-    feed
-        Training rows.
+    rows_of_epoch
+        Called before each epoch, ``>= 1``; gives its training rows.
     classes
         The classes to tell apart, ``(k,)``; every label must be among them.
     config
@@ -120,14 +137,23 @@ def fit_softmax(
     on_epoch
         Called after each epoch with the classifier as it is then; its tensors go on changing.
     """
+    feed = rows_of_epoch()
     layer = _Layer(classes, _no_rows(feed), config, generator)
-    targets = layer.columns(feed.labels)
-    for _ in range(config.classifier_epochs):
+    for epoch in range(config.classifier_epochs):
+        feed = rows_of_epoch() if epoch else feed
+        targets = layer.columns(feed.labels)
         order = torch.randperm(len(targets), generator=generator, device=targets.device)
         for rows in torch.split(order, config.classifier_batch_size):
             layer.step(feed.take(rows), targets[rows])
         on_epoch(layer.classifier())
     return layer.classifier()
+
+
+def fit_softmax(
+    feed: Feed, classes: IntArray, config: ClassifierConfig, generator: torch.Generator
+) -> SoftmaxClassifier:
+    """`fit_softmax_by_epoch` on the same training rows in every epoch."""
+    return fit_softmax_by_epoch(lambda: feed, classes, config, generator)
 
 
 def fit_softmax_streamed(
@@ -142,13 +168,13 @@ def fit_softmax_streamed(
 
     There are as many steps as in ``classifier_epochs`` passes over the real and all synthesized
     rows. A batch has them in proportion: the real ones pass by pass, the synthesized ones drawn
-    from the reservoir, which is renewed at an even pace. The second classifier learns from the
-    synthesized rows of the same batches.
+    from the reservoir, which is renewed at an even pace. The second classifier learns from those
+    rows of the same batches that are of unseen classes.
 
     Parameters
     ----------
     feed
-        Real rows of seen classes.
+        Real rows of seen classes, and of unseen ones where some are given.
     reservoir
         Synthesized rows of unseen classes, on the same device.
     classes
@@ -172,16 +198,21 @@ def fit_softmax_streamed(
     steps = steps_per_epoch * config.classifier_epochs
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
+    mixed = bool(torch.isin(feed.labels, zsl.ascending).any())
     for step in range(steps):
         reservoir.advance((step + 1) / steps)
         count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
         features, labels = reservoir.draw(batch_size - count)
-        if len(labels):
-            zsl.step(features, zsl.columns(labels))
+        of_zsl = features, labels
         if count:
             rows = real.take(count)
             features = torch.cat([feed.take(rows), features])
             labels = torch.cat([feed.labels[rows], labels])
+        if mixed:
+            own = torch.isin(labels, zsl.ascending)
+            of_zsl = features[own], labels[own]
+        if len(of_zsl[1]):
+            zsl.step(of_zsl[0], zsl.columns(of_zsl[1]))
         gzsl.step(features, gzsl.columns(labels))
         if (step + 1) % steps_per_epoch == 0:
             on_epoch(gzsl.classifier(), zsl.classifier())
@@ -193,20 +224,23 @@ OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], objec
 
 
 def pair_from_rows(
-    scaled: Scaled,
-    unseen: MemoryFeed,
+    rows: ClassifierRows,
+    problem: Problem,
+    space: FeatureMap,
     config: ClassifierConfig,
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> SoftmaxPair:
-    """Train both classifiers on real seen rows and the given rows of unseen classes.
+    """Train both classifiers on the rows that a model gives.
 
     Parameters
     ----------
-    scaled
-        Gives the real seen rows.
-    unseen
-        Scaled rows of the unseen classes, on the same device.
+    rows
+        What they learn from.
+    problem
+        Gives the classes.
+    space
+        From features as the dataset has them to what the rows are.
     config
         Settings.
     generators
@@ -215,46 +249,27 @@ def pair_from_rows(
     on_epoch
         Called after each epoch of either classifier; its tensors go on changing.
     """
-    problem, (gzsl, zsl) = scaled.problem, generators
-    both = join(scaled.feed, unseen)
-    return SoftmaxPair(
-        scaled.scaling,
-        gzsl=fit_softmax(both, problem.classes, config, gzsl, partial(on_epoch, "gzsl")),
-        zsl=fit_softmax(unseen, problem.unseen_classes, config, zsl, partial(on_epoch, "zsl")),
-    )
-
-
-def pair_from_reservoir(
-    scaled: Scaled,
-    reservoir: Reservoir,
-    config: ClassifierConfig,
-    generators: tuple[torch.Generator, torch.Generator],
-    on_epoch: OnEpoch = lambda which, classifier: None,
-) -> SoftmaxPair:
-    """Train both classifiers on real seen rows and synthesized ones, streamed if those are many.
-
-    Parameters
-    ----------
-    scaled
-        Gives the real seen rows.
-    reservoir
-        Synthesized rows of the unseen classes, on the same device; they are streamed if it does
-        not hold all of them at once.
-    config, generators, on_epoch
-        As `pair_from_rows` takes them.
-    """
-    problem = scaled.problem
-    if reservoir.streams:
+    if isinstance(rows, StreamedRows):
 
         def on_pass(gzsl: SoftmaxClassifier, zsl: SoftmaxClassifier) -> None:
             on_epoch("gzsl", gzsl)
             on_epoch("zsl", zsl)
 
         classes = problem.classes, problem.unseen_classes
-        pair = fit_softmax_streamed(scaled.feed, reservoir, classes, config, generators, on_pass)
-        return SoftmaxPair(scaled.scaling, *pair)
-    unseen = MemoryFeed(reservoir.features, reservoir.labels)
-    return pair_from_rows(scaled, unseen, config, generators, on_epoch)
+        streamed = fit_softmax_streamed(
+            rows.real, rows.reservoir, classes, config, generators, on_pass
+        )
+        return SoftmaxPair(space, *streamed)
+    gzsl, zsl = generators
+    return SoftmaxPair(
+        space,
+        gzsl=fit_softmax_by_epoch(
+            rows.gzsl, problem.classes, config, gzsl, partial(on_epoch, "gzsl")
+        ),
+        zsl=fit_softmax_by_epoch(
+            rows.zsl, problem.unseen_classes, config, zsl, partial(on_epoch, "zsl")
+        ),
+    )
 
 
 def _no_rows(feed: Feed) -> Tensor:
@@ -271,7 +286,7 @@ class _Layer:
         self._classes = classes
         columns = torch.from_numpy(classes).to(like.device)
         self._order = columns.argsort()
-        self._ascending = columns[self._order]
+        self.ascending = columns[self._order]
         self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
         self._bias = nn.Parameter(like.new_zeros(len(classes)))
         nn.init.xavier_normal_(self._weight, generator=generator)
@@ -285,7 +300,7 @@ class _Layer:
 
     def columns(self, labels: Tensor) -> Tensor:
         """The column of each label, ``(n,)``."""
-        return self._order[torch.searchsorted(self._ascending, labels)]
+        return self._order[torch.searchsorted(self.ascending, labels)]
 
     def step(self, features: Tensor, columns: Tensor) -> None:
         logits = nn.functional.linear(features, self._weight, self._bias)

@@ -1,4 +1,4 @@
-"""One run, end to end: data, fit, synthesize, classify, judge, report, run directory."""
+"""One run, end to end: data, fit, classify, judge, report, run directory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,9 +32,10 @@ from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
 from gsmflow.evaluate import Measures, Outcome, judge
 from gsmflow.feed import MemoryFeed, make_feed
-from gsmflow.fitting import Fitted, Run, assist, classify, fit_final, fit_pair, validate
+from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
+from gsmflow.interface import Model
 from gsmflow.mat import load_dataset
-from gsmflow.model import GSMFlow
+from gsmflow.models import MODELS
 from gsmflow.perclass import write_confusion, write_per_class
 from gsmflow.precision import pick_precision
 from gsmflow.recipe import Recipe
@@ -48,6 +49,7 @@ from gsmflow.util import describe_environment, write_json
 __all__ = ["RunResult", "assist_experiment", "read_dataset", "run_experiment"]
 
 _ORACLE_SEED = 7
+_SHIFTS = "shifts.png"
 # Samples per class that the generation shifts are measured on, at most.
 _DIAGNOSED = 200
 
@@ -65,7 +67,7 @@ class RunResult:
     problem, held_out
         What the final model was trained and judged on.
     fitted
-        The generator.
+        The model.
     """
 
     directory: Path
@@ -101,7 +103,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
 def run_experiment(
     recipe: Recipe,
     console: Console,
-    model_class: type[GSMFlow] = GSMFlow,
+    model_class: type[Model] | None = None,
     team: Team = ALONE,
     directory: Path | None = None,
 ) -> RunResult:
@@ -114,7 +116,7 @@ def run_experiment(
     console
         Where progress and the table are printed.
     model_class
-        `GSMFlow`, or a variant with its interface.
+        A variant of the model that the recipe names; None for that model itself.
     team
         The processes that train together; this one leads. The others call `assist_experiment`.
     directory
@@ -141,7 +143,7 @@ def run_experiment(
     outcome = judge(classifiers, problem, held_out)
     judged = {b.name: judge_baseline(b, problem, held_out) for b in baselines}
     metrics: dict[str, Any] = {
-        "model": model_class.__name__,
+        "model": run.label,
         "dataset": dataset.name,
         "features": dataset.features_name,
         "semantics": dataset.semantics_name,
@@ -160,7 +162,7 @@ def run_experiment(
     if recipe.test_selected:
         metrics["test_selected"] = select_on_test(run, fitted, held_out)
     metrics["shifts"] = _diagnose(run, fitted, baselines, held_out)
-    curves = {model_class.__name__: (outcome, penalty)}
+    curves = {run.label: (outcome, penalty)}
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
     _report(run, metrics, fitted, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
@@ -169,7 +171,7 @@ def run_experiment(
 def assist_experiment(
     recipe: Recipe,
     console: Console,
-    model_class: type[GSMFlow],
+    model_class: type[Model] | None,
     team: Team,
     directory: Path | None = None,
 ) -> None:
@@ -183,7 +185,7 @@ def assist_experiment(
 def _open(
     recipe: Recipe,
     console: Console,
-    model_class: type[GSMFlow],
+    model_class: type[Model] | None,
     team: Team,
     place: Path | None,
 ) -> tuple[Run, Dataset, bool]:
@@ -196,6 +198,7 @@ def _open(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )
     log = RunLog(directory / ("log.jsonl" if team.leads else f"log-{team.index}.jsonl"))
+    model_class = model_class or MODELS[recipe.model].model_class
     run = Run(recipe, model_class, device, precision, team, directory, log, console)
     return run, dataset, resumed
 
@@ -231,7 +234,8 @@ def _report(
     for line in extra_lines(metrics):
         run.console.print(line, soft_wrap=True)
     run.console.print(f"run directory: {run.directory}", soft_wrap=True)
-    run.console.print(f"pictures: {picture}, {run.directory / 'shifts.png'}", soft_wrap=True)
+    pictures = [picture, *([run.directory / _SHIFTS] if metrics["shifts"] else [])]
+    run.console.print(f"pictures: {', '.join(map(str, pictures))}", soft_wrap=True)
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
@@ -271,11 +275,13 @@ def _protocol(dataset: Dataset, penalty: float | None) -> str:
 def _diagnose(
     run: Run, fitted: Fitted, baselines: Sequence[Baseline], held_out: HeldOut
 ) -> dict[str, Any]:
-    """Measure the generation shifts of the model and of baselines that synthesize; draw them."""
+    """Measure the generation shifts of whatever synthesizes, model and baselines; draw them."""
     scaled, recipe = fitted.scaled, run.recipe
     unseen = make_feed(held_out.unseen, scaled.scaling, run.device, recipe.features_in)
     real = measure_real(scaled.feed, unseen)
-    samplers: dict[str, Sampler] = {run.model_class.__name__: fitted.model}
+    samplers: dict[str, Sampler] = {}
+    if isinstance(fitted.model, Sampler):
+        samplers[run.label] = fitted.model
     for baseline in baselines:
         sampler = baseline.sampler_in(scaled.scaling)
         if sampler is not None:
@@ -291,7 +297,8 @@ def _diagnose(
         )
         for name, sampler in samplers.items()
     }
-    shifts_figure(run.directory / "shifts.png", shifts, scaled.problem.class_names)
+    if shifts:
+        shifts_figure(run.directory / _SHIFTS, shifts, scaled.problem.class_names)
     return {name: told.summary() for name, told in shifts.items()}
 
 
@@ -310,5 +317,5 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
         torch.from_numpy(scaled.scaling(learned.features)).to(run.device),
         torch.from_numpy(learned.labels).to(run.device),
     )
-    pair = fit_pair(run, scaled, unseen)
+    pair = classify_real(run, fitted, unseen)
     return judge(pair, scaled.problem, HeldOut(held_out.seen, rest)).measures()

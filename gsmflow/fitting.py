@@ -1,6 +1,6 @@
 """The stages of a run that learn.
 
-Training the generator on a problem, choosing the penalty on validation classes, and training the
+Training the model on a problem, choosing the penalty on validation classes, and training the
 softmax classifiers. All of them log, show progress and resume.
 """
 
@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,24 +17,25 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
+from torch import nn
 
 from gsmflow.classifier import (
     ClassifierConfig,
+    FeatureMap,
     OnEpoch,
     SoftmaxClassifier,
     SoftmaxPair,
-    pair_from_reservoir,
     pair_from_rows,
 )
-from gsmflow.dataset import HeldOut, Problem
+from gsmflow.dataset import FloatArray, HeldOut, Problem
 from gsmflow.errors import DivergedError, InputError, one_line
 from gsmflow.evaluate import judge
 from gsmflow.feed import MemoryFeed, Scaled, scale_problem
-from gsmflow.model import GSMFlow, ModelConfig
+from gsmflow.interface import Compilable, Model, RowsRequest, StreamedRows, Trainable
+from gsmflow.models import MODELS
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RunLog
-from gsmflow.synthesis import Reservoir
 from gsmflow.team import Team
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
@@ -45,9 +46,10 @@ __all__ = [
     "Run",
     "assist",
     "classify",
+    "classify_real",
+    "feature_map",
     "fit_classifiers",
     "fit_final",
-    "fit_pair",
     "forget_state",
     "validate",
 ]
@@ -57,6 +59,7 @@ _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
 _BLOWN_UP = 1e6
 _INTERVALS = 20
+_ENCODING_CHUNK = 16384
 # What a problem's training is called on the console: rows of the test split take no part in it.
 _TRAINING = {"validation": "validation", "test": "final"}
 # What is there once a problem's training is done.
@@ -78,13 +81,19 @@ class Run:
     """
 
     recipe: Recipe
-    model_class: type[GSMFlow]
+    model_class: type[Model]
     device: torch.device
     precision: Precision
     team: Team
     directory: Path
     log: RunLog
     console: Console
+
+    @property
+    def label(self) -> str:
+        """The model's name in tables: a class of the user's own goes by its own name."""
+        kind = MODELS[self.recipe.model]
+        return kind.label if self.model_class is kind.model_class else self.model_class.__name__
 
     def generator(self, *purpose: str, device: torch.device | None = None) -> torch.Generator:
         """A generator of its own for a purpose, on the run's device unless another is named."""
@@ -93,7 +102,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained generator.
+    """A trained model.
 
     Attributes
     ----------
@@ -105,17 +114,17 @@ class Fitted:
         The mean loss parts of each epoch, each with its ``epoch``.
     """
 
-    model: GSMFlow
+    model: Model
     scaled: Scaled
     history: list[dict[str, float]]
 
 
 # What to do with the model at an interval of its training: given its data, itself, the epoch.
-AtInterval: TypeAlias = Callable[[Run, Scaled, GSMFlow, int], object]
+AtInterval: TypeAlias = Callable[[Run, Scaled, Model, int], object]
 
 
 def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None) -> Fitted:
-    """Train the generator on a problem and save it; load it where that is done already.
+    """Train the model on a problem and save it; load it where that is done already.
 
     Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
 
@@ -137,7 +146,7 @@ def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None)
         return Fitted(model, scaled, read_json(history_file))
     every = run.recipe.curve_every or math.ceil(run.recipe.total_epochs / _INTERVALS)
 
-    def look(model: GSMFlow, epoch: int) -> None:
+    def look(model: Model, epoch: int) -> None:
         if at_interval is not None:
             at_interval(run, scaled, model, epoch)
 
@@ -168,7 +177,7 @@ def validate(
     held_out: HeldOut,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
 ) -> dict[str, Any]:
-    """Train the generator with the validation classes playing unseen, and choose the penalty.
+    """Train the model with the validation classes playing unseen, and choose the penalty.
 
     Parameters
     ----------
@@ -193,7 +202,7 @@ def validate(
         return stored
     scaled = _scale(run, problem)
 
-    def measure(model: GSMFlow, epoch: int) -> dict[str, float]:
+    def measure(model: Model, epoch: int) -> dict[str, float]:
         outcome = judge(fit_classifiers(run, scaled, model, bars=False), problem, held_out)
         _check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
@@ -225,54 +234,63 @@ def assist(run: Run, problem: Problem) -> None:
 
 
 def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
-    """Synthesize the unseen classes and train the classifiers; writes ``classifier.safetensors``.
-
-    The GZSL classifier learns from the unperturbed real seen rows and the synthesized unseen
-    ones, the ZSL classifier from the synthesized ones alone.
-    """
-    per_class, classes = run.recipe.samples_per_class, len(fitted.scaled.problem.unseen_classes)
-    run.console.print(
-        f"synthesizing {per_class} samples of each of {classes} unseen classes, "
-        "training the classifier"
+    """Train the classifiers on the rows that the model gives; writes ``classifier.safetensors``."""
+    classes = len(fitted.scaled.problem.unseen_classes)
+    samples = (
+        f"{run.recipe.samples_per_class} samples of each of "
+        if "samples_per_class" in MODELS[run.recipe.model].used
+        else ""
     )
+    run.console.print(f"synthesizing {samples}{classes} unseen classes, training the classifier")
     pair = fit_classifiers(run, fitted.scaled, fitted.model)
-    tensors = {
-        "gzsl.weight": pair.gzsl.weight,
-        "gzsl.bias": pair.gzsl.bias,
-        "gzsl.classes": torch.from_numpy(pair.gzsl.classes),
-        "zsl.weight": pair.zsl.weight,
-        "zsl.bias": pair.zsl.bias,
-        "zsl.classes": torch.from_numpy(pair.zsl.classes),
-    }
-    write_tensors(run.directory / "classifier.safetensors", tensors, {"format": "pt"})
+    write_tensors(run.directory / "classifier.safetensors", pair.tensors(), {"format": "pt"})
     return pair
 
 
-def fit_pair(run: Run, scaled: Scaled, unseen: MemoryFeed) -> SoftmaxPair:
-    """Train both classifiers on real seen rows and the given rows of unseen classes.
+def classify_real(run: Run, fitted: Fitted, unseen: MemoryFeed) -> SoftmaxPair:
+    """Train both classifiers on real rows alone, of seen and of unseen classes.
 
     Parameters
     ----------
     run
         Gives settings, device and seed.
-    scaled
-        Gives the real seen rows.
+    fitted
+        Gives the model and the real seen rows.
     unseen
         Scaled rows of the unseen classes, on the run's device.
     """
-    config = run.recipe.part(ClassifierConfig)
-    return pair_from_rows(scaled, unseen, config, _generators(run, scaled.problem))
+    scaled, config = fitted.scaled, run.recipe.part(ClassifierConfig)
+    request = replace(_request(run, scaled), real_unseen=unseen, synthesizes=False)
+    rows = fitted.model.classifier_rows(request)
+    space = feature_map(scaled, fitted.model)
+    return pair_from_rows(rows, scaled.problem, space, config, _generators(run, scaled.problem))
+
+
+def feature_map(scaled: Scaled, model: Model) -> FeatureMap:
+    """From features as the dataset has them to what the classifiers of a model score."""
+    encoder, device = model.encoder, scaled.feed.labels.device
+    if encoder is None:
+        return scaled.scaling
+
+    @torch.no_grad()
+    def encoded(features: FloatArray) -> FloatArray:
+        rows = torch.from_numpy(scaled.scaling(features))
+        parts = torch.split(rows, _ENCODING_CHUNK)
+        chunks = [encoder(part.to(device)).cpu() for part in parts]
+        return np.asarray(torch.cat(chunks).numpy(), dtype=np.float32)
+
+    return encoded
 
 
 def fit_classifiers(
     run: Run,
     scaled: Scaled,
-    model: GSMFlow,
+    model: Model,
     *,
     bars: bool = True,
     on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> SoftmaxPair:
-    """Train both classifiers on real seen rows and synthesized ones, streamed if those are many.
+    """Train both classifiers on the rows that a model gives.
 
     Parameters
     ----------
@@ -281,27 +299,19 @@ def fit_classifiers(
     scaled
         Gives the real seen rows.
     model
-        Synthesizes the unseen ones.
+        Makes the rows.
     bars
         Whether to show progress bars on a terminal.
     on_epoch
         Called after each epoch of either classifier.
     """
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
-    generators = _generators(run, problem)
-    classes, per_class = problem.unseen_classes, run.recipe.samples_per_class
-    with _bar(run.console, "synthesizing", per_class * len(classes), shown=bars) as advance:
-        reservoir = Reservoir(
-            model,
-            torch.from_numpy(classes).to(run.device),
-            per_class,
-            capacity=run.recipe.reservoir_mib * 2**20 // (4 * model.feature_dim),
-            generator=run.generator(problem.split, "synthesis"),
-            precision=run.precision,
-            on_samples=advance,
-        )
-        if reservoir.streams:  # one bar for both
-            return pair_from_reservoir(scaled, reservoir, config, generators, on_epoch)
+    generators, space = _generators(run, problem), feature_map(scaled, model)
+    samples = run.recipe.samples_per_class * len(problem.unseen_classes)
+    with _bar(run.console, "synthesizing", samples, shown=bars) as advance:
+        rows = model.classifier_rows(replace(_request(run, scaled), on_samples=advance))
+        if isinstance(rows, StreamedRows):  # one bar for both
+            return pair_from_rows(rows, problem, space, config, generators, on_epoch)
     text = "training the classifier"
     with _bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
 
@@ -309,7 +319,17 @@ def fit_classifiers(
             advance()
             on_epoch(which, classifier)
 
-        return pair_from_reservoir(scaled, reservoir, config, generators, on_either)
+        return pair_from_rows(rows, problem, space, config, generators, on_either)
+
+
+def _request(run: Run, scaled: Scaled) -> RowsRequest:
+    return RowsRequest(
+        scaled,
+        run.generator(scaled.problem.split, "synthesis"),
+        samples_per_class=run.recipe.samples_per_class,
+        capacity_bytes=run.recipe.reservoir_mib * 2**20,
+        precision=run.precision,
+    )
 
 
 def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Generator]:
@@ -338,7 +358,7 @@ def _state_file(run: Run, problem: Problem) -> Path:
     return run.directory / f"{problem.split}.state.safetensors"
 
 
-def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
+def _load_model(run: Run, tensor_file: Path, description_file: Path) -> Model:
     description = read_json(description_file)
     try:
         tensors = load_file(tensor_file)
@@ -354,22 +374,24 @@ def _load_model(run: Run, tensor_file: Path, description_file: Path) -> GSMFlow:
 def _train(
     run: Run,
     scaled: Scaled,
-    measure: Callable[[GSMFlow, int], dict[str, float] | None] = lambda model, epoch: None,
+    measure: Callable[[Model, int], dict[str, float] | None] = lambda model, epoch: None,
     every: int = 0,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
-) -> tuple[GSMFlow, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     """Train a model, from the saved state if there is one.
 
     ``measure`` is called every ``every`` epochs, unless that is 0, and at the end; what it gives
     is a point of the curve. Returns the model and what was recorded: ``history`` of losses,
-    ``curve`` of measures.
+    ``curve`` of measures. A model that is not trained has no history and one point, at epoch 0.
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
     initial = run.generator(split, "initial weights", device=_CPU)
-    config = recipe.part(ModelConfig)
+    config = recipe.part(MODELS[recipe.model].config)
     model = run.model_class.for_problem(problem, scaled.feed, config, initial).to(run.device)
-    if recipe.compile:
+    if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
+        return model, {"history": [], "curve": _measure_once(run, model, split, measure, on_point)}
+    if recipe.compile and isinstance(model, Compilable):
         _compile(run, model)
     generator = run.generator(split, "training")
     trainer = Trainer(
@@ -416,9 +438,26 @@ def _train(
     return trainer.result, progress
 
 
-def _compile(run: Run, model: GSMFlow) -> None:
+def _measure_once(
+    run: Run,
+    model: Model,
+    split: str,
+    measure: Callable[[Model, int], dict[str, float] | None],
+    on_point: Callable[[Mapping[str, float]], object],
+) -> list[dict[str, float]]:
+    """The curve of a model that has fitted itself."""
+    point = measure(model, 0) if run.team.leads else None
+    if point is None:
+        return []
+    run.log.write("measures", split=split, **point)
+    _print_point(run, point)
+    on_point(point)
+    return [point]
+
+
+def _compile(run: Run, model: Compilable) -> None:
     run.console.print("compiling the coupling blocks")
-    reason = model.flow.compile_for_training()
+    reason = model.compile_for_training()
     if reason is not None:
         run.console.print(f"warning: not possible here ({reason}), so they run as they are")
 

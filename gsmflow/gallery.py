@@ -8,6 +8,7 @@ import torch
 from gsmflow.digits import PAIR_SHAPE
 from gsmflow.experiment import RunResult
 from gsmflow.report import image_grid
+from gsmflow.synthesis import Sampler
 from gsmflow.util import make_generator
 
 __all__ = ["draw_digit_pairs"]
@@ -16,7 +17,7 @@ _NUMBERS = 8
 _IMAGES = 5
 
 
-def draw_digit_pairs(result: RunResult, path: Path) -> None:
+def draw_digit_pairs(result: RunResult, path: Path) -> bool:
     """Draw several unseen numbers of a finished run on digit pairs, as PNG.
 
     Parameters
@@ -25,17 +26,27 @@ def draw_digit_pairs(result: RunResult, path: Path) -> None:
         A run on the built-in dataset.
     path
         The file.
+
+    Returns
+    -------
+    bool
+        Whether it was drawn: not for a model that synthesizes no features.
     """
-    unseen = result.problem.unseen_classes
-    device = result.fitted.model.semantics.device
+    model, unseen = result.fitted.model, result.problem.unseen_classes
+    if not isinstance(model, Sampler):
+        return False
+    device = result.fitted.scaled.feed.labels.device
+    sampler = model.sampler(torch.from_numpy(unseen).to(device))
     generator = make_generator(device, 0, "picture")
     rows = {}
-    for c in unseen[np.linspace(0, len(unseen) - 1, _NUMBERS).round().astype(int)]:
+    for position in np.linspace(0, len(unseen) - 1, _NUMBERS).round().astype(int):
+        c = unseen[position]
         own = np.flatnonzero(result.held_out.unseen.labels == c)[:_IMAGES]
         real = result.held_out.unseen.take(own)
-        classes = torch.full((_IMAGES,), int(c), device=device)
-        sampled = result.fitted.model.sample(classes, generator).cpu().numpy()
+        positions = torch.full((_IMAGES,), int(position), device=device)
+        sampled = sampler(positions, generator).cpu().numpy()
         synthesized = result.fitted.scaled.scaling.inverse(sampled)
         name = result.problem.class_names[c]
         rows[name] = (real.reshape(-1, *PAIR_SHAPE), synthesized.reshape(-1, *PAIR_SHAPE))
     image_grid(path, rows)
+    return True

@@ -6,34 +6,29 @@ Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from gsmflow.dataset import Problem
-from gsmflow.feed import Feed, class_means
+from gsmflow.feed import Feed, class_means, join
 from gsmflow.flow import ConditionalFlow, ConditionBlocks
+from gsmflow.interface import ClassifierRows, Losses, RowsByEpoch, RowsRequest, rows_with
 from gsmflow.semantics import (
     RelativePositioning,
     SemanticsScalingName,
     anchor_classes,
     scale_semantics,
 )
+from gsmflow.synthesis import Reservoir
 from gsmflow.util import Draws
 
-__all__ = ["AnchorPool", "GSMFlow", "Losses", "ModelConfig"]
+__all__ = ["AnchorPool", "GSMFlow", "ModelConfig"]
 
 AnchorPool: TypeAlias = Literal["seen", "all"]
 
 _MANY = 4
-
-
-class Losses(NamedTuple):
-    """One step's losses: what is minimised, and its parts for the log, all scalars."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -200,6 +195,33 @@ class GSMFlow(nn.Module):
     def feature_dim(self) -> int:
         """``d``, the number of feature dimensions."""
         return self.class_means.shape[1]
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """None: the classifiers work on the features themselves."""
+        return None
+
+    def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
+        """Unperturbed real seen rows, and synthesized unseen ones, streamed if those are many."""
+        feed, real = request.scaled.feed, request.real_unseen
+        if not request.synthesizes:
+            assert real is not None
+            both = join(feed, real)
+            return RowsByEpoch(lambda: both, lambda: real)
+        reservoir = Reservoir(
+            self,
+            torch.from_numpy(request.scaled.problem.unseen_classes).to(feed.labels.device),
+            request.samples_per_class,
+            capacity=request.capacity_bytes // (4 * self.feature_dim),
+            generator=request.generator,
+            precision=request.precision,
+            on_samples=request.on_samples,
+        )
+        return rows_with(feed, reservoir, real)
+
+    def compile_for_training(self) -> str | None:
+        """Compile the coupling blocks; the reason where that is not possible."""
+        return self.flow.compile_for_training()
 
     def condition(
         self, classes: Tensor, normal: Callable[[Tensor], Tensor] | None = None

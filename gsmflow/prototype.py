@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gsmflow.classifier import ClassifierConfig, SoftmaxPair, pair_from_reservoir
+from gsmflow.classifier import ClassifierConfig, SoftmaxPair, pair_from_rows
 from gsmflow.dataset import HeldOut
 from gsmflow.evaluate import judge
 from gsmflow.feed import Scaled, class_means, feed_slabs
+from gsmflow.interface import rows_with
 from gsmflow.synthesis import Draw, Reservoir
 
 __all__ = [
@@ -250,7 +251,8 @@ def classify_gaussian(
         generator=generator,
     )
     config = replace(_CLASSIFIER, classifier_lr=classifier_lr)
-    return pair_from_reservoir(scaled, reservoir, config, (generator, generator))
+    rows = rows_with(scaled.feed, reservoir)
+    return pair_from_rows(rows, scaled.problem, scaled.scaling, config, (generator, generator))
 
 
 def _within_class_covariance(scaled: Scaled, seen: Tensor, means: Tensor) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -13,6 +13,7 @@ from gsmflow.classifier import ClassifierConfig
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import FeedPlace
 from gsmflow.model import ModelConfig
+from gsmflow.models import MODELS, ModelName, published_settings, unused_fields
 from gsmflow.precision import PrecisionName
 from gsmflow.scaling import FeatureScalingName
 from gsmflow.train import TrainingConfig
@@ -30,7 +31,7 @@ __all__ = [
     "write_recipe_file",
 ]
 
-_Part = TypeVar("_Part", ModelConfig, TrainingConfig, ClassifierConfig)
+_Part = TypeVar("_Part")
 
 # Lowest and highest value of each numeric field, None for no bound; a strict lower bound of zero
 # is written as the smallest positive float.
@@ -69,7 +70,7 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
 }
 
 # Fields that name what a recipe file's settings were chosen for.
-_BELONGING = ("dataset", "features", "semantics")
+_BELONGING = ("dataset", "features", "semantics", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,9 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
 
     dataset: str
     """Name of the dataset: its folder below --data; DIGITS is built in."""
+    model: ModelName = "gsmflow"
+    """What is trained. Each model has settings of its own, which --model NAME --help lists, and
+    defaults of its own where the script's recipe was written for another."""
     data: Path = Path("data")
     """Folder of datasets."""
     features: str = "res101"
@@ -137,9 +141,15 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     resume: bool = False
     """Continue the run named by --run, or the latest unfinished one of this recipe."""
 
+    @property
+    def variant(self) -> tuple[str, ...]:
+        """What names a model other than GSMFlow in a folder's name."""
+        return () if self.model == "gsmflow" else (self.model,)
+
     def part(self, kind: type[_Part]) -> _Part:
         """The fields of one of the configurations that a recipe is made of."""
-        return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
+        names = (f.name for f in fields(kind))  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names})
 
     def describe(self) -> dict[str, Any]:
         """All fields, JSON-ready."""
@@ -165,19 +175,22 @@ def parse_recipe(
     Raises
     ------
     InputError
-        If a value is out of range, or the recipe file is faulty or of other features. An unknown
-        flag or a wrong type ends the program with exit code 2 and a message.
+        If a value is out of range, the model makes no use of a flag, or the recipe file is faulty
+        or of other features. An unknown flag or a wrong type ends the program with exit code 2
+        and a message.
     """
     first = next(iter(recipes.values()))
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--features", default=first.features, nargs="?")
+    early.add_argument("--model", default=first.model, nargs="?")
     early.add_argument("--recipe", default="", nargs="?")
     chosen, _ = early.parse_known_args(argv)
-    default = recipe_for(recipes, chosen.features)
+    default = recipe_for(recipes, chosen.features, chosen.model)
     file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe else None
     if file is not None:
         default = replace(default, **file.settings)
-    recipe = tyro.cli(Recipe, args=list(argv), default=default, prog=prog, description=description)
+    _check_used(default.model, argv)
+    recipe = _parse_flags(default, argv, prog=prog, description=description)
     check_recipe(recipe)
     if file is not None:
         for name in _BELONGING:
@@ -190,9 +203,47 @@ def parse_recipe(
     return recipe
 
 
-def recipe_for(recipes: Mapping[str, Recipe], features: str) -> Recipe:
-    """The recipe that was made for features, or the first one, which serves all others."""
-    return recipes.get(features, next(iter(recipes.values())))
+def recipe_for(recipes: Mapping[str, Recipe], features: str, model: str | None = None) -> Recipe:
+    """The recipe that was made for features, or the first one, which serves all others.
+
+    For a model that it was not written for, it has that model's own settings in place of its
+    own; for a model that there is not, it is as it was.
+    """
+    recipe = recipes.get(features, next(iter(recipes.values())))
+    if model == recipe.model or model not in MODELS:
+        return recipe
+    other = cast(ModelName, model)
+    plain = Recipe(dataset=recipe.dataset)
+    settings = {name: getattr(plain, name) for name in setting_names()}
+    settings |= published_settings(other, recipe.dataset, recipe.features)
+    return replace(recipe, model=other, **settings)
+
+
+def _check_used(model: ModelName, argv: Sequence[str]) -> None:
+    """Raise `InputError` where a flag is given that a model makes no use of."""
+    given = {word.partition("=")[0].replace("_", "-") for word in argv}
+    for name in sorted(unused_fields(model)):
+        found = given & {_flag(name), _flag(f"no_{name}")}
+        if found:
+            others = " or ".join(n for n, kind in MODELS.items() if name in kind.used)
+            raise InputError(
+                f"{found.pop()}: found with --model {model}, which makes no use of it, expected "
+                f"--model {others}"
+            )
+
+
+def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description: str) -> Recipe:
+    """The recipe with the flags of a command line, which are those that its model makes use of."""
+    hints = get_type_hints(Recipe)
+    hidden = [
+        (name, Annotated[hints[name], tyro.conf.Suppress], field(default=getattr(default, name)))
+        for name in sorted(unused_fields(default.model))
+    ]
+    shown: Any = make_dataclass("Recipe", hidden, bases=(Recipe,), frozen=True, kw_only=True)
+    values = {f.name: getattr(default, f.name) for f in fields(Recipe)}
+    start = shown(**values)
+    parsed = tyro.cli(shown, args=list(argv), default=start, prog=prog, description=description)
+    return Recipe(**{name: getattr(parsed, name) for name in values})
 
 
 def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
@@ -241,7 +292,7 @@ class RecipeFile:
     ----------
     settings
         Values by the recipe's field, of those that `setting_names` names.
-    dataset, features, semantics
+    dataset, features, semantics, model
         What they were chosen for, as `Recipe` has them.
     chosen
         How they were chosen, for readers.
@@ -251,13 +302,14 @@ class RecipeFile:
     dataset: str
     features: str
     semantics: str
+    model: str = "gsmflow"
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 def setting_names() -> list[str]:
     """The recipe's fields that say how to learn, which a recipe file may set."""
-    parts = (ModelConfig, TrainingConfig, ClassifierConfig)
-    names = [f.name for part in parts for f in fields(part)]
+    parts = dict.fromkeys(part for kind in MODELS.values() for part in kind.parts)
+    names = dict.fromkeys(f.name for part in parts for f in fields(part))
     return [*names, "feature_scaling", "samples_per_class"]
 
 
@@ -290,7 +342,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
         raise InputError(
             f"{path}, field '{name}': found a field of this name, expected {', '.join(kinds)}"
         )
-    content = {"chosen": {}, **content}
+    content = {"chosen": {}, "model": "gsmflow", **content}
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
             expected = "a text" if kind is str else "values by name"

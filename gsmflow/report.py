@@ -132,18 +132,21 @@ def run_figure(
     path
         The file.
     history
-        The mean loss parts of each epoch of the final training, each with its ``epoch``.
+        The mean loss parts of each epoch of the final training, each with its ``epoch``; empty
+        for a model that is not trained.
     curve
         Measures on validation classes, each with its ``epoch``; may be empty.
     outcomes
         Method to its outcome on test and the penalty chosen for it, if any.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
-    panels = figure.subplots(1, 3 if curve else 2)
-    _draw_losses(panels[0], history)
-    if curve:
-        _draw_validation(panels[1], curve)
-    _draw_seen_unseen(panels[-1], outcomes)
+    over_epochs = bool(curve) and bool(history)
+    panels = iter(figure.subplots(1, bool(history) + over_epochs + 1, squeeze=False)[0])
+    if history:
+        _draw_losses(next(panels), history)
+    if over_epochs:
+        _draw_validation(next(panels), curve)
+    _draw_seen_unseen(next(panels), outcomes)
     save_figure(figure, path)
 
 
@@ -204,6 +207,12 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 def _draw_losses(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
     epochs = [record["epoch"] for record in history]
     marker = "o" if len(history) == 1 else "-"
+    if "likelihood" not in history[0]:
+        for name in (name for name in history[0] if name != "epoch"):
+            panel.plot(epochs, [r[name] for r in history], marker, label=name)
+        panel.set(title="training losses", xlabel="epoch", ylabel="loss", yscale="log")
+        panel.legend(fontsize="small")
+        return
     twin = panel.twinx() if "prototype" in history[0] else None
     (line,) = panel.plot(epochs, [r["likelihood"] for r in history], marker, color="C0")
     lines, names = [line], ["likelihood"]

@@ -18,7 +18,7 @@ from tyro.conf import Positional
 
 from gsmflow.errors import InputError, one_line
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
-from gsmflow.model import GSMFlow
+from gsmflow.interface import Model
 from gsmflow.recipe import Recipe, parse_recipe
 from gsmflow.seeds import run_seeds
 from gsmflow.team import gathered_team
@@ -45,9 +45,13 @@ class Script:
     """
 
     recipes: Mapping[str, Recipe]
-    model_class: type[GSMFlow]
+    model_class: type[Model] | None
     description: str
     path: Path
+
+    def class_for(self, recipe: Recipe) -> type[Model] | None:
+        """The script's variant of the model that a recipe names, if it has one."""
+        return _own_class(self.recipes, self.model_class, recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ class _HandedOver(BaseException):
     """Carries a script's recipes out of it, past whatever it does about exceptions."""
 
     def __init__(
-        self, recipes: Mapping[str, Recipe], model_class: type[GSMFlow], description: str
+        self, recipes: Mapping[str, Recipe], model_class: type[Model] | None, description: str
     ) -> None:
         super().__init__()
         self.recipes = recipes
@@ -73,7 +77,7 @@ class _HandedOver(BaseException):
 
 def run_script(
     recipes: Mapping[str, Recipe],
-    model_class: type[GSMFlow] = GSMFlow,
+    model_class: type[Model] | None = None,
     on_result: Callable[[RunResult], object] = lambda result: None,
 ) -> None:
     """Parse the command line over a script's recipes, run, and print the table.
@@ -84,7 +88,8 @@ def run_script(
         Recipes by the stem of the feature file that they were made for; ``--features`` picks
         one, and the first serves all other features.
     model_class
-        `GSMFlow`, or a variant with its interface.
+        A variant of the model that the recipes name, for that model; ``--model`` with another
+        name leaves it aside.
     on_result
         Called with the run when it is finished, with each run where there are several seeds.
 
@@ -104,14 +109,15 @@ def run_script(
             prog=sys.argv[0],
             description=description,
         )
+        own_class = _own_class(recipes, model_class, recipe)
         with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
             console.quiet = not team.leads
             if recipe.seeds > 1:
-                run_seeds(recipe, console, model_class, team, on_result=on_result)
+                run_seeds(recipe, console, own_class, team, on_result=on_result)
             elif team.leads:
-                on_result(run_experiment(recipe, console, model_class, team))
+                on_result(run_experiment(recipe, console, own_class, team))
             else:
-                assist_experiment(recipe, console, model_class, team)
+                assist_experiment(recipe, console, own_class, team)
 
 
 def read_script(path: Path) -> Script:
@@ -163,6 +169,13 @@ def script_recipe(path: Path, flags: Sequence[str], *, prog: str) -> tuple[Scrip
     """
     script = read_script(path)
     return script, parse_recipe(script.recipes, flags, prog=prog, description=script.description)
+
+
+def _own_class(
+    recipes: Mapping[str, Recipe], model_class: type[Model] | None, recipe: Recipe
+) -> type[Model] | None:
+    """A script's own class, where a recipe is of the model that the script's recipes name."""
+    return model_class if recipe.model == next(iter(recipes.values())).model else None
 
 
 @contextmanager

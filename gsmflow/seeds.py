@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
-from gsmflow.model import GSMFlow
+from gsmflow.interface import Model
 from gsmflow.recipe import Recipe
 from gsmflow.report import extra_lines, result_table
 from gsmflow.rundir import METRICS_FILE, enter_run, open_run
@@ -22,7 +22,7 @@ __all__ = ["run_seeds"]
 def run_seeds(
     recipe: Recipe,
     console: Console,
-    model_class: type[GSMFlow] = GSMFlow,
+    model_class: type[Model] | None = None,
     team: Team = ALONE,
     *,
     directory: Path | None = None,
@@ -37,7 +37,7 @@ def run_seeds(
     console
         Where progress and the tables are printed.
     model_class
-        `GSMFlow`, or a variant with its interface.
+        A variant of the model that the recipe names; None for that model itself.
     team
         The processes that train together; all of them call this.
     directory

@@ -6,6 +6,7 @@ else in a run reads them.
 """
 
 import shutil
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -16,19 +17,21 @@ from gsmflow.classifier import SoftmaxClassifier, SoftmaxPair
 from gsmflow.dataset import HeldOut
 from gsmflow.evaluate import judge_all
 from gsmflow.feed import Scaled
-from gsmflow.fitting import Fitted, Run, fit_classifiers
-from gsmflow.model import GSMFlow
+from gsmflow.fitting import Fitted, Run, feature_map, fit_classifiers
+from gsmflow.interface import Model
 from gsmflow.util import write_tensors
 
 __all__ = ["drop_candidates", "keep_candidates", "select_on_test"]
 
 _FOLDER = "candidates"
+_ENCODER = "encoder."
 
 
-def keep_candidates(run: Run, scaled: Scaled, model: GSMFlow, epoch: int) -> None:
+def keep_candidates(run: Run, scaled: Scaled, model: Model, epoch: int) -> None:
     """Train the classifiers from a model in training, and keep them as after each of their epochs.
 
-    They are written below the run directory; no row of the test split is needed.
+    They are written below the run directory, with the encoder that they work behind if there is
+    one; no row of the test split is needed.
     """
     kept: dict[str, list[Tensor]] = {}
 
@@ -38,7 +41,10 @@ def keep_candidates(run: Run, scaled: Scaled, model: GSMFlow, epoch: int) -> Non
 
     fit_classifiers(run, scaled, model, bars=False, on_epoch=keep)
     file = run.directory / _FOLDER / f"{epoch:06}.safetensors"
-    write_tensors(file, {name: torch.stack(tensors) for name, tensors in kept.items()}, {})
+    tensors = {name: torch.stack(own) for name, own in kept.items()}
+    if model.encoder is not None:
+        tensors |= {f"{_ENCODER}{name}": t for name, t in model.encoder.state_dict().items()}
+    write_tensors(file, tensors, {})
 
 
 def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
@@ -50,13 +56,17 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
         ``T1``, ``U``, ``S``, ``H``, fractions of 1; ``T1_at`` and ``H_at``: the training's
         ``epoch`` and the ``classifier_epoch`` of each; ``candidates``: how many there were.
     """
-    problem, scaling = fitted.scaled.problem, fitted.scaled.scaling
+    problem, model = fitted.scaled.problem, deepcopy(fitted.model)
+    space = feature_map(fitted.scaled, model)
     best: dict[str, Any] = {"T1": -1.0, "H": -1.0, "candidates": 0}
     for file in sorted((run.directory / _FOLDER).glob("*.safetensors")):
         kept = load_file(file)
+        if model.encoder is not None:
+            own = {n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)}
+            model.encoder.load_state_dict(own)
         pairs = [
             SoftmaxPair(
-                scaling,
+                space,
                 SoftmaxClassifier(kept["gzsl.weight"][i], kept["gzsl.bias"][i], problem.classes),
                 SoftmaxClassifier(
                     kept["zsl.weight"][i], kept["zsl.bias"][i], problem.unseen_classes

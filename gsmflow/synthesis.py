@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Draw(Protocol):
         """Features ``(n, d)`` for positions ``(n,)``."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Anything that draws features of classes."""
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import Feed
-from gsmflow.model import Losses
+from gsmflow.interface import Losses, WarmedUp
 from gsmflow.precision import Precision, autocast, tf32_products
 from gsmflow.team import ALONE, Team
 from gsmflow.util import Draws, write_tensors
@@ -82,7 +82,7 @@ class Trainer(Generic[_Model]):
     ----------
     model
         Any torch module with a ``loss(features (n, d), labels (n,), draws) -> Losses``, on the
-        device of the rows.
+        device of the rows; one that is `WarmedUp` is told before each epoch how much is done.
     feed
         The training rows.
     config
@@ -146,6 +146,9 @@ class Trainer(Generic[_Model]):
         """
         n, device = len(self.feed.labels), self.feed.labels.device
         batch_size = min(self.config.batch_size, n - n % self.team.size)
+        model: object = self.model
+        if isinstance(model, WarmedUp):
+            model.warm_up(self.epoch / self.config.total_epochs)
         order = torch.randperm(n, generator=self.generator, device=device)
         sums: dict[str, Tensor] = {}
         with tf32_products(self.precision):

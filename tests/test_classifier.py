@@ -14,11 +14,11 @@ from gsmflow.classifier import (
     SoftmaxPair,
     fit_softmax,
     fit_softmax_streamed,
-    pair_from_reservoir,
     pair_from_rows,
 )
 from gsmflow.dataset import Problem, Rows
-from gsmflow.feed import MemoryFeed, Scaled, scale_problem
+from gsmflow.feed import MemoryFeed, Scaled, join, scale_problem
+from gsmflow.interface import RowsByEpoch, rows_with
 from gsmflow.scaling import fit_feature_scaling
 from gsmflow.synthesis import Draw, Reservoir, synthesize
 
@@ -375,7 +375,9 @@ def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
     reservoir = Reservoir(sampler, unseen, 200, capacity=capacity, generator=generator(1))
     assert reservoir.streams is streams
     config = ClassifierConfig(classifier_lr=0.05, classifier_batch_size=50)
-    pair = pair_from_reservoir(scaled, reservoir, config, (generator(2), generator(3)))
+    rows_given = rows_with(scaled.feed, reservoir)
+    generators = generator(2), generator(3)
+    pair = pair_from_rows(rows_given, scaled.problem, scaled.scaling, config, generators)
     rng = np.random.default_rng(0)
     for classes, scores in (
         (scaled.problem.classes, pair.gzsl_scores),
@@ -391,8 +393,14 @@ def test_rows_that_are_all_held_are_rows_that_are_given() -> None:
     unseen, sampler = torch.from_numpy(UNSEEN), ScaledBlobs(2.0, scaled)
     reservoir = Reservoir(sampler, unseen, 90, capacity=1000, generator=generator(1))
     rows = MemoryFeed(*synthesize(sampler, unseen, 90, generator(1)))
+    both = join(scaled.feed, rows)
     config = ClassifierConfig(classifier_epochs=3, classifier_batch_size=64)
-    first = pair_from_reservoir(scaled, reservoir, config, (generator(2), generator(3)))
-    second = pair_from_rows(scaled, rows, config, (generator(2), generator(3)))
+    first, second = (
+        pair_from_rows(given, scaled.problem, scaled.scaling, config, (generator(2), generator(3)))
+        for given in (
+            rows_with(scaled.feed, reservoir),
+            RowsByEpoch(lambda: both, lambda: rows),
+        )
+    )
     assert torch.equal(first.gzsl.weight, second.gzsl.weight)
     assert torch.equal(first.zsl.weight, second.zsl.weight)

@@ -21,7 +21,8 @@ from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, fit_softmax
 from gsmflow.dataset import Problem, Rows
 from gsmflow.errors import InputError
 from gsmflow.feed import MemoryFeed, join
-from gsmflow.model import GSMFlow, Losses
+from gsmflow.interface import Losses
+from gsmflow.model import GSMFlow
 from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import Draws
 from tests.builders import feed_of, seeded

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from gsmflow.dataset import check_dataset, training_problem
 from gsmflow.errors import InputError
 from gsmflow.feed import MemoryFeed
-from gsmflow.model import GSMFlow, Losses, ModelConfig
+from gsmflow.interface import Losses
+from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.precision import Precision
 from gsmflow.train import Trainer, TrainingConfig, learning_rate
 from gsmflow.util import Draws

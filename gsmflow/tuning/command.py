@@ -62,7 +62,8 @@ class TuneOptions(ScriptOptions):
     finalist_seeds: int = 2
     """More seeds for each of them; the best mean wins."""
     study: Path | None = None
-    """The study's folder; None: OUT/DATASET/tune-FEATURES-SEMANTICS."""
+    """The study's folder; None: OUT/DATASET/tune-FEATURES-SEMANTICS, with --model's name before
+    them where it is another than gsmflow."""
 
 
 def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> None:
@@ -130,9 +131,9 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, St
     """The script, its data and its study, as every process of the study opens them."""
     script, recipe = script_recipe(options.script, flags, prog=f"python {options.script}")
     space = space_of(recipe, options.search)
-    name = f"tune-{recipe.features}-{recipe.semantics}"
+    name = "-".join(["tune", *recipe.variant, recipe.features, recipe.semantics])
     folder = options.study or recipe.out / recipe.dataset / name
-    place = open_place(folder, space, script.model_class)
+    place = open_place(folder, space, script.class_for(recipe))
     return script, place, open_study(place, options.objective)
 
 

@@ -17,6 +17,7 @@ from optuna.distributions import (
 )
 
 from gsmflow.errors import InputError
+from gsmflow.models import unused_fields
 from gsmflow.recipe import Recipe
 from gsmflow.scaling import FeatureScalingName
 
@@ -193,12 +194,12 @@ def space_of(recipe: Recipe, only: Sequence[str] = ()) -> Space:
     InputError
         If one of them is not searched, or not made use of.
     """
-    kinds = get_type_hints(Recipe)
+    kinds, unused = get_type_hints(Recipe), unused_fields(recipe.model)
     found = {}
     for name, around, used in _TABLE:
         own = getattr(recipe, name)
         dimension = around(float(own) if kinds[name] is float else own)
-        if used(recipe) and dimension is not None:
+        if name not in unused and used(recipe) and dimension is not None:
             found[name] = dimension
     wanted = [name.replace("-", "_") for name in only]
     for name in wanted:

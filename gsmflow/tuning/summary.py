@@ -207,7 +207,7 @@ def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> R
     own.
     """
     recipe = study.space.recipe
-    picked = recipe_for(script.recipes, recipe.features)
+    picked = recipe_for(script.recipes, recipe.features, recipe.model)
     given = {n: getattr(recipe, n) for n in setting_names()}
     given = {name: value for name, value in given.items() if value != getattr(picked, name)}
     finalist = winner.finalist
@@ -218,6 +218,7 @@ def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> R
         dataset=recipe.dataset,
         features=recipe.features,
         semantics=recipe.semantics,
+        model=recipe.model,
         chosen={
             "how": "python -m gsmflow tune, on validation classes alone",
             "script": str(script.path),
@@ -235,9 +236,10 @@ def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> R
 
 def command_with(script: Script, recipe: Recipe, file: Path) -> str:
     """The command that runs a script with a recipe file, at the places of another recipe."""
-    picked = recipe_for(script.recipes, recipe.features)
-    # Without --features a script takes its first recipe's.
-    default = replace(picked, features=next(iter(script.recipes.values())).features)
+    picked = recipe_for(script.recipes, recipe.features, recipe.model)
+    # Without --features and --model a script takes its first recipe's.
+    first = next(iter(script.recipes.values()))
+    default = replace(picked, features=first.features, model=first.model)
     settled = {name: getattr(default, name) for name in (*setting_names(), "run", "resume")}
     words = recipe_flags(replace(recipe, recipe=str(file), **settled), default)
     return shlex.join(["python", str(script.path), *words])

@@ -15,7 +15,8 @@ from gsmflow.dataset import HeldOut, Problem, open_held_out, training_problem
 from gsmflow.errors import DivergedError, InputError
 from gsmflow.experiment import read_dataset
 from gsmflow.fitting import Run, forget_state, validate
-from gsmflow.model import GSMFlow
+from gsmflow.interface import Model
+from gsmflow.models import MODELS
 from gsmflow.precision import Precision, pick_precision
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RECIPE_FILE, RunLog
@@ -69,7 +70,7 @@ class Place:
     space
         What is searched, around the script's recipe.
     model_class
-        `GSMFlow`, or a variant with its interface.
+        The model, or a variant of it.
     device, precision
         Where the trials compute, and in which products.
     problem, held_out
@@ -78,7 +79,7 @@ class Place:
 
     folder: Path
     space: Space
-    model_class: type[GSMFlow]
+    model_class: type[Model]
     device: torch.device
     precision: Precision
     problem: Problem
@@ -104,8 +105,8 @@ class Place:
         return digest.hexdigest()
 
 
-def open_place(folder: Path, space: Space, model_class: type[GSMFlow]) -> Place:
-    """Read the dataset of a study's recipe.
+def open_place(folder: Path, space: Space, model_class: type[Model] | None) -> Place:
+    """Read the dataset of a study's recipe; a class is a variant of the model that it names.
 
     Raises
     ------
@@ -125,6 +126,7 @@ def open_place(folder: Path, space: Space, model_class: type[GSMFlow]) -> Place:
         training_problem(dataset, "validation"),
         open_held_out(dataset, "validation"),
     )
+    model_class = model_class or MODELS[recipe.model].model_class
     return Place(folder, space, model_class, device, precision, problem, held_out)
 
 

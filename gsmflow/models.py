@@ -1,0 +1,72 @@
+"""The models that a run can train, in one table, by the name that ``--model`` takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+from gsmflow.classifier import ClassifierConfig
+from gsmflow.interface import Model
+from gsmflow.model import GSMFlow, ModelConfig
+from gsmflow.train import TrainingConfig
+
+__all__ = ["MODELS", "Kind", "ModelName", "published_settings", "unused_fields"]
+
+ModelName: TypeAlias = Literal["gsmflow"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Kind:
+    """A model, and what it makes of a recipe.
+
+    Attributes
+    ----------
+    label
+        As printed in tables.
+    model_class
+        The model.
+    config
+        What `Model.for_problem` takes, made of the recipe's fields of the same names.
+    parts
+        All configurations that it makes use of.
+    others
+        The recipe's fields that it makes use of beside those, of those that not every model does.
+    published
+        Its settings, by the recipe's field, for a recipe that was written for another model: those
+        for every dataset under an empty name, then those of a dataset, and of a dataset's
+        features (``"CUB/resnet_logits"``). A recipe that was written for this model has its own.
+    """
+
+    label: str
+    model_class: type[Model]
+    config: type[Any]
+    parts: tuple[type[Any], ...]
+    others: tuple[str, ...] = ()
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def used(self) -> set[str]:
+        """The fields that it makes use of, of those that not every model does."""
+        return {f.name for part in self.parts for f in fields(part)} | set(self.others)
+
+
+MODELS: Mapping[ModelName, Kind] = {
+    "gsmflow": Kind(
+        label="GSMFlow",
+        model_class=GSMFlow,
+        config=ModelConfig,
+        parts=(ModelConfig, TrainingConfig, ClassifierConfig),
+        others=("samples_per_class", "reservoir_mib", "compile"),
+    ),
+}
+
+
+def published_settings(name: ModelName, dataset: str, features: str) -> dict[str, Any]:
+    """A model's settings for a dataset, by the recipe's field; the rest keeps its defaults."""
+    published = MODELS[name].published
+    places = ("", dataset, f"{dataset}/{features}")
+    return {field: v for place in places for field, v in published.get(place, {}).items()}
+
+
+def unused_fields(name: ModelName) -> set[str]:
+    """The recipe's fields that another model makes use of and this one does not."""
+    return set().union(*(kind.used for kind in MODELS.values())) - MODELS[name].used
