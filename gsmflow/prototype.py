@@ -17,8 +17,9 @@ from torch import Tensor
 from gsmflow.classifier import ClassifierConfig, SoftmaxPair, pair_from_rows
 from gsmflow.dataset import HeldOut
 from gsmflow.evaluate import judge
-from gsmflow.feed import Scaled, class_means, feed_slabs
+from gsmflow.feed import Scaled, class_means
 from gsmflow.interface import rows_with
+from gsmflow.ridge import MeanRegression, shrink, within_class_covariances
 from gsmflow.synthesis import Draw, Reservoir
 
 __all__ = [
@@ -77,11 +78,6 @@ class GaussianPrototypes:
 class PrototypeSolver:
     """Fits the Gaussians for many settings, the rows read once for all.
 
-    The semantics are centred on the mean of the seen classes, so that the intercept of the
-    regression is not penalised, and divided by one number, after which the mean squared length
-    of the seen classes' is 1: a ridge means the same for attributes and for sentence vectors.
-    Every seen class counts the same, however many rows it has.
-
     Parameters
     ----------
     scaled
@@ -93,37 +89,18 @@ class PrototypeSolver:
         self._device = feed.labels.device
         seen = torch.from_numpy(problem.seen_classes).to(self._device)
         means = class_means(feed, seen)
-        self._class_means = means.cpu().numpy().astype(np.float64)
-        self._within = _within_class_covariance(scaled, seen, means)
-        semantics = problem.semantics.astype(np.float64)
-        fit = semantics[problem.seen_classes]
-        centre = fit.mean(axis=0)
-        length = np.sqrt(np.square(fit - centre).sum(axis=1).mean())
-        # One decomposition gives the regression and its leave-one-out residuals for any ridge.
-        self._left, self._values, right = np.linalg.svd(
-            (fit - centre) / (length or 1.0), full_matrices=False
-        )
-        self._projected = (semantics - centre) / (length or 1.0) @ right.T
+        together = torch.zeros_like(seen)
+        self._within = within_class_covariances(feed, seen, means, together)[0] / len(seen)
+        own = means.cpu().numpy().astype(np.float64)
+        self._regression = MeanRegression(own, problem.semantics, problem.seen_classes)
 
     def means(self, ridge: float) -> NDArray[np.float64]:
         """Predicted mean of every class of the dataset, ``(classes, d)``, for ``ridge > 0``."""
-        overall = self._class_means.mean(axis=0)
-        core = self._left.T @ (self._class_means - overall)
-        gains = self._values / (self._values**2 + ridge)
-        return np.asarray(overall + self._projected @ (gains[:, None] * core))
+        return self._regression.predict(ridge)
 
     def cross_fitted(self, ridge: float) -> NDArray[np.float64]:
-        """Mean of each seen class as predicted from all others, ``(seen, d)``.
-
-        Leaving a class out divides its residual by one less its leverage; the scale of the
-        semantics stays as it is.
-        """
-        values, left = self._values**2, self._left
-        overall = self._class_means.mean(axis=0)
-        fitted = left * (values / (values + ridge)) @ left.T @ (self._class_means - overall)
-        leverage = 1 / len(left) + left**2 @ (values / (values + ridge))
-        residuals = self._class_means - overall - fitted
-        return np.asarray(self._class_means - residuals / (1 - leverage)[:, None])
+        """Mean of each seen class as predicted from all others, ``(seen, d)``."""
+        return self._regression.cross_fitted(ridge)
 
     def covariance(self, ridge: float, shrinkage: float) -> NDArray[np.float64]:
         """Second moments of real seen rows around their cross-fitted means, ``(d, d)``.
@@ -135,12 +112,7 @@ class PrototypeSolver:
         shrinkage
             Factor ``1 - shrinkage`` on all but the diagonal, in ``[0, 1]``.
         """
-        errors = self._class_means - self.cross_fitted(ridge)
-        covariance = self._within + errors.T @ errors / len(errors)
-        variances = np.diagonal(covariance).copy()
-        covariance *= 1 - shrinkage
-        np.fill_diagonal(covariance, variances)
-        return covariance
+        return shrink(self._within + self._regression.error_covariance(ridge), shrinkage)
 
     def solve(self, ridge: float, shrinkage: float) -> GaussianPrototypes:
         """The Gaussians for ``ridge > 0`` and ``0 < shrinkage <= 1``, on the rows' device."""
@@ -253,16 +225,3 @@ def classify_gaussian(
     config = replace(_CLASSIFIER, classifier_lr=classifier_lr)
     rows = rows_with(scaled.feed, reservoir)
     return pair_from_rows(rows, scaled.problem, scaled.scaling, config, (generator, generator))
-
-
-def _within_class_covariance(scaled: Scaled, seen: Tensor, means: Tensor) -> NDArray[np.float64]:
-    """Mean over the classes of each class's own covariance, ``(d, d)``, reading the rows once."""
-    counts = torch.bincount(torch.searchsorted(seen, scaled.feed.labels), minlength=len(seen))
-    weights = (1.0 / len(seen) / counts).sqrt()
-    d = scaled.feed.feature_dim
-    total = np.zeros((d, d))
-    for features, labels in feed_slabs(scaled.feed):
-        columns = torch.searchsorted(seen, labels)
-        residuals = (features - means[columns]) * weights[columns, None]
-        total += (residuals.T @ residuals).cpu().numpy()
-    return total
