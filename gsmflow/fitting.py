@@ -29,9 +29,9 @@ from gsmflow.classifier import (
 )
 from gsmflow.dataset import FloatArray, HeldOut, Problem
 from gsmflow.errors import DivergedError, InputError, one_line
-from gsmflow.evaluate import judge
+from gsmflow.evaluate import Scorer, judge
 from gsmflow.feed import MemoryFeed, Scaled, scale_problem
-from gsmflow.interface import Compilable, Model, RowsRequest, StreamedRows, Trainable
+from gsmflow.interface import Classifying, Compilable, Model, RowsRequest, StreamedRows, Trainable
 from gsmflow.models import MODELS
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
@@ -203,7 +203,12 @@ def validate(
     scaled = _scale(run, problem)
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
-        outcome = judge(fit_classifiers(run, scaled, model, bars=False), problem, held_out)
+        scorer: Scorer = (
+            _Itself(scaled, model)
+            if isinstance(model, Classifying)
+            else fit_classifiers(run, scaled, model, bars=False)
+        )
+        outcome = judge(scorer, problem, held_out)
         _check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
         measures = asdict(outcome.measures(penalty))
@@ -233,8 +238,13 @@ def assist(run: Run, problem: Problem) -> None:
         _train(run, _scale(run, problem))
 
 
-def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
-    """Train the classifiers on the rows that the model gives; writes ``classifier.safetensors``."""
+def classify(run: Run, fitted: Fitted) -> Scorer:
+    """Train the classifiers on the rows that the model gives; writes ``classifier.safetensors``.
+
+    A model that classifies by itself needs none, and nothing is written.
+    """
+    if isinstance(fitted.model, Classifying):
+        return _Itself(fitted.scaled, fitted.model)
     classes = len(fitted.scaled.problem.unseen_classes)
     samples = (
         f"{run.recipe.samples_per_class} samples of each of "
@@ -245,6 +255,24 @@ def classify(run: Run, fitted: Fitted) -> SoftmaxPair:
     pair = fit_classifiers(run, fitted.scaled, fitted.model)
     write_tensors(run.directory / "classifier.safetensors", pair.tensors(), {"format": "pt"})
     return pair
+
+
+@dataclass(frozen=True, eq=False)
+class _Itself:
+    """A model that classifies by itself, behind its feature scaling."""
+
+    scaled: Scaled
+    model: Classifying
+
+    def gzsl_scores(self, features: FloatArray) -> FloatArray:
+        return self._scores(features)[0]
+
+    def zsl_scores(self, features: FloatArray) -> FloatArray:
+        return self._scores(features)[1]
+
+    def _scores(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        scaled = torch.from_numpy(self.scaled.scaling(features))
+        return self.model.class_scores(scaled.to(self.scaled.feed.labels.device))
 
 
 def classify_real(run: Run, fitted: Fitted, unseen: MemoryFeed) -> SoftmaxPair:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from gsmflow.dataset import Problem
+from gsmflow.dataset import FloatArray, Problem
 from gsmflow.feed import Feed, MemoryFeed, Scaled, join
 from gsmflow.precision import Precision
 from gsmflow.synthesis import Reservoir
@@ -21,6 +21,7 @@ from gsmflow.util import Draws
 
 __all__ = [
     "ClassifierRows",
+    "Classifying",
     "Compilable",
     "Losses",
     "Model",
@@ -214,6 +215,20 @@ class WarmedUp(Protocol):
 
     def warm_up(self, done: float) -> None:
         """Set the loss of the next epoch, by the share of the epochs that is done, in [0, 1)."""
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A model that tells classes apart by itself: no classifier is trained on its rows."""
+
+    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
+        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features.
+
+        Parameters
+        ----------
+        features
+            ``(n, d)``. Columns are in the order of `Problem.classes` and `Problem.unseen_classes`.
+        """
 
 
 @runtime_checkable

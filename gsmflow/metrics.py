@@ -141,13 +141,21 @@ class SeenUnseenCurve:
         Neighbouring intervals with the same harmonic mean count as one. At both ends of the curve
         one accuracy is 0; where the harmonic mean is 0 throughout, so is the penalty.
         """
-        total = self.seen + self.unseen
-        h = np.divide(2 * self.seen * self.unseen, total, out=np.zeros_like(total), where=total > 0)
+        h = self._harmonic_means()
         best = np.flatnonzero(h >= h.max() - 1e-12)
         runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
         spans = [(float(self.edges[run[0]]), float(self.edges[run[-1] + 1])) for run in runs]
         low, high = max(spans, key=lambda span: (np.isfinite(span).all(), span[1] - span[0]))
         return 0.0 if np.isinf(low) else (low + high) / 2
+
+    def best_harmonic_mean(self) -> float:
+        """The harmonic mean under `best_penalty`, in [0, 1]."""
+        return float(self._harmonic_means().max())
+
+    def _harmonic_means(self) -> NDArray[np.float64]:
+        total = self.seen + self.unseen
+        zero = np.zeros_like(total)
+        return np.divide(2 * self.seen * self.unseen, total, out=zero, where=total > 0)
 
 
 def seen_unseen_curve(

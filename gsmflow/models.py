@@ -5,13 +5,21 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from gsmflow.classifier import ClassifierConfig
+from gsmflow.discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.interface import Model
 from gsmflow.model import GSMFlow, ModelConfig
 from gsmflow.train import TrainingConfig
 
-__all__ = ["MODELS", "Kind", "ModelName", "published_settings", "unused_fields"]
+__all__ = [
+    "MODELS",
+    "RECOMMENDED_MODEL",
+    "Kind",
+    "ModelName",
+    "published_settings",
+    "unused_fields",
+]
 
-ModelName: TypeAlias = Literal["gsmflow"]
+ModelName: TypeAlias = Literal["gsmflow", "discriminant"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,9 +63,19 @@ MODELS: Mapping[ModelName, Kind] = {
         model_class=GSMFlow,
         config=ModelConfig,
         parts=(ModelConfig, TrainingConfig, ClassifierConfig),
-        others=("samples_per_class", "reservoir_mib", "compile"),
+        others=("samples_per_class", "reservoir_mib", "compile", "test_selected"),
+    ),
+    "discriminant": Kind(
+        label="Prototype discriminant",
+        model_class=PrototypeDiscriminant,
+        config=DiscriminantConfig,
+        parts=(DiscriminantConfig, ClassifierConfig),
+        published={"": {"classifier_lr": 3e-3, "classifier_batch_size": 500}},
     ),
 }
+
+# What did best on the validation classes of all datasets at hand (docs/beyond.md).
+RECOMMENDED_MODEL: ModelName = "discriminant"
 
 
 def published_settings(name: ModelName, dataset: str, features: str) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin,
 import tyro
 
 from gsmflow.classifier import ClassifierConfig
+from gsmflow.discriminant import DiscriminantConfig
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import FeedPlace
 from gsmflow.model import ModelConfig
-from gsmflow.models import MODELS, ModelName, published_settings, unused_fields
+from gsmflow.models import MODELS, RECOMMENDED_MODEL, ModelName, published_settings, unused_fields
 from gsmflow.precision import PrecisionName
 from gsmflow.scaling import FeatureScalingName
 from gsmflow.train import TrainingConfig
@@ -35,6 +36,7 @@ _Part = TypeVar("_Part")
 
 # Lowest and highest value of each numeric field, None for no bound; a strict lower bound of zero
 # is written as the smallest positive float.
+_RECOMMENDED = "recommended"
 _POSITIVE = 5e-324
 _BOUNDS: dict[str, tuple[float, float | None]] = {
     "blocks": (1, None),
@@ -59,6 +61,7 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "classifier_batch_size": (1, None),
     "classifier_epochs": (1, None),
     "classifier_weight_decay": (0, None),
+    "length_exponent": (0, 1),
     "samples_per_class": (1, None),
     "curve_every": (0, None),
     "reservoir_mib": (1, None),
@@ -74,7 +77,7 @@ _BELONGING = ("dataset", "features", "semantics", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
+class Recipe(DiscriminantConfig, ClassifierConfig, TrainingConfig, ModelConfig):
     """Everything that a run depends on; every field is also a flag."""
 
     dataset: str
@@ -122,7 +125,8 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
     (docs/speed.md)."""
     recipe: str = ""
     """File of chosen settings, as python -m gsmflow tune writes it: they stand in for the script's
-    own; empty: none."""
+    own; recommended: the method that does best on all datasets (docs/beyond.md) in place of the
+    script's; empty: none."""
     seed: int = 0
     """Seed of every random choice of the run."""
     seeds: int = 1
@@ -182,11 +186,19 @@ def parse_recipe(
     first = next(iter(recipes.values()))
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--features", default=first.features, nargs="?")
-    early.add_argument("--model", default=first.model, nargs="?")
+    early.add_argument("--model", nargs="?")
     early.add_argument("--recipe", default="", nargs="?")
     chosen, _ = early.parse_known_args(argv)
-    default = recipe_for(recipes, chosen.features, chosen.model)
-    file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe else None
+    recommended = chosen.recipe == _RECOMMENDED
+    if recommended and chosen.model not in (None, RECOMMENDED_MODEL):
+        raise InputError(
+            f"--model: found {chosen.model} with --recipe {_RECOMMENDED}, expected "
+            f"{RECOMMENDED_MODEL} or none"
+        )
+    usual = RECOMMENDED_MODEL if recommended else first.model
+    default = recipe_for(recipes, chosen.features, chosen.model or usual)
+    named = chosen.recipe and not recommended
+    file = read_recipe_file(Path(chosen.recipe)) if named else None
     if file is not None:
         default = replace(default, **file.settings)
     _check_used(default.model, argv)
