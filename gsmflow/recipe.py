@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin,
 
 import tyro
 
+from gsmflow.cada import CADAConfig
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import FeedPlace
@@ -46,6 +47,17 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "semantics_noise": (0, None),
     "prototype_weight": (0, None),
     "prototype_classes": (1, None),
+    "latent_dim": (1, None),
+    "image_encoder_hidden": (1, None),
+    "semantics_encoder_hidden": (1, None),
+    "image_decoder_hidden": (1, None),
+    "semantics_decoder_hidden": (1, None),
+    "beta": (0, None),
+    "gamma": (0, None),
+    "delta": (0, None),
+    "latents_seen": (1, None),
+    "latents_unseen": (1, None),
+    "latents_zsl": (1, None),
     "epochs": (1, None),
     "batch_size": (1, None),
     "learning_rate": (_POSITIVE, None),
@@ -74,7 +86,7 @@ _BELONGING = ("dataset", "features", "semantics", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ClassifierConfig, TrainingConfig, ModelConfig):
+class Recipe(ClassifierConfig, TrainingConfig, ModelConfig, CADAConfig):
     """Everything that a run depends on; every field is also a flag."""
 
     dataset: str
