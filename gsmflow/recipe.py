@@ -71,6 +71,8 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "classifier_batch_size": (1, None),
     "classifier_epochs": (1, None),
     "classifier_weight_decay": (0, None),
+    "mix_seen": (0, 100),
+    "mix_unseen": (0, 100),
     "samples_per_class": (1, None),
     "curve_every": (0, None),
     "reservoir_mib": (1, None),
@@ -100,6 +102,13 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig, CADAConfig):
     """Stem of the feature file (res101 for res101.mat); also picks the script's recipe."""
     semantics: str = "att"
     """Which semantics: att for att_splits.mat, sent for sent_splits.mat."""
+    second_semantics: str = ""
+    """A second embedding of the classes, named as --semantics names the first, which describes
+    some of them in place of the first; empty: none."""
+    mix_seen: float = 0.0
+    """Percent of the seen classes that --second-semantics describes."""
+    mix_unseen: float = 0.0
+    """Percent of the unseen classes that --second-semantics describes."""
     feature_scaling: FeatureScalingName = "none"
     """Scaling of the features, fitted on training rows."""
     cache: bool = True
@@ -282,9 +291,16 @@ def check_recipe(recipe: Recipe) -> None:
             f"--batch-size: found {recipe.batch_size}, expected a multiple of {processes}, the "
             "number of processes that share a batch"
         )
-    for name in ("dataset", "features", "semantics", "run"):
+    for name in ("mix_seen", "mix_unseen"):
+        if getattr(recipe, name) and not recipe.second_semantics:
+            raise InputError(
+                f"{_flag(name)}: found {getattr(recipe, name):g} without --second-semantics, "
+                "expected the embedding that describes so many"
+            )
+    optional = ("run", "second_semantics")
+    for name in ("dataset", "features", "semantics", *optional):
         value = getattr(recipe, name)
-        if (not value and name != "run") or Path(value).name != value or value == "..":
+        if (not value and name not in optional) or Path(value).name != value or value == "..":
             raise InputError(f"{_flag(name)}: found {value!r}, expected a plain file name")
 
 
