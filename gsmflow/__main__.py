@@ -14,6 +14,7 @@ from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
+from gsmflow.sweep import SweepOptions, run_sweep
 from gsmflow.tuning.command import TuneOptions, run_tuning
 from gsmflow.util import make_console
 
@@ -26,6 +27,7 @@ _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
     "results": ResultsOptions,
+    "sweep": SweepOptions,
     "tune": TuneOptions,
 }
 
@@ -37,6 +39,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
     ResultsOptions: lambda options, console, _: run_results(options, console),
+    SweepOptions: run_sweep,
     TuneOptions: run_tuning,
 }
 

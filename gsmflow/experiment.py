@@ -35,6 +35,7 @@ from gsmflow.feed import MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
 from gsmflow.interface import Model
 from gsmflow.mat import load_dataset
+from gsmflow.mixing import with_second_semantics
 from gsmflow.models import MODELS
 from gsmflow.perclass import write_confusion, write_per_class
 from gsmflow.precision import pick_precision
@@ -97,7 +98,20 @@ def read_dataset(recipe: Recipe) -> Dataset:
             f"--features-in: found map with features of {dataset.name} that are not in a cache, "
             "expected memory or auto"
         )
-    return dataset
+    if not recipe.second_semantics:
+        return dataset
+    if recipe.dataset == DIGITS_NAME:
+        raise InputError(
+            f"--second-semantics: found {recipe.second_semantics} with {DIGITS_NAME}, which is "
+            "built in, expected none"
+        )
+    return with_second_semantics(
+        dataset,
+        recipe.data,
+        recipe.second_semantics,
+        seen_percent=recipe.mix_seen,
+        unseen_percent=recipe.mix_unseen,
+    )
 
 
 def run_experiment(

@@ -39,6 +39,7 @@ __all__ = [
     "load_dataset",
     "read_epgn",
     "read_gbu",
+    "read_semantics",
 ]
 
 # What is done with features as they are read: given their shape ``(n, d)`` and their rows in
@@ -347,6 +348,19 @@ def read_gbu(
             source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
         )
     )
+
+
+def read_semantics(split_file: Path) -> tuple[FloatArray, tuple[str, ...] | None]:
+    """The semantics ``(classes, a)`` of a split file in the GBU layout, and its class names if any.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable or has no semantics.
+    """
+    splits = MatFile(split_file, ("att", "allclasses_names"))
+    names = splits.strings("allclasses_names") if "allclasses_names" in splits else None
+    return np.ascontiguousarray(splits.matrix("att").T), names
 
 
 def read_epgn(name: str, data_file: Path, label_file: Path, keep: Keep = keep_in_memory) -> Dataset:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin,
 
 import tyro
 
+from gsmflow.cada import CADAConfig
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.discriminant import DiscriminantConfig
 from gsmflow.errors import InputError, one_line
@@ -48,6 +49,17 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "semantics_noise": (0, None),
     "prototype_weight": (0, None),
     "prototype_classes": (1, None),
+    "latent_dim": (1, None),
+    "image_encoder_hidden": (1, None),
+    "semantics_encoder_hidden": (1, None),
+    "image_decoder_hidden": (1, None),
+    "semantics_decoder_hidden": (1, None),
+    "beta": (0, None),
+    "gamma": (0, None),
+    "delta": (0, None),
+    "latents_seen": (1, None),
+    "latents_unseen": (1, None),
+    "latents_zsl": (1, None),
     "epochs": (1, None),
     "batch_size": (1, None),
     "learning_rate": (_POSITIVE, None),
@@ -62,6 +74,8 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "classifier_epochs": (1, None),
     "classifier_weight_decay": (0, None),
     "length_exponent": (0, 1),
+    "mix_seen": (0, 100),
+    "mix_unseen": (0, 100),
     "samples_per_class": (1, None),
     "curve_every": (0, None),
     "reservoir_mib": (1, None),
@@ -77,7 +91,7 @@ _BELONGING = ("dataset", "features", "semantics", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(DiscriminantConfig, ClassifierConfig, TrainingConfig, ModelConfig):
+class Recipe(ClassifierConfig, TrainingConfig, ModelConfig, CADAConfig, DiscriminantConfig):
     """Everything that a run depends on; every field is also a flag."""
 
     dataset: str
@@ -91,6 +105,13 @@ class Recipe(DiscriminantConfig, ClassifierConfig, TrainingConfig, ModelConfig):
     """Stem of the feature file (res101 for res101.mat); also picks the script's recipe."""
     semantics: str = "att"
     """Which semantics: att for att_splits.mat, sent for sent_splits.mat."""
+    second_semantics: str = ""
+    """A second embedding of the classes, named as --semantics names the first, which describes
+    some of them in place of the first; empty: none."""
+    mix_seen: float = 0.0
+    """Percent of the seen classes that --second-semantics describes."""
+    mix_unseen: float = 0.0
+    """Percent of the unseen classes that --second-semantics describes."""
     feature_scaling: FeatureScalingName = "none"
     """Scaling of the features, fitted on training rows."""
     cache: bool = True
@@ -282,9 +303,16 @@ def check_recipe(recipe: Recipe) -> None:
             f"--batch-size: found {recipe.batch_size}, expected a multiple of {processes}, the "
             "number of processes that share a batch"
         )
-    for name in ("dataset", "features", "semantics", "run"):
+    for name in ("mix_seen", "mix_unseen"):
+        if getattr(recipe, name) and not recipe.second_semantics:
+            raise InputError(
+                f"{_flag(name)}: found {getattr(recipe, name):g} without --second-semantics, "
+                "expected the embedding that describes so many"
+            )
+    optional = ("run", "second_semantics")
+    for name in ("dataset", "features", "semantics", *optional):
         value = getattr(recipe, name)
-        if (not value and name != "run") or Path(value).name != value or value == "..":
+        if (not value and name not in optional) or Path(value).name != value or value == "..":
             raise InputError(f"{_flag(name)}: found {value!r}, expected a plain file name")
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from gsmflow.diagnosis import Shifts
 from gsmflow.evaluate import Outcome
 from gsmflow.spread import figure
+from gsmflow.tables import Figure as Figures
 from gsmflow.util import write_bytes
 
 __all__ = [
@@ -27,10 +28,13 @@ __all__ = [
     "run_figure",
     "save_figure",
     "shifts_figure",
+    "sweep_figure",
+    "sweep_table",
 ]
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
+_VALIDATED = {"H": "H", "H pen.": "H_calibrated"}
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
 # first two also differ in grey.
@@ -99,8 +103,89 @@ def ablation_table(ablation: Mapping[str, Any]) -> Table:
     return table
 
 
-def _add_columns(table: Table, first: str) -> None:
-    table.add_column(first, overflow="fold")
+def sweep_table(sweep: Mapping[str, Any]) -> Table:
+    """The table of a sweep, in percent, from what ``sweep.json`` holds."""
+    table = Table(
+        title=f"{sweep['dataset']} · {sweep['features']} · {sweep['semantics']} · "
+        f"{sweep['model']} · mean ± std of {len(sweep['seeds'])} seeds · percent",
+        caption=f"{sweep['protocol']}; val.: on the validation classes, by which a value is to be "
+        "chosen",
+        caption_justify="left",
+    )
+    _add_columns(table, *sweep["over"])
+    validated = any(point["validation"] for point in sweep["points"])
+    if validated:
+        for name in _VALIDATED:
+            table.add_column(f"val. {name}", justify="right", min_width=4, overflow="fold")
+    for point in sweep["points"]:
+        told = point["validation"] or {}
+        cells = [_text(told.get(name), "") for name in _VALIDATED.values()] if validated else []
+        table.add_row(*point["values"].values(), *_cells(point), *cells)
+    return table
+
+
+def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
+    """Draw a sweep as PNG, from what ``sweep.json`` holds: measures over the first field's values.
+
+    With one field, T1, U, S, H and H under the penalty; with more, H alone, a line for each
+    combination of the others' values. Bars are standard deviations over seeds.
+    """
+    (axis, values), *others = sweep["over"].items()
+    numbers = _as_numbers(values)
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    panel = figure.subplots()
+    names = ("H",) if others else ("T1", "U", "S", "H", "H pen.")
+    lines: dict[str, list[tuple[float, Any]]] = {}
+    for point in sweep["points"]:
+        x = numbers[values.index(point["values"][axis])]
+        rest = ", ".join(f"{name} {point['values'][name]}" for name, _ in others)
+        calibrated = point["calibrated"] or {}
+        for name in names:
+            told = calibrated.get("H") if name == "H pen." else point[name]
+            if told is not None:
+                lines.setdefault(rest or name, []).append((x, told))
+    for i, (label, points) in enumerate(lines.items()):
+        colour, marker = _STYLES[i % len(_STYLES)]
+        style = "--" if i >= len(_STYLES) else "-"
+        told = [_figure_of(value) for _, value in points]
+        panel.errorbar(
+            [x for x, _ in points],
+            [own.mean for own in told],
+            [own.std or 0.0 for own in told],
+            color=colour,
+            marker=marker,
+            ls=style,
+            ms=4,
+            capsize=2,
+            label=label,
+        )
+    panel.set_xticks(numbers, values)
+    panel.set(xlabel=axis, ylabel="H, percent" if others else "percent")
+    title = f"{sweep['dataset']}, {sweep['features']}, {sweep['model']}: test"
+    panel.set_title(title, fontsize="medium")
+    panel.legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def _figure_of(value: float | Mapping[str, Any]) -> Figures:
+    told = figure(value)
+    assert told is not None
+    return told
+
+
+def _as_numbers(values: Sequence[str]) -> list[float]:
+    """Where values stand on an axis: in proportion, unless they double or are no numbers."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return [float(i) for i in range(len(values))]
+    doubling = min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+    return [float(np.log2(x)) for x in numbers] if doubling else numbers
+
+
+def _add_columns(table: Table, *first: str) -> None:
+    for name in first:
+        table.add_column(name, overflow="fold")
     for name in (*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)):
         # Of several seeds, the standard deviation stands below the mean.
         table.add_column(name, justify="right", min_width=4, overflow="fold")

@@ -18,6 +18,7 @@ __all__ = [
     "ABLATION_FILE",
     "METRICS_FILE",
     "RECIPE_FILE",
+    "SWEEP_FILE",
     "RunLog",
     "computed_fields",
     "enter_run",
@@ -27,6 +28,7 @@ __all__ = [
 ABLATION_FILE = "ablation.json"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
+SWEEP_FILE = "sweep.json"
 
 # Fields that say where a run and its features are kept and where its settings come from, not what
 # it computes.

@@ -42,6 +42,8 @@ class TrainingConfig:
     """Adam's learning rate at the start (published)."""
     weight_decay: float = 1e-5
     """Adam's L2 penalty."""
+    amsgrad: bool = False
+    """Whether Adam divides by the largest second moment so far (AMSGrad)."""
     lr_decay: float = 0.8
     """Factor on the learning rate after every --lr-decay-every epochs (published)."""
     lr_decay_every: int = 15
@@ -119,6 +121,7 @@ class Trainer(Generic[_Model]):
             self._parameters,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
+            amsgrad=config.amsgrad,
             fused=True,
         )
         self._average: AveragedModel | None = None
@@ -218,7 +221,8 @@ class Trainer(Generic[_Model]):
             if self._average is not None:
                 self._average.load_state_dict(_below("average.", tensors))
             for i, parameter in enumerate(self._parameters):
-                names = ("step", "exp_avg", "exp_avg_sq")
+                names = ["step", "exp_avg", "exp_avg_sq"]
+                names += ["max_exp_avg_sq"] if self.config.amsgrad else []
                 slots = {name: tensors[f"optimizer.{i}.{name}"] for name in names}
                 # A fused Adam keeps its step count beside the parameters.
                 self._optimizer.state[parameter] = {k: v.to(device) for k, v in slots.items()}

@@ -28,6 +28,26 @@ SMALL = {
     "device": "cpu",
 }
 
+# The same for CADA-VAE.
+CADA_SMALL = {
+    "model": "cada-vae",
+    "feature_scaling": "minmax",
+    "amsgrad": True,
+    "epochs": 12,
+    "batch_size": 8,
+    "learning_rate": 2e-2,
+    "classifier_lr": 0.05,
+    "classifier_epochs": 20,
+    "latent_dim": 8,
+    "image_encoder_hidden": 16,
+    "semantics_encoder_hidden": 16,
+    "image_decoder_hidden": 16,
+    "semantics_decoder_hidden": 16,
+    "latents_seen": 10,
+    "latents_unseen": 20,
+    "latents_zsl": 10,
+}
+
 SPLITS = {
     "trainval": "trainval_loc",
     "train": "train_loc",

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from gsmflow.ablation import VARIANTS, AblateOptions, run_ablation
 from gsmflow.experiment import run_experiment
-from tests.builders import SMALL, tiny_recipe
+from tests.builders import CADA_SMALL, SMALL, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -25,12 +27,14 @@ FLAGS = {
 }
 
 
-def ablate(tmp_path: Path, *flags: str) -> dict[str, Any]:
+def ablate(
+    tmp_path: Path, *flags: str, settings: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     tiny_recipe(tmp_path)  # writes the data
     script = tmp_path / "train_tiny.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import Recipe, run\n"
-        f"run({{'res101': Recipe(dataset='TINY', **{SMALL!r})}})\n"
+        f"run({{'res101': Recipe(dataset='TINY', **{SMALL | settings!r})}})\n"
     )
     places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = AblateOptions(script=script)
@@ -41,7 +45,7 @@ def ablate(tmp_path: Path, *flags: str) -> dict[str, Any]:
 
 
 def test_every_variant_is_the_recipe_with_its_flag(tmp_path: Path) -> None:
-    assert VARIANTS.keys() == FLAGS.keys()
+    assert VARIANTS["gsmflow"].keys() == FLAGS.keys()
     ablation = ablate(tmp_path, "--seeds", "2")
     assert ablation["seeds"] == [0, 1]
     assert list(ablation["variants"]) == list(FLAGS)
@@ -80,3 +84,13 @@ def test_bad_input_ends_with_code_2(tmp_path: Path, words: list[str], told: str)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_cada_vae_has_ablations_of_its_own(tmp_path: Path) -> None:
+    settings = {**CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
+    ablation = ablate(tmp_path, settings=settings)
+    assert ablation["model"] == "CADA-VAE"
+    assert list(ablation["variants"]) == ["full", "ca-vae", "da-vae", "as-published"]
+    changes = {"baselines": False, "calibrate": False, "gamma": 0.0}
+    alone = run_experiment(tiny_recipe(tmp_path, **settings, **changes), Console(quiet=True))
+    assert ablation["variants"]["da-vae"]["H"]["values"] == [alone.metrics["H"]]

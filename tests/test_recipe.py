@@ -12,6 +12,7 @@ import pytest
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.errors import InputError
 from gsmflow.model import ModelConfig
+from gsmflow.models import MODELS, ModelName, unused_fields
 from gsmflow.recipe import (
     Recipe,
     RecipeFile,
@@ -26,15 +27,22 @@ from gsmflow.recipe import (
 from gsmflow.train import TrainingConfig
 
 HINTS = get_type_hints(Recipe)
-RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2)
+# With second semantics, so that they may be mixed in.
+RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent")
 VIT = Recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
 # A recipe file and a model bring other settings with them.
 INDEPENDENT = [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
 
 
-def parse(*words: str) -> Recipe:
-    return parse_recipe(RECIPES, words, prog="train.py", description="Train a thing.")
+def parse(*words: str, model: ModelName = "gsmflow") -> Recipe:
+    recipes = {features: replace(recipe, model=model) for features, recipe in RECIPES.items()}
+    return parse_recipe(recipes, words, prog="train.py", description="Train a thing.")
+
+
+def model_with(name: str) -> ModelName:
+    """A model that makes use of a field."""
+    return next(model for model in MODELS if name not in unused_fields(model))
 
 
 def flag(name: str) -> str:
@@ -61,14 +69,19 @@ def squeezed(text: str) -> str:
     return re.sub(r"[\s│]", "", text)
 
 
-def test_help_shows_every_field_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_help_shows_every_field_with_its_text(
+    model: ModelName, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
-        parse("--help")
+        parse("--help", model=model)
     assert end.value.code == 0
     text = capsys.readouterr().out
     texts = docstrings()
     assert "Train a thing." in text
     for field in fields(Recipe):
+        if field.name in unused_fields(model):
+            continue
         assert re.search(rf"{flag(field.name)}[ ,\n]", text), field.name
         assert squeezed(texts[field.name]) in squeezed(text), field.name
 
@@ -99,7 +112,8 @@ def other_value(name: str) -> tuple[list[str], Any]:
 def test_a_flag_overrides_its_field_alone(name: str) -> None:
     words, value = other_value(name)
     assert getattr(RES101, name) != value
-    assert parse(*words) == replace(RES101, **{name: value})
+    model = model_with(name)
+    assert parse(*words, model=model) == replace(RES101, model=model, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -107,8 +121,10 @@ def test_a_flag_overrides_its_field_alone(name: str) -> None:
 )
 def test_flags_of_a_recipe_make_it_again(name: str) -> None:
     _, value = other_value(name)
-    recipe = replace(RES101, **{"learning_rate": 0.1 + 0.2, name: value})
-    assert parse(*recipe_flags(recipe, RES101)) == recipe
+    model = model_with(name)
+    own = replace(RES101, model=model)
+    recipe = replace(own, **{"classifier_lr": 0.1 + 0.2, name: value})
+    assert parse(*recipe_flags(recipe, own), model=model) == recipe
     assert recipe_flags(RES101, RES101) == []
 
 
@@ -174,14 +190,14 @@ def test_malformed_words_end_the_program(
 @pytest.mark.parametrize("name", of_type(int, float))
 def test_a_negative_number_is_out_of_range(name: str) -> None:
     with pytest.raises(InputError, match=rf"^{flag(name)}: found -1"):
-        parse(f"{flag(name)}=-1")
+        parse(f"{flag(name)}=-1", model=model_with(name))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("name", of_type(float))
 def test_a_number_that_is_not_finite_is_out_of_range(name: str, value: str) -> None:
     with pytest.raises(InputError, match=rf"^{flag(name)}: found {value}"):
-        parse(f"{flag(name)}={value}")
+        parse(f"{flag(name)}={value}", model=model_with(name))
 
 
 @pytest.mark.parametrize(
