@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
@@ -26,6 +27,7 @@ _PROG = "python -m gsmflow"
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
+    "check": CheckOptions,
     "download": DownloadOptions,
     "results": ResultsOptions,
     "tune": TuneOptions,
@@ -38,6 +40,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     TuneOptions: run_tuning,

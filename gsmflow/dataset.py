@@ -30,7 +30,9 @@ __all__ = [
     "examine_dataset",
     "open_held_out",
     "row_slices",
+    "settle_splits",
     "training_problem",
+    "usable_part",
 ]
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -370,8 +372,7 @@ def check_dataset(dataset: Dataset) -> Dataset:
         if finding.level == "error":
             raise InputError(finding.sentence)
         notes.append(finding.sentence)
-    settled, _ = _settle_validation(dataset)
-    return replace(settled, notes=tuple(notes))
+    return replace(settle_splits(dataset), notes=tuple(notes))
 
 
 def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
@@ -388,14 +389,14 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
     if shapes:
         return
     yield from _examine_splits(dataset)
-    dataset = _without_faulty_rows(dataset)
-    if len(dataset.trainval):
-        settled, notes = _settle_validation(dataset)
+    usable = usable_part(dataset)
+    if usable is not None and len(usable.trainval):
+        settled, notes = _settle_validation(usable)
         yield from notes
         yield from _examine_classes(settled)
         yield from _examine_constant_dimensions(settled)
-        classes = np.arange(len(dataset.class_names))
-        absent = np.setdiff1d(classes, np.union1d(dataset.seen_classes, dataset.unseen_classes))
+        classes = np.arange(len(usable.class_names))
+        absent = np.setdiff1d(classes, np.union1d(usable.seen_classes, usable.unseen_classes))
         if len(absent):
             sentence = f"{len(absent)} of {len(classes)} classes are in no split"
             yield Finding("warning", "labels", sentence, classes=absent)
@@ -507,8 +508,13 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
             )
 
 
-def _without_faulty_rows(dataset: Dataset) -> Dataset:
-    """With splits that name each row once, and only rows that are there and have a class."""
+def usable_part(dataset: Dataset) -> Dataset | None:
+    """A dataset with splits that name each row once, and only rows that have a class.
+
+    None if its arrays do not belong together.
+    """
+    if any(True for _ in _examine_shapes(dataset)):
+        return None
     n, classes = len(dataset.labels), len(dataset.semantics)
     sound = (dataset.labels >= 0) & (dataset.labels < classes)
 
@@ -526,6 +532,11 @@ def _without_faulty_rows(dataset: Dataset) -> Dataset:
         test_seen=keep(dataset.test_seen),
         test_unseen=keep(dataset.test_unseen),
     )
+
+
+def settle_splits(dataset: Dataset) -> Dataset:
+    """With the splits ``train`` and ``val`` that `check_dataset` would settle on."""
+    return _settle_validation(dataset)[0] if len(dataset.trainval) else dataset
 
 
 def _settle_validation(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
