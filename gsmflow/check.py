@@ -91,7 +91,7 @@ def run_check(options: CheckOptions, console: Console) -> None:
     for finding in examined.findings:
         console.print(f"{finding.level}: {finding.sentence}", soft_wrap=True)
         for kind, places in (("rows", finding.rows), ("classes", finding.classes)):
-            if len(places) > 1:
+            if len(places):
                 console.print(f"  {kind} {_listed(places)}", soft_wrap=True)
     levels = [finding.level for finding in examined.findings]
     errors, warnings = levels.count("error"), levels.count("warning")

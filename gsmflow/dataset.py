@@ -591,6 +591,7 @@ def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
             classes=untrained,
         )
     yield from _examine_validation_classes(dataset)
+    unseen = np.setdiff1d(unseen, both)
     for a in seen:
         twins = unseen[(dataset.semantics[unseen] == dataset.semantics[a]).all(axis=1)]
         if len(twins):

@@ -1,6 +1,7 @@
 """The command ``check``: every fault of a dataset is listed, and no other."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from gsmflow.mat import load_dataset
 from tests.builders import SHARED, make_dataset, write_epgn, write_gbu
 
 DATA = SHARED / "data"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def broken() -> tuple[Dataset, dict[str, IntArray]]:
     labels[[2, 80]] = 12
     semantics[3, 1] = np.inf
     unseen = dataset.test_unseen
-    semantics[labels[unseen[0]]] = semantics[0]
+    semantics[labels[unseen[-1]]] = semantics[0]
     val = dataset.val
     return replace(
         dataset,
@@ -102,7 +104,7 @@ def test_every_fault_is_listed_with_all_its_places(
         "res101.mat, field 'features': found 12 values that are NaN",
         "res101.mat, field 'labels': found class 13 in row 3, expected 1 to 12",
         "field 'att': found 1 values that are NaN or infinite (the first in row 4, dimension 2)",
-        "field 'att': found the same semantics for seen class 1 (class_0) and unseen class 10",
+        "field 'att': found the same semantics for seen class 1 (class_0) and unseen class 12",
         "field 'trainval_loc': found 2 rows that are also in",
         "field 'trainval_loc': found rows of class 10 (class_9), which is unseen",
         "field 'test_unseen_loc': found row 501, expected 1 to 144",
@@ -256,6 +258,16 @@ def test_no_dataset_there(
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "expected" in err
+
+
+def test_the_pages_example_writes_a_dataset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    exec(example, {})
+    examined = look(folder)
+    assert told(examined, "error") == []
+    assert examined.class_names == ("cat", "dog", "cow", "fox")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the features beside the repository are not here")

@@ -55,3 +55,10 @@ def test_what_a_dataset_has_in_the_table_is_a_layout_that_is_read(
             (tmp_path.joinpath(*place)).touch()
     feature_file, split_file = dataset_files(tmp_path, name, features="res101", semantics="att")
     assert (feature_file.name, split_file.name) == ("res101.mat", "att_splits.mat")
+
+
+def test_the_page_on_data_has_the_table() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text()
+    for source in SOURCES:
+        assert f"| `{source.name}` | {', '.join(source.datasets)} |" in page
+        assert f"]({source.page})" in page
