@@ -12,6 +12,8 @@ from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.check import CheckOptions, run_check
+from gsmflow.download import DownloadOptions, run_download
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.sweep import SweepOptions, run_sweep
@@ -26,6 +28,8 @@ _PROG = "python -m gsmflow"
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
+    "check": CheckOptions,
+    "download": DownloadOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
     "tune": TuneOptions,
@@ -38,25 +42,28 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    CheckOptions: lambda options, console, _: run_check(options, console),
+    DownloadOptions: lambda options, console, _: run_download(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,
     TuneOptions: run_tuning,
 }
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse a command line and do what it says.
 
     Parameters
     ----------
     argv
-        Words of the command line, the subcommand first.
+        Words of the command line, the subcommand first; None for the program's own.
 
     Notes
     -----
     Ends the program with exit code 2 and one sentence on bad input, and with 130 when
     interrupted.
     """
+    argv = sys.argv[1:] if argv is None else argv
     options, flags = _parse(argv)
     words = flags if isinstance(options, ScriptOptions) else argv
     console = make_console()
@@ -82,4 +89,4 @@ def _parse(argv: Sequence[str]) -> tuple[Any, list[str]]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

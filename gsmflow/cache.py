@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,15 +23,15 @@ from numpy.typing import NDArray
 
 from gsmflow.dataset import Dataset, FloatArray
 from gsmflow.errors import InputError, one_line
-from gsmflow.mat import dataset_files, keep_in_memory, load_dataset
-from gsmflow.util import read_json, write_json
+from gsmflow.mat import Keep, dataset_files, keep_in_memory, load_dataset
+from gsmflow.util import digest_file, read_json, write_json
 
-__all__ = ["load_cached"]
+__all__ = ["keep_in_file", "load_cached"]
 
 # Counts up with every change of what an entry holds or of how a dataset is settled.
 _FORMAT = 1
 _RECORD = "dataset.json"
-_BLOCK_BYTES = 2**22
+_digest = partial(hashlib.blake2b, digest_size=16)
 # A file that was changed so shortly before it was hashed may change again within one tick of its
 # file system's clock: its times are not trusted to tell.
 _SETTLED_NS = 2 * 10**9
@@ -72,7 +73,7 @@ def load_cached(root: Path, name: str, *, features: str, semantics: str, cache: 
         record = _look_at(files)
         entry = _recorded_entry(folder, stem, record)
         if entry is None:
-            record |= {"digests": [_digest(file) for file in files]}
+            record |= {"digests": [digest_file(file, _digest) for file in files]}
             entry = folder / f"{stem}{_key(stem, record['digests'])}"
             with suppress(OSError, InputError, TypeError):  # costs a hash next time, no more
                 write_json(entry / _RECORD, read_json(entry / _RECORD) | record)
@@ -91,6 +92,18 @@ def load_cached(root: Path, name: str, *, features: str, semantics: str, cache: 
         )
         dataset = load_dataset(root, name, features=features, semantics=semantics)
     return replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def keep_in_file(file: Path) -> Keep:
+    """Features are put into this ``.npy`` file, and memory-mapped from there."""
+
+    def keep(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
+        if 0 in shape:  # refused later, and not to be mapped
+            return keep_in_memory(shape, pieces)
+        _write_array(file, shape, pieces)
+        return np.lib.format.open_memmap(file, mode="r")
+
+    return keep
 
 
 def _look_at(files: Sequence[Path]) -> dict[str, Any]:
@@ -120,14 +133,6 @@ def _recorded_entry(folder: Path, stem: str, record: dict[str, Any]) -> Path | N
     return None
 
 
-def _digest(file: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _key(stem: str, digests: Sequence[str]) -> str:
     text = "\n".join([str(_FORMAT), stem, *digests])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -147,14 +152,7 @@ def _make_entry(
     """
     _remove_abandoned(entry.parent)
     temporary = entry.with_name(f".{entry.name}.{uuid4().hex}.part")
-    feature_file = temporary / "features.npy"
-
-    def keep(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
-        if 0 in shape:  # refused later, and not to be mapped
-            return keep_in_memory(shape, pieces)
-        _write_array(feature_file, shape, pieces)
-        return np.lib.format.open_memmap(feature_file, mode="r")
-
+    keep = keep_in_file(temporary / "features.npy")
     try:
         temporary.mkdir(parents=True)
         root, name, features, semantics = names

@@ -19,16 +19,17 @@ file whole, and the format ends at 4 GB a field.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from gsmflow.dataset import Dataset, FloatArray, IntArray, check_dataset, row_slices
+from gsmflow.dataset import Dataset, Finding, FloatArray, IntArray, check_dataset, row_slices
 from gsmflow.errors import InputError
 
 __all__ = [
@@ -37,14 +38,18 @@ __all__ = [
     "dataset_files",
     "keep_in_memory",
     "load_dataset",
-    "read_epgn",
-    "read_gbu",
+    "read_files",
     "read_semantics",
 ]
 
 # What is done with features as they are read: given their shape ``(n, d)`` and their rows in
 # order, a piece ``(m, d)`` at a time, gives back all of them as one array.
 Keep: TypeAlias = Callable[[tuple[int, int], Iterator[FloatArray]], FloatArray]
+
+# What is done about a field that cannot be read.
+Refuse: TypeAlias = Callable[[Finding], object]
+
+_T = TypeVar("_T")
 
 _SPLIT_FIELDS = {
     "trainval": "trainval_loc",
@@ -54,6 +59,21 @@ _SPLIT_FIELDS = {
     "test_unseen": "test_unseen_loc",
 }
 _EPGN_LABELS = "label.mat"
+
+
+class _Part(NamedTuple):
+    """A part of a dataset in the E-PGN layout: the fields of its features and its labels."""
+
+    features: str
+    labels: str
+    unseen: bool = False
+
+
+_EPGN_PARTS = (
+    _Part("train_fea", "train_idx"),
+    _Part("test_seen_fea", "test_seen_idex"),
+    _Part("test_unseen_fea", "test_unseen_idex", unseen=True),
+)
 
 
 def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
@@ -122,8 +142,49 @@ def load_dataset(
         If a file is missing or unreadable, or the dataset is faulty.
     """
     files = dataset_files(root, name, features=features, semantics=semantics)
-    read = read_epgn if files[1].name == _EPGN_LABELS else read_gbu
-    return read(name, *files, keep)
+    dataset = read_files(name, files, keep)
+    assert dataset is not None  # what cannot be read is refused
+    return check_dataset(dataset)
+
+
+def _raise(finding: Finding) -> NoReturn:
+    raise InputError(finding.sentence)
+
+
+def read_files(
+    name: str, files: tuple[Path, Path], keep: Keep = keep_in_memory, refuse: Refuse = _raise
+) -> Dataset | None:
+    """Read a dataset in the layout of its files, for `check_dataset`.
+
+    Parameters
+    ----------
+    name
+        Of the dataset.
+    files
+        As of `dataset_files`.
+    keep
+        Where the features are put.
+    refuse
+        Called with each fault at which a field cannot be read; by default, it raises the first
+        one as an `InputError`.
+
+    Returns
+    -------
+    Dataset or None
+        With class numbers for names, and empty splits, in place of those that could not be read;
+        None if features, labels or semantics could not.
+    """
+    read = _read_epgn if files[1].name == _EPGN_LABELS else _read_gbu
+    return read(name, *files, keep, refuse)
+
+
+def _attempt(refuse: Refuse, about: str, read: Callable[[], _T]) -> _T | None:
+    """What ``read`` gives, or None if it fails for a fault in a field of this kind."""
+    try:
+        return read()
+    except InputError as error:
+        refuse(Finding("error", about, str(error)))
+        return None
 
 
 @dataclass(frozen=True)
@@ -305,48 +366,56 @@ def _text(codes: NDArray[Any]) -> str:
     return "".join(map(chr, codes.ravel()))
 
 
-def read_gbu(
-    name: str, feature_file: Path, split_file: Path, keep: Keep = keep_in_memory
-) -> Dataset:
-    """Read and check a dataset in the GBU layout.
-
-    Raises
-    ------
-    InputError
-        If a file is unreadable or the dataset is faulty.
-    """
-    mat = MatFile(feature_file, ("features", "labels"), large=("features",))
-    splits = MatFile(split_file, ("att", "allclasses_names", *_SPLIT_FIELDS.values()))
-    semantics = splits.matrix("att").T
+def _read_gbu(
+    name: str, feature_file: Path, split_file: Path, keep: Keep, refuse: Refuse
+) -> Dataset | None:
+    attempt = partial(_attempt, refuse)
+    mat = attempt(
+        "features",
+        lambda: MatFile(feature_file, ("features", "labels"), large=("features",)),
+    )
+    fields = ("att", "allclasses_names", *_SPLIT_FIELDS.values())
+    splits = attempt("semantics", lambda: MatFile(split_file, fields))
+    if mat is None or splits is None:
+        return None
+    semantics = attempt("semantics", lambda: splits.matrix("att").T)
+    class_names = None
     if "allclasses_names" in splits:
-        class_names = splits.strings("allclasses_names")
-    else:
+        class_names = attempt("class_names", lambda: splits.strings("allclasses_names"))
+    rows: dict[str, IntArray] = {}
+    for split, field in _SPLIT_FIELDS.items():
+        listed = attempt(split, partial(splits.indices, field))
+        rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
+    labels = attempt("labels", lambda: mat.indices("labels"))
+    shape = attempt("features", lambda: mat.shape("features"))
+    if semantics is None or labels is None or shape is None:
+        return None
+    d, n = shape
+    features = attempt("features", lambda: keep((n, d), mat.pieces("features", columns=True)))
+    if features is None:
+        return None
+    if class_names is None:
         class_names = tuple(f"class {c + 1}" for c in range(len(semantics)))
-    rows = {split: splits.indices(name) for split, name in _SPLIT_FIELDS.items()}
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
         "semantics": splits.where("att"),
         "class_names": splits.where("allclasses_names"),
     }
-    labels = mat.indices("labels")
-    d, n = mat.shape("features")
-    return check_dataset(
-        Dataset(
-            name=name,
-            features=keep((n, d), mat.pieces("features", columns=True)),
-            labels=labels,
-            semantics=np.ascontiguousarray(semantics),
-            class_names=class_names,
-            trainval=rows["trainval"],
-            train=rows["train"],
-            val=rows["val"],
-            test_seen=rows["test_seen"],
-            test_unseen=rows["test_unseen"],
-            features_name=feature_file.stem,
-            semantics_name=split_file.stem.removesuffix("_splits"),
-            source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
-        )
+    return Dataset(
+        name=name,
+        features=features,
+        labels=labels,
+        semantics=np.ascontiguousarray(semantics),
+        class_names=class_names,
+        trainval=rows["trainval"],
+        train=rows["train"],
+        val=rows["val"],
+        test_seen=rows["test_seen"],
+        test_unseen=rows["test_unseen"],
+        features_name=feature_file.stem,
+        semantics_name=split_file.stem.removesuffix("_splits"),
+        source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
     )
 
 
@@ -363,87 +432,116 @@ def read_semantics(split_file: Path) -> tuple[FloatArray, tuple[str, ...] | None
     return np.ascontiguousarray(splits.matrix("att").T), names
 
 
-def read_epgn(name: str, data_file: Path, label_file: Path, keep: Keep = keep_in_memory) -> Dataset:
-    """Read and check a dataset in the E-PGN layout.
+def _read_epgn(
+    name: str, data_file: Path, label_file: Path, keep: Keep, refuse: Refuse
+) -> Dataset | None:
+    """Read a dataset in the E-PGN layout.
 
     The seen classes come first, in the order of ``seen_pro``, then the unseen ones in the order
     of ``unseen_pro``. The layout names no validation classes: `check_dataset` draws them.
-
-    Raises
-    ------
-    InputError
-        If a file is unreadable, the dataset is faulty, or ``att_train`` (the semantics of every
-        training row) contradicts the labels.
     """
-    feature_fields = ("train_fea", "test_seen_fea", "test_unseen_fea")
-    label_fields = ("train_idx", "test_seen_idex", "test_unseen_idex")
-    large = (*feature_fields, "att_train")
-    data = MatFile(data_file, (*large, "seen_pro", "unseen_pro"), large)
-    label = MatFile(label_file, label_fields)
+    faults: list[Finding] = []
 
-    seen, unseen = data.matrix("seen_pro"), data.matrix("unseen_pro")
+    def refuse_here(finding: Finding) -> None:
+        faults.append(finding)
+        refuse(finding)
+
+    attempt = partial(_attempt, refuse_here)
+    fields = tuple(part.features for part in _EPGN_PARTS)
+    large = (*fields, "att_train")
+    data = attempt(
+        "features", lambda: MatFile(data_file, (*large, "seen_pro", "unseen_pro"), large)
+    )
+    label = attempt(
+        "labels", lambda: MatFile(label_file, tuple(part.labels for part in _EPGN_PARTS))
+    )
+    if data is None or label is None:
+        return None
+    seen = attempt("semantics", lambda: data.matrix("seen_pro"))
+    unseen = attempt("semantics", lambda: data.matrix("unseen_pro"))
+    if seen is None or unseen is None:
+        return None
     if seen.shape[1] != unseen.shape[1]:
-        raise InputError(
-            f"{data.where('unseen_pro')}: found {unseen.shape[1]} dimensions, expected "
-            f"{seen.shape[1]} as in seen_pro"
-        )
-    shapes = [data.shape(field) for field in feature_fields]
+        text = f"found {unseen.shape[1]} dimensions, expected {seen.shape[1]} as in seen_pro"
+        refuse_here(Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}"))
+    shapes = [attempt("features", partial(data.shape, field)) for field in fields]
     labels: list[IntArray] = []
-    for (n, d), feature_field, label_field in zip(
-        shapes, feature_fields, label_fields, strict=True
-    ):
-        classes = label.indices(label_field)
-        prototypes = unseen if "unseen" in label_field else seen
-        if n != len(classes):
-            raise InputError(
-                f"{label.where(label_field)}: found {len(classes)} labels, expected {n}, "
-                f"one for each row of {feature_field}"
-            )
-        if d != shapes[0][1]:
-            raise InputError(
-                f"{data.where(feature_field)}: found {d} dimensions, expected "
-                f"{shapes[0][1]} as in {feature_fields[0]}"
-            )
-        outside = classes[(classes < 0) | (classes >= len(prototypes))]
-        if len(outside):
-            raise InputError(
-                f"{label.where(label_field)}: found class {outside[0] + 1}, expected 1 to "
-                f"{len(prototypes)}"
-            )
-        labels.append(classes + (len(seen) if prototypes is unseen else 0))
-    _check_att_train(data, seen, labels[0])
+    for part, shape in zip(_EPGN_PARTS, shapes, strict=True):
+        classes = attempt("labels", partial(label.indices, part.labels))
+        if classes is not None and shape is not None:
+            count = len(unseen if part.unseen else seen)
+            for finding in _part_faults(data, label, part, classes, count, (shapes[0] or shape)[1]):
+                refuse_here(finding)
+            labels.append(classes + (len(seen) if part.unseen else 0))
+    if not faults:
+        attempt("semantics", lambda: _check_att_train(data, seen, labels[0]))
+    if faults:
+        return None
+    d = data.shape(fields[0])[1]
+    pieces = chain.from_iterable(data.pieces(field) for field in fields)
+    features = attempt("features", lambda: keep((sum(map(len, labels)), d), pieces))
+    if features is None:
+        return None
+    return _epgn_dataset(name, data, label, features, labels, (seen, unseen))
 
+
+def _part_faults(
+    data: MatFile, label: MatFile, part: _Part, classes: IntArray, count: int, first_dim: int
+) -> Iterator[Finding]:
+    """What is wrong with a part's labels ``(n,)``, of ``count`` classes, and its features."""
+    n, d = data.shape(part.features)
+    if n != len(classes):
+        text = f"found {len(classes)} labels, expected {n}, one for each row of {part.features}"
+        yield Finding("error", "labels", f"{label.where(part.labels)}: {text}")
+    if d != first_dim:
+        text = f"found {d} dimensions, expected {first_dim} as in {_EPGN_PARTS[0].features}"
+        yield Finding("error", "features", f"{data.where(part.features)}: {text}")
+    outside = classes[(classes < 0) | (classes >= count)]
+    if len(outside):
+        text = f"found class {outside[0] + 1}, expected 1 to {count}"
+        yield Finding("error", "labels", f"{label.where(part.labels)}: {text}")
+
+
+def _epgn_dataset(
+    name: str,
+    data: MatFile,
+    label: MatFile,
+    features: FloatArray,
+    labels: list[IntArray],
+    semantics: tuple[FloatArray, FloatArray],
+) -> Dataset:
+    """The dataset of three parts, from its features, their labels, and seen and unseen semantics.
+
+    Classes and rows are numbered in the order in which they stand here.
+    """
+    seen, unseen = semantics
     ends = np.cumsum([len(classes) for classes in labels])
     trainval, test_seen, test_unseen = np.split(np.arange(ends[-1]), ends[:-1])
-    pieces = chain.from_iterable(data.pieces(field) for field in feature_fields)
     none = np.empty(0, dtype=np.int64)
-    source = dict(
-        zip(("trainval", "test_seen", "test_unseen"), map(data.where, feature_fields), strict=True)
-    )
-    return check_dataset(
-        Dataset(
-            name=name,
-            features=keep((int(ends[-1]), shapes[0][1]), pieces),
-            labels=np.concatenate(labels),
-            semantics=np.concatenate([seen, unseen]),
-            class_names=(
-                *(f"seen class {c + 1}" for c in range(len(seen))),
-                *(f"unseen class {c + 1}" for c in range(len(unseen))),
-            ),
-            trainval=trainval,
-            train=none,
-            val=none,
-            test_seen=test_seen,
-            test_unseen=test_unseen,
-            features_name="E-PGN",
-            semantics_name="E-PGN",
-            source=source
-            | {
-                "features": f"{data_file}, fields {', '.join(feature_fields)}",
-                "labels": f"{label_file}, fields {', '.join(label_fields)}",
-                "semantics": f"{data_file}, fields seen_pro, unseen_pro",
-            },
-        )
+    fields = [part.features for part in _EPGN_PARTS]
+    splits = zip(("trainval", "test_seen", "test_unseen"), map(data.where, fields), strict=True)
+    return Dataset(
+        name=name,
+        features=features,
+        labels=np.concatenate(labels),
+        semantics=np.concatenate(semantics),
+        class_names=(
+            *(f"seen class {c + 1}" for c in range(len(seen))),
+            *(f"unseen class {c + 1}" for c in range(len(unseen))),
+        ),
+        trainval=trainval,
+        train=none,
+        val=none,
+        test_seen=test_seen,
+        test_unseen=test_unseen,
+        features_name="E-PGN",
+        semantics_name="E-PGN",
+        source={
+            **dict(splits),
+            "features": f"{data.path}, fields {', '.join(fields)}",
+            "labels": f"{label.path}, fields {', '.join(part.labels for part in _EPGN_PARTS)}",
+            "semantics": f"{data.path}, fields seen_pro, unseen_pro",
+        },
     )
 
 

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from gsmflow.errors import InputError
 __all__ = [
     "Draws",
     "describe_environment",
+    "digest_file",
     "make_console",
     "make_generator",
     "pick_device",
@@ -30,6 +31,9 @@ __all__ = [
     "write_json",
     "write_tensors",
 ]
+
+# What is read of a file at a time.
+_BLOCK_BYTES = 2**22
 
 
 def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Generator:
@@ -160,6 +164,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write named tensors and text metadata as one safetensors file, atomically."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(on_cpu, dict(metadata)))
+
+
+def digest_file(path: Path, make: Callable[[], Any]) -> str:
+    """The digest of what a file holds, in hexadecimal; ``make`` is such as `hashlib.sha256`."""
+    digest = make()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    text: str = digest.hexdigest()
+    return text
 
 
 def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:

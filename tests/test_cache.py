@@ -124,7 +124,7 @@ def test_files_that_look_the_same_are_not_read(
 ) -> None:
     settle(monkeypatch)
     load(root, folder)
-    for name in ("_digest", "load_dataset"):
+    for name in ("digest_file", "load_dataset"):
         monkeypatch.setattr(cache, name, None)
     assert load(root, folder).from_cache
 
@@ -138,7 +138,7 @@ def test_files_that_only_look_different_are_hashed_once(
     time.sleep(0.01)
     monkeypatch.setattr(cache, "load_dataset", None)
     assert load(root, folder).from_cache
-    monkeypatch.setattr(cache, "_digest", None)
+    monkeypatch.setattr(cache, "digest_file", None)
     assert load(root, folder).from_cache
 
 
