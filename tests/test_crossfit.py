@@ -119,7 +119,7 @@ def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
     gate = fit_gate(rehearsal, SETTING, 0.25)
     told, is_unseen = [], []
     for fitted, judged, columns in rehearsal.trials(SETTING, 0.25):
-        common, own, seen = fitted.common(judged), fitted.own(judged), fitted.seen
+        common, own, seen = fitted.common(judged), fitted.own()(judged), fitted.seen
         parts = common[:, :seen], common[:, seen:], own
         told.append(np.stack([part.max(axis=1) for part in parts], axis=1))
         is_unseen.append(columns >= seen)
