@@ -58,8 +58,8 @@ class Kind:
         return {f.name for part in self.parts for f in fields(part)} | set(self.others)
 
 
-# Schönfeld et al., CVPR 2019; the classifier's epochs of datasets that they have none for, and all
-# settings of digit pairs, are chosen on validation classes (docs/cada_vae.md).
+# Schönfeld et al., CVPR 2019. They have no classifier's epochs for aPY and FLO: 25 stands between
+# those that they have. Digit pairs' are chosen on validation classes (docs/cada_vae.md).
 _CADA_VAE: Mapping[str, Mapping[str, Any]] = {
     "": {
         "feature_scaling": "minmax",
