@@ -107,8 +107,7 @@ MODELS: Mapping[ModelName, Kind] = {
         label="Prototype discriminant",
         model_class=PrototypeDiscriminant,
         config=DiscriminantConfig,
-        parts=(DiscriminantConfig, ClassifierConfig),
-        published={"": {"classifier_lr": 3e-3, "classifier_batch_size": 500}},
+        parts=(DiscriminantConfig,),
     ),
     "cada-vae": Kind(
         label="CADA-VAE",
