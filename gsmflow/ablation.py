@@ -51,9 +51,10 @@ class AblateOptions(ScriptOptions):
     Of GSMFlow: the full model, the condition in the first coupling block alone, no visual
     perturbation, no relative positioning, no prototype loss. Of CADA-VAE: the full model, without
     the distribution alignment (CA-VAE), without the cross-alignment (DA-VAE), with the slips of
-    the published code. Of the prototype discriminant: without its gate, with little shrinkage of
-    the covariance, the semantics and the features as they are, a mean's whole length. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes
-    on where it was interrupted.
+    the published code. Of the prototype discriminant: the full model, without its gate, with
+    little shrinkage of the covariance, the semantics and the features as they are, a mean's whole
+    length. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it
+    was interrupted.
     """
 
 
