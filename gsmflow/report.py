@@ -118,7 +118,7 @@ def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
         notes.append("val.: on the validation classes, by which a value is to be chosen")
     return Grid(
         title=f"{sweep['dataset']} · {sweep['features']} · {sweep['semantics']} · "
-        f"{sweep['model']} · {len(sweep['seeds'])} seeds · percent",
+        f"{sweep['model']} · mean of seeds {', '.join(map(str, sweep['seeds']))} · percent",
         columns=(*sweep["over"], *names),
         align="l" * len(sweep["over"]) + "r" * len(names),
         sections=(tuple(rows),),
