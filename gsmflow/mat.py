@@ -4,6 +4,8 @@ GBU (also called xlsa17; Xian et al., TPAMI 2018)
     ``<root>/<NAME>/<features>.mat`` with ``features (d, n)`` and one-based ``labels (n, 1)``, and
     ``<root>/<NAME>/<semantics>_splits.mat`` with ``att (a, classes)``, ``allclasses_names`` and
     one-based row lists ``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``.
+    Where the names are missing or merely count the classes, ``<root>/<NAME>/class_names.txt``
+    gives them, if it is there: UTF-8, a name a line, in the order of ``att``.
 E-PGN (Yu et al., CVPR 2020; CUB and FLO only)
     ``<root>/<NAME>/data.mat`` with ``train_fea, test_seen_fea, test_unseen_fea (n, d)``,
     ``seen_pro (seen, a)``, ``unseen_pro (unseen, a)``, ``att_train (n, a)``, and
@@ -16,6 +18,7 @@ file never lie in memory whole unless the caller keeps them there; scipy reads a
 file whole, and the format ends at 4 GB a field.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from gsmflow.dataset import Dataset, FloatArray, IntArray, check_dataset, row_slices
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, one_line
 
 __all__ = [
     "Keep",
@@ -53,6 +56,7 @@ _SPLIT_FIELDS = {
     "test_unseen": "test_unseen_loc",
 }
 _EPGN_LABELS = "label.mat"
+_NAMES_FILE = "class_names.txt"
 
 
 def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
@@ -68,8 +72,10 @@ def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> Floa
     return features
 
 
-def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, Path]:
-    """The two files of ``<root>/<name>``, in whichever layout is there.
+def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, ...]:
+    """The files of ``<root>/<name>``, in whichever layout is there.
+
+    Two MATLAB files, and in the GBU layout the file of names, if it is there.
 
     Parameters
     ----------
@@ -92,7 +98,8 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
     split_file = folder / f"{semantics}_splits.mat"
     epgn_files = (folder / "data.mat", folder / _EPGN_LABELS)
     if feature_file.is_file() and split_file.is_file():
-        return feature_file, split_file
+        names_file = folder / _NAMES_FILE
+        return feature_file, split_file, *([names_file] if names_file.is_file() else [])
     if not feature_file.is_file() and all(file.is_file() for file in epgn_files):
         return epgn_files
     missing = split_file if feature_file.is_file() else feature_file
@@ -121,8 +128,9 @@ def load_dataset(
         If a file is missing or unreadable, or the dataset is faulty.
     """
     files = dataset_files(root, name, features=features, semantics=semantics)
-    read = read_epgn if files[1].name == _EPGN_LABELS else read_gbu
-    return read(name, *files, keep)
+    if files[1].name == _EPGN_LABELS:
+        return read_epgn(name, *files, keep=keep)
+    return read_gbu(name, *files, keep=keep)
 
 
 @dataclass(frozen=True)
@@ -305,9 +313,25 @@ def _text(codes: NDArray[Any]) -> str:
 
 
 def read_gbu(
-    name: str, feature_file: Path, split_file: Path, keep: Keep = keep_in_memory
+    name: str,
+    feature_file: Path,
+    split_file: Path,
+    names_file: Path | None = None,
+    *,
+    keep: Keep = keep_in_memory,
 ) -> Dataset:
     """Read and check a dataset in the GBU layout.
+
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    feature_file, split_file
+        Its MATLAB files.
+    names_file
+        A file of class names, which is read where the split file has none worth the name.
+    keep
+        Where the features are put.
 
     Raises
     ------
@@ -317,16 +341,13 @@ def read_gbu(
     mat = MatFile(feature_file, ("features", "labels"), large=("features",))
     splits = MatFile(split_file, ("att", "allclasses_names", *_SPLIT_FIELDS.values()))
     semantics = splits.matrix("att").T
-    if "allclasses_names" in splits:
-        class_names = splits.strings("allclasses_names")
-    else:
-        class_names = tuple(f"class {c + 1}" for c in range(len(semantics)))
+    class_names, names_place = _class_names(splits, len(semantics), names_file)
     rows = {split: splits.indices(name) for split, name in _SPLIT_FIELDS.items()}
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
         "semantics": splits.where("att"),
-        "class_names": splits.where("allclasses_names"),
+        "class_names": names_place,
     }
     labels = mat.indices("labels")
     d, n = mat.shape("features")
@@ -349,7 +370,48 @@ def read_gbu(
     )
 
 
-def read_epgn(name: str, data_file: Path, label_file: Path, keep: Keep = keep_in_memory) -> Dataset:
+def _class_names(
+    splits: MatFile, classes: int, names_file: Path | None
+) -> tuple[tuple[str, ...], str]:
+    """The name of every class, and where they were read."""
+    field = "allclasses_names"
+    own = splits.strings(field) if field in splits else ()
+    if names_file is not None and _only_count(own):
+        return _read_names(names_file, classes), str(names_file)
+    return own or tuple(f"class {c + 1}" for c in range(classes)), splits.where(field)
+
+
+def _only_count(names: tuple[str, ...]) -> bool:
+    """Whether names say no more than a number, such as ``class 1``, ``class 2``; so do none."""
+    found = [re.fullmatch(r"(\D*)(\d+)", name.strip()) for name in names]
+    prefixes = {match[1] for match in found if match}
+    numbers = [int(match[2]) for match in found if match]
+    counted = any(numbers == list(range(c, c + len(names))) for c in (0, 1))
+    return counted and len(prefixes) <= 1
+
+
+def _read_names(path: Path, classes: int) -> tuple[str, ...]:
+    """A name a line, for each of so many classes."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not readable ({one_line(error)}), expected UTF-8 text with a class name a "
+            "line"
+        ) from error
+    names = tuple(" ".join(line.split()) for line in lines)
+    if len(names) != classes:
+        raise InputError(
+            f"{path}: found {len(names)} names, expected {classes}, one for each class of att"
+        )
+    if "" in names:
+        raise InputError(f"{path}: found no name in line {names.index('') + 1}, expected one")
+    return names
+
+
+def read_epgn(
+    name: str, data_file: Path, label_file: Path, *, keep: Keep = keep_in_memory
+) -> Dataset:
     """Read and check a dataset in the E-PGN layout.
 
     The seen classes come first, in the order of ``seen_pro``, then the unseen ones in the order
