@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.page.command import ReportOptions, run_report
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.tuning.command import TuneOptions, run_tuning
@@ -25,6 +26,7 @@ _PROG = "python -m gsmflow"
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
+    "report": ReportOptions,
     "results": ResultsOptions,
     "tune": TuneOptions,
 }
@@ -36,6 +38,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     TuneOptions: run_tuning,
 }

@@ -52,15 +52,13 @@ class Field:
 
     def number(self) -> float:
         """A finite number."""
-        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
-        if not number or not abs(self.value) < float("inf"):
+        if not self._is_number() or not abs(self.value) < float("inf"):
             raise self.refused("a finite number")
         return float(self.value)
 
     def percent(self) -> float:
         """A fraction of 1, in percent."""
-        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
-        if not number or not 0 <= self.value <= 1 + 1e-9:  # an area may round up
+        if not self._is_number() or not 0 <= self.value <= 1 + 1e-9:  # an area may round up
             raise self.refused("a fraction from 0 to 1")
         return 100 * float(self.value)
 
@@ -79,6 +77,9 @@ class Field:
         for own in told:
             own["epoch"].number()
         return [{name: own[name].number() for name in own.object()} for own in told]
+
+    def _is_number(self) -> bool:
+        return isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
 
     def refused(self, expected: str) -> InputError:
         """The error of a value that is not what was expected."""
