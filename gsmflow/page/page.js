@@ -195,7 +195,7 @@ function prepareClasses() {
     const [track, fill, share] = [element("div", undefined, "track"), element("div", undefined, "fill"), element("span", "", "share")];
     track.append(fill);
     const bar = element("div");
-    bar.append(track, share);
+    bar.append(share, track);
     const cell = element("td", undefined, "bar");
     cell.append(bar);
     const zsl = own.seen ? "" : percent(own.zsl);
