@@ -142,7 +142,9 @@ def pick_answers(outcome: Outcome) -> Answers:
     unseen = count + outcome.scores[:, count:].argmax(axis=1)
     rows = np.arange(len(labels))
     return Answers(
-        *(part.astype(np.int32) for part in (labels, seen, unseen)),
+        labels=labels.astype(np.int32),
+        seen=seen.astype(np.int32),
+        unseen=unseen.astype(np.int32),
         seen_scores=outcome.scores[rows, seen],
         unseen_scores=outcome.scores[rows, unseen],
     )
