@@ -198,6 +198,20 @@ def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     assert [row["figures"][-1] for row in document["rows"]] == [None]
 
 
+def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
+    file = one / "evidence.safetensors"
+    evidence = read_evidence(file, len(NAMES))
+    write_evidence(file, replace(evidence, sample=None, shifts={}))
+    put("shifts", {})(one)
+    (one / "history.json").write_text("[]")
+    (part,) = read_run(one)["parts"]
+    assert set(part["missing"]) == {"map", "history", "shifts"}
+    page = show(one).page
+    assert "synthesizes no features" in page.inner_text("#map")
+    assert "is not trained in epochs" in page.inner_text("#training")
+    assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
+
+
 def put(name: str, value: Any) -> Callable[[Path], object]:
     """A change of a field of the metrics, at a place such as ``calibrated.U``."""
 
@@ -412,6 +426,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
         file.write_text(render_page(read_run(folder)))
         settings = {"viewport": {"width": 1200, "height": 900}, "offline": True}
         context = browser.new_context(**(settings | options))
+        context.set_default_timeout(180_000)  # on a busy machine everything takes long
         shown = Shown(context.new_page(), [], [])
         shown.page.on("console", lambda said: shown.complaints.append(said.text))
         shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))

@@ -130,11 +130,24 @@ def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
     if history.is_file():
         part["history"] = _columns(Field(history, "", read_json(history)).records())
     part |= _test_rows(directory, told, method)
-    part["missing"] = {
-        name: sentence for name, sentence in _MISSING.items() if part.get(name) is None
-    }
+    reasons = _MISSING
+    for name, known in (
+        ("map", part.get("answers")),
+        ("history", history.is_file()),
+        ("shifts", told["shifts"].value is not None),
+    ):
+        if known:
+            reasons = reasons | {name: _NOTHING_TO_SHOW[name]}
+    part["missing"] = {name: why for name, why in reasons.items() if part.get(name) is None}
     return part
 
+
+# What a run may have none of, by its nature.
+_NOTHING_TO_SHOW = {
+    "map": "This run's model synthesizes no features: there is no map of them.",
+    "history": "This run's model is not trained in epochs: it has no losses.",
+    "shifts": "Nothing in this run synthesizes features: there are no shifts to measure.",
+}
 
 # What a run's directory may lack: it was made before runs kept it, or without it.
 _MISSING = {
@@ -212,7 +225,7 @@ def _shift_figures(told: Field) -> list[dict[str, Any]] | None:
                 "correlation": _number_or_none(correlation),
             }
         )
-    return rows
+    return rows or None
 
 
 def _number_or_none(told: Field) -> float | None:
@@ -259,7 +272,7 @@ def _test_rows(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
         "counts": True,
         "curves": curves,
         "areas": _areas(told, evidence.curves),
-        "map": _pack_map(evidence.sample, method),
+        "map": None if evidence.sample is None else _pack_map(evidence.sample, method),
         "class_shifts": [_pack_shifts(name, own) for name, own in evidence.shifts.items()],
     }
 

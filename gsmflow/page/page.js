@@ -22,7 +22,7 @@ function element(name, text, className) {
 }
 
 /** Fill a table; columns are headings, those of numbers marked; rows are cells, the first a head. */
-function fillTable(table, columns, rows, { caption, classOf = () => "" } = {}) {
+function fillTable(table, columns, rows, { caption, classes = [] } = {}) {
   const head = element("tr");
   for (const { name, isNumber } of columns) {
     const cell = element("th", name, isNumber ? "number" : "");
@@ -30,15 +30,15 @@ function fillTable(table, columns, rows, { caption, classOf = () => "" } = {}) {
     head.append(cell);
   }
   const body = element("tbody");
-  for (const cells of rows) {
-    const line = element("tr", undefined, classOf(cells));
+  rows.forEach((cells, place) => {
+    const line = element("tr", undefined, classes[place]);
     cells.forEach((text, i) => {
       const cell = element(i ? "td" : "th", text, columns[i].isNumber ? "number" : "");
       if (!i) cell.scope = "row";
       line.append(cell);
     });
     body.append(line);
-  }
+  });
   const heading = element("thead");
   heading.append(head);
   table.replaceChildren(...(caption ? [element("caption", caption)] : []), heading, body);
@@ -95,10 +95,9 @@ function showFigures() {
     `Features ${told.features}, semantics ${told.semantics}, ${which}; run ${told.run}`;
   at("spread").textContent = told.seeds
     ? `Mean ± standard deviation over ${told.seeds.length} seeds; all below this section is of one of them.` : "";
-  const kinds = new Map(told.rows.map(({ method, kind }) => [method, kind]));
   const rows = told.rows.map(({ method, figures }) => [method, ...figures.map(figureText)]);
   fillTable(at("headline"), columnsOf("method", ...told.columns), rows, {
-    classOf: ([method]) => kinds.get(method),
+    classes: told.rows.map(({ kind }) => kind),
   });
   at("protocol").textContent = told.protocol;
   at("extra").replaceChildren(...told.extra.map((text) =>
