@@ -20,6 +20,21 @@ function colour(name) {
   return value;
 }
 
+/** Red, green and blue of a colour of the style sheet. */
+function channels(name) {
+  return colour(name).match(/[\d.]+/g).slice(0, 3).map(Number);
+}
+
+/** Contrast of two colours as WCAG 2 defines it, from 1 to 21. */
+function contrast(...pair) {
+  const [darker, lighter] = pair.map((rgb) => {
+    const [r, g, b] = rgb.map((value) => value / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  }).sort((a, b) => a - b);
+  return (lighter + 0.05) / (darker + 0.05);
+}
+
 /** The same colour, partly transparent. */
 function faded(value, alpha) {
   return value.replace(/^rgba?\(([^,]+),([^,]+),([^,)]+).*$/, `rgba($1,$2,$3,${alpha})`);

@@ -15,10 +15,14 @@ function matrixView(canvas, onCell) {
 
   const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
+  /** Shades from one colour of the style sheet to another, each with the text colour it bears. */
   function ramp(low, high) {
-    const [a, b] = [low, high].map((name) => colour(name).match(/[\d.]+/g).map(Number));
-    return Array.from({ length: 65 }, (_, i) =>
-      `rgb(${a.map((from, j) => Math.round(from + ((b[j] - from) * i) / 64)).join(",")})`);
+    const [from, to, ink, paper] = [low, high, "ink", "paper"].map(channels);
+    return Array.from({ length: 65 }, (_, i) => {
+      const shade = from.map((value, j) => Math.round(value + ((to[j] - value) * i) / 64));
+      const text = contrast(shade, ink) >= contrast(shade, paper) ? ink : paper;
+      return { fill: `rgb(${shade.join(",")})`, text: `rgb(${text.join(",")})` };
+    });
   }
 
   function settle() {
@@ -82,10 +86,11 @@ function matrixView(canvas, onCell) {
         if (!rows) continue;
         const share = rows / totals[row];
         const shade = Math.round(12 + 52 * Math.sqrt(share)); // so that rare mistakes are seen, too
-        context.fillStyle = (row === column ? ramps.right : ramps.wrong)[shade];
+        const { fill, text } = (row === column ? ramps.right : ramps.wrong)[shade];
+        context.fillStyle = fill;
         context.fillRect(left(column), top(row), cell - edge, cell - edge);
         if (cell >= 26) {
-          context.fillStyle = colour(shade > 38 ? "paper" : "ink");
+          context.fillStyle = text;
           context.fillText((100 * share).toFixed(0), left(column) + cell / 2, top(row) + cell / 2);
         }
       }

@@ -117,8 +117,10 @@ function setPenalty(value) {
 }
 
 function noteOn(value) {
-  if (value === 0) return "The figures of the table without a penalty.";
-  if (value === part.penalty) return "The table's figures with a penalty, chosen on validation classes.";
+  if (value === 0) return "No penalty: this run's U, S and H.";
+  if (value === part.penalty) {
+    return "The penalty chosen on validation classes: this run's U pen., S pen. and H pen.";
+  }
   return "A penalty of your choice, made in sight of test rows: to be explored, not to be reported.";
 }
 
