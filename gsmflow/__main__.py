@@ -14,6 +14,7 @@ from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
+from gsmflow.page.command import ReportOptions, run_report
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.sweep import SweepOptions, run_sweep
@@ -30,6 +31,7 @@ _OPTIONS: Mapping[str, type] = {
     "bench": BenchOptions,
     "check": CheckOptions,
     "download": DownloadOptions,
+    "report": ReportOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
     "tune": TuneOptions,
@@ -44,6 +46,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     ),
     CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
+    ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,
     TuneOptions: run_tuning,

@@ -1,5 +1,7 @@
 """One run, end to end: data, fit, classify, judge, report, run directory."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,11 +29,20 @@ from gsmflow.dataset import (
     open_held_out,
     training_problem,
 )
-from gsmflow.diagnosis import measure_real, measure_shifts
+from gsmflow.diagnosis import Shifts, measure_real, measure_shifts
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
 from gsmflow.evaluate import Measures, Outcome, judge
-from gsmflow.feed import MemoryFeed, make_feed
+from gsmflow.evidence import (
+    EVIDENCE_FILE,
+    Evidence,
+    draw_features,
+    pick_answers,
+    pick_shifts,
+    thin_curve,
+    write_evidence,
+)
+from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
 from gsmflow.interface import Model
 from gsmflow.mat import load_dataset
@@ -175,9 +186,12 @@ def run_experiment(
         metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
     if recipe.test_selected:
         metrics["test_selected"] = select_on_test(run, fitted, held_out)
-    metrics["shifts"] = _diagnose(run, fitted, baselines, held_out)
+    unseen = make_feed(held_out.unseen, fitted.scaled.scaling, run.device, recipe.features_in)
+    shifts = _diagnose(run, fitted, baselines, unseen)
+    metrics["shifts"] = {name: told.summary() for name, told in shifts.items()}
     curves = {run.label: (outcome, penalty)}
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
+    _keep_evidence(run, fitted, unseen, curves, shifts)
     _report(run, metrics, fitted, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
@@ -258,6 +272,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         **describe_environment(run.device, run.recipe.seed),
         "precision": run.precision,
         "processes": run.team.size,
+        "command": shlex.join(["python", *sys.argv]),
     }
     write_json(run.directory / "environment.json", environment)
     run.log.write("resume" if resumed else "start", recipe=run.recipe.describe())
@@ -287,11 +302,10 @@ def _protocol(dataset: Dataset, penalty: float | None) -> str:
 
 
 def _diagnose(
-    run: Run, fitted: Fitted, baselines: Sequence[Baseline], held_out: HeldOut
-) -> dict[str, Any]:
+    run: Run, fitted: Fitted, baselines: Sequence[Baseline], unseen: Feed
+) -> dict[str, Shifts]:
     """Measure the generation shifts of whatever synthesizes, model and baselines; draw them."""
     scaled, recipe = fitted.scaled, run.recipe
-    unseen = make_feed(held_out.unseen, scaled.scaling, run.device, recipe.features_in)
     real = measure_real(scaled.feed, unseen)
     samplers: dict[str, Sampler] = {}
     if isinstance(fitted.model, Sampler):
@@ -313,7 +327,28 @@ def _diagnose(
     }
     if shifts:
         shifts_figure(run.directory / _SHIFTS, shifts, scaled.problem.class_names)
-    return {name: told.summary() for name, told in shifts.items()}
+    return shifts
+
+
+def _keep_evidence(
+    run: Run,
+    fitted: Fitted,
+    unseen: Feed,
+    curves: Mapping[str, tuple[Outcome, float | None]],
+    shifts: Mapping[str, Shifts],
+) -> None:
+    """Write what the run's page shows of the test split."""
+    sample = None
+    if isinstance(fitted.model, Sampler):
+        generator = run.generator("test", "map")
+        sample = draw_features(fitted.model, unseen, generator, precision=run.precision)
+    evidence = Evidence(
+        answers=pick_answers(curves[run.label][0]),
+        curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
+        sample=sample,
+        shifts=pick_shifts(shifts),
+    )
+    write_evidence(run.directory / EVIDENCE_FILE, evidence)
 
 
 def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:

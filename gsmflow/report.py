@@ -21,6 +21,7 @@ from gsmflow.tables import Figure as Figures
 from gsmflow.util import write_bytes
 
 __all__ = [
+    "ORACLE_LABEL",
     "ablation_table",
     "extra_lines",
     "image_grid",
@@ -31,6 +32,8 @@ __all__ = [
     "sweep_figure",
     "sweep_table",
 ]
+
+ORACLE_LABEL = "oracle (real unseen rows)"
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
@@ -62,7 +65,7 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     _add_columns(table, "method")
     rows = {**metrics["baselines"], metrics["model"]: metrics}
     if "oracle" in metrics:
-        rows["oracle (real unseen rows)"] = metrics["oracle"]
+        rows[ORACLE_LABEL] = metrics["oracle"]
     for method, measures in rows.items():
         table.add_row(method, *_cells(measures), style="bold" if measures is metrics else None)
     return table
