@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
+from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.tuning.command import TuneOptions, run_tuning
@@ -25,6 +26,7 @@ _PROG = "python -m gsmflow"
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
+    "extract": ExtractOptions,
     "results": ResultsOptions,
     "tune": TuneOptions,
 }
@@ -36,6 +38,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_PROG} {shlex.join(words)}"
     ),
+    ExtractOptions: lambda options, console, _: run_extract(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     TuneOptions: run_tuning,
 }

@@ -99,8 +99,17 @@ class Dataset:
 
     @property
     def unseen_classes(self) -> IntArray:
-        """Classes met only at test time, ascending, ``(unseen,)``."""
-        return np.unique(self.labels[self.test_unseen])
+        """Classes that are not trained on, ascending, ``(unseen,)``.
+
+        Those of the test, and those that have semantics and no row at all: they are answers too,
+        though nothing judges them.
+        """
+        return np.union1d(self.labels[self.test_unseen], self.classes_without_rows)
+
+    @property
+    def classes_without_rows(self) -> IntArray:
+        """Classes that are described and have no row in any split or outside, ascending."""
+        return np.setdiff1d(np.arange(len(self.semantics)), self.labels)
 
     def where(self, name: str) -> str:
         """The place a field was read from, for messages."""
