@@ -28,7 +28,7 @@ from gsmflow.util import read_json, write_json
 __all__ = ["load_cached"]
 
 # Counts up with every change of what an entry holds or of how a dataset is settled.
-_FORMAT = 1
+_FORMAT = 2
 _RECORD = "dataset.json"
 _BLOCK_BYTES = 2**22
 # A file that was changed so shortly before it was hashed may change again within one tick of its

@@ -41,6 +41,9 @@ _SPLIT_SEED = 20210
 _VALIDATION_SEEN_SHARE = 0.2
 _VALIDATION_CLASS_SHARE = 0.25
 
+# So many class names are said in a note.
+_NAMED_CLASSES = 8
+
 # Whatever reads all features reads so much of them at a time, so that no copy of their full size
 # is made on the way.
 _SLAB_BYTES = 2**24
@@ -350,6 +353,14 @@ def check_dataset(dataset: Dataset) -> Dataset:
     dataset = _settle_validation(dataset, notes)
     _check_classes(dataset)
     _note_constant_dimensions(dataset, notes)
+    bare = dataset.classes_without_rows
+    if len(bare):
+        named = ", ".join(dataset.class_names[c] for c in bare[:_NAMED_CLASSES])
+        more = ", ..." if len(bare) > _NAMED_CLASSES else ""
+        notes.append(
+            f"{len(bare)} of {len(dataset.class_names)} classes have no rows ({named}{more}): they "
+            "are unseen classes, answers like all others, and nothing judges how well they are told"
+        )
     absent = len(dataset.class_names) - len(dataset.seen_classes) - len(dataset.unseen_classes)
     if absent:
         notes.append(f"{absent} of {len(dataset.class_names)} classes are in no split")

@@ -268,9 +268,8 @@ def weights_digest(model: nn.Module) -> str:
 
 def _load_transformer(spec: BackboneSpec) -> _Loaded:
     source = _source(spec)
-    transformers = require("transformers", f"--backbone {spec.name}")
     places = {"flag": "--backbone", "remedy": "--weights with a local folder of this model"}
-    with quiet_transformers():
+    with quiet_transformers(f"--backbone {spec.name}") as transformers:
         model, report = from_pretrained(
             transformers.AutoModel.from_pretrained,
             source,
@@ -357,16 +356,18 @@ def _load_random(spec: BackboneSpec) -> _Loaded:
             f"--backbone: found {spec.name}, expected {_RANDOM} and one of "
             f"{', '.join(_RANDOM_CONFIGS)} or a local folder with a config.json"
         )
-    transformers = require("transformers", f"--backbone {spec.name}")
-    auto = transformers.AutoImageProcessor
     places = {"flag": "--backbone", "remedy": "a local folder"}
-    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with (
+        quiet_transformers(f"--backbone {spec.name}") as transformers,
+        torch.random.fork_rng(devices=[]),
+    ):
         if name in _RANDOM_CONFIGS:
             config = transformers.AutoConfig.for_model(**_RANDOM_CONFIGS[name])
             processor = transformers.ConvNextImageProcessorPil(**_RANDOM_PREPROCESSING)
         else:
+            load = transformers.AutoImageProcessor.from_pretrained
             config = from_pretrained(transformers.AutoConfig.from_pretrained, name, **places)
-            processor = from_pretrained(auto.from_pretrained, name, backend="pil", **places)
+            processor = from_pretrained(load, name, backend="pil", **places)
         torch.manual_seed(spec.seed)
         model = transformers.AutoModel.from_config(config)
     return _transformer(model, processor, f"random weights, seed {spec.seed}")

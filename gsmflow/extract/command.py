@@ -43,8 +43,6 @@ SKIPPED_FILE = "skipped.csv"
 
 _SPLIT_FILE, _STORE = "att_splits.mat", ".features"
 _SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
-# So many class names are said in one line.
-_NAMED = 8
 # A log has a line of progress at most this often.
 _LOG_SECONDS = 30.0
 
@@ -316,13 +314,6 @@ def _report(options: ExtractOptions, dataset: Dataset, skipped: int, console: Co
     if skipped:
         lines.append(
             f"warning: {skipped} files are left out; {options.out / SKIPPED_FILE} says why"
-        )
-    bare = [dataset.class_names[c] for c in dataset.classes_without_rows]
-    if bare:
-        named = ", ".join(bare[:_NAMED]) + (", ..." if len(bare) > _NAMED else "")
-        lines.append(
-            f"{len(bare)} classes have no images and join the unseen ones, to be recognised though "
-            f"never judged on: {named}"
         )
     seen, val = len(dataset.seen_classes), len(np.unique(dataset.labels[dataset.val]))
     n, d = dataset.features.shape

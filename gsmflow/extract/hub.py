@@ -118,9 +118,16 @@ def _first_sentence(error: Exception) -> str:
 
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """A context in which the transformers library prints no reports and no bars."""
-    logging = require("transformers.utils.logging", "--backbone")
+def quiet_transformers(purpose: str) -> Iterator[Any]:
+    """A context in which the transformers library, which it yields, prints no reports and bars.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    transformers = require("transformers", purpose)
+    logging = import_module("transformers.utils.logging")
     hub = import_module("huggingface_hub.utils.logging")
     before, hub_before = logging.get_verbosity(), hub.get_verbosity()
     bars = logging.is_progress_bar_enabled()
@@ -128,7 +135,7 @@ def quiet_transformers() -> Iterator[None]:
     hub.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        yield transformers
     finally:
         logging.set_verbosity(before)
         hub.set_verbosity(hub_before)

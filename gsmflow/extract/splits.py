@@ -67,7 +67,7 @@ def choose_classes(rows: IntArray, unseen: Collection[int] | None, shares: Share
     """
     have_rows = np.flatnonzero(rows)
     if unseen is None:
-        count = max(bool(shares.unseen), round(shares.unseen * len(have_rows)))
+        count = max(int(shares.unseen > 0), round(shares.unseen * len(have_rows)))
         rng = np.random.default_rng([shares.seed, _UNSEEN])
         drawn = rng.choice(have_rows, min(count, len(have_rows)), replace=False)
     else:

@@ -102,7 +102,7 @@ class FeatureStore:
         """A chunk, its places counted from its first file; None where it is not there."""
         files = self.chunks[number]
         try:
-            with np.load(self._file(number), allow_pickle=False) as content:
+            with self._file(number).open("rb") as file, np.load(file) as content:
                 features, kept = content["features"], content["kept"]
                 refused = tuple(
                     (int(p), str(why)) for p, why in json.loads(str(content["refused"]))

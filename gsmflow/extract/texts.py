@@ -77,9 +77,11 @@ def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encod
         If the encoder is unknown, its package is not installed, or it cannot be loaded.
     """
     source = _source(name)
-    with quiet_transformers():
-        encode = _encode_clip if _is_clip(source) else _encode_sentences
-        vectors, cut, model = encode(texts, source, device)
+    with quiet_transformers(f"{_FLAG} {name}") as transformers:
+        if _is_clip(source, transformers):
+            vectors, cut, model = _encode_clip(texts, source, device, transformers)
+        else:
+            vectors, cut, model = _encode_sentences(texts, source, device)
     known = TEXT_ENCODERS.get(name)
     if known is not None and vectors.shape[1] != known.dimension:
         raise InputError(
@@ -111,11 +113,11 @@ def _source(name: str) -> str:
     return name
 
 
-def _is_clip(source: str) -> bool:
+def _is_clip(source: str, transformers: Any) -> bool:
     if (Path(source) / "modules.json").is_file():  # a sentence encoder, whatever is in it
         return False
-    auto = require("transformers", _FLAG).AutoConfig
-    config = from_pretrained(auto.from_pretrained, source, flag=_FLAG, remedy=_REMEDY)
+    load = transformers.AutoConfig.from_pretrained
+    config = from_pretrained(load, source, flag=_FLAG, remedy=_REMEDY)
     return bool(config.model_type == "clip")
 
 
@@ -131,9 +133,8 @@ def _encode_sentences(
 
 
 def _encode_clip(
-    texts: Sequence[str], source: str, device: torch.device
+    texts: Sequence[str], source: str, device: torch.device, transformers: Any
 ) -> tuple[FloatArray, int, nn.Module]:
-    transformers = require("transformers", _FLAG)
     places = {"flag": _FLAG, "remedy": _REMEDY}
     tokenizer = from_pretrained(transformers.AutoTokenizer.from_pretrained, source, **places)
     load = transformers.AutoModel.from_pretrained
