@@ -31,7 +31,6 @@ from gsmflow.extract import store as store_module
 from gsmflow.extract.backbones import BACKBONES, BackboneSpec, backbone_stem, load_backbone
 from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.extract.features import extract_features
-from gsmflow.extract.images import open_picture
 from gsmflow.extract.record import recorded_backbone
 from gsmflow.extract.texts import TEXT_ENCODERS, encode_texts
 from gsmflow.mat import load_dataset
@@ -417,8 +416,8 @@ def test_clips_feature_is_the_image_embedding(tmp_path: Path, checkpoints: Path)
 
     paths = small_pictures(tmp_path / "pictures")
     features = features_of(paths, BackboneSpec(str(checkpoints / "clip")))
-    model = transformers.CLIPVisionModelWithProjection.from_pretrained(checkpoints / "clip")
-    embeddings = model.eval()(pixel_values=by_hand(paths)).image_embeds
+    model = transformers.CLIPModel.from_pretrained(checkpoints / "clip").eval()
+    embeddings = model.visual_projection(model.vision_model(by_hand(paths)).pooler_output)
     np.testing.assert_allclose(features, embeddings, rtol=1e-4, atol=1e-5)
     assert features.shape == (5, 6)
 
@@ -477,15 +476,14 @@ def test_weights_that_do_not_serve(tmp_path: Path, checkpoints: Path) -> None:
 @needs_transformers
 def test_random_weights_are_asked_for_by_name(tmp_path: Path, checkpoints: Path) -> None:
     paths = small_pictures(tmp_path / "pictures", 2)
-    named = BackboneSpec("random:resnet-18", seed=4)
     state = torch.get_rng_state()
-    features = features_of(paths, named)
+    assert features_of(paths, BackboneSpec("random:resnet-18")).shape == (2, 512)
+    folder = BackboneSpec(f"random:{checkpoints / 'clip'}", seed=4)
+    features = features_of(paths, folder)
     assert torch.equal(torch.get_rng_state(), state)
-    assert features.shape == (2, 512)
-    np.testing.assert_array_equal(features_of(paths, named), features)
-    assert not np.array_equal(features_of(paths, replace(named, seed=5)), features)
-    folder = BackboneSpec(f"random:{checkpoints / 'clip'}")
-    assert features_of(paths, folder).shape == (2, 6)
+    np.testing.assert_array_equal(features_of(paths, folder), features)
+    assert not np.array_equal(features_of(paths, replace(folder, seed=5)), features)
+    assert not np.array_equal(features_of(paths, BackboneSpec(str(checkpoints / "clip"))), features)
     assert load_backbone(folder, CPU).facts["random_weights"]
     refused("random:resnet-19", "found random:resnet-19, expected random: and one of resnet-18")
     refused("random:resnet-18", "--weights: found", weights=checkpoints / "resnet")
@@ -504,7 +502,7 @@ def test_a_hub_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize("name", ["resnet101", "", "a/b/c", "./nowhere", "owner/"])
 def test_unknown_names(name: str) -> None:
     refused(name, f"--backbone: found {name}, expected one of resnet-50, resnet-101")
-    with pytest.raises(InputError, match="--text-encoder: found .* expected one of all-minilm"):
+    with pytest.raises(InputError, match=r"--text-encoder: found .* expected one of all-minilm"):
         encode_texts(["a"], name, CPU)
 
 
@@ -583,11 +581,10 @@ def test_clips_text_tower(tmp_path: Path, checkpoints: Path) -> None:
     tokenizer.save_pretrained(checkpoints / "clip")
     found = encode_texts(["red disc", "red", "box " * 90], str(checkpoints / "clip"), CPU)
     assert found.cut == 1
-    load = transformers.CLIPTextModelWithProjection.from_pretrained
-    model = load(checkpoints / "clip").eval()
+    model = transformers.CLIPModel.from_pretrained(checkpoints / "clip").eval()
     for vector, tokens in zip(found.vectors, ([3, 4], [3], [5] * 75), strict=True):
-        alone = model(input_ids=torch.tensor([[1, *tokens, 2]])).text_embeds[0]
-        np.testing.assert_allclose(vector, alone, rtol=1e-4, atol=1e-5)
+        pooled = model.text_model(torch.tensor([[1, *tokens, 2]])).pooler_output
+        np.testing.assert_allclose([vector], model.text_projection(pooled), rtol=1e-4, atol=1e-5)
 
 
 # --- what is optional ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Image backbones: which there are, what feature is taken of each, and loading one."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,7 +15,14 @@ from torch import Tensor, nn
 
 from gsmflow.dataset import FloatArray
 from gsmflow.errors import InputError
-from gsmflow.extract.hub import from_pretrained, package_file, quiet_transformers, require
+from gsmflow.extract.hub import (
+    from_pretrained,
+    is_folder,
+    is_hub_name,
+    package_file,
+    quiet_transformers,
+    require,
+)
 
 __all__ = [
     "BACKBONES",
@@ -174,7 +182,7 @@ def backbone_stem(name: str) -> str:
     """A backbone's name as the stem of a file name."""
     if name.startswith(_RANDOM):
         return f"random-{backbone_stem(name.removeprefix(_RANDOM))}"
-    stem = Path(name).resolve().name if Path(name).is_dir() else name.replace("/", "-")
+    stem = Path(name).resolve().name if is_folder(name) else name.replace("/", "-")
     return stem or "features"
 
 
@@ -238,7 +246,7 @@ def _on_device(loaded: _Loaded, spec: BackboneSpec, device: torch.device) -> Bac
         "dimension": dimension,
         "weights_blake2b": digest,
         "random_weights": spec.name.startswith(_RANDOM),
-        "preprocessing": dict(loaded.preprocessing),
+        "preprocessing": json.loads(json.dumps(loaded.preprocessing, default=str)),
         "dtype": spec.dtype,
         "device": device.type,
         "versions": {name: version(name) for name in ("torch", "pillow", *loaded.packages)},
@@ -291,13 +299,11 @@ def _load_transformer(spec: BackboneSpec) -> _Loaded:
 
 def _source(spec: BackboneSpec) -> str:
     """The folder or the name on the hub that a backbone is loaded from."""
-    if spec.name not in BACKBONES and not Path(spec.name).is_dir():
-        owner, slash, model = spec.name.partition("/")
-        if not (owner and slash and model) or "/" in model or spec.name.startswith((".", "~")):
-            raise InputError(
-                f"--backbone: found {spec.name}, expected one of {', '.join(BACKBONES)}, "
-                "a local folder, a name on the hub such as owner/model, or random:resnet-18"
-            )
+    if spec.name not in BACKBONES and not is_folder(spec.name) and not is_hub_name(spec.name):
+        raise InputError(
+            f"--backbone: found {spec.name}, expected one of {', '.join(BACKBONES)}, "
+            "a local folder, a name on the hub such as owner/model, or random:resnet-18"
+        )
     if spec.weights is not None:
         return str(_weights_folder(spec.weights))
     return BACKBONES[spec.name].source if spec.name in BACKBONES else spec.name
@@ -351,7 +357,7 @@ def _load_random(spec: BackboneSpec) -> _Loaded:
     name = spec.name.removeprefix(_RANDOM)
     if spec.weights is not None:
         raise InputError(f"--weights: found {spec.weights}, expected none with {spec.name}")
-    if name not in _RANDOM_CONFIGS and not Path(name).is_dir():
+    if name not in _RANDOM_CONFIGS and not is_folder(name):
         raise InputError(
             f"--backbone: found {spec.name}, expected {_RANDOM} and one of "
             f"{', '.join(_RANDOM_CONFIGS)} or a local folder with a config.json"

@@ -1,5 +1,6 @@
 """Optional packages, and pretrained models from a local folder or from the hub."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,7 +10,14 @@ from typing import Any
 
 from gsmflow.errors import InputError, one_line
 
-__all__ = ["from_pretrained", "package_file", "quiet_transformers", "require"]
+__all__ = [
+    "from_pretrained",
+    "is_folder",
+    "is_hub_name",
+    "package_file",
+    "quiet_transformers",
+    "require",
+]
 
 _EXTRA_OF = {
     "transformers": "extract",
@@ -69,6 +77,16 @@ def _not_installed(package: str, purpose: str) -> InputError:
     )
 
 
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a folder here."""
+    return name != "" and Path(name).is_dir()
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name could be one on the hub: ``owner/model``."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) is not None
+
+
 def from_pretrained(
     load: Callable[..., Any], source: str, *, flag: str, remedy: str, **settings: Any
 ) -> Any:
@@ -93,7 +111,7 @@ def from_pretrained(
         If it cannot be loaded.
     """
     settings["trust_remote_code"] = False
-    if Path(source).is_dir():
+    if is_folder(source):
         try:
             return load(source, local_files_only=True, **settings)
         except Exception as error:  # of a dozen types, by what is wrong in which file

@@ -13,7 +13,14 @@ from torch import nn
 from gsmflow.dataset import FloatArray
 from gsmflow.errors import InputError
 from gsmflow.extract.backbones import weights_digest
-from gsmflow.extract.hub import from_pretrained, package_file, quiet_transformers, require
+from gsmflow.extract.hub import (
+    from_pretrained,
+    is_folder,
+    is_hub_name,
+    package_file,
+    quiet_transformers,
+    require,
+)
 
 __all__ = ["TEXT_ENCODERS", "Encoded", "KnownEncoder", "encode_texts"]
 
@@ -103,9 +110,7 @@ def _source(name: str) -> str:
         return str(package_file(_PACKAGE, "model/modules.json", f"{_FLAG} {name}").parent)
     if name in TEXT_ENCODERS:
         return TEXT_ENCODERS[name].source
-    owner, slash, model = name.partition("/")
-    on_hub = owner and slash and model and "/" not in model and not name.startswith((".", "~"))
-    if not Path(name).is_dir() and not on_hub:
+    if not is_folder(name) and not is_hub_name(name):
         raise InputError(
             f"{_FLAG}: found {name}, expected one of {', '.join(TEXT_ENCODERS)}, a local folder, "
             "or a name on the hub such as owner/model"
