@@ -68,7 +68,8 @@ class Dataset:
     trainval, train, val, test_seen, test_unseen
         Zero-based rows. ``train`` and ``val`` part ``trainval`` by class: the classes of ``val``
         play unseen while hyperparameters are chosen. Both may be empty on input to
-        `check_dataset`, which then draws validation classes.
+        `check_dataset`, which then draws validation classes. ``test_unseen`` may be empty where
+        there are classes without rows, which are unseen then.
     features_name, semantics_name
         Which features and semantics these are, as printed in tables.
     source
@@ -433,7 +434,11 @@ def _check_splits(dataset: Dataset) -> None:
             )
         if len(np.unique(rows)) != len(rows):
             raise InputError(f"{dataset.where(name)}: found a row twice, expected each row once")
-        if not len(rows) and name not in ("train", "val"):
+        may_be_empty = name in ("train", "val") or (
+            # Then the classes without rows are the unseen ones, and nothing judges them.
+            name == "test_unseen" and len(dataset.classes_without_rows)
+        )
+        if not len(rows) and not may_be_empty:
             raise InputError(f"{dataset.where(name)}: found no rows, expected at least one")
     for name in ("test_seen", "test_unseen"):
         shared = np.intersect1d(dataset.trainval, getattr(dataset, name))

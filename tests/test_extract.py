@@ -6,6 +6,7 @@ The slowest tests import transformers and sentence-transformers, which takes sec
 import ast
 import csv
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from sklearn.datasets import load_sample_image
 from gsmflow.__main__ import main
 from gsmflow.dataset import Dataset
 from gsmflow.errors import InputError
-from gsmflow.experiment import run_experiment
+from gsmflow.experiment import RunResult, run_experiment
 from gsmflow.extract import command
 from gsmflow.extract import store as store_module
 from gsmflow.extract.backbones import BACKBONES, BackboneSpec, backbone_stem, load_backbone
@@ -257,11 +258,15 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda p: {"unseen": write_and(p, "u.txt", "zebra\n")},
         "u.txt: found zebra, expected the name of a class of",
     ),
-    "unseen without images": (
-        lambda p: {"unseen": write_and(p, "u.txt", f"{NEVER_SEEN}\n")},
-        "u.txt: found no unseen class that has pictures in",
+    "none unseen": (
+        lambda p: {
+            "unseen_share": 0.0,
+            "semantics": write_and(
+                p, "a.csv", "".join(f"{c},{i}\n" for i, c in enumerate(CLASSES))
+            ),
+        },
+        "--unseen-share: found no unseen class, expected one at least",
     ),
-    "none unseen": (lambda p: {"unseen_share": 0.0}, "--unseen-share: found no unseen class"),
     "too many unseen": (
         lambda p: {"unseen_share": 0.7},
         "images: found 6 classes with pictures, 2 of them seen, expected at least 3",
@@ -326,18 +331,47 @@ def test_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert ended.value.code == 2
 
 
+def run_on(place: Path, console: Console, **changes: Any) -> RunResult:
+    settings = {**SMALL, "features": "mean", "baselines": False, **changes}
+    recipe = Recipe(dataset="MINE", data=place / "data", out=place / "out", **settings)
+    return run_experiment(recipe, console)
+
+
+def per_class(result: RunResult) -> dict[str, dict[str, str]]:
+    with (result.directory / "per_class.csv").open() as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
 @pytest.mark.usefixtures("stand_in", "quick_pictures")
 def test_a_run_has_the_class_without_pictures_among_its_answers(place: Path) -> None:
     extract(place)
-    settings = {**SMALL, "baselines": False, "calibrate": False, "features": "mean"}
-    recipe = Recipe(dataset="MINE", data=place / "data", out=place / "out", **settings)
-    result = run_experiment(recipe, Console(quiet=True))
+    result = run_on(place, Console(quiet=True), calibrate=False)
     assert 6 in result.problem.unseen_classes
     assert 6 not in result.held_out.unseen.labels
-    with (result.directory / "per_class.csv").open() as file:
-        (own,) = (row for row in csv.DictReader(file) if row["name"] == NEVER_SEEN)
+    own = per_class(result)[NEVER_SEEN]
     assert (own["kind"], own["rows"], own["gzsl"]) == ("unseen", "0", "")
     assert np.isfinite(result.metrics["H"])
+
+
+@pytest.mark.usefixtures("stand_in", "quick_pictures")
+def test_a_run_that_nothing_judges_unseen_classes_of(place: Path) -> None:
+    extract(place, unseen_share=0.0)
+    assert len(loaded(place).test_unseen) == 0
+    console = Console(file=io.StringIO(), width=120)
+    result = run_on(place, console, baselines=True, oracle=True, top_k=2, test_selected=True)
+    assert result.problem.unseen_classes.tolist() == [6]
+    metrics = json.loads((result.directory / "metrics.json").read_text())
+    assert [metrics[name] for name in ("T1", "U", "H", "AUSUC")] == [None] * 4
+    assert metrics["calibrated"].keys() == {"penalty", "U", "S", "H"}
+    rows = [row for row in per_class(result).values() if row["kind"] == "seen"]
+    assert metrics["S"] == pytest.approx(np.mean([float(row["gzsl"]) for row in rows]))
+    assert metrics["calibrated"]["S"] == pytest.approx(
+        np.mean([float(row["gzsl_calibrated"]) for row in rows])
+    )
+    said = console.file.getvalue()
+    assert said.count("no rows of unseen classes to judge on: S alone is measured") == 1
+    assert (result.directory / "run.png").exists()
+    assert not (result.directory / "shifts.png").exists()
 
 
 # --- real models ---------------------------------------------------------------------------------

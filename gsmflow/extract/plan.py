@@ -147,10 +147,10 @@ def assemble(
             "seen, expected at least 3 seen ones: two to train on and one to play validation"
         )
     rows = split_rows(labels, parts, shares)
-    if not len(rows["test_unseen"]):
+    if not len(parts.unseen):
         raise InputError(
-            f"{place}: found no unseen class that has pictures in {images}, expected one at least "
-            "to judge on"
+            f"{place}: found no unseen class, expected one at least: one of those in {images}, or "
+            f"one in {described} that has no pictures"
         )
     source = {"features": images, "labels": images, "semantics": described}
     return check_dataset(
