@@ -14,6 +14,7 @@ from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
+from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.page.command import ReportOptions, run_report
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
@@ -31,6 +32,7 @@ _OPTIONS: Mapping[str, type] = {
     "bench": BenchOptions,
     "check": CheckOptions,
     "download": DownloadOptions,
+    "extract": ExtractOptions,
     "report": ReportOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
@@ -46,6 +48,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     ),
     CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
+    ExtractOptions: lambda options, console, _: run_extract(options, console),
     ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,

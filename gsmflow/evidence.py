@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from gsmflow.dataset import IntArray, draw_from_each_class
-from gsmflow.diagnosis import Shifts
+from gsmflow.dataset import IntArray, Problem, draw_from_each_class
+from gsmflow.diagnosis import ClassMoments, Consistency, Shifts
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import Outcome
 from gsmflow.feed import Feed
@@ -157,19 +157,39 @@ def thin_curve(curve: SeenUnseenCurve) -> _Floats:
     return np.stack([curve.unseen[kept], curve.seen[kept]])
 
 
-def pick_shifts(shifts: Mapping[str, Shifts]) -> dict[str, ClassShifts]:
+def pick_shifts(shifts: Mapping[str, Shifts], problem: Problem) -> dict[str, ClassShifts]:
     """Shifts of methods that were measured against the same real rows, as `Evidence.shifts`."""
     if not shifts:
         return {}
     real = next(iter(shifts.values())).real
-    kept = {"": ClassShifts(real.consistency.among_all, real.moments.variances)}
-    for name, own in shifts.items():
-        kept[name] = ClassShifts(own.consistency.among_all, own.moments.variances)
-    return kept
+    # Nothing is measured of a class without rows.
+    unseen, every = (
+        np.isin(own, real.classes) for own in (problem.unseen_classes, problem.classes)
+    )
+
+    def pick(consistency: Consistency, moments: ClassMoments) -> ClassShifts:
+        return ClassShifts(
+            _spread(consistency.among_all, unseen), _spread(moments.variances, every)
+        )
+
+    kept = {"": pick(real.consistency, real.moments)}
+    return kept | {name: pick(own.consistency, own.moments) for name, own in shifts.items()}
+
+
+def _spread(values: _Floats, known: NDArray[np.bool_]) -> _Floats:
+    """Values ``(m,)`` at the ``m`` places ``(k,)`` that are known, NaN elsewhere."""
+    spread = np.full(len(known), np.nan)
+    spread[known] = values
+    return spread
 
 
 def draw_features(
-    model: Sampler, unseen: Feed, generator: torch.Generator, *, precision: Precision = "fp32"
+    model: Sampler,
+    unseen: Feed,
+    unseen_classes: IntArray,
+    generator: torch.Generator,
+    *,
+    precision: Precision = "fp32",
 ) -> FeatureSample:
     """Draw real rows of each unseen class, synthesize as many, and rotate both.
 
@@ -179,6 +199,8 @@ def draw_features(
         A trained model.
     unseen
         The held-out rows of the unseen classes, in the model's scaling.
+    unseen_classes
+        All unseen classes, ascending; some may have no rows, and are not drawn.
     generator
         Of the synthesized ones, on the device to work on. Which real rows are drawn is the same
         in all runs.
@@ -196,7 +218,7 @@ def draw_features(
     own = torch.cat([unseen.labels[rows], theirs])
     return FeatureSample(
         points=points,
-        labels=torch.searchsorted(classes, own).cpu().numpy().astype(np.int32),
+        labels=np.searchsorted(unseen_classes, own.cpu().numpy()).astype(np.int32),
         real=np.arange(len(own)) < len(rows),
         shares=shares,
     )

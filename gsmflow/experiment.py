@@ -46,6 +46,7 @@ from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
 from gsmflow.interface import Model
 from gsmflow.mat import load_dataset
+from gsmflow.metrics import mean_class_accuracy
 from gsmflow.mixing import with_second_semantics
 from gsmflow.models import MODELS
 from gsmflow.perclass import write_confusion, write_per_class
@@ -166,19 +167,21 @@ def run_experiment(
     # The one place where the test split is opened: nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
     outcome = judge(classifiers, problem, held_out)
+    if not len(held_out.unseen):
+        metrics = _told(run, dataset, penalty, validation) | _seen_alone(outcome, penalty)
+        run.console.print(
+            f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to judge on: S "
+            "alone is measured",
+            soft_wrap=True,
+        )
+        _report(run, metrics, fitted, outcome, penalty, {})
+        return RunResult(run.directory, metrics, problem, held_out, fitted)
     judged = {b.name: judge_baseline(b, problem, held_out) for b in baselines}
-    metrics: dict[str, Any] = {
-        "model": run.label,
-        "dataset": dataset.name,
-        "features": dataset.features_name,
-        "semantics": dataset.semantics_name,
-        "seed": recipe.seed,
-        "protocol": _protocol(dataset, penalty),
+    metrics = _told(run, dataset, penalty, validation) | {
         **asdict(outcome.measures(penalty)),
         "baselines": {
             b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
         },
-        "validation": validation,
     }
     if recipe.top_k > 1:
         metrics["top_k"] = asdict(outcome.top_k(recipe.top_k))
@@ -192,7 +195,7 @@ def run_experiment(
     curves = {run.label: (outcome, penalty)}
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
     _keep_evidence(run, fitted, unseen, curves, shifts)
-    _report(run, metrics, fitted, curves)
+    _report(run, metrics, fitted, outcome, penalty, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
 
@@ -237,21 +240,54 @@ def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[st
         return None, None
     problem = training_problem(dataset, "validation")
     held_out = open_held_out(dataset, "validation")
-    chosen = choose_baselines(run, problem, held_out) if run.recipe.baselines else None
+    # Where nothing judges unseen classes, no baseline stands beside the model.
+    judges = run.recipe.baselines and len(dataset.test_unseen)
+    chosen = choose_baselines(run, problem, held_out) if judges else None
     return chosen, validate(run, problem, held_out) if run.recipe.calibrate else None
+
+
+def _told(
+    run: Run, dataset: Dataset, penalty: float | None, validation: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What ``metrics.json`` says of a run besides its figures on test."""
+    return {
+        "model": run.label,
+        "dataset": dataset.name,
+        "features": dataset.features_name,
+        "semantics": dataset.semantics_name,
+        "seed": run.recipe.seed,
+        "protocol": _protocol(dataset, penalty),
+        "validation": validation,
+    }
+
+
+def _seen_alone(outcome: Outcome, penalty: float | None) -> dict[str, Any]:
+    """The figures where there are no rows of unseen classes: S, and None for what is not known."""
+    calibrated = None
+    if penalty is not None:
+        seen = mean_class_accuracy(outcome.labels, outcome.predictions(penalty))
+        calibrated = {"penalty": penalty, "U": None, "S": seen, "H": None}
+    return {
+        **dict.fromkeys(("T1", "U", "H", "AUSUC")),
+        "S": mean_class_accuracy(outcome.labels, outcome.predictions()),
+        "calibrated": calibrated,
+        "baselines": {},
+        "shifts": {},
+    }
 
 
 def _report(
     run: Run,
     metrics: dict[str, Any],
     fitted: Fitted,
+    outcome: Outcome,
+    penalty: float | None,
     curves: Mapping[str, tuple[Outcome, float | None]],
 ) -> None:
     """Draw the picture, write the metrics (which marks the run as finished), print the table."""
     validation, picture = metrics["validation"], run.directory / "run.png"
     points = [] if validation is None else validation["curve"]
     run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
-    outcome, penalty = curves[metrics["model"]]
     names = fitted.scaled.problem.class_names
     write_per_class(run.directory / "per_class.csv", outcome, penalty, names)
     write_confusion(run.directory / "confusion.csv", outcome, names)
@@ -338,15 +374,17 @@ def _keep_evidence(
     shifts: Mapping[str, Shifts],
 ) -> None:
     """Write what the run's page shows of the test split."""
-    sample = None
+    problem, sample = fitted.scaled.problem, None
     if isinstance(fitted.model, Sampler):
         generator = run.generator("test", "map")
-        sample = draw_features(fitted.model, unseen, generator, precision=run.precision)
+        sample = draw_features(
+            fitted.model, unseen, problem.unseen_classes, generator, precision=run.precision
+        )
     evidence = Evidence(
         answers=pick_answers(curves[run.label][0]),
         curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
         sample=sample,
-        shifts=pick_shifts(shifts),
+        shifts=pick_shifts(shifts, problem),
     )
     write_evidence(run.directory / EVIDENCE_FILE, evidence)
 

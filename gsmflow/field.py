@@ -1,5 +1,6 @@
 """Values of a run's JSON files that can name their place when they are not what was expected."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ class Field:
             return Figure(self.percent())
         std = self["std"]
         return Figure(self["mean"].percent(), None if std.value is None else std.percent())
+
+    def figures(self, names: Sequence[str]) -> dict[str, Figure]:
+        """Figures of these names, in percent.
+
+        S alone of a run that no row of an unseen class has judged: the others are null then.
+        """
+        own, others = self.object(), [name for name in names if name != "S"]
+        seen_alone = all(name in own and own[name] is None for name in others)
+        return {name: self[name].figure() for name in (["S"] if seen_alone else names)}
 
     def records(self) -> list[dict[str, float]]:
         """A list of objects of finite numbers, each with an ``epoch``."""

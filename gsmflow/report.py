@@ -225,7 +225,8 @@ def run_figure(
     curve
         Measures on validation classes, each with its ``epoch``; may be empty.
     outcomes
-        Method to its outcome on test and the penalty chosen for it, if any.
+        Method to its outcome on test and the penalty chosen for it, if any; empty where no rows
+        of unseen classes judge it.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     over_epochs = bool(curve) and bool(history)
@@ -334,6 +335,8 @@ def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float |
             if value is not None:
                 point = outcome.calibrated(value)
                 panel.plot(100 * point.U, 100 * point.S, marker, color=f"C{i}")
+    if not outcomes:
+        panel.text(50, 50, "no rows of unseen classes", ha="center", va="center")
     panel.plot([], [], "ko", label="no penalty")
     if any(penalty is not None for _, penalty in outcomes.values()):
         panel.plot([], [], "kD", label="penalty from validation classes")

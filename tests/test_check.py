@@ -174,6 +174,26 @@ def test_a_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> N
     assert sentence.startswith(f"{file}: found 2 classes that share a name")
 
 
+@pytest.mark.parametrize("judged", [True, False])
+def test_classes_without_rows_are_no_error(folder: Path, judged: bool) -> None:
+    dataset = make_dataset()
+    dataset = replace(
+        dataset,
+        semantics=np.concatenate([dataset.semantics, np.full((1, 5), 7, dtype=np.float32)]),
+        class_names=(*dataset.class_names, "okapi"),
+    )
+    if not judged:
+        dataset = replace(dataset, test_unseen=np.empty(0, dtype=np.int64))
+    write_gbu(folder, dataset)
+    examined = look(folder)
+    assert told(examined, "error") == []
+    about = [finding for finding in examined.findings if "have no rows (okapi)" in finding.sentence]
+    assert [finding.classes.tolist() for finding in about] == [[10]]
+    assert len(examined.findings) == (1 if judged else 3)  # 3 classes and their rows in no split
+    assert examined.portrait is not None
+    assert examined.portrait.unseen_classes == (4 if judged else 1)
+
+
 def test_both_files_may_be_unreadable(folder: Path) -> None:
     folder.mkdir()
     for file in ("res101.mat", "att_splits.mat"):

@@ -89,14 +89,15 @@ def test_a_sample_is_in_its_principal_components(d: int, rows: int) -> None:
     labels = torch.tensor([7, 2] * rows)
     features = torch.randn(len(labels), d, generator=seeded(1)) * torch.arange(1, d + 1)
     unseen = MemoryFeed(features, labels)
-    sample = draw_features(Around(d), unseen, seeded(0))
-    again = draw_features(Around(d), unseen, seeded(0))
+    classes = np.array([2, 5, 7])  # there are no rows of 5
+    sample = draw_features(Around(d), unseen, classes, seeded(0))
+    again = draw_features(Around(d), unseen, classes, seeded(0))
     np.testing.assert_array_equal(sample.points, again.points)
     assert sample.real.sum() == len(labels)  # as few as these are all drawn
-    np.testing.assert_array_equal(sample.labels[sample.real], (labels == 7).int())
+    np.testing.assert_array_equal(sample.labels[sample.real], 2 * (labels == 7).int())
     synthesized = sample.labels[~sample.real]
     each = 60
-    assert np.bincount(synthesized).tolist() == [each, each]
+    assert np.bincount(synthesized).tolist() == [each, 0, each]
 
     # The generator and the classes are the same, and so are the features that are synthesized.
     theirs, _ = synthesize(Around(d), torch.tensor([2, 7]), each, seeded(0))
@@ -119,7 +120,7 @@ def make_evidence() -> Evidence:
     return Evidence(
         answers=pick_answers(outcome),
         curves={"Ours, né <i>": thin_curve(outcome.curve()), "curves.0": np.zeros((2, 3))},
-        sample=draw_features(Around(4), unseen, seeded(0)),
+        sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
         shifts={"": real, "Ours, né <i>": own},
     )
 

@@ -329,9 +329,9 @@ function drawMap(map, names, chosen, named, onPick) {
   });
 }
 
-/** Consistency of each unseen class, the least consistent last. */
+/** Consistency of each unseen class with rows, the least consistent last. */
 function drawConsistency(shifts, names) {
-  const order = names.map((_, c) => c)
+  const order = names.map((_, c) => c).filter((c) => shifts[0].consistency[c] !== null)
     .sort((a, b) => shifts[1].consistency[b] - shifts[1].consistency[a]);
   const datasets = shifts.map(({ method, consistency }, i) => {
     const own = i ? seriesColour(i - 1) : colour("quiet");
@@ -346,7 +346,7 @@ function drawConsistency(shifts, names) {
       backgroundColor: own,
     };
   });
-  document.getElementById("consistency-box").style.height = `${20 * names.length + 110}px`;
+  document.getElementById("consistency-box").style.height = `${20 * order.length + 110}px`;
   const shorten = (name) => (name.length > 22 ? `${name.slice(0, 21)}…` : name);
   drawChart("consistency", "Consistency of each unseen class, real rows and synthesized samples", {
     type: "scatter",
@@ -357,7 +357,7 @@ function drawConsistency(shifts, names) {
         y: {
           reverse: true,
           min: -0.5,
-          max: names.length - 0.5,
+          max: order.length - 0.5,
           afterBuildTicks: (own) => { own.ticks = order.map((_, value) => ({ value })); },
           ticks: { autoSkip: false, callback: (place) => shorten(names[order[place]]) },
         },

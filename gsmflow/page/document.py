@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,9 @@ def _row(method: str, kind: str, told: Field) -> dict[str, Any]:
     return {"method": method, "kind": kind, "figures": figures}
 
 
-def _figures(told: Field, names: Iterable[str]) -> list[dict[str, Any] | None]:
-    return [asdict(told[name].figure()) for name in names]
+def _figures(told: Field, names: Sequence[str]) -> list[dict[str, Any] | None]:
+    known = told.figures(names)
+    return [asdict(known[name]) if name in known else None for name in names]
 
 
 def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
@@ -130,17 +131,23 @@ def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
     if history.is_file():
         part["history"] = _columns(Field(history, "", read_json(history)).records())
     part |= _test_rows(directory, told, method)
-    reasons = _MISSING
+    reasons, judged = _MISSING, told["U"].value is not None
+    if not judged:
+        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), _NOT_JUDGED)
     for name, known in (
         ("map", part.get("answers")),
         ("history", history.is_file()),
-        ("shifts", told["shifts"].value is not None),
+        ("shifts", judged and told["shifts"].value is not None),
     ):
         if known:
             reasons = reasons | {name: _NOTHING_TO_SHOW[name]}
     part["missing"] = {name: why for name, why in reasons.items() if part.get(name) is None}
     return part
 
+
+_NOT_JUDGED = (
+    "This run's dataset has no rows of unseen classes: nothing judges them, and S alone is known."
+)
 
 # What a run may have none of, by its nature.
 _NOTHING_TO_SHOW = {
@@ -183,9 +190,10 @@ def _points(told: Field) -> list[dict[str, Any]]:
     points = []
     for name, own in methods.items():
         for chosen, place in ((False, own), (True, own["calibrated"])):
-            if place.value is not None:
-                u, s = (place[side].percent() / 100 for side in ("U", "S"))
-                points.append({"method": name, "chosen": chosen, "U": u, "S": s})
+            known = {} if place.value is None else place.figures(("U", "S"))
+            if "U" in known:
+                shares = {side: figure.mean / 100 for side, figure in known.items()}
+                points.append({"method": name, "chosen": chosen, **shares})
     return points
 
 

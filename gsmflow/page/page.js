@@ -349,7 +349,7 @@ function showShifts() {
   const detailed = Boolean(part.class_shifts) && part.class_shifts.length > 1;
   for (const id of ["shift-charts", "shift-details"]) at(id).hidden = !detailed;
   if (!detailed) return;
-  const shifts = part.class_shifts.map((own) => ({ ...own, consistency: Array.from(unpack(own.consistency)) }));
+  const shifts = part.class_shifts.map((own) => ({ ...own, consistency: Array.from(unpack(own.consistency), (share) => (Number.isNaN(share) ? null : share)) }));
   const unseen = part.classes.filter(({ seen }) => !seen).map(({ name }) => name);
   drawConsistency(shifts, unseen);
   drawVariances(shifts, part.classes);
