@@ -367,8 +367,8 @@ def _count_seeds(told: Field) -> int:
 
 def _figures(told: Field, names: Sequence[str], seeds: int) -> dict[str, Figure]:
     """Figures of these names, and H under the penalty; spread only where it is over seeds."""
-    figures = {name: told[name].figure() for name in names}
-    if told["calibrated"].value is not None:
+    figures = told.figures(names)
+    if "H" in figures and told["calibrated"].value is not None:
         figures["H_pen"] = told["calibrated"]["H"].figure()
     # A closed form has the same figures under every seed.
     if seeds == 1 or not any(figure.std for figure in figures.values()):
