@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -14,6 +15,8 @@ from gsmflow.ablation import AblateOptions, run_ablation
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
+from gsmflow.extract.command import ExtractOptions, run_extract
+from gsmflow.page.command import ReportOptions, run_report
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.sweep import SweepOptions, run_sweep
@@ -22,14 +25,14 @@ from gsmflow.util import make_console
 
 __all__ = ["main"]
 
-_PROG = "python -m gsmflow"
-
 # The options of each subcommand.
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
     "bench": BenchOptions,
     "check": CheckOptions,
     "download": DownloadOptions,
+    "extract": ExtractOptions,
+    "report": ReportOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
     "tune": TuneOptions,
@@ -40,10 +43,12 @@ _OPTIONS: Mapping[str, type] = {
 _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     AblateOptions: run_ablation,
     BenchOptions: lambda options, console, words: run_bench(
-        options, console, f"{_PROG} {shlex.join(words)}"
+        options, console, f"{_prog()} {shlex.join(words)}"
     ),
     CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
+    ExtractOptions: lambda options, console, _: run_extract(options, console),
+    ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,
     TuneOptions: run_tuning,
@@ -60,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Notes
     -----
-    Ends the program with exit code 2 and one sentence on bad input, and with 130 when
-    interrupted.
+    Ends the program with exit code 2 and one sentence on bad input, with 1 and one on a failure
+    that is not the user's mistake, and with 130 when interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     options, flags = _parse(argv)
@@ -71,13 +76,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         _WORK[type(options)](options, console, words)
 
 
+def _prog() -> str:
+    """What the program was started as: by its name where it is installed as a command."""
+    return "gsmflow" if Path(sys.argv[0]).stem == "gsmflow" else "python -m gsmflow"
+
+
 def _parse(argv: Sequence[str]) -> tuple[Any, list[str]]:
     """The options, and words that are none of them, which are flags of a script."""
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _OPTIONS.items()
     ]
     settings: dict[str, Any] = {
-        "prog": _PROG,
+        "prog": _prog(),
         "description": "Generalized zero-shot learning with GSMFlow.",
         "args": list(argv),
     }

@@ -29,7 +29,7 @@ from gsmflow.util import digest_file, read_json, write_json
 __all__ = ["keep_in_file", "load_cached"]
 
 # Counts up with every change of what an entry holds or of how a dataset is settled.
-_FORMAT = 1
+_FORMAT = 2
 _RECORD = "dataset.json"
 _digest = partial(hashlib.blake2b, digest_size=16)
 # A file that was changed so shortly before it was hashed may change again within one tick of its

@@ -66,7 +66,7 @@ class SoftmaxClassifier:
             torch.from_numpy(features[start : start + _SCORING_CHUNK]).to(self.weight)
             @ self.weight.T
             + self.bias
-            for start in range(0, len(features), _SCORING_CHUNK)
+            for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # one, if an empty one
         ]
         return np.asarray(torch.cat(chunks).cpu().numpy(), dtype=np.float32)
 

@@ -45,6 +45,9 @@ _SPLIT_SEED = 20210
 _VALIDATION_SEEN_SHARE = 0.2
 _VALIDATION_CLASS_SHARE = 0.25
 
+# So many class names are said in a note.
+_NAMED_CLASSES = 8
+
 # Whatever reads all features reads so much of them at a time, so that no copy of their full size
 # is made on the way.
 _SLAB_BYTES = 2**24
@@ -73,7 +76,8 @@ class Dataset:
     trainval, train, val, test_seen, test_unseen
         Zero-based rows. ``train`` and ``val`` part ``trainval`` by class: the classes of ``val``
         play unseen while hyperparameters are chosen. Both may be empty on input to
-        `check_dataset`, which then draws validation classes.
+        `check_dataset`, which then draws validation classes. ``test_unseen`` may be empty where
+        there are classes without rows, which are unseen then.
     features_name, semantics_name
         Which features and semantics these are, as printed in tables.
     source
@@ -107,8 +111,17 @@ class Dataset:
 
     @property
     def unseen_classes(self) -> IntArray:
-        """Classes met only at test time, ascending, ``(unseen,)``."""
-        return np.unique(self.labels[self.test_unseen])
+        """Classes that are not trained on, ascending, ``(unseen,)``.
+
+        Those of the test, and those that have semantics and no row at all: they are answers too,
+        though nothing judges them.
+        """
+        return np.union1d(self.labels[self.test_unseen], self.classes_without_rows)
+
+    @property
+    def classes_without_rows(self) -> IntArray:
+        """Classes that are described and have no row in any split or outside, ascending."""
+        return np.setdiff1d(np.arange(len(self.semantics)), self.labels)
 
     def where(self, name: str) -> str:
         """The place a field was read from, for messages."""
@@ -395,6 +408,7 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
         yield from notes
         yield from _examine_classes(settled)
         yield from _examine_constant_dimensions(settled)
+        yield from _examine_classes_without_rows(usable)
         classes = np.arange(len(usable.class_names))
         absent = np.setdiff1d(classes, np.union1d(usable.seen_classes, usable.unseen_classes))
         if len(absent):
@@ -494,7 +508,11 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
         if len(values) != len(rows):
             text = "found a row twice, expected each row once"
             yield _error(dataset, name, text, rows=values[counts > 1])
-        if not len(rows) and name not in ("train", "val"):
+        may_be_empty = name in ("train", "val") or (
+            # Then the classes without rows are the unseen ones, and nothing judges them.
+            name == "test_unseen" and len(dataset.classes_without_rows)
+        )
+        if not len(rows) and not may_be_empty:
             yield _error(dataset, name, "found no rows, expected at least one")
     for name in ("test_seen", "test_unseen"):
         shared = np.intersect1d(dataset.trainval, getattr(dataset, name))
@@ -602,6 +620,18 @@ def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
                 f"{twins[0] + 1} ({names[twins[0]]}), expected semantics that tell them apart",
                 classes=np.append(a, twins),
             )
+
+
+def _examine_classes_without_rows(dataset: Dataset) -> Iterator[Finding]:
+    bare = dataset.classes_without_rows
+    if len(bare):
+        named = ", ".join(dataset.class_names[c] for c in bare[:_NAMED_CLASSES])
+        more = ", ..." if len(bare) > _NAMED_CLASSES else ""
+        sentence = (
+            f"{len(bare)} of {len(dataset.class_names)} classes have no rows ({named}{more}): they "
+            "are unseen classes, answers like all others, and nothing judges how well they are told"
+        )
+        yield Finding("warning", "labels", sentence, classes=bare)
 
 
 def _examine_validation_classes(dataset: Dataset) -> Iterator[Finding]:

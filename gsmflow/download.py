@@ -104,7 +104,9 @@ def run_download(
     Raises
     ------
     InputError
-        If an option is wrong, an archive cannot be had, or something does not match its checksum.
+        If an option is wrong, or something does not match its checksum.
+    UnavailableError
+        If an archive cannot be had.
     """
     wanted = find_sources(options.names)
     for flag, value in (("--url", options.url), ("--sha256", options.sha256)):

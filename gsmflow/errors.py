@@ -1,6 +1,6 @@
-"""The exceptions for a user's mistake, and words for others'."""
+"""The exceptions that end a program with a sentence, and words for others'."""
 
-__all__ = ["DivergedError", "InputError", "one_line"]
+__all__ = ["DivergedError", "InputError", "UnavailableError", "one_line"]
 
 
 class InputError(ValueError):
@@ -13,6 +13,13 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """Settings under which training does not stay finite."""
+
+
+class UnavailableError(Exception):
+    """What a server was to give and does not, through no mistake of the user's.
+
+    The message is one sentence. The command line prints it and exits with code 1.
+    """
 
 
 def one_line(error: BaseException) -> str:

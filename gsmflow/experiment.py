@@ -1,5 +1,7 @@
 """One run, end to end: data, fit, classify, judge, report, run directory."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,14 +29,24 @@ from gsmflow.dataset import (
     open_held_out,
     training_problem,
 )
-from gsmflow.diagnosis import measure_real, measure_shifts
+from gsmflow.diagnosis import Shifts, measure_real, measure_shifts
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
 from gsmflow.evaluate import Measures, Outcome, judge
-from gsmflow.feed import MemoryFeed, make_feed
+from gsmflow.evidence import (
+    EVIDENCE_FILE,
+    Evidence,
+    draw_features,
+    pick_answers,
+    pick_shifts,
+    thin_curve,
+    write_evidence,
+)
+from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
 from gsmflow.interface import Model
 from gsmflow.mat import load_dataset
+from gsmflow.metrics import mean_class_accuracy
 from gsmflow.mixing import with_second_semantics
 from gsmflow.models import MODELS
 from gsmflow.perclass import write_confusion, write_per_class
@@ -155,19 +167,21 @@ def run_experiment(
     # The one place where the test split is opened: nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
     outcome = judge(classifiers, problem, held_out)
+    if not len(held_out.unseen):
+        metrics = _told(run, dataset, penalty, validation) | _seen_alone(outcome, penalty)
+        run.console.print(
+            f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to judge on: S "
+            "alone is measured",
+            soft_wrap=True,
+        )
+        _report(run, metrics, fitted, outcome, penalty, {})
+        return RunResult(run.directory, metrics, problem, held_out, fitted)
     judged = {b.name: judge_baseline(b, problem, held_out) for b in baselines}
-    metrics: dict[str, Any] = {
-        "model": run.label,
-        "dataset": dataset.name,
-        "features": dataset.features_name,
-        "semantics": dataset.semantics_name,
-        "seed": recipe.seed,
-        "protocol": _protocol(dataset, penalty),
+    metrics = _told(run, dataset, penalty, validation) | {
         **asdict(outcome.measures(penalty)),
         "baselines": {
             b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
         },
-        "validation": validation,
     }
     if recipe.top_k > 1:
         metrics["top_k"] = asdict(outcome.top_k(recipe.top_k))
@@ -175,10 +189,13 @@ def run_experiment(
         metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
     if recipe.test_selected:
         metrics["test_selected"] = select_on_test(run, fitted, held_out)
-    metrics["shifts"] = _diagnose(run, fitted, baselines, held_out)
+    unseen = make_feed(held_out.unseen, fitted.scaled.scaling, run.device, recipe.features_in)
+    shifts = _diagnose(run, fitted, baselines, unseen)
+    metrics["shifts"] = {name: told.summary() for name, told in shifts.items()}
     curves = {run.label: (outcome, penalty)}
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
-    _report(run, metrics, fitted, curves)
+    _keep_evidence(run, fitted, unseen, curves, shifts)
+    _report(run, metrics, fitted, outcome, penalty, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
 
@@ -223,21 +240,54 @@ def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[st
         return None, None
     problem = training_problem(dataset, "validation")
     held_out = open_held_out(dataset, "validation")
-    chosen = choose_baselines(run, problem, held_out) if run.recipe.baselines else None
+    # Where nothing judges unseen classes, no baseline stands beside the model.
+    judges = run.recipe.baselines and len(dataset.test_unseen)
+    chosen = choose_baselines(run, problem, held_out) if judges else None
     return chosen, validate(run, problem, held_out) if run.recipe.calibrate else None
+
+
+def _told(
+    run: Run, dataset: Dataset, penalty: float | None, validation: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What ``metrics.json`` says of a run besides its figures on test."""
+    return {
+        "model": run.label,
+        "dataset": dataset.name,
+        "features": dataset.features_name,
+        "semantics": dataset.semantics_name,
+        "seed": run.recipe.seed,
+        "protocol": _protocol(dataset, penalty),
+        "validation": validation,
+    }
+
+
+def _seen_alone(outcome: Outcome, penalty: float | None) -> dict[str, Any]:
+    """The figures where there are no rows of unseen classes: S, and None for what is not known."""
+    calibrated = None
+    if penalty is not None:
+        seen = mean_class_accuracy(outcome.labels, outcome.predictions(penalty))
+        calibrated = {"penalty": penalty, "U": None, "S": seen, "H": None}
+    return {
+        **dict.fromkeys(("T1", "U", "H", "AUSUC")),
+        "S": mean_class_accuracy(outcome.labels, outcome.predictions()),
+        "calibrated": calibrated,
+        "baselines": {},
+        "shifts": {},
+    }
 
 
 def _report(
     run: Run,
     metrics: dict[str, Any],
     fitted: Fitted,
+    outcome: Outcome,
+    penalty: float | None,
     curves: Mapping[str, tuple[Outcome, float | None]],
 ) -> None:
     """Draw the picture, write the metrics (which marks the run as finished), print the table."""
     validation, picture = metrics["validation"], run.directory / "run.png"
     points = [] if validation is None else validation["curve"]
     run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
-    outcome, penalty = curves[metrics["model"]]
     names = fitted.scaled.problem.class_names
     write_per_class(run.directory / "per_class.csv", outcome, penalty, names)
     write_confusion(run.directory / "confusion.csv", outcome, names)
@@ -258,6 +308,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         **describe_environment(run.device, run.recipe.seed),
         "precision": run.precision,
         "processes": run.team.size,
+        "command": shlex.join(["python", *sys.argv]),
     }
     write_json(run.directory / "environment.json", environment)
     run.log.write("resume" if resumed else "start", recipe=run.recipe.describe())
@@ -287,11 +338,10 @@ def _protocol(dataset: Dataset, penalty: float | None) -> str:
 
 
 def _diagnose(
-    run: Run, fitted: Fitted, baselines: Sequence[Baseline], held_out: HeldOut
-) -> dict[str, Any]:
+    run: Run, fitted: Fitted, baselines: Sequence[Baseline], unseen: Feed
+) -> dict[str, Shifts]:
     """Measure the generation shifts of whatever synthesizes, model and baselines; draw them."""
     scaled, recipe = fitted.scaled, run.recipe
-    unseen = make_feed(held_out.unseen, scaled.scaling, run.device, recipe.features_in)
     real = measure_real(scaled.feed, unseen)
     samplers: dict[str, Sampler] = {}
     if isinstance(fitted.model, Sampler):
@@ -313,7 +363,30 @@ def _diagnose(
     }
     if shifts:
         shifts_figure(run.directory / _SHIFTS, shifts, scaled.problem.class_names)
-    return {name: told.summary() for name, told in shifts.items()}
+    return shifts
+
+
+def _keep_evidence(
+    run: Run,
+    fitted: Fitted,
+    unseen: Feed,
+    curves: Mapping[str, tuple[Outcome, float | None]],
+    shifts: Mapping[str, Shifts],
+) -> None:
+    """Write what the run's page shows of the test split."""
+    problem, sample = fitted.scaled.problem, None
+    if isinstance(fitted.model, Sampler):
+        generator = run.generator("test", "map")
+        sample = draw_features(
+            fitted.model, unseen, problem.unseen_classes, generator, precision=run.precision
+        )
+    evidence = Evidence(
+        answers=pick_answers(curves[run.label][0]),
+        curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
+        sample=sample,
+        shifts=pick_shifts(shifts, problem),
+    )
+    write_evidence(run.directory / EVIDENCE_FILE, evidence)
 
 
 def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:

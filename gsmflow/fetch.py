@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import requests
 
-from gsmflow.errors import InputError, one_line
+from gsmflow.errors import InputError, UnavailableError, one_line
 from gsmflow.util import read_json, write_json
 
 __all__ = ["MEBIBYTE", "Patience", "Show", "discard", "fetch"]
@@ -90,7 +90,9 @@ def fetch(
     Raises
     ------
     InputError
-        If there is no such file, no answer, or no room for it. What came of it stays in ``part``.
+        If the address is none, or there is no room for the file.
+    UnavailableError
+        If there is no such file, or no answer. What came of it stays in ``part``.
     """
     furthest, failures = _size(part), 0
     with requests.Session() as session:
@@ -99,7 +101,7 @@ def fetch(
             failures = 0 if reached > furthest else failures + 1
             furthest = max(furthest, reached)
             if failures == patience.attempts:
-                raise InputError(
+                raise UnavailableError(
                     f"{url}: found {failures} attempts in a row without progress ({cut}), "
                     f"expected the file; {remedy}"
                 )
@@ -141,7 +143,7 @@ def _attempt(
             answer = f"{response.status_code} {response.reason}"
             if response.status_code in _PASSING:
                 return f"the server answers {answer}"
-            raise InputError(f"{url}: found {answer}, expected the file; {remedy}")
+            raise UnavailableError(f"{url}: found {answer}, expected the file; {remedy}")
     except (
         requests.ConnectionError,
         requests.Timeout,
@@ -150,7 +152,9 @@ def _attempt(
     ) as error:
         return _reason(error)
     except requests.RequestException as error:
-        raise InputError(f"{url}: found {one_line(error)}, expected the file; {remedy}") from error
+        # Of an address that is none, requests makes a ValueError.
+        kind = InputError if isinstance(error, ValueError) else UnavailableError
+        raise kind(f"{url}: found {one_line(error)}, expected the file; {remedy}") from error
 
 
 def _receive(

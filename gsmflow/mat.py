@@ -4,6 +4,8 @@ GBU (also called xlsa17; Xian et al., TPAMI 2018)
     ``<root>/<NAME>/<features>.mat`` with ``features (d, n)`` and one-based ``labels (n, 1)``, and
     ``<root>/<NAME>/<semantics>_splits.mat`` with ``att (a, classes)``, ``allclasses_names`` and
     one-based row lists ``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``.
+    Where the names are missing or merely count the classes, ``<root>/<NAME>/class_names.txt``
+    gives them, if it is there: UTF-8, a name a line, in the order of ``att``.
 E-PGN (Yu et al., CVPR 2020; CUB and FLO only)
     ``<root>/<NAME>/data.mat`` with ``train_fea, test_seen_fea, test_unseen_fea (n, d)``,
     ``seen_pro (seen, a)``, ``unseen_pro (unseen, a)``, ``att_train (n, a)``, and
@@ -16,6 +18,7 @@ file never lie in memory whole unless the caller keeps them there; scipy reads a
 file whole, and the format ends at 4 GB a field.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from gsmflow.dataset import Dataset, Finding, FloatArray, IntArray, check_dataset, row_slices
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, one_line
 
 __all__ = [
     "Keep",
@@ -59,6 +62,8 @@ _SPLIT_FIELDS = {
     "test_unseen": "test_unseen_loc",
 }
 _EPGN_LABELS = "label.mat"
+_NAMES_FIELD = "allclasses_names"
+_NAMES_FILE = "class_names.txt"
 
 
 class _Part(NamedTuple):
@@ -89,8 +94,10 @@ def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> Floa
     return features
 
 
-def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, Path]:
-    """The two files of ``<root>/<name>``, in whichever layout is there.
+def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, ...]:
+    """The files of ``<root>/<name>``, in whichever layout is there.
+
+    Two MATLAB files, and in the GBU layout the file of names, if it is there.
 
     Parameters
     ----------
@@ -113,7 +120,8 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
     split_file = folder / f"{semantics}_splits.mat"
     epgn_files = (folder / "data.mat", folder / _EPGN_LABELS)
     if feature_file.is_file() and split_file.is_file():
-        return feature_file, split_file
+        names_file = folder / _NAMES_FILE
+        return feature_file, split_file, *([names_file] if names_file.is_file() else [])
     if not feature_file.is_file() and all(file.is_file() for file in epgn_files):
         return epgn_files
     missing = split_file if feature_file.is_file() else feature_file
@@ -152,7 +160,7 @@ def _raise(finding: Finding) -> NoReturn:
 
 
 def read_files(
-    name: str, files: tuple[Path, Path], keep: Keep = keep_in_memory, refuse: Refuse = _raise
+    name: str, files: tuple[Path, ...], keep: Keep = keep_in_memory, refuse: Refuse = _raise
 ) -> Dataset | None:
     """Read a dataset in the layout of its files, for `check_dataset`.
 
@@ -175,7 +183,7 @@ def read_files(
         None if features, labels or semantics could not.
     """
     read = _read_epgn if files[1].name == _EPGN_LABELS else _read_gbu
-    return read(name, *files, keep, refuse)
+    return read(name, files, keep, refuse)
 
 
 def _attempt(refuse: Refuse, about: str, read: Callable[[], _T]) -> _T | None:
@@ -366,22 +374,20 @@ def _text(codes: NDArray[Any]) -> str:
     return "".join(map(chr, codes.ravel()))
 
 
-def _read_gbu(
-    name: str, feature_file: Path, split_file: Path, keep: Keep, refuse: Refuse
-) -> Dataset | None:
+def _read_gbu(name: str, files: tuple[Path, ...], keep: Keep, refuse: Refuse) -> Dataset | None:
+    feature_file, split_file, *names_files = files
     attempt = partial(_attempt, refuse)
     mat = attempt(
         "features",
         lambda: MatFile(feature_file, ("features", "labels"), large=("features",)),
     )
-    fields = ("att", "allclasses_names", *_SPLIT_FIELDS.values())
+    fields = ("att", _NAMES_FIELD, *_SPLIT_FIELDS.values())
     splits = attempt("semantics", lambda: MatFile(split_file, fields))
     if mat is None or splits is None:
         return None
     semantics = attempt("semantics", lambda: splits.matrix("att").T)
-    class_names = None
-    if "allclasses_names" in splits:
-        class_names = attempt("class_names", lambda: splits.strings("allclasses_names"))
+    class_names = attempt("class_names", partial(_own_names, splits))
+    names_place = splits.where(_NAMES_FIELD)
     rows: dict[str, IntArray] = {}
     for split, field in _SPLIT_FIELDS.items():
         listed = attempt(split, partial(splits.indices, field))
@@ -394,20 +400,21 @@ def _read_gbu(
     features = attempt("features", lambda: keep((n, d), mat.pieces("features", columns=True)))
     if features is None:
         return None
-    if class_names is None:
-        class_names = tuple(f"class {c + 1}" for c in range(len(semantics)))
+    if names_files and class_names is not None and _only_count(class_names):
+        names_place = str(names_files[0])
+        class_names = attempt("class_names", partial(_read_names, names_files[0], len(semantics)))
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
         "semantics": splits.where("att"),
-        "class_names": splits.where("allclasses_names"),
+        "class_names": names_place,
     }
     return Dataset(
         name=name,
         features=features,
         labels=labels,
         semantics=np.ascontiguousarray(semantics),
-        class_names=class_names,
+        class_names=class_names or tuple(f"class {c + 1}" for c in range(len(semantics))),
         trainval=rows["trainval"],
         train=rows["train"],
         val=rows["val"],
@@ -419,27 +426,61 @@ def _read_gbu(
     )
 
 
+def _own_names(splits: MatFile) -> tuple[str, ...]:
+    """The class names in a split file; none if it has no field of them."""
+    return splits.strings(_NAMES_FIELD) if _NAMES_FIELD in splits else ()
+
+
+def _only_count(names: tuple[str, ...]) -> bool:
+    """Whether names say no more than a number, such as ``class 1``, ``class 2``; so do none."""
+    found = [re.fullmatch(r"(\D*)(\d+)", name.strip()) for name in names]
+    prefixes = {match[1] for match in found if match}
+    numbers = [int(match[2]) for match in found if match]
+    counted = any(numbers == list(range(c, c + len(names))) for c in (0, 1))
+    return counted and len(prefixes) <= 1
+
+
+def _read_names(path: Path, classes: int) -> tuple[str, ...]:
+    """A name a line, for each of so many classes."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not readable ({one_line(error)}), expected UTF-8 text with a class name a "
+            "line"
+        ) from error
+    names = tuple(" ".join(line.split()) for line in lines)
+    if len(names) != classes:
+        raise InputError(
+            f"{path}: found {len(names)} names, expected {classes}, one for each class of att"
+        )
+    if "" in names:
+        raise InputError(f"{path}: found no name in line {names.index('') + 1}, expected one")
+    return names
+
+
 def read_semantics(split_file: Path) -> tuple[FloatArray, tuple[str, ...] | None]:
-    """The semantics ``(classes, a)`` of a split file in the GBU layout, and its class names if any.
+    """The semantics ``(classes, a)`` of a split file in the GBU layout, and its class names.
+
+    The names are None where there are none, or they merely count the classes.
 
     Raises
     ------
     InputError
         If the file is unreadable or has no semantics.
     """
-    splits = MatFile(split_file, ("att", "allclasses_names"))
-    names = splits.strings("allclasses_names") if "allclasses_names" in splits else None
-    return np.ascontiguousarray(splits.matrix("att").T), names
+    splits = MatFile(split_file, ("att", _NAMES_FIELD))
+    names = _own_names(splits)
+    return np.ascontiguousarray(splits.matrix("att").T), None if _only_count(names) else names
 
 
-def _read_epgn(
-    name: str, data_file: Path, label_file: Path, keep: Keep, refuse: Refuse
-) -> Dataset | None:
+def _read_epgn(name: str, files: tuple[Path, ...], keep: Keep, refuse: Refuse) -> Dataset | None:
     """Read a dataset in the E-PGN layout.
 
     The seen classes come first, in the order of ``seen_pro``, then the unseen ones in the order
     of ``unseen_pro``. The layout names no validation classes: `check_dataset` draws them.
     """
+    data_file, label_file = files
     faults: list[Finding] = []
 
     def refuse_here(finding: Finding) -> None:

@@ -154,7 +154,8 @@ def _odd_splits(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _odd_counts(dataset: Dataset) -> Iterator[Finding]:
-    seen, unseen = dataset.seen_classes, dataset.unseen_classes
+    seen = dataset.seen_classes
+    unseen = np.setdiff1d(dataset.unseen_classes, dataset.classes_without_rows)
     parts = (
         ("trainval", seen, "seen classes with fewer than {few} training rows"),
         ("test_seen", seen, "seen classes with fewer than {few} test rows"),

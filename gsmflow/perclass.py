@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,19 @@ from typing import Literal
 import numpy as np
 
 from gsmflow.dataset import IntArray
+from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import Outcome
 from gsmflow.metrics import confusion_counts, per_class_accuracy
 from gsmflow.util import write_bytes
 
-__all__ = ["ClassAnswers", "answers_by_class", "write_confusion", "write_per_class"]
+__all__ = [
+    "ClassAnswers",
+    "answers_by_class",
+    "read_confusion",
+    "read_per_class",
+    "write_confusion",
+    "write_per_class",
+]
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,82 @@ def write_confusion(
     names = [class_names[c] for c in outcome.classes]
     lines = ([name, *own] for name, own in zip(names, counts.tolist(), strict=True))
     _write_csv(path, [["true class", *names], *lines])
+
+
+def read_per_class(path: Path) -> list[ClassAnswers]:
+    """The records that `write_per_class` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or has no seen class or no unseen one.
+    """
+    header, *lines = _read_csv(path)
+    if header != [field.name for field in fields(ClassAnswers)]:
+        raise InputError(f"{path}, line 1: found {','.join(header)!r}, expected its own header")
+    records = [_record(path, number, line) for number, line in enumerate(lines, start=2)]
+    kinds = [record.kind for record in records]
+    if kinds != sorted(kinds) or len(set(kinds)) < 2:
+        raise InputError(f"{path}: found {len(kinds)} classes, expected seen, then unseen ones")
+    return records
+
+
+def _record(path: Path, number: int, line: Sequence[str]) -> ClassAnswers:
+    def share(text: str) -> float | None:
+        if text and not 0 <= float(text) <= 1:
+            raise ValueError(f"{text} is no share of 1")
+        return float(text) if text else None
+
+    try:
+        name, kind, rows, gzsl, calibrated, zsl, wrong_answer, wrong_share = line
+        if kind not in ("seen", "unseen") or int(rows) < 0:
+            raise ValueError(f"{kind} and {rows} are no kind and no number of rows")
+        return ClassAnswers(
+            name=name,
+            kind="seen" if kind == "seen" else "unseen",
+            rows=int(rows),
+            gzsl=share(gzsl),
+            gzsl_calibrated=share(calibrated),
+            zsl=share(zsl),
+            wrong_answer=wrong_answer or None,
+            wrong_share=share(wrong_share),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{path}, line {number}: found {','.join(line)!r} ({error}), expected a class and its "
+            "shares"
+        ) from error
+
+
+def read_confusion(path: Path, classes: int) -> IntArray:
+    """The counts ``(k, k)`` that `write_confusion` wrote of so many classes.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or of another number of classes.
+    """
+    _, *lines = _read_csv(path)
+    if len(lines) == classes and all(len(line) == classes + 1 for line in lines):
+        with suppress(ValueError):
+            counts = np.array([[int(cell) for cell in line[1:]] for line in lines], dtype=np.int64)
+            if (counts >= 0).all():
+                return counts
+    raise InputError(
+        f"{path}: found no counts of {classes} classes with {classes} answers each, expected the "
+        "file that this run wrote"
+    )
+
+
+def _read_csv(path: Path) -> list[list[str]]:
+    """Lines of a CSV file, one at least."""
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: not readable ({one_line(error)}), expected the CSV file that this run wrote"
+        ) from error
+    return lines or [[]]
 
 
 def _accuracies(labels: IntArray, predictions: IntArray) -> dict[int, float]:

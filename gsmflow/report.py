@@ -22,6 +22,7 @@ from gsmflow.tables import Figure as Number
 from gsmflow.util import write_bytes
 
 __all__ = [
+    "ORACLE_LABEL",
     "ablation_table",
     "extra_lines",
     "image_grid",
@@ -32,6 +33,8 @@ __all__ = [
     "sweep_figure",
     "sweep_grid",
 ]
+
+ORACLE_LABEL = "oracle (real unseen rows)"
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
@@ -62,7 +65,7 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     _add_columns(table, "method")
     rows = {**metrics["baselines"], metrics["model"]: metrics}
     if "oracle" in metrics:
-        rows["oracle (real unseen rows)"] = metrics["oracle"]
+        rows[ORACLE_LABEL] = metrics["oracle"]
     for method, measures in rows.items():
         table.add_row(method, *_cells(measures), style="bold" if measures is metrics else None)
     return table
@@ -223,7 +226,8 @@ def run_figure(
     curve
         Measures on validation classes, each with its ``epoch``; may be empty.
     outcomes
-        Method to its outcome on test and the penalty chosen for it, if any.
+        Method to its outcome on test and the penalty chosen for it, if any; empty where no rows
+        of unseen classes judge it.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     over_epochs = bool(curve) and bool(history)
@@ -332,6 +336,8 @@ def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float |
             if value is not None:
                 point = outcome.calibrated(value)
                 panel.plot(100 * point.U, 100 * point.S, marker, color=f"C{i}")
+    if not outcomes:
+        panel.text(50, 50, "no rows of unseen classes", ha="center", va="center")
     panel.plot([], [], "ko", label="no penalty")
     if any(penalty is not None for _, penalty in outcomes.values()):
         panel.plot([], [], "kD", label="penalty from validation classes")

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from tyro.conf import Positional
 
 from gsmflow.errors import InputError
+from gsmflow.field import Field
 from gsmflow.published import Published, find_published, read_published
 from gsmflow.rundir import ABLATION_FILE, METRICS_FILE
 from gsmflow.tables import Cell, Figure, Grid, latex, markdown, terminal_table
@@ -311,54 +311,10 @@ def _rounded(figures: Mapping[str, Figure]) -> frozenset[tuple[str, float, float
     )
 
 
-@dataclass(frozen=True)
-class _Field:
-    """A value in a ``metrics.json`` that can name its place; None where it is absent."""
-
-    file: Path
-    name: str
-    value: Any
-
-    def __getitem__(self, name: str) -> "_Field":
-        place = f"{self.name}.{name}" if self.name else name
-        return _Field(self.file, place, self.object().get(name))
-
-    def object(self) -> dict[str, Any]:
-        if not isinstance(self.value, dict):
-            raise self.refused("an object")
-        return self.value
-
-    def text(self) -> str:
-        if not isinstance(self.value, str) or not self.value.strip():
-            raise self.refused("a text")
-        return " ".join(self.value.split())
-
-    def percent(self) -> float:
-        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
-        if not number or not 0 <= self.value <= 1 + 1e-9:  # an area may round up
-            raise self.refused("a fraction from 0 to 1")
-        return 100 * float(self.value)
-
-    def figure(self) -> Figure:
-        """A single run's number, or the mean and standard deviation over seeds."""
-        if not isinstance(self.value, dict):
-            return Figure(self.percent())
-        std = self["std"]
-        return Figure(self["mean"].percent(), None if std.value is None else std.percent())
-
-    def refused(self, expected: str) -> InputError:
-        plain = isinstance(self.value, (str, int, float))
-        kind = "nothing" if self.value is None else type(self.value).__name__
-        place = f"{self.file}, field '{self.name}'" if self.name else f"{self.file}"
-        return InputError(
-            f"{place}: found {repr(self.value) if plain else kind}, expected {expected}"
-        )
-
-
 def _read_run(directory: Path, root: Path) -> list[Row]:
     """A run's rows: its own, its baselines', its oracle's, and what was selected on test."""
     file = directory / METRICS_FILE
-    told = _Field(file, "", read_json(file))
+    told = Field(file, "", read_json(file))
     dataset = told["dataset"].text()
     if Path(dataset).name != dataset or dataset == "..":
         raise told["dataset"].refused("a plain file name")
@@ -398,7 +354,7 @@ def _companion(
     )
 
 
-def _count_seeds(told: _Field) -> int:
+def _count_seeds(told: Field) -> int:
     seeds = told["seeds"]
     if seeds.value is None:
         if not isinstance(told["seed"].value, int):
@@ -409,10 +365,10 @@ def _count_seeds(told: _Field) -> int:
     return len(seeds.value)
 
 
-def _figures(told: _Field, names: Sequence[str], seeds: int) -> dict[str, Figure]:
+def _figures(told: Field, names: Sequence[str], seeds: int) -> dict[str, Figure]:
     """Figures of these names, and H under the penalty; spread only where it is over seeds."""
-    figures = {name: told[name].figure() for name in names}
-    if told["calibrated"].value is not None:
+    figures = told.figures(names)
+    if "H" in figures and told["calibrated"].value is not None:
         figures["H_pen"] = told["calibrated"]["H"].figure()
     # A closed form has the same figures under every seed.
     if seeds == 1 or not any(figure.std for figure in figures.values()):

@@ -16,7 +16,7 @@ from typing import NoReturn
 from rich.console import Console
 from tyro.conf import Positional
 
-from gsmflow.errors import InputError, one_line
+from gsmflow.errors import InputError, UnavailableError, one_line
 from gsmflow.experiment import RunResult, assist_experiment, run_experiment
 from gsmflow.interface import Model
 from gsmflow.recipe import Recipe, parse_recipe
@@ -180,7 +180,7 @@ def _own_class(
 
 @contextmanager
 def ending(console: Console, interrupted: str) -> Iterator[None]:
-    """A context for a program's work, which ends it on bad input or an interruption.
+    """A context for a program's work, which ends it on bad input, a failure or an interruption.
 
     Parameters
     ----------
@@ -192,12 +192,15 @@ def ending(console: Console, interrupted: str) -> Iterator[None]:
 
     Notes
     -----
-    Bad input ends the program with exit code 2 and its sentence, an interruption with 130.
+    Bad input ends the program with exit code 2 and its sentence, what is not the user's mistake
+    with 1, an interruption with 130.
     """
     try:
         yield
     except InputError as error:
         _stop(console, f"error: {error}", 2)
+    except UnavailableError as error:
+        _stop(console, f"error: {error}", 1)
     except KeyboardInterrupt:
         _stop(console, interrupted, 130)
 

@@ -96,6 +96,17 @@ def test_a_cached_dataset_is_the_one_in_the_files(
         assert found.features.flags.c_contiguous
 
 
+def test_another_file_of_names_makes_another_entry(root: Path, folder: Path) -> None:
+    write_gbu(root / "TINY", make_dataset(), allclasses_names=None)
+    assert load(root, folder).class_names[0] == "class 1"
+    for names in ("abcdefghij", "ABCDEFGHIJ"):
+        (root / "TINY" / "class_names.txt").write_text("\n".join(names))
+        for from_cache in (False, True):
+            found = load(root, folder)
+            assert_same(found, direct(root))
+            assert (found.class_names, found.from_cache) == (tuple(names), from_cache)
+
+
 def test_class_names_of_any_letters_are_given_back(root: Path, folder: Path) -> None:
     names = np.array([[f"Käfer {c} \u2603 \ud83d"] for c in range(10)], dtype=object)
     write_gbu(root / "TINY", make_dataset(), v73=True, allclasses_names=names)

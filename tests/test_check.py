@@ -156,6 +156,44 @@ def test_faults_beside_a_field_that_cannot_be_read(folder: Path) -> None:
     assert values.rows.tolist() == [7]
 
 
+def test_a_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> None:
+    dataset = make_dataset()
+    twice = replace(dataset, trainval=np.append(dataset.trainval, dataset.trainval[:1]))
+    write_gbu(folder, twice, allclasses_names=None)
+    file = folder / "class_names.txt"
+    file.write_text("a\n" * 9)
+    examined = look(folder)
+    assert told(examined, "error") == [
+        f"{file}: found 9 names, expected 10, one for each class of att",
+        f"{folder / 'att_splits.mat'}, field 'trainval_loc': found a row twice, expected each row "
+        "once",
+    ]
+    assert examined.class_names[0] == "class 1"
+    file.write_text("\n".join("aacdefghij"))
+    (sentence,) = told(look(folder), "warning")
+    assert sentence.startswith(f"{file}: found 2 classes that share a name")
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_classes_without_rows_are_no_error(folder: Path, judged: bool) -> None:
+    dataset = make_dataset()
+    dataset = replace(
+        dataset,
+        semantics=np.concatenate([dataset.semantics, np.full((1, 5), 7, dtype=np.float32)]),
+        class_names=(*dataset.class_names, "okapi"),
+    )
+    if not judged:
+        dataset = replace(dataset, test_unseen=np.empty(0, dtype=np.int64))
+    write_gbu(folder, dataset)
+    examined = look(folder)
+    assert told(examined, "error") == []
+    about = [finding for finding in examined.findings if "have no rows (okapi)" in finding.sentence]
+    assert [finding.classes.tolist() for finding in about] == [[10]]
+    assert len(examined.findings) == (1 if judged else 3)  # 3 classes and their rows in no split
+    assert examined.portrait is not None
+    assert examined.portrait.unseen_classes == (4 if judged else 1)
+
+
 def test_both_files_may_be_unreadable(folder: Path) -> None:
     folder.mkdir()
     for file in ("res101.mat", "att_splits.mat"):

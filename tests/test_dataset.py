@@ -513,3 +513,30 @@ def test_split_invariants(dataset: Dataset) -> None:
         fitted, held = (int((r.labels == c).sum()) for r in (fit.train, validation.seen))
         assert fitted >= 1
         assert (held >= 1) == (fitted + held >= 2)
+
+
+# --- classes that are described and have no rows -------------------------------------------------
+
+
+def with_a_class_without_rows(dataset: Dataset) -> Dataset:
+    """With an eleventh class, which has semantics alone."""
+    semantics = np.concatenate([dataset.semantics, np.full((1, 5), 7, dtype=np.float32)])
+    return replace(dataset, semantics=semantics, class_names=(*dataset.class_names, "okapi"))
+
+
+def test_a_class_without_rows_is_an_unseen_one() -> None:
+    out = check_dataset(with_a_class_without_rows(tiny()))
+    assert out.unseen_classes.tolist() == [7, 8, 9, 10]
+    assert training_problem(out, "test").unseen_classes.tolist() == [7, 8, 9, 10]
+    assert training_problem(out, "validation").unseen_classes.tolist() == [5, 6]
+    (note,) = out.notes
+    assert note.startswith("1 of 11 classes have no rows (okapi): they are unseen classes")
+
+
+def test_then_there_may_be_no_row_to_judge_unseen_classes_on() -> None:
+    none = np.empty(0, dtype=np.int64)
+    bare = with_a_class_without_rows(replace(tiny(), test_unseen=none))
+    out = check_dataset(bare)
+    assert out.unseen_classes.tolist() == [10]
+    assert len(open_held_out(out, "test").unseen) == 0
+    refused(replace(tiny(), test_unseen=none), "test_unseen", "no rows", "at least one")

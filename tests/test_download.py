@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from gsmflow.__main__ import main
 from gsmflow.download import DownloadOptions, run_download
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, UnavailableError
 from gsmflow.fetch import Patience
 from gsmflow.mat import load_dataset
 from tests.builders import make_dataset, write_gbu
@@ -70,7 +71,7 @@ def download(data: Path, site: Site, *names: str, sha256: str | None = None) -> 
 
 
 def refused(data: Path, site: Site, *words: str, sha256: str | None = None) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises((InputError, UnavailableError)) as caught:
         download(data, site, sha256=sha256)
     for word in words:
         assert word in str(caught.value)
@@ -290,7 +291,7 @@ def test_the_command_line_without_a_network(data: Path, capsys: pytest.CaptureFi
         site.odd = [status(404)]
         with pytest.raises(SystemExit) as ended:
             main(["download", "xlsa17", "--data", str(data), "--url", site.url])
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         f"error: {site.url}: found 404 Not Found, expected the file; fetch it by other means and "
@@ -330,6 +331,20 @@ def test_a_damaged_archive_never_becomes_files(data: Path, site: Site, tmp_path:
     assert there(data) == set()
 
 
-def test_the_console_script_is_this_command_line() -> None:
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [
+        ("/usr/bin/gsmflow", "gsmflow"),
+        ("gsmflow.exe", "gsmflow"),
+        ("/site-packages/gsmflow/__main__.py", "python -m gsmflow"),
+    ],
+)
+def test_the_console_script_is_this_command_line(
+    started: str, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert '[project.scripts]\ngsmflow = "gsmflow.__main__:main"' in text
+    monkeypatch.setattr(sys, "argv", [started, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().out.startswith(f"usage: {name} [-h]")

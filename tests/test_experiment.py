@@ -65,6 +65,7 @@ def test_a_run_writes_its_directory(tmp_path: Path) -> None:
         "shifts.png",
         "per_class.csv",
         "confusion.csv",
+        "evidence.safetensors",
     }
     metrics = json.loads((result.directory / "metrics.json").read_text())
     baselines = metrics["baselines"]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gsmflow.errors import InputError
+from gsmflow.errors import InputError, UnavailableError
 from gsmflow.fetch import Patience, discard, fetch
 from tests.http_server import (
     Answer,
@@ -64,8 +64,14 @@ def get(site: Site, part: Path, url: str = "") -> list[str]:
     return lines
 
 
-def refused(site: Site, part: Path, *words: str, url: str = "") -> None:
-    with pytest.raises(InputError) as caught:
+def refused(
+    site: Site,
+    part: Path,
+    *words: str,
+    url: str = "",
+    kind: type[Exception] = UnavailableError,
+) -> None:
+    with pytest.raises(kind) as caught:
         get(site, part, url)
     message = str(caught.value)
     for word in (*words, "expected"):
@@ -232,6 +238,10 @@ def test_without_a_server_there_is_one_sentence(tmp_path: Path, part: Path) -> N
     refused(site, part, "put it there by hand", url="http://no-such-host.invalid/file.zip")
 
 
+def test_an_address_that_is_none_is_the_users_mistake(site: Site, part: Path) -> None:
+    refused(site, part, "http://[", url="http://[/file.zip", kind=InputError)
+
+
 def test_a_part_of_another_address_is_not_continued(site: Site, part: Path) -> None:
     site.odd = [cut(200_000), *[status(500)] * 3]
     refused(site, part, "500")
@@ -252,7 +262,7 @@ def test_too_little_room_is_said_before_anything_comes(
     site: Site, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(CONTENT) - 1))
-    refused(site, part, f"{part.parent}: found 0 MiB free", "0 MiB for")
+    refused(site, part, f"{part.parent}: found 0 MiB free", "0 MiB for", kind=InputError)
     assert not part.exists()
 
 

@@ -220,6 +220,45 @@ def test_gbu_features_lying_on_their_side(folder: Path, v73: bool) -> None:
     refused(folder, place(folder, "res101.mat", "labels"), "120 labels", "the 6 rows of features")
 
 
+@pytest.mark.parametrize("own", [None, "class {}", "{:02}", "class_{}"])
+def test_gbu_names_that_only_count_give_way_to_the_file_of_names(
+    folder: Path, own: str | None
+) -> None:
+    start = 0 if own == "class_{}" else 1
+    cells = own and np.array([[own.format(start + c)] for c in range(10)], dtype=object)
+    write_gbu(folder, tiny(), allclasses_names=cells)
+    names = ("colt's foot", "größe", "<i>", *"abcdefg")
+    text = "\ufeff" + "\r\n".join(names) + "\n\n"
+    (folder / "class_names.txt").write_bytes(text.encode())
+    dataset = load(folder)
+    assert dataset.class_names == names
+    assert dataset.where("class_names") == str(folder / "class_names.txt")
+
+
+@pytest.mark.parametrize(
+    "own", [[*"abcdefghij"], [f"{c}" for c in range(9, -1, -1)], [*"abcdefghi", "10"]]
+)
+def test_gbu_names_that_say_something_are_kept(folder: Path, own: list[str]) -> None:
+    write_gbu(folder, tiny(), allclasses_names=np.array([[name] for name in own], dtype=object))
+    (folder / "class_names.txt").write_text("\n".join("ABCDEFGHIJ"))
+    assert load(folder).class_names == tuple(own)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "found 0 names, expected 10, one for each class of att"),
+        (b"a\n" * 11, "found 11 names, expected 10, one for each class of att"),
+        (b"a\n \n" + b"a\n" * 8, "found no name in line 2, expected one"),
+        (b"\xff\n" * 10, "not readable ('utf-8' codec can't decode"),
+    ],
+)
+def test_gbu_faulty_files_of_names(folder: Path, text: bytes, message: str) -> None:
+    write_gbu(folder, tiny(), allclasses_names=None)
+    (folder / "class_names.txt").write_bytes(text)
+    refused(folder, f"{folder / 'class_names.txt'}: {message}")
+
+
 def test_gbu_names_of_another_number(folder: Path, v73: bool) -> None:
     names = np.array([["cat"], ["dog"]], dtype=object)
     write_gbu(folder, tiny(), v73=v73, allclasses_names=names)
@@ -635,7 +674,7 @@ def check_against(official: Official, dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("name", "features", "semantics", "d", "some_names"),
     [
-        ("FLO", "densenet169", "att", 1664, {"class 1", "class 102"}),
+        ("FLO", "densenet169", "att", 1664, {"pink primrose", "colt's foot", "blackberry lily"}),
         ("CUB", "resnet_logits", "att", 1000, {"001.Black_footed_Albatross"}),
         ("CUB", "resnet_logits", "sent", 1000, {"001.Black_footed_Albatross"}),
         ("AWA1", "classic", "att", 512, {"antelope", "grizzly+bear"}),

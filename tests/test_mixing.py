@@ -66,8 +66,8 @@ def test_a_recipe_names_the_second_embedding(tmp_path: Path) -> None:
         ({"att": np.ones((4, 9))}, "found 9 classes, expected 10"),
         ({"att": np.full((4, 10), np.nan)}, "found NaN"),
         (
-            {"allclasses_names": np.array([[f"other_{c}"] for c in range(10)], dtype=object)},
-            "found 'other_0' as class 1, expected 'class_0'",
+            {"allclasses_names": np.array([[f"class_{9 - c}"] for c in range(10)], dtype=object)},
+            "found 'class_9' as class 1, expected 'class_0'",
         ),
     ],
 )
@@ -78,6 +78,14 @@ def test_a_second_embedding_of_other_classes_is_refused(
     write_second(tmp_path, **changes)
     with pytest.raises(InputError, match=told):
         read_dataset(recipe)
+
+
+def test_names_that_only_count_contradict_no_file_of_names(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, second_semantics="sent")
+    write_second(tmp_path)
+    names = tuple("abcdefghij")
+    (tmp_path / "data" / "TINY" / "class_names.txt").write_text("\n".join(names))
+    assert read_dataset(recipe).class_names == names
 
 
 def test_a_missing_second_embedding_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ from gsmflow.interface import (
     StreamedRows,
 )
 from gsmflow.models import MODELS, published_settings, unused_fields
+from gsmflow.page.document import read_run
 from gsmflow.recipe import Recipe, check_recipe, parse_recipe, setting_names
+from gsmflow.synthesis import Sampler
 from tests.builders import CADA_SMALL, make_dataset, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -166,6 +168,12 @@ def test_it_fits_and_is_judged(start: Start) -> None:
     assert result.metrics["oracle"]["T1"] > 0.4
     log = [json.loads(line) for line in (result.directory / "log.jsonl").read_text().splitlines()]
     assert {e["split"] for e in log if e["event"] == "measures"} == {"validation"}
+
+    (part,) = read_run(result.directory)["parts"]
+    samples = isinstance(result.fitted.model, Sampler)
+    missing = set() if result.fitted.history else {"history"}
+    assert set(part["missing"]) == missing | (set() if samples else {"map", "shifts"})
+    assert samples == bool(result.metrics["shifts"])
 
 
 def test_selection_on_test_is_no_worse_than_what_was_not_selected(

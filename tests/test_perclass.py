@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
 
+from gsmflow.errors import InputError
 from gsmflow.evaluate import Outcome
-from gsmflow.perclass import ClassAnswers, answers_by_class, write_confusion, write_per_class
+from gsmflow.perclass import (
+    ClassAnswers,
+    answers_by_class,
+    read_confusion,
+    read_per_class,
+    write_confusion,
+    write_per_class,
+)
 
 # Seen and unseen class numbers interleave and leave gaps; columns are in neither one's order.
 CLASSES, SEEN = np.array([6, 1, 3, 7, 2]), np.array([1, 3, 6])
@@ -135,3 +143,51 @@ def test_confusion_file_holds_sklearns_matrix(tmp_path: Path, penalty: float) ->
     answers = CLASSES[shifted.argmax(axis=1)]
     expected = confusion_matrix(outcome.labels, answers, labels=CLASSES)
     assert [[int(cell) for cell in line[1:]] for line in lines] == expected.tolist()
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    outcome = make_outcome(0, without=3)
+    write_per_class(tmp_path / "per_class.csv", outcome, 0.5, NAMES)
+    found = read_per_class(tmp_path / "per_class.csv")
+    assert found == answers_by_class(outcome, 0.5, NAMES)
+    write_confusion(tmp_path / "confusion.csv", outcome, NAMES)
+    expected = confusion_matrix(outcome.labels, outcome.predictions(), labels=CLASSES)
+    np.testing.assert_array_equal(read_confusion(tmp_path / "confusion.csv", 5), expected)
+
+
+HEADER = ",".join(field.name for field in fields(ClassAnswers))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "line 1: found ''"),
+        (["name,kind"], "line 1: found 'name,kind', expected its own header"),
+        ([HEADER, "a,seen,3,1.0"], "line 2: found 'a,seen,3,1.0' (not enough values"),
+        ([HEADER, "a,seen,3,1.5,,,,"], "line 2: found 'a,seen,3,1.5,,,,' (1.5 is no share of 1)"),
+        ([HEADER, "a,both,3,1,,,,"], "(both and 3 are no kind and no number of rows)"),
+        ([HEADER, "a,seen,x,1,,,,"], "line 2: found 'a,seen,x,1,,,,' (invalid literal"),
+        ([HEADER, "a,seen,3,1,,,,"], "found 1 classes, expected seen, then unseen ones"),
+        ([HEADER, "a,unseen,3,1,,,,", "b,seen,3,1,,,,"], "found 2 classes, expected seen, then"),
+    ],
+)
+def test_damaged_answers_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    file = tmp_path / "per_class.csv"
+    file.write_text("\n".join(lines))
+    with pytest.raises(InputError) as caught:
+        read_per_class(file)
+    assert str(caught.value).startswith(str(file))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "t,a,b\na,1,2", "t,a,b\na,1,2\nb,1,x", "t,a,b\na,1,2\nb,1,-1"]
+)
+def test_a_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "confusion.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match="found no counts of 2 classes with 2 answers each"):
+        read_confusion(file, 2)
+    file.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not readable"):
+        read_confusion(file, 2)

@@ -100,6 +100,27 @@ def test_a_run_is_a_row_in_percent(tmp_path: Path) -> None:
     assert row.source == str(tmp_path / "CUB" / "first" / "metrics.json")
 
 
+def test_a_run_that_nothing_judges_unseen_classes_of_has_blanks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = dict.fromkeys(("T1", "U", "H", "AUSUC"))
+    told_of_it = told(
+        **unknown, calibrated={**PENALIZED, "U": None, "H": None}, baselines={}, shifts={}
+    )
+    put(tmp_path / "CUB" / "first", told_of_it)
+    seeds = {"seeds": [0, 1], "S": {"mean": 0.5, "std": 0.1, "values": [0.4, 0.6]}}
+    put(tmp_path / "CUB" / "seeds", told_of_it | seeds)
+    main(["results", str(tmp_path), "--no-published", "--into", str(tmp_path / "tables")])
+    assert "warning" not in capsys.readouterr().out
+    first, other = csv.DictReader((tmp_path / "tables" / "CUB.csv").read_text().splitlines())
+    assert (first["S"], other["S"], other["S_std"]) == ("70.34", "50.0", "10.0")
+    for row in (first, other):
+        assert {row[name] for name in (*unknown, "H_pen", "T1_std")} == {""}
+    put(tmp_path / "CUB" / "first", told_of_it | {"U": 0.5})
+    (warning,) = collect_runs(tmp_path).warnings
+    assert "field 'T1': found nothing" in warning
+
+
 def test_a_run_without_a_penalty_has_no_figure_for_it(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", told(calibrated=None))
     (row,) = rows_of(tmp_path, "run")

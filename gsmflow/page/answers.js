@@ -1,0 +1,69 @@
+// What a run answered: every test row's answer at any penalty on the scores of seen classes.
+
+/** Numbers that were packed as base64, to the same bits. */
+function unpack(packed) {
+  const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
+  const width = { Uint16: 2, Int32: 4, Float32: 4, Float64: 8 }[packed.type];
+  const view = new DataView(bytes.buffer);
+  const values = new globalThis[`${packed.type}Array`](bytes.length / width);
+  for (let i = 0; i < values.length; i++) values[i] = view[`get${packed.type}`](i * width, true);
+  return values;
+}
+
+/**
+ * What gives the counts of a run at a penalty: rows of each true class (down) with each answer
+ * (across), one line after the other. Null where they are not known; the same at every penalty
+ * where the scores are not.
+ */
+function counter(part) {
+  const k = part.classes ? part.classes.length : 0;
+  if (part.answers) {
+    const [labels, seen, unseen, seenScores, unseenScores] = [
+      "labels", "seen", "unseen", "seen_scores", "unseen_scores",
+    ].map((name) => unpack(part.answers[name]));
+    return (penalty) => {
+      const counts = new Int32Array(k * k);
+      for (let i = 0; i < labels.length; i++) {
+        // Of equal scores the seen class's counts, as it is the earlier column.
+        const answer = seenScores[i] - penalty >= unseenScores[i] ? seen[i] : unseen[i];
+        counts[k * labels[i] + answer]++;
+      }
+      return counts;
+    };
+  }
+  if (!part.counts) return null;
+  const counts = unpack(part.counts);
+  return () => counts;
+}
+
+/** Accuracy of each class as a fraction of 1, null where it has no rows. */
+function classAccuracies(counts, k) {
+  return Array.from({ length: k }, (_, c) => {
+    let rows = 0;
+    for (let answer = 0; answer < k; answer++) rows += counts[k * c + answer];
+    return rows ? counts[k * c + c] / rows : null;
+  });
+}
+
+/** U, S and H, as fractions of 1, from the accuracy of each class. */
+function measuresOf(classes, accuracies) {
+  const mean = (seen) => {
+    const own = accuracies.filter((value, c) => value !== null && classes[c].seen === seen);
+    return own.reduce((sum, value) => sum + value, 0) / own.length;
+  };
+  const [U, S] = [mean(false), mean(true)];
+  return { U, S, H: U + S > 0 ? (2 * U * S) / (U + S) : 0 };
+}
+
+/** Wrong answers, the most frequent first: true class, answer, rows, share of the class's rows. */
+function mistakesIn(counts, classes) {
+  const k = classes.length;
+  const found = [];
+  for (let c = 0; c < k; c++) {
+    for (let answer = 0; answer < k; answer++) {
+      const rows = counts[k * c + answer];
+      if (rows && answer !== c) found.push({ c, answer, rows, share: rows / classes[c].rows });
+    }
+  }
+  return found.sort((a, b) => b.rows - a.rows || a.c - b.c || a.answer - b.answer);
+}

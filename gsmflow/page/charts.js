@@ -1,0 +1,416 @@
+// The charts, drawn by Chart.js in the colours of the page's style sheet.
+
+const charts = new Map();
+const SHAPES = ["circle", "rect", "triangle", "rectRot", "star"];
+const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [14, 4]];
+
+Chart.defaults.animation = false;
+Chart.defaults.maintainAspectRatio = false;
+Chart.defaults.font.family = "system-ui, sans-serif";
+Chart.defaults.plugins.legend.labels.usePointStyle = true;
+Chart.defaults.plugins.legend.labels.boxHeight = 7;
+Chart.defaults.plugins.legend.position = "bottom";
+
+/** A colour of the style sheet, as the theme has it now. */
+function colour(name) {
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.color = `var(--${name})`;
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
+}
+
+/** Red, green and blue of a colour of the style sheet. */
+function channels(name) {
+  return colour(name).match(/[\d.]+/g).slice(0, 3).map(Number);
+}
+
+/** Contrast of two colours as WCAG 2 defines it, from 1 to 21. */
+function contrast(...pair) {
+  const [darker, lighter] = pair.map((rgb) => {
+    const [r, g, b] = rgb.map((value) => value / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  }).sort((a, b) => a - b);
+  return (lighter + 0.05) / (darker + 0.05);
+}
+
+/** The same colour, partly transparent. */
+function faded(value, alpha) {
+  return value.replace(/^rgba?\(([^,]+),([^,]+),([^,)]+).*$/, `rgba($1,$2,$3,${alpha})`);
+}
+
+function seriesColour(i) {
+  return colour(`series-${(i % 5) + 1}`);
+}
+
+/** Colours of n classes, neighbours far apart, all as dark or as light as the theme asks. */
+function classColours(n) {
+  const dark = isDark();
+  const [lightness, chroma] = dark ? [0.78, 0.13] : [0.55, 0.15];
+  return Array.from({ length: n }, (_, i) =>
+    oklch(lightness, chroma, (i * 137.508) % 360));
+}
+
+/** A colour of Björn Ottosson's perceptual space OKLCH (2020) in sRGB. */
+function oklch(lightness, chroma, hue) {
+  const [a, b] = [Math.cos, Math.sin].map((f) => chroma * f((hue * Math.PI) / 180));
+  const [l, m, s] = [
+    lightness + 0.3963377774 * a + 0.2158037573 * b,
+    lightness - 0.1055613458 * a - 0.0638541728 * b,
+    lightness - 0.0894841775 * a - 1.291485548 * b,
+  ].map((root) => root ** 3);
+  const linear = [
+    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
+  ].map((value) => Math.min(1, Math.max(0, value)));
+  const bytes = linear.map((value) =>
+    Math.round(255 * (value <= 0.0031308 ? 12.92 * value : 1.055 * value ** (1 / 2.4) - 0.055)));
+  return `rgb(${bytes.join(", ")})`;
+}
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/** Draw a chart in place of the one that the canvas had; the label says it in words. */
+function drawChart(id, label, config) {
+  charts.get(id)?.destroy();
+  Chart.defaults.color = colour("quiet");
+  Chart.defaults.borderColor = colour("line");
+  const canvas = document.getElementById(id);
+  canvas.setAttribute("aria-label", label);
+  charts.set(id, new Chart(canvas, config));
+}
+
+function dropCharts() {
+  for (const chart of charts.values()) chart.destroy();
+  charts.clear();
+}
+
+function axis(title, more = {}) {
+  return { type: "linear", title: { display: true, text: title }, ...more };
+}
+
+function percentAxis(title) {
+  return axis(title, { min: 0, max: 100 });
+}
+
+/** A series of a line chart. */
+function line(i, label, points, more = {}) {
+  const own = seriesColour(i);
+  return {
+    label,
+    data: points,
+    borderColor: own,
+    backgroundColor: own,
+    borderDash: DASHES[i % DASHES.length],
+    pointStyle: SHAPES[i % SHAPES.length],
+    pointRadius: points.length > 40 ? 0 : 3,
+    borderWidth: 2,
+    borderJoinStyle: "round",
+    ...more,
+  };
+}
+
+function pointsOf(xs, ys, factor = 1) {
+  return Array.from(xs, (x, i) => ({ x, y: factor * ys[i] }));
+}
+
+/**
+ * S over U: a line for each method, its points of the table, and where the penalty is now.
+ * A close-up has the points of the table in its middle.
+ */
+function drawCurve(part, order, closeUp) {
+  const methods = order.filter((name) => part.points.some((point) => point.method === name));
+  const lines = methods.flatMap((method, i) => {
+    const own = (part.curves ?? []).find((curve) => curve.method === method);
+    if (!own) return [];
+    const label = `${method}, area ${(100 * part.areas[method]).toFixed(1)}`;
+    const [u, s] = [unpack(own.U), unpack(own.S)];
+    const points = Array.from(u, (value, j) => ({ x: 100 * value, y: 100 * s[j] }));
+    const more = { pointRadius: 0, pointHitRadius: 4, showLine: true, pointStyle: "line" };
+    return [line(i, label, points, more)];
+  });
+  const marks = [[false, "no penalty", "circle"], [true, "penalty from validation classes", "rectRot"]];
+  const markers = marks.map(([chosen, label, pointStyle]) => {
+    const own = part.points.filter((point) => point.chosen === chosen);
+    const fills = own.map((point) => seriesColour(methods.indexOf(point.method)));
+    return {
+      label,
+      pointStyle,
+      data: own.map((point) => ({ x: 100 * point.U, y: 100 * point.S, method: point.method })),
+      pointRadius: chosen ? 7 : 5,
+      pointHoverRadius: 8,
+      backgroundColor: fills,
+      borderColor: colour("paper"),
+      order: -1,
+    };
+  }).filter((markers) => markers.data.length);
+  const now = {
+    label: "the penalty set here",
+    data: [],
+    pointStyle: "circle",
+    pointRadius: 10,
+    pointHoverRadius: 10,
+    borderWidth: 3,
+    borderColor: colour("ink"),
+    backgroundColor: "transparent",
+    order: -2,
+  };
+  const window = (side) => {
+    const values = part.points.map((point) => 100 * point[side]);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const margin = Math.max(3, (high - low) / 3);
+    return {
+      min: Math.max(0, 5 * Math.floor((low - margin) / 5)),
+      max: Math.min(100, 5 * Math.ceil((high + margin) / 5)),
+    };
+  };
+  const limits = (side) => (closeUp ? window(side) : { min: 0, max: 100 });
+  drawChart("curve", `Curves of S over U of ${methods.join(", ")}`, {
+    type: "scatter",
+    data: { datasets: [...lines, ...markers, ...(part.answers ? [now] : [])] },
+    options: {
+      scales: { x: axis("U, percent", limits("U")), y: axis("S, percent", limits("S")) },
+      plugins: {
+        legend: { labels: { sort: (a, b) => a.datasetIndex - b.datasetIndex } },
+        tooltip: {
+          callbacks: {
+            label: ({ dataset, raw }) =>
+              `${raw.method ?? ""} ${dataset.label}: U ${raw.x.toFixed(1)}, S ${raw.y.toFixed(1)}`.trim(),
+          },
+        },
+      },
+    },
+  });
+}
+
+/** Move the ring of the curve chart. */
+function moveOnCurve({ U, S }) {
+  const chart = charts.get("curve");
+  const now = chart?.data.datasets.find((own) => own.label === "the penalty set here");
+  if (!now) return;
+  now.data = [{ x: 100 * U, y: 100 * S }];
+  chart.update();
+}
+
+/** Losses by epoch: the first on the left axis, others on a logarithmic one where they can be. */
+function drawHistory(history) {
+  const { epoch, ...losses } = history;
+  const names = Object.keys(losses);
+  const others = names.slice(1).flatMap((name) => losses[name]);
+  const scales = { x: axis("epoch", { ticks: { precision: 0 } }), y: axis(`${names[0]} loss`) };
+  if (others.length) {
+    scales.other = axis(`${names.slice(1).join(", ")} loss`, {
+      type: others.every((value) => value > 0) ? "logarithmic" : "linear",
+      position: "right",
+      grid: { drawOnChartArea: false },
+    });
+  }
+  const datasets = names.map((name, i) =>
+    line(i, name, pointsOf(epoch, losses[name]), { yAxisID: i ? "other" : "y" }));
+  drawChart("history", `Losses by epoch: ${names.join(", ")}`, {
+    type: "line", data: { datasets }, options: { scales },
+  });
+}
+
+/** Measures on validation classes by epoch. */
+function drawValidation(curve) {
+  const names = { T1: "T1", U: "U", S: "S", H: "H", H_calibrated: "H, best penalty" };
+  const datasets = Object.entries(names).map(([name, label], i) =>
+    line(i, label, pointsOf(curve.epoch, curve[name], 100)));
+  drawChart("validation", "T1, U, S and H on validation classes by epoch", {
+    type: "line",
+    data: { datasets },
+    options: { scales: { x: axis("epoch", { ticks: { precision: 0 } }), y: percentAxis("percent") } },
+  });
+}
+
+/** A plugin that writes texts at their places, moved a little where another text stands. */
+function nameWriter(texts) {
+  const height = 14;
+  return {
+    id: "names",
+    afterDatasetsDraw({ ctx, scales: { x, y }, chartArea }) {
+      const taken = [];
+      const isFree = (box) => taken.every((other) =>
+        box.left > other.right || box.right < other.left || Math.abs(box.y - other.y) > height);
+      ctx.save();
+      ctx.font = "12px system-ui, sans-serif";
+      ctx.textAlign = "center";
+      ctx.textBaseline = "middle";
+      ctx.lineWidth = 4;
+      ctx.lineJoin = "round";
+      ctx.strokeStyle = colour("paper");
+      ctx.fillStyle = colour("ink");
+      for (const { text, x: across, y: up } of texts) {
+        const half = ctx.measureText(text).width / 2 + 2;
+        const middle = Math.max(chartArea.left + half,
+          Math.min(chartArea.right - half, x.getPixelForValue(across)));
+        const box = [0, -1, 1, -2, 2, -3, 3, -4, 4]
+          .map((lines) => ({ left: middle - half, right: middle + half, y: y.getPixelForValue(up) + lines * height }))
+          .find(isFree);
+        if (!box) continue; // too crowded: the menu and the pointer name it
+        taken.push(box);
+        ctx.strokeText(text, middle, box.y);
+        ctx.fillText(text, middle, box.y);
+      }
+      ctx.restore();
+    },
+  };
+}
+
+/** The map: discs are real rows, triangles synthesized; one class may stand out. */
+function drawMap(map, names, chosen, named, onPick) {
+  const colours = classColours(names.length);
+  const [away, ink] = [faded(colour("control"), 0.25), colour("ink")];
+  const order = map.labels.map((_, i) => i);
+  const groups = [
+    ["real rows", order.filter((i) => i < map.real), "circle"],
+    ["synthesized", order.filter((i) => i >= map.real), "triangle"],
+  ];
+  const datasets = groups.map(([label, rows, pointStyle]) => {
+    const last = (i) => (map.labels[i] === chosen ? 1 : 0); // what stands out is drawn last
+    const own = [...rows].sort((a, b) => last(a) - last(b));
+    const shades = own.map((i) =>
+      chosen === null || map.labels[i] === chosen ? colours[map.labels[i]] : away);
+    return {
+      label,
+      pointStyle,
+      data: own.map((i) => ({ x: map.x[i], y: map.y[i], c: map.labels[i] })),
+      pointRadius: pointStyle === "circle" ? 3 : 4,
+      pointHoverRadius: 7,
+      borderColor: shades,
+      backgroundColor: pointStyle === "circle" ? shades : "transparent",
+      pointHoverBackgroundColor: shades,
+      pointHoverBorderColor: ink,
+    };
+  });
+  const [x, y] = [map.x, map.y].map((values, i) => {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const margin = (high - low) / 40 || 1;
+    return axis(map.axes[i], {
+      min: low - margin, max: high + margin, ticks: { display: false }, grid: { display: false },
+    });
+  });
+  const wanted = names.map((_, c) => c).filter((c) => (chosen === null ? named : c === chosen));
+  drawChart("map-canvas", `${map.method} of real and synthesized features of ${names.length} unseen classes`, {
+    type: "scatter",
+    data: { datasets },
+    plugins: [nameWriter(wanted.map((c) => ({ text: names[c], ...map.means[c].real })))],
+    options: {
+      scales: { x, y },
+      plugins: {
+        legend: {
+          labels: {
+            generateLabels: (chart) => groups.map(([text, , pointStyle], i) => ({
+              text,
+              pointStyle,
+              datasetIndex: i,
+              fontColor: colour("quiet"),
+              strokeStyle: ink,
+              fillStyle: pointStyle === "circle" ? ink : "transparent",
+              hidden: !chart.isDatasetVisible(i),
+            })),
+          },
+        },
+        tooltip: { callbacks: { label: ({ dataset, raw }) => `${names[raw.c]}, ${dataset.label}` } },
+      },
+      onClick: (event, elements, chart) => {
+        if (elements.length) {
+          const { datasetIndex, index } = elements[0];
+          onPick(chart.data.datasets[datasetIndex].data[index].c);
+        }
+      },
+    },
+  });
+}
+
+/** Consistency of each unseen class with rows, the least consistent last. */
+function drawConsistency(shifts, names) {
+  const order = names.map((_, c) => c).filter((c) => shifts[0].consistency[c] !== null)
+    .sort((a, b) => shifts[1].consistency[b] - shifts[1].consistency[a]);
+  const datasets = shifts.map(({ method, consistency }, i) => {
+    const own = i ? seriesColour(i - 1) : colour("quiet");
+    return {
+      label: method || "real rows",
+      data: order.map((c, place) => ({ x: 100 * consistency[c], y: place, c })),
+      pointStyle: i ? SHAPES[i - 1] : "line",
+      rotation: i ? 0 : 90,
+      pointRadius: i ? 5 : 7,
+      borderWidth: 2,
+      borderColor: own,
+      backgroundColor: own,
+    };
+  });
+  document.getElementById("consistency-box").style.height = `${20 * order.length + 110}px`;
+  const shorten = (name) => (name.length > 22 ? `${name.slice(0, 21)}…` : name);
+  drawChart("consistency", "Consistency of each unseen class, real rows and synthesized samples", {
+    type: "scatter",
+    data: { datasets },
+    options: {
+      scales: {
+        x: axis("percent nearest to their own class", { min: -2, max: 102, position: "top", afterBuildTicks: (own) => { own.ticks = [0, 25, 50, 75, 100].map((value) => ({ value })); } }),
+        y: {
+          reverse: true,
+          min: -0.5,
+          max: order.length - 0.5,
+          afterBuildTicks: (own) => { own.ticks = order.map((_, value) => ({ value })); },
+          ticks: { autoSkip: false, callback: (place) => shorten(names[order[place]]) },
+        },
+      },
+      plugins: {
+        legend: { position: "top" },
+        tooltip: { callbacks: { label: ({ dataset, raw }) => `${names[raw.c]}, ${dataset.label}: ${raw.x.toFixed(1)} %` } },
+      },
+    },
+  });
+}
+
+/** Synthesized over real variance within each class. */
+function drawVariances(shifts, classes) {
+  const real = shifts[0].variances;
+  const known = (own) => classes.map((_, c) => c).filter((c) => real[c] > 0 && own[c] > 0);
+  const datasets = shifts.slice(1).flatMap(({ method, variances }, i) =>
+    [true, false].map((seen) => ({
+      label: `${method}, ${seen ? "seen" : "unseen"}`,
+      data: known(variances).filter((c) => classes[c].seen === seen)
+        .map((c) => ({ x: real[c], y: variances[c], c })),
+      pointStyle: SHAPES[i],
+      pointRadius: 4,
+      borderColor: seriesColour(i),
+      backgroundColor: seen ? "transparent" : seriesColour(i),
+    })));
+  const values = datasets.flatMap(({ data }) => data.flatMap(({ x, y }) => [x, y]));
+  if (!values.length) return;
+  const [min, max] = [Math.min(...values) / 1.1, Math.max(...values) * 1.1];
+  const equal = {
+    label: "equal",
+    data: [{ x: min, y: min }, { x: max, y: max }],
+    showLine: true,
+    pointRadius: 0,
+    pointStyle: "line",
+    borderColor: colour("control"),
+    borderWidth: 1,
+  };
+  const logarithmic = (title) => axis(title, { type: "logarithmic", min, max, ticks: { maxTicksLimit: 6, callback: (value) => Number(value.toPrecision(2)) } });
+  drawChart("variances", "Variance within each class, synthesized over real", {
+    type: "scatter",
+    data: { datasets: [...datasets, equal] },
+    options: {
+      scales: { x: logarithmic("real rows"), y: logarithmic("synthesized samples") },
+      plugins: {
+        tooltip: {
+          callbacks: {
+            label: ({ dataset, raw }) =>
+              raw.c === undefined ? dataset.label
+                : `${classes[raw.c].name}, ${dataset.label}: ${(raw.y / raw.x).toFixed(2)} of the real variance`,
+          },
+        },
+      },
+    },
+  });
+}
