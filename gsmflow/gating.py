@@ -24,7 +24,7 @@ from gsmflow.evaluate import Outcome, Scorer
 from gsmflow.feed import Feed, Scaled, SelectedFeed, scale_problem
 from gsmflow.fitting import AtEnd, Fitted, Run, feature_map, make_request, train_module
 from gsmflow.gate import Gate, Views, accepting_threshold, measure_gate
-from gsmflow.interface import Classifying, Density, Model, StreamedRows
+from gsmflow.interface import ClassifierRows, Classifying, Density, Model, StreamedRows
 from gsmflow.models import MODELS
 from gsmflow.team import ALONE
 from gsmflow.train import TrainingConfig
@@ -238,10 +238,9 @@ def _seen_scores(run: Run, scaled: Scaled, model: Model, scorer: Scorer) -> _Sco
         return lambda features: scorer.gzsl_scores(features)[:, :seen]
     # Of the synthesized rows, which are not needed, as few as can be.
     rows = model.classifier_rows(replace(make_request(run, scaled), samples_per_class=1))
-    of_epoch = (lambda: rows.real) if isinstance(rows, StreamedRows) else rows.gzsl
     classes = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
     softmax = fit_softmax_by_epoch(
-        lambda: _of_classes(of_epoch(), classes),
+        lambda: _of_classes(rows, classes),
         problem.seen_classes,
         run.recipe.part(ClassifierConfig),
         run.generator(problem.split, "seen classifier"),
@@ -250,5 +249,7 @@ def _seen_scores(run: Run, scaled: Scaled, model: Model, scorer: Scorer) -> _Sco
     return lambda features: softmax.scores(space(features))
 
 
-def _of_classes(feed: Feed, classes: torch.Tensor) -> Feed:
+def _of_classes(rows: ClassifierRows, classes: torch.Tensor) -> Feed:
+    """Those of the GZSL classifier's rows that are of some classes, for one epoch."""
+    feed = rows.real if isinstance(rows, StreamedRows) else rows.gzsl()
     return SelectedFeed(feed, torch.isin(feed.labels, classes).nonzero()[:, 0])
