@@ -239,6 +239,11 @@ def _open(
     precision = pick_precision(recipe.precision, device)
     # The others find it in the cache then.
     dataset = team.leader_first(lambda: read_dataset(recipe))
+    if recipe.gate != "none" and not len(dataset.test_unseen):
+        raise InputError(
+            f"--gate: found {recipe.gate} with no rows of unseen classes in "
+            f"{dataset.where('test_unseen')}, expected none: nothing judges a gate there"
+        )
     directory, resumed = team.share_result(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )

@@ -218,6 +218,16 @@ def test_a_class_of_ones_own_without_a_density_is_refused_before_anything_is_wri
     assert not (tmp_path / "out").exists()
 
 
+def test_a_gate_that_nothing_can_judge_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = replace(check_dataset(make_dataset()), test_unseen=np.empty(0, dtype=np.int64))
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
+    with pytest.raises(InputError, match="--gate: found cosmo with no rows of unseen classes"):
+        start(tmp_path, gate="cosmo")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
     result = start(tmp_path, run="first", gate="boundary", **BOUNDARY, calibrate=False)
     problem = replace(result.problem, seen_classes=result.problem.seen_classes[:1])
