@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from gsmflow.cosmo import score_temperature
 from gsmflow.dataset import FloatArray, IntArray
 from gsmflow.encoding import EncodedFeed, Encoder, FeatureTransform, fit_encoder
 from gsmflow.errors import InputError
@@ -47,7 +47,6 @@ _JUDGED = 40_000
 # Of the covariance of the seen classes' own discriminant, whose means are known.
 _OWN_SHRINKAGE = 0.1
 _GATE_PENALTY = 1.0
-_LOG_TEMPERATURES = (-7.0, 7.0)
 
 
 @dataclass(frozen=True)
@@ -366,11 +365,12 @@ def fit_gate(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> 
     logistic.fit(scaler.transform(told), is_unseen)
     weight = logistic.coef_[0] / scaler.scale_
     bias = float(logistic.intercept_[0] - weight @ scaler.mean_)
-    seen_rows = [(own, columns, columns < seen) for _, own, seen, columns in trials]
+    seen_rows = [(own[columns < seen], columns[columns < seen]) for _, own, seen, columns in trials]
     unseen_rows = [
-        (common[:, seen:], columns - seen, columns >= seen) for common, _, seen, columns in trials
+        (common[columns >= seen, seen:], columns[columns >= seen] - seen)
+        for common, _, seen, columns in trials
     ]
-    gate = Gate(weight, bias, _temperature(seen_rows), _temperature(unseen_rows))
+    gate = Gate(weight, bias, score_temperature(seen_rows), score_temperature(unseen_rows))
     penalties = []
     for common, own, seen, columns in trials:
         every = np.arange(common.shape[1])
@@ -410,18 +410,3 @@ def zsl_scores(common: FloatArray, seen: int, gate: Gate | None) -> FloatArray:
 def _gate_features(common: FloatArray, own: FloatArray, seen: int) -> NDArray[np.float64]:
     best = [common[:, :seen].max(axis=1), common[:, seen:].max(axis=1), own.max(axis=1)]
     return np.stack(best, axis=1).astype(np.float64)
-
-
-def _temperature(parts: Sequence[tuple[FloatArray, IntArray, NDArray[np.bool_]]]) -> float:
-    """The factor on scores under which the right columns are most likely."""
-    chosen = [(scores[rows], columns[rows]) for scores, columns, rows in parts]
-
-    def loss(log_factor: float) -> float:
-        total = 0.0
-        for scores, columns in chosen:
-            told = log_softmax(scores.astype(np.float64) * np.exp(log_factor), axis=1)
-            total -= told[np.arange(len(columns)), columns].sum()
-        return total
-
-    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
-    return float(np.exp(found.x))

@@ -26,8 +26,10 @@ __all__ = [
     "Split",
     "all_rows",
     "check_dataset",
+    "draw_fifth",
     "draw_from_each_class",
     "examine_dataset",
+    "hold_out",
     "open_held_out",
     "row_slices",
     "settle_splits",
@@ -42,7 +44,7 @@ Split: TypeAlias = Literal["validation", "test"]
 # Which rows play validation-seen, and which classes play validation where a dataset names none,
 # must not change with a run's seed: otherwise two seeds would be judged on different problems.
 _SPLIT_SEED = 20210
-_VALIDATION_SEEN_SHARE = 0.2
+_HELD_OUT_SHARE = 0.2
 _VALIDATION_CLASS_SHARE = 0.25
 
 # So many class names are said in a note.
@@ -304,13 +306,38 @@ def _split_validation_seen(dataset: Dataset) -> tuple[IntArray, IntArray]:
 
     Every class keeps at least one row to fit on; a class of a single row lends none.
     """
+    held_out = draw_fifth(dataset.labels[dataset.train])
+    return dataset.train[~held_out], dataset.train[held_out]
+
+
+def hold_out(problem: Problem) -> tuple[Problem, Rows]:
+    """Part a problem's training rows, class by class: a problem of most of them, and the others.
+
+    The fixed fifth that is held out plays seen rows that nothing was fitted on; every class keeps
+    at least one row to fit on.
+
+    Raises
+    ------
+    InputError
+        If no class has a row to lend.
+    """
+    held_out = draw_fifth(problem.train.labels)
+    if not held_out.any():
+        raise InputError(
+            "training rows: found one row of each seen class, expected two or more of some class: "
+            "one of them is held out"
+        )
+    kept, held = (problem.train.select(np.flatnonzero(own)) for own in (~held_out, held_out))
+    return replace(problem, train=kept), held
+
+
+def draw_fifth(labels: IntArray) -> NDArray[np.bool_]:
+    """Which rows ``(n,)`` are held out: a fifth of each class, drawn with a fixed seed."""
 
     def count(rows: int) -> int:
-        return min(max(1, round(_VALIDATION_SEEN_SHARE * rows)), rows - 1)
+        return min(max(1, round(_HELD_OUT_SHARE * rows)), rows - 1)
 
-    rng = np.random.default_rng(_SPLIT_SEED)
-    held_out = draw_from_each_class(dataset.labels[dataset.train], count, rng)
-    return dataset.train[~held_out], dataset.train[held_out]
+    return draw_from_each_class(labels, count, np.random.default_rng(_SPLIT_SEED))
 
 
 def draw_from_each_class(

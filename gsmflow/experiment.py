@@ -44,6 +44,7 @@ from gsmflow.evidence import (
 )
 from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
+from gsmflow.gating import fit_gate, judge_gate, keep_scores
 from gsmflow.interface import Model
 from gsmflow.mat import load_dataset
 from gsmflow.metrics import mean_class_accuracy
@@ -51,8 +52,8 @@ from gsmflow.mixing import with_second_semantics
 from gsmflow.models import MODELS
 from gsmflow.perclass import write_confusion, write_per_class
 from gsmflow.precision import pick_precision
-from gsmflow.recipe import Recipe
-from gsmflow.report import extra_lines, result_table, run_figure, shifts_figure
+from gsmflow.recipe import Recipe, check_model_class
+from gsmflow.report import extra_lines, gated_name, result_table, run_figure, shifts_figure
 from gsmflow.rundir import METRICS_FILE, RunLog, enter_run, open_run
 from gsmflow.selection import drop_candidates, keep_candidates, select_on_test
 from gsmflow.synthesis import Sampler
@@ -162,6 +163,7 @@ def run_experiment(
     problem = training_problem(dataset, "test")
     fitted = fit_final(run, problem, keep_candidates if recipe.test_selected else None)
     classifiers = classify(run, fitted)
+    gated = fit_gate(run, fitted, classifiers)
     baselines = [] if chosen is None else fit_baselines(run, problem, chosen)
 
     # The one place where the test split is opened: nothing is chosen from here on.
@@ -183,20 +185,30 @@ def run_experiment(
             b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
         },
     }
-    if recipe.top_k > 1:
-        metrics["top_k"] = asdict(outcome.top_k(recipe.top_k))
-    if recipe.oracle:
-        metrics["oracle"] = asdict(_oracle(run, fitted, held_out))
-    if recipe.test_selected:
-        metrics["test_selected"] = select_on_test(run, fitted, held_out)
+    metrics |= _asked_for(run, fitted, held_out, outcome)
     unseen = make_feed(held_out.unseen, fitted.scaled.scaling, run.device, recipe.features_in)
     shifts = _diagnose(run, fitted, baselines, unseen)
     metrics["shifts"] = {name: told.summary() for name, told in shifts.items()}
     curves = {run.label: (outcome, penalty)}
+    if gated is not None:
+        metrics["gate"], with_gate = judge_gate(gated, held_out, outcome)
+        curves[gated_name(metrics)] = with_gate, None
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
     _keep_evidence(run, fitted, unseen, curves, shifts)
     _report(run, metrics, fitted, outcome, penalty, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
+
+
+def _asked_for(run: Run, fitted: Fitted, held_out: HeldOut, outcome: Outcome) -> dict[str, Any]:
+    """Measures that a recipe asks for beside those of the table."""
+    recipe, told = run.recipe, dict[str, Any]()
+    if recipe.top_k > 1:
+        told["top_k"] = asdict(outcome.top_k(recipe.top_k))
+    if recipe.oracle:
+        told["oracle"] = asdict(_oracle(run, fitted, held_out))
+    if recipe.test_selected:
+        told["test_selected"] = select_on_test(run, fitted, held_out)
+    return told
 
 
 def assist_experiment(
@@ -221,15 +233,21 @@ def _open(
     place: Path | None,
 ) -> tuple[Run, Dataset, bool]:
     """The run, what it is run on, and whether it is resumed."""
+    model_class = model_class or MODELS[recipe.model].model_class
+    check_model_class(recipe, model_class)
     device = team.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     # The others find it in the cache then.
     dataset = team.leader_first(lambda: read_dataset(recipe))
+    if recipe.gate != "none" and not len(dataset.test_unseen):
+        raise InputError(
+            f"--gate: found {recipe.gate} with no rows of unseen classes in "
+            f"{dataset.where('test_unseen')}, expected none: nothing judges a gate there"
+        )
     directory, resumed = team.share_result(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )
     log = RunLog(directory / ("log.jsonl" if team.leads else f"log-{team.index}.jsonl"))
-    model_class = model_class or MODELS[recipe.model].model_class
     run = Run(recipe, model_class, device, precision, team, directory, log, console)
     return run, dataset, resumed
 
@@ -243,7 +261,11 @@ def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[st
     # Where nothing judges unseen classes, no baseline stands beside the model.
     judges = run.recipe.baselines and len(dataset.test_unseen)
     chosen = choose_baselines(run, problem, held_out) if judges else None
-    return chosen, validate(run, problem, held_out) if run.recipe.calibrate else None
+    if not run.recipe.calibrate:
+        return chosen, None
+    if run.recipe.gate != "cosmo":
+        return chosen, validate(run, problem, held_out)
+    return chosen, validate(run, problem, held_out, at_end=keep_scores(run, problem, held_out))
 
 
 def _told(

@@ -19,6 +19,7 @@ __all__ = [
     "MappedFeed",
     "MemoryFeed",
     "Scaled",
+    "SelectedFeed",
     "class_means",
     "feed_slabs",
     "join",
@@ -217,6 +218,36 @@ def join(first: Feed, second: MemoryFeed) -> Feed:
     if isinstance(first, MemoryFeed):
         return MemoryFeed(torch.cat([first.features, second.features]), labels)
     return JoinedFeed(first, second, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedFeed:
+    """Some rows of a feed, where they are.
+
+    Attributes
+    ----------
+    feed
+        All rows.
+    rows
+        Those that these are, ``(m,)``, on the feed's device.
+    """
+
+    feed: Feed
+    rows: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every row, ``(m,)``."""
+        return self.feed.labels[self.rows]
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        return self.feed.feature_dim
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Scaled features of rows, in their order."""
+        return self.feed.take(self.rows[rows])
 
 
 def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,10 +28,19 @@ from gsmflow.classifier import (
     pair_from_rows,
 )
 from gsmflow.dataset import FloatArray, HeldOut, Problem
+from gsmflow.density import Bayes
 from gsmflow.errors import DivergedError, InputError, one_line
 from gsmflow.evaluate import Scorer, judge
-from gsmflow.feed import MemoryFeed, Scaled, scale_problem
-from gsmflow.interface import Classifying, Compilable, Model, RowsRequest, StreamedRows, Trainable
+from gsmflow.feed import Feed, MemoryFeed, Scaled, scale_problem
+from gsmflow.interface import (
+    Classifying,
+    Compilable,
+    Density,
+    Model,
+    RowsRequest,
+    StreamedRows,
+    Trainable,
+)
 from gsmflow.models import MODELS
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
@@ -41,6 +50,7 @@ from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
 __all__ = [
+    "AtEnd",
     "AtInterval",
     "Fitted",
     "Run",
@@ -51,6 +61,8 @@ __all__ = [
     "fit_classifiers",
     "fit_final",
     "forget_state",
+    "make_request",
+    "train_module",
     "validate",
 ]
 
@@ -121,6 +133,8 @@ class Fitted:
 
 # What to do with the model at an interval of its training: given its data, itself, the epoch.
 AtInterval: TypeAlias = Callable[[Run, Scaled, Model, int], object]
+# What to do with a model at the end of its training: given its data, itself, and what scores.
+AtEnd: TypeAlias = Callable[[Scaled, Model, Scorer], object]
 
 
 def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None) -> Fitted:
@@ -176,6 +190,7 @@ def validate(
     problem: Problem,
     held_out: HeldOut,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
+    at_end: AtEnd = lambda scaled, model, scorer: None,
 ) -> dict[str, Any]:
     """Train the model with the validation classes playing unseen, and choose the penalty.
 
@@ -186,6 +201,8 @@ def validate(
     on_point
         Called with each point of the curve, those included that a resumed run finds measured; an
         exception that it raises ends the training.
+    at_end
+        Called after the last epoch, unless the training was done already.
 
     Returns
     -------
@@ -203,14 +220,12 @@ def validate(
     scaled = _scale(run, problem)
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
-        scorer: Scorer = (
-            _Itself(scaled, model)
-            if isinstance(model, Classifying)
-            else fit_classifiers(run, scaled, model, bars=False)
-        )
+        scorer = _own_scorer(run, scaled, model) or fit_classifiers(run, scaled, model, bars=False)
         outcome = judge(scorer, problem, held_out)
         _check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
+        if epoch in (0, run.recipe.total_epochs):
+            at_end(scaled, model, scorer)
         measures = asdict(outcome.measures(penalty))
         calibrated = measures.pop("calibrated")
         return {
@@ -241,10 +256,11 @@ def assist(run: Run, problem: Problem) -> None:
 def classify(run: Run, fitted: Fitted) -> Scorer:
     """Train the classifiers on the rows that the model gives; writes ``classifier.safetensors``.
 
-    A model that classifies by itself needs none, and nothing is written.
+    A model that classifies by itself, or by its densities, needs none, and nothing is written.
     """
-    if isinstance(fitted.model, Classifying):
-        return _Itself(fitted.scaled, fitted.model)
+    own = _own_scorer(run, fitted.scaled, fitted.model)
+    if own is not None:
+        return own
     classes = len(fitted.scaled.problem.unseen_classes)
     samples = (
         f"{run.recipe.samples_per_class} samples of each of "
@@ -255,6 +271,16 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     pair = fit_classifiers(run, fitted.scaled, fitted.model)
     write_tensors(run.directory / "classifier.safetensors", pair.tensors(), {"format": "pt"})
     return pair
+
+
+def _own_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
+    """What scores without a classifier that learns from the model's rows, if anything does."""
+    if isinstance(model, Classifying):
+        return _Itself(scaled, model)
+    if run.recipe.classifier == "bayes":
+        assert isinstance(model, Density)
+        return Bayes(scaled, model)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +314,7 @@ def classify_real(run: Run, fitted: Fitted, unseen: MemoryFeed) -> SoftmaxPair:
         Scaled rows of the unseen classes, on the run's device.
     """
     scaled, config = fitted.scaled, run.recipe.part(ClassifierConfig)
-    request = replace(_request(run, scaled), real_unseen=unseen, synthesizes=False)
+    request = replace(make_request(run, scaled), real_unseen=unseen, synthesizes=False)
     rows = fitted.model.classifier_rows(request)
     space = feature_map(scaled, fitted.model)
     return pair_from_rows(rows, scaled.problem, space, config, _generators(run, scaled.problem))
@@ -337,7 +363,7 @@ def fit_classifiers(
     generators, space = _generators(run, problem), feature_map(scaled, model)
     samples = run.recipe.samples_per_class * len(problem.unseen_classes)
     with _bar(run.console, "synthesizing", samples, shown=bars) as advance:
-        rows = model.classifier_rows(replace(_request(run, scaled), on_samples=advance))
+        rows = model.classifier_rows(replace(make_request(run, scaled), on_samples=advance))
         if isinstance(rows, StreamedRows):  # one bar for both
             return pair_from_rows(rows, problem, space, config, generators, on_epoch)
     text = "training the classifier"
@@ -350,7 +376,8 @@ def fit_classifiers(
         return pair_from_rows(rows, problem, space, config, generators, on_either)
 
 
-def _request(run: Run, scaled: Scaled) -> RowsRequest:
+def make_request(run: Run, scaled: Scaled) -> RowsRequest:
+    """What a run asks its model for, to make the classifiers' rows of."""
     return RowsRequest(
         scaled,
         run.generator(scaled.problem.split, "synthesis"),
@@ -419,29 +446,66 @@ def _train(
     model = run.model_class.for_problem(problem, scaled.feed, config, initial).to(run.device)
     if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
         return model, {"history": [], "curve": _measure_once(run, model, split, measure, on_point)}
-    if recipe.compile and isinstance(model, Compilable):
+    training = recipe.part(TrainingConfig)
+    return train_module(run, split, model, scaled.feed, training, measure, every, on_point)
+
+
+def train_module(
+    run: Run,
+    stage: str,
+    model: nn.Module,
+    feed: Feed,
+    config: TrainingConfig,
+    measure: Callable[[Any, int], dict[str, float] | None] = lambda model, epoch: None,
+    every: int = 0,
+    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
+) -> tuple[Any, dict[str, Any]]:
+    """Train a module, from its saved state if there is one, with progress and a log.
+
+    Parameters
+    ----------
+    run
+        Where, and by which processes.
+    stage
+        Names the training in the log, in its random numbers, and in the file of its state,
+        ``STAGE.state.safetensors``, which is to be deleted once the result is kept.
+    model
+        Has a ``loss``, as `Trainable` says.
+    feed
+        The training rows.
+    config
+        Settings.
+    measure
+        Called every ``every`` epochs, unless that is 0, and at the end; what it gives is a point
+        of the curve.
+    every
+        See ``measure``.
+    on_point
+        Called with each point of the curve.
+
+    Returns
+    -------
+    tuple
+        The module that the training led to, and what was recorded: ``history`` of losses,
+        ``curve`` of measures.
+    """
+    label, epochs = _TRAINING.get(stage, stage), config.total_epochs
+    if run.recipe.compile and isinstance(model, Compilable):
         _compile(run, model)
-    generator = run.generator(split, "training")
-    trainer = Trainer(
-        model,
-        scaled.feed,
-        recipe.part(TrainingConfig),
-        generator,
-        precision=run.precision,
-        team=run.team,
-    )
+    generator = run.generator(stage, "training")
+    trainer = Trainer(model, feed, config, generator, precision=run.precision, team=run.team)
     progress: dict[str, Any] = {"history": [], "curve": []}
-    state_file = _state_file(run, problem)
+    state_file = run.directory / f"{stage}.state.safetensors"
     if run.team.share_result(state_file.exists):
         progress = trainer.load(state_file)
-        run.console.print(f"{_TRAINING[split]}: continuing after epoch {trainer.epoch}")
+        run.console.print(f"{label}: continuing after epoch {trainer.epoch}")
     for point in progress["curve"]:
         on_point(point)
     saved = time.monotonic()
-    total = recipe.total_epochs * trainer.steps_per_epoch
+    total = epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
-    with _bar(run.console, f"training ({_TRAINING[split]})", total, done) as advance:
-        while trainer.epoch < recipe.total_epochs:
+    with _bar(run.console, f"training ({label})", total, done) as advance:
+        while trainer.epoch < epochs:
             start = time.monotonic()
             losses = trainer.run_epoch(advance)
             _check_finite({f"{name} loss": v for name, v in losses.items()}, trainer.epoch)
@@ -449,15 +513,15 @@ def _train(
             progress["history"].append(record)
             _check_bounded(progress["history"])
             seconds = time.monotonic() - start
-            run.log.write("epoch", split=split, seconds=seconds, **record)
-            _print_epoch(run, _TRAINING[split], record, seconds)
-            last = trainer.epoch == recipe.total_epochs
+            run.log.write("epoch", split=stage, seconds=seconds, **record)
+            _print_epoch(run, label, record, epochs, seconds)
+            last = trainer.epoch == epochs
             due = every > 0 and trainer.epoch % every == 0
             if run.team.leads and (last or due):
                 point = measure(trainer.result, trainer.epoch)
                 if point is not None:
                     progress["curve"].append(point)
-                    run.log.write("measures", split=split, **point)
+                    run.log.write("measures", split=stage, **point)
                     _print_point(run, point)
                     on_point(point)
             if run.team.leads and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
@@ -514,8 +578,10 @@ def _check_bounded(history: Sequence[Mapping[str, float]]) -> None:
             )
 
 
-def _print_epoch(run: Run, training: str, record: Mapping[str, float], seconds: float) -> None:
-    epoch, epochs = int(record["epoch"]), run.recipe.total_epochs
+def _print_epoch(
+    run: Run, training: str, record: Mapping[str, float], epochs: int, seconds: float
+) -> None:
+    epoch = int(record["epoch"])
     interval = max(1, epochs // _LOG_LINES)
     if epoch in (1, epochs) or epoch % interval == 0:
         parts = "  ".join(f"{k} {v:8.4f}" for k, v in record.items() if k != "epoch")

@@ -23,6 +23,7 @@ __all__ = [
     "ClassifierRows",
     "Classifying",
     "Compilable",
+    "Density",
     "Losses",
     "Model",
     "RowsByEpoch",
@@ -229,6 +230,14 @@ class Classifying(Protocol):
         features
             ``(n, d)``. Columns are in the order of `Problem.classes` and `Problem.unseen_classes`.
         """
+
+
+@runtime_checkable
+class Density(Protocol):
+    """A model that knows how likely features are of a class."""
+
+    def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
+        """``log p(x | class)`` in nats, ``(n,)``, of scaled rows ``(n, d)``, classes ``(n,)``."""
 
 
 @runtime_checkable

@@ -101,7 +101,7 @@ MODELS: Mapping[ModelName, Kind] = {
         model_class=GSMFlow,
         config=ModelConfig,
         parts=(ModelConfig, TrainingConfig, ClassifierConfig),
-        others=("samples_per_class", "reservoir_mib", "compile", "test_selected"),
+        others=("samples_per_class", "reservoir_mib", "compile", "test_selected", "classifier"),
     ),
     "discriminant": Kind(
         label="Prototype discriminant",

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin,
 
 import tyro
 
+from gsmflow.boundary import BoundaryConfig
 from gsmflow.cada import CADAConfig
 from gsmflow.classifier import ClassifierConfig
 from gsmflow.discriminant import DiscriminantConfig
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import FeedPlace
+from gsmflow.gate import GateName
+from gsmflow.interface import Density, Model
 from gsmflow.model import ModelConfig
 from gsmflow.models import MODELS, RECOMMENDED_MODEL, ModelName, published_settings, unused_fields
 from gsmflow.precision import PrecisionName
@@ -24,6 +27,7 @@ from gsmflow.util import write_json
 __all__ = [
     "Recipe",
     "RecipeFile",
+    "check_model_class",
     "check_recipe",
     "parse_recipe",
     "read_recipe_file",
@@ -74,6 +78,12 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "classifier_epochs": (1, None),
     "classifier_weight_decay": (0, None),
     "length_exponent": (0, 1),
+    "gate_share": (_POSITIVE, 1),
+    "boundary_latent_dim": (2, None),
+    "boundary_hidden": (1, None),
+    "boundary_epochs": (1, None),
+    "boundary_batch_size": (1, None),
+    "boundary_learning_rate": (_POSITIVE, None),
     "mix_seen": (0, 100),
     "mix_unseen": (0, 100),
     "samples_per_class": (1, None),
@@ -91,7 +101,9 @@ _BELONGING = ("dataset", "features", "semantics", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ClassifierConfig, TrainingConfig, ModelConfig, CADAConfig, DiscriminantConfig):
+class Recipe(
+    ClassifierConfig, TrainingConfig, ModelConfig, CADAConfig, DiscriminantConfig, BoundaryConfig
+):
     """Everything that a run depends on; every field is also a flag."""
 
     dataset: str
@@ -124,6 +136,15 @@ class Recipe(ClassifierConfig, TrainingConfig, ModelConfig, CADAConfig, Discrimi
     calibrate: bool = True
     """Whether to train once more with the validation classes playing unseen, to choose the
     penalty on seen classes and draw the validation curve; doubles the time."""
+    classifier: Literal["softmax", "bayes"] = "softmax"
+    """What tells classes apart: a softmax that learns from synthesized features, or bayes, the
+    class under which the flow's density of a row is highest."""
+    gate: GateName = "none"
+    """What decides first whether a row is of a seen or of an unseen class (docs/gates.md): boundary
+    (two hyperspherical VAEs), likelihood (the flow's own density), cosmo (adaptive confidence
+    smoothing), or none. Its row stands in the table beside the model's."""
+    gate_share: float = 0.95
+    """Share of held-out seen rows that the gate's threshold accepts."""
     curve_every: int = 0
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
     baselines: bool = True
@@ -297,6 +318,8 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise `InputError` if a value is out of range or a name cannot be a file's."""
     for name in _BOUNDS:
         _check_range(_flag(name), name, getattr(recipe, name))
+    check_model_class(recipe, MODELS[recipe.model].model_class)
+    _check_gate(recipe)
     processes = recipe.devices * recipe.nodes
     if recipe.batch_size % processes:
         raise InputError(
@@ -314,6 +337,32 @@ def check_recipe(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if (not value and name not in optional) or Path(value).name != value or value == "..":
             raise InputError(f"{_flag(name)}: found {value!r}, expected a plain file name")
+
+
+def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
+    """Raise `InputError` if a flag asks for a density that a model does not have."""
+    for flag, found, others in (
+        ("--gate", recipe.gate if recipe.gate == "likelihood" else "", "boundary, cosmo or none"),
+        ("--classifier", recipe.classifier if recipe.classifier == "bayes" else "", "softmax"),
+    ):
+        if found and not issubclass(model_class, Density):
+            raise InputError(
+                f"{flag}: found {found} with a model without a density "
+                f"({model_class.__name__}), expected {others}"
+            )
+
+
+def _check_gate(recipe: Recipe) -> None:
+    if recipe.gate == "cosmo" and not recipe.calibrate:
+        raise InputError(
+            "--gate: found cosmo with --no-calibrate, expected --calibrate, the training on "
+            "validation classes that this gate learns from"
+        )
+    if recipe.classifier == "bayes" and recipe.test_selected:
+        raise InputError(
+            "--test-selected: found with --classifier bayes, which has no epochs to select from, "
+            "expected --classifier softmax"
+        )
 
 
 def _check_range(where: str, name: str, value: float) -> None:

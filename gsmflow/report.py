@@ -25,6 +25,7 @@ __all__ = [
     "ORACLE_LABEL",
     "ablation_table",
     "extra_lines",
+    "gated_name",
     "image_grid",
     "result_table",
     "run_figure",
@@ -38,6 +39,7 @@ ORACLE_LABEL = "oracle (real unseen rows)"
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
+_CHOSEN = {name: name for name in ("T1", "U", "S", "H")}
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
 # first two also differ in grey.
@@ -64,6 +66,8 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     )
     _add_columns(table, "method")
     rows = {**metrics["baselines"], metrics["model"]: metrics}
+    if "gate" in metrics:
+        rows[gated_name(metrics)] = metrics["gate"]["measures"]
     if "oracle" in metrics:
         rows[ORACLE_LABEL] = metrics["oracle"]
     for method, measures in rows.items():
@@ -71,9 +75,22 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def gated_name(metrics: Mapping[str, Any]) -> str:
+    """The name in tables of a run's model with its gate."""
+    return f"{metrics['model']} with gate: {metrics['gate']['name']}"
+
+
 def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
     """What a run was asked for besides its table, each a labelled line of its own, in percent."""
     lines = []
+    if "gate" in metrics:
+        gate = metrics["gate"]
+        alone = {"AUROC": "AUROC", "FPR at 95% TPR": "FPR95"}
+        accepted = {"seen": "accepted_seen", "unseen": "accepted_unseen"}
+        lines.append(
+            f"gate {gate['name']} alone:  {_in_line(gate, alone)};  "
+            f"accepted as seen, of test rows:  {_in_line(gate, accepted)}"
+        )
     if "top_k" in metrics:
         told = metrics["top_k"]
         k = told["k"]["mean"] if isinstance(told["k"], Mapping) else told["k"]
@@ -87,8 +104,8 @@ def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _in_line(told: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {_text(told[name], ' ±')}" for name in ("T1", "U", "S", "H"))
+def _in_line(told: Mapping[str, Any], names: Mapping[str, str] = _CHOSEN) -> str:
+    return "  ".join(f"{label} {_text(told[name], ' ±')}" for label, name in names.items())
 
 
 def ablation_table(ablation: Mapping[str, Any]) -> Table:

@@ -336,6 +336,11 @@ def _read_run(directory: Path, root: Path) -> list[Row]:
         figures = _figures(told["baselines"][name], _JUDGED, seeds)
         varied = any(figure.std is not None for figure in figures.values())
         rows.append(_companion(own, _BASELINE, name, figures, seeds if varied else None))
+    if told["gate"].value is not None:
+        name, measures = told["gate"]["name"].text(), told["gate"]["measures"]
+        figures = _figures(measures, _JUDGED, seeds)
+        method = f"{own.method} with gate: {name}"
+        rows.append(replace(own, method=method, figures=figures))
     if told["oracle"].value is not None:
         figures = _figures(told["oracle"], _JUDGED, seeds)
         rows.append(_companion(own, _ORACLE, "oracle", figures, seeds))

@@ -15,7 +15,7 @@ from gsmflow.evidence import EVIDENCE_FILE, Answers, ClassShifts, FeatureSample,
 from gsmflow.field import Field
 from gsmflow.page.projection import MapName, project
 from gsmflow.perclass import ClassAnswers, read_confusion, read_per_class
-from gsmflow.report import ORACLE_LABEL, extra_lines
+from gsmflow.report import ORACLE_LABEL, extra_lines, gated_name
 from gsmflow.rundir import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
 from gsmflow.util import read_json
 
@@ -93,6 +93,8 @@ def _headline(told: Field) -> dict[str, Any]:
     baselines = told["baselines"]
     rows = [_row(name, "baseline", baselines[name]) for name in baselines.object()]
     rows.append(_row(told["model"].text(), "model", told))
+    if told["gate"].value is not None:
+        rows.append(_row(gated_name(told.object()), "model", told["gate"]["measures"]))
     if told["oracle"].value is not None:
         rows.append(_row(ORACLE_LABEL, "oracle", told["oracle"]))
     for part in ("top_k", "test_selected"):

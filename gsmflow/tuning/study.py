@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from gsmflow.boundary import BoundaryConfig
 from gsmflow.errors import InputError, one_line
 from gsmflow.rundir import computed_fields
 from gsmflow.tuning.space import Space
@@ -53,6 +54,7 @@ _CHANGED_SHARE = 1 / 3
 _UNTOLD = (
     *("data", "device", "precision"),
     *("baselines", "calibrate", "curve_every", "oracle", "seeds", "test_selected", "top_k"),
+    *("gate", "gate_share", *(f.name for f in fields(BoundaryConfig))),
 )
 # The starts of two processes of the same number lie further apart.
 _START_TOLERANCE = 2.0

@@ -1,0 +1,221 @@
+"""The boundary gate's model: two hyperspherical VAEs, of features and of semantics.
+
+Chen et al., "A Boundary Based Out-of-Distribution Classifier for Generalized Zero-Shot Learning",
+ECCV 2020. Both posteriors are von Mises-Fisher distributions on one sphere; the semantics' mean
+direction is the direction of a class.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gsmflow.dataset import Problem
+from gsmflow.feed import Feed
+from gsmflow.interface import Losses
+from gsmflow.scaling import fit_feature_scaling
+from gsmflow.sphere import draw_von_mises_fisher, transport_cost
+from gsmflow.train import TrainingConfig
+from gsmflow.util import Draws
+
+__all__ = ["BoundaryConfig", "HypersphericalVAEs", "boundary_training"]
+
+_LOWEST_KAPPA = 100.0
+_DRAWS = 10
+_TRANSPORT_WEIGHT = 0.1
+_EPSILON, _ITERATIONS = 0.1, 100
+
+
+@dataclass(frozen=True)
+class BoundaryConfig:
+    """The settings of the boundary gate; defaults are the published ones."""
+
+    boundary_latent_dim: int = 64
+    """Dimensions of the space whose unit sphere the boundary gate works on."""
+    boundary_hidden: int = 512
+    """Hidden units of the boundary gate's encoders and decoders."""
+    boundary_epochs: int = 500
+    """The boundary gate's passes over its training rows; published are 500 to 1000."""
+    boundary_batch_size: int = 128
+    """The boundary gate's rows per step."""
+    boundary_learning_rate: float = 1e-4
+    """Adam's learning rate for the boundary gate."""
+
+
+def boundary_training(config: BoundaryConfig) -> TrainingConfig:
+    """How the gate's model is trained: Adam at one learning rate."""
+    return TrainingConfig(
+        schedule="published",
+        epochs=config.boundary_epochs,
+        batch_size=config.boundary_batch_size,
+        learning_rate=config.boundary_learning_rate,
+        lr_decay=1.0,
+        weight_decay=0.0,
+    )
+
+
+class SphereEncoder(nn.Module):
+    """From inputs to a von Mises-Fisher distribution: a direction and a concentration.
+
+    Parameters
+    ----------
+    input_dim, hidden, latent_dim
+        Sizes.
+    """
+
+    def __init__(self, input_dim: int, hidden: int, latent_dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(input_dim, hidden)
+        self.direction = nn.Linear(hidden, latent_dim)
+        self.kappa = nn.Linear(hidden, 1)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean directions ``(n, latent_dim)`` and concentrations ``(n,)`` of inputs ``(n, d)``."""
+        hidden = torch.relu(self.hidden(inputs))
+        # bf16 has not the digits for directions that differ by little.
+        direction, kappa = self.direction(hidden).float(), self.kappa(hidden).float()
+        kappa = functional.softplus(kappa[:, 0]) + _LOWEST_KAPPA
+        return functional.normalize(direction, dim=1), kappa
+
+
+class HypersphericalVAEs(nn.Module):
+    """Autoencoders of features and of semantics whose latents are aligned on a sphere.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    semantics
+        Semantics of each seen class, of length 1, ``(s, a)``.
+    seen_classes
+        Ascending class numbers, ``(s,)``.
+    feature_dim
+        ``d``.
+    generator
+        Source of the initial weights (Xavier uniform; biases are 0).
+    """
+
+    semantics: Tensor
+    seen_classes: Tensor
+
+    def __init__(
+        self,
+        config: BoundaryConfig,
+        *,
+        semantics: Tensor,
+        seen_classes: Tensor,
+        feature_dim: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("semantics", semantics)
+        self.register_buffer("seen_classes", seen_classes)
+        hidden, k, a = config.boundary_hidden, config.boundary_latent_dim, semantics.shape[1]
+        # Torch's layers draw initial weights of their own before these are overwritten.
+        with torch.random.fork_rng(devices=[]):
+            self.image_encoder = SphereEncoder(feature_dim, hidden, k)
+            self.semantics_encoder = SphereEncoder(a, hidden, k)
+            self.image_decoder = _decoder(k, hidden, feature_dim)
+            self.semantics_decoder = _decoder(k, hidden, a)
+            self.classifier = nn.Linear(k, len(seen_classes))
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def for_problem(
+        cls, problem: Problem, feed: Feed, config: BoundaryConfig, generator: torch.Generator
+    ) -> "HypersphericalVAEs":
+        """A model for a problem's seen classes, untrained, on the CPU.
+
+        Parameters
+        ----------
+        problem
+            Gives the classes and their semantics.
+        feed
+            The training rows, of length 1.
+        config
+            Settings.
+        generator
+            A CPU generator for the initial weights.
+        """
+        semantics = problem.semantics[problem.seen_classes]
+        return cls(
+            config,
+            semantics=torch.from_numpy(fit_feature_scaling(semantics, "l2")(semantics)),
+            seen_classes=torch.tensor(problem.seen_classes),
+            feature_dim=feed.feature_dim,
+            generator=generator,
+        )
+
+    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+        """The training loss of one batch: reconstruction, 0.1 transport, classification.
+
+        The reconstruction is the mean absolute error of both modalities, each decoded from a draw
+        of either posterior; the transport is the mean over rows of the cost between ten draws of
+        the one posterior and ten of the other; the classification is the mean cross-entropy of
+        one linear layer over the draws of both.
+
+        Parameters
+        ----------
+        features
+            Features of length 1, ``(n, d)``.
+        labels
+            Seen classes, ``(n,)``.
+        draws
+            Source of the latents.
+        """
+        columns = torch.searchsorted(self.seen_classes, labels)
+        semantics = self.semantics[columns]
+        of_image, of_semantics = (
+            draw_von_mises_fisher(direction, kappa, _DRAWS, draws.generator)
+            for direction, kappa in (
+                self.image_encoder(features),
+                self.semantics_encoder(semantics),
+            )
+        )
+        latents = of_image[:, 0], of_semantics[:, 0]
+        errors = [
+            functional.l1_loss(decoder(latent).float(), target)
+            for decoder, target in (
+                (self.image_decoder, features),
+                (self.semantics_decoder, semantics),
+            )
+            for latent in latents
+        ]
+        parts = {
+            "reconstruction": torch.stack(errors).sum(),
+            "transport": transport_cost(of_image, of_semantics, _EPSILON, _ITERATIONS).mean(),
+            "classification": torch.stack(
+                [
+                    functional.cross_entropy(self.classifier(latent).float(), columns)
+                    for latent in latents
+                ]
+            ).mean(),
+        }
+        total = (
+            parts["reconstruction"]
+            + _TRANSPORT_WEIGHT * parts["transport"]
+            + parts["classification"]
+        )
+        return Losses(total, parts)
+
+    @torch.no_grad()
+    def nearest_cosine(self, features: Tensor) -> Tensor:
+        """Cosine ``(n,)`` of each row's direction to that of the nearest seen class.
+
+        Parameters
+        ----------
+        features
+            Features of length 1, ``(n, d)``.
+        """
+        directions, _ = self.semantics_encoder(self.semantics)
+        rows, _ = self.image_encoder(features)
+        nearest: Tensor = (rows @ directions.T).amax(dim=1)
+        return nearest
+
+
+def _decoder(latent_dim: int, hidden: int, output_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, output_dim))
