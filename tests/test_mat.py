@@ -427,7 +427,12 @@ def test_epgn_without_rows(folder: Path, v73: bool, field: str) -> None:
     labels = {"train_fea": "train_idx", "test_unseen_fea": "test_unseen_idex"}[field]
     changes = {field: np.zeros((0, 6)), labels: np.zeros((0, 1)), "att_train": None}
     write_epgn(folder, tiny(), v73=v73, **changes)
-    refused(folder, place(folder, "data.mat", field) + "found no rows, expected at least one")
+    if field == "train_fea":
+        refused(folder, place(folder, "data.mat", field) + "found no rows, expected at least one")
+    else:  # the classes of unseen_pro are described all the same
+        dataset = load(folder)
+        assert dataset.classes_without_rows.tolist() == dataset.unseen_classes.tolist() == [7, 8, 9]
+        assert any(note.startswith("3 of 10 classes have no rows") for note in dataset.notes)
 
 
 # --- a piece at a time ---------------------------------------------------------------------------
