@@ -1,6 +1,6 @@
 """Draw H on the validation classes against the seconds of training, from the logs of runs.
 
-``python benchmarks/curves.py out/FLO/fast out/FLO/published --into docs/schedules.png``
+``python -m benchmarks.curves out/FLO/fast out/FLO/published --into docs/schedules.png``
 """
 
 import json

@@ -33,6 +33,14 @@ VARIANTS: Mapping[ModelName, Mapping[str, Mapping[str, Any]]] = {
         "da-vae": {"gamma": 0.0},
         "as-published": {"as_published": True},
     },
+    "discriminant": {
+        "full": {},
+        "no-gate": {"gated": False},
+        "no-shrinkage": {"covariance_shrinkage": False},
+        "no-whitening": {"semantics_whitening": False},
+        "no-transform": {"feature_transform": "none"},
+        "whole-length": {"length_exponent": 0.0},
+    },
 }
 
 
@@ -43,8 +51,10 @@ class AblateOptions(ScriptOptions):
     Of GSMFlow: the full model, the condition in the first coupling block alone, no visual
     perturbation, no relative positioning, no prototype loss. Of CADA-VAE: the full model, without
     the distribution alignment (CA-VAE), without the cross-alignment (DA-VAE), with the slips of
-    the published code. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes
-    on where it was interrupted.
+    the published code. Of the prototype discriminant: the full model, without its gate, with
+    little shrinkage of the covariance, the semantics and the features as they are, a mean's whole
+    length. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it
+    was interrupted.
     """
 
 

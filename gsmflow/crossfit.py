@@ -78,19 +78,24 @@ class Discriminants:
     common
         Of seen and unseen classes, around known and predicted means, with the covariance of rows
         around predicted ones.
-    own
-        Of the seen classes alone, with the covariance of rows around their own means.
     seen
         How many of the columns of ``common`` are of seen classes; they come first.
     means, covariance
         What ``common`` was made of, ``(k, d)`` and ``(d, d)``.
+    within
+        Mean of the seen classes' own covariances, ``(d, d)``.
     """
 
     common: LinearScores
-    own: LinearScores
     seen: int
     means: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    within: NDArray[np.float64]
+
+    def own(self) -> LinearScores:
+        """The discriminant of the seen classes alone, whose means are known."""
+        means = self.means[: self.seen]
+        return discriminant(shrink(self.within, _OWN_SHRINKAGE), means, means.mean(axis=0))
 
 
 def fit_discriminants(
@@ -125,10 +130,10 @@ def fit_discriminants(
     covariance = shrink(within + regression.error_covariance(setting.ridge), setting.shrinkage)
     return Discriminants(
         common=discriminant(covariance, every, centre, length_exponent),
-        own=discriminant(shrink(within, _OWN_SHRINKAGE), means, centre),
         seen=len(seen),
         means=every,
         covariance=covariance,
+        within=within,
     )
 
 
@@ -144,9 +149,9 @@ class Rehearsal:
         The seen classes, ascending, ``(k,)``, and the semantics of all classes.
     folds
         The fold of each seen class, ``(k,)``.
-    means, within
-        Of the rows that are fitted: ``(k, d)``, and ``(folds, d, d)``, the sum of the covariances
-        of the classes of each fold.
+    means, within, total
+        Of the rows that are fitted: ``(k, d)``; ``(folds, d, d)``, the sum of the covariances of
+        the classes of each fold; ``(d, d)``, their sum over the folds.
     judged, columns, held
         Encoded rows to judge, ``(n, d)``; which of the seen classes they are of, ``(n,)``; which of
         them are not fitted, so that they can be judged while their class plays seen.
@@ -158,6 +163,7 @@ class Rehearsal:
     folds: IntArray
     means: NDArray[np.float64]
     within: NDArray[np.float64]
+    total: NDArray[np.float64]
     judged: FloatArray
     columns: IntArray
     held: NDArray[np.bool_]
@@ -165,10 +171,9 @@ class Rehearsal:
     def fit(self, fold: int, setting: Setting, length_exponent: float) -> Discriminants:
         """The discriminants of the other folds' classes as seen ones, and this one's as unseen."""
         is_seen = self.folds != fold
-        others = [other for other in range(len(self.within)) if other != fold]
         return fit_discriminants(
             self.means[is_seen],
-            self.within[others].sum(axis=0) / is_seen.sum(),
+            (self.total - self.within[fold]) / is_seen.sum(),
             self.semantics,
             self.classes[is_seen],
             self.classes[~is_seen],
@@ -233,13 +238,15 @@ def rehearse(
     rows = EncodedFeed(feed, encoder, fitted.to(device))
     on_device = classes.to(device)
     means = class_means(rows, on_device)
+    within = within_class_covariances(rows, on_device, means, folds.to(device))
     return Rehearsal(
         encoder=encoder,
         classes=classes.numpy(),
         semantics=semantics,
         folds=folds.numpy(),
         means=means.cpu().numpy().astype(np.float64),
-        within=within_class_covariances(rows, on_device, means, folds.to(device)),
+        within=within,
+        total=within.sum(axis=0),
         judged=EncodedFeed(feed, encoder).take(judged.to(device)).cpu().numpy(),
         columns=columns[judged].numpy(),
         held=held[judged].numpy(),
@@ -351,7 +358,7 @@ def fit_gate(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> 
     """
     trials = []
     for fitted, features, columns in rehearsal.trials(setting, length_exponent):
-        trials.append((fitted.common(features), fitted.own(features), fitted.seen, columns))
+        trials.append((fitted.common(features), fitted.own()(features), fitted.seen, columns))
     told = np.concatenate([_gate_features(common, own, seen) for common, own, seen, _ in trials])
     is_unseen = np.concatenate([columns >= seen for _, _, seen, columns in trials])
     scaler = StandardScaler().fit(told)

@@ -253,6 +253,7 @@ def _fit(problem: Problem, feed: Feed, setting: Setting, length_exponent: float)
 
 
 def _tensors(problem: Problem, fitted: Discriminants, gate: Gate | None) -> dict[str, Tensor]:
+    own = fitted.own()
     factor = np.linalg.cholesky(fitted.covariance + 1e-6 * np.eye(len(fitted.covariance)))
     told = (
         []
@@ -266,10 +267,10 @@ def _tensors(problem: Problem, fitted: Discriminants, gate: Gate | None) -> dict
         "factor": factor.astype(np.float32),
         "common_weight": fitted.common.weight,
         "common_bias": fitted.common.bias,
-        "own_weight": fitted.own.weight,
-        "own_bias": fitted.own.bias,
+        "own_weight": own.weight,
+        "own_bias": own.bias,
     }
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(own)) for name, own in arrays.items()}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
     return {**tensors, "gate": torch.tensor(told, dtype=torch.float64)}
 
 

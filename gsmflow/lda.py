@@ -1,7 +1,6 @@
 """Linear discriminants: classes of one covariance, told apart by their means."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -58,8 +57,10 @@ def discriminant(
     length_exponent
         ``e``, in [0, 1].
     """
-    floored: NDArray[Any] = covariance + np.diag(np.full(len(covariance), _FLOOR))
-    factor = scipy.linalg.cho_factor(floored, lower=True, overwrite_a=True, check_finite=False)
+    # Transposed, it is in LAPACK's order: no copy is made.
+    floored = covariance.T.copy(order="F")
+    np.fill_diagonal(floored, np.diagonal(covariance) + _FLOOR)
+    factor = scipy.linalg.cho_factor(floored, overwrite_a=True, check_finite=False)
     directions = means - centre
     weight = scipy.linalg.cho_solve(factor, directions.T, check_finite=False)
     squares = np.einsum("kd,dk->k", directions, weight)

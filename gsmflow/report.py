@@ -17,7 +17,8 @@ from rich.table import Table
 from gsmflow.diagnosis import Shifts
 from gsmflow.evaluate import Outcome
 from gsmflow.spread import figure
-from gsmflow.tables import Figure as Figures
+from gsmflow.tables import Cell, Grid
+from gsmflow.tables import Figure as Number
 from gsmflow.util import write_bytes
 
 __all__ = [
@@ -30,14 +31,13 @@ __all__ = [
     "save_figure",
     "shifts_figure",
     "sweep_figure",
-    "sweep_table",
+    "sweep_grid",
 ]
 
 ORACLE_LABEL = "oracle (real unseen rows)"
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
-_VALIDATED = {"H": "H", "H pen.": "H_calibrated"}
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
 # first two also differ in grey.
@@ -106,25 +106,27 @@ def ablation_table(ablation: Mapping[str, Any]) -> Table:
     return table
 
 
-def sweep_table(sweep: Mapping[str, Any]) -> Table:
+def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
     """The table of a sweep, in percent, from what ``sweep.json`` holds."""
-    table = Table(
-        title=f"{sweep['dataset']} · {sweep['features']} · {sweep['semantics']} · "
-        f"{sweep['model']} · mean ± std of {len(sweep['seeds'])} seeds · percent",
-        caption=f"{sweep['protocol']}; val.: on the validation classes, by which a value is to be "
-        "chosen",
-        caption_justify="left",
-    )
-    _add_columns(table, *sweep["over"])
     validated = any(point["validation"] for point in sweep["points"])
-    if validated:
-        for name in _VALIDATED:
-            table.add_column(f"val. {name}", justify="right", min_width=4, overflow="fold")
+    names = [*_MEASURES, "H pen.", *(("val. H", "val. H pen.") if validated else ())]
+    rows: list[tuple[Cell, ...]] = []
     for point in sweep["points"]:
-        told = point["validation"] or {}
-        cells = [_text(told.get(name), "") for name in _VALIDATED.values()] if validated else []
-        table.add_row(*point["values"].values(), *_cells(point), *cells)
-    return table
+        calibrated, told = point["calibrated"] or {}, point["validation"] or {}
+        values = [point[name] for name in _MEASURES] + [calibrated.get("H")]
+        values += [told.get("H"), told.get("H_calibrated")] if validated else []
+        rows.append((*point["values"].values(), *map(figure, values)))
+    notes = [sweep["protocol"]]
+    if validated:
+        notes.append("val.: on the validation classes, by which a value is to be chosen")
+    return Grid(
+        title=f"{sweep['dataset']} · {sweep['features']} · {sweep['semantics']} · "
+        f"{sweep['model']} · mean of seeds {', '.join(map(str, sweep['seeds']))} · percent",
+        columns=(*sweep["over"], *names),
+        align="l" * len(sweep["over"]) + "r" * len(names),
+        sections=(tuple(rows),),
+        notes=tuple(notes),
+    )
 
 
 def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
@@ -170,7 +172,7 @@ def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
     save_figure(figure, path)
 
 
-def _figure_of(value: float | Mapping[str, Any]) -> Figures:
+def _figure_of(value: float | Mapping[str, Any]) -> Number:
     told = figure(value)
     assert told is not None
     return told
@@ -186,9 +188,8 @@ def _as_numbers(values: Sequence[str]) -> list[float]:
     return [float(np.log2(x)) for x in numbers] if doubling else numbers
 
 
-def _add_columns(table: Table, *first: str) -> None:
-    for name in first:
-        table.add_column(name, overflow="fold")
+def _add_columns(table: Table, first: str) -> None:
+    table.add_column(first, overflow="fold")
     for name in (*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)):
         # Of several seeds, the standard deviation stands below the mean.
         table.add_column(name, justify="right", min_width=4, overflow="fold")

@@ -13,10 +13,11 @@ from tyro.conf import UseAppendAction
 from gsmflow.ablation import figures_of, run_variants
 from gsmflow.errors import InputError
 from gsmflow.recipe import Recipe
-from gsmflow.report import sweep_figure, sweep_table
+from gsmflow.report import sweep_figure, sweep_grid
 from gsmflow.rundir import SWEEP_FILE, computed_fields
 from gsmflow.script import Script, ScriptOptions, script_recipe
-from gsmflow.util import read_json, write_json
+from gsmflow.tables import markdown, terminal_table
+from gsmflow.util import read_json, write_bytes, write_json
 
 __all__ = ["SweepOptions", "run_sweep"]
 
@@ -86,7 +87,9 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
     picture = folder / "sweep.png"
     write_json(folder / SWEEP_FILE, sweep)
     sweep_figure(picture, sweep)
-    console.print(sweep_table(sweep))
+    grid = sweep_grid(sweep)
+    write_bytes(folder / "sweep.md", markdown(grid).encode())
+    console.print(terminal_table(grid))
     console.print(f"folder: {folder}", soft_wrap=True)
     console.print(f"picture: {picture}", soft_wrap=True)
 

@@ -7,11 +7,15 @@ from rich.console import Console
 
 from gsmflow.experiment import run_experiment
 from gsmflow.gallery import draw_digit_pairs
+from gsmflow.recipe import recipe_for
 from train_DIGITS import PIXELS
 
 # docs/settings.md, seed 0
 MEASURED_H = 0.881
 MEASURED_H_WITH_PENALTY = 0.881
+# docs/cada_vae.md, seed 0
+MEASURED_H_OF_CADA_VAE = 0.926
+MEASURED_H_OF_ESZSL = 0.860
 
 
 def test_digits_reach_the_measured_h_and_are_above_eszsl(tmp_path: Path) -> None:
@@ -26,3 +30,14 @@ def test_digits_reach_the_measured_h_and_are_above_eszsl(tmp_path: Path) -> None
     assert ours["H"] < result.metrics["oracle"]["H"]
     draw_digit_pairs(result, tmp_path / "digits.png")
     assert (tmp_path / "digits.png").stat().st_size > 10_000
+
+
+def test_cada_vae_on_digits_reaches_the_measured_h(tmp_path: Path) -> None:
+    recipe = recipe_for({"pixels": PIXELS}, "pixels", "cada-vae")
+    settings = {"baselines": False, "calibrate": False, "oracle": True}
+    recipe = replace(recipe, out=tmp_path, device="cpu", **settings)
+    metrics = run_experiment(recipe, Console(quiet=True)).metrics
+    assert metrics["model"] == "CADA-VAE"
+    assert metrics["H"] > MEASURED_H_OF_CADA_VAE - 0.01
+    assert metrics["H"] > MEASURED_H_OF_ESZSL + 0.03
+    assert metrics["oracle"]["H"] > metrics["H"] - 0.02

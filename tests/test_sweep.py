@@ -9,8 +9,9 @@ from rich.console import Console
 
 from gsmflow.errors import InputError
 from gsmflow.experiment import run_experiment
-from gsmflow.report import sweep_figure, sweep_table
+from gsmflow.report import sweep_figure, sweep_grid
 from gsmflow.sweep import SweepOptions, run_sweep
+from gsmflow.tables import Figure
 from tests.builders import CADA_SMALL, SMALL, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,11 +118,15 @@ def test_the_table_and_the_picture_show_every_point(
     tmp_path: Path, over: dict[str, list[str]]
 ) -> None:
     told = made_up(over)
-    table = sweep_table(told)
-    assert table.row_count == len(told["points"])
-    columns = {column.header: list(column.cells) for column in table.columns}
-    assert columns["val. H"] == ["25.0"] * table.row_count
+    grid = sweep_grid(told)
+    (rows,) = grid.sections
+    assert [list(row[: len(over)]) for row in rows] == [
+        list(point["values"].values()) for point in told["points"]
+    ]
+    columns = dict(zip(grid.columns, zip(*rows, strict=True), strict=True))
     assert list(columns)[: len(over)] == list(over)
+    assert columns["val. H"] == (Figure(25.0),) * len(rows)
+    assert columns["H"] == tuple(Figure(pytest.approx(10 * i + 15), 2.0) for i in range(len(rows)))
     picture = tmp_path / "sweep.png"
     sweep_figure(picture, told)
     assert picture.read_bytes().startswith(b"\x89PNG")

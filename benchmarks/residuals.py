@@ -1,0 +1,210 @@
+"""Densities fitted to the residuals around predicted class means, and what they recognise.
+
+``python -m benchmarks.residuals --dataset FLO --features densenet169 --data ../shared/data``
+
+The prototype discriminant takes whitened residuals for unit Gaussian. Here, in the subspace that
+its class means span, a Gaussian and a flow of increasing training are fitted to the residuals of
+seen rows around means that were predicted without their class, and both judge the rows of the
+validation classes by their density around the predicted means.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from gsmflow.crossfit import Setting, choose_setting, rehearse
+from gsmflow.dataset import IntArray, open_held_out, training_problem
+from gsmflow.discriminant import DiscriminantConfig
+from gsmflow.encoding import EncodedFeed, FeatureTransform, fit_encoder
+from gsmflow.experiment import read_dataset
+from gsmflow.feed import class_means, feed_slabs, scale_problem
+from gsmflow.flow import ConditionalFlow
+from gsmflow.metrics import mean_class_accuracy
+from gsmflow.recipe import Recipe
+from gsmflow.ridge import MeanRegression, shrink, within_class_covariances
+from gsmflow.util import make_console, make_generator
+
+__all__ = ["Options", "Residuals", "main", "residuals_of"]
+
+_CPU = torch.device("cpu")
+_EPOCHS = (1, 2, 4, 8)
+_BLOCKS, _HIDDEN, _BATCH, _LEARNING_RATE, _WEIGHT_DECAY = 3, 128, 256, 1e-3, 1e-4
+_LOG_2_PI = math.log(2 * math.pi)
+
+LogDensity = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which dataset, and how its features are transformed."""
+
+    dataset: str = "FLO"
+    """Folder below --data."""
+    features: str = "densenet169"
+    """Stem of the feature file."""
+    semantics: str = "att"
+    """Which semantics."""
+    transform: FeatureTransform = "sqrt"
+    """Of the features."""
+    data: Path = Path("data")
+    """Folder of datasets."""
+    seed: int = 0
+    """Of the folds and of the flow."""
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """Whitened, in the subspace of the class means.
+
+    Attributes
+    ----------
+    seen
+        Of training rows, around means predicted without their class, ``(n, r)``.
+    unseen, labels
+        Rows of the validation classes, ``(m, r)``, and their classes.
+    prototypes, classes
+        Predicted means of the validation classes, ``(u, r)``, and which they are.
+    """
+
+    seen: Tensor
+    unseen: Tensor
+    labels: IntArray
+    prototypes: Tensor
+    classes: IntArray
+
+
+def residuals_of(options: Options) -> Residuals:
+    """Fit the discriminant's Gaussian and whiten all rows with it."""
+    recipe = Recipe(
+        dataset=options.dataset,
+        features=options.features,
+        semantics=options.semantics,
+        data=options.data,
+        cache=False,
+    )
+    dataset = read_dataset(recipe)
+    problem, held_out = (
+        training_problem(dataset, "validation"),
+        open_held_out(dataset, "validation"),
+    )
+    feed = scale_problem(problem, "none", _CPU, "memory").feed
+    generator = make_generator(_CPU, options.seed, "folds")
+    rehearsal = rehearse(feed, problem.semantics, options.transform, generator)
+    start = Setting(whitening=0.25, ridge=0.2, shrinkage=0.7)
+    setting, _ = choose_setting(rehearsal, DiscriminantConfig().length_exponent, start)
+    encoder = fit_encoder(feed, options.transform)
+    encoded = EncodedFeed(feed, encoder)
+    seen = torch.from_numpy(problem.seen_classes)
+    known = class_means(encoded, seen)
+    within = within_class_covariances(encoded, seen, known, torch.zeros_like(seen))[0] / len(seen)
+    means = known.numpy().astype(np.float64)
+    regression = MeanRegression(means, problem.semantics, problem.seen_classes, setting.whitening)
+    error = regression.error_covariance(setting.ridge)
+    covariance = shrink(within + error, setting.shrinkage)
+    root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(covariance)))
+    centre = means.mean(axis=0)
+
+    def whitened(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(np.linalg.solve(root, (rows - centre).T).T)
+
+    prototypes = whitened(regression.predict(setting.ridge)[problem.unseen_classes])
+    crossed = whitened(regression.cross_fitted(setting.ridge))
+    basis = np.linalg.svd(np.concatenate([prototypes, whitened(means)]), full_matrices=False)[2]
+    basis = basis[: len(means)].T
+    rows = torch.cat([features for features, _ in feed_slabs(encoded)]).numpy()
+    columns = np.searchsorted(problem.seen_classes, feed.labels.numpy())
+    unseen = encoder(torch.from_numpy(held_out.unseen.features)).numpy()
+
+    def told(values: np.ndarray) -> Tensor:
+        return torch.from_numpy((values @ basis).astype(np.float32))
+
+    return Residuals(
+        seen=told(whitened(rows) - crossed[columns]),
+        unseen=told(whitened(unseen)),
+        labels=held_out.unseen.labels,
+        prototypes=told(prototypes),
+        classes=problem.unseen_classes,
+    )
+
+
+def main(options: Options, console: Console) -> None:
+    """Print for each density how well it fits rows, and how well it recognises classes."""
+    data = residuals_of(options)
+    title = f"{options.dataset} · {options.features} · {options.semantics} · validation classes"
+    table = Table(title=title)
+    for name in ("density of the residuals", "nats, seen rows", "nats, unseen rows", "T1, percent"):
+        table.add_column(name, justify="left" if name.startswith("density") else "right")
+    own = data.prototypes[torch.from_numpy(np.searchsorted(data.classes, data.labels))]
+    for name, log_density in _densities(data, options.seed):
+        scores = torch.stack([log_density(data.unseen - one) for one in data.prototypes], dim=1)
+        answers = data.classes[scores.argmax(dim=1).numpy()]
+        width = data.seen.shape[1]
+        table.add_row(
+            name,
+            f"{float(log_density(data.seen).mean()) / width:.3f}",
+            f"{float(log_density(data.unseen - own).mean()) / width:.3f}",
+            f"{100 * mean_class_accuracy(data.labels, answers):.1f}",
+        )
+    console.print(table)
+    console.print("nats: mean log-density per dimension; higher is a better fit")
+
+
+def _densities(data: Residuals, seed: int) -> Iterator[tuple[str, LogDensity]]:
+    width = data.seen.shape[1]
+    yield "unit Gaussian: the discriminant", _gaussian(torch.eye(width))
+    covariance = np.cov(data.seen.numpy().T.astype(np.float64), bias=True)
+    for shrinkage in (0.7, 0.3, 0.0):
+        fitted = torch.from_numpy(shrink(covariance, shrinkage).astype(np.float32))
+        yield f"Gaussian, fitted, shrunk by {shrinkage}", _gaussian(fitted)
+    yield from _flows(data, seed)
+
+
+def _gaussian(covariance: Tensor) -> LogDensity:
+    zero = torch.zeros(len(covariance))
+    density = torch.distributions.MultivariateNormal(zero, covariance)
+
+    def log_density(residuals: Tensor) -> Tensor:
+        return torch.as_tensor(density.log_prob(residuals))  # type: ignore[no-untyped-call]
+
+    return log_density
+
+
+def _flows(data: Residuals, seed: int) -> Iterator[tuple[str, LogDensity]]:
+    """A flow after some epochs of maximum likelihood, on residuals of unit spread."""
+    width, spread = data.seen.shape[1], data.seen.std()
+    generator = make_generator(_CPU, seed, "flow")
+    flow = ConditionalFlow(
+        width, 1, blocks=_BLOCKS, hidden=_HIDDEN, condition_blocks="all", generator=generator
+    )
+    nothing = torch.zeros(1, 1)
+
+    def log_density(residuals: Tensor) -> Tensor:
+        offsets = flow.offsets(nothing)
+        rows = torch.zeros(len(residuals), dtype=torch.int64)
+        z, log_det = flow(residuals / spread, offsets, rows)
+        told: Tensor = -0.5 * (z.square().sum(dim=1) + width * _LOG_2_PI) + log_det
+        return told - width * spread.log()
+
+    optimizer = torch.optim.Adam(flow.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    for epoch in range(1, max(_EPOCHS) + 1):
+        order = torch.randperm(len(data.seen), generator=generator)
+        for batch in torch.split(order, _BATCH):
+            loss = -log_density(data.seen[batch]).mean() / width
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        if epoch in _EPOCHS:
+            with torch.no_grad():
+                yield f"flow, {epoch} epochs", log_density
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__), make_console())
