@@ -45,7 +45,7 @@ from gsmflow.evidence import (
 from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
 from gsmflow.gating import fit_gate, judge_gate, keep_scores
-from gsmflow.interface import Model
+from gsmflow.interface import Model, Trainable
 from gsmflow.mat import load_dataset
 from gsmflow.metrics import mean_class_accuracy
 from gsmflow.mixing import with_second_semantics
@@ -278,7 +278,7 @@ def _told(
         "features": dataset.features_name,
         "semantics": dataset.semantics_name,
         "seed": run.recipe.seed,
-        "protocol": _protocol(dataset, penalty),
+        "protocol": _protocol(run, dataset, penalty),
         "validation": validation,
     }
 
@@ -351,8 +351,10 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     )
 
 
-def _protocol(dataset: Dataset, penalty: float | None) -> str:
-    text = "last epoch of generator and classifier; nothing chosen on test"
+def _protocol(run: Run, dataset: Dataset, penalty: float | None) -> str:
+    trained = issubclass(run.model_class, Trainable)
+    text = "last epoch of generator and classifier; " if trained else ""
+    text += "nothing chosen on test"
     if penalty is not None:
         count = len(np.unique(dataset.labels[dataset.val]))
         text += f"; pen.: with a penalty on seen classes chosen on {count} validation classes"

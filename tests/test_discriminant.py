@@ -1,19 +1,24 @@
 """The prototype discriminant as a model; the contract of all models is in test_models."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from gsmflow.dataset import check_dataset, open_held_out, training_problem
 from gsmflow.discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.errors import InputError
+from gsmflow.experiment import run_experiment
 from gsmflow.feed import MemoryFeed
 from gsmflow.metrics import mean_class_accuracy
 from gsmflow.recipe import Recipe, parse_recipe
-from tests.builders import feed_of, make_dataset, seeded
+from tests.builders import feed_of, make_dataset, seeded, tiny_recipe
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 DATASET = check_dataset(make_dataset(classes=30, unseen=6, val=6, noise=0.15, per_class=20))
 PROBLEM = training_problem(DATASET, "test")
@@ -91,3 +96,9 @@ def test_recommended_stands_for_this_model() -> None:
     assert parse("--recipe", "recommended", "--no-gated").gated is False
     with pytest.raises(InputError, match="--model: found gsmflow with --recipe recommended"):
         parse("--recipe", "recommended", "--model", "gsmflow")
+
+
+def test_a_run_speaks_of_no_epochs(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, model="discriminant", baselines=False)
+    protocol = run_experiment(recipe, Console(quiet=True)).metrics["protocol"]
+    assert protocol.startswith("nothing chosen on test; pen.: ")

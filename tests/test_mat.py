@@ -425,12 +425,15 @@ def test_epgn_text_for_numbers(folder: Path, v73: bool) -> None:
 def test_epgn_without_training_rows(folder: Path, v73: bool) -> None:
     changes = {"train_fea": np.zeros((0, 6)), "train_idx": np.zeros((0, 1)), "att_train": None}
     write_epgn(folder, tiny(), v73=v73, **changes)
-    if field == "train_fea":
-        refused(folder, place(folder, "data.mat", field) + "found no rows, expected at least one")
-    else:  # the classes of unseen_pro are described all the same
-        dataset = load(folder)
-        assert dataset.classes_without_rows.tolist() == dataset.unseen_classes.tolist() == [7, 8, 9]
-        assert any(note.startswith("3 of 10 classes have no rows") for note in dataset.notes)
+    refused(folder, place(folder, "data.mat", "train_fea") + "found no rows, expected at least one")
+
+
+def test_epgn_without_rows_of_the_classes_that_are_described(folder: Path, v73: bool) -> None:
+    changes = {"test_unseen_fea": np.zeros((0, 6)), "test_unseen_idex": np.zeros((0, 1))}
+    write_epgn(folder, tiny(), v73=v73, **changes)
+    dataset = load(folder)
+    assert dataset.classes_without_rows.tolist() == dataset.unseen_classes.tolist() == [7, 8, 9]
+    assert any(note.startswith("3 of 10 classes have no rows") for note in dataset.notes)
 
 
 # --- a piece at a time ---------------------------------------------------------------------------
