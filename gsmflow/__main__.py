@@ -17,6 +17,7 @@ from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
 from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.page.command import ReportOptions, run_report
+from gsmflow.predict import PredictOptions, run_predict
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.sweep import SweepOptions, run_sweep
@@ -32,6 +33,7 @@ _OPTIONS: Mapping[str, type] = {
     "check": CheckOptions,
     "download": DownloadOptions,
     "extract": ExtractOptions,
+    "predict": PredictOptions,
     "report": ReportOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
@@ -48,6 +50,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
     ExtractOptions: lambda options, console, _: run_extract(options, console),
+    PredictOptions: lambda options, _, __: run_predict(options),
     ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,

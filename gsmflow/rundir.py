@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gsmflow.errors import InputError
-from gsmflow.recipe import Recipe
+from gsmflow.recipe import Recipe, recipe_from
 from gsmflow.util import read_json, write_json
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "computed_fields",
     "enter_run",
     "open_run",
+    "read_run_recipe",
 ]
 
 ABLATION_FILE = "ablation.json"
@@ -147,6 +148,21 @@ def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         for name, value in computed_fields(recipe).items()
         if stored.get(name) != value
     }
+
+
+def read_run_recipe(directory: Path) -> Recipe:
+    """The recipe that a run was started with; fields that it does not have keep their defaults.
+
+    Raises
+    ------
+    InputError
+        If its file is missing or damaged, or has fields or values that no recipe has.
+    """
+    file = directory / RECIPE_FILE
+    stored = read_json(file)
+    if not isinstance(stored, dict):
+        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
+    return recipe_from(stored, str(file))
 
 
 def computed_fields(recipe: Recipe) -> dict[str, Any]:
