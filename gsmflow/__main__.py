@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
+from gsmflow.addclass import AddClassOptions, run_add_class
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
@@ -29,6 +30,7 @@ __all__ = ["main"]
 # The options of each subcommand.
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
+    "add-class": AddClassOptions,
     "bench": BenchOptions,
     "check": CheckOptions,
     "download": DownloadOptions,
@@ -44,6 +46,7 @@ _OPTIONS: Mapping[str, type] = {
 # or all words of the command line, to be recorded.
 _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     AblateOptions: run_ablation,
+    AddClassOptions: lambda options, console, _: run_add_class(options, console),
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_prog()} {shlex.join(words)}"
     ),

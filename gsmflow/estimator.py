@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gsmflow.classifier import ClassifierConfig, SoftmaxPair, pair_from_rows
 from gsmflow.dataset import FloatArray, IntArray, Problem, Rows
+from gsmflow.density import class_log_densities
 from gsmflow.discriminant import TransformName
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import Scorer
@@ -30,7 +31,6 @@ from gsmflow.interface import Classifying, Trainable
 from gsmflow.learning import (
     classifier_generators,
     make_model,
-    make_trainer,
     rows_request,
     train_epochs,
 )
@@ -42,6 +42,7 @@ from gsmflow.scaling import FeatureScalingName
 from gsmflow.scoring import ModelScorer, feature_map
 from gsmflow.semantics import SemanticsScalingName
 from gsmflow.synthesis import Sampler, synthesize
+from gsmflow.train import Trainer, TrainingConfig
 from gsmflow.trained import split_scaling, tensors_with_scaling
 from gsmflow.util import make_generator, pick_device, write_tensors
 
@@ -142,7 +143,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         model = make_model(recipe, MODELS[self._model].model_class, scaled, device)
         history: list[dict[str, float]] = []
         if isinstance(model, Trainable) and isinstance(model, torch.nn.Module):
-            trainer = make_trainer(recipe, model, scaled, precision)
+            generator = make_generator(device, recipe.seed, problem.split, "training")
+            training = recipe.part(TrainingConfig)
+            trainer = Trainer(model, scaled.feed, training, generator, precision=precision)
             for record, seconds in train_epochs(trainer, history):
                 self._say(record, recipe.total_epochs, seconds)
             model = trainer.result
@@ -490,23 +493,18 @@ class GSMFlowClassifier(ZeroShotClassifier):
             raise InputError(
                 "feature_scaling: found l2, after which rows have no density, expected another"
             )
-        codes = None if y is None else self._codes(y, len(features))
         spread = self.scaling_.spread[np.isfinite(self.scaling_.spread)].astype(np.float64)
-        device = self._device()
-        rows = torch.from_numpy(self.scaling_(features)).to(device)
-
-        model = self.model_
-        assert isinstance(model, GSMFlow)
-
-        def density(classes: IntArray) -> NDArray[np.float64]:
-            found = model.log_prob(rows, torch.from_numpy(classes).to(device))
-            return np.asarray(found.cpu().numpy(), dtype=np.float64) - np.log(spread).sum()
-
-        if codes is not None:
-            return density(codes)
-        k = len(self.classes_)
-        each = [density(np.full(len(features), c, dtype=np.int64)) for c in range(k)]
-        return np.asarray(logsumexp(each, axis=0) - math.log(k))
+        codes = None if y is None else self._codes(y, len(features))
+        rows = torch.from_numpy(self.scaling_(features)).to(self._device())
+        assert isinstance(self.model_, GSMFlow)
+        if codes is None:
+            each = class_log_densities(self.model_, rows, np.arange(len(self.classes_)))
+            found = logsumexp(each.astype(np.float64), axis=1) - math.log(len(self.classes_))
+        else:
+            found = (
+                self.model_.log_prob(rows, torch.from_numpy(codes).to(rows.device)).cpu().numpy()
+            )
+        return np.asarray(found, dtype=np.float64) - float(np.log(spread).sum())
 
     def _codes(self, y: ArrayLike, n: int) -> IntArray:
         labels = np.asarray(y)

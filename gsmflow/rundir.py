@@ -16,17 +16,20 @@ from gsmflow.util import read_json, write_json
 
 __all__ = [
     "ABLATION_FILE",
+    "ADDED_FILE",
     "METRICS_FILE",
     "RECIPE_FILE",
     "SWEEP_FILE",
     "RunLog",
     "computed_fields",
     "enter_run",
+    "make_run_directory",
     "open_run",
     "read_run_recipe",
 ]
 
 ABLATION_FILE = "ablation.json"
+ADDED_FILE = "added.json"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 SWEEP_FILE = "sweep.json"
@@ -62,7 +65,7 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     name = recipe.run or f"{stamp}-{seeds}"
     for number in count(1):
         directory = parent / (name if number == 1 else f"{name}-{number}")
-        if _make_directory(directory, recipe):
+        if make_run_directory(directory, recipe):
             break
         if recipe.run:
             raise InputError(
@@ -85,13 +88,13 @@ def enter_run(directory: Path, recipe: Recipe) -> bool:
     InputError
         If it was started with another recipe, or cannot be made.
     """
-    if _make_directory(directory, recipe):
+    if make_run_directory(directory, recipe):
         return False
     _resume(directory, recipe)
     return True
 
 
-def _make_directory(directory: Path, recipe: Recipe) -> bool:
+def make_run_directory(directory: Path, recipe: Recipe) -> bool:
     """Make the directory together with its recipe, or neither; False where it exists."""
     if directory.exists():
         return False
@@ -120,6 +123,11 @@ def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
 
 def _resume(directory: Path, recipe: Recipe) -> None:
     """Check that a run goes on with its recipe, and clear away what a kill left half written."""
+    if (directory / ADDED_FILE).exists():
+        raise InputError(
+            f"{directory / ADDED_FILE}: found classes that were added to another run, expected a "
+            "run that was trained here, to be resumed"
+        )
     _check_same_recipe(directory, recipe)
     for part in directory.rglob(".*.part"):
         part.unlink(missing_ok=True)

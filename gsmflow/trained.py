@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gsmflow.classifier import SoftmaxPair
-from gsmflow.dataset import IntArray
+from gsmflow.dataset import IntArray, fingerprint
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import Scorer
 from gsmflow.feed import Scaled
@@ -95,6 +95,7 @@ def write_model(
             "seen_classes": problem.seen_classes.tolist(),
             "unseen_classes": problem.unseen_classes.tolist(),
             "feature_scaling": feature_scaling,
+            "fingerprint": fingerprint(problem),
         },
     )
     tensors = tensors_with_scaling(model, scaled.scaling)
@@ -115,6 +116,8 @@ class KeptModel:
         One name per class of the dataset.
     seen_classes, unseen_classes
         Disjoint class numbers, in the order of the score columns.
+    fingerprint
+        Of the problem that it was trained on; empty if that was not kept.
     """
 
     model: Model
@@ -122,6 +125,7 @@ class KeptModel:
     class_names: tuple[str, ...]
     seen_classes: IntArray
     unseen_classes: IntArray
+    fingerprint: str
 
 
 def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
@@ -144,7 +148,9 @@ def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
         every = np.concatenate([seen, unseen])
         if len(np.unique(every)) < len(every) or every.min() < 0 or every.max() >= len(names):
             raise ValueError(f"classes are not among {len(names)} names")
-        return KeptModel(model_class.from_state(description, own), scaling, names, seen, unseen)
+        model = model_class.from_state(description, own)
+        told = str(description.get("fingerprint", ""))
+        return KeptModel(model, scaling, names, seen, unseen, told)
     except Exception as error:
         # Any byte may be wrong: the readers and what follows raise a dozen unrelated types.
         raise InputError(

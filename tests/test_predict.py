@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gsmflow": {"feature_scaling": "l2"},
     "cada-vae": CADA_SMALL,
     "discriminant": {"model": "discriminant"},
+    "bayes": {"classifier": "bayes", "gate": "likelihood"},
 }
 
 
@@ -102,7 +103,7 @@ def mean_over_classes(dataset: Dataset, rows: NDArray[Any], names: list[str]) ->
     return float(np.mean([np.mean(own) for own in right.values()]))
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("model", list(SETTINGS))
 def test_the_runs_figures_follow_from_the_answers(
     model: str,
     trained: Callable[[str], RunResult],
