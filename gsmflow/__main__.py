@@ -12,11 +12,13 @@ import tyro
 from rich.console import Console
 
 from gsmflow.ablation import AblateOptions, run_ablation
+from gsmflow.addclass import AddClassOptions, run_add_class
 from gsmflow.bench.command import BenchOptions, run_bench
 from gsmflow.check import CheckOptions, run_check
 from gsmflow.download import DownloadOptions, run_download
 from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.page.command import ReportOptions, run_report
+from gsmflow.predict import PredictOptions, run_predict
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, ending
 from gsmflow.sweep import SweepOptions, run_sweep
@@ -28,10 +30,12 @@ __all__ = ["main"]
 # The options of each subcommand.
 _OPTIONS: Mapping[str, type] = {
     "ablate": AblateOptions,
+    "add-class": AddClassOptions,
     "bench": BenchOptions,
     "check": CheckOptions,
     "download": DownloadOptions,
     "extract": ExtractOptions,
+    "predict": PredictOptions,
     "report": ReportOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
@@ -42,12 +46,14 @@ _OPTIONS: Mapping[str, type] = {
 # or all words of the command line, to be recorded.
 _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     AblateOptions: run_ablation,
+    AddClassOptions: lambda options, console, _: run_add_class(options, console),
     BenchOptions: lambda options, console, words: run_bench(
         options, console, f"{_prog()} {shlex.join(words)}"
     ),
     CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
     ExtractOptions: lambda options, console, _: run_extract(options, console),
+    PredictOptions: lambda options, _, __: run_predict(options),
     ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,

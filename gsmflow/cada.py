@@ -263,6 +263,16 @@ class CADAVAE(nn.Module):
             "feature_dim": self.feature_dim,
         }
 
+    def with_classes(self, problem: Problem) -> "CADAVAE":
+        """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
+        config, seen = self.config, problem.seen_classes
+        semantics = scale_semantics(
+            problem.semantics, seen, config.semantics_scaling, config.semantics_norm
+        )
+        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
+        tensors["semantics"] = torch.tensor(semantics)
+        return type(self).from_state(self.describe(), tensors)
+
     @property
     def encoder(self) -> nn.Module | None:
         """The image encoder: features are classified by the mean of their posterior."""

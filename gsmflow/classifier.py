@@ -1,7 +1,7 @@
 """The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -100,6 +100,25 @@ class SoftmaxPair:
     def zsl_scores(self, features: FloatArray) -> FloatArray:
         """Scores ``(n, unseen)`` of unscaled features ``(n, d)``."""
         return self.zsl.scores(self.space(features))
+
+    @classmethod
+    def from_tensors(cls, space: FeatureMap, tensors: Mapping[str, Tensor]) -> "SoftmaxPair":
+        """The classifiers from what `tensors` gave, behind the map that they were trained behind.
+
+        Raises
+        ------
+        KeyError
+            If a tensor is missing.
+        """
+        gzsl, zsl = (
+            SoftmaxClassifier(
+                tensors[f"{name}.weight"],
+                tensors[f"{name}.bias"],
+                tensors[f"{name}.classes"].cpu().numpy(),
+            )
+            for name in ("gzsl", "zsl")
+        )
+        return cls(space, gzsl, zsl)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, biases and classes of both, by name."""

@@ -6,6 +6,7 @@ Held-out rows come from `open_held_out` alone, so that one call site decides whe
 split is opened.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -29,6 +30,7 @@ __all__ = [
     "draw_fifth",
     "draw_from_each_class",
     "examine_dataset",
+    "fingerprint",
     "hold_out",
     "open_held_out",
     "row_slices",
@@ -254,6 +256,16 @@ class Problem:
     def classes(self) -> IntArray:
         """Seen then unseen classes; the column order of GZSL scores, ``(seen + unseen,)``."""
         return np.concatenate([self.seen_classes, self.unseen_classes])
+
+
+def fingerprint(problem: Problem) -> str:
+    """What tells a problem from others: a checksum of its rows, their labels and all semantics."""
+    value = 0
+    for _, slab in problem.train.slabs():
+        value = zlib.crc32(slab.tobytes(), value)
+    for array in (problem.train.labels, problem.semantics):
+        value = zlib.crc32(array.tobytes(), value)
+    return f"{value:08x}"
 
 
 @dataclass(frozen=True, eq=False)

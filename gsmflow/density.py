@@ -8,8 +8,8 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from gsmflow.dataset import FloatArray, IntArray
-from gsmflow.feed import Scaled
 from gsmflow.interface import Density
+from gsmflow.scaling import FeatureScaling
 
 __all__ = ["Bayes", "class_log_densities", "seen_log_density"]
 
@@ -43,24 +43,28 @@ class Bayes:
 
     Attributes
     ----------
-    scaled
-        Gives the classes and the feature scaling.
-    model
-        Its densities are the scores.
+    scaling
+        Of the features.
+    model, device
+        Its densities are the scores; where it is.
+    classes, unseen_classes
+        Of the columns of GZSL and of ZSL scores.
     """
 
-    scaled: Scaled
+    scaling: FeatureScaling
     model: Density
+    classes: IntArray
+    unseen_classes: IntArray
+    device: torch.device
 
     def gzsl_scores(self, features: FloatArray) -> FloatArray:
         """``log p(x | class)``, ``(n, seen + unseen)``, of unscaled features ``(n, d)``."""
-        return self._scores(features, self.scaled.problem.classes)
+        return self._scores(features, self.classes)
 
     def zsl_scores(self, features: FloatArray) -> FloatArray:
         """``log p(x | class)``, ``(n, unseen)``, of unscaled features ``(n, d)``."""
-        return self._scores(features, self.scaled.problem.unseen_classes)
+        return self._scores(features, self.unseen_classes)
 
     def _scores(self, features: FloatArray, classes: IntArray) -> FloatArray:
-        device = self.scaled.feed.labels.device
-        rows = torch.from_numpy(self.scaled.scaling(features)).to(device)
+        rows = torch.from_numpy(self.scaling(features)).to(self.device)
         return class_log_densities(self.model, rows, classes)

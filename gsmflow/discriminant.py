@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gsmflow.crossfit import (
@@ -29,11 +30,12 @@ from gsmflow.crossfit import (
 )
 from gsmflow.dataset import FloatArray, IntArray, Problem
 from gsmflow.encoding import EncodedFeed, Encoder, FeatureTransform
+from gsmflow.errors import InputError
 from gsmflow.feed import Feed, MemoryFeed, class_means, feed_slabs
 from gsmflow.interface import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
-from gsmflow.lda import LinearScores
+from gsmflow.lda import LinearScores, discriminant_by_factor, floored
 from gsmflow.prototype import GaussianPrototypes
-from gsmflow.ridge import within_class_covariances
+from gsmflow.ridge import MeanRegression, within_class_covariances
 from gsmflow.synthesis import Draw, Reservoir
 
 __all__ = ["DiscriminantConfig", "PrototypeDiscriminant"]
@@ -84,6 +86,8 @@ class PrototypeDiscriminant(nn.Module):
     own_weight: Tensor
     own_bias: Tensor
     gate: Tensor
+    mean_weight: Tensor
+    mean_bias: Tensor
 
     def __init__(
         self, encoder: Encoder, tensors: dict[str, Tensor], description: dict[str, Any]
@@ -120,12 +124,16 @@ class PrototypeDiscriminant(nn.Module):
         gate = fit_gate(rehearsal, setting, config.length_exponent) if config.gated else None
         encoder = rehearsal.encoder
         fitted = _fit(problem, EncodedFeed(feed, encoder), setting, config.length_exponent)
+        regression = MeanRegression(
+            fitted.means[: fitted.seen], problem.semantics, problem.seen_classes, setting.whitening
+        )
+        predicting = regression.linear(setting.ridge)
         description = {
             "model": "PrototypeDiscriminant",
             "config": asdict(config),
             "chosen": {"feature_transform": transform, **asdict(setting), "value": value},
         }
-        return cls(encoder.cpu(), _tensors(problem, fitted, gate), description)
+        return cls(encoder.cpu(), _tensors(problem, fitted, gate, predicting), description)
 
     @classmethod
     def from_state(
@@ -140,6 +148,36 @@ class PrototypeDiscriminant(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Settings and what was chosen: with ``state_dict``, all that `from_state` needs."""
         return self._description
+
+    def with_classes(self, problem: Problem) -> "PrototypeDiscriminant":
+        """The same discriminants, with one column more for each further class; on the CPU.
+
+        Raises
+        ------
+        InputError
+            If the model was written before it kept what predicts the means.
+        """
+        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
+        if "mean_weight" not in tensors:
+            raise InputError(
+                "model.safetensors: found no tensor 'mean_weight', expected it for classes to be "
+                "added; train again"
+            )
+        further = problem.unseen_classes[len(self.unseen_classes) :]
+        semantics = problem.semantics[further].astype(np.float64)
+        means = semantics @ _array(self.mean_weight) + _array(self.mean_bias)
+        known = _array(self.means).astype(np.float64)
+        scores = discriminant_by_factor(
+            _array(self.factor).astype(np.float64),
+            means,
+            known[: len(self.seen_classes)].mean(axis=0),
+            self._description["config"]["length_exponent"],
+        )
+        tensors["unseen_classes"] = torch.from_numpy(problem.unseen_classes)
+        tensors["means"] = torch.cat([tensors["means"], torch.from_numpy(means).float()])
+        for name, added in (("common_weight", scores.weight), ("common_bias", scores.bias)):
+            tensors[name] = torch.cat([tensors[name], torch.from_numpy(added)], dim=-1)
+        return type(self).from_state(self._description, tensors)
 
     @property
     def encoder(self) -> nn.Module:
@@ -252,9 +290,14 @@ def _fit(problem: Problem, feed: Feed, setting: Setting, length_exponent: float)
     )
 
 
-def _tensors(problem: Problem, fitted: Discriminants, gate: Gate | None) -> dict[str, Tensor]:
+def _tensors(
+    problem: Problem,
+    fitted: Discriminants,
+    gate: Gate | None,
+    predicting: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> dict[str, Tensor]:
     own = fitted.own()
-    factor = np.linalg.cholesky(fitted.covariance + 1e-6 * np.eye(len(fitted.covariance)))
+    factor = np.linalg.cholesky(floored(fitted.covariance))
     told = (
         []
         if gate is None
@@ -271,7 +314,13 @@ def _tensors(problem: Problem, fitted: Discriminants, gate: Gate | None) -> dict
         "own_bias": own.bias,
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
-    return {**tensors, "gate": torch.tensor(told, dtype=torch.float64)}
+    weight, bias = (torch.from_numpy(values) for values in predicting)
+    return {
+        **tensors,
+        "gate": torch.tensor(told, dtype=torch.float64),
+        "mean_weight": weight,
+        "mean_bias": bias,
+    }
 
 
 def _array(tensor: Tensor) -> Any:

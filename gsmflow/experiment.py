@@ -32,7 +32,7 @@ from gsmflow.dataset import (
 from gsmflow.diagnosis import Shifts, measure_real, measure_shifts
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
-from gsmflow.evaluate import Measures, Outcome, judge
+from gsmflow.evaluate import Measures, Outcome, Scorer, judge
 from gsmflow.evidence import (
     EVIDENCE_FILE,
     Evidence,
@@ -44,7 +44,7 @@ from gsmflow.evidence import (
 )
 from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
-from gsmflow.gating import fit_gate, judge_gate, keep_scores
+from gsmflow.gating import Gated, fit_gate, judge_gate, keep_scores
 from gsmflow.interface import Model, Trainable
 from gsmflow.mat import load_dataset
 from gsmflow.metrics import mean_class_accuracy
@@ -60,7 +60,7 @@ from gsmflow.synthesis import Sampler
 from gsmflow.team import ALONE, Team
 from gsmflow.util import describe_environment, write_json
 
-__all__ = ["RunResult", "assist_experiment", "read_dataset", "run_experiment"]
+__all__ = ["RunResult", "assist_experiment", "conclude", "read_dataset", "run_experiment"]
 
 _ORACLE_SEED = 7
 _SHIFTS = "shifts.png"
@@ -158,19 +158,46 @@ def run_experiment(
     _announce(run, dataset, resumed)
 
     chosen, validation = _choose(run, dataset)
-    penalty = None if validation is None else float(validation["penalty"])
-
     problem = training_problem(dataset, "test")
     fitted = fit_final(run, problem, keep_candidates if recipe.test_selected else None)
     classifiers = classify(run, fitted)
     gated = fit_gate(run, fitted, classifiers)
     baselines = [] if chosen is None else fit_baselines(run, problem, chosen)
+    return conclude(run, dataset, fitted, classifiers, validation, gated, baselines)
+
+
+def conclude(
+    run: Run,
+    dataset: Dataset,
+    fitted: Fitted,
+    classifiers: Scorer,
+    validation: dict[str, Any] | None,
+    gated: Gated | None = None,
+    baselines: Sequence[Baseline] = (),
+    note: str = "",
+) -> RunResult:
+    """Judge what was fitted on the test split, and report; opens the test split.
+
+    Parameters
+    ----------
+    run, dataset
+        What is run.
+    fitted, classifiers, gated, baselines
+        What was fitted.
+    validation
+        What was found on the validation classes, the penalty among it; None if nothing was.
+    note
+        What else the table is to say of the protocol.
+    """
+    penalty = None if validation is None else float(validation["penalty"])
+    problem, recipe = fitted.scaled.problem, run.recipe
+    told = _told(run, dataset, penalty, validation, note)
 
     # The one place where the test split is opened: nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
     outcome = judge(classifiers, problem, held_out)
     if not len(held_out.unseen):
-        metrics = _told(run, dataset, penalty, validation) | _seen_alone(outcome, penalty)
+        metrics = told | _seen_alone(outcome, penalty)
         run.console.print(
             f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to judge on: S "
             "alone is measured",
@@ -179,7 +206,7 @@ def run_experiment(
         _report(run, metrics, fitted, outcome, penalty, {})
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     judged = {b.name: judge_baseline(b, problem, held_out) for b in baselines}
-    metrics = _told(run, dataset, penalty, validation) | {
+    metrics = told | {
         **asdict(outcome.measures(penalty)),
         "baselines": {
             b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
@@ -188,7 +215,7 @@ def run_experiment(
     metrics |= _asked_for(run, fitted, held_out, outcome)
     unseen = make_feed(held_out.unseen, fitted.scaled.scaling, run.device, recipe.features_in)
     shifts = _diagnose(run, fitted, baselines, unseen)
-    metrics["shifts"] = {name: told.summary() for name, told in shifts.items()}
+    metrics["shifts"] = {name: own.summary() for name, own in shifts.items()}
     curves = {run.label: (outcome, penalty)}
     if gated is not None:
         metrics["gate"], with_gate = judge_gate(gated, held_out, outcome)
@@ -269,7 +296,11 @@ def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[st
 
 
 def _told(
-    run: Run, dataset: Dataset, penalty: float | None, validation: dict[str, Any] | None
+    run: Run,
+    dataset: Dataset,
+    penalty: float | None,
+    validation: dict[str, Any] | None,
+    note: str,
 ) -> dict[str, Any]:
     """What ``metrics.json`` says of a run besides its figures on test."""
     return {
@@ -278,7 +309,7 @@ def _told(
         "features": dataset.features_name,
         "semantics": dataset.semantics_name,
         "seed": run.recipe.seed,
-        "protocol": _protocol(run, dataset, penalty),
+        "protocol": _protocol(run, dataset, penalty) + note,
         "validation": validation,
     }
 

@@ -6,7 +6,7 @@ softmax classifiers. All of them log, show progress and resume.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,37 +16,34 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file
 from torch import nn
 
 from gsmflow.classifier import (
     ClassifierConfig,
-    FeatureMap,
     OnEpoch,
     SoftmaxClassifier,
     SoftmaxPair,
     pair_from_rows,
 )
-from gsmflow.dataset import FloatArray, HeldOut, Problem
-from gsmflow.density import Bayes
-from gsmflow.errors import DivergedError, InputError, one_line
+from gsmflow.dataset import HeldOut, Problem
 from gsmflow.evaluate import Scorer, judge
 from gsmflow.feed import Feed, MemoryFeed, Scaled, scale_problem
-from gsmflow.interface import (
-    Classifying,
-    Compilable,
-    Density,
-    Model,
-    RowsRequest,
-    StreamedRows,
-    Trainable,
+from gsmflow.interface import Compilable, Model, StreamedRows, Trainable
+from gsmflow.learning import (
+    check_finite,
+    classifier_generators,
+    make_model,
+    rows_request,
+    train_epochs,
 )
 from gsmflow.models import MODELS
 from gsmflow.precision import Precision
 from gsmflow.recipe import Recipe
 from gsmflow.rundir import RunLog
+from gsmflow.scoring import feature_map, own_scorer
 from gsmflow.team import Team
 from gsmflow.train import Trainer, TrainingConfig
+from gsmflow.trained import CLASSIFIER_FILE, TENSOR_FILE, read_model, write_model
 from gsmflow.util import make_generator, read_json, write_json, write_tensors
 
 __all__ = [
@@ -57,25 +54,20 @@ __all__ = [
     "assist",
     "classify",
     "classify_real",
-    "feature_map",
     "fit_classifiers",
     "fit_final",
     "forget_state",
-    "make_request",
     "train_module",
     "validate",
 ]
 
-_CPU = torch.device("cpu")
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
-_BLOWN_UP = 1e6
 _INTERVALS = 20
-_ENCODING_CHUNK = 16384
 # What a problem's training is called on the console: rows of the test split take no part in it.
 _TRAINING = {"validation": "validation", "test": "final"}
 # What is there once a problem's training is done.
-_RESULT = {"validation": "validation.json", "test": "model.safetensors"}
+_RESULT = {"validation": "validation.json", "test": TENSOR_FILE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,12 +143,10 @@ def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None)
     at_interval
         Called every ``curve_every`` epochs, or twenty times where that is 0, and at the end.
     """
-    tensor_file = _result_file(run, problem)
-    description_file = run.directory / "model.json"
     history_file = run.directory / "history.json"
     scaled = _scale(run, problem)
     if _is_done(run, problem):
-        model = _load_model(run, tensor_file, description_file)
+        model = read_model(run.directory, run.model_class).model.to(run.device)
         return Fitted(model, scaled, read_json(history_file))
     every = run.recipe.curve_every or math.ceil(run.recipe.total_epochs / _INTERVALS)
 
@@ -166,21 +156,7 @@ def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None)
 
     model, progress = _train(run, scaled, look, every)
     write_json(history_file, progress["history"])
-    write_json(
-        description_file,
-        model.describe()
-        | {
-            "class_names": list(problem.class_names),
-            "seen_classes": problem.seen_classes.tolist(),
-            "unseen_classes": problem.unseen_classes.tolist(),
-            "feature_scaling": run.recipe.feature_scaling,
-        },
-    )
-    tensors = model.state_dict() | {
-        "scaling.shift": torch.from_numpy(scaled.scaling.shift),
-        "scaling.spread": torch.from_numpy(scaled.scaling.spread),
-    }
-    write_tensors(tensor_file, tensors, {"format": "pt"})
+    write_model(run.directory, model, scaled, run.recipe.feature_scaling)
     _state_file(run, problem).unlink(missing_ok=True)
     return Fitted(model, scaled, progress["history"])
 
@@ -222,7 +198,7 @@ def validate(
     def measure(model: Model, epoch: int) -> dict[str, float]:
         scorer = _own_scorer(run, scaled, model) or fit_classifiers(run, scaled, model, bars=False)
         outcome = judge(scorer, problem, held_out)
-        _check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
+        check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
         if epoch in (0, run.recipe.total_epochs):
             at_end(scaled, model, scorer)
@@ -269,36 +245,15 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     )
     run.console.print(f"synthesizing {samples}{classes} unseen classes, training the classifier")
     pair = fit_classifiers(run, fitted.scaled, fitted.model)
-    write_tensors(run.directory / "classifier.safetensors", pair.tensors(), {"format": "pt"})
+    write_tensors(run.directory / CLASSIFIER_FILE, pair.tensors(), {"format": "pt"})
     return pair
 
 
 def _own_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
     """What scores without a classifier that learns from the model's rows, if anything does."""
-    if isinstance(model, Classifying):
-        return _Itself(scaled, model)
-    if run.recipe.classifier == "bayes":
-        assert isinstance(model, Density)
-        return Bayes(scaled, model)
-    return None
-
-
-@dataclass(frozen=True, eq=False)
-class _Itself:
-    """A model that classifies by itself, behind its feature scaling."""
-
-    scaled: Scaled
-    model: Classifying
-
-    def gzsl_scores(self, features: FloatArray) -> FloatArray:
-        return self._scores(features)[0]
-
-    def zsl_scores(self, features: FloatArray) -> FloatArray:
-        return self._scores(features)[1]
-
-    def _scores(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        scaled = torch.from_numpy(self.scaled.scaling(features))
-        return self.model.class_scores(scaled.to(self.scaled.feed.labels.device))
+    problem, bayes = scaled.problem, run.recipe.classifier == "bayes"
+    classes = problem.seen_classes, problem.unseen_classes
+    return own_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
 
 
 def classify_real(run: Run, fitted: Fitted, unseen: MemoryFeed) -> SoftmaxPair:
@@ -314,26 +269,11 @@ def classify_real(run: Run, fitted: Fitted, unseen: MemoryFeed) -> SoftmaxPair:
         Scaled rows of the unseen classes, on the run's device.
     """
     scaled, config = fitted.scaled, run.recipe.part(ClassifierConfig)
-    request = replace(make_request(run, scaled), real_unseen=unseen, synthesizes=False)
-    rows = fitted.model.classifier_rows(request)
-    space = feature_map(scaled, fitted.model)
-    return pair_from_rows(rows, scaled.problem, space, config, _generators(run, scaled.problem))
-
-
-def feature_map(scaled: Scaled, model: Model) -> FeatureMap:
-    """From features as the dataset has them to what the classifiers of a model score."""
-    encoder, device = model.encoder, scaled.feed.labels.device
-    if encoder is None:
-        return scaled.scaling
-
-    @torch.no_grad()
-    def encoded(features: FloatArray) -> FloatArray:
-        rows = torch.from_numpy(scaled.scaling(features))
-        parts = torch.split(rows, _ENCODING_CHUNK)
-        chunks = [encoder(part.to(device)).cpu() for part in parts]
-        return np.asarray(torch.cat(chunks).numpy(), dtype=np.float32)
-
-    return encoded
+    request = rows_request(run.recipe, scaled, run.precision)
+    rows = fitted.model.classifier_rows(replace(request, real_unseen=unseen, synthesizes=False))
+    space = feature_map(scaled.scaling, fitted.model, run.device)
+    generators = classifier_generators(run.recipe, scaled)
+    return pair_from_rows(rows, scaled.problem, space, config, generators)
 
 
 def fit_classifiers(
@@ -360,10 +300,12 @@ def fit_classifiers(
         Called after each epoch of either classifier.
     """
     config, problem = run.recipe.part(ClassifierConfig), scaled.problem
-    generators, space = _generators(run, problem), feature_map(scaled, model)
+    generators = classifier_generators(run.recipe, scaled)
+    space = feature_map(scaled.scaling, model, run.device)
     samples = run.recipe.samples_per_class * len(problem.unseen_classes)
     with _bar(run.console, "synthesizing", samples, shown=bars) as advance:
-        rows = model.classifier_rows(replace(make_request(run, scaled), on_samples=advance))
+        request = rows_request(run.recipe, scaled, run.precision, advance)
+        rows = model.classifier_rows(request)
         if isinstance(rows, StreamedRows):  # one bar for both
             return pair_from_rows(rows, problem, space, config, generators, on_epoch)
     text = "training the classifier"
@@ -374,24 +316,6 @@ def fit_classifiers(
             on_epoch(which, classifier)
 
         return pair_from_rows(rows, problem, space, config, generators, on_either)
-
-
-def make_request(run: Run, scaled: Scaled) -> RowsRequest:
-    """What a run asks its model for, to make the classifiers' rows of."""
-    return RowsRequest(
-        scaled,
-        run.generator(scaled.problem.split, "synthesis"),
-        samples_per_class=run.recipe.samples_per_class,
-        capacity_bytes=run.recipe.reservoir_mib * 2**20,
-        precision=run.precision,
-    )
-
-
-def _generators(run: Run, problem: Problem) -> tuple[torch.Generator, torch.Generator]:
-    """Of the GZSL and of the ZSL classifier."""
-    purposes = ("classifier", "zsl classifier")
-    gzsl, zsl = (run.generator(problem.split, purpose) for purpose in purposes)
-    return gzsl, zsl
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
@@ -413,19 +337,6 @@ def _state_file(run: Run, problem: Problem) -> Path:
     return run.directory / f"{problem.split}.state.safetensors"
 
 
-def _load_model(run: Run, tensor_file: Path, description_file: Path) -> Model:
-    description = read_json(description_file)
-    try:
-        tensors = load_file(tensor_file)
-        own = {name: t for name, t in tensors.items() if not name.startswith("scaling.")}
-        return run.model_class.from_state(description, own).to(run.device)
-    except Exception as error:
-        raise InputError(
-            f"{tensor_file}: not readable as this run's model ({one_line(error)}), expected the "
-            "file that this run wrote; delete it to train again"
-        ) from error
-
-
 def _train(
     run: Run,
     scaled: Scaled,
@@ -441,9 +352,7 @@ def _train(
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
-    initial = run.generator(split, "initial weights", device=_CPU)
-    config = recipe.part(MODELS[recipe.model].config)
-    model = run.model_class.for_problem(problem, scaled.feed, config, initial).to(run.device)
+    model = make_model(recipe, run.model_class, scaled, run.device)
     if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
         return model, {"history": [], "curve": _measure_once(run, model, split, measure, on_point)}
     training = recipe.part(TrainingConfig)
@@ -505,14 +414,7 @@ def train_module(
     total = epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
     with _bar(run.console, f"training ({label})", total, done) as advance:
-        while trainer.epoch < epochs:
-            start = time.monotonic()
-            losses = trainer.run_epoch(advance)
-            _check_finite({f"{name} loss": v for name, v in losses.items()}, trainer.epoch)
-            record = {"epoch": trainer.epoch, **losses}
-            progress["history"].append(record)
-            _check_bounded(progress["history"])
-            seconds = time.monotonic() - start
+        for record, seconds in train_epochs(trainer, progress["history"], advance):
             run.log.write("epoch", split=stage, seconds=seconds, **record)
             _print_epoch(run, label, record, epochs, seconds)
             last = trainer.epoch == epochs
@@ -552,30 +454,6 @@ def _compile(run: Run, model: Compilable) -> None:
     reason = model.compile_for_training()
     if reason is not None:
         run.console.print(f"warning: not possible here ({reason}), so they run as they are")
-
-
-def _check_finite(values: Mapping[str, float], epoch: int) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"training diverged: found a {name} of {value} in epoch {epoch}, expected a "
-                "finite number; lower --learning-rate or bring the features to another scale with "
-                "--feature-scaling"
-            )
-
-
-def _check_bounded(history: Sequence[Mapping[str, float]]) -> None:
-    """A loss that has blown up does not come back, finite as it may stay for many epochs."""
-    first, last = history[0], history[-1]
-    for name, value in last.items():
-        bound = _BLOWN_UP * max(1.0, abs(first[name]))
-        if value > bound:
-            raise DivergedError(
-                f"training diverged: found a {name} loss of {value:.2g} in epoch {last['epoch']}, "
-                f"expected at most {bound:.2g}, {_BLOWN_UP:.0e} times that of the first epoch; "
-                "lower --learning-rate or bring the features to another scale with "
-                "--feature-scaling"
-            )
 
 
 def _print_epoch(

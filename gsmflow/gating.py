@@ -22,10 +22,12 @@ from gsmflow.density import Bayes, seen_log_density
 from gsmflow.errors import InputError, one_line
 from gsmflow.evaluate import Outcome, Scorer
 from gsmflow.feed import Feed, Scaled, SelectedFeed, scale_problem
-from gsmflow.fitting import AtEnd, Fitted, Run, feature_map, make_request, train_module
+from gsmflow.fitting import AtEnd, Fitted, Run, train_module
 from gsmflow.gate import Gate, Views, accepting_threshold, measure_gate
 from gsmflow.interface import ClassifierRows, Classifying, Density, Model, StreamedRows
+from gsmflow.learning import rows_request
 from gsmflow.models import MODELS
+from gsmflow.scoring import feature_map
 from gsmflow.team import ALONE
 from gsmflow.train import TrainingConfig
 from gsmflow.util import write_tensors
@@ -237,7 +239,8 @@ def _seen_scores(run: Run, scaled: Scaled, model: Model, scorer: Scorer) -> _Sco
     if isinstance(model, Classifying) or isinstance(scorer, Bayes):
         return lambda features: scorer.gzsl_scores(features)[:, :seen]
     # Of the synthesized rows, which are not needed, as few as can be.
-    rows = model.classifier_rows(replace(make_request(run, scaled), samples_per_class=1))
+    request = rows_request(run.recipe, scaled, run.precision)
+    rows = model.classifier_rows(replace(request, samples_per_class=1))
     classes = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
     softmax = fit_softmax_by_epoch(
         lambda: _of_classes(rows, classes),
@@ -245,7 +248,7 @@ def _seen_scores(run: Run, scaled: Scaled, model: Model, scorer: Scorer) -> _Sco
         run.recipe.part(ClassifierConfig),
         run.generator(problem.split, "seen classifier"),
     )
-    space = feature_map(scaled, model)
+    space = feature_map(scaled.scaling, model, run.device)
     return lambda features: softmax.scores(space(features))
 
 

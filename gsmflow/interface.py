@@ -24,6 +24,7 @@ __all__ = [
     "Classifying",
     "Compilable",
     "Density",
+    "Extensible",
     "Losses",
     "Model",
     "RowsByEpoch",
@@ -238,6 +239,21 @@ class Density(Protocol):
 
     def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
         """``log p(x | class)`` in nats, ``(n,)``, of scaled rows ``(n, d)``, classes ``(n,)``."""
+
+
+@runtime_checkable
+class Extensible(Protocol):
+    """A trained model that can be told of further unseen classes."""
+
+    def with_classes(self, problem: Problem) -> Model:
+        """The same model, which knows all classes of a problem; on the CPU.
+
+        Parameters
+        ----------
+        problem
+            That of the training, with further unseen classes after all others. The scale of the
+            semantics stays that of the training.
+        """
 
 
 @runtime_checkable

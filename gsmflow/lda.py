@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gsmflow.dataset import FloatArray
 
-__all__ = ["LinearScores", "discriminant"]
+__all__ = ["LinearScores", "discriminant", "discriminant_by_factor", "floored"]
 
 # Added to every variance, so that a constant dimension tells nothing instead of everything.
 _FLOOR = 1e-6
@@ -57,10 +57,36 @@ def discriminant(
     length_exponent
         ``e``, in [0, 1].
     """
-    # Transposed, it is in LAPACK's order: no copy is made.
-    floored = covariance.T.copy(order="F")
-    np.fill_diagonal(floored, np.diagonal(covariance) + _FLOOR)
-    factor = scipy.linalg.cho_factor(floored, overwrite_a=True, check_finite=False)
+    factor, lower = scipy.linalg.cho_factor(
+        floored(covariance), overwrite_a=True, check_finite=False
+    )
+    return _discriminant((factor, lower), means, centre, length_exponent)
+
+
+def discriminant_by_factor(
+    factor: NDArray[np.float64],
+    means: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    length_exponent: float = 0.0,
+) -> LinearScores:
+    """`discriminant` from the lower Cholesky factor ``(d, d)`` of the `floored` covariance."""
+    return _discriminant((factor, True), means, centre, length_exponent)
+
+
+def floored(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A copy of a covariance in which every variance is a little larger."""
+    # Transposed, it is in LAPACK's order: no copy is made there.
+    copy = covariance.T.copy(order="F")
+    np.fill_diagonal(copy, np.diagonal(covariance) + _FLOOR)
+    return copy
+
+
+def _discriminant(
+    factor: tuple[NDArray[np.float64], bool],
+    means: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    length_exponent: float,
+) -> LinearScores:
     directions = means - centre
     weight = scipy.linalg.cho_solve(factor, directions.T, check_finite=False)
     squares = np.einsum("kd,dk->k", directions, weight)

@@ -191,6 +191,16 @@ class GSMFlow(nn.Module):
             "feature_dim": self.feature_dim,
         }
 
+    def with_classes(self, problem: Problem) -> "GSMFlow":
+        """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
+        config, seen = self.config, problem.seen_classes
+        semantics = scale_semantics(
+            problem.semantics, seen, config.semantics_scaling, config.semantics_norm
+        )
+        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
+        tensors["semantics"] = torch.tensor(semantics)
+        return type(self).from_state(self.describe(), tensors)
+
     @property
     def feature_dim(self) -> int:
         """``d``, the number of feature dimensions."""

@@ -29,10 +29,12 @@ __all__ = [
     "RecipeFile",
     "check_model_class",
     "check_recipe",
+    "check_value",
     "parse_recipe",
     "read_recipe_file",
     "recipe_flags",
     "recipe_for",
+    "recipe_from",
     "setting_names",
     "write_recipe_file",
 ]
@@ -94,6 +96,14 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "top_k": (1, None),
     "seed": (0, 2**31 - 1),
     "seeds": (1, None),
+}
+
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
 }
 
 # Fields that name what a recipe file's settings were chosen for.
@@ -451,25 +461,68 @@ def _check_setting(where: str, name: str, value: Any) -> Any:
             f"{where}: found a field of this name, expected those of the recipe that say how to "
             "learn, such as pi or epochs"
         )
+    return check_value(where, name, value)
+
+
+def check_value(where: str, name: str, value: Any) -> Any:
+    """The value of a recipe's field, as JSON has it, in the field's type.
+
+    Parameters
+    ----------
+    where
+        Its place, for messages.
+    name
+        Of the field.
+    value
+        What was found there.
+
+    Raises
+    ------
+    InputError
+        If it is of another type or out of range.
+    """
     hint = get_type_hints(Recipe)[name]
     if get_origin(hint) is Literal:
         fits, expected = value in get_args(hint), f"one of {', '.join(get_args(hint))}"
     else:
         # JSON has one kind of number, and Python counts a truth value as a whole one.
-        kinds = (int, float) if hint is float else (hint,)
+        kinds = {float: (int, float), Path: (str,)}.get(hint, (hint,))
         fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
-        names = {bool: "true or false", int: "a whole number", float: "a number"}
-        expected = names[hint]
+        expected = _KINDS[hint]
     if not fits:
         raise InputError(f"{where}: found {_said(value)}, expected {expected}")
     if name in _BOUNDS:
         _check_range(where, name, value)
-    return float(value) if hint is float else value
+    return hint(value) if hint in (float, Path) else value
+
+
+def recipe_from(stored: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe that `Recipe.describe` told; fields that are not there keep their defaults.
+
+    Parameters
+    ----------
+    stored
+        Values by field, as JSON has them.
+    where
+        The place of them, for messages.
+
+    Raises
+    ------
+    InputError
+        If a field is unknown, or a value of another type or out of range.
+    """
+    known = {f.name for f in fields(Recipe)}
+    for name in stored:
+        if name not in known:
+            raise InputError(f"{where}: found a field '{name}', expected those of a recipe")
+    if "dataset" not in stored:
+        raise InputError(f"{where}, field 'dataset': found nothing, expected a name")
+    return Recipe(**{k: check_value(f"{where}, field '{k}'", k, v) for k, v in stored.items()})
 
 
 def _said(value: Any) -> str:
     """A value as a JSON file has it, cut short."""
-    text = json.dumps(value)
+    text = json.dumps(value, default=repr)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 

@@ -53,13 +53,22 @@ class MeanRegression:
         scale = values**-whitening
         scale /= np.sqrt(np.square(values * scale).sum() / len(classes)) or 1.0
         self._left, self._values = left, values * scale
+        self._centre, self._directions = centre, right.T * scale
         self._projected = (own - centre) @ right.T * scale
 
     def predict(self, ridge: float) -> NDArray[np.float64]:
         """Predicted mean of every class of the dataset, ``(classes, d)``, for ``ridge > 0``."""
+        return np.asarray(self._overall + self._projected @ self._gains(ridge))
+
+    def linear(self, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What `predict` does to any semantics: ``weight (a, d)`` and ``bias (d,)``."""
+        weight = self._directions @ self._gains(ridge)
+        return weight, self._overall - self._centre @ weight
+
+    def _gains(self, ridge: float) -> NDArray[np.float64]:
         core = self._left.T @ (self._class_means - self._overall)
         gains = self._values / (self._values**2 + ridge)
-        return np.asarray(self._overall + self._projected @ (gains[:, None] * core))
+        return np.asarray(gains[:, None] * core)
 
     def cross_fitted(self, ridge: float) -> NDArray[np.float64]:
         """Mean of each given class as predicted from all others, ``(k, d)``.

@@ -11,21 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from gsmflow.errors import InputError
-from gsmflow.recipe import Recipe
+from gsmflow.recipe import Recipe, recipe_from
 from gsmflow.util import read_json, write_json
 
 __all__ = [
     "ABLATION_FILE",
+    "ADDED_FILE",
     "METRICS_FILE",
     "RECIPE_FILE",
     "SWEEP_FILE",
     "RunLog",
     "computed_fields",
     "enter_run",
+    "make_run_directory",
     "open_run",
+    "read_run_recipe",
 ]
 
 ABLATION_FILE = "ablation.json"
+ADDED_FILE = "added.json"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 SWEEP_FILE = "sweep.json"
@@ -61,7 +65,7 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     name = recipe.run or f"{stamp}-{seeds}"
     for number in count(1):
         directory = parent / (name if number == 1 else f"{name}-{number}")
-        if _make_directory(directory, recipe):
+        if make_run_directory(directory, recipe):
             break
         if recipe.run:
             raise InputError(
@@ -84,13 +88,13 @@ def enter_run(directory: Path, recipe: Recipe) -> bool:
     InputError
         If it was started with another recipe, or cannot be made.
     """
-    if _make_directory(directory, recipe):
+    if make_run_directory(directory, recipe):
         return False
     _resume(directory, recipe)
     return True
 
 
-def _make_directory(directory: Path, recipe: Recipe) -> bool:
+def make_run_directory(directory: Path, recipe: Recipe) -> bool:
     """Make the directory together with its recipe, or neither; False where it exists."""
     if directory.exists():
         return False
@@ -119,6 +123,11 @@ def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
 
 def _resume(directory: Path, recipe: Recipe) -> None:
     """Check that a run goes on with its recipe, and clear away what a kill left half written."""
+    if (directory / ADDED_FILE).exists():
+        raise InputError(
+            f"{directory / ADDED_FILE}: found classes that were added to another run, expected a "
+            "run that was trained here, to be resumed"
+        )
     _check_same_recipe(directory, recipe)
     for part in directory.rglob(".*.part"):
         part.unlink(missing_ok=True)
@@ -147,6 +156,21 @@ def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         for name, value in computed_fields(recipe).items()
         if stored.get(name) != value
     }
+
+
+def read_run_recipe(directory: Path) -> Recipe:
+    """The recipe that a run was started with; fields that it does not have keep their defaults.
+
+    Raises
+    ------
+    InputError
+        If its file is missing or damaged, or has fields or values that no recipe has.
+    """
+    file = directory / RECIPE_FILE
+    stored = read_json(file)
+    if not isinstance(stored, dict):
+        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
+    return recipe_from(stored, str(file))
 
 
 def computed_fields(recipe: Recipe) -> dict[str, Any]:

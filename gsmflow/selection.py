@@ -17,8 +17,9 @@ from gsmflow.classifier import SoftmaxClassifier, SoftmaxPair
 from gsmflow.dataset import HeldOut
 from gsmflow.evaluate import judge_all
 from gsmflow.feed import Scaled
-from gsmflow.fitting import Fitted, Run, feature_map, fit_classifiers
+from gsmflow.fitting import Fitted, Run, fit_classifiers
 from gsmflow.interface import Model
+from gsmflow.scoring import feature_map
 from gsmflow.util import write_tensors
 
 __all__ = ["drop_candidates", "keep_candidates", "select_on_test"]
@@ -57,7 +58,7 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
         ``epoch`` and the ``classifier_epoch`` of each; ``candidates``: how many there were.
     """
     problem, model = fitted.scaled.problem, deepcopy(fitted.model)
-    space = feature_map(fitted.scaled, model)
+    space = feature_map(fitted.scaled.scaling, model, run.device)
     best: dict[str, Any] = {"T1": -1.0, "H": -1.0, "candidates": 0}
     for file in sorted((run.directory / _FOLDER).glob("*.safetensors")):
         kept = load_file(file)

@@ -18,7 +18,6 @@ from gsmflow.dataset import Dataset, Problem, check_dataset, training_problem
 from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, run_experiment
 from gsmflow.feed import Feed, MemoryFeed, Scaled, class_means, feed_slabs, scale_problem
-from gsmflow.fitting import feature_map
 from gsmflow.interface import (
     ClassifierRows,
     Classifying,
@@ -30,7 +29,9 @@ from gsmflow.interface import (
 from gsmflow.models import MODELS, published_settings, unused_fields
 from gsmflow.page.document import read_run
 from gsmflow.recipe import Recipe, check_recipe, parse_recipe, setting_names
+from gsmflow.scoring import feature_map
 from gsmflow.synthesis import Sampler
+from gsmflow.train import Trainer
 from tests.builders import CADA_SMALL, make_dataset, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -203,14 +204,14 @@ def test_it_resumes_to_the_same_numbers(start: Start, monkeypatch: pytest.Monkey
 
     stages = [(experiment, "fit_final"), (experiment, "classify"), (experiment, "judge")]
     monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
-    run_epoch = fitting.Trainer.run_epoch
+    run_epoch = Trainer.run_epoch
 
     def crash_in_the_third(trainer: Any, *arguments: Any) -> Any:
         return crash() if trainer.epoch == 2 else run_epoch(trainer, *arguments)
 
     if whole.fitted.history:
         with monkeypatch.context() as patch:
-            patch.setattr(fitting.Trainer, "run_epoch", crash_in_the_third)
+            patch.setattr(Trainer, "run_epoch", crash_in_the_third)
             with pytest.raises(CrashError):
                 start(run="epoch")
         assert_same_run(whole, start(run="epoch", resume=True))
@@ -233,8 +234,8 @@ def test_a_checkpoint_gives_the_model_again(start: Start) -> None:
     assert again.state_dict().keys() == fitted.model.state_dict().keys()
     features = result.held_out.unseen.features
     np.testing.assert_array_equal(
-        feature_map(fitted.scaled, again)(features),
-        feature_map(fitted.scaled, fitted.model)(features),
+        feature_map(fitted.scaled.scaling, again, CPU)(features),
+        feature_map(fitted.scaled.scaling, fitted.model, CPU)(features),
     )
     if isinstance(fitted.model, Classifying):
         scaled = torch.from_numpy(fitted.scaled.scaling(features))
@@ -253,7 +254,8 @@ def test_the_classifiers_rows_have_the_right_classes_and_width(start: Start) -> 
     rows = rows_of(fitted.model, fitted.scaled)
     assert set(rows["gzsl"].labels.tolist()) == set(problem.classes.tolist())
     assert set(rows["zsl"].labels.tolist()) == set(problem.unseen_classes.tolist())
-    width = feature_map(fitted.scaled, fitted.model)(result.held_out.seen.features).shape[1]
+    space = feature_map(fitted.scaled.scaling, fitted.model, CPU)
+    width = space(result.held_out.seen.features).shape[1]
     assert {feed.feature_dim for feed in rows.values()} == {width}
     assert all(torch.isfinite(feed.features).all() for feed in rows.values())
 

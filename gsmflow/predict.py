@@ -1,0 +1,247 @@
+"""The command ``predict``: classes of new feature vectors, by a trained run."""
+
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.conf import Positional
+
+from gsmflow.dataset import FloatArray, row_slices
+from gsmflow.errors import InputError
+from gsmflow.inputs import open_rows
+from gsmflow.trained import TrainedRun, open_trained
+from gsmflow.util import make_console, pick_device, replacing
+
+__all__ = ["Answer", "PredictOptions", "answer_rows", "run_predict"]
+
+_Format: TypeAlias = Literal["auto", "csv", "jsonl"]
+_STANDARD_OUTPUT = "-"
+_HEADER = ("row", "rank", "class", "kind", "score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Say which class new rows of features are of, by a trained run.
+
+    Each row has its best class: its name, whether it is seen or unseen, and its score less the
+    penalty that seen classes have. Rows are counted from 1, as in the file.
+    """
+
+    run: Positional[Path]
+    """The directory of a finished run."""
+    file: Positional[Path]
+    """Rows of features of the kind that the run was trained on: .npy (n, d), .mat with a field
+    'features' (d, n), or .csv with or without a header."""
+    into: str = _STANDARD_OUTPUT
+    """The file to write; -: standard output."""
+    format: _Format = "auto"
+    """csv: a line for each answer; jsonl: a JSON object for each row; auto: jsonl into a file that
+    ends in .jsonl, else csv."""
+    top_k: int = 1
+    """How many best classes of each row to tell; all of them where there are fewer."""
+    penalty: str = "run"
+    """Subtracted from the scores of the seen classes: run for the one that the run chose on its
+    validation classes, none, or a number."""
+    only: Literal["all", "unseen"] = "all"
+    """Whether all classes may be answers, or the unseen ones alone (plain zero-shot learning)."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+
+
+class Answer(NamedTuple):
+    """One class for one row.
+
+    Attributes
+    ----------
+    name, kind
+        The class, and whether it is seen.
+    score
+        Less the penalty, if it is seen.
+    """
+
+    name: str
+    kind: Literal["seen", "unseen"]
+    score: float
+
+
+def run_predict(options: PredictOptions) -> None:
+    """Write the answers; notes and progress go to standard error.
+
+    Raises
+    ------
+    InputError
+        If the run or the file cannot be used; nothing is written into a file then.
+    """
+    if options.top_k < 1:
+        raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
+    console = make_console(stderr=True)
+    run = open_trained(options.run, pick_device(options.device))
+    penalty = _penalty(options, run)
+    rows = open_rows(options.file, run.feature_dim)
+    for note in rows.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    write_row = _WRITERS[_format(options)]
+    count = 0
+    with _progress(console, rows.total) as advance, _output(options.into) as stream:
+        if write_row is _write_csv_row:
+            csv.writer(stream, lineterminator="\n").writerow(_HEADER)
+        for piece in rows.pieces():
+            answers = answer_rows(run, piece.features, penalty, options.only, options.top_k)
+            for name, own in zip(piece.names, answers, strict=True):
+                write_row(stream, name, own)
+            count += len(piece.features)
+            advance(len(piece.features))
+        stream.flush()
+    place = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
+    console.print(f"{count:,} rows{place}, {_said(options, penalty)}", soft_wrap=True)
+
+
+def answer_rows(
+    run: TrainedRun,
+    features: FloatArray,
+    penalty: float = 0.0,
+    only: Literal["all", "unseen"] = "all",
+    top_k: int = 1,
+) -> Iterator[list[Answer]]:
+    """The best classes of each row, best first.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    features
+        As its dataset has them, ``(n, d)``.
+    penalty
+        Subtracted from the scores of seen classes.
+    only
+        ``"unseen"``: answers and scores of the run's classifier of unseen classes alone.
+    top_k
+        How many of each row, at most.
+    """
+    classes = run.classes if only == "all" else run.kept.unseen_classes
+    is_seen = np.isin(classes, run.kept.seen_classes)
+    names = [run.kept.class_names[c] for c in classes]
+    scored = run.scorer.gzsl_scores if only == "all" else run.scorer.zsl_scores
+    for part in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
+        scores = scored(features[part]) - penalty * is_seen
+        best = _best(scores, top_k)
+        for own, columns in zip(scores, best, strict=True):
+            yield [
+                Answer(names[c], "seen" if is_seen[c] else "unseen", float(own[c])) for c in columns
+            ]
+
+
+def _best(scores: NDArray[Any], top_k: int) -> NDArray[Any]:
+    """Columns of the highest scores of each row, ``(n, k)``; the first of equals before others."""
+    if top_k == 1:
+        return np.asarray(scores.argmax(axis=1))[:, None]
+    return np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+
+
+def _penalty(options: PredictOptions, run: TrainedRun) -> float:
+    if options.only == "unseen":
+        if options.penalty not in ("run", "none"):
+            raise InputError(
+                f"--penalty: found {options.penalty} with --only unseen, expected none: no seen "
+                "class is an answer there"
+            )
+        return 0.0
+    if options.penalty == "none":
+        return 0.0
+    if options.penalty == "run":
+        if run.penalty is None:
+            raise InputError(
+                f"--penalty: found run, with a run that chose none ({options.run}), expected none "
+                "or a number"
+            )
+        return run.penalty
+    try:
+        value = float(options.penalty)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"--penalty: found {options.penalty}, expected run, none or a number")
+    return value
+
+
+def _said(options: PredictOptions, penalty: float) -> str:
+    if options.only == "unseen":
+        return "answers among the unseen classes"
+    chosen = ", as the run chose it on validation classes" if options.penalty == "run" else ""
+    return f"penalty on seen classes {penalty:.6g}{chosen}"
+
+
+def _format(options: PredictOptions) -> Literal["csv", "jsonl"]:
+    if options.format != "auto":
+        return options.format
+    return "jsonl" if options.into.endswith(".jsonl") else "csv"
+
+
+def _write_csv_row(stream: IO[str], name: int | str, answers: Sequence[Answer]) -> None:
+    csv.writer(stream, lineterminator="\n").writerows(
+        (name, rank, own.name, own.kind, f"{own.score:.9g}")
+        for rank, own in enumerate(answers, start=1)
+    )
+
+
+def _write_json_row(stream: IO[str], name: int | str, answers: Sequence[Answer]) -> None:
+    told = [
+        {"class": own.name, "kind": own.kind, "score": float(f"{own.score:.9g}")} for own in answers
+    ]
+    stream.write(json.dumps({"row": name, "answers": told}, ensure_ascii=False) + "\n")
+
+
+_WRITERS: dict[str, Callable[[IO[str], int | str, Sequence[Answer]], None]] = {
+    "csv": _write_csv_row,
+    "jsonl": _write_json_row,
+}
+
+
+@contextmanager
+def _output(into: str) -> Iterator[IO[str]]:
+    """Standard output, or a file that is there whole or not at all."""
+    if into == _STANDARD_OUTPUT:
+        try:
+            yield sys.stdout
+        except BrokenPipeError:
+            # Whoever read has enough; Python would complain again when it closes the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        return
+    try:
+        with (
+            replacing(Path(into)) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            yield stream
+    except OSError as error:
+        raise InputError(
+            f"--into: found {into}, which cannot be written ({error.strerror}), expected a file"
+        ) from error
+
+
+@contextmanager
+def _progress(console: Console, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar of rows on a terminal, nothing in a log; yields what advances it."""
+    columns = (
+        TextColumn("classifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda count: progress.advance(task, count)
