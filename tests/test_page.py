@@ -649,7 +649,8 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(
     page.emulate_media(color_scheme="dark")
     dark = background(page)
     assert dark != light
-    assert page.get_attribute("#theme", "aria-pressed") == "true"
+    # The page is told of the change a moment after its style follows it.
+    page.wait_for_selector('#theme[aria-pressed="true"]')
     assert page.eval_on_selector("#curve", "c => c.toDataURL()") != picture
     page.focus("#theme")
     page.keyboard.press("Enter")
