@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from gsmflow.dataset import Dataset, FloatArray, Problem, fingerprint, training_problem
 from gsmflow.errors import InputError
@@ -38,7 +38,7 @@ class AddClassOptions:
     directory is written, which other commands take as any run's; the run stays as it is.
     """
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
     semantics: Path
     """Semantics as the dataset has them, unscaled: .npy, .json or .csv with the vector of one

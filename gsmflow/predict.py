@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, TypeAlias
+from typing import IO, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from gsmflow.dataset import FloatArray, row_slices
 from gsmflow.errors import InputError
@@ -38,9 +38,9 @@ class PredictOptions:
     penalty that seen classes have. Rows are counted from 1, as in the file.
     """
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
-    file: Positional[Path]
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
     """Rows of features of the kind that the run was trained on: .npy (n, d), .mat with a field
     'features' (d, n), or .csv with or without a header."""
     into: str = _STANDARD_OUTPUT
@@ -89,7 +89,9 @@ def run_predict(options: PredictOptions) -> None:
     run = open_trained(options.run, pick_device(options.device))
     penalty = _penalty(options, run)
     rows = open_rows(options.file, run.feature_dim)
-    for note in rows.notes:
+    gate = run.recipe.gate
+    gated = (f"the run's gate ({gate}) takes no part: these are the model's own answers",)
+    for note in (*rows.notes, *(gated if gate != "none" else ())):
         console.print(f"note: {note}", soft_wrap=True)
     write_row = _WRITERS[_format(options)]
     count = 0

@@ -117,6 +117,7 @@ def test_the_runs_figures_follow_from_the_answers(
         file = save(tmp_path / "rows.npy", dataset.features[rows])
         code, out, err = predict(capsys, result.directory, file, *flags)
         assert code == 0, err
+        assert ("the run's gate (likelihood) takes no part" in err) == (model == "bayes")
         told = answers(out)
         assert [int(line["row"]) for line in told] == list(range(1, len(rows) + 1))
         seen = {dataset.class_names[c] for c in dataset.seen_classes}
