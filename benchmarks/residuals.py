@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gsmflow.crossfit import Setting, choose_setting, rehearse
+from gsmflow.crossfit import START, choose_setting, rehearse
 from gsmflow.dataset import IntArray, open_held_out, training_problem
 from gsmflow.discriminant import DiscriminantConfig
-from gsmflow.encoding import EncodedFeed, FeatureTransform, fit_encoder
+from gsmflow.encoding import EncodedFeed, FeatureTransform
 from gsmflow.experiment import read_dataset
 from gsmflow.feed import class_means, feed_slabs, scale_problem
 from gsmflow.flow import ConditionalFlow
+from gsmflow.lda import floored
 from gsmflow.metrics import mean_class_accuracy
 from gsmflow.recipe import Recipe
 from gsmflow.ridge import MeanRegression, shrink, within_class_covariances
@@ -98,9 +99,8 @@ def residuals_of(options: Options) -> Residuals:
     feed = scale_problem(problem, "none", _CPU, "memory").feed
     generator = make_generator(_CPU, options.seed, "folds")
     rehearsal = rehearse(feed, problem.semantics, options.transform, generator)
-    start = Setting(whitening=0.25, ridge=0.2, shrinkage=0.7)
-    setting, _ = choose_setting(rehearsal, DiscriminantConfig().length_exponent, start)
-    encoder = fit_encoder(feed, options.transform)
+    setting, _ = choose_setting(rehearsal, DiscriminantConfig().length_exponent, START)
+    encoder = rehearsal.encoder
     encoded = EncodedFeed(feed, encoder)
     seen = torch.from_numpy(problem.seen_classes)
     known = class_means(encoded, seen)
@@ -109,7 +109,7 @@ def residuals_of(options: Options) -> Residuals:
     regression = MeanRegression(means, problem.semantics, problem.seen_classes, setting.whitening)
     error = regression.error_covariance(setting.ridge)
     covariance = shrink(within + error, setting.shrinkage)
-    root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(covariance)))
+    root = np.linalg.cholesky(floored(covariance))
     centre = means.mean(axis=0)
 
     def whitened(rows: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from gsmflow.metrics import mean_class_accuracy, seen_unseen_curve
 from gsmflow.ridge import MeanRegression, shrink, within_class_covariances
 
 __all__ = [
+    "START",
     "Discriminants",
     "Gate",
     "Rehearsal",
@@ -83,6 +84,8 @@ class Discriminants:
         What ``common`` was made of, ``(k, d)`` and ``(d, d)``.
     within
         Mean of the seen classes' own covariances, ``(d, d)``.
+    regression
+        What the means of unseen classes were predicted with.
     """
 
     common: LinearScores
@@ -90,6 +93,7 @@ class Discriminants:
     means: NDArray[np.float64]
     covariance: NDArray[np.float64]
     within: NDArray[np.float64]
+    regression: MeanRegression
 
     def own(self) -> LinearScores:
         """The discriminant of the seen classes alone, whose means are known."""
@@ -133,6 +137,7 @@ def fit_discriminants(
         means=every,
         covariance=covariance,
         within=within,
+        regression=regression,
     )
 
 
@@ -263,6 +268,7 @@ def _first_of_each(columns: Tensor, order: Tensor, counts: Tensor) -> Tensor:
     return chosen
 
 
+START = Setting(whitening=0.25, ridge=0.2, shrinkage=0.7)
 # The steps in which a part of a setting is changed, and the order in which they are.
 _SCALES: Mapping[str, Sequence[float]] = {
     "shrinkage": (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95),

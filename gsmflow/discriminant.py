@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gsmflow.crossfit import (
+    START,
     Discriminants,
     Gate,
     Rehearsal,
@@ -31,11 +32,11 @@ from gsmflow.crossfit import (
 from gsmflow.dataset import FloatArray, IntArray, Problem
 from gsmflow.encoding import EncodedFeed, Encoder, FeatureTransform
 from gsmflow.errors import InputError
-from gsmflow.feed import Feed, MemoryFeed, class_means, feed_slabs
+from gsmflow.feed import Feed, MemoryFeed, class_means, join
 from gsmflow.interface import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
 from gsmflow.lda import LinearScores, discriminant_by_factor, floored
 from gsmflow.prototype import GaussianPrototypes
-from gsmflow.ridge import MeanRegression, within_class_covariances
+from gsmflow.ridge import within_class_covariances
 from gsmflow.synthesis import Draw, Reservoir
 
 __all__ = ["DiscriminantConfig", "PrototypeDiscriminant"]
@@ -124,10 +125,7 @@ class PrototypeDiscriminant(nn.Module):
         gate = fit_gate(rehearsal, setting, config.length_exponent) if config.gated else None
         encoder = rehearsal.encoder
         fitted = _fit(problem, EncodedFeed(feed, encoder), setting, config.length_exponent)
-        regression = MeanRegression(
-            fitted.means[: fitted.seen], problem.semantics, problem.seen_classes, setting.whitening
-        )
-        predicting = regression.linear(setting.ridge)
+        predicting = fitted.regression.linear(setting.ridge)
         description = {
             "model": "PrototypeDiscriminant",
             "config": asdict(config),
@@ -215,11 +213,7 @@ class PrototypeDiscriminant(nn.Module):
         if given is not None:
             given = MemoryFeed(self._encoder(given.features), given.labels)
         if not request.synthesizes and given is not None:
-            slabs = zip(*feed_slabs(real), strict=True)
-            features, labels = (torch.cat([*own]) for own in slabs)
-            both = MemoryFeed(
-                torch.cat([features, given.features]), torch.cat([labels, given.labels])
-            )
+            both = join(real, given)
             return RowsByEpoch(lambda: both, lambda: given)
         reservoir = Reservoir(
             self._gaussians(),
@@ -262,7 +256,7 @@ def _choose(
         given["whitening"] = _NO_WHITENING
     if not config.covariance_shrinkage:
         given["shrinkage"] = _LITTLE_SHRINKAGE
-    start = replace(Setting(whitening=0.25, ridge=0.2, shrinkage=0.7), **given)
+    start = replace(START, **given)
     state = generator.get_state()
     found: list[tuple[Rehearsal, FeatureTransform, Setting, float]] = []
     for transform in transforms:
