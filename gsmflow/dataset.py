@@ -33,6 +33,7 @@ __all__ = [
     "fingerprint",
     "hold_out",
     "open_held_out",
+    "redraw_validation",
     "row_slices",
     "settle_splits",
     "training_problem",
@@ -307,6 +308,28 @@ def open_held_out(dataset: Dataset, split: Split) -> HeldOut:
         return HeldOut(_take(dataset, dataset.test_seen), _take(dataset, dataset.test_unseen))
     _, validation_seen = _split_validation_seen(dataset)
     return HeldOut(_take(dataset, validation_seen), _take(dataset, dataset.val))
+
+
+def redraw_validation(dataset: Dataset, draw: int) -> Dataset:
+    """The dataset with other validation classes, as many as its own, drawn from the seen ones.
+
+    Draws that follow one another have no class in common, as long as the seen classes last; then
+    all of them are shuffled and parted anew.
+
+    Parameters
+    ----------
+    dataset
+        A checked dataset.
+    draw
+        Which draw, from 0 upwards; 0 is the dataset's own.
+    """
+    if draw == 0:
+        return dataset
+    seen, count = dataset.seen_classes, len(np.unique(dataset.labels[dataset.val]))
+    turn, part = divmod(draw - 1, len(seen) // count)
+    order = np.random.default_rng([_SPLIT_SEED, turn]).permutation(seen)
+    is_val = np.isin(dataset.labels[dataset.trainval], order[part * count : (part + 1) * count])
+    return replace(dataset, train=dataset.trainval[~is_val], val=dataset.trainval[is_val])
 
 
 def _take(dataset: Dataset, rows: IntArray) -> Rows:

@@ -17,6 +17,7 @@ from gsmflow.dataset import (
     Split,
     check_dataset,
     open_held_out,
+    redraw_validation,
     row_slices,
     training_problem,
 )
@@ -447,6 +448,27 @@ def test_in_the_validation_problem_the_validation_classes_play_unseen() -> None:
     assert np.bincount(held_out.seen.labels).tolist() == [2] * 5
     assert np.bincount(problem.train.labels).tolist() == [6] * 5
     assert len(held_out.unseen) == 16
+
+
+def test_draws_of_validation_classes_part_the_seen_ones_and_touch_no_test_row() -> None:
+    dataset = check_dataset(make_dataset())
+    own = set(dataset.labels[dataset.val])
+    draws = [redraw_validation(dataset, draw) for draw in range(20)]
+    assert draws[0] is dataset
+    classes = [set(drawn.labels[drawn.val]) for drawn in draws]
+    assert all(len(drawn) == len(own) and drawn <= set(dataset.seen_classes) for drawn in classes)
+    assert classes[0] == own
+    turn = len(dataset.seen_classes) // len(own)
+    for start in range(1, len(draws) - turn, turn):
+        together = classes[start : start + turn]
+        assert len(set.union(*together)) == turn * len(own)
+    assert len({tuple(sorted(drawn)) for drawn in classes}) > turn + 1
+    for drawn in draws:
+        assert sorted([*drawn.train, *drawn.val]) == sorted(dataset.trainval)
+        assert not set(drawn.labels[drawn.train]) & set(drawn.labels[drawn.val])
+        check_dataset(drawn)
+    again = redraw_validation(dataset, 3)
+    np.testing.assert_array_equal(again.val, draws[3].val)
 
 
 def test_a_class_of_a_single_row_keeps_it_to_fit_on() -> None:

@@ -89,7 +89,12 @@ def flags_of(folder: Path) -> list[str]:
 
 
 def options_of(folder: Path, **changes: Any) -> TuneOptions:
-    settings = {"script": folder / "tiny.py", "study": folder / "study", "finalist_seeds": 0}
+    settings = {
+        "script": folder / "tiny.py",
+        "study": folder / "study",
+        "class_draws": 1,
+        "finalist_seeds": 0,
+    }
     return TuneOptions(**settings | changes)
 
 
@@ -102,12 +107,17 @@ def tune(folder: Path, *flags: str, **changes: Any) -> str:
 
 
 def open_tiny(
-    folder: Path, *flags: str, study: str = "study", search: tuple[str, ...] = ()
+    folder: Path,
+    *flags: str,
+    study: str = "study",
+    search: tuple[str, ...] = (),
+    class_draws: int = 1,
 ) -> tuple[Place, Study]:
     script, recipe = script_recipe(
         folder / "tiny.py", [*flags_of(folder), *flags], prog="python tiny.py"
     )
-    place = open_place(folder / study, space_of(recipe, search), script.model_class)
+    space = space_of(recipe, search)
+    place = open_place(folder / study, space, script.model_class, class_draws)
     return place, open_study(place, "H_calibrated")
 
 
@@ -193,6 +203,57 @@ def test_a_study_leaves_its_files_and_no_states(folder: Path) -> None:
     assert "the recipe as it is" in text
     for name in space_of(Recipe(dataset="TINY")).dimensions:
         assert name in text
+
+
+def test_a_trial_is_worth_its_mean_over_the_draws_of_classes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen: list[tuple[int, ...]] = []
+
+    def by_classes(problem: Problem) -> float:
+        return float(np.mean(problem.unseen_classes)) / len(problem.semantics)
+
+    def validate(
+        run: Run, problem: Problem, held_out: HeldOut, on_point: Callable[..., object]
+    ) -> dict[str, Any]:
+        assert set(held_out.unseen.labels) == set(problem.unseen_classes)
+        assert not np.isin(problem.unseen_classes, problem.train.labels).any()
+        unseen.append(tuple(problem.unseen_classes))
+        value = by_classes(problem)
+        point = dict.fromkeys(("T1", "H", "H_calibrated", "AUSUC"), value) | {"epoch": 4}
+        return {"curve": [point]}
+
+    monkeypatch.setattr(trial_module, "validate", validate)
+    tune(folder, trials=2, class_draws=3, finalists=2, finalist_seeds=1)
+    place, study = open_tiny(folder, class_draws=3)
+    problems = [problem for problem, _ in place.class_draws]
+    mean = statistics.fmean(map(by_classes, problems))
+    assert [trial.value for trial in finished_trials(study)] == [mean, mean]
+    assert unseen[:3] == [tuple(problem.unseen_classes) for problem in problems]
+    assert len(set(unseen)) == 3
+    assert len(unseen) == 2 * 3 * 2  # trials and finalists, draws, seeds
+    stored = read_recipe_file(folder / "study" / "recipe.json")
+    assert stored.chosen["class_draws"] == 3
+    assert stored.chosen["measures"]["H"] == [mean, mean]
+
+
+def test_a_trial_that_falls_behind_is_trained_on_no_further_draw(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, lambda recipe, half_way: 0.5 if half_way else by_chance(recipe, False))
+    tune(folder, trials=30, class_draws=3)
+    complete: list[float] = []
+    pruned = 0
+    for trial in finished_trials(open_tiny(folder, class_draws=3)[1]):
+        assert trial.value is not None
+        # What does not depend on the classes has the same figure on all draws.
+        below = len(complete) >= 5 and trial.value < statistics.median(complete)
+        assert (trial.state == TrialState.PRUNED) == below
+        assert max(trial.intermediate_values) == (2 if below else 3)
+        pruned += below
+        if not below:
+            complete.append(trial.value)
+    assert pruned
 
 
 def test_a_terminal_sees_a_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +366,7 @@ def test_a_pruned_trial_stops_half_way_and_leaves_no_state(
     assert pruned
     place, _ = open_tiny(folder, search=("learning_rate", "classifier_lr"))
     for trial in pruned:
-        directory = place.directory(study.space.apply(trial.params))
+        directory = place.directory(study.space.apply(trial.params), 0)
         events = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
         assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2]
         assert not list(directory.glob("*.safetensors"))
@@ -603,6 +664,7 @@ def test_a_folder_that_is_a_file_is_refused(folder: Path) -> None:
     [
         ({"trials": 0}, "--trials: found 0, expected a number of at least 1"),
         ({"workers": 0}, "--workers: found 0, expected a number of at least 1"),
+        ({"class_draws": 0}, "--class-draws: found 0, expected a number of at least 1"),
         ({"finalists": 0}, "--finalists: found 0, expected a number of at least 1"),
         ({"finalist_seeds": -1}, "--finalist-seeds: found -1, expected a number of at least 0"),
         ({"minutes": 0.0}, "--minutes: found 0.0, expected a number above 0"),
@@ -705,7 +767,7 @@ for line in sys.stdin:
     if child == 0:
         options = TuneOptions(
             script=Path("tiny.py"), study=Path(study), trials=int(trials), finalists=1,
-            finalist_seeds=1, workers=int(workers),
+            finalist_seeds=1, workers=int(workers), class_draws=1,
         )
         run_tuning(options, Console(file=open(os.devnull, "w")), flags)
         os._exit(0)

@@ -55,6 +55,9 @@ class TuneOptions(ScriptOptions):
     """Processes that run trials at the same time and share the CPU's cores."""
     objective: Objective = "H_calibrated"
     """What to make as high as possible: H under the best penalty, H without one, T1 or AUSUC."""
+    class_draws: int = 3
+    """Draws of validation classes that a trial is validated on, each by a training of its own: the
+    dataset's own classes, then others of the seen ones. Their mean counts."""
     search: tuple[str, ...] = ()
     """Fields to search, such as pi epochs; none: all that the recipe makes use of."""
     finalists: int = 4
@@ -88,11 +91,11 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
     with quiet_optuna():
         script, place, study = _open(options, flags)
         recipe, there = study.space.recipe, len(finished_trials(study))
-        count = len(place.problem.unseen_classes)
+        count = len(place.class_draws[0][0].unseen_classes)
         console.print(
             f"{recipe.dataset}, {recipe.features}, {recipe.semantics}: searching "
             f"{', '.join(study.space.dimensions)} by {options.objective} on {count} validation "
-            "classes",
+            f"classes in {options.class_draws} draws",
             soft_wrap=True,
         )
         console.print(
@@ -118,6 +121,7 @@ def _check(options: TuneOptions) -> None:
     for flag, value, least in (
         ("--trials", options.trials, 1),
         ("--workers", options.workers, 1),
+        ("--class-draws", options.class_draws, 1),
         ("--finalists", options.finalists, 1),
         ("--finalist-seeds", options.finalist_seeds, 0),
     ):
@@ -133,7 +137,7 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, St
     space = space_of(recipe, options.search)
     name = "-".join(["tune", *recipe.variant, recipe.features, recipe.semantics])
     folder = options.study or recipe.out / recipe.dataset / name
-    place = open_place(folder, space, script.class_for(recipe))
+    place = open_place(folder, space, script.class_for(recipe), options.class_draws)
     return script, place, open_study(place, options.objective)
 
 

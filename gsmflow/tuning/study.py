@@ -37,6 +37,7 @@ __all__ = [
     "finished_trials",
     "give_back",
     "is_own",
+    "lags_behind",
     "open_study",
     "quiet_optuna",
 ]
@@ -169,15 +170,25 @@ def is_own(study: Study, trial: FrozenTrial) -> bool:
     return _drawn(study, trial) == study.space.own
 
 
+def lags_behind(study: Study, value: float, step: int) -> bool:
+    """Whether a trial's value at a step is below the median of the complete trials' there.
+
+    Never, as long as few are complete.
+    """
+    values = [
+        trial.intermediate_values[step]
+        for trial in _trials(study, TrialState.COMPLETE)
+        if step in trial.intermediate_values
+    ]
+    return len(values) >= _TRIALS_BEFORE_PRUNING and value < float(np.median(values))
+
+
 def _open_journal(file: Path) -> optuna.Study:
     lock: Any = _JournalLock(file)
     storage = JournalStorage(JournalFileBackend(str(file), lock))
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=_TRIALS_BEFORE_PRUNING)
     if _NAME in optuna.get_all_study_names(storage):
-        return optuna.load_study(study_name=_NAME, storage=storage, pruner=pruner)
-    return optuna.create_study(
-        study_name=_NAME, storage=storage, pruner=pruner, direction="maximize"
-    )
+        return optuna.load_study(study_name=_NAME, storage=storage)
+    return optuna.create_study(study_name=_NAME, storage=storage, direction="maximize")
 
 
 def _trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
@@ -241,6 +252,7 @@ def _identity(place: Place, objective: Objective) -> dict[str, Any]:
         **{name: fields.pop(name) for name in ("dataset", "features", "semantics")},
         "data_digest": place.data_digest(),
         "objective": objective,
+        "class_draws": len(place.class_draws),
         "model": place.model_class.__name__,
         "device": place.device.type,
         "precision": place.precision,

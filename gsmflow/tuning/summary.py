@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from gsmflow.spread import figure, summarise
 from gsmflow.tuning.space import Dimension
 from gsmflow.tuning.study import Study, finished_trials, is_own
 from gsmflow.tuning.trial import Objective, Place, outcome_of
-from gsmflow.tuning.worker import Finalist, Plan, finalists, search_is_over
+from gsmflow.tuning.worker import Finalist, Plan, finalists, finals, search_is_over
 
 __all__ = [
     "Judged",
@@ -54,8 +55,8 @@ class Judged:
     finalist
         Which trial it is.
     measures
-        What `summarise` makes of the measures with each seed, which are 0 where the training
-        diverged.
+        What `summarise` makes of the measures with each seed: means over the draws of classes,
+        in which a training that diverged counts 0.
     """
 
     finalist: Finalist
@@ -66,15 +67,17 @@ def judge_finalists(place: Place, study: Study, validated: Sequence[Finalist]) -
     """Finalists with what their validations came to, best mean of the objective first."""
     judged = []
     for finalist in validated:
-        runs = []
-        for recipe in finalist.recipes:
-            outcome = outcome_of(place, recipe)
-            measures = {} if outcome is None else outcome.measures or {}
-            runs.append({name: measures.get(name, 0.0) for name in _COLUMNS})
+        runs = [_mean_over_draws(place, recipe) for recipe in finalist.recipes]
         judged.append(Judged(finalist, summarise(runs)))
     return sorted(
         judged, key=lambda one: float(one.measures[study.objective]["mean"]), reverse=True
     )
+
+
+def _mean_over_draws(place: Place, recipe: Recipe) -> dict[str, float]:
+    outcomes = [outcome_of(place, recipe, draw) for draw in range(len(place.class_draws))]
+    measures = [{} if one is None else one.measures or {} for one in outcomes]
+    return {name: fmean(one.get(name, 0.0) for one in measures) for name in _COLUMNS}
 
 
 @contextmanager
@@ -95,8 +98,8 @@ def shown_progress(
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task("trials", total=plan.trials, completed=len(told))
-        finals: list[Recipe] = []
+        shown = progress.add_task("trials", total=plan.trials, completed=len(told))
+        tasks: list[tuple[Recipe, int]] = []
 
         def update() -> None:
             trials = finished_trials(study)
@@ -104,16 +107,16 @@ def shown_progress(
                 if trial.number not in told:
                     told.add(trial.number)
                     console.print(_trial_line(study.objective, trials, trial, len(told), plan))
-            progress.update(task, completed=len(trials))
-            if not finals and search_is_over(study, plan):
+            progress.update(shown, completed=len(trials))
+            if not tasks and search_is_over(study, plan):
                 chosen = finalists(study, plan)
-                finals.extend(recipe for one in chosen for recipe in one.recipes)
-                if any(outcome_of(place, recipe) is None for recipe in finals):
+                tasks.extend(finals(place, chosen))
+                if any(outcome_of(place, *task) is None for task in tasks):
                     seeds = plan.finalist_seeds
                     console.print(f"validating {len(chosen)} finalists with {seeds} more seeds")
-            if finals:
-                done = sum(outcome_of(place, recipe) is not None for recipe in finals)
-                progress.update(task, description="finalists", total=len(finals), completed=done)
+            if tasks:
+                done = sum(outcome_of(place, *task) is not None for task in tasks)
+                progress.update(shown, description="finalists", total=len(tasks), completed=done)
 
         yield update
 
@@ -131,7 +134,7 @@ def _trial_line(
     elif trial.user_attrs.get("diverged"):
         result = "diverged"
     else:
-        result = f"pruned half-way at{value}"
+        result = f"pruned at{value}"
     best = max(
         (t for t in trials if t.state == TrialState.COMPLETE),
         key=lambda t: t.value or 0.0,
@@ -227,6 +230,7 @@ def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> R
             "trials": len(trials),
             "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
             "trial": finalist.trial.number,
+            "class_draws": len(place.class_draws),
             "seeds": [validated.seed for validated in finalist.recipes],
             "measures": {name: winner.measures[name]["values"] for name in _COLUMNS},
             "values": values,
@@ -270,7 +274,7 @@ def _draw_trials(panel: Axes, study: Study, trials: Sequence[FrozenTrial]) -> No
     complete = np.array([p[:2] for p in points if p[2] == TrialState.COMPLETE]).reshape(-1, 2)
     pruned = np.array([p[:2] for p in points if p[2] == TrialState.PRUNED]).reshape(-1, 2)
     panel.plot(*complete.T, "o", ms=4)
-    panel.plot(*pruned.T, "v", color="0.7", ms=4, label="pruned, half-way")
+    panel.plot(*pruned.T, "v", color="0.7", ms=4, label="pruned")
     highest = np.maximum.accumulate(complete[:, 1])
     own = np.array([p[:2] for p in points if p[3]]).reshape(-1, 2)
     panel.plot(*own.T, "*", color="C2", ms=10, label="the recipe as it is")

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from gsmflow.dataset import HeldOut, Problem, open_held_out, training_problem
+from gsmflow.dataset import HeldOut, Problem, open_held_out, redraw_validation, training_problem
 from gsmflow.errors import DivergedError, InputError
 from gsmflow.experiment import read_dataset
 from gsmflow.fitting import Run, forget_state, validate
@@ -73,8 +73,9 @@ class Place:
         The model, or a variant of it.
     device, precision
         Where the trials compute, and in which products.
-    problem, held_out
-        The validation problem, and its rows to be judged on.
+    class_draws
+        For each draw of validation classes, the dataset's own first, its problem and its rows to be
+        judged on.
     """
 
     folder: Path
@@ -82,19 +83,19 @@ class Place:
     model_class: type[Model]
     device: torch.device
     precision: Precision
-    problem: Problem
-    held_out: HeldOut
+    class_draws: tuple[tuple[Problem, HeldOut], ...]
 
-    def directory(self, recipe: Recipe) -> Path:
-        """Where a recipe of this study is validated: its settings and its seed name it."""
+    def directory(self, recipe: Recipe, draw: int) -> Path:
+        """Where a recipe is validated on a draw of classes: its settings and seed name it too."""
         values = {name: getattr(recipe, name) for name in self.space.dimensions}
         key = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
-        return self.folder / "trials" / f"{key.hexdigest()}-seed{recipe.seed}"
+        name = f"{key.hexdigest()}-seed{recipe.seed}{f'-draw{draw}' if draw else ''}"
+        return self.folder / "trials" / name
 
     def data_digest(self) -> str:
         """A hash of all that a trial can see of the dataset."""
         digest = hashlib.blake2b(digest_size=16)
-        problem, held_out = self.problem, self.held_out
+        problem, held_out = self.class_draws[0]  # the others are drawn from its rows
         for classes in (problem.seen_classes, problem.unseen_classes):
             digest.update(classes.tobytes())
         digest.update(problem.semantics.tobytes())
@@ -105,8 +106,12 @@ class Place:
         return digest.hexdigest()
 
 
-def open_place(folder: Path, space: Space, model_class: type[Model] | None) -> Place:
+def open_place(
+    folder: Path, space: Space, model_class: type[Model] | None, class_draws: int
+) -> Place:
     """Read the dataset of a study's recipe; a class is a variant of the model that it names.
+
+    ``class_draws`` is the number of draws of validation classes.
 
     Raises
     ------
@@ -122,17 +127,19 @@ def open_place(folder: Path, space: Space, model_class: type[Model] | None) -> P
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     dataset = read_dataset(recipe)
-    problem, held_out = (
-        training_problem(dataset, "validation"),
-        open_held_out(dataset, "validation"),
+    draws = [redraw_validation(dataset, draw) for draw in range(class_draws)]
+    sides = tuple(
+        (training_problem(drawn, "validation"), open_held_out(drawn, "validation"))
+        for drawn in draws
     )
     model_class = model_class or MODELS[recipe.model].model_class
-    return Place(folder, space, model_class, device, precision, problem, held_out)
+    return Place(folder, space, model_class, device, precision, sides)
 
 
 def validate_recipe(
     place: Place,
     recipe: Recipe,
+    draw: int,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
     *,
     patience: float = -1,
@@ -145,6 +152,8 @@ def validate_recipe(
         The study's.
     recipe
         One of its space.
+    draw
+        Which draw of validation classes.
     on_point
         Called with each measured point of the curve; a `TrialEndedError` that it raises ends the
         training for good.
@@ -158,10 +167,10 @@ def validate_recipe(
     TimeoutError
         If another process took longer.
     """
-    directory = place.directory(recipe)
+    directory, (problem, held_out) = place.directory(recipe, draw), place.class_draws[draw]
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".lock").acquire(timeout=patience):
-        outcome = outcome_of(place, recipe)
+        outcome = outcome_of(place, recipe, draw)
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)
         write_json(directory / RECIPE_FILE, recipe.describe())
@@ -169,20 +178,20 @@ def validate_recipe(
         machine = (place.model_class, place.device, place.precision, ALONE)
         run = Run(recipe, *machine, directory, log, console)
         try:
-            point = validate(run, place.problem, place.held_out, on_point)["curve"][-1]
+            point = validate(run, problem, held_out, on_point)["curve"][-1]
         except DivergedError as error:
-            forget_state(run, place.problem)
+            forget_state(run, problem)
             write_json(directory / _OUTCOME, asdict(Outcome(None, str(error))))
             raise
         except TrialEndedError:
-            forget_state(run, place.problem)
+            forget_state(run, problem)
             raise
         write_json(directory / _OUTCOME, asdict(Outcome(point)))
     measures: dict[str, float] = point
     return measures
 
 
-def outcome_of(place: Place, recipe: Recipe) -> Outcome | None:
-    """What a recipe's validation came to; None where it is not done."""
-    file = place.directory(recipe) / _OUTCOME
+def outcome_of(place: Place, recipe: Recipe, draw: int) -> Outcome | None:
+    """What a recipe's validation on a draw of classes came to; None where it is not done."""
+    file = place.directory(recipe, draw) / _OUTCOME
     return Outcome(**read_json(file)) if file.exists() else None

@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gsmflow.errors import DivergedError
 from gsmflow.recipe import Recipe
-from gsmflow.tuning.study import Study, claim, finished_trials, give_back, is_own
+from gsmflow.tuning.study import Study, claim, finished_trials, give_back, is_own, lags_behind
 from gsmflow.tuning.trial import Place, TrialEndedError, outcome_of, validate_recipe
 
-__all__ = ["Finalist", "Plan", "finalists", "search_is_over", "work"]
+__all__ = ["Finalist", "Plan", "finalists", "finals", "search_is_over", "work"]
 
-# The one step at which trials are compared, whatever their epochs.
+# The step at which trials are compared first, whatever their epochs; then after each draw.
 _HALF_WAY = 1
 _PAUSE_SECONDS = 0.2
 _SEEDS = 2**31
@@ -87,8 +88,14 @@ def work(
         on_change()
     chosen = finalists(study, plan)
     on_change()
-    _validate([recipe for one in chosen for recipe in one.recipes], place, on_change)
+    _validate(finals(place, chosen), place, on_change)
     return chosen
+
+
+def finals(place: Place, chosen: Sequence[Finalist]) -> list[tuple[Recipe, int]]:
+    """What the finalists are to be validated as: each recipe on each draw of the classes."""
+    draws = range(len(place.class_draws))
+    return [(recipe, draw) for one in chosen for recipe in one.recipes for draw in draws]
 
 
 def search_is_over(study: Study, plan: Plan) -> bool:
@@ -126,17 +133,25 @@ def _trial_recipe(study: Study, drawn: Mapping[str, object]) -> Recipe:
 
 
 def _run_trial(place: Place, study: Study, trial: Trial) -> None:
+    """Validate a trial on one draw of classes after the other, as long as it keeps up."""
     recipe = _trial_recipe(study, trial.params)
     own = trial.params == study.space.own
+    values: list[float] = []
 
-    def compare(point: Mapping[str, float]) -> None:
-        if point["epoch"] < recipe.total_epochs:
-            trial.report(point[study.objective], _HALF_WAY)
-            if trial.should_prune() and not own:
-                raise TrialEndedError
+    def compare(value: float, step: int) -> None:
+        trial.report(value, step)
+        if not own and lags_behind(study, value, step):
+            raise TrialEndedError
+
+    def look(point: Mapping[str, float]) -> None:
+        if not values and point["epoch"] < recipe.total_epochs:
+            compare(point[study.objective], _HALF_WAY)
 
     try:
-        measures = validate_recipe(place, recipe, compare)
+        for draw in range(len(place.class_draws)):
+            if values:
+                compare(fmean(values), _HALF_WAY + len(values))
+            values.append(validate_recipe(place, recipe, draw, look)[study.objective])
     except (TrialEndedError, DivergedError) as end:
         trial.set_user_attr("diverged", isinstance(end, DivergedError))
         study.study.tell(trial, state=TrialState.PRUNED)
@@ -144,16 +159,18 @@ def _run_trial(place: Place, study: Study, trial: Trial) -> None:
         give_back(study, trial)
         raise
     else:
-        study.study.tell(trial, measures[study.objective])
+        study.study.tell(trial, fmean(values))
 
 
-def _validate(recipes: Sequence[Recipe], place: Place, on_change: Callable[[], object]) -> None:
-    """Validate recipes of which other processes may take some."""
-    while pending := [recipe for recipe in recipes if outcome_of(place, recipe) is None]:
-        for recipe in pending:
+def _validate(
+    tasks: Sequence[tuple[Recipe, int]], place: Place, on_change: Callable[[], object]
+) -> None:
+    """Validate recipes on draws of classes, of which other processes may take some."""
+    while pending := [task for task in tasks if outcome_of(place, *task) is None]:
+        for task in pending:
             with suppress(DivergedError):
                 try:
-                    validate_recipe(place, recipe, patience=0)
+                    validate_recipe(place, *task, patience=0)
                 except TimeoutError:  # it is run elsewhere
                     time.sleep(_PAUSE_SECONDS)
             on_change()
