@@ -1,0 +1,158 @@
+"""The prototype discriminant against the Gaussian prototypes, class by class, on seen classes.
+
+``python -m benchmarks.gains --dataset FLO --features densenet169 --data ../shared/data``
+
+The seen classes are parted into draws of as many as the dataset has validation classes. Those of
+each draw play unseen in turn, so that nearly every seen class is a new one once: a difference has
+as many classes behind it as can be had without the test split. The Gaussians' settings are chosen
+on the very rows that judge them, in their favour; the discriminant chooses its own within the
+classes that it is trained on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from gsmflow.dataset import (
+    HeldOut,
+    Problem,
+    open_held_out,
+    redraw_validation,
+    training_problem,
+)
+from gsmflow.discriminant import DiscriminantConfig, PrototypeDiscriminant
+from gsmflow.evaluate import Outcome, Scorer, judge
+from gsmflow.experiment import read_dataset
+from gsmflow.feed import scale_problem
+from gsmflow.metrics import per_class_accuracy
+from gsmflow.prototype import choose_gaussian, classify_gaussian, fit_gaussian
+from gsmflow.recipe import Recipe
+from gsmflow.scoring import ModelScorer
+from gsmflow.util import make_console, make_generator
+
+__all__ = ["Options", "Pair", "figures_of", "gain", "main", "pairs"]
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which dataset, and how many draws."""
+
+    dataset: str = "FLO"
+    """Folder below --data."""
+    features: str = "densenet169"
+    """Stem of the feature file."""
+    semantics: str = "att"
+    """Which semantics."""
+    data: Path = Path("data")
+    """Folder of datasets."""
+    draws: int | None = None
+    """Draws of classes that play unseen; None: as many as the seen classes give without one of
+    them twice."""
+    seed: int = 0
+    """Of the folds and of the samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Both methods on one draw of classes."""
+
+    discriminant: Outcome
+    gaussian: Outcome
+
+
+def pairs(options: Options) -> Iterator[Pair]:
+    """Fit and judge both methods on one draw of classes after the other."""
+    recipe = Recipe(
+        dataset=options.dataset,
+        features=options.features,
+        semantics=options.semantics,
+        data=options.data,
+        cache=False,
+    )
+    dataset = read_dataset(recipe)
+    own = np.unique(dataset.labels[dataset.val])
+    for draw in range(1, 1 + (options.draws or len(dataset.seen_classes) // len(own))):
+        drawn = redraw_validation(dataset, draw)
+        problem = training_problem(drawn, "validation")
+        held_out = open_held_out(drawn, "validation")
+        yield Pair(
+            judge(_discriminant(problem, options.seed), problem, held_out),
+            judge(_gaussian(problem, held_out, options.seed), problem, held_out),
+        )
+
+
+def _discriminant(problem: Problem, seed: int) -> Scorer:
+    scaled = scale_problem(problem, "none", _CPU, "memory")
+    generator = make_generator(_CPU, seed, "discriminant")
+    model = PrototypeDiscriminant.for_problem(problem, scaled.feed, DiscriminantConfig(), generator)
+    return ModelScorer(scaled.scaling, model, _CPU)
+
+
+def _gaussian(problem: Problem, held_out: HeldOut, seed: int) -> Scorer:
+    scaled = scale_problem(problem, "standardised", _CPU, "memory")
+    chosen = choose_gaussian(scaled, held_out, make_generator(_CPU, seed, "choice"))
+    generator = make_generator(_CPU, seed, "gaussian")
+    return classify_gaussian(scaled, fit_gaussian(scaled, chosen), chosen.classifier_lr, generator)
+
+
+def figures_of(outcome: Outcome) -> dict[str, NDArray[np.float64]]:
+    """T1 of each unseen class, ``(u,)``; H with the best penalty and AUSUC, ``(1,)`` each."""
+    unseen = outcome.labels[~outcome.row_is_seen]
+    curve = outcome.curve()
+    return {
+        "T1": per_class_accuracy(unseen, outcome.zsl_predictions())[1],
+        "H pen.": np.array([outcome.calibrated(curve.best_penalty()).H]),
+        "AUSUC": np.array([curve.area]),
+    }
+
+
+def gain(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of paired differences ``(n,)`` and its standard error, which is NaN for one pair."""
+    difference = first - second
+    if len(difference) < 2:
+        return float(difference.mean()), float("nan")
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def main(options: Options, console: Console) -> None:
+    """Print both methods' figures and the gain of one over the other."""
+    judged = []
+    for number, pair in enumerate(pairs(options), start=1):
+        judged.append((figures_of(pair.discriminant), figures_of(pair.gaussian)))
+        told = [
+            " ".join(f"{name} {100 * value.mean():.1f}" for name, value in one.items())
+            for one in judged[-1]
+        ]
+        console.print(f"draw {number}: discriminant {told[0]}, Gaussian {told[1]}")
+    name = f"{options.dataset} · {options.features} · {options.semantics}"
+    table = Table(
+        title=f"{name} · seen classes playing unseen in {len(judged)} draws · percent",
+        caption="gain: mean ± standard error, of T1 over classes, of the others over draws",
+        caption_justify="left",
+    )
+    for column in ("", "pairs", "discriminant", "Gaussian prototypes", "gain"):
+        table.add_column(column, justify="right" if column else "left")
+    for measure in judged[0][0]:
+        first, second = (np.concatenate([one[side][measure] for one in judged]) for side in (0, 1))
+        mean, error = gain(first, second)
+        table.add_row(
+            measure,
+            str(len(first)),
+            f"{100 * first.mean():.1f}",
+            f"{100 * second.mean():.1f}",
+            f"{100 * mean:+.1f} ± {100 * error:.1f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__), make_console())
