@@ -136,8 +136,8 @@ def _zero_or_between(low: float, high: float) -> _Range:
     return around
 
 
-def _one_of(*options: str) -> _Range:
-    def around(own: str) -> Dimension:
+def _one_of(*options: str | bool) -> _Range:
+    def around(own: str | bool) -> Dimension:
         return Dimension(CategoricalDistribution(options))
 
     return around
@@ -167,6 +167,9 @@ _TABLE: tuple[tuple[str, _Range, Callable[[Recipe], bool]], ...] = (
     ("gamma", _times(0.25, 4), _always),
     ("delta", _times(0.25, 4), _always),
     ("latents_unseen", _times(0.25, 2), _always),
+    ("relative_positioning", _one_of(True, False), _always),
+    ("condition_dim", _times_one_of(0.25, 0.5, 1), lambda recipe: recipe.relative_positioning),
+    ("weight_decay", _zero_or_between(1e-6, 1e-2), _always),
     ("pi", _times(0.2, 5), lambda recipe: recipe.perturbation),
     ("prototype_weight", _times(0.1, 10), _always),
     ("semantics_norm", _times(0.25, 4), lambda recipe: recipe.semantics_scaling == "norm"),
