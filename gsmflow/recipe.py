@@ -106,6 +106,12 @@ _KINDS: dict[Any, str] = {
     Path: "a path",
 }
 
+# The gates that make use of a field, of those fields that not every gate does.
+_GATES_USING: dict[str, tuple[GateName, ...]] = {
+    "gate_share": ("boundary", "likelihood", "cosmo"),
+    **{f.name: ("boundary",) for f in fields(BoundaryConfig)},
+}
+
 # Fields that name what a recipe file's settings were chosen for.
 _BELONGING = ("dataset", "features", "semantics", "model")
 
@@ -231,9 +237,9 @@ def parse_recipe(
     Raises
     ------
     InputError
-        If a value is out of range, the model makes no use of a flag, or the recipe file is faulty
-        or of other features. An unknown flag or a wrong type ends the program with exit code 2
-        and a message.
+        If a value is out of range, the model or the gate makes no use of a flag, or the recipe file
+        is faulty or of other features. An unknown flag or a wrong type ends the program with exit
+        code 2 and a message.
     """
     first = next(iter(recipes.values()))
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -256,6 +262,7 @@ def parse_recipe(
     _check_used(default.model, argv)
     recipe = _parse_flags(default, argv, prog=prog, description=description)
     check_recipe(recipe)
+    _check_used_by_gate(recipe.gate, argv)
     if file is not None:
         for name in _BELONGING:
             found, expected = getattr(file, name), getattr(recipe, name)
@@ -285,15 +292,29 @@ def recipe_for(recipes: Mapping[str, Recipe], features: str, model: str | None =
 
 def _check_used(model: ModelName, argv: Sequence[str]) -> None:
     """Raise `InputError` where a flag is given that a model makes no use of."""
-    given = {word.partition("=")[0].replace("_", "-") for word in argv}
     for name in sorted(unused_fields(model)):
-        found = given & {_flag(name), _flag(f"no_{name}")}
-        if found:
-            others = " or ".join(n for n, kind in MODELS.items() if name in kind.used)
-            raise InputError(
-                f"{found.pop()}: found with --model {model}, which makes no use of it, expected "
-                f"--model {others}"
-            )
+        users = [other for other, kind in MODELS.items() if name in kind.used]
+        _refuse_flag(name, argv, "--model", model, users)
+
+
+def _check_used_by_gate(gate: GateName, argv: Sequence[str]) -> None:
+    """Raise `InputError` where a flag is given that a gate makes no use of."""
+    for name, users in _GATES_USING.items():
+        if gate not in users:
+            _refuse_flag(name, argv, "--gate", gate, users)
+
+
+def _refuse_flag(
+    name: str, argv: Sequence[str], chooser: str, chosen: str, users: Sequence[str]
+) -> None:
+    """Raise `InputError` where a field's flag is given, which other choices alone make use of."""
+    given = {word.partition("=")[0].replace("_", "-") for word in argv}
+    found = given & {_flag(name), _flag(f"no_{name}")}
+    if found:
+        raise InputError(
+            f"{found.pop()}: found with {chooser} {chosen}, which makes no use of it, expected "
+            f"{chooser} {' or '.join(users)}"
+        )
 
 
 def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description: str) -> Recipe:

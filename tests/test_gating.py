@@ -1,6 +1,6 @@
 """Gates in whole runs: their figures, resuming, leaks, and bad input."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from gsmflow import experiment, fitting, gating
+from gsmflow.boundary import BoundaryConfig
 from gsmflow.dataset import (
     Dataset,
     check_dataset,
@@ -246,9 +247,42 @@ def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
         gating.fit_gate(run, fitted, None)  # type: ignore[arg-type]
 
 
+def parse_flags(words: str, recipe: Recipe | None = None) -> Recipe:
+    recipes = {"res101": recipe or Recipe(dataset="TINY")}
+    return parse_recipe(recipes, words.split(), prog="p", description="d")
+
+
 def test_the_flag_is_parsed() -> None:
-    recipes = {"res101": Recipe(dataset="TINY")}
-    recipe = parse_recipe(
-        recipes, ["--gate", "cosmo", "--classifier", "bayes"], prog="p", description="d"
-    )
+    recipe = parse_flags("--gate cosmo --classifier bayes")
     assert (recipe.gate, recipe.classifier) == ("cosmo", "bayes")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--boundary-epochs 40",
+            "--boundary-epochs: found with --gate none, which makes no use of it, expected "
+            "--gate boundary",
+        ),
+        ("--boundary_hidden=8", "--boundary-hidden: found with --gate none"),
+        ("--gate cosmo --boundary-latent-dim 8", "--boundary-latent-dim: found with --gate cosmo"),
+        (
+            "--gate-share 0.9",
+            "--gate-share: found with --gate none, .*--gate boundary or likelihood or cosmo",
+        ),
+    ],
+)
+def test_a_flag_that_the_gate_makes_no_use_of_is_refused(words: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        parse_flags(words)
+
+
+def test_every_flag_of_the_boundary_gate_is_its_own() -> None:
+    words = " ".join(f"--{f.name.replace('_', '-')}=7" for f in fields(BoundaryConfig))
+    for word in words.split():
+        with pytest.raises(InputError, match="makes no use of it, expected --gate boundary"):
+            parse_flags(f"--gate likelihood {word}")
+    assert parse_flags(f"--gate boundary --gate-share 0.9 {words}").boundary_epochs == 7
+    # A script may have chosen the gate.
+    assert parse_flags(words, Recipe(dataset="TINY", gate="boundary")).boundary_hidden == 7

@@ -27,8 +27,8 @@ from gsmflow.recipe import (
 from gsmflow.train import TrainingConfig
 
 HINTS = get_type_hints(Recipe)
-# With second semantics, so that they may be mixed in.
-RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent")
+# With second semantics, so that they may be mixed in, and with the gate that has settings.
+RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", gate="boundary")
 VIT = Recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
 # A recipe file and a model bring other settings with them.
