@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gsmflow import PrototypeDiscriminantClassifier
 from gsmflow.models import MODELS, ModelName, unused_fields
 from gsmflow.recipe import Recipe
 from tests.builders import SHARED, make_dataset, write_gbu
@@ -89,7 +90,7 @@ def test_help_describes_the_script_and_every_field_of_a_model(model: ModelName) 
 
 def test_the_readme_shows_commands() -> None:
     shown = {shlex.split(command)[1] for command in script_commands()}
-    assert {"train_AWA1.py", "train_AWA2.py", "train_CUB.py", "train_FLO.py"} <= shown
+    assert {"train_AWA2.py", "train_APY.py", "train_CUB.py", "train_FLO.py"} <= shown
 
 
 @pytest.mark.parametrize("command", script_commands())
@@ -107,13 +108,31 @@ def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
         assert "no such file" in done.stderr
 
 
-def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    script = tmp_path / "example.py"
+def write_example(heading: str, folder: Path) -> str:
+    """The Python below a heading of the README, as a script in a folder."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    script = folder / "example.py"
     script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{example}")
-    done = call([str(script), *SMALL, "--no-calibrate", "--out", str(tmp_path)])
+    return str(script)
+
+
+def test_the_readmes_model_runs(tmp_path: Path) -> None:
+    script = write_example("Adding a model", tmp_path)
+    done = call([script, *SMALL, "--no-calibrate", "--out", str(tmp_path)])
     assert done.returncode == 0, done.stderr
     assert "NonNegative" in done.stdout
+
+
+def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
+    done = call([write_example("Ten lines of Python", tmp_path)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    accuracy, shape = done.stdout.splitlines()
+    assert 0.92 < float(accuracy) < 0.96  # the README says 0.94
+    assert shape == "(5, 128)"
+    assert (
+        PrototypeDiscriminantClassifier.load(tmp_path / "digits.safetensors").n_features_in_ == 128
+    )
 
 
 def test_the_digits_script_draws_its_picture(tmp_path: Path) -> None:
