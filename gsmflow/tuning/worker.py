@@ -121,14 +121,18 @@ def finalists(study: Study, plan: Plan) -> list[Finalist]:
     for trial in [*best, *(trial for trial in others if is_own(study, trial))]:
         recipe = _trial_recipe(study, trial.params)
         seeds = [(recipe.seed + 1 + i) % _SEEDS for i in range(plan.finalist_seeds)]
-        recipes = [recipe, *(replace(recipe, seed=seed, curve_every=0) for seed in seeds)]
+        recipes = [recipe, *(replace(recipe, seed=seed) for seed in seeds)]
         chosen.append(Finalist(trial, is_own(study, trial), recipes))
     return chosen
 
 
 def _trial_recipe(study: Study, drawn: Mapping[str, object]) -> Recipe:
-    """The recipe of a trial, measured half-way and at the end."""
-    recipe = study.space.apply(drawn)
+    """The recipe of a trial, measured at the end."""
+    return replace(study.space.apply(drawn), curve_every=0)
+
+
+def _first_recipe(recipe: Recipe) -> Recipe:
+    """A trial's recipe on its first draw of classes, measured half-way too."""
     return replace(recipe, curve_every=(recipe.total_epochs + 1) // 2)
 
 
@@ -144,14 +148,15 @@ def _run_trial(place: Place, study: Study, trial: Trial) -> None:
             raise TrialEndedError
 
     def look(point: Mapping[str, float]) -> None:
-        if not values and point["epoch"] < recipe.total_epochs:
+        if point["epoch"] < recipe.total_epochs:
             compare(point[study.objective], _HALF_WAY)
 
     try:
         for draw in range(len(place.class_draws)):
             if values:
                 compare(fmean(values), _HALF_WAY + len(values))
-            values.append(validate_recipe(place, recipe, draw, look)[study.objective])
+            validated = recipe if values else _first_recipe(recipe)
+            values.append(validate_recipe(place, validated, draw, look)[study.objective])
     except (TrialEndedError, DivergedError) as end:
         trial.set_user_attr("diverged", isinstance(end, DivergedError))
         study.study.tell(trial, state=TrialState.PRUNED)
