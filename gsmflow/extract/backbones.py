@@ -31,6 +31,7 @@ __all__ = [
     "DtypeName",
     "Known",
     "backbone_stem",
+    "lasting_name",
     "load_backbone",
     "weights_digest",
 ]
@@ -184,6 +185,14 @@ def backbone_stem(name: str) -> str:
         return f"random-{backbone_stem(name.removeprefix(_RANDOM))}"
     stem = Path(name).resolve().name if is_folder(name) else name.replace("/", "-")
     return stem or "features"
+
+
+def lasting_name(name: str) -> str:
+    """A backbone's name as it holds in every working folder: a local folder by its whole path."""
+    if name.startswith(_RANDOM):
+        return f"{_RANDOM}{lasting_name(name.removeprefix(_RANDOM))}"
+    known = name in BACKBONES or name in _RANDOM_CONFIGS
+    return str(Path(name).resolve()) if is_folder(name) and not known else name
 
 
 def load_backbone(spec: BackboneSpec, device: torch.device) -> Backbone:

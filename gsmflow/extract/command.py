@@ -123,7 +123,11 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
         write_record(
             options.out,
             spec,
-            {**backbone.facts, "batch_size": options.batch_size},
+            {
+                **backbone.facts,
+                "batch_size": options.batch_size,
+                "name": dataset.features_name,
+            },
             semantic_facts,
             _split_facts(options, dataset),
         )

@@ -1,9 +1,10 @@
 """Image files to features: pictures are read by threads while the backbone computes."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from gsmflow.dataset import FloatArray, IntArray
 from gsmflow.extract.backbones import Backbone
 from gsmflow.extract.images import PictureError, open_picture, quiet_readers
 
-__all__ = ["Extracted", "extract_features"]
+__all__ = ["Extracted", "extract_features", "stream_features"]
 
 # More threads than this read faster than any backbone here computes.
 _MOST_THREADS = 8
@@ -60,29 +61,55 @@ def extract_features(
         Called with the number of files of each batch that is done.
     """
     features: list[FloatArray] = []
-    kept: list[int] = []
+    kept: list[IntArray] = []
     refused: list[tuple[int, str]] = []
     start = 0
-    for batch in _prepared_batches(paths, backbone, batch_size):
-        pixels = [one for one in batch if isinstance(one, Tensor)]
-        for place, one in enumerate(batch, start):
-            if isinstance(one, Tensor):
-                kept.append(place)
-            else:
-                refused.append((place, one))
-        features.append(backbone.features(pixels))
+    for batch, found in stream_features(paths, backbone, batch_size=batch_size):
+        features.append(found.features)
+        kept.append(start + found.kept)
+        refused += [(start + place, reason) for place, reason in found.refused]
         start += len(batch)
         on_batch(len(batch))
-    none = np.empty((0, backbone.dimension), dtype=np.float32)
+    no_features = np.empty((0, backbone.dimension), dtype=np.float32)
+    none_kept = np.empty(0, dtype=np.int64)
     return Extracted(
-        np.concatenate([none, *features]), np.array(kept, dtype=np.int64), tuple(refused)
+        np.concatenate([no_features, *features]),
+        np.concatenate([none_kept, *kept]),
+        tuple(refused),
     )
 
 
+def stream_features(
+    paths: Iterable[Path], backbone: Backbone, *, batch_size: int
+) -> Iterator[tuple[Sequence[Path], Extracted]]:
+    """The features of any number of image files, a batch at a time, while the next is read.
+
+    Parameters
+    ----------
+    paths, backbone, batch_size
+        As of `extract_features`.
+
+    Yields
+    ------
+    tuple
+        The files of a batch, and what is known of them; places count within the batch.
+    """
+    for batch, prepared in _prepared_batches(paths, backbone, batch_size):
+        pixels = {place: one for place, one in enumerate(prepared) if isinstance(one, Tensor)}
+        yield (
+            batch,
+            Extracted(
+                backbone.features(list(pixels.values())),
+                np.array(list(pixels), dtype=np.int64),
+                tuple((i, one) for i, one in enumerate(prepared) if isinstance(one, str)),
+            ),
+        )
+
+
 def _prepared_batches(
-    paths: Sequence[Path], backbone: Backbone, batch_size: int
-) -> Iterator[list[Tensor | str]]:
-    """Pixels of each file, or why there are none, a batch at a time; the next is on its way."""
+    paths: Iterable[Path], backbone: Backbone, batch_size: int
+) -> Iterator[tuple[list[Path], list[Tensor | str]]]:
+    """Files with the pixels of each, or why there are none, a batch at a time."""
 
     def prepare(path: Path) -> Tensor | str:
         try:
@@ -90,15 +117,17 @@ def _prepared_batches(
         except PictureError as error:
             return str(error)
 
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    coming = iter(paths)
     with quiet_readers():
-        pool = ThreadPoolExecutor(threads)
+        pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+
+        def begin() -> list[tuple[Path, Future[Tensor | str]]]:
+            return [(path, pool.submit(prepare, path)) for path in islice(coming, batch_size)]
+
         try:
-            ahead: list[Future[Tensor | str]] = []
-            for start in range(0, len(paths) + batch_size, batch_size):
-                current = ahead
-                ahead = [pool.submit(prepare, path) for path in paths[start : start + batch_size]]
-                if current:
-                    yield [future.result() for future in current]
+            ahead = begin()
+            while ahead:
+                current, ahead = ahead, begin()
+                yield [path for path, _ in current], [future.result() for _, future in current]
         finally:
             pool.shutdown(cancel_futures=True)

@@ -23,6 +23,7 @@ __all__ = [
     "open_picture",
     "quiet_readers",
     "said_path",
+    "walk_files",
 ]
 
 # A picture much longer than wide would be scaled to one that fills the memory.
@@ -120,9 +121,7 @@ def find_images(root: Path) -> ImageFolder:
             files.append(tuple(own))
             skipped += left_out
     except OSError as error:
-        raise InputError(
-            f"{error.filename}: not readable ({error.strerror}), expected a folder of images"
-        ) from error
+        raise _unreadable(error) from error
     names = tuple(folder.name for folder in folders)
     _check_names(root, names)
     return ImageFolder(root, names, tuple(files), tuple(skipped))
@@ -148,9 +147,38 @@ def _check_names(root: Path, names: tuple[str, ...]) -> None:
 
 def _files_below(folder: Path, root: Path) -> tuple[list[Path], list[Skipped]]:
     """The regular files below a folder, and what is none, by paths below the root."""
-    entered = {_identity(root)}
     files: list[Path] = []
     skipped: list[Skipped] = []
+    for path in _walk(folder, {_identity(root)}):
+        relative = path.relative_to(root)
+        if path.is_file():
+            files.append(relative)
+        else:
+            skipped.append(Skipped(relative, "no regular file"))
+    return sorted(files), sorted(skipped, key=lambda one: one.path)
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """The regular files at any depth below a folder, one folder's at a time, each by name.
+
+    What is passed over and followed is as in `find_images`; no more is held than the names in one
+    folder, and which folders were entered.
+
+    Raises
+    ------
+    InputError
+        If a folder cannot be read.
+    """
+    try:
+        for path in _walk(root, set()):
+            if path.is_file():
+                yield path
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+    """What lies below a folder and is no folder; those that were entered are not entered again."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -163,15 +191,15 @@ def _files_below(folder: Path, root: Path) -> tuple[list[Path], list[Skipped]]:
             if not name.startswith(".") and _identity(Path(place, name)) not in entered
         )
         entered |= {_identity(Path(place, name)) for name in below}
-        for name in names:
-            path = Path(place, name)
+        for name in sorted(names):
             if not name.startswith("."):
-                relative = path.relative_to(root)
-                if path.is_file():
-                    files.append(relative)
-                else:
-                    skipped.append(Skipped(relative, "no regular file"))
-    return sorted(files), sorted(skipped, key=lambda one: one.path)
+                yield Path(place, name)
+
+
+def _unreadable(error: OSError) -> InputError:
+    return InputError(
+        f"{error.filename}: not readable ({error.strerror}), expected a folder of images"
+    )
 
 
 def _identity(folder: Path) -> tuple[int, int]:
