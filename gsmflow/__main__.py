@@ -20,7 +20,7 @@ from gsmflow.extract.command import ExtractOptions, run_extract
 from gsmflow.page.command import ReportOptions, run_report
 from gsmflow.predict import PredictOptions, run_predict
 from gsmflow.results import ResultsOptions, run_results
-from gsmflow.script import ScriptOptions, ending
+from gsmflow.script import ScriptOptions, TrainOptions, ending, run_training
 from gsmflow.sweep import SweepOptions, run_sweep
 from gsmflow.tuning.command import TuneOptions, run_tuning
 from gsmflow.util import make_console
@@ -39,6 +39,7 @@ _OPTIONS: Mapping[str, type] = {
     "report": ReportOptions,
     "results": ResultsOptions,
     "sweep": SweepOptions,
+    "train": TrainOptions,
     "tune": TuneOptions,
 }
 
@@ -57,6 +58,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),
     SweepOptions: run_sweep,
+    TrainOptions: run_training,
     TuneOptions: run_tuning,
 }
 
@@ -92,13 +94,16 @@ def _parse(argv: Sequence[str]) -> tuple[Any, list[str]]:
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name)] for name, kind in _OPTIONS.items()
     ]
+    # All that follows the folder or script of `train` is the run's own, --help too.
+    own = argv[:2] if argv[:1] == ["train"] else argv
     settings: dict[str, Any] = {
         "prog": _prog(),
         "description": "Generalized zero-shot learning with GSMFlow.",
-        "args": list(argv),
+        "args": list(own),
     }
     union: Any = reduce(or_, kinds)
     options, flags = tyro.cli(union, return_unknown_args=True, **settings)
+    flags = [*flags, *argv[len(own) :]]
     if flags and not isinstance(options, ScriptOptions):
         tyro.cli(union, **settings)  # says what is unknown, and ends the program
     return options, flags

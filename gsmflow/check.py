@@ -22,7 +22,7 @@ from gsmflow.dataset import (
 )
 from gsmflow.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.errors import InputError
-from gsmflow.mat import dataset_files, keep_in_memory, read_files
+from gsmflow.mat import dataset_files, find_stem, keep_in_memory, read_files
 from gsmflow.oddities import find_oddities
 from gsmflow.portrait import Portrait, paint, portrait_grids
 from gsmflow.tables import terminal_table
@@ -122,14 +122,12 @@ def examine(path: Path, features: str | None, semantics: str | None) -> Examined
         return _examine_dataset(DIGITS_NAME, load_digit_pairs(), [])
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected a dataset's, or {DIGITS_NAME}")
-    splits = {file.name.removesuffix("_splits.mat") for file in path.glob("*_splits.mat")}
-    others = {file.stem for file in path.glob("*.mat") if not file.stem.endswith("_splits")}
     place = path if path.name else path.resolve()
     files = dataset_files(
         place.parent,
         place.name,
-        features=features or _pick("--features", path, others - {"data", "label"}, "res101"),
-        semantics=semantics or _pick("--semantics", path, splits, "att"),
+        features=features or find_stem("--features", path),
+        semantics=semantics or find_stem("--semantics", path),
     )
     faults: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="gsmflow-check-") as folder:
@@ -141,17 +139,6 @@ def examine(path: Path, features: str | None, semantics: str | None) -> Examined
 
         dataset = read_files(place.name, files, keep, faults.append)
         return _examine_dataset(place.name, dataset, faults)
-
-
-def _pick(flag: str, folder: Path, found: set[str], usual: str) -> str:
-    if usual in found or not found:
-        return usual
-    if len(found) > 1:
-        raise InputError(
-            f"{flag}: found {', '.join(sorted(found))} in {folder}, expected the name of one of "
-            "them"
-        )
-    return found.pop()
 
 
 def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) -> Examined:

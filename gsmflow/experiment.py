@@ -1,7 +1,5 @@
 """One run, end to end: data, fit, classify, judge, report, run directory."""
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -59,7 +57,7 @@ from gsmflow.rundir import METRICS_FILE, RunLog, enter_run, open_run
 from gsmflow.selection import drop_candidates, keep_candidates, select_on_test
 from gsmflow.synthesis import Sampler
 from gsmflow.team import ALONE, Team
-from gsmflow.util import describe_environment, write_json
+from gsmflow.util import command_line, describe_environment, write_json
 
 __all__ = ["RunResult", "assist_experiment", "conclude", "read_dataset", "run_experiment"]
 
@@ -362,7 +360,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         **describe_environment(run.device, run.recipe.seed),
         "precision": run.precision,
         "processes": run.team.size,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command_line(),
     }
     write_json(run.directory / "environment.json", environment)
     # With it the run answers pictures, wherever its directory is copied to.

@@ -39,6 +39,7 @@ __all__ = [
     "Keep",
     "MatFile",
     "dataset_files",
+    "find_stem",
     "keep_in_memory",
     "load_dataset",
     "read_files",
@@ -62,6 +63,7 @@ _SPLIT_FIELDS = {
     "test_unseen": "test_unseen_loc",
 }
 _EPGN_LABELS = "label.mat"
+_SPLITS_SUFFIX = "_splits"
 _NAMES_FIELD = "allclasses_names"
 _NAMES_FILE = "class_names.txt"
 
@@ -130,6 +132,42 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
         f"features and {split_file.name} with semantics and splits) or the E-PGN layout "
         f"(data.mat and label.mat) in {folder}; data/README.md says where to get them"
     )
+
+
+def find_stem(flag: str, folder: Path) -> str:
+    """The feature or the split file of a dataset's folder: the usual one, or the only one.
+
+    Parameters
+    ----------
+    flag
+        ``"--features"`` or ``"--semantics"``, which names it otherwise.
+    folder
+        The dataset's.
+
+    Returns
+    -------
+    str
+        As `dataset_files` takes it; the usual one where there is none.
+
+    Raises
+    ------
+    InputError
+        If there are several, and none is the usual one.
+    """
+    found = {file.stem for file in folder.glob("*.mat")}
+    splits = {stem for stem in found if stem.endswith(_SPLITS_SUFFIX)}
+    if flag == "--semantics":
+        usual, stems = "att", {stem.removesuffix(_SPLITS_SUFFIX) for stem in splits}
+    else:
+        usual, stems = "res101", found - splits - {"data", "label"}
+    if usual in stems or not stems:
+        return usual
+    if len(stems) > 1:
+        raise InputError(
+            f"{flag}: found {', '.join(sorted(stems))} in {folder}, expected the name of one of "
+            "them"
+        )
+    return stems.pop()
 
 
 def load_dataset(

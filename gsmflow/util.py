@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import zlib
@@ -22,6 +23,7 @@ from gsmflow.errors import InputError
 
 __all__ = [
     "Draws",
+    "command_line",
     "describe_environment",
     "digest_file",
     "make_console",
@@ -175,6 +177,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write named tensors and text metadata as one safetensors file, atomically."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(on_cpu, dict(metadata)))
+
+
+def command_line() -> str:
+    """The command line that started the program, as one types it."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        started = ["python", "-m", program.parent.name]
+    else:
+        started = ["python", sys.argv[0]] if program.suffix == ".py" else [program.name]
+    return shlex.join([*started, *sys.argv[1:]])
 
 
 def digest_file(path: Path, make: Callable[[], Any]) -> str:

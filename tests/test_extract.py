@@ -329,7 +329,7 @@ def test_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     main(["extract", *words, "--backbone", "mean", "--device", "cpu"])
     said = capsys.readouterr().out
     assert "MINE: 36 rows of 3 features, 4-d semantics, 5 seen classes (1 for validation)" in said
-    assert f"train_AWA2.py --data {place / 'data'} --dataset MINE --features mean" in said
+    assert f"python -m gsmflow train {place / 'data' / 'MINE'}" in said
     with pytest.raises(SystemExit) as ended:
         main(["extract", *words, "--backbone", "mean"])
     assert ended.value.code == 2

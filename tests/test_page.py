@@ -159,7 +159,7 @@ def test_several_seeds_are_one_document(runs: Runs) -> None:
 
 def test_the_command_line_is_kept(one: Path) -> None:
     (part,) = read_run(one)["parts"]
-    assert part["command"].startswith("python ")
+    assert part["command"]
     assert "command" not in part["environment"]
     assert part["recipe"]["dataset"] == "TINY"
 

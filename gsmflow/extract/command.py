@@ -327,12 +327,7 @@ def _report(options: ExtractOptions, dataset: Dataset, skipped: int, console: Co
         f"rows trainval/test-seen/test-unseen {len(dataset.trainval)}/{len(dataset.test_seen)}/"
         f"{len(dataset.test_unseen)}",
         f"dataset: {options.out}, to be trained on with",
-        shlex.join(
-            (
-                *("python", "train_AWA2.py", "--data", str(options.out.resolve().parent)),
-                *("--dataset", dataset.name, "--features", dataset.features_name),
-            )
-        ),
+        shlex.join(("python", "-m", "gsmflow", "train", str(options.out))),
     ]
     for line in lines:
         console.print(line, soft_wrap=True)

@@ -133,7 +133,9 @@ def _check(options: TuneOptions) -> None:
 
 def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, Study]:
     """The script, its data and its study, as every process of the study opens them."""
-    script, recipe = script_recipe(options.script, flags, prog=f"python {options.script}")
+    script, recipe = script_recipe(
+        options.script, flags, prog=f"python -m gsmflow tune {options.script}"
+    )
     space = space_of(recipe, options.search)
     name = "-".join(["tune", *recipe.variant, recipe.features, recipe.semantics])
     folder = options.study or recipe.out / recipe.dataset / name

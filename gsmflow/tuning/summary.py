@@ -246,7 +246,7 @@ def command_with(script: Script, recipe: Recipe, file: Path) -> str:
     default = replace(picked, features=first.features, model=first.model)
     settled = {name: getattr(default, name) for name in (*setting_names(), "run", "resume")}
     words = recipe_flags(replace(recipe, recipe=str(file), **settled), default)
-    return shlex.join(["python", str(script.path), *words])
+    return shlex.join([*script.command, *words])
 
 
 def study_figure(path: Path, study: Study) -> None:
