@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gsmflow.dataset import Problem
 from gsmflow.feed import Feed, MemoryFeed
-from gsmflow.interface import ClassifierRows, Losses, RowsByEpoch, RowsRequest
-from gsmflow.semantics import SemanticsScalingName, scale_semantics
+from gsmflow.interface import ClassifierRows, Losses, RowsByEpoch, RowsRequest, with_semantics
+from gsmflow.semantics import SemanticsScalingName, scaled_semantics
 from gsmflow.synthesis import Draw
 from gsmflow.util import Draws
 
@@ -228,15 +228,9 @@ class CADAVAE(nn.Module):
         cls, problem: Problem, feed: Feed, config: CADAConfig, generator: torch.Generator
     ) -> "CADAVAE":
         """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has."""
-        semantics = scale_semantics(
-            problem.semantics,
-            problem.seen_classes,
-            config.semantics_scaling,
-            config.semantics_norm,
-        )
         return cls(
             config,
-            semantics=torch.tensor(semantics),
+            semantics=torch.tensor(scaled_semantics(problem, config)),
             feature_dim=feed.feature_dim,
             generator=generator,
         )
@@ -265,13 +259,7 @@ class CADAVAE(nn.Module):
 
     def with_classes(self, problem: Problem) -> "CADAVAE":
         """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
-        config, seen = self.config, problem.seen_classes
-        semantics = scale_semantics(
-            problem.semantics, seen, config.semantics_scaling, config.semantics_norm
-        )
-        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
-        tensors["semantics"] = torch.tensor(semantics)
-        return type(self).from_state(self.describe(), tensors)
+        return with_semantics(self, scaled_semantics(problem, self.config))
 
     @property
     def encoder(self) -> nn.Module | None:

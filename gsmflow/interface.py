@@ -8,7 +8,7 @@ generation shifts are measured of such a model alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ __all__ = [
     "Trainable",
     "WarmedUp",
     "rows_with",
+    "with_semantics",
 ]
 
 
@@ -111,6 +112,7 @@ class StreamedRows:
 
 
 ClassifierRows: TypeAlias = RowsByEpoch | StreamedRows
+AnyModel = TypeVar("AnyModel", bound="Model")
 
 
 def rows_with(
@@ -135,6 +137,14 @@ def rows_with(
     both = join(known, made)
     unseen = made if real_unseen is None else join(real_unseen, made)
     return RowsByEpoch(lambda: both, lambda: unseen)
+
+
+def with_semantics(model: AnyModel, semantics: FloatArray) -> AnyModel:
+    """The same model on the CPU, its tensor ``semantics`` replaced by another, ``(classes, a)``."""
+    tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    tensors["semantics"] = torch.tensor(semantics)
+    told: AnyModel = type(model).from_state(model.describe(), tensors)  # type: ignore[assignment]
+    return told
 
 
 class Model(Protocol):

@@ -14,12 +14,19 @@ from torch import Tensor, nn
 from gsmflow.dataset import Problem
 from gsmflow.feed import Feed, class_means, join
 from gsmflow.flow import ConditionalFlow, ConditionBlocks
-from gsmflow.interface import ClassifierRows, Losses, RowsByEpoch, RowsRequest, rows_with
+from gsmflow.interface import (
+    ClassifierRows,
+    Losses,
+    RowsByEpoch,
+    RowsRequest,
+    rows_with,
+    with_semantics,
+)
 from gsmflow.semantics import (
     RelativePositioning,
     SemanticsScalingName,
     anchor_classes,
-    scale_semantics,
+    scaled_semantics,
 )
 from gsmflow.synthesis import Reservoir
 from gsmflow.util import Draws
@@ -151,10 +158,7 @@ class GSMFlow(nn.Module):
         generator
             A CPU generator for the initial weights.
         """
-        seen = problem.seen_classes
-        semantics = scale_semantics(
-            problem.semantics, seen, config.semantics_scaling, config.semantics_norm
-        )
+        seen, semantics = problem.seen_classes, scaled_semantics(problem, config)
         pool = seen if config.anchors == "seen" else problem.classes
         seen_classes = torch.tensor(seen)
         return cls(
@@ -193,13 +197,7 @@ class GSMFlow(nn.Module):
 
     def with_classes(self, problem: Problem) -> "GSMFlow":
         """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
-        config, seen = self.config, problem.seen_classes
-        semantics = scale_semantics(
-            problem.semantics, seen, config.semantics_scaling, config.semantics_norm
-        )
-        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
-        tensors["semantics"] = torch.tensor(semantics)
-        return type(self).from_state(self.describe(), tensors)
+        return with_semantics(self, scaled_semantics(problem, self.config))
 
     @property
     def feature_dim(self) -> int:

@@ -1,12 +1,12 @@
 """Class semantics: their scale, the anchor classes, and relative positioning (paper, sec. 3.4)."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsmflow.dataset import FloatArray, IntArray
+from gsmflow.dataset import FloatArray, IntArray, Problem
 from gsmflow.scaling import fit_feature_scaling
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "SemanticsScalingName",
     "anchor_classes",
     "scale_semantics",
+    "scaled_semantics",
 ]
 
 SemanticsScalingName: TypeAlias = Literal["none", "norm", "standardised"]
@@ -45,6 +46,23 @@ def scale_semantics(
         length = np.linalg.norm(fit.astype(np.float64), axis=1).mean()
         semantics = semantics * (norm / length if length > 0 else 1.0)
     return np.asarray(semantics, dtype=np.float32)
+
+
+class _Scaled(Protocol):
+    """Settings that name a scale."""
+
+    @property
+    def semantics_scaling(self) -> SemanticsScalingName: ...
+
+    @property
+    def semantics_norm(self) -> float: ...
+
+
+def scaled_semantics(problem: Problem, config: _Scaled) -> FloatArray:
+    """The semantics ``(classes, a)`` of a problem on the scale of a model's settings."""
+    return scale_semantics(
+        problem.semantics, problem.seen_classes, config.semantics_scaling, config.semantics_norm
+    )
 
 
 def anchor_classes(semantics: FloatArray, candidates: IntArray) -> IntArray:
