@@ -21,6 +21,7 @@ from gsmflow.recipe import (
     read_recipe_file,
     recipe_flags,
     recipe_for,
+    recipe_from,
     setting_names,
     write_recipe_file,
 )
@@ -102,6 +103,8 @@ def other_value(name: str) -> tuple[list[str], Any]:
     if get_origin(hint) is Literal:
         new = next(option for option in get_args(hint) if option != value)
     else:
+        if hint == tuple[int, ...]:
+            return [flag(name), "0", "3"], (0, 3)
         new = {int: 8, float: 0.625, str: "other", Path: Path("else/where")}[hint]
     return [flag(name), str(new)], new
 
@@ -255,11 +258,18 @@ def test_an_empty_run_is_named_later() -> None:
 
 
 def test_describe_goes_through_json_and_back() -> None:
-    recipe = replace(VIT, data=Path("some/data"), out=Path("o"), learning_rate=0.1 + 0.2)
+    recipe = replace(
+        VIT, data=Path("some/data"), out=Path("o"), learning_rate=0.1 + 0.2, shots=(0, 5)
+    )
     told = json.loads(json.dumps(recipe.describe(), allow_nan=False))
     assert set(told) == {field.name for field in fields(Recipe)}
-    paths = {name: Path(told[name]) for name in of_type(Path)}
-    assert Recipe(**told | paths) == recipe
+    assert recipe_from(told, "a file") == recipe
+
+
+@pytest.mark.parametrize("value", [3, [0, 1.5], [True], ["1"], {"0": 1}])
+def test_a_list_of_whole_numbers_is_nothing_else(value: Any) -> None:
+    with pytest.raises(InputError, match=r"field 'shots': found .*, expected a list of whole numb"):
+        recipe_from({"dataset": "CUB", "shots": value}, "a file")
 
 
 @pytest.mark.parametrize("kind", [ModelConfig, TrainingConfig, ClassifierConfig])
