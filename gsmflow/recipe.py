@@ -389,7 +389,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
-    """Raise `InputError` if a flag asks a model for a density or for learning it does not have."""
+    """Raise `InputError` if a flag asks for what a model cannot: a density, learning from rows."""
     if recipe.shots and issubclass(model_class, Classifying):
         raise InputError(
             f"--shots: found with a model that classifies by itself ({model_class.__name__}) and "

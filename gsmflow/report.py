@@ -227,6 +227,8 @@ def few_shot_grid(title: str, runs: Mapping[str, ShotFigures], notes: Sequence[s
 def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> None:
     """Draw few-shot figures as PNG: H and T1 over k, with bands of one standard deviation.
 
+    H under the penalty, where it is known, is a line without a band.
+
     Parameters
     ----------
     path
@@ -264,7 +266,8 @@ def _draw_band(panel: Axes, points: Mapping[int, Number], label: str, **style: A
     means = np.array([own.mean for own in points.values()])
     stds = np.array([own.std or 0.0 for own in points.values()])
     panel.plot(x, means, ms=4, label=label, **style)
-    panel.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.15, lw=0)
+    if style["ls"] == "-":
+        panel.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.15, lw=0)
 
 
 def _figure_of(value: float | Mapping[str, Any]) -> Number:
