@@ -32,8 +32,8 @@ HINTS = get_type_hints(Recipe)
 RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", gate="boundary")
 VIT = Recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
-# A recipe file and a model bring other settings with them.
-INDEPENDENT = [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
+# A recipe file and a model bring other settings with them; labelled rows go without a gate.
+INDEPENDENT = [f.name for f in fields(Recipe) if f.name not in ("recipe", "model", "shots")]
 
 
 def parse(*words: str, model: ModelName = "gsmflow") -> Recipe:
@@ -103,15 +103,11 @@ def other_value(name: str) -> tuple[list[str], Any]:
     if get_origin(hint) is Literal:
         new = next(option for option in get_args(hint) if option != value)
     else:
-        if hint == tuple[int, ...]:
-            return [flag(name), "0", "3"], (0, 3)
         new = {int: 8, float: 0.625, str: "other", Path: Path("else/where")}[hint]
     return [flag(name), str(new)], new
 
 
-@pytest.mark.parametrize(
-    "name", [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
-)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_a_flag_overrides_its_field_alone(name: str) -> None:
     words, value = other_value(name)
     assert getattr(RES101, name) != value
@@ -119,9 +115,7 @@ def test_a_flag_overrides_its_field_alone(name: str) -> None:
     assert parse(*words, model=model) == replace(RES101, model=model, **{name: value})
 
 
-@pytest.mark.parametrize(
-    "name", [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
-)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_flags_of_a_recipe_make_it_again(name: str) -> None:
     _, value = other_value(name)
     model = model_with(name)
@@ -131,6 +125,13 @@ def test_flags_of_a_recipe_make_it_again(name: str) -> None:
     recipe = replace(own, **{**exact, name: value})
     assert parse(*recipe_flags(recipe, own), model=model) == recipe
     assert recipe_flags(RES101, RES101) == []
+
+
+@pytest.mark.parametrize("words", [("0",), ("0", "3", "20"), ()])
+def test_labelled_rows_are_a_list_of_numbers(words: tuple[str, ...]) -> None:
+    recipe = parse("--gate", "none", "--shots", *words)
+    assert recipe == replace(RES101, gate="none", shots=tuple(map(int, words)))
+    assert parse(*recipe_flags(recipe, RES101)) == recipe
 
 
 def test_a_recipe_serves_its_features_and_the_first_all_others() -> None:
