@@ -38,7 +38,7 @@ _PROTOCOLS = {
     _BASELINE: "baseline; nothing chosen on test",
     _ORACLE: "oracle: classifiers trained on half of the real unseen rows, judged on the rest",
     _FEW_SHOT: "few-shot: k labelled rows of each unseen class are learned from, and rows judged "
-    "that the largest k leaves; mean and ± over draws of them",
+    "that the largest k leaves; mean and standard deviation over draws of them, of all seeds",
     _SELECTED: "selected on test, as published figures often are; "
     "not comparable with the other rows of runs",
 }
@@ -221,9 +221,13 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
     sections += [section for section in (selected, *published.values()) if section]
     protocols = list(dict.fromkeys(row.protocol for section in sections for row in section))
     notes = [f"{number}: {protocol}" for number, protocol in enumerate(protocols, 1)]
-    if any(
-        figure.std is not None for s in sections for row in s for figure in row.figures.values()
-    ):
+    spread = [
+        row.kind
+        for section in sections
+        for row in section
+        if any(figure.std is not None for figure in row.figures.values())
+    ]
+    if any(kind != _FEW_SHOT for kind in spread):
         notes.append("±: standard deviation over seeds")
     if published:
         notes.append("figures of different features cannot be compared")
