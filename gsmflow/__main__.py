@@ -21,6 +21,7 @@ from gsmflow.page.command import ReportOptions, run_report
 from gsmflow.predict import PredictOptions, run_predict
 from gsmflow.results import ResultsOptions, run_results
 from gsmflow.script import ScriptOptions, TrainOptions, ending, run_training
+from gsmflow.shotcurves import FewShotOptions, run_few_shot
 from gsmflow.sweep import SweepOptions, run_sweep
 from gsmflow.tuning.command import TuneOptions, run_tuning
 from gsmflow.util import make_console
@@ -35,6 +36,7 @@ _OPTIONS: Mapping[str, type] = {
     "check": CheckOptions,
     "download": DownloadOptions,
     "extract": ExtractOptions,
+    "few-shot": FewShotOptions,
     "predict": PredictOptions,
     "report": ReportOptions,
     "results": ResultsOptions,
@@ -54,6 +56,7 @@ _WORK: Mapping[type, Callable[[Any, Console, Sequence[str]], object]] = {
     CheckOptions: lambda options, console, _: run_check(options, console),
     DownloadOptions: lambda options, console, _: run_download(options, console),
     ExtractOptions: lambda options, console, _: run_extract(options, console),
+    FewShotOptions: lambda options, console, _: run_few_shot(options, console),
     PredictOptions: lambda options, _, __: run_predict(options),
     ReportOptions: lambda options, console, _: run_report(options, console),
     ResultsOptions: lambda options, console, _: run_results(options, console),

@@ -115,6 +115,7 @@ def add_classes(
         baselines=False,
         oracle=False,
         test_selected=False,
+        shots=(),
         gate="none",
     )
     scaled = scale_problem(problem, recipe.feature_scaling, trained.device, recipe.features_in)

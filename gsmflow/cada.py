@@ -69,6 +69,9 @@ class CADAConfig:
     """Latents per unseen class that the GZSL classifier learns from, of the semantics encoder."""
     latents_zsl: int = 200
     """Latents per unseen class that the ZSL classifier learns from, of the semantics encoder."""
+    latents_few_shot: int = 200
+    """Latents per unseen class of the semantics encoder, and as many of the image encoder, that
+    both classifiers learn from where there are labelled rows of unseen classes (--shots)."""
     dynamic_latents: bool = False
     """Whether all latents are drawn anew for each epoch of the classifiers."""
     as_published: bool = False
@@ -343,8 +346,8 @@ class CADAVAE(nn.Module):
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
         """Latents of equally many rows of every seen class, and of the unseen classes' semantics.
 
-        Real rows of unseen classes are encoded as those of the seen ones are, ``latents_seen`` of
-        each class beside the latents of its semantics, or in their place.
+        Real rows of unseen classes are encoded as those of the seen ones are: in the place of the
+        latents of the semantics, or ``latents_few_shot`` of each class beside as many of those.
         """
 
         def gzsl() -> MemoryFeed:
@@ -360,13 +363,13 @@ class CADAVAE(nn.Module):
         return RowsByEpoch(lambda: both, lambda: unseen)
 
     def _of_unseen(self, request: RowsRequest, count: int) -> list[MemoryFeed]:
-        """Latents of unseen classes, ``count`` of each from its semantics."""
-        feeds = []
-        if request.synthesizes:
-            feeds.append(self._of_semantics(request, count))
-        if request.real_unseen is not None:
-            beside = self.config.latents_seen if request.synthesizes else count
-            feeds.append(self._of_rows(request, request.real_unseen, beside))
+        """Latents of unseen classes, ``count`` of each where they have one source."""
+        real = request.real_unseen
+        if real is not None and request.synthesizes:
+            count = self.config.latents_few_shot
+        feeds = [self._of_semantics(request, count)] if request.synthesizes else []
+        if real is not None:
+            feeds.append(self._of_rows(request, real, count))
         return feeds
 
     @torch.no_grad()

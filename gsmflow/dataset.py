@@ -36,6 +36,7 @@ __all__ = [
     "redraw_validation",
     "row_slices",
     "settle_splits",
+    "shuffle_each_class",
     "training_problem",
     "usable_part",
 ]
@@ -394,11 +395,31 @@ def draw_from_each_class(
     NDArray
         Which rows were drawn, ``(n,)``.
     """
-    drawn = np.zeros(len(labels), dtype=bool)
+    _, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    counts = np.array([count(int(size)) for size in sizes], dtype=np.int64)
+    return shuffle_each_class(labels, rng) < counts[own]
+
+
+def shuffle_each_class(labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """Place of each row, from 0, in a random order of its class's rows.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    rng
+        Source of the order.
+
+    Returns
+    -------
+    IntArray
+        ``(n,)``; the rows of a place below ``k`` are a draw of ``k`` rows of each class.
+    """
+    places = np.empty(len(labels), dtype=np.int64)
     for c in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == c))
-        drawn[members[: count(len(members))]] = True
-    return drawn
+        places[members] = np.arange(len(members))
+    return places
 
 
 @dataclass(frozen=True, eq=False)

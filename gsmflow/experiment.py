@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from gsmflow.baselines import (
@@ -41,8 +40,17 @@ from gsmflow.evidence import (
     write_evidence,
 )
 from gsmflow.extract.record import copy_record
-from gsmflow.feed import Feed, MemoryFeed, make_feed
-from gsmflow.fitting import Fitted, Run, assist, classify, classify_real, fit_final, validate
+from gsmflow.feed import Feed, make_feed
+from gsmflow.fewshot import check_shots, keep_choices, measure_few_shot
+from gsmflow.fitting import (
+    Fitted,
+    Run,
+    assist,
+    classify,
+    classify_real,
+    fit_final,
+    validate,
+)
 from gsmflow.gating import Gated, fit_gate, judge_gate, keep_scores
 from gsmflow.interface import Model, Trainable
 from gsmflow.mat import load_dataset
@@ -55,6 +63,7 @@ from gsmflow.recipe import Recipe, check_model_class
 from gsmflow.report import extra_lines, gated_name, result_table, run_figure, shifts_figure
 from gsmflow.rundir import METRICS_FILE, RunLog, enter_run, open_run
 from gsmflow.selection import drop_candidates, keep_candidates, select_on_test
+from gsmflow.shotcurves import draw_few_shot, few_shot_table
 from gsmflow.synthesis import Sampler
 from gsmflow.team import ALONE, Team
 from gsmflow.util import command_line, describe_environment, write_json
@@ -211,7 +220,7 @@ def conclude(
             b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
         },
     }
-    metrics |= _asked_for(run, fitted, held_out, outcome)
+    metrics |= _asked_for(run, fitted, classifiers, held_out, outcome, penalty)
     unseen = make_feed(held_out.unseen, fitted.scaled.scaling, run.device, recipe.features_in)
     shifts = _diagnose(run, fitted, baselines, unseen)
     metrics["shifts"] = {name: own.summary() for name, own in shifts.items()}
@@ -225,11 +234,20 @@ def conclude(
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
 
-def _asked_for(run: Run, fitted: Fitted, held_out: HeldOut, outcome: Outcome) -> dict[str, Any]:
+def _asked_for(
+    run: Run,
+    fitted: Fitted,
+    classifiers: Scorer,
+    held_out: HeldOut,
+    outcome: Outcome,
+    penalty: float | None,
+) -> dict[str, Any]:
     """Measures that a recipe asks for beside those of the table."""
     recipe, told = run.recipe, dict[str, Any]()
     if recipe.top_k > 1:
         told["top_k"] = asdict(outcome.top_k(recipe.top_k))
+    if recipe.shots:
+        told["few_shot"] = measure_few_shot(run, fitted, classifiers, held_out, penalty)
     if recipe.oracle:
         told["oracle"] = asdict(_oracle(run, fitted, held_out))
     if recipe.test_selected:
@@ -270,6 +288,7 @@ def _open(
             f"--gate: found {recipe.gate} with no rows of unseen classes in "
             f"{dataset.where('test_unseen')}, expected none: nothing judges a gate there"
         )
+    check_shots(recipe, dataset)
     directory, resumed = team.share_result(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )
@@ -289,9 +308,11 @@ def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[st
     chosen = choose_baselines(run, problem, held_out) if judges else None
     if not run.recipe.calibrate:
         return chosen, None
-    if run.recipe.gate != "cosmo":
-        return chosen, validate(run, problem, held_out)
-    return chosen, validate(run, problem, held_out, at_end=keep_scores(run, problem, held_out))
+    if run.recipe.gate == "cosmo":
+        return chosen, validate(run, problem, held_out, at_end=keep_scores(run, problem, held_out))
+    if any(run.recipe.shots):
+        return chosen, validate(run, problem, held_out, at_end=keep_choices(run, problem, held_out))
+    return chosen, validate(run, problem, held_out)
 
 
 def _told(
@@ -339,6 +360,7 @@ def _report(
     """Draw the picture, write the metrics (which marks the run as finished), print the table."""
     validation, picture = metrics["validation"], run.directory / "run.png"
     points = [] if validation is None else validation["curve"]
+    few_shot = draw_few_shot(run.directory, metrics)
     run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
     names = fitted.scaled.problem.class_names
     write_per_class(run.directory / "per_class.csv", outcome, penalty, names)
@@ -347,10 +369,13 @@ def _report(
     write_json(run.directory / METRICS_FILE, metrics)
     drop_candidates(run)
     run.console.print(result_table(metrics))
+    if few_shot is not None:
+        run.console.print(few_shot_table(run.directory, metrics))
     for line in extra_lines(metrics):
         run.console.print(line, soft_wrap=True)
     run.console.print(f"run directory: {run.directory}", soft_wrap=True)
     pictures = [picture, *([run.directory / _SHIFTS] if metrics["shifts"] else [])]
+    pictures += [] if few_shot is None else [few_shot]
     run.console.print(f"pictures: {', '.join(map(str, pictures))}", soft_wrap=True)
 
 
@@ -455,10 +480,5 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     labels = held_out.unseen.labels
     trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
     learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
-    scaled = fitted.scaled
-    unseen = MemoryFeed(
-        torch.from_numpy(scaled.scaling(learned.features)).to(run.device),
-        torch.from_numpy(learned.labels).to(run.device),
-    )
-    pair = classify_real(run, fitted, unseen)
-    return judge(pair, scaled.problem, HeldOut(held_out.seen, rest)).measures()
+    pair = classify_real(run, fitted.scaled, fitted.model, learned)
+    return judge(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()

@@ -25,7 +25,7 @@ from gsmflow.classifier import (
     SoftmaxPair,
     pair_from_rows,
 )
-from gsmflow.dataset import HeldOut, Problem
+from gsmflow.dataset import HeldOut, Problem, Rows
 from gsmflow.evaluate import Scorer, judge
 from gsmflow.feed import Feed, MemoryFeed, Scaled, scale_problem
 from gsmflow.interface import Compilable, Model, StreamedRows, Trainable
@@ -57,6 +57,7 @@ __all__ = [
     "fit_classifiers",
     "fit_final",
     "forget_state",
+    "progress_bar",
     "train_module",
     "validate",
 ]
@@ -256,22 +257,38 @@ def _own_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
     return own_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
 
 
-def classify_real(run: Run, fitted: Fitted, unseen: MemoryFeed) -> SoftmaxPair:
-    """Train both classifiers on real rows alone, of seen and of unseen classes.
+def classify_real(
+    run: Run, scaled: Scaled, model: Model, unseen: Rows, synthesized: int = 0
+) -> SoftmaxPair:
+    """Train both classifiers on real rows of seen and of unseen classes.
 
     Parameters
     ----------
     run
         Gives settings, device and seed.
-    fitted
-        Gives the model and the real seen rows.
+    scaled
+        Gives the real seen rows.
+    model
+        Makes the rows.
     unseen
-        Scaled rows of the unseen classes, on the run's device.
+        Rows of all unseen classes, unscaled; one that is to count more stands there more often.
+    synthesized
+        Rows to synthesize of each unseen class beside them, for a model that has no numbers of
+        its own; 0 for none of any model.
     """
-    scaled, config = fitted.scaled, run.recipe.part(ClassifierConfig)
-    request = rows_request(run.recipe, scaled, run.precision)
-    rows = fitted.model.classifier_rows(replace(request, real_unseen=unseen, synthesizes=False))
-    space = feature_map(scaled.scaling, fitted.model, run.device)
+    config = run.recipe.part(ClassifierConfig)
+    real = MemoryFeed(
+        torch.from_numpy(scaled.scaling(unseen.features)).to(run.device),
+        torch.from_numpy(unseen.labels).to(run.device),
+    )
+    request = replace(
+        rows_request(run.recipe, scaled, run.precision),
+        real_unseen=real,
+        samples_per_class=synthesized,
+        synthesizes=synthesized > 0,
+    )
+    rows = model.classifier_rows(request)
+    space = feature_map(scaled.scaling, model, run.device)
     generators = classifier_generators(run.recipe, scaled)
     return pair_from_rows(rows, scaled.problem, space, config, generators)
 
@@ -303,13 +320,13 @@ def fit_classifiers(
     generators = classifier_generators(run.recipe, scaled)
     space = feature_map(scaled.scaling, model, run.device)
     samples = run.recipe.samples_per_class * len(problem.unseen_classes)
-    with _bar(run.console, "synthesizing", samples, shown=bars) as advance:
+    with progress_bar(run.console, "synthesizing", samples, shown=bars) as advance:
         request = rows_request(run.recipe, scaled, run.precision, advance)
         rows = model.classifier_rows(request)
         if isinstance(rows, StreamedRows):  # one bar for both
             return pair_from_rows(rows, problem, space, config, generators, on_epoch)
     text = "training the classifier"
-    with _bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
+    with progress_bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
 
         def on_either(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
             advance()
@@ -413,7 +430,7 @@ def train_module(
     saved = time.monotonic()
     total = epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
-    with _bar(run.console, f"training ({label})", total, done) as advance:
+    with progress_bar(run.console, f"training ({label})", total, done) as advance:
         for record, seconds in train_epochs(trainer, progress["history"], advance):
             run.log.write("epoch", split=stage, seconds=seconds, **record)
             _print_epoch(run, label, record, epochs, seconds)
@@ -473,7 +490,7 @@ def _print_point(run: Run, point: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _bar(
+def progress_bar(
     console: Console, text: str, total: int, done: int = 0, *, shown: bool = True
 ) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, nothing in a log; yields what advances it, by 1 or a count."""

@@ -62,7 +62,8 @@ class RowsRequest:
         Of the matrix products.
     real_unseen
         Real labelled rows of unseen classes that may be learned from too, scaled as the seen
-        ones; None where there are none, as in zero-shot learning proper.
+        ones; None where there are none, as in zero-shot learning proper. A row that is to count
+        more stands there more often.
     synthesizes
         Whether the unseen classes are to be synthesized; if not, there are ``real_unseen`` rows of
         all of them.

@@ -101,7 +101,10 @@ MODELS: Mapping[ModelName, Kind] = {
         model_class=GSMFlow,
         config=ModelConfig,
         parts=(ModelConfig, TrainingConfig, ClassifierConfig),
-        others=("samples_per_class", "reservoir_mib", "compile", "test_selected", "classifier"),
+        others=(
+            *("samples_per_class", "reservoir_mib", "compile", "test_selected", "classifier"),
+            *("shots", "shot_draws"),
+        ),
     ),
     "discriminant": Kind(
         label="Prototype discriminant",
@@ -114,7 +117,7 @@ MODELS: Mapping[ModelName, Kind] = {
         model_class=CADAVAE,
         config=CADAConfig,
         parts=(CADAConfig, TrainingConfig, ClassifierConfig),
-        others=("test_selected",),
+        others=("test_selected", "shots", "shot_draws"),
         published=_CADA_VAE,
     ),
 }

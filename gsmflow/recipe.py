@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -16,7 +17,7 @@ from gsmflow.discriminant import DiscriminantConfig
 from gsmflow.errors import InputError, one_line
 from gsmflow.feed import FeedPlace
 from gsmflow.gate import GateName
-from gsmflow.interface import Density, Model
+from gsmflow.interface import Classifying, Density, Model
 from gsmflow.model import ModelConfig
 from gsmflow.models import MODELS, RECOMMENDED_MODEL, ModelName, published_settings, unused_fields
 from gsmflow.precision import PrecisionName
@@ -66,6 +67,7 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "latents_seen": (1, None),
     "latents_unseen": (1, None),
     "latents_zsl": (1, None),
+    "latents_few_shot": (1, None),
     "epochs": (1, None),
     "batch_size": (1, None),
     "learning_rate": (_POSITIVE, None),
@@ -89,6 +91,7 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "mix_seen": (0, 100),
     "mix_unseen": (0, 100),
     "samples_per_class": (1, None),
+    "shot_draws": (1, None),
     "curve_every": (0, None),
     "reservoir_mib": (1, None),
     "devices": (1, None),
@@ -98,9 +101,11 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "seeds": (1, None),
 }
 
+_NUMBERS = tuple[int, ...]
 _KINDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
+    _NUMBERS: "a list of whole numbers",
     float: "a number",
     str: "a text",
     Path: "a path",
@@ -167,6 +172,11 @@ class Recipe(
     """Whether to run the simple baselines too, which stand in the table beside the model."""
     oracle: bool = False
     """Whether to print the ceiling: the same classifier trained on half of the real unseen rows."""
+    shots: tuple[int, ...] = ()
+    """Few-shot learning: so many labelled rows of each unseen class, such as 0 1 2 5 10 20, are
+    drawn from the test rows, learned from and not judged (docs/few_shot.md); empty: none."""
+    shot_draws: int = 5
+    """Draws of those rows; the figures are means over them."""
     test_selected: bool = False
     """Whether to print, apart from the table, the best figures on test over intervals of the
     training (every --curve-every epochs, else twenty) and epochs of the classifier, as much of the
@@ -208,14 +218,19 @@ class Recipe(
         """What names a model other than GSMFlow in a folder's name."""
         return () if self.model == "gsmflow" else (self.model,)
 
+    @property
+    def weighs_shots(self) -> bool:
+        """Whether labelled rows of unseen classes need a weight beside the synthesized ones."""
+        return "samples_per_class" in MODELS[self.model].used
+
     def part(self, kind: type[_Part]) -> _Part:
         """The fields of one of the configurations that a recipe is made of."""
         names = (f.name for f in fields(kind))  # type: ignore[arg-type]
         return kind(**{name: getattr(self, name) for name in names})
 
     def describe(self) -> dict[str, Any]:
-        """All fields, JSON-ready."""
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        """All fields, as JSON has them."""
+        return {k: _as_json(v) for k, v in asdict(self).items()}
 
 
 def parse_recipe(
@@ -340,6 +355,8 @@ def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append(_flag(name) if value else _flag(f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [_flag(name), *map(str, value)]
         else:
             words += [_flag(name), str(value)]
     return words
@@ -351,6 +368,7 @@ def check_recipe(recipe: Recipe) -> None:
         _check_range(_flag(name), name, getattr(recipe, name))
     check_model_class(recipe, MODELS[recipe.model].model_class)
     _check_gate(recipe)
+    _check_shots(recipe)
     processes = recipe.devices * recipe.nodes
     if recipe.batch_size % processes:
         raise InputError(
@@ -371,7 +389,12 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
-    """Raise `InputError` if a flag asks for a density that a model does not have."""
+    """Raise `InputError` if a flag asks for what a model cannot: a density, learning from rows."""
+    if recipe.shots and issubclass(model_class, Classifying):
+        raise InputError(
+            f"--shots: found with a model that classifies by itself ({model_class.__name__}) and "
+            "learns from no labelled row of an unseen class, expected gsmflow or cada-vae"
+        )
     for flag, found, others in (
         ("--gate", recipe.gate if recipe.gate == "likelihood" else "", "boundary, cosmo or none"),
         ("--classifier", recipe.classifier if recipe.classifier == "bayes" else "", "softmax"),
@@ -393,6 +416,33 @@ def _check_gate(recipe: Recipe) -> None:
         raise InputError(
             "--test-selected: found with --classifier bayes, which has no epochs to select from, "
             "expected --classifier softmax"
+        )
+
+
+def _check_shots(recipe: Recipe) -> None:
+    """Raise `InputError` if rows are asked for in no order, or of what cannot learn from them."""
+    shots = recipe.shots
+    if not shots:
+        return
+    if min(shots) < 0 or any(a >= b for a, b in pairwise(shots)):
+        raise InputError(
+            f"--shots: found {' '.join(map(str, shots))}, expected whole numbers of at least 0, "
+            "ascending, each once"
+        )
+    if recipe.classifier == "bayes":
+        raise InputError(
+            "--shots: found with --classifier bayes, which learns from no labelled row, expected "
+            "--classifier softmax"
+        )
+    if recipe.gate != "none":
+        raise InputError(
+            f"--shots: found with --gate {recipe.gate}, which tells apart classes without labelled "
+            "rows, expected --gate none"
+        )
+    if max(shots) and recipe.weighs_shots and not recipe.calibrate:
+        raise InputError(
+            "--shots: found with --no-calibrate, expected --calibrate, the training on validation "
+            "classes, where the weight of labelled rows beside synthesized ones is chosen"
         )
 
 
@@ -507,13 +557,17 @@ def check_value(where: str, name: str, value: Any) -> Any:
         fits, expected = value in get_args(hint), f"one of {', '.join(get_args(hint))}"
     else:
         # JSON has one kind of number, and Python counts a truth value as a whole one.
-        kinds = {float: (int, float), Path: (str,)}.get(hint, (hint,))
+        kinds = {float: (int, float), Path: (str,), _NUMBERS: (list,)}.get(hint, (hint,))
         fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+        if fits and hint == _NUMBERS:
+            fits = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
         expected = _KINDS[hint]
     if not fits:
         raise InputError(f"{where}: found {_said(value)}, expected {expected}")
     if name in _BOUNDS:
         _check_range(where, name, value)
+    if hint == _NUMBERS:
+        return tuple(value)
     return hint(value) if hint in (float, Path) else value
 
 
@@ -539,6 +593,13 @@ def recipe_from(stored: Mapping[str, Any], where: str) -> Recipe:
     if "dataset" not in stored:
         raise InputError(f"{where}, field 'dataset': found nothing, expected a name")
     return Recipe(**{k: check_value(f"{where}, field '{k}'", k, v) for k, v in stored.items()})
+
+
+def _as_json(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def _said(value: Any) -> str:

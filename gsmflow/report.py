@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib import rc_context
@@ -23,8 +23,11 @@ from gsmflow.util import write_bytes
 
 __all__ = [
     "ORACLE_LABEL",
+    "ShotFigures",
     "ablation_table",
     "extra_lines",
+    "few_shot_figure",
+    "few_shot_grid",
     "gated_name",
     "image_grid",
     "result_table",
@@ -36,6 +39,10 @@ __all__ = [
 ]
 
 ORACLE_LABEL = "oracle (real unseen rows)"
+
+# Few-shot figures in percent: of each k those that are known of the measures, H_pen (H under the
+# penalty) and share (of real rows among those of an unseen class).
+ShotFigures: TypeAlias = Mapping[int, Mapping[str, Number]]
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
 _CALIBRATED = ("U", "S", "H")
@@ -187,6 +194,80 @@ def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
     panel.set_title(title, fontsize="medium")
     panel.legend(fontsize="small")
     save_figure(figure, path)
+
+
+def few_shot_grid(title: str, runs: Mapping[str, ShotFigures], notes: Sequence[str]) -> Grid:
+    """The table of few-shot figures: a section for each run, a row for each k.
+
+    Parameters
+    ----------
+    title
+        What the runs are of.
+    runs
+        Figures by the run's name.
+    notes
+        Sentences below the table.
+    """
+    names = {**{name: name for name in _MEASURES}, "H_pen": "H pen.", "share": "real"}
+    of_all = [figures for run in runs.values() for figures in run.values()]
+    known = {key: label for key, label in names.items() if any(key in own for own in of_all)}
+    if "share" in known:
+        notes = [
+            *notes,
+            "real: share of real rows among those of an unseen class; the others are synthesized",
+        ]
+    sections = tuple(
+        tuple((name, str(k), *map(own.get, known)) for k, own in run.items())
+        for name, run in runs.items()
+    )
+    columns = ("method", "k", *known.values())
+    return Grid(title, columns, "l" + "r" * (len(columns) - 1), sections, tuple(notes))
+
+
+def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> None:
+    """Draw few-shot figures as PNG: H and T1 over k, with bands of one standard deviation.
+
+    H under the penalty, where it is known, is a line without a band.
+
+    Parameters
+    ----------
+    path
+        The file.
+    title
+        What the runs are of.
+    runs
+        Figures by the run's name.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    shots = sorted({k for run in runs.values() for k in run})
+    for panel, names, heading in (
+        (panels[0], {"H": "-", "H_pen": "--"}, "H, seen and unseen classes"),
+        (panels[1], {"T1": "-"}, "T1, unseen classes alone"),
+    ):
+        for (label, run), (colour, marker) in zip(runs.items(), cycle(_STYLES), strict=False):
+            for name, style in names.items():
+                points = {k: own[name] for k, own in run.items() if name in own}
+                said = f"{label}, with penalty" if name == "H_pen" else label
+                if points:
+                    _draw_band(panel, points, said, color=colour, marker=marker, ls=style)
+        # Halving the number of labelled rows is one step, from one row on.
+        panel.set_xticks([np.log2(1 + k) for k in shots], [str(k) for k in shots])
+        panel.set(xlabel="labelled rows of each unseen class", ylabel="percent", title=heading)
+        panel.grid(color="0.9", lw=0.5)
+        panel.set_axisbelow(True)
+        panel.legend(fontsize="small")
+    figure.suptitle(title, fontsize="medium")
+    save_figure(figure, path)
+
+
+def _draw_band(panel: Axes, points: Mapping[int, Number], label: str, **style: Any) -> None:
+    x = [float(np.log2(1 + k)) for k in points]
+    means = np.array([own.mean for own in points.values()])
+    stds = np.array([own.std or 0.0 for own in points.values()])
+    panel.plot(x, means, ms=4, label=label, **style)
+    if style["ls"] == "-":
+        panel.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.15, lw=0)
 
 
 def _figure_of(value: float | Mapping[str, Any]) -> Number:

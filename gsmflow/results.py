@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from tyro.conf import Positional
@@ -14,6 +15,7 @@ from gsmflow.errors import InputError
 from gsmflow.field import Field
 from gsmflow.published import Published, find_published, read_published
 from gsmflow.rundir import ABLATION_FILE, METRICS_FILE
+from gsmflow.shotcurves import few_shot_figures
 from gsmflow.tables import Cell, Figure, Grid, latex, markdown, terminal_table
 from gsmflow.util import read_json, write_bytes
 
@@ -30,11 +32,13 @@ __all__ = [
 
 _HEADINGS = {"T1": "T1", "U": "U", "S": "S", "H": "H", "AUSUC": "AUSUC", "H_pen": "H pen."}
 _JUDGED, _CHOSEN = ("T1", "U", "S", "H", "AUSUC"), ("T1", "U", "S", "H")
-_RUN, _BASELINE, _ORACLE = "run", "baseline", "oracle"
+_RUN, _BASELINE, _ORACLE, _FEW_SHOT = "run", "baseline", "oracle", "few-shot"
 _SELECTED, _PUBLISHED = "selected on test", "published"
 _PROTOCOLS = {
     _BASELINE: "baseline; nothing chosen on test",
     _ORACLE: "oracle: classifiers trained on half of the real unseen rows, judged on the rest",
+    _FEW_SHOT: "few-shot: k labelled rows of each unseen class are learned from, and rows judged "
+    "that the largest k leaves; mean and standard deviation over draws of them, of all seeds",
     _SELECTED: "selected on test, as published figures often are; "
     "not comparable with the other rows of runs",
 }
@@ -47,7 +51,7 @@ class Row:
     Attributes
     ----------
     kind
-        ``run``, ``baseline``, ``oracle``, ``selected on test`` or ``published``.
+        ``run``, ``baseline``, ``oracle``, ``few-shot``, ``selected on test`` or ``published``.
     dataset, features, semantics
         What it was measured on.
     method
@@ -64,6 +68,8 @@ class Row:
         How many seeds the figures are of; None where they depend on none, or it is not known.
     source
         The file, or where published figures were read.
+    shots
+        How many labelled rows of each unseen class were learned from, in a ``few-shot`` row.
     """
 
     kind: str
@@ -77,6 +83,7 @@ class Row:
     venue: str = ""
     seeds: int | None = None
     source: str = ""
+    shots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -203,17 +210,24 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
             published.setdefault(row.features, []).append(row)
         else:
             honest.setdefault((row.features, row.semantics), []).append(row)
-    order = (_BASELINE, _RUN, _ORACLE)
-    sections = [
-        sorted(honest[inputs], key=lambda row: (order.index(row.kind), row.method))
-        for inputs in sorted(honest)
-    ]
+    order = (_BASELINE, _RUN, _ORACLE, _FEW_SHOT)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        # The numbers of labelled rows of one run stay together.
+        run = row.run if row.kind == _FEW_SHOT else ""
+        return order.index(row.kind), row.method, run, row.shots or 0
+
+    sections = [sorted(honest[inputs], key=place) for inputs in sorted(honest)]
     sections += [section for section in (selected, *published.values()) if section]
     protocols = list(dict.fromkeys(row.protocol for section in sections for row in section))
     notes = [f"{number}: {protocol}" for number, protocol in enumerate(protocols, 1)]
-    if any(
-        figure.std is not None for s in sections for row in s for figure in row.figures.values()
-    ):
+    spread = [
+        row.kind
+        for section in sections
+        for row in section
+        if any(figure.std is not None for figure in row.figures.values())
+    ]
+    if any(kind != _FEW_SHOT for kind in spread):
         notes.append("±: standard deviation over seeds")
     if published:
         notes.append("figures of different features cannot be compared")
@@ -235,7 +249,7 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
 
 def render_csv(rows: Iterable[Row]) -> str:
     """All that is known of rows as CSV, a column for each mean and each standard deviation."""
-    words = ("dataset", "kind", "method", "run", "venue", "features", "semantics", "seeds")
+    words = ("dataset", "kind", "method", "run", "venue", "features", "semantics", "seeds", "shots")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [column for name in _HEADINGS for column in (name, f"{name}_std")]
@@ -285,6 +299,7 @@ def _write(into: Path, name: str, rows: Sequence[Row], grid: Grid) -> None:
 def _cells(row: Row, note: int) -> tuple[Cell, ...]:
     # What was chosen on test says so in its first cell, from wherever it may be copied.
     method = f"{row.method} ({row.kind})" if row.kind == _SELECTED else row.method
+    method += "" if row.shots is None else f", k = {row.shots}"
     seeds = f"({row.seeds} seeds)" if row.seeds is not None and row.seeds > 1 else ""
     origin = f"{row.run or row.venue} {seeds}".strip()
     figures = (row.figures.get(name) for name in _HEADINGS)
@@ -296,7 +311,7 @@ def _merge_equal(rows: Iterable[Row]) -> Iterator[Row]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         # A row of a run's own is alone in its group.
-        own = row.run if row.kind in (_RUN, _SELECTED) else ""
+        own = row.run if row.kind in (_RUN, _SELECTED, _FEW_SHOT) else ""
         key = (row.dataset, row.features, row.semantics, row.kind, row.method, own)
         groups.setdefault(key, []).append(row)
     for (*_, own), group in groups.items():
@@ -344,6 +359,11 @@ def _read_run(directory: Path, root: Path) -> list[Row]:
     if told["oracle"].value is not None:
         figures = _figures(told["oracle"], _JUDGED, seeds)
         rows.append(_companion(own, _ORACLE, "oracle", figures, seeds))
+    if told["few_shot"].value is not None:
+        for k, known in few_shot_figures(told).items():
+            figures = {name: known[name] for name in _HEADINGS if name in known}
+            row = _companion(own, _FEW_SHOT, own.method, figures, seeds)
+            rows.append(replace(row, shots=k))
     if told["test_selected"].value is not None:
         figures = _figures(told["test_selected"], _CHOSEN, seeds)
         rows.append(_companion(own, _SELECTED, own.method, figures, seeds))

@@ -12,6 +12,7 @@ from gsmflow.interface import Model
 from gsmflow.recipe import Recipe
 from gsmflow.report import extra_lines, result_table
 from gsmflow.rundir import METRICS_FILE, enter_run, open_run
+from gsmflow.shotcurves import draw_few_shot, few_shot_table
 from gsmflow.spread import summarise
 from gsmflow.team import ALONE, Team
 from gsmflow.util import read_json, write_json
@@ -76,10 +77,15 @@ def run_seeds(
     metrics = {**summarise(runs), "seeds": list(seeds)}
     del metrics["seed"]
     write_json(place / METRICS_FILE, metrics)
+    few_shot = draw_few_shot(place, metrics)
     console.print(result_table(metrics))
+    if few_shot is not None:
+        console.print(few_shot_table(place, metrics))
     for line in extra_lines(metrics):
         console.print(line, soft_wrap=True)
     console.print(f"run directory: {place}", soft_wrap=True)
+    if few_shot is not None:
+        console.print(f"picture: {few_shot}", soft_wrap=True)
     return metrics
 
 

@@ -9,6 +9,9 @@ from gsmflow.tables import Figure
 __all__ = ["figure", "summarise"]
 
 
+_SPREAD = {"mean", "std", "values"}
+
+
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The metrics of several runs in the shape of one run's.
 
@@ -22,7 +25,8 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     dict
         What all runs have: in place of a number its ``mean``, its sample standard deviation
         ``std`` (None for a single run) and the ``values`` of the runs; other values where they
-        are equal. Lists and what differs are left out.
+        are equal. Lists and what differs are left out. Of what is such a mean in each run, over
+        draws, all runs' values count.
     """
     first, *others = runs
     summary: dict[str, Any] = {}
@@ -30,17 +34,23 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if not all(name in other for other in others):
             continue
         values = [run[name] for run in runs]
-        if all(isinstance(v, Mapping) for v in values):
+        if all(isinstance(v, Mapping) and v.keys() == _SPREAD for v in values):
+            summary[name] = _spread([number for v in values for number in v["values"]])
+        elif all(isinstance(v, Mapping) for v in values):
             summary[name] = summarise(values)
         elif all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-            summary[name] = {
-                "mean": statistics.fmean(values),
-                "std": statistics.stdev(values) if others else None,
-                "values": values,
-            }
+            summary[name] = _spread(values)
         elif not isinstance(value, list) and all(v == value for v in values):
             summary[name] = value
     return summary
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "values": values,
+    }
 
 
 def figure(value: float | Mapping[str, Any] | None) -> Figure | None:

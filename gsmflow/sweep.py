@@ -22,7 +22,7 @@ from gsmflow.util import read_json, write_bytes, write_json
 __all__ = ["SweepOptions", "run_sweep"]
 
 # Fields that say what is judged, not how; a table of several would compare nothing.
-_FIXED = {"dataset", "data", "seed", "seeds", "device", "devices", "nodes"}
+_FIXED = {"dataset", "data", "seed", "seeds", "device", "devices", "nodes", "shots", "shot_draws"}
 # The baselines depend on these, and on nothing else of a recipe.
 _DATA = {"features", "semantics", "second_semantics", "mix_seen", "mix_unseen"}
 

@@ -345,7 +345,8 @@ def test_dynamic_latents_are_drawn_anew_for_each_epoch(scaled: Scaled, dynamic: 
 def test_rows_of_unseen_classes_stand_beside_their_semantics_or_in_their_place(
     scaled: Scaled,
 ) -> None:
-    model = make_model(scaled, latents_seen=20, latents_unseen=40, latents_zsl=30)
+    settings = {"latents_seen": 20, "latents_unseen": 40, "latents_zsl": 30, "latents_few_shot": 10}
+    model = make_model(scaled, **settings)
     labels = torch.from_numpy(scaled.problem.unseen_classes).repeat(2)
     real = MemoryFeed(torch.rand(len(labels), D, generator=seeded(4)), labels)
     beside = latents(model, scaled, real_unseen=real)
@@ -355,7 +356,7 @@ def test_rows_of_unseen_classes_stand_beside_their_semantics_or_in_their_place(
         int((give().labels == first).sum())
         for give in (beside.gzsl, beside.zsl, alone.gzsl, alone.zsl)
     ]
-    assert counts == [40 + 20, 30 + 20, 40, 30]
+    assert counts == [10 + 10, 10 + 10, 40, 30]
 
 
 def test_sampled_features_are_decoded_from_latents_of_the_semantics(scaled: Scaled) -> None:

@@ -21,6 +21,7 @@ from gsmflow.recipe import (
     read_recipe_file,
     recipe_flags,
     recipe_for,
+    recipe_from,
     setting_names,
     write_recipe_file,
 )
@@ -31,8 +32,8 @@ HINTS = get_type_hints(Recipe)
 RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", gate="boundary")
 VIT = Recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
-# A recipe file and a model bring other settings with them.
-INDEPENDENT = [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
+# A recipe file and a model bring other settings with them; labelled rows go without a gate.
+INDEPENDENT = [f.name for f in fields(Recipe) if f.name not in ("recipe", "model", "shots")]
 
 
 def parse(*words: str, model: ModelName = "gsmflow") -> Recipe:
@@ -106,9 +107,7 @@ def other_value(name: str) -> tuple[list[str], Any]:
     return [flag(name), str(new)], new
 
 
-@pytest.mark.parametrize(
-    "name", [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
-)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_a_flag_overrides_its_field_alone(name: str) -> None:
     words, value = other_value(name)
     assert getattr(RES101, name) != value
@@ -116,9 +115,7 @@ def test_a_flag_overrides_its_field_alone(name: str) -> None:
     assert parse(*words, model=model) == replace(RES101, model=model, **{name: value})
 
 
-@pytest.mark.parametrize(
-    "name", [f.name for f in fields(Recipe) if f.name not in ("recipe", "model")]
-)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_flags_of_a_recipe_make_it_again(name: str) -> None:
     _, value = other_value(name)
     model = model_with(name)
@@ -128,6 +125,13 @@ def test_flags_of_a_recipe_make_it_again(name: str) -> None:
     recipe = replace(own, **{**exact, name: value})
     assert parse(*recipe_flags(recipe, own), model=model) == recipe
     assert recipe_flags(RES101, RES101) == []
+
+
+@pytest.mark.parametrize("words", [("0",), ("0", "3", "20"), ()])
+def test_labelled_rows_are_a_list_of_numbers(words: tuple[str, ...]) -> None:
+    recipe = parse("--gate", "none", "--shots", *words)
+    assert recipe == replace(RES101, gate="none", shots=tuple(map(int, words)))
+    assert parse(*recipe_flags(recipe, RES101)) == recipe
 
 
 def test_a_recipe_serves_its_features_and_the_first_all_others() -> None:
@@ -255,11 +259,18 @@ def test_an_empty_run_is_named_later() -> None:
 
 
 def test_describe_goes_through_json_and_back() -> None:
-    recipe = replace(VIT, data=Path("some/data"), out=Path("o"), learning_rate=0.1 + 0.2)
+    recipe = replace(
+        VIT, data=Path("some/data"), out=Path("o"), learning_rate=0.1 + 0.2, shots=(0, 5)
+    )
     told = json.loads(json.dumps(recipe.describe(), allow_nan=False))
     assert set(told) == {field.name for field in fields(Recipe)}
-    paths = {name: Path(told[name]) for name in of_type(Path)}
-    assert Recipe(**told | paths) == recipe
+    assert recipe_from(told, "a file") == recipe
+
+
+@pytest.mark.parametrize("value", [3, [0, 1.5], [True], ["1"], {"0": 1}])
+def test_a_list_of_whole_numbers_is_nothing_else(value: Any) -> None:
+    with pytest.raises(InputError, match=r"field 'shots': found .*, expected a list of whole numb"):
+        recipe_from({"dataset": "CUB", "shots": value}, "a file")
 
 
 @pytest.mark.parametrize("kind", [ModelConfig, TrainingConfig, ClassifierConfig])

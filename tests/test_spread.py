@@ -35,6 +35,14 @@ def test_one_run_has_no_deviation() -> None:
     assert summarise(RUNS[:1])["T1"] == {"mean": 0.5, "std": None, "values": [0.5]}
 
 
+def test_figures_over_draws_are_pooled_over_runs() -> None:
+    runs = [{"few": summarise([{"H": 0.1}, {"H": 0.5}])}, {"few": summarise([{"H": 0.3}])}]
+    told = summarise(runs)["few"]["H"]
+    assert told["values"] == [0.1, 0.5, 0.3]
+    assert told["mean"] == pytest.approx(0.3)
+    assert told["std"] == pytest.approx(0.2)
+
+
 def test_what_differs_is_left_out_and_what_is_missing_everywhere_stays_missing() -> None:
     runs = [{"features": "a", "calibrated": None}, {"features": "b", "calibrated": None}]
     assert summarise(runs) == {"calibrated": None}

@@ -55,7 +55,7 @@ _CHANGED_SHARE = 1 / 3
 _UNTOLD = (
     *("data", "device", "precision"),
     *("baselines", "calibrate", "curve_every", "oracle", "seeds", "test_selected", "top_k"),
-    *("gate", "gate_share", *(f.name for f in fields(BoundaryConfig))),
+    *("shots", "shot_draws", "gate", "gate_share", *(f.name for f in fields(BoundaryConfig))),
 )
 # The starts of two processes of the same number lie further apart.
 _START_TOLERANCE = 2.0
