@@ -67,7 +67,7 @@ class MemoryFeed:
 
     def take(self, rows: Tensor) -> Tensor:
         """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
-        return self.features[rows]
+        return self.features.index_select(0, rows)  # half the time of an index in brackets
 
 
 @dataclass(frozen=True, eq=False)
