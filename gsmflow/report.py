@@ -238,7 +238,7 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> 
     runs
         Figures by the run's name.
     """
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     panels = figure.subplots(1, 2)
     shots = sorted({k for run in runs.values() for k in run})
     for panel, names, heading in (
@@ -256,7 +256,9 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> 
         panel.set(xlabel="labelled rows of each unseen class", ylabel="percent", title=heading)
         panel.grid(color="0.9", lw=0.5)
         panel.set_axisbelow(True)
-        panel.legend(fontsize="small")
+    # Below both panels: names of runs are as long as their paths.
+    legend = {"loc": "outside lower center", "ncols": 2, "fontsize": "small"}
+    figure.legend(*panels[0].get_legend_handles_labels(), **legend)
     figure.suptitle(title, fontsize="medium")
     save_figure(figure, path)
 

@@ -746,7 +746,7 @@ def test_help_says_that_the_scripts_flags_may_follow(capsys: pytest.CaptureFixtu
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "the script's own flags" in text
-    assert "python train_FLO.py --help" in text
+    assert "python -m gsmflow train SCRIPT|DATASET --help" in text
 
 
 # What follows are real processes, in children of one that has imported everything once. All have
