@@ -11,7 +11,6 @@ classes that it is trained on.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.data import DataOptions, read_data
 from gsmflow.dataset import (
     HeldOut,
     Problem,
@@ -29,11 +29,9 @@ from gsmflow.dataset import (
 )
 from gsmflow.discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.evaluate import Outcome, Scorer, judge
-from gsmflow.experiment import read_dataset
 from gsmflow.feed import scale_problem
 from gsmflow.metrics import per_class_accuracy
 from gsmflow.prototype import choose_gaussian, classify_gaussian, fit_gaussian
-from gsmflow.recipe import Recipe
 from gsmflow.scoring import ModelScorer
 from gsmflow.util import make_console, make_generator
 
@@ -43,17 +41,9 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DataOptions):
     """Which dataset, and how many draws."""
 
-    dataset: str = "FLO"
-    """Folder below --data."""
-    features: str = "densenet169"
-    """Stem of the feature file."""
-    semantics: str = "att"
-    """Which semantics."""
-    data: Path = Path("data")
-    """Folder of datasets."""
     draws: int | None = None
     """Draws of classes that play unseen; None: as many as the seen classes give without one of
     them twice."""
@@ -71,14 +61,7 @@ class Pair:
 
 def pairs(options: Options) -> Iterator[Pair]:
     """Fit and judge both methods on one draw of classes after the other."""
-    recipe = Recipe(
-        dataset=options.dataset,
-        features=options.features,
-        semantics=options.semantics,
-        data=options.data,
-        cache=False,
-    )
-    dataset = read_dataset(recipe)
+    dataset = read_data(options)
     own = np.unique(dataset.labels[dataset.val])
     for draw in range(1, 1 + (options.draws or len(dataset.seen_classes) // len(own))):
         drawn = redraw_validation(dataset, draw)

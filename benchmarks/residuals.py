@@ -11,7 +11,6 @@ validation classes by their density around the predicted means.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,16 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.data import DataOptions, read_data
 from gsmflow.crossfit import START, choose_setting, rehearse
 from gsmflow.dataset import IntArray, open_held_out, training_problem
 from gsmflow.discriminant import DiscriminantConfig
 from gsmflow.encoding import EncodedFeed, FeatureTransform
-from gsmflow.experiment import read_dataset
 from gsmflow.feed import class_means, feed_slabs, scale_problem
 from gsmflow.flow import ConditionalFlow
 from gsmflow.lda import floored
 from gsmflow.metrics import mean_class_accuracy
-from gsmflow.recipe import Recipe
 from gsmflow.ridge import MeanRegression, shrink, within_class_covariances
 from gsmflow.util import make_console, make_generator
 
@@ -44,19 +42,11 @@ LogDensity = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DataOptions):
     """Which dataset, and how its features are transformed."""
 
-    dataset: str = "FLO"
-    """Folder below --data."""
-    features: str = "densenet169"
-    """Stem of the feature file."""
-    semantics: str = "att"
-    """Which semantics."""
     transform: FeatureTransform = "sqrt"
     """Of the features."""
-    data: Path = Path("data")
-    """Folder of datasets."""
     seed: int = 0
     """Of the folds and of the flow."""
 
@@ -84,14 +74,7 @@ class Residuals:
 
 def residuals_of(options: Options) -> Residuals:
     """Fit the discriminant's Gaussian and whiten all rows with it."""
-    recipe = Recipe(
-        dataset=options.dataset,
-        features=options.features,
-        semantics=options.semantics,
-        data=options.data,
-        cache=False,
-    )
-    dataset = read_dataset(recipe)
+    dataset = read_data(options)
     problem, held_out = (
         training_problem(dataset, "validation"),
         open_held_out(dataset, "validation"),

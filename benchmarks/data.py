@@ -1,0 +1,37 @@
+"""The dataset that a measurement is made on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsmflow.dataset import Dataset
+from gsmflow.experiment import read_dataset
+from gsmflow.recipe import Recipe
+
+__all__ = ["DataOptions", "read_data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which dataset."""
+
+    dataset: str = "FLO"
+    """Folder below --data."""
+    features: str = "densenet169"
+    """Stem of the feature file."""
+    semantics: str = "att"
+    """Which semantics."""
+    data: Path = Path("data")
+    """Folder of datasets."""
+
+
+def read_data(options: DataOptions) -> Dataset:
+    """Read it, without a cache."""
+    return read_dataset(
+        Recipe(
+            dataset=options.dataset,
+            features=options.features,
+            semantics=options.semantics,
+            data=options.data,
+            cache=False,
+        )
+    )
