@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 
@@ -323,14 +324,40 @@ def test_trials_are_pruned_that_are_below_the_median_half_way(
     assert 0 < pruned < 35
 
 
+def test_every_switch_is_tried_by_itself_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, by_chance)
+    tune(folder, trials=14)
+    _, study = open_tiny(folder)
+    own, trials = study.space.own, finished_trials(study)
+    alone = {
+        (name, choice)
+        for name, distribution in study.space.distributions.items()
+        if isinstance(distribution, CategoricalDistribution)
+        for choice in distribution.choices
+        if choice != own[name]
+    }
+    assert ("relative_positioning", False) in alone
+    assert trials[0].params == own
+    changes = [
+        [(name, value) for name, value in trial.params.items() if value != own[name]]
+        for trial in trials[1 : len(alone) + 1]
+    ]
+    assert all(len(one) == 1 for one in changes)
+    assert {one[0] for one in changes} == alone
+    further = trials[len(alone) + 1 :]
+    assert any(len([n for n in t.params if t.params[n] != own[n]]) > 1 for t in further)
+
+
 def test_a_trial_changes_some_settings_of_the_best_before_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, lambda recipe, half_way: recipe.pi)
-    tune(folder, trials=30)
+    tune(folder, trials=40)
     trials = finished_trials(open_tiny(folder)[1])
     changed = []
-    for number, trial in enumerate(trials[1:], start=1):
+    for number, trial in enumerate(trials[10:], start=10):  # each switch was tried before
         done = [t for t in trials[:number] if t.state == TrialState.COMPLETE]
         best = max(done, key=lambda t: t.value or 0.0)
         changed.append([n for n, value in trial.params.items() if value != best.params[n]])

@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 import psutil
 from filelock import FileLock
+from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -141,7 +142,9 @@ def claim(study: Study, trials: int) -> Trial | None:
         if not any(is_own(study, trial) for trial in there):
             study.study.enqueue_trial(study.space.own)
         elif not waiting:
-            study.study.enqueue_trial(_kept(study, np.random.default_rng(seed)))
+            switched = _switched(study)[claimed - 1 : claimed]
+            kept = switched[0] if switched else _kept(study, np.random.default_rng(seed))
+            study.study.enqueue_trial(kept)
         study.study.sampler = optuna.samplers.TPESampler(
             seed=int(seed.generate_state(1)[0]),
             n_startup_trials=_RANDOM_TRIALS,
@@ -193,6 +196,21 @@ def _open_journal(file: Path) -> optuna.Study:
 
 def _trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
     return study.study.get_trials(deepcopy=False, states=states)
+
+
+def _switched(study: Study) -> list[dict[str, Any]]:
+    """The recipe's own settings with one that is no number, or one of few, another; all of those.
+
+    Where several change at once, what a switch is worth drowns in what the others do.
+    """
+    own = study.space.own
+    return [
+        own | {name: choice}
+        for name, distribution in study.space.distributions.items()
+        if isinstance(distribution, CategoricalDistribution)
+        for choice in distribution.choices
+        if choice != own[name]
+    ]
 
 
 def _kept(study: Study, rng: np.random.Generator) -> dict[str, Any]:
