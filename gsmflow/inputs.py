@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from gsmflow.cells import delimiter_of, is_number
 from gsmflow.dataset import FloatArray, row_slices
 from gsmflow.errors import InputError, one_line
 from gsmflow.mat import MatFile
@@ -15,7 +16,6 @@ from gsmflow.mat import MatFile
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows"]
 
 _FIELD = "features"
-_DELIMITERS = "\t;,"
 # Lines of a CSV file that are parsed at once take no more text than this.
 _TEXT_BYTES = 2**24
 
@@ -164,10 +164,10 @@ def _open_csv(path: Path, feature_dim: int) -> NewRows:
     first = next(_lines(path), None)
     if first is None:
         raise InputError(f"{path}: found no line, expected rows of {feature_dim} numbers")
-    delimiter = next((mark for mark in _DELIMITERS if mark in first.text), ",")
+    delimiter = delimiter_of(first.text) or ","
     cells = _cells(first.text, delimiter)
     counted = any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
-    header = counted or not any(map(_is_number, cells))
+    header = counted or not any(map(is_number, cells))
     notes = (
         (
             f"{path}: the first line, {cells[0]} to {cells[-1]} in steps of one, is taken for a "
@@ -234,21 +234,13 @@ def _parse(path: Path, lines: Sequence[_Line], delimiter: str, feature_dim: int)
                 "features that the run was trained on"
             )
         for column, cell in enumerate(cells, start=1):
-            if not _is_number(cell):
+            if not is_number(cell):
                 raise InputError(f"{where}, column {column}: found {cell!r}, expected a number")
     raise InputError(f"{path}, line {lines[0].number}: found no rows of numbers, expected some")
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip().strip('"') for cell in line.split(delimiter)]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 _OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat, ".csv": _open_csv}

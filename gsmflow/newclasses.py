@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gsmflow.cells import delimiter_of, is_number
 from gsmflow.dataset import FloatArray
 from gsmflow.errors import InputError, one_line
 
@@ -15,8 +16,6 @@ __all__ = ["NewClasses", "read_new_classes"]
 
 # Name to vector ``(a,)``, in the order of the file.
 NewClasses: TypeAlias = dict[str, FloatArray]
-
-_DELIMITERS = "\t;,"
 
 
 def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
@@ -109,7 +108,7 @@ def _read_csv(file: Path, name: str | None) -> _Pairs:
     try:
         text = file.read_text(encoding="utf-8-sig")
         head = next((line for line in text.splitlines() if line.strip()), "")
-        mark = next((mark for mark in _DELIMITERS if mark in head), ",")
+        mark = delimiter_of(head) or ","
         lines = [line for line in csv.reader(text.splitlines(), delimiter=mark) if any(line)]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
@@ -118,7 +117,7 @@ def _read_csv(file: Path, name: str | None) -> _Pairs:
         if len(lines) > 1 and not as_column:
             _refuse_name(file, name)
         return [(name, [cell for line in lines for cell in line])]
-    if len(lines) > 1 and not any(map(_is_number, lines[0][1:])):
+    if len(lines) > 1 and not any(map(is_number, lines[0][1:])):
         del lines[0]  # a header
     return [(line[0].strip(), line[1:]) for line in lines]
 
@@ -129,14 +128,6 @@ def _refuse_name(file: Path, name: str | None) -> None:
             f"--name: found {name} with {file}, which has several classes, expected no name, as "
             "the file has them"
         )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 _READERS: Mapping[str, Callable[[Path, str | None], _Pairs]] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gsmflow.cells import delimiter_of, is_number
 from gsmflow.dataset import FloatArray
 from gsmflow.errors import InputError, one_line
 from gsmflow.extract.images import class_key, said_path
@@ -15,7 +16,6 @@ from gsmflow.extract.images import class_key, said_path
 __all__ = ["Descriptions", "read_descriptions", "read_names"]
 
 _EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
-_DELIMITERS = "\t;,"
 _TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
 # A text in a CSV file may be an article.
 _LONGEST_CELL = 2**24
@@ -124,7 +124,7 @@ def _read_table(file: Path) -> Descriptions:
     if not rows:
         raise InputError(f"{file}: found no line, expected {_EXPECTED}")
     names = tuple(cells[0] for _, cells in rows)
-    if all(len(cells) == 2 and not _is_number(cells[1]) for _, cells in rows):
+    if all(len(cells) == 2 and not is_number(cells[1]) for _, cells in rows):
         for number, cells in rows:
             if not cells[1]:
                 raise InputError(
@@ -138,7 +138,7 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
     """The lines of a table that are not empty, by number, in stripped cells."""
     text = _read_text(file)
     head = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = next((mark for mark in _DELIMITERS if mark in head), None)
+    delimiter = delimiter_of(head)
     if delimiter is None:
         lines = enumerate(text.splitlines(), start=1)
         return [(number, line.split()) for number, line in lines if line.strip()]
@@ -159,15 +159,7 @@ def _heads(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether the first line names columns: of texts by their name, of numbers by being none."""
     if len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
         return True
-    return not any(map(_is_number, first[1:])) and any(map(_is_number, second[1:]))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))
 
 
 def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray:
@@ -186,7 +178,7 @@ def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray
             )
         for column, cell in enumerate(cells[1:]):
             with np.errstate(over="ignore"):
-                value = np.float32(cell) if _is_number(cell) else np.float32(np.nan)
+                value = np.float32(cell) if is_number(cell) else np.float32(np.nan)
             if not math.isfinite(value):
                 raise InputError(
                     f"{file}, line {number}, column {column + 2}: found {cell!r} for {cells[0]}, "
