@@ -1,7 +1,6 @@
 """Vectors on the unit sphere: the von Mises-Fisher distribution, and transport between clouds."""
 
 import torch
-from ot.batch import solve_batch
 from torch import Tensor
 from torch.nn import functional
 
@@ -92,6 +91,9 @@ def transport_cost(first: Tensor, second: Tensor, epsilon: float, iterations: in
     iterations
         At most so many.
     """
+    # A third of a second, which only the boundary gate's training is to pay.
+    from ot.batch import solve_batch
+
     costs = (first[:, :, None] - second[:, None]).square().sum(dim=3)
     solved = solve_batch(costs, epsilon, max_iter=iterations, method="log_sinkhorn")
     cost: Tensor = solved.value_linear
