@@ -5,7 +5,8 @@ ECCV 2020. Both posteriors are von Mises-Fisher distributions on one sphere; the
 direction is the direction of a class.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,7 @@ class HypersphericalVAEs(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        self.config = config
         self.register_buffer("semantics", semantics)
         self.register_buffer("seen_classes", seen_classes)
         hidden, k, a = config.boundary_hidden, config.boundary_latent_dim, semantics.shape[1]
@@ -149,6 +151,29 @@ class HypersphericalVAEs(nn.Module):
             feature_dim=feed.feature_dim,
             generator=generator,
         )
+
+    @classmethod
+    def from_state(
+        cls, description: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> "HypersphericalVAEs":
+        """A model from what `describe` and ``state_dict`` gave."""
+        model = cls(
+            BoundaryConfig(**description["config"]),
+            semantics=tensors["semantics"],
+            seen_classes=tensors["seen_classes"],
+            feature_dim=description["feature_dim"],
+            generator=torch.Generator(),
+        )
+        model.load_state_dict(tensors)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {
+            "model": "HypersphericalVAEs",
+            "config": asdict(self.config),
+            "feature_dim": self.image_encoder.hidden.in_features,
+        }
 
     def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
         """The training loss of one batch: reconstruction, 0.1 transport, classification.

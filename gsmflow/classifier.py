@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _SCORING_CHUNK = 16384
+_PARTS = ("weight", "bias", "classes")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,23 @@ class SoftmaxClassifier:
         ]
         return np.asarray(torch.cat(chunks).cpu().numpy(), dtype=np.float32)
 
+    @classmethod
+    def from_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> "SoftmaxClassifier":
+        """The classifier of a name, from what `tensors` gave.
+
+        Raises
+        ------
+        KeyError
+            If a tensor is missing.
+        """
+        weight, bias, classes = (tensors[f"{name}.{part}"] for part in _PARTS)
+        return cls(weight, bias, classes.cpu().numpy())
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Weights, biases and classes, named ``NAME.weight`` and so on."""
+        parts = self.weight, self.bias, torch.from_numpy(self.classes)
+        return {f"{name}.{part}": tensor for part, tensor in zip(_PARTS, parts, strict=True)}
+
 
 # From features ``(n, d)`` as the dataset has them to what a classifier scores, ``(n, r)``.
 FeatureMap: TypeAlias = Callable[[FloatArray], FloatArray]
@@ -110,27 +128,12 @@ class SoftmaxPair:
         KeyError
             If a tensor is missing.
         """
-        gzsl, zsl = (
-            SoftmaxClassifier(
-                tensors[f"{name}.weight"],
-                tensors[f"{name}.bias"],
-                tensors[f"{name}.classes"].cpu().numpy(),
-            )
-            for name in ("gzsl", "zsl")
-        )
+        gzsl, zsl = (SoftmaxClassifier.from_tensors(name, tensors) for name in ("gzsl", "zsl"))
         return cls(space, gzsl, zsl)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, biases and classes of both, by name."""
-        return {
-            f"{name}.{part}": tensor
-            for name, own in (("gzsl", self.gzsl), ("zsl", self.zsl))
-            for part, tensor in (
-                ("weight", own.weight),
-                ("bias", own.bias),
-                ("classes", torch.from_numpy(own.classes)),
-            )
-        }
+        return self.gzsl.tensors("gzsl") | self.zsl.tensors("zsl")
 
 
 def fit_softmax_by_epoch(

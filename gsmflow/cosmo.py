@@ -6,7 +6,7 @@ the expert that is probably outside its domain towards the uniform distribution.
 learned from the scores of held-out rows, of seen classes and of classes that play unseen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from gsmflow.dataset import IntArray
 from gsmflow.metrics import harmonic_mean, mean_class_accuracy
 
-__all__ = ["Smoothing", "fit_smoothing", "score_temperature"]
+__all__ = ["NUMBERS", "Smoothing", "fit_smoothing", "score_temperature"]
+
+# What a `Smoothing` is kept as; the weights are those of the two experts' best scores.
+NUMBERS = ("seen_weight", "unseen_weight", "bias", "seen_temperature", "unseen_temperature")
 
 _LOG_TEMPERATURES = (-7.0, 7.0)
 # What may be added to the log-odds so that H is best on the rows that were learned from.
@@ -44,6 +47,17 @@ class Smoothing:
     bias: float
     seen_temperature: float
     unseen_temperature: float
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, float]) -> "Smoothing":
+        """What gave these numbers, which have the names in `NUMBERS`."""
+        own = [numbers[name] for name in NUMBERS]
+        return cls(np.array(own[:2]), *own[2:])
+
+    def numbers(self) -> dict[str, float]:
+        """All that was learned, by the names in `NUMBERS`."""
+        own = *self.weight.tolist(), self.bias, self.seen_temperature, self.unseen_temperature
+        return dict(zip(NUMBERS, own, strict=True))
 
     def log_odds(self, seen: NDArray[Any], unseen: NDArray[Any]) -> NDArray[np.float64]:
         """Log-odds of each row being of an unseen class, ``(n,)``.

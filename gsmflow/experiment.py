@@ -51,7 +51,8 @@ from gsmflow.fitting import (
     fit_final,
     validate,
 )
-from gsmflow.gating import Gated, fit_gate, judge_gate, keep_scores
+from gsmflow.gate import Gated
+from gsmflow.gating import fit_gate, judge_gate, keep_scores
 from gsmflow.interface import Model, Trainable
 from gsmflow.mat import load_dataset
 from gsmflow.metrics import mean_class_accuracy

@@ -18,6 +18,8 @@ __all__ = [
     "Gate",
     "GateMeasures",
     "GateName",
+    "Gated",
+    "Scores",
     "Views",
     "accepting_threshold",
     "measure_gate",
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 GateName: TypeAlias = Literal["none", "boundary", "likelihood", "cosmo"]
+
+# What is told of each row of features ``(n, d)`` as the dataset has them.
+Scores: TypeAlias = Callable[[FloatArray], NDArray[Any]]
 
 _TRUE_POSITIVES = 0.95
 
@@ -82,6 +87,36 @@ class Gate:
     number: Callable[[Views], NDArray[Any]]
     threshold: float
     combine: Callable[[Views, NDArray[Any], float], NDArray[np.float64]] = route
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """A gate and the two experts that it chooses between.
+
+    Attributes
+    ----------
+    name
+        Of the gate.
+    gate
+        The gate.
+    seen, unseen
+        Scores of features ``(n, d)`` as the dataset has them, ``(n, s)`` and ``(n, u)``.
+    """
+
+    name: str
+    gate: Gate
+    seen: Scores
+    unseen: Scores
+
+    def numbers_and_scores(self, features: FloatArray) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The gate's numbers ``(n,)`` of rows, and the scores ``(n, s + u)`` that follow."""
+        views = Views(features, self.seen(features), self.unseen(features))
+        numbers = self.gate.number(views)
+        return numbers, self.gate.combine(views, numbers, self.gate.threshold)
+
+    def scores(self, features: FloatArray) -> NDArray[np.float64]:
+        """Scores ``(n, s + u)`` of seen, then unseen classes, of features ``(n, d)``."""
+        return self.numbers_and_scores(features)[1]
 
 
 @dataclass(frozen=True)

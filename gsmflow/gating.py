@@ -6,63 +6,46 @@ threshold. The gate `cosmo` learns from scores of the validation rows.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from gsmflow.boundary import BoundaryConfig, HypersphericalVAEs, boundary_training
-from gsmflow.classifier import ClassifierConfig, fit_softmax_by_epoch
-from gsmflow.cosmo import fit_smoothing
-from gsmflow.dataset import FloatArray, HeldOut, Problem, Rows, draw_fifth, hold_out
-from gsmflow.density import Bayes, seen_log_density
-from gsmflow.errors import InputError, one_line
+from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, fit_softmax_by_epoch
+from gsmflow.cosmo import Smoothing, fit_smoothing
+from gsmflow.dataset import HeldOut, Problem, draw_fifth, hold_out
+from gsmflow.errors import InputError
 from gsmflow.evaluate import Outcome, Scorer
 from gsmflow.feed import Feed, Scaled, SelectedFeed, scale_problem
 from gsmflow.fitting import AtEnd, Fitted, Run, train_module
-from gsmflow.gate import Gate, Views, accepting_threshold, measure_gate
-from gsmflow.interface import ClassifierRows, Classifying, Density, Model, StreamedRows
+from gsmflow.gate import Gated, GateName, accepting_threshold, measure_gate
+from gsmflow.interface import ClassifierRows, Model, StreamedRows
+from gsmflow.keptgate import (
+    GATE_FILE,
+    GateParts,
+    ModelNumber,
+    gate_scaling,
+    make_gated,
+    seen_scores,
+    shares_scores,
+    write_gate,
+)
 from gsmflow.learning import rows_request
 from gsmflow.models import MODELS
 from gsmflow.scoring import feature_map
 from gsmflow.team import ALONE
 from gsmflow.train import TrainingConfig
+from gsmflow.trained import own_tensors, reading
 from gsmflow.util import write_tensors
 
-__all__ = ["Gated", "fit_gate", "judge_gate", "keep_scores"]
+__all__ = ["fit_gate", "judge_gate", "keep_scores"]
 
 _STAGE = "gate"
 _FEWEST_CLASSES = 2
 _SCORES = "gate-scores.safetensors"
-
-_Scores: TypeAlias = Callable[[FloatArray], NDArray[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Gated:
-    """A gate and the two experts that it chooses between.
-
-    Attributes
-    ----------
-    name
-        Of the gate.
-    gate
-        The gate.
-    seen, unseen
-        Scores of features ``(n, d)`` as the dataset has them, ``(n, s)`` and ``(n, u)``.
-    """
-
-    name: str
-    gate: Gate
-    seen: _Scores
-    unseen: _Scores
-
-    def views(self, features: FloatArray) -> Views:
-        """What the gate is shown of rows."""
-        return Views(features, self.seen(features), self.unseen(features))
 
 
 def keep_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
@@ -72,7 +55,9 @@ def keep_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
     """
 
     def keep(scaled: Scaled, model: Model, scorer: Scorer) -> None:
-        seen = _seen_scores(run, scaled, model, scorer)
+        classifier = _fit_classifier(run, scaled, model, scorer)
+        space = feature_map(scaled.scaling, model, run.device)
+        seen = seen_scores(classifier, space, scorer, len(problem.seen_classes))
         parts = (held_out.seen, held_out.unseen)
         slabs = [features for part in parts for _, features in part.slabs()]
         labels = np.concatenate([part.labels for part in parts])
@@ -91,6 +76,8 @@ def keep_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
 
 def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
     """Train the gate that the recipe names, and what it chooses between; None without one.
+
+    Writes them into the run directory, from where `keptgate.read_gate` takes them.
 
     Parameters
     ----------
@@ -115,10 +102,13 @@ def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
             f"{_FEWEST_CLASSES}"
         )
     run.console.print(f"training the gate ({name}) and the classifier of the seen classes")
-    makers = {"boundary": _boundary, "likelihood": _likelihood}
-    gate = makers[name](run, problem) if name in makers else _cosmo(run)
-    seen = _seen_scores(run, fitted.scaled, fitted.model, scorer)
-    return Gated(name, gate, seen, scorer.zsl_scores)
+    learned, threshold = _MAKERS[name](run, problem)
+    classifier = _fit_classifier(run, fitted.scaled, fitted.model, scorer)
+    parts = GateParts(name, learned, threshold, classifier)
+    write_gate(run.directory, parts)
+    (run.directory / f"{_STAGE}.state.safetensors").unlink(missing_ok=True)
+    space = feature_map(fitted.scaled.scaling, fitted.model, run.device)
+    return make_gated(parts, space, scorer, len(problem.seen_classes))
 
 
 def judge_gate(gated: Gated, held_out: HeldOut, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
@@ -138,56 +128,33 @@ def judge_gate(gated: Gated, held_out: HeldOut, outcome: Outcome) -> tuple[dict[
     tuple
         Facts for ``metrics.json``, and the outcome with the gate.
     """
-    gate = gated.gate
     numbers, scores = [], []
     for part in (held_out.seen, held_out.unseen):
         for _, features in part.slabs():
-            views = gated.views(features)
-            numbers.append(gate.number(views))
-            scores.append(gate.combine(views, numbers[-1], gate.threshold))
+            told = gated.numbers_and_scores(features)
+            numbers.append(told[0])
+            scores.append(told[1])
     with_it = replace(outcome, scores=np.concatenate(scores))
-    alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, gate.threshold)
+    threshold = gated.gate.threshold
+    alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
     facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_it.measures())}
     return facts, with_it
 
 
-def _likelihood(run: Run, problem: Problem) -> Gate:
+def _likelihood(run: Run, problem: Problem) -> tuple[ModelNumber, float]:
     """A model like the run's: rows of low density under the seen classes are of unseen ones."""
-    rest, held = hold_out(problem)
     recipe = run.recipe
-    scaled = scale_problem(rest, recipe.feature_scaling, run.device, recipe.features_in)
-    initial = run.generator(_STAGE, "initial weights", device=torch.device("cpu"))
     config = recipe.part(MODELS[recipe.model].config)
-    model = run.model_class.for_problem(rest, scaled.feed, config, initial)
-    trained = _train(run, model, scaled.feed, recipe.part(TrainingConfig))
-    assert isinstance(trained, Density)
-
-    def number(features: FloatArray) -> NDArray[Any]:
-        rows = torch.from_numpy(scaled.scaling(features)).to(run.device)
-        return -seen_log_density(trained, rows, rest.seen_classes)
-
-    return _with_threshold(number, held, recipe.gate_share)
+    return _with_model(run, problem, run.model_class, config, recipe.part(TrainingConfig))
 
 
-def _boundary(run: Run, problem: Problem) -> Gate:
+def _boundary(run: Run, problem: Problem) -> tuple[ModelNumber, float]:
     """Rows far from the directions of all seen classes are of unseen ones."""
-    rest, held = hold_out(problem)
-    recipe = run.recipe
-    config = recipe.part(BoundaryConfig)
-    scaled = scale_problem(rest, "l2", run.device, recipe.features_in)
-    initial = run.generator(_STAGE, "initial weights", device=torch.device("cpu"))
-    model = HypersphericalVAEs.for_problem(rest, scaled.feed, config, initial)
-    trained = _train(run, model, scaled.feed, boundary_training(config))
-
-    def number(features: FloatArray) -> NDArray[Any]:
-        rows = torch.from_numpy(scaled.scaling(features)).to(run.device)
-        numbers: NDArray[Any] = -trained.nearest_cosine(rows).cpu().numpy()
-        return numbers
-
-    return _with_threshold(number, held, recipe.gate_share)
+    config = run.recipe.part(BoundaryConfig)
+    return _with_model(run, problem, HypersphericalVAEs, config, boundary_training(config))
 
 
-def _cosmo(run: Run) -> Gate:
+def _cosmo(run: Run, problem: Problem) -> tuple[Smoothing, float]:
     """Learned from scores of validation rows; a fifth is left out and sets the threshold."""
     stored = load_file(run.directory / _SCORES)
     seen, unseen, columns = (stored[name].numpy() for name in ("seen", "unseen", "columns"))
@@ -195,61 +162,69 @@ def _cosmo(run: Run) -> Gate:
     smoothing = fit_smoothing(seen[~apart], unseen[~apart], columns[~apart])
     accepted = apart & (columns < seen.shape[1])
     odds = smoothing.log_odds(seen[accepted], unseen[accepted])
-    return Gate(
-        number=lambda views: smoothing.log_odds(views.seen, views.unseen),
-        threshold=accepting_threshold(odds, run.recipe.gate_share),
-        combine=lambda views, numbers, threshold: smoothing.scores(views.seen, views.unseen),
-    )
+    return smoothing, accepting_threshold(odds, run.recipe.gate_share)
 
 
-def _with_threshold(number: _Scores, held: Rows, share: float) -> Gate:
-    """A gate by a number of the features alone, which accepts a share of the rows held out."""
+def _with_model(
+    run: Run,
+    problem: Problem,
+    model_class: type[HypersphericalVAEs] | type[Model],
+    config: Any,
+    training: TrainingConfig,
+) -> tuple[ModelNumber, float]:
+    """A number by a model of four fifths of the rows; the others set the threshold."""
+    rest, held = hold_out(problem)
+    recipe = run.recipe
+    scaled = scale_problem(rest, gate_scaling(recipe), run.device, recipe.features_in)
+    initial = run.generator(_STAGE, "initial weights", device=torch.device("cpu"))
+    model = model_class.for_problem(rest, scaled.feed, config, initial)
+    trained = _train(run, model, scaled.feed, training)
+    number = ModelNumber(trained, scaled.scaling, rest.seen_classes, run.device)
     numbers = np.concatenate([number(features) for _, features in held.slabs()])
-    return Gate(lambda views: number(views.features), accepting_threshold(numbers, share))
+    return number, accepting_threshold(numbers, recipe.gate_share)
 
 
 def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
-    """Train a gate's model and save it; load it where that is done already."""
-    file = run.directory / f"{_STAGE}.safetensors"
+    """Train a gate's model; load it where that is done already."""
+    file = run.directory / GATE_FILE
     model = model.to(run.device)
     if file.exists():
-        try:
-            model.load_state_dict(load_file(file))
-        except Exception as error:
-            raise InputError(
-                f"{file}: not readable as this run's gate ({one_line(error)}), expected the file "
-                "that this run wrote; delete it to train again"
-            ) from error
+        with reading(file, "gate", deletable=True):
+            model.load_state_dict(own_tensors(load_file(file)))
         return model
     # The other processes of a team have nothing to do by now.
-    trained, _ = train_module(replace(run, team=ALONE), _STAGE, model, feed, config)
-    write_tensors(file, trained.state_dict(), {"format": "pt"})
-    (run.directory / f"{_STAGE}.state.safetensors").unlink(missing_ok=True)
-    return trained
+    return train_module(replace(run, team=ALONE), _STAGE, model, feed, config)[0]
 
 
-def _seen_scores(run: Run, scaled: Scaled, model: Model, scorer: Scorer) -> _Scores:
-    """Scores of the seen classes from a classifier that has learned nothing of other ones.
+_Maker: TypeAlias = Callable[[Run, Problem], tuple[ModelNumber | Smoothing, float]]
+_MAKERS: dict[GateName, _Maker] = {
+    "boundary": _boundary,
+    "likelihood": _likelihood,
+    "cosmo": _cosmo,
+}
 
-    A softmax that learns from those of the classifiers' rows that are of seen classes; where the
-    scorer learned from no such rows, its own columns of them.
+
+def _fit_classifier(
+    run: Run, scaled: Scaled, model: Model, scorer: Scorer
+) -> SoftmaxClassifier | None:
+    """A classifier of the seen classes that has learned nothing of other ones.
+
+    A softmax that learns from those of the classifiers' rows that are of seen classes; None where
+    the scorer learned from no such rows, so that its own columns of them do.
     """
+    if shares_scores(model, scorer):
+        return None
     problem = scaled.problem
-    seen = len(problem.seen_classes)
-    if isinstance(model, Classifying) or isinstance(scorer, Bayes):
-        return lambda features: scorer.gzsl_scores(features)[:, :seen]
     # Of the synthesized rows, which are not needed, as few as can be.
     request = rows_request(run.recipe, scaled, run.precision)
     rows = model.classifier_rows(replace(request, samples_per_class=1))
     classes = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
-    softmax = fit_softmax_by_epoch(
+    return fit_softmax_by_epoch(
         lambda: _of_classes(rows, classes),
         problem.seen_classes,
         run.recipe.part(ClassifierConfig),
         run.generator(problem.split, "seen classifier"),
     )
-    space = feature_map(scaled.scaling, model, run.device)
-    return lambda features: softmax.scores(space(features))
 
 
 def _of_classes(rows: ClassifierRows, classes: torch.Tensor) -> Feed:

@@ -20,7 +20,9 @@ from tyro.conf import Positional, arg
 from gsmflow.dataset import FloatArray, IntArray, row_slices
 from gsmflow.errors import InputError
 from gsmflow.extract.images import class_key
+from gsmflow.gate import Gated
 from gsmflow.inputs import NewRows, holds_rows, open_rows
+from gsmflow.keptgate import read_gate
 from gsmflow.pictures import open_pictures
 from gsmflow.trained import TrainedRun, open_trained
 from gsmflow.util import make_console, pick_device, replacing
@@ -37,8 +39,9 @@ class PredictOptions:
     """Say which class new pictures or rows of features are of, by a trained run.
 
     Each has its best class: its name, whether it is seen or unseen, and its score less the penalty
-    that seen classes have. Rows are counted from 1, as in the file; pictures are named by their
-    files. What is no readable picture is left out and listed.
+    that seen classes have, or under the gate that the run was trained with. Rows are counted from
+    1, as in the file; pictures are named by their files. What is no readable picture is left out
+    and listed.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -56,7 +59,11 @@ class PredictOptions:
     """How many best classes of each to tell; all of them where there are fewer."""
     penalty: str = "run"
     """Subtracted from the scores of the seen classes: run for the one that the run chose on its
-    validation classes, none, or a number."""
+    validation classes, none, or a number. Where a gate answers, its threshold takes the penalty's
+    place."""
+    gate: Literal["run", "none"] = "run"
+    """What tells rows of seen from those of unseen classes first: run for the gate that the run was
+    trained with, if it was with one, or none."""
     only: Literal["all", "unseen"] = "all"
     """Whether all classes may be answers, or the unseen ones alone (plain zero-shot learning)."""
     weights: Path | None = None
@@ -73,7 +80,7 @@ class Answer(NamedTuple):
     name, kind
         The class, and whether it is seen.
     score
-        Less the penalty, if it is seen.
+        Less the penalty, if it is seen; with a gate, as the gate combines the experts'.
     """
 
     name: str
@@ -93,11 +100,10 @@ def run_predict(options: PredictOptions) -> None:
         raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
-    penalty = _penalty(options, run)
+    gated = _gated(options, run)
+    penalty = _penalty(options, run, gated)
     rows = _open_input(options, run)
-    gate = run.recipe.gate
-    gated = (f"the run's gate ({gate}) takes no part: these are the model's own answers",)
-    for note in (*rows.notes, *(gated if gate != "none" else ())):
+    for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
     write_row = _WRITERS[_format(options)]
     count, left_out, folders = 0, 0, _Folders.of(run, options.only)
@@ -107,7 +113,7 @@ def run_predict(options: PredictOptions) -> None:
         for piece in rows.pieces():
             for line in piece.left_out:
                 console.print(f"left out: {line}", soft_wrap=True)
-            answers = answer_rows(run, piece.features, penalty, options.only, options.top_k)
+            answers = answer_rows(run, piece.features, penalty, options.only, options.top_k, gated)
             for name, own in zip(piece.names, answers, strict=True):
                 write_row(stream, {rows.named_by: name}, own)
                 folders.count(name, own[0].name)
@@ -117,7 +123,7 @@ def run_predict(options: PredictOptions) -> None:
         stream.flush()
     place = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
     without = f", {left_out:,} left out" if left_out else ""
-    said = f"{count:,} {rows.named_by}s{place}{without}, {_said(options, penalty)}"
+    said = f"{count:,} {rows.named_by}s{place}{without}, {_said(options, run, penalty, gated)}"
     console.print(said, soft_wrap=True)
     if folders.files:
         console.print(
@@ -176,6 +182,7 @@ def answer_rows(
     penalty: float = 0.0,
     only: Literal["all", "unseen"] = "all",
     top_k: int = 1,
+    gated: Gated | None = None,
 ) -> Iterator[list[Answer]]:
     """The best classes of each row, best first.
 
@@ -188,14 +195,19 @@ def answer_rows(
     penalty
         Subtracted from the scores of seen classes.
     only
-        ``"unseen"``: answers and scores of the run's classifier of unseen classes alone.
+        ``"unseen"``: answers and scores of the run's classifier of unseen classes alone, without
+        a gate.
     top_k
         How many of each row, at most.
+    gated
+        The run's gate; None to answer without one.
     """
     classes = _answerable(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
-    scored = run.scorer.gzsl_scores if only == "all" else run.scorer.zsl_scores
+    scored = run.scorer.gzsl_scores if gated is None else gated.scores
+    if only == "unseen":
+        scored = run.scorer.zsl_scores
     for part in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
         scores = scored(features[part]) - penalty * is_seen
         best = _best(scores, top_k)
@@ -217,12 +229,26 @@ def _best(scores: NDArray[Any], top_k: int) -> NDArray[Any]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
 
 
-def _penalty(options: PredictOptions, run: TrainedRun) -> float:
+def _gated(options: PredictOptions, run: TrainedRun) -> Gated | None:
+    """The gate to answer with, if there is one."""
+    if options.gate == "none" or options.only == "unseen" or run.recipe.gate == "none":
+        return None
+    return read_gate(run)
+
+
+def _penalty(options: PredictOptions, run: TrainedRun, gated: Gated | None) -> float:
     if options.only == "unseen":
         if options.penalty not in ("run", "none"):
             raise InputError(
                 f"--penalty: found {options.penalty} with --only unseen, expected none: no seen "
                 "class is an answer there"
+            )
+        return 0.0
+    if gated is not None:
+        if options.penalty not in ("run", "none"):
+            raise InputError(
+                f"--penalty: found {options.penalty} with the run's gate ({gated.name}), expected "
+                "none: the gate's threshold takes its place; --gate none answers without the gate"
             )
         return 0.0
     if options.penalty == "none":
@@ -243,11 +269,15 @@ def _penalty(options: PredictOptions, run: TrainedRun) -> float:
     return value
 
 
-def _said(options: PredictOptions, penalty: float) -> str:
+def _said(options: PredictOptions, run: TrainedRun, penalty: float, gated: Gated | None) -> str:
     if options.only == "unseen":
         return "answers among the unseen classes"
+    if gated is not None:
+        return f"with the run's gate ({gated.name}), threshold {gated.gate.threshold:.6g}"
     chosen = ", as the run chose it on validation classes" if options.penalty == "run" else ""
-    return f"penalty on seen classes {penalty:.6g}{chosen}"
+    gate = run.recipe.gate
+    without = "" if gate == "none" else f", without the run's gate ({gate})"
+    return f"penalty on seen classes {penalty:.6g}{chosen}{without}"
 
 
 def _format(options: PredictOptions) -> Literal["csv", "jsonl"]:

@@ -1,5 +1,7 @@
 """Trained models in run directories: how they are kept, and reading them back to be used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gsmflow.classifier import SoftmaxPair
 from gsmflow.dataset import IntArray, fingerprint
@@ -28,7 +30,9 @@ __all__ = [
     "KeptModel",
     "TrainedRun",
     "open_trained",
+    "own_tensors",
     "read_model",
+    "reading",
     "split_scaling",
     "tensors_with_scaling",
     "write_model",
@@ -40,7 +44,31 @@ _DESCRIPTION_FILE = "model.json"
 _SCALING = "scaling."
 
 
-def tensors_with_scaling(model: Model, scaling: FeatureScaling) -> dict[str, Tensor]:
+@contextmanager
+def reading(file: Path, what: str, *, deletable: bool = False) -> Iterator[None]:
+    """A context in which whatever fails is told as one fault of a file that a run wrote.
+
+    Any byte of it may be wrong: the readers, and what is made of it, raise a dozen unrelated types.
+
+    Parameters
+    ----------
+    file
+        The file.
+    what
+        What it was to be.
+    deletable
+        Whether a run without it trains again what is in it.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"{file}: not readable as this run's {what} ({one_line(error)}), expected the file "
+            f"that this run wrote{'; delete it to train again' if deletable else ''}"
+        ) from error
+
+
+def tensors_with_scaling(model: Model | nn.Module, scaling: FeatureScaling) -> dict[str, Tensor]:
     """A model's tensors by name, with those of the feature scaling that it works behind."""
     return model.state_dict() | {
         f"{_SCALING}shift": torch.from_numpy(scaling.shift),
@@ -65,9 +93,13 @@ def split_scaling(
     KeyError
         If there is no scaling among them.
     """
-    own = {name: t for name, t in tensors.items() if not name.startswith(_SCALING)}
     shift, spread = (tensors[f"{_SCALING}{name}"].numpy() for name in ("shift", "spread"))
-    return own, FeatureScaling(shift, spread, unit_rows=name == "l2")
+    return own_tensors(tensors), FeatureScaling(shift, spread, unit_rows=name == "l2")
+
+
+def own_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of `tensors_with_scaling` that are the model's own."""
+    return {name: t for name, t in tensors.items() if not name.startswith(_SCALING)}
 
 
 def write_model(
@@ -138,7 +170,7 @@ def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
     """
     file = directory / TENSOR_FILE
     description: dict[str, Any] = read_json(directory / _DESCRIPTION_FILE)
-    try:
+    with reading(file, "model", deletable=True):
         own, scaling = split_scaling(load_file(file), description["feature_scaling"])
         seen, unseen = (
             np.array(description[name], dtype=np.int64)
@@ -151,12 +183,6 @@ def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
         model = model_class.from_state(description, own)
         told = str(description.get("fingerprint", ""))
         return KeptModel(model, scaling, names, seen, unseen, told)
-    except Exception as error:
-        # Any byte may be wrong: the readers and what follows raise a dozen unrelated types.
-        raise InputError(
-            f"{file}: not readable as this run's model ({one_line(error)}), expected the "
-            "file that this run wrote; delete it to train again"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,15 +293,10 @@ def _scorer(directory: Path, kept: KeptModel, device: torch.device, *, bayes: bo
     if own is not None:
         return own
     file = directory / CLASSIFIER_FILE
-    try:
+    with reading(file, "classifiers"):
         tensors = {name: t.to(device) for name, t in load_file(file).items()}
         space = feature_map(kept.scaling, kept.model, device)
         return SoftmaxPair.from_tensors(space, tensors)
-    except Exception as error:
-        raise InputError(
-            f"{file}: not readable as this run's classifiers ({one_line(error)}), expected the "
-            "file that this run wrote"
-        ) from error
 
 
 def _check_scores(run: TrainedRun) -> None:

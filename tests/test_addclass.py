@@ -198,6 +198,22 @@ def test_old_columns_of_the_discriminant_stay(
         assert (new[name].shape != value.shape) == (name in grown)
 
 
+def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_in(tmp_path, without_last(WHOLE), "gsmflow")
+    first = run_experiment(replace(recipe, epochs=4, gate="cosmo"), Console(quiet=True))
+    assert list(first.directory.glob("gate*"))
+    file, into = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), tmp_path / "grown"
+    words = ("--name", LAST, "--semantics", file, "--into", into)
+    assert add(capsys, first.directory, *words)[0] == 0
+    assert open_trained(into, CPU).recipe.gate == "none"
+    assert not list(into.glob("gate*"))
+    rows = vector_file(tmp_path / "rows.npy", WHOLE.features[:3])
+    main(["predict", str(into), str(rows), "--device", "cpu"])
+    assert "as the run chose it on validation classes\n" in capsys.readouterr().err
+
+
 def test_a_run_that_was_added_to_is_not_resumed(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,7 @@
 """The boundary gate's model: losses by hand, learning, and classes that it never saw."""
 
+import json
+
 import numpy as np
 import torch
 
@@ -47,6 +49,16 @@ def test_the_posterior_is_a_direction_and_a_concentration_above_a_hundred() -> N
     directions, _ = model.semantics_encoder(model.semantics)
     expected = (direction @ directions.T).max(dim=1).values
     torch.testing.assert_close(cosine, expected)
+
+
+def test_a_model_of_the_same_state_gives_the_same_cosines() -> None:
+    model, scaled = made_up()
+    description = json.loads(json.dumps(model.describe()))
+    again = HypersphericalVAEs.from_state(description, model.state_dict())
+    rows = scaled.feed.take(torch.arange(20))
+    torch.testing.assert_close(
+        again.nearest_cosine(rows), model.nearest_cosine(rows), rtol=0, atol=0
+    )
 
 
 def test_training_brings_rows_to_the_direction_of_their_class() -> None:

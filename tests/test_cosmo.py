@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from gsmflow.cosmo import Smoothing, fit_smoothing, score_temperature
+from gsmflow.cosmo import NUMBERS, Smoothing, fit_smoothing, score_temperature
 from gsmflow.metrics import harmonic_mean, mean_class_accuracy, seen_unseen_curve
 from tests.builders import SHARED
 
@@ -50,6 +50,14 @@ def test_the_gate_ranks_as_a_logistic_regression_of_the_best_scores_does() -> No
     accuracy = np.mean(fitted.scores(seen, unseen).argmax(axis=1) == columns)
     raw = np.mean(np.concatenate([seen, unseen], axis=1).argmax(axis=1) == columns)
     assert accuracy > raw - 0.03
+
+
+def test_its_numbers_are_all_of_it() -> None:
+    seen, unseen, columns = made_up()
+    fitted = fit_smoothing(seen, unseen, columns)
+    again = Smoothing.from_numbers(fitted.numbers())
+    assert set(fitted.numbers()) == set(NUMBERS)
+    np.testing.assert_array_equal(again.scores(seen, unseen), fitted.scores(seen, unseen))
 
 
 def test_a_temperature_undoes_a_factor() -> None:

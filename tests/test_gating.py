@@ -100,9 +100,10 @@ def test_a_gate_resumes_to_the_same_numbers(
         patch.setattr(fitting.Trainer, "run_epoch", crash_midway)
         with pytest.raises(RuntimeError):
             start(tmp_path, run="half", **CASES[case])
-    for stage in ("fit_gate", "judge_gate"):
+    stages = (experiment, "fit_gate"), (gating, "write_gate"), (experiment, "judge_gate")
+    for module, stage in stages:
         with monkeypatch.context() as patch:
-            patch.setattr(experiment, stage, crash)
+            patch.setattr(module, stage, crash)
             with pytest.raises(RuntimeError):
                 start(tmp_path, run="half", **CASES[case], resume=True)
     again = start(tmp_path, run="half", **CASES[case], resume=True)
