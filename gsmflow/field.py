@@ -45,6 +45,12 @@ class Field:
             raise self.refused("an object")
         return self.value
 
+    def items(self) -> "list[Field]":
+        """The values in a list."""
+        if not isinstance(self.value, list):
+            raise self.refused("a list")
+        return [Field(self.file, f"{self.name}[{i}]", value) for i, value in enumerate(self.value)]
+
     def text(self) -> str:
         """A text that is not empty, in one line."""
         if not isinstance(self.value, str) or not self.value.strip():
@@ -81,9 +87,7 @@ class Field:
 
     def records(self) -> list[dict[str, float]]:
         """A list of objects of finite numbers, each with an ``epoch``."""
-        if not isinstance(self.value, list):
-            raise self.refused("a list")
-        told = [Field(self.file, f"{self.name}[{i}]", value) for i, value in enumerate(self.value)]
+        told = self.items()
         for own in told:
             own["epoch"].number()
         return [{name: own[name].number() for name in own.object()} for own in told]

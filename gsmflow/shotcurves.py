@@ -21,6 +21,7 @@ __all__ = [
     "FEW_SHOT_PICTURE",
     "FewShotOptions",
     "draw_few_shot",
+    "few_shot_draws",
     "few_shot_figures",
     "few_shot_table",
     "run_few_shot",
@@ -98,19 +99,36 @@ def few_shot_figures(told: Field) -> ShotFigures:
         If there are none, or they are damaged.
     """
     by_k = told["few_shot"]
-    if by_k.value is None:
+    if not by_k.value:
         raise by_k.refused("the figures of a run with --shots")
     figures = {}
     for k in by_k.object():
         if not k.isdecimal():
             raise by_k.refused(f"numbers of labelled rows in place of {k!r}")
-        own = by_k[k].figures(_JUDGED)
+        own = {name: by_k[k][name].figure() for name in _JUDGED}
         if by_k[k]["calibrated"].value is not None:
             own["H_pen"] = by_k[k]["calibrated"]["H"].figure()
         if by_k[k]["share"].value is not None:
             own["share"] = by_k[k]["share"].figure()
         figures[int(k)] = own
     return figures
+
+
+def few_shot_draws(told: Field) -> int:
+    """Of how many draws a run's few-shot figures are, or several seeds', from ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        If the values of the draws are damaged.
+    """
+    by_k = told["few_shot"]
+    of_all = [by_k[k]["H"]["values"] for k in by_k.object()]
+    counts = [len(values.items()) for values in of_all]
+    for values, count in zip(of_all, counts, strict=True):
+        if not count or count != counts[0]:
+            raise values.refused("a figure of each draw, as many for each number of labelled rows")
+    return counts[0]
 
 
 def draw_few_shot(directory: Path, metrics: Mapping[str, Any]) -> Path | None:

@@ -89,6 +89,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     root = tmp_path_factory.mktemp("runs")
     write_gbu(root / "data" / "TINY", replace(make_dataset(noise=1.0), class_names=NAMES))
     asked = {"oracle": True, "test_selected": True, "top_k": 2, "curve_every": 2}
+    asked |= {"shots": (0, 1, 3), "shot_draws": 2}
     recipe = tiny_recipe(root, run="group", seeds=2, **asked)
     outcomes: list[Outcome] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -155,6 +156,61 @@ def test_several_seeds_are_one_document(runs: Runs) -> None:
         alone = read_run(runs.folder / folder)
         assert part == alone["parts"][0]
         assert part["missing"] == {}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Mean and standard deviation in percent, computed anew."""
+    return {"mean": 100 * np.mean(values), "std": 100 * np.std(values, ddof=1)}
+
+
+def few_shot_of(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["few_shot"]
+    return told
+
+
+def draws_of(told: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """The values of the draws, for each k, by the column of the page's table."""
+    return {
+        k: {name: own[name]["values"] for name in ("T1", "U", "S", "H", "AUSUC")}
+        | {"H pen.": own["calibrated"]["H"]["values"]}
+        for k, own in told.items()
+    }
+
+
+def assert_few_shot(
+    document: dict[str, Any], draws: dict[str, dict[str, list[float]]], shares: list[Any]
+) -> None:
+    """A table of few-shot figures is what the values of the draws are."""
+    assert document["columns"] == ("k", "T1", "U", "S", "H", "AUSUC", "H pen.", "real")
+    assert [row[0] for row in document["rows"]] == list(draws) == ["0", "1", "3"]
+    for row, of_k, share in zip(document["rows"], draws.values(), shares, strict=True):
+        figures = dict(zip(document["columns"], row, strict=True))
+        for name, values in of_k.items():
+            assert len(values) == document["draws"]
+            assert figures[name] == pytest.approx(spread(values))
+        assert figures["real"] == share
+
+
+def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
+    document = read_run(runs.folder)
+    alone = [few_shot_of(runs.folder / f"seed{seed}") for seed in (0, 1)]
+    for part, told in zip(document["parts"], alone, strict=True):
+        shares = [{"mean": 100 * told[k]["share"], "std": None} for k in "13"]
+        assert_few_shot(part["few_shot"], draws_of(told), [None, *shares])
+        assert part["few_shot"]["draws"] == 2
+    first, second = map(draws_of, alone)
+    together = {k: {name: first[k][name] + second[k][name] for name in first[k]} for k in first}
+    shares = [pytest.approx(spread([told[k]["share"] for told in alone])) for k in "13"]
+    assert_few_shot(document["few_shot"], together, [None, *shares])
+    assert document["few_shot"]["draws"] == 4
+
+
+def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
+    edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
+    document = read_run(one)
+    assert document["few_shot"] is None
+    assert document["parts"][0]["few_shot"] is None
+    assert document["parts"][0]["missing"] == {}
 
 
 def test_the_command_line_is_kept(one: Path) -> None:
@@ -253,6 +309,14 @@ def cut(name: str) -> Callable[[Path], object]:
         (put("test_selected.H", {}), "field 'test_selected.H.mean': found nothing"),
         (put("validation.curve", [{"epoch": 1}]), "field 'validation.curve': found list"),
         (put("shifts.GSMFlow", 3), "field 'shifts.GSMFlow': found 3, expected an object"),
+        (put("few_shot", {}), "field 'few_shot': found dict, expected the figures of a run with"),
+        (put("few_shot.<b>", {}), "field 'few_shot': found dict, expected numbers of labelled"),
+        (put("few_shot.1", 3), "field 'few_shot.1': found 3, expected an object"),
+        (put("few_shot.1.T1.mean", 2), "field 'few_shot.1.T1.mean': found 2, expected a fraction"),
+        (put("few_shot.3.U.std", "x"), "field 'few_shot.3.U.std': found 'x', expected a fraction"),
+        (put("few_shot.3.calibrated.H", True), "field 'few_shot.3.calibrated.H': found True"),
+        (put("few_shot.3.share", -1), "field 'few_shot.3.share': found -1, expected a fraction"),
+        (put("few_shot.1.H.values", [0.5]), "field 'few_shot.1.H.values': found list, expected"),
         (put("seeds", "all"), "field 'seeds': found 'all', expected a list of seeds"),
         (put("seeds", [7]), "found no such folder"),
         (write("history.json", '[{"epoch": 1, "likelihood": "x"}]'), "field '[0].likelihood'"),
@@ -502,9 +566,15 @@ def table(page: Any, selector: str) -> list[list[str]]:
     """The cells of a table, opened first where it is folded away."""
     page.eval_on_selector(selector, "e => { e.closest('details').open = true }")
     page.wait_for_selector(f"{selector} table")
-    return page.eval_on_selector(
+    return cells(page, selector)
+
+
+def cells(page: Any, selector: str) -> list[list[str]]:
+    """The cells of a table that is open."""
+    found: list[list[str]] = page.eval_on_selector(
         f"{selector} tbody", "b => [...b.rows].map(r => [...r.cells].map(c => c.textContent))"
     )
+    return found
 
 
 def test_the_mistakes_are_those_of_the_confusion_matrix(
@@ -589,7 +659,8 @@ def test_another_seed_is_chosen(show: Callable[..., Shown], runs: Runs) -> None:
 
 def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder / "seed0").page
-    for canvas in ("curve", "matrix", "map-canvas", "history", "validation", "variances"):
+    charts = ("curve", "matrix", "map-canvas", "history", "validation", "variances")
+    for canvas in (*charts, "shots-one-chart"):
         used = page.eval_on_selector(
             f"#{canvas}",
             "c => new Set(new Uint32Array(c.getContext('2d')"
@@ -601,6 +672,132 @@ def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Ru
         assert len(table(page, f"#{place}")) > 1
     epochs = [row[0] for row in table(page, "#validation-table")]
     assert epochs == ["2", "4"]
+
+
+def drawn_points(page: Any, canvas: str) -> dict[str, list[list[float]]]:
+    """k, mean and standard deviation of each point of a few-shot chart, by the line's name."""
+    found: dict[str, list[list[float]]] = page.evaluate(
+        "id => Object.fromEntries(charts.get(id).data.datasets.map("
+        "({ label, data }) => [label, data.map(({ k, y, std }) => [k, y, std])]))",
+        canvas,
+    )
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_few_shot_figures_are_a_chart_and_a_table(
+    show: Callable[..., Shown], runs: Runs, scheme: str
+) -> None:
+    page = show(runs.folder / "seed1", color_scheme=scheme).page
+    text = page.inner_text("#few-shot")
+    assert "In each of 2 draws, k rows of each unseen class, drawn from its test rows" in text
+    assert "seed 1: mean ± standard deviation over 2 draws" in text
+    assert "k = 0: the run's own classifier" in text
+    assert not page.is_visible("#shots-all")
+    draws = draws_of(few_shot_of(runs.folder / "seed1"))
+    points = drawn_points(page, "shots-one-chart")
+    assert list(points) == ["T1", "H", "H pen."]
+    for name, own in points.items():
+        for point, (k, values) in zip(own, draws.items(), strict=True):
+            assert point == pytest.approx([int(k), *spread(values[name]).values()])
+    columns = page.eval_on_selector(
+        "#shots-one-table thead", "h => [...h.rows[0].cells].map(c => c.textContent)"
+    )
+    for row, of_k in zip(cells(page, "#shots-one-table"), draws.values(), strict=True):
+        for name, values in of_k.items():
+            mean, std = spread(values).values()
+            said = row[columns.index(name)]
+            assert said == (f"{mean:.1f} ± {std:.1f}" if std else f"{mean:.1f}")
+    page.focus("#few-shot-link")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#few-shot"
+
+
+def test_a_point_of_the_few_shot_chart_is_said_with_its_standard_deviation(
+    show: Callable[..., Shown], one: Path
+) -> None:
+    put("few_shot.1.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
+    page = show(one).page
+    x, y = page.evaluate(
+        "() => { const { x, y } = charts.get('shots-one-chart').getDatasetMeta(0).data[1];"
+        "return [x, y]; }"
+    )
+    page.hover("#shots-one-chart", position={"x": x, "y": y})
+    said = page.evaluate(  # the chart follows the pointer some frames later
+        "new Promise((done) => { const look = (frames) => {"
+        "const { opacity, body } = charts.get('shots-one-chart').tooltip;"
+        "if (opacity || !frames) done((body ?? []).flatMap(({ lines }) => lines));"
+        "else requestAnimationFrame(() => look(frames - 1)); }; look(600); })"
+    )
+    assert "T1, k = 1: 50.0 ± 20.0" in said
+
+
+def test_few_shot_figures_of_several_seeds_stand_beside_the_chosen_one(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
+    page = show(runs.folder).page
+    text = page.inner_text("#few-shot")
+    assert "In each of 2 draws of a seed" in text
+    assert "2 seeds: mean ± standard deviation over 4 draws" in text
+    together = cells(page, "#shots-all-table"), drawn_points(page, "shots-all-chart")
+    for seed in (1, 0):
+        page.select_option("#seed", str(seed))
+        assert f"seed {seed}: mean ± standard deviation" in page.inner_text("#shots-one")
+        draws = draws_of(few_shot_of(runs.folder / f"seed{seed}"))
+        means = [point[1] for point in drawn_points(page, "shots-one-chart")["T1"]]
+        assert means == pytest.approx([spread(of_k["T1"])["mean"] for of_k in draws.values()])
+        shown = cells(page, "#shots-all-table"), drawn_points(page, "shots-all-chart")
+        assert shown == together
+
+
+def test_standard_deviations_are_drawn(show: Callable[..., Shown], one: Path) -> None:
+    for k in ("0", "1", "3"):
+        put(f"few_shot.{k}.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
+        put(f"few_shot.{k}.H", {"mean": 0.6, "std": None, "values": [0.6, 0.6]})(one)
+    page = show(one, color_scheme="light").page
+    # Along the upright through T1 at k = 1, the blue of its line.
+    blue = page.eval_on_selector(
+        "#shots-one-chart",
+        "c => { const chart = charts.get(c.id), ratio = c.width / c.clientWidth;"
+        "const { x } = chart.getDatasetMeta(0).data[1];"
+        "const { data } = c.getContext('2d').getImageData(ratio * x, 0, 1, c.height);"
+        "return [27, 35, 65, 73].map((value) => {"
+        "const place = 4 * Math.round(ratio * chart.scales.y.getPixelForValue(value));"
+        "return data[place + 3] > 0 && data[place + 2] > data[place] + 60; }); }",
+    )
+    assert blue == [False, True, True, False]
+
+
+def test_the_few_shot_chart_says_a_name_as_it_is(show: Callable[..., Shown], one: Path) -> None:
+    name = NAMES[0] + NAMES[1]
+    put("model", name)(one)
+    page = show(one).page
+    assert page.get_attribute("#shots-one-chart", "aria-label").startswith(f"{name}, seed 0: T1, H")
+    assert page.eval_on_selector_all("img", "all => all.length") == 0
+
+
+def test_a_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one: Path) -> None:
+    single = {"mean": 0.5, "std": None, "values": [0.5]}
+    for k in ("0", "1", "3"):
+        for name in ("T1", "U", "S", "H", "AUSUC", "calibrated.H"):
+            put(f"few_shot.{k}.{name}", single)(one)
+    page = show(one).page
+    text = page.inner_text("#few-shot")
+    assert "In one draw, k rows" in text
+    assert "seed 0: one draw." in text
+    assert "±" not in text
+    assert cells(page, "#shots-one-table")[0] == ["0", *["50.0"] * 6, "–"]
+
+
+def test_no_few_shot_section_where_there_are_no_such_figures(
+    show: Callable[..., Shown], one: Path
+) -> None:
+    edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
+    page = show(one).page
+    assert not page.is_visible("#few-shot")
+    assert not page.is_visible("#few-shot-link")
+    assert "Few-shot" not in page.inner_text("body")
+    assert page.evaluate("[...charts.keys()].filter(id => id.startsWith('shots'))") == []
 
 
 def test_an_older_run_has_a_page_that_says_what_is_missing(

@@ -15,7 +15,7 @@ from gsmflow.__main__ import main
 from gsmflow.errors import InputError
 from gsmflow.field import Field
 from gsmflow.results import collect_runs
-from gsmflow.shotcurves import FewShotOptions, few_shot_figures, run_few_shot
+from gsmflow.shotcurves import FewShotOptions, few_shot_draws, few_shot_figures, run_few_shot
 
 FIGURES = {"T1": 0.5, "U": 0.25, "S": 0.75, "H": 0.375, "AUSUC": 0.3}
 
@@ -103,9 +103,11 @@ def test_the_table_fits_its_console(tmp_path: Path, width: int) -> None:
     ("changes", "message"),
     [
         ({"few_shot": None}, "field 'few_shot': found nothing, expected the figures of a run with"),
+        ({"few_shot": {}}, "field 'few_shot': found dict, expected the figures of a run with"),
         ({"few_shot": [1]}, "field 'few_shot': found list, expected an object"),
         ({"few_shot": {"many": of_k(1)}}, "field 'few_shot': found .*, expected numbers of label"),
         ({"few_shot": {"1": {"T1": 2}}}, r"field 'few_shot\.1\.T1': found 2, expected a fraction"),
+        ({"few_shot": {"1": of_k(1, H=None)}}, r"field 'few_shot\.1\.H': found nothing, expected"),
         ({"dataset": "FLO"}, "field 'dataset': found 'FLO', expected CUB, of which the first"),
     ],
 )
@@ -148,3 +150,35 @@ def test_figures_are_read_from_a_single_draw() -> None:
     told["few_shot"]["3"] |= {name: over(value, None) for name, value in FIGURES.items()}
     (figures,) = few_shot_figures(Field(Path("m"), "", told)).values()
     assert figures["H"].std is None
+
+
+def with_values(*of_all: Any) -> Field:
+    """Metrics whose H has these values for k = 0, 1, and so on."""
+    by_k = {str(k): of_k(k, H={"mean": 0.5, "values": values}) for k, values in enumerate(of_all)}
+    return Field(Path("m"), "", {"few_shot": by_k})
+
+
+def test_draws_are_counted() -> None:
+    assert few_shot_draws(with_values([0.4, 0.5, 0.6], [0.5, 0.5, 0.5])) == 3
+    assert few_shot_draws(with_values([0.5])) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (with_values([0.5], 3), r"few_shot\.1\.H\.values': found 3, expected a list"),
+        (with_values([0.5], None), r"few_shot\.1\.H\.values': found nothing, expected a list"),
+        (with_values([]), r"few_shot\.0\.H\.values': found list, expected a figure of each draw"),
+        (
+            with_values([0.5], [0.4, 0.6]),
+            r"few_shot\.1\.H\.values': found list, .* as many for each",
+        ),
+        (
+            Field(Path("m"), "", {"few_shot": {"1": {"H": 0.5}}}),
+            r"few_shot\.1\.H': found 0\.5, expect",
+        ),
+    ],
+)
+def test_damaged_draws_are_refused(told: Field, message: str) -> None:
+    with pytest.raises(InputError, match=rf"m, field '{message}"):
+        few_shot_draws(told)

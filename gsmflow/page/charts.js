@@ -115,6 +115,16 @@ function line(i, label, points, more = {}) {
   };
 }
 
+/** Limits of an axis of percent that has the values in its middle. */
+function limitsAround(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const margin = Math.max(3, (high - low) / 3);
+  return {
+    min: Math.max(0, 5 * Math.floor((low - margin) / 5)),
+    max: Math.min(100, 5 * Math.ceil((high + margin) / 5)),
+  };
+}
+
 function pointsOf(xs, ys, factor = 1) {
   return Array.from(xs, (x, i) => ({ x, y: factor * ys[i] }));
 }
@@ -160,16 +170,8 @@ function drawCurve(part, order, closeUp) {
     backgroundColor: "transparent",
     order: -2,
   };
-  const window = (side) => {
-    const values = part.points.map((point) => 100 * point[side]);
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const margin = Math.max(3, (high - low) / 3);
-    return {
-      min: Math.max(0, 5 * Math.floor((low - margin) / 5)),
-      max: Math.min(100, 5 * Math.ceil((high + margin) / 5)),
-    };
-  };
-  const limits = (side) => (closeUp ? window(side) : { min: 0, max: 100 });
+  const limits = (side) => (closeUp
+    ? limitsAround(part.points.map((point) => 100 * point[side])) : { min: 0, max: 100 });
   drawChart("curve", `Curves of S over U of ${methods.join(", ")}`, {
     type: "scatter",
     data: { datasets: [...lines, ...markers, ...(part.answers ? [now] : [])] },
@@ -195,6 +197,66 @@ function moveOnCurve({ U, S }) {
   if (!now) return;
   now.data = [{ x: 100 * U, y: 100 * S }];
   chart.update();
+}
+
+/** A plugin that draws the standard deviation of each point that has one, down and up from it. */
+const whiskers = {
+  id: "whiskers",
+  beforeDatasetsDraw(chart) {
+    const { ctx, chartArea, scales: { y: scale } } = chart;
+    Chart.helpers.clipArea(ctx, chartArea); // it may reach beyond 100 percent
+    ctx.lineWidth = 1.5;
+    chart.data.datasets.forEach(({ data, borderColor }, i) => {
+      if (!chart.isDatasetVisible(i)) return;
+      ctx.strokeStyle = borderColor;
+      ctx.beginPath();
+      data.forEach(({ y, std }, place) => {
+        if (!std) return;
+        const { x } = chart.getDatasetMeta(i).data[place];
+        const [low, high] = [y - std, y + std].map((value) => scale.getPixelForValue(value));
+        ctx.moveTo(x, low);
+        ctx.lineTo(x, high);
+        for (const end of [low, high]) {
+          ctx.moveTo(x - 4, end);
+          ctx.lineTo(x + 4, end);
+        }
+      });
+      ctx.stroke();
+    });
+    Chart.helpers.unclipArea(ctx);
+  },
+};
+
+/** Measures over the number k of labelled rows, of which each doubling is one step. */
+function drawShots(id, label, series, limits) {
+  const place = (k) => Math.log2(1 + k);
+  const shots = [...new Set(series.flatMap(({ points }) => points.map(({ k }) => k)))];
+  const [first, last] = [Math.min(...shots), Math.max(...shots)].map(place);
+  const margin = (last - first) / 20 || 1;
+  const datasets = series.map(({ name, points }, i) => {
+    const aside = (margin / 4) * (i - (series.length - 1) / 2); // or one would hide another
+    const data = points.map((own) => ({ ...own, x: place(own.k) + aside, y: own.mean }));
+    return line(i, name, data, { showLine: true, pointRadius: 3, pointHitRadius: 6 });
+  });
+  const ticks = {
+    afterBuildTicks: (own) => { own.ticks = shots.map((k) => ({ value: place(k) })); },
+    ticks: { callback: (value) => Math.round(2 ** value - 1) },
+    min: first - margin,
+    max: last + margin,
+  };
+  drawChart(id, label, {
+    type: "scatter",
+    data: { datasets },
+    plugins: [whiskers],
+    options: {
+      scales: { x: axis("k, labelled rows of each unseen class", ticks), y: axis("percent", limits) },
+      plugins: {
+        tooltip: {
+          callbacks: { label: ({ dataset, raw }) => `${dataset.label}, k = ${raw.k}: ${raw.text}` },
+        },
+      },
+    },
+  });
 }
 
 /** Losses by epoch: the first on the left axis, others on a logarithmic one where they can be. */

@@ -15,8 +15,10 @@ from gsmflow.evidence import EVIDENCE_FILE, Answers, ClassShifts, FeatureSample,
 from gsmflow.field import Field
 from gsmflow.page.projection import MapName, project
 from gsmflow.perclass import ClassAnswers, read_confusion, read_per_class
-from gsmflow.report import ORACLE_LABEL, extra_lines, gated_name
+from gsmflow.report import ORACLE_LABEL, extra_lines, few_shot_grid, gated_name
 from gsmflow.rundir import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
+from gsmflow.shotcurves import few_shot_draws, few_shot_figures
+from gsmflow.tables import Figure
 from gsmflow.util import read_json
 
 __all__ = ["read_run"]
@@ -68,6 +70,7 @@ def read_run(directory: Path, method: MapName = "pca") -> dict[str, Any]:
         "protocol": told["protocol"].text(),
         "seeds": seeds,
         **_headline(told),
+        "few_shot": None if seeds is None else _few_shot(told),  # a single run is a part alone
         "parts": parts,
     }
 
@@ -119,12 +122,29 @@ def _figures(told: Field, names: Sequence[str]) -> list[dict[str, Any] | None]:
     return [asdict(known[name]) if name in known else None for name in names]
 
 
+def _few_shot(told: Field) -> dict[str, Any] | None:
+    """The table of few-shot figures, a row for each number of labelled rows."""
+    if told["few_shot"].value is None:
+        return None
+    figures = few_shot_figures(told)
+    notes = ("k = 0: the run's own classifier, without labelled rows",) if 0 in figures else ()
+    grid = few_shot_grid("", {"": figures}, notes)
+    rows = [row[1:] for row in grid.sections[0]]  # without the run's name
+    return {
+        "columns": grid.columns[1:],
+        "rows": [[asdict(own) if isinstance(own, Figure) else own for own in row] for row in rows],
+        "notes": grid.notes,
+        "draws": few_shot_draws(told),
+    }
+
+
 def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
     """One run's side of the page."""
     part: dict[str, Any] = {
         "name": f"seed {told['seed'].number():.0f}",
         "penalty": _penalty(told),
         "points": _points(told),
+        "few_shot": _few_shot(told),
         "validation": _validation(told),
         "shifts": _shift_figures(told),
         **_settings(directory),

@@ -94,7 +94,7 @@ function showFigures() {
   at("subtitle").textContent =
     `Features ${told.features}, semantics ${told.semantics}, ${which}; run ${told.run}`;
   at("spread").textContent = told.seeds
-    ? `Mean ± standard deviation over ${told.seeds.length} seeds; all below this section is of one of them.` : "";
+    ? `Mean ± standard deviation over ${told.seeds.length} seeds; all below this section is of one of them${told.few_shot ? ", few-shot figures of all of them, too" : ""}.` : "";
   const rows = told.rows.map(({ method, figures }) => [method, ...figures.map(figureText)]);
   fillTable(at("headline"), columnsOf("method", ...told.columns), rows, {
     classes: told.rows.map(({ kind }) => kind),
@@ -102,6 +102,43 @@ function showFigures() {
   at("protocol").textContent = told.protocol;
   at("extra").replaceChildren(...told.extra.map((text) =>
     element("p", text, text.startsWith("SELECTED") ? "notice" : "")));
+}
+
+// --- few-shot learning -------------------------------------------------------------------------
+
+/** What the chart shows of a table of few-shot figures: a line for each measure. */
+function shotSeries({ columns, rows }) {
+  return ["T1", "H", "H pen."].flatMap((name) => {
+    const place = columns.indexOf(name);
+    const points = rows.filter((row) => row[place])
+      .map((row) => ({ k: Number(row[0]), ...row[place], text: figureText(row[place]) }));
+    return points.length ? [{ name, points }] : [];
+  });
+}
+
+function showShots() {
+  const tables = { all: told.few_shot, one: part.few_shot };
+  const known = Object.values(tables).filter(Boolean);
+  for (const id of ["few-shot", "few-shot-link"]) at(id).hidden = !known.length;
+  if (!known.length) return;
+  const ends = known.flatMap(shotSeries).flatMap(({ points }) =>
+    points.flatMap(({ mean, std }) => [mean - std, mean + std]));
+  for (const [which, table] of Object.entries(tables)) {
+    at(`shots-${which}`).hidden = !table;
+    if (!table) continue;
+    const who = which === "all" ? `${told.seeds.length} seeds` : part.name;
+    const series = shotSeries(table);
+    const label = `${series.map(({ name }) => name).join(", ")} over the number of labelled rows`;
+    drawShots(`shots-${which}-chart`, `${told.model}, ${who}: ${label}`, series, limitsAround(ends));
+    const rows = table.rows.map(([k, ...figures]) => [k, ...figures.map(figureText)]);
+    const caption = `Percent, ${who}: ${table.draws === 1 ? "one draw"
+      : `mean ± standard deviation over ${table.draws} draws`}.`;
+    fillTable(at(`shots-${which}-table`), columnsOf(...table.columns), rows, { caption });
+  }
+  const { draws, notes } = known.at(-1);
+  at("few-shot-draws").textContent =
+    `${draws === 1 ? "one draw" : `each of ${draws} draws`}${told.seeds ? " of a seed" : ""}`;
+  at("few-shot-notes").replaceChildren(...notes.map((text) => element("p", `${text}.`)));
 }
 
 // --- the penalty -------------------------------------------------------------------------------
@@ -383,6 +420,7 @@ function showSettings() {
 
 function draw() {
   dropCharts();
+  showShots();
   if (present("answers", "tradeoff-body")) {
     showCurve();
     tableOnDemand("curve-table", curveTable);
