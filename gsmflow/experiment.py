@@ -309,11 +309,12 @@ def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[st
     chosen = choose_baselines(run, problem, held_out) if judges else None
     if not run.recipe.calibrate:
         return chosen, None
+    at_end = None
     if run.recipe.gate == "cosmo":
-        return chosen, validate(run, problem, held_out, at_end=keep_scores(run, problem, held_out))
-    if any(run.recipe.shots):
-        return chosen, validate(run, problem, held_out, at_end=keep_choices(run, problem, held_out))
-    return chosen, validate(run, problem, held_out)
+        at_end = keep_scores(run, problem, held_out)
+    elif any(run.recipe.shots):
+        at_end = keep_choices(run, problem, held_out)
+    return chosen, validate(run, problem, held_out, at_end=at_end)
 
 
 def _told(

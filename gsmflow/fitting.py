@@ -167,7 +167,7 @@ def validate(
     problem: Problem,
     held_out: HeldOut,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
-    at_end: AtEnd = lambda scaled, model, scorer: None,
+    at_end: AtEnd | None = None,
 ) -> dict[str, Any]:
     """Train the model with the validation classes playing unseen, and choose the penalty.
 
@@ -201,7 +201,7 @@ def validate(
         outcome = judge(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
-        if epoch in (0, run.recipe.total_epochs):
+        if at_end is not None and epoch in (0, run.recipe.total_epochs):
             at_end(scaled, model, scorer)
         measures = asdict(outcome.measures(penalty))
         calibrated = measures.pop("calibrated")
