@@ -422,6 +422,28 @@ def shuffle_each_class(labels: IntArray, rng: np.random.Generator) -> IntArray:
     return places
 
 
+def repeat_each_class(labels: IntArray, count: int) -> IntArray:
+    """Numbers of rows such that every class has so many, of the rows that there are.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    count
+        Rows of each class; a class that has more keeps them all.
+
+    Returns
+    -------
+    IntArray
+        Ascending places in their classes, one of every class after the other: each row as often as
+        any other of its class, to within one.
+    """
+    rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    repeated = [np.resize(own, max(count, len(own))) for own in rows]
+    places = np.concatenate([np.arange(len(own)) for own in repeated])
+    return np.concatenate(repeated)[np.argsort(places, kind="stable")]
+
+
 @dataclass(frozen=True, eq=False)
 class Finding:
     """Something about a dataset that is wrong, or worth knowing before it is used.

@@ -32,7 +32,7 @@ from gsmflow.crossfit import (
 from gsmflow.dataset import FloatArray, IntArray, Problem
 from gsmflow.encoding import EncodedFeed, Encoder, FeatureTransform
 from gsmflow.errors import InputError
-from gsmflow.feed import Feed, MemoryFeed, class_means, join
+from gsmflow.feed import Feed, class_means, join
 from gsmflow.interface import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
 from gsmflow.lda import LinearScores, discriminant_by_factor, floored
 from gsmflow.prototype import GaussianPrototypes
@@ -211,7 +211,7 @@ class PrototypeDiscriminant(nn.Module):
         real = EncodedFeed(request.scaled.feed, self._encoder)
         given = request.real_unseen
         if given is not None:
-            given = MemoryFeed(self._encoder(given.features), given.labels)
+            given = EncodedFeed(given, self._encoder)
         if not request.synthesizes and given is not None:
             both = join(real, given)
             return RowsByEpoch(lambda: both, lambda: given)

@@ -476,11 +476,14 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     """The ceiling of these features: the same classifiers, trained on real unseen rows.
 
     Half of each unseen class's rows, drawn with a fixed seed, trains; the other half, with all
-    test-seen rows, is judged.
+    test-seen rows, is judged. Where the model synthesizes, the real rows are repeated to as many,
+    so that they are learned from for as many steps and weigh as much beside the seen classes.
     """
     rng = np.random.default_rng(_ORACLE_SEED)
     labels = held_out.unseen.labels
     trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
     learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
-    pair = classify_real(run, fitted.scaled, fitted.model, learned)
+    recipe = run.recipe
+    per_class = recipe.samples_per_class if recipe.synthesizes else None
+    pair = classify_real(run, fitted.scaled, fitted.model, learned, per_class=per_class)
     return judge(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()

@@ -212,14 +212,6 @@ class JoinedFeed:
         return features
 
 
-def join(first: Feed, second: MemoryFeed) -> Feed:
-    """The rows of one feed followed by those of another; copied if both are in memory."""
-    labels = torch.cat([first.labels, second.labels])
-    if isinstance(first, MemoryFeed):
-        return MemoryFeed(torch.cat([first.features, second.features]), labels)
-    return JoinedFeed(first, second, labels)
-
-
 @dataclass(frozen=True, eq=False)
 class SelectedFeed:
     """Some rows of a feed, where they are.
@@ -248,6 +240,27 @@ class SelectedFeed:
     def take(self, rows: Tensor) -> Tensor:
         """Scaled features of rows, in their order."""
         return self.feed.take(self.rows[rows])
+
+
+def join(first: Feed, second: Feed) -> Feed:
+    """The rows of one feed followed by those of another.
+
+    Rows in memory are copied, those of a `SelectedFeed` once, however often it has them.
+    """
+    if isinstance(first, SelectedFeed) or isinstance(second, SelectedFeed):
+        (base, rows), (other, others) = _selection(first), _selection(second)
+        return SelectedFeed(join(base, other), torch.cat([rows, len(base.labels) + others]))
+    labels = torch.cat([first.labels, second.labels])
+    if isinstance(first, MemoryFeed) and isinstance(second, MemoryFeed):
+        return MemoryFeed(torch.cat([first.features, second.features]), labels)
+    return JoinedFeed(first, second, labels)
+
+
+def _selection(feed: Feed) -> tuple[Feed, Tensor]:
+    """A feed as rows of another."""
+    if isinstance(feed, SelectedFeed):
+        return feed.feed, feed.rows
+    return feed, torch.arange(len(feed.labels), device=feed.labels.device)
 
 
 def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:

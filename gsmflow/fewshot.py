@@ -25,7 +25,14 @@ from gsmflow.recipe import Recipe
 from gsmflow.spread import summarise
 from gsmflow.util import read_json, write_json
 
-__all__ = ["Parted", "check_shots", "keep_choices", "measure_few_shot", "part_rows", "with_share"]
+__all__ = [
+    "Parted",
+    "check_shots",
+    "keep_choices",
+    "measure_few_shot",
+    "part_rows",
+    "real_and_synthesized",
+]
 
 _CHOICES = "few_shot_choices.json"
 # Shares of an unseen class's rows that are real, the others synthesized; 1 synthesizes none.
@@ -72,29 +79,19 @@ def part_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> Par
     )
 
 
-def with_share(labelled: Rows, k: int, share: float, per_class: int) -> tuple[Rows, int]:
-    """Labelled rows, repeated to a share of all that a classifier learns from.
+def real_and_synthesized(k: int, share: float, per_class: int) -> tuple[int, int]:
+    """How many rows of an unseen class are to be labelled ones, repeated, and how many synthesized.
 
     Parameters
     ----------
-    labelled
-        ``k`` rows of each class, one of every class after the other.
     k
-        ``>= 1``.
+        Labelled rows of each class, ``>= 1``.
     share
         Of a class's rows that is to be real, in (0, 1].
     per_class
         Rows of a class in all, though each real row is taken once at least.
-
-    Returns
-    -------
-    tuple
-        The rows, each as often as any other to within one, and how many to synthesize of a class.
     """
-    classes = len(labelled) // k
-    count = max(k, round(share * per_class))
-    repeated = labelled.select(np.resize(np.arange(len(labelled)), count * classes))
-    return repeated, round((1 - share) * per_class)
+    return max(k, round(share * per_class)), round((1 - share) * per_class)
 
 
 def check_shots(recipe: Recipe, dataset: Dataset) -> None:
@@ -140,7 +137,7 @@ def keep_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
     def choose(scaled: Scaled, model: Model, scorer: Scorer) -> None:
         parted = part_rows(held_out.unseen, run.recipe.shots, _rng(run, problem, 0))
         rest = HeldOut(held_out.seen, parted.judged)
-        shares: Sequence[float | None] = _SHARES if run.recipe.weighs_shots else (None,)
+        shares: Sequence[float | None] = _SHARES if run.recipe.synthesizes else (None,)
         chosen: dict[str, Any] = {}
         total = len(parted.labelled) * len(shares)
         with _bar(run, "few-shot on validation classes: training classifiers", total) as advance:
@@ -225,10 +222,10 @@ def _classify(
     run: Run, scaled: Scaled, model: Model, rows: Rows, k: int, share: float | None
 ) -> Scorer:
     """The classifiers that learn from k labelled rows of each class too."""
-    synthesized = run.recipe.samples_per_class
+    real, synthesized = None, run.recipe.samples_per_class
     if share is not None:
-        rows, synthesized = with_share(rows, k, share, synthesized)
-    return classify_real(run, scaled, model, rows, synthesized)
+        real, synthesized = real_and_synthesized(k, share, synthesized)
+    return classify_real(run, scaled, model, rows, per_class=real, synthesized=synthesized)
 
 
 def _rng(run: Run, problem: Problem, draw: int) -> np.random.Generator:

@@ -25,9 +25,9 @@ from gsmflow.classifier import (
     SoftmaxPair,
     pair_from_rows,
 )
-from gsmflow.dataset import HeldOut, Problem, Rows
+from gsmflow.dataset import HeldOut, Problem, Rows, repeat_each_class
 from gsmflow.evaluate import Scorer, judge
-from gsmflow.feed import Feed, MemoryFeed, Scaled, scale_problem
+from gsmflow.feed import Feed, MemoryFeed, Scaled, SelectedFeed, scale_problem
 from gsmflow.interface import Compilable, Model, StreamedRows, Trainable
 from gsmflow.learning import (
     check_finite,
@@ -258,7 +258,13 @@ def _own_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
 
 
 def classify_real(
-    run: Run, scaled: Scaled, model: Model, unseen: Rows, synthesized: int = 0
+    run: Run,
+    scaled: Scaled,
+    model: Model,
+    unseen: Rows,
+    *,
+    per_class: int | None = None,
+    synthesized: int = 0,
 ) -> SoftmaxPair:
     """Train both classifiers on real rows of seen and of unseen classes.
 
@@ -271,16 +277,22 @@ def classify_real(
     model
         Makes the rows.
     unseen
-        Rows of all unseen classes, unscaled; one that is to count more stands there more often.
+        Rows of all unseen classes, unscaled.
+    per_class
+        Rows of each unseen class that its real ones are repeated to, each as often as any other of
+        its class to within one; a class that has more keeps them all. None repeats none.
     synthesized
         Rows to synthesize of each unseen class beside them, for a model that has no numbers of
         its own; 0 for none of any model.
     """
     config = run.recipe.part(ClassifierConfig)
-    real = MemoryFeed(
+    real: Feed = MemoryFeed(
         torch.from_numpy(scaled.scaling(unseen.features)).to(run.device),
         torch.from_numpy(unseen.labels).to(run.device),
     )
+    if per_class is not None:
+        repeated = torch.from_numpy(repeat_each_class(unseen.labels, per_class))
+        real = SelectedFeed(real, repeated.to(run.device))
     request = replace(
         rows_request(run.recipe, scaled, run.precision),
         real_unseen=real,

@@ -63,7 +63,7 @@ class RowsRequest:
     real_unseen
         Real labelled rows of unseen classes that may be learned from too, scaled as the seen
         ones; None where there are none, as in zero-shot learning proper. A row that is to count
-        more stands there more often.
+        more is there more often.
     synthesizes
         Whether the unseen classes are to be synthesized; if not, there are ``real_unseen`` rows of
         all of them.
@@ -76,7 +76,7 @@ class RowsRequest:
     samples_per_class: int
     capacity_bytes: int
     precision: Precision = "fp32"
-    real_unseen: MemoryFeed | None = None
+    real_unseen: Feed | None = None
     synthesizes: bool = True
     on_samples: Callable[[int], object] = lambda count: None
 
@@ -116,9 +116,7 @@ ClassifierRows: TypeAlias = RowsByEpoch | StreamedRows
 AnyModel = TypeVar("AnyModel", bound="Model")
 
 
-def rows_with(
-    real: Feed, reservoir: Reservoir, real_unseen: MemoryFeed | None = None
-) -> ClassifierRows:
+def rows_with(real: Feed, reservoir: Reservoir, real_unseen: Feed | None = None) -> ClassifierRows:
     """The classifiers' rows from real and synthesized ones, streamed if those are many.
 
     Parameters

@@ -219,8 +219,12 @@ class Recipe(
         return () if self.model == "gsmflow" else (self.model,)
 
     @property
-    def weighs_shots(self) -> bool:
-        """Whether labelled rows of unseen classes need a weight beside the synthesized ones."""
+    def synthesizes(self) -> bool:
+        """Whether the classifiers learn from ``samples_per_class`` rows of each unseen class.
+
+        Real rows of these classes need a weight beside them; a model that makes no use of that
+        field has numbers of its own.
+        """
         return "samples_per_class" in MODELS[self.model].used
 
     def part(self, kind: type[_Part]) -> _Part:
@@ -439,7 +443,7 @@ def _check_shots(recipe: Recipe) -> None:
             f"--shots: found with --gate {recipe.gate}, which tells apart classes without labelled "
             "rows, expected --gate none"
         )
-    if max(shots) and recipe.weighs_shots and not recipe.calibrate:
+    if max(shots) and recipe.synthesizes and not recipe.calibrate:
         raise InputError(
             "--shots: found with --no-calibrate, expected --calibrate, the training on validation "
             "classes, where the weight of labelled rows beside synthesized ones is chosen"

@@ -18,6 +18,7 @@ from gsmflow.dataset import (
     check_dataset,
     open_held_out,
     redraw_validation,
+    repeat_each_class,
     row_slices,
     training_problem,
 )
@@ -384,6 +385,22 @@ def same(a: Problem, b: Problem) -> None:
     np.testing.assert_array_equal(a.semantics, b.semantics)
     np.testing.assert_array_equal(a.seen_classes, b.seen_classes)
     np.testing.assert_array_equal(a.unseen_classes, b.unseen_classes)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(0, 30))
+def test_each_class_is_repeated_to_as_many_rows(classes: list[int], count: int) -> None:
+    labels = np.array(classes)
+    rows = repeat_each_class(labels, count)
+    times = np.bincount(rows, minlength=len(labels))
+    for c in np.unique(labels):
+        own = times[labels == c]
+        assert own.sum() == max(count, len(own))
+        assert own.min() >= 1
+        assert own.max() - own.min() <= 1
+    # Any first part of them has the classes as evenly as can be.
+    seen = np.cumsum(labels[rows][:, None] == np.unique(labels), axis=0)
+    even = min((labels == c).sum() for c in labels)
+    assert np.ptp(seen[: max(count, even) * seen.shape[1]], axis=1).max() <= 1
 
 
 @pytest.mark.parametrize("garbage", [1e30, 0.0])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -13,15 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from gsmflow import experiment
+from gsmflow import experiment, fitting
 from gsmflow.dataset import Dataset, check_dataset, open_held_out
 from gsmflow.errors import InputError
 from gsmflow.experiment import RunResult, run_experiment
-from gsmflow.feed import MappedFeed, MemoryFeed
+from gsmflow.feed import Feed, MappedFeed, MemoryFeed
 from gsmflow.recipe import Recipe
 from tests.builders import SMALL, make_dataset, tiny_recipe
 
@@ -82,6 +84,32 @@ def test_a_run_writes_its_directory(tmp_path: Path) -> None:
     assert events[0]["recipe"]["dataset"] == "TINY"
     with safe_open(result.directory / "model.safetensors", framework="np") as file:
         assert "semantics" in file.keys()  # noqa: SIM118
+
+
+@pytest.mark.parametrize("samples", [3, 50])
+def test_the_oracle_learns_from_as_many_real_rows_as_are_synthesized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    learned: list[tuple[Feed, Feed]] = []
+    fit = fitting.pair_from_rows
+
+    def watch(rows: Any, *args: Any) -> Any:
+        learned.append((rows.gzsl(), rows.zsl()))
+        return fit(rows, *args)
+
+    monkeypatch.setattr(fitting, "pair_from_rows", watch)
+    result = run(
+        tiny_recipe(tmp_path, oracle=True, samples_per_class=samples, feature_scaling="none")
+    )
+    unseen = result.held_out.unseen
+    for feed in learned[-1]:
+        chosen = torch.isin(feed.labels, torch.from_numpy(result.problem.unseen_classes))
+        labels = feed.labels[chosen].tolist()
+        # Half of a class's 12 rows, all of them where fewer are synthesized.
+        assert Counter(labels) == dict.fromkeys(result.problem.unseen_classes, max(samples, 6))
+        rows = feed.take(chosen.nonzero()[:, 0]).numpy()
+        whole = {(c, *row) for c, row in zip(unseen.labels, unseen.features, strict=True)}
+        assert len({(c, *row) for c, row in zip(labels, rows, strict=True)} & whole) == 18
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:

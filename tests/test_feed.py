@@ -17,6 +17,7 @@ from gsmflow.feed import (
     JoinedFeed,
     MappedFeed,
     MemoryFeed,
+    SelectedFeed,
     class_means,
     feed_slabs,
     join,
@@ -54,6 +55,27 @@ def test_joined_feeds_are_their_concatenation(in_place: bool) -> None:
     assert joined.take(torch.arange(0)).shape == (0, 3)
     assert torch.equal(joined.labels, torch.cat([first.labels, second.labels]))
     assert joined.feature_dim == 3
+
+
+@pytest.mark.parametrize("select", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memory: bool) -> None:
+    parts: list[Feed] = [random_feed(5, seed=1), random_feed(7, seed=2)]
+    if not in_memory:
+        parts[0] = JoinedFeed(parts[0], parts[0], parts[0].labels.repeat(2))
+    many = torch.tensor([3, 0, 3, 3, 1, 4, 3, 3, 3, 3])
+    own = [
+        SelectedFeed(part, many) if selected else part
+        for part, selected in zip(parts, select, strict=True)
+    ]
+    joined = join(own[0], own[1])
+    every = torch.cat([part.take(torch.arange(len(part.labels))) for part in own])
+    rows = torch.randperm(len(every), generator=seeded(3))
+    assert torch.equal(joined.take(rows), every[rows])
+    assert torch.equal(joined.labels, torch.cat([part.labels for part in own]))
+    assert isinstance(joined, SelectedFeed)
+    assert len(joined.feed.labels) == sum(len(part.labels) for part in parts)
+    assert isinstance(joined.feed, MemoryFeed) == in_memory
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])

@@ -25,7 +25,7 @@ from gsmflow.dataset import (
 from gsmflow.errors import InputError
 from gsmflow.evaluate import Outcome, judge
 from gsmflow.experiment import RunResult, run_experiment
-from gsmflow.fewshot import part_rows, with_share
+from gsmflow.fewshot import part_rows, real_and_synthesized
 from gsmflow.recipe import Recipe, check_recipe, parse_recipe
 from gsmflow.seeds import run_seeds
 from gsmflow.trained import open_trained
@@ -113,21 +113,9 @@ def test_every_row_of_a_class_is_drawn_equally_often() -> None:
     np.testing.assert_allclose(count[5:] / 4000, 2 / 8, atol=4 * 0.5 / 4000**0.5)
 
 
-@given(
-    st.integers(1, 7),
-    st.integers(1, 4),
-    st.sampled_from([0.1, 0.3, 0.6, 1.0]),
-    st.integers(1, 60),
-)
-def test_a_share_of_a_classs_rows_is_real(
-    k: int, classes: int, share: float, per_class: int
-) -> None:
-    labelled = rows_with(np.tile(np.arange(classes), k))
-    rows, synthesized = with_share(labelled, k, share, per_class)
-    times = Counter(index_of(rows))
-    assert set(times) == set(range(len(labelled)))  # each is taken
-    assert max(times.values()) - min(times.values()) <= 1
-    (real,) = set(Counter(rows.labels.tolist()).values())
+@given(st.integers(1, 7), st.sampled_from([0.1, 0.3, 0.6, 1.0]), st.integers(1, 60))
+def test_a_share_of_a_classs_rows_is_real(k: int, share: float, per_class: int) -> None:
+    real, synthesized = real_and_synthesized(k, share, per_class)
     if k <= share * per_class:
         assert real == pytest.approx(share * per_class, abs=0.5)
         assert real + synthesized == pytest.approx(per_class, abs=1)
@@ -153,9 +141,9 @@ def test_a_run_judges_every_number_of_rows_on_the_same_others(
     judged: list[tuple[Problem, HeldOut, list[Outcome]]] = []
     classify, judge_all = fewshot.classify_real, fewshot.judge_all
 
-    def watch_learning(run: Any, scaled: Any, model: Any, rows: Rows, synthesized: int) -> Any:
+    def watch_learning(run: Any, scaled: Any, model: Any, rows: Rows, **counts: Any) -> Any:
         learned.append((scaled.problem, rows))
-        return classify(run, scaled, model, rows, synthesized)
+        return classify(run, scaled, model, rows, **counts)
 
     def watch_judging(scorers: Any, problem: Problem, held_out: HeldOut) -> list[Outcome]:
         outcomes = judge_all(scorers, problem, held_out)
@@ -237,9 +225,11 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
     told[:, 0] = plain.labels / 1000  # features that tell their class
     dataset = check_dataset(replace(plain, features=told))
     monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
-    monkeypatch.setattr(
-        fewshot, "classify_real", lambda run, scaled, model, rows, n: Blurred(scaled.problem, n)
-    )
+
+    def blurred(run: Any, scaled: Any, model: Any, rows: Rows, **counts: int) -> Any:
+        return Blurred(scaled.problem, counts["synthesized"])
+
+    monkeypatch.setattr(fewshot, "classify_real", blurred)
     result = start(tmp_path)  # 10 samples per class
     chosen = json.loads((result.directory / "few_shot_choices.json").read_text())
     assert {k: choice["share"] for k, choice in chosen.items()} == {"1": 0.6, "3": 0.6}

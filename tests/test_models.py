@@ -89,8 +89,9 @@ class ClosedForm(nn.Module):
             noise = torch.randn(len(labels), self.means.shape[1], generator=request.generator)
             features = self.means[labels] + 0.3 * noise
             if request.real_unseen is not None:
-                features = torch.cat([features, request.real_unseen.features])
-                labels = torch.cat([labels, request.real_unseen.labels])
+                given = request.real_unseen
+                features = torch.cat([features, given.take(torch.arange(len(given.labels)))])
+                labels = torch.cat([labels, given.labels])
             return features, labels
 
         def gzsl() -> MemoryFeed:
