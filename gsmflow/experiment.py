@@ -483,7 +483,6 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     labels = held_out.unseen.labels
     trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
     learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
-    recipe = run.recipe
-    per_class = recipe.samples_per_class if recipe.synthesizes else None
+    per_class = run.recipe.synthesized_per_class
     pair = classify_real(run, fitted.scaled, fitted.model, learned, per_class=per_class)
     return judge(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()

@@ -137,7 +137,8 @@ def keep_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
     def choose(scaled: Scaled, model: Model, scorer: Scorer) -> None:
         parted = part_rows(held_out.unseen, run.recipe.shots, _rng(run, problem, 0))
         rest = HeldOut(held_out.seen, parted.judged)
-        shares: Sequence[float | None] = _SHARES if run.recipe.synthesizes else (None,)
+        weighed = run.recipe.synthesized_per_class is not None
+        shares: Sequence[float | None] = _SHARES if weighed else (None,)
         chosen: dict[str, Any] = {}
         total = len(parted.labelled) * len(shares)
         with _bar(run, "few-shot on validation classes: training classifiers", total) as advance:

@@ -239,11 +239,8 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     if own is not None:
         return own
     classes = len(fitted.scaled.problem.unseen_classes)
-    samples = (
-        f"{run.recipe.samples_per_class} samples of each of "
-        if "samples_per_class" in MODELS[run.recipe.model].used
-        else ""
-    )
+    count = run.recipe.synthesized_per_class
+    samples = "" if count is None else f"{count} samples of each of "
     run.console.print(f"synthesizing {samples}{classes} unseen classes, training the classifier")
     pair = fit_classifiers(run, fitted.scaled, fitted.model)
     write_tensors(run.directory / CLASSIFIER_FILE, pair.tensors(), {"format": "pt"})

@@ -59,9 +59,9 @@ class Kind:
 
 
 # Schönfeld et al., CVPR 2019. They have no classifier's epochs for aPY and FLO: 25 stands between
-# those that they have. Those of digit pairs, of CUB's class scores and of AWA1's hand-crafted
-# features are chosen on validation classes (docs/cada_vae.md): min-max scaled, such features leave
-# so little to reconstruct that the KL term empties the latents.
+# those that they have. What digit pairs, CUB's class scores and AWA1's hand-crafted features have
+# of their own is chosen on validation classes (docs/cada_vae.md): min-max scaled, the latter two
+# leave so little to reconstruct that the KL term empties the latents.
 _CADA_VAE: Mapping[str, Mapping[str, Any]] = {
     "": {
         "feature_scaling": "minmax",

@@ -219,13 +219,10 @@ class Recipe(
         return () if self.model == "gsmflow" else (self.model,)
 
     @property
-    def synthesizes(self) -> bool:
-        """Whether the classifiers learn from ``samples_per_class`` rows of each unseen class.
-
-        Real rows of these classes need a weight beside them; a model that makes no use of that
-        field has numbers of its own.
-        """
-        return "samples_per_class" in MODELS[self.model].used
+    def synthesized_per_class(self) -> int | None:
+        """Rows to synthesize of each unseen class; None for a model that has its own numbers."""
+        used = "samples_per_class" in MODELS[self.model].used
+        return self.samples_per_class if used else None
 
     def part(self, kind: type[_Part]) -> _Part:
         """The fields of one of the configurations that a recipe is made of."""
@@ -443,7 +440,7 @@ def _check_shots(recipe: Recipe) -> None:
             f"--shots: found with --gate {recipe.gate}, which tells apart classes without labelled "
             "rows, expected --gate none"
         )
-    if max(shots) and recipe.synthesizes and not recipe.calibrate:
+    if max(shots) and recipe.synthesized_per_class is not None and not recipe.calibrate:
         raise InputError(
             "--shots: found with --no-calibrate, expected --calibrate, the training on validation "
             "classes, where the weight of labelled rows beside synthesized ones is chosen"
