@@ -4,7 +4,7 @@
 ``ESZSLSolver`` in `gsmflow.eszsl`.
 """
 
-from gsmflow.classifier import ClassifierConfig, SoftmaxClassifier, fit_softmax
-from gsmflow.eszsl import ESZSLSolver
+from gsmflow.learning.softmax import ClassifierConfig, SoftmaxClassifier, fit_softmax
+from gsmflow.methods.eszsl import ESZSLSolver
 
 __all__ = ["ClassifierConfig", "ESZSLSolver", "SoftmaxClassifier", "fit_softmax"]

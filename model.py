@@ -1,5 +1,5 @@
 """The model, for the ``train_*.py`` recipes: ``GSMFlow``, which lives in `gsmflow.model`."""
 
-from gsmflow.model import GSMFlow
+from gsmflow.methods.gsmflow import GSMFlow
 
 __all__ = ["GSMFlow"]

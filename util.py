@@ -5,9 +5,9 @@ parses the flags, runs the recipe and prints the table (`gsmflow.script.run_scri
 ``draw_digit_pairs`` shows what a run on the built-in dataset learned (`gsmflow.gallery`).
 """
 
-from gsmflow.experiment import RunResult
-from gsmflow.gallery import draw_digit_pairs
-from gsmflow.recipe import Recipe
-from gsmflow.script import run_script as run
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.digit_pictures import draw_digit_pairs
+from gsmflow.runs.experiment import RunResult
+from gsmflow.runs.script import run_script as run
 
 __all__ = ["Recipe", "RunResult", "draw_digit_pairs", "run"]

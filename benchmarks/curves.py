@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from tyro.conf import Positional
 
-from gsmflow.errors import InputError
-from gsmflow.report import save_figure
-from gsmflow.rundir import RECIPE_FILE
-from gsmflow.util import read_json
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json
+from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.reports.figures import save_figure
 
 __all__ = ["Curve", "draw_curves", "read_curve"]
 

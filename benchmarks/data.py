@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gsmflow.dataset import Dataset
-from gsmflow.experiment import read_dataset
-from gsmflow.recipe import Recipe
+from gsmflow.data.dataset import Dataset
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.experiment import read_dataset
 
 __all__ = ["DataOptions", "read_data"]
 

@@ -20,20 +20,22 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import DataOptions, read_data
-from gsmflow.dataset import (
+from gsmflow.core.console import make_console
+from gsmflow.core.rng import make_generator
+from gsmflow.data.dataset import (
     HeldOut,
     Problem,
     open_held_out,
     redraw_validation,
     training_problem,
 )
-from gsmflow.discriminant import DiscriminantConfig, PrototypeDiscriminant
-from gsmflow.evaluate import Outcome, Scorer, judge
-from gsmflow.feed import scale_problem
-from gsmflow.metrics import per_class_accuracy
-from gsmflow.prototype import choose_gaussian, classify_gaussian, fit_gaussian
-from gsmflow.scoring import ModelScorer
-from gsmflow.util import make_console, make_generator
+from gsmflow.evaluation.metrics import per_class_accuracy
+from gsmflow.evaluation.protocol import Outcome, judge
+from gsmflow.learning.contract import Scorer
+from gsmflow.learning.feed import scale_problem
+from gsmflow.learning.scorers import ModelScorer
+from gsmflow.methods.gaussian_prototypes import choose_gaussian, classify_gaussian, fit_gaussian
+from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
 
 __all__ = ["Options", "Pair", "figures_of", "gain", "main", "pairs"]
 

@@ -16,11 +16,11 @@ from FrEIA.modules import GLOWCouplingBlock
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gsmflow.classifier import ClassifierConfig
-from gsmflow.dataset import IntArray
-from gsmflow.errors import InputError
-from gsmflow.model import GSMFlow, ModelConfig
-from gsmflow.train import TrainingConfig
+from gsmflow.core.arrays import IntArray
+from gsmflow.core.errors import InputError
+from gsmflow.learning.softmax import ClassifierConfig
+from gsmflow.learning.trainer import TrainingConfig
+from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
 
 __all__ = [
     "PlainModel",

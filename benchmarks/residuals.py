@@ -20,16 +20,18 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.data import DataOptions, read_data
-from gsmflow.crossfit import START, choose_setting, rehearse
-from gsmflow.dataset import IntArray, open_held_out, training_problem
-from gsmflow.discriminant import DiscriminantConfig
-from gsmflow.encoding import EncodedFeed, FeatureTransform
-from gsmflow.feed import class_means, feed_slabs, scale_problem
-from gsmflow.flow import ConditionalFlow
-from gsmflow.lda import floored
-from gsmflow.metrics import mean_class_accuracy
-from gsmflow.ridge import MeanRegression, shrink, within_class_covariances
-from gsmflow.util import make_console, make_generator
+from gsmflow.core.arrays import IntArray
+from gsmflow.core.console import make_console
+from gsmflow.core.rng import make_generator
+from gsmflow.data.dataset import open_held_out, training_problem
+from gsmflow.evaluation.metrics import mean_class_accuracy
+from gsmflow.learning.feed import class_means, feed_slabs, scale_problem
+from gsmflow.methods.class_folds import START, choose_setting, rehearse
+from gsmflow.methods.coupling_flow import ConditionalFlow
+from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform
+from gsmflow.methods.linear_discriminant import floored
+from gsmflow.methods.mean_regression import MeanRegression, shrink, within_class_covariances
+from gsmflow.methods.prototype_discriminant import DiscriminantConfig
 
 __all__ = ["Options", "Residuals", "main", "residuals_of"]
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsmflow.estimator import (
+    from gsmflow.estimators import (
         CADAVAEClassifier,
         GSMFlowClassifier,
         PrototypeDiscriminantClassifier,
@@ -19,7 +19,7 @@ __all__ = ["CADAVAEClassifier", "GSMFlowClassifier", "PrototypeDiscriminantClass
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("gsmflow.estimator"), name)
+    return getattr(import_module("gsmflow.estimators"), name)
 
 
 def __dir__() -> list[str]:

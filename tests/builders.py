@@ -9,9 +9,9 @@ import scipy.io
 import torch
 from numpy.typing import NDArray
 
-from gsmflow.dataset import Dataset, Problem
-from gsmflow.feed import MemoryFeed
-from gsmflow.recipe import Recipe
+from gsmflow.data.dataset import Dataset, Problem
+from gsmflow.learning.feed import MemoryFeed
+from gsmflow.recipes.recipe import Recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from gsmflow import report
+from gsmflow.reports import figures as report
 
 # Small tests gain nothing by a second thread, and lose a lot where several run at once.
 torch.set_num_threads(1)
@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are composed but not rendered, which takes most of a small run's time.
 
-    `tests.test_report` and the scripts' tests render them.
+    `tests.reports.test_figures` and the scripts' tests render them.
     """
 
     def write(figure: Figure, path: Path, dpi: int = 120) -> None:

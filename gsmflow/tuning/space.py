@@ -16,10 +16,10 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from gsmflow.errors import InputError
-from gsmflow.models import unused_fields
-from gsmflow.recipe import Recipe
-from gsmflow.scaling import FeatureScalingName
+from gsmflow.core.errors import InputError
+from gsmflow.data.scaling import FeatureScalingName
+from gsmflow.methods.registry import unused_fields
+from gsmflow.recipes.recipe import Recipe
 
 __all__ = ["Dimension", "Space", "searched_fields", "space_of"]
 

@@ -26,9 +26,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gsmflow.boundary import BoundaryConfig
-from gsmflow.errors import InputError, one_line
-from gsmflow.rundir import computed_fields
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.methods.gates.boundary import BoundaryConfig
+from gsmflow.runs.directory import computed_fields
 from gsmflow.tuning.space import Space
 from gsmflow.tuning.trial import Objective, Place
 

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gsmflow.recipe import Recipe, RecipeFile, recipe_flags, recipe_for, setting_names
-from gsmflow.report import save_figure
-from gsmflow.script import Script
-from gsmflow.spread import figure, summarise
+from gsmflow.core.aggregate import figure, summarise
+from gsmflow.recipes.recipe import Recipe, RecipeFile, recipe_flags, recipe_for, setting_names
+from gsmflow.reports.figures import save_figure
+from gsmflow.runs.script import Script
 from gsmflow.tuning.space import Dimension
 from gsmflow.tuning.study import Study, finished_trials, is_own
 from gsmflow.tuning.trial import Objective, Place, outcome_of

@@ -11,18 +11,26 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from gsmflow.dataset import HeldOut, Problem, open_held_out, redraw_validation, training_problem
-from gsmflow.errors import DivergedError, InputError
-from gsmflow.experiment import read_dataset
-from gsmflow.fitting import Run, forget_state, validate
-from gsmflow.interface import Model
-from gsmflow.models import MODELS
-from gsmflow.precision import Precision, pick_precision
-from gsmflow.recipe import Recipe
-from gsmflow.rundir import RECIPE_FILE, RunLog
-from gsmflow.team import ALONE
+from gsmflow.core.devices import pick_device
+from gsmflow.core.distributed import ALONE
+from gsmflow.core.errors import DivergedError, InputError
+from gsmflow.core.files import read_json, write_json
+from gsmflow.core.precision import Precision, pick_precision
+from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.data.dataset import (
+    HeldOut,
+    Problem,
+    open_held_out,
+    redraw_validation,
+    training_problem,
+)
+from gsmflow.learning.contract import Model
+from gsmflow.methods.registry import MODELS
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.directory import RunLog
+from gsmflow.runs.experiment import read_dataset
+from gsmflow.runs.stages import Run, forget_state, validate
 from gsmflow.tuning.space import Space
-from gsmflow.util import pick_device, read_json, write_json
 
 __all__ = [
     "Objective",

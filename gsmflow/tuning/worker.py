@@ -8,8 +8,8 @@ from statistics import fmean
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gsmflow.errors import DivergedError
-from gsmflow.recipe import Recipe
+from gsmflow.core.errors import DivergedError
+from gsmflow.recipes.recipe import Recipe
 from gsmflow.tuning.study import Study, claim, finished_trials, give_back, is_own, lags_behind
 from gsmflow.tuning.trial import Place, TrialEndedError, outcome_of, validate_recipe
 

@@ -1,0 +1,159 @@
+"""Synthesis and both classifiers, as a run does them and as the plain baseline does."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks import plain
+from benchmarks.speed.measure import Usage, make_product, synchronize, watch
+from benchmarks.speed.sizes import Size, made_up_feed, made_up_model, made_up_problem
+from gsmflow.core.devices import pick_device
+from gsmflow.core.distributed import ALONE
+from gsmflow.core.precision import Precision
+from gsmflow.core.rng import make_generator
+from gsmflow.data.scaling import fit_feature_scaling
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.softmax import ClassifierConfig
+from gsmflow.methods.gsmflow import GSMFlow
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.directory import RunLog
+from gsmflow.runs.stages import Fitted, Run, classify
+
+__all__ = ["classify_as_a_run", "classify_plainly"]
+
+_CPU = torch.device("cpu")
+
+
+def classify_as_a_run(
+    size: Size, device_name: str, precision: Precision, product_size: int
+) -> dict[str, Any]:
+    """Measure the package's synthesis and classifiers.
+
+    Parameters
+    ----------
+    size
+        Of model and data; its recipe says how much is synthesized.
+    device_name
+        A name that `pick_device` knows.
+    precision
+        Of the products in the synthesis.
+    product_size
+        Rows of the square matrices whose product is timed before and after.
+
+    Returns
+    -------
+    dict
+        ``seconds``, of these ``synthesis``, ``host_mib`` and ``device_mib`` above data and model,
+        and ``products``: FLOP/s of the matrix product before and after.
+    """
+    device = pick_device(device_name)
+    problem = made_up_problem(size)
+    model = made_up_model(size, problem).to(device)
+    scaled = Scaled(
+        problem,
+        fit_feature_scaling(problem.train.features, "none"),
+        made_up_feed(problem, device),
+    )
+    timed = _TimedSynthesis.from_state(model.describe(), model.state_dict()).to(device)
+    assert isinstance(timed, _TimedSynthesis)
+    del model
+
+    def job(folder: Path, recipe: Recipe) -> None:
+        run = Run(
+            recipe=recipe,
+            model_class=GSMFlow,
+            device=device,
+            precision=precision,
+            team=ALONE,
+            directory=folder,
+            log=RunLog(folder / "log.jsonl"),
+            console=Console(quiet=True),
+        )
+        timed.seconds = 0.0
+        classify(run, Fitted(timed, scaled, history=[]))
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job(folder, _shortened(size.recipe))
+        usage, products = _watch_between_products(
+            lambda: job(folder, size.recipe), device, product_size
+        )
+    return _describe(usage, timed.seconds, products)
+
+
+class _TimedSynthesis(GSMFlow):
+    """A model that adds up the seconds it draws samples for."""
+
+    seconds: float = 0.0
+
+    def sampler(self, classes: torch.Tensor) -> Callable[[torch.Tensor, torch.Generator], Any]:
+        draw, device = super().sampler(classes), classes.device
+
+        def timed(positions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            synchronize(device)
+            start = time.perf_counter()
+            features = draw(positions, generator)
+            synchronize(device)
+            self.seconds += time.perf_counter() - start
+            return features
+
+        return timed
+
+
+def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[str, Any]:
+    """Measure the baseline's synthesis and classifiers; arguments and result as the package's."""
+    device = pick_device(device_name)
+    problem = made_up_problem(size)
+    model = plain.plain_copy(made_up_model(size, problem)).to(device)
+    rows = made_up_feed(problem, _CPU)
+    start = synthesized_at = 0.0
+
+    def note_synthesized() -> None:
+        nonlocal synthesized_at
+        synchronize(device)
+        synthesized_at = time.perf_counter()
+
+    def job(recipe: Recipe) -> None:
+        nonlocal start
+        start = time.perf_counter()
+        plain.plain_pair(
+            model,
+            rows.features,
+            rows.labels,
+            problem.unseen_classes,
+            recipe.samples_per_class,
+            recipe.part(ClassifierConfig),
+            make_generator(_CPU, recipe.seed, "synthesis"),
+            on_synthesized=note_synthesized,
+        )
+
+    job(_shortened(size.recipe))
+    usage, products = _watch_between_products(lambda: job(size.recipe), device, product_size)
+    return _describe(usage, synthesized_at - start, products)
+
+
+def _shortened(recipe: Recipe) -> Recipe:
+    """For a warm-up: whatever is loaded at first use is neither timed nor counted as memory."""
+    return replace(recipe, samples_per_class=8, classifier_epochs=1)
+
+
+def _watch_between_products(
+    job: Callable[[], object], device: torch.device, product_size: int
+) -> tuple[Usage, list[float]]:
+    """Watch a job; also the FLOP/s of matrix products before and after, which tell of a drift."""
+    product, operations = make_product(product_size, "fp32", device)
+    product()
+    before = watch(product, device)
+    usage = watch(job, device)
+    after = watch(product, device)
+    return usage, [operations / before.seconds, operations / after.seconds]
+
+
+def _describe(usage: Usage, synthesis: float, products: list[float]) -> dict[str, Any]:
+    return {**asdict(usage), "synthesis": synthesis, "products": products}

@@ -1,0 +1,123 @@
+"""The command ``bench``: its options, and where its parts are written."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from benchmarks.speed.page import check_page, print_record, write_page
+from benchmarks.speed.parts import Bench, measure_parts
+from benchmarks.speed.record import PARTS, describe_machine, merge_part, read_record
+from benchmarks.speed.sizes import FULL, QUICK
+from gsmflow.core.console import ending, make_console
+from gsmflow.core.devices import pick_device
+from gsmflow.core.environment import describe_environment
+from gsmflow.core.errors import InputError
+
+__all__ = ["BenchOptions", "main", "run_bench"]
+
+_PROGRAM = "python -m benchmarks.speed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Measure this package against a plain baseline and the machine's peak.
+
+    Run it in the repository's root, where the baseline is, with nothing else running.
+    """
+
+    parts: str = ",".join(PARTS)
+    """Which parts to measure, with commas; they join the earlier ones in the file --out."""
+    quick: bool = False
+    """Tiny sizes, to see in seconds that everything works; the figures mean nothing."""
+    samples_per_class: int | None = None
+    """Synthesized features per unseen class in the part synthesis; None: 50000, as published."""
+    repetitions: int = 7
+    """Timings of each contestant in the parts step, peak and growth."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    out: Path = Path("out/bench.json")
+    """The file of all figures."""
+    into: Path | None = None
+    """A Markdown page to put the tables into, between its marker lines."""
+
+
+def run_bench(options: BenchOptions, console: Console, command: str) -> None:
+    """Measure the parts that are asked for; write and print these and those that were there.
+
+    Parameters
+    ----------
+    options
+        What to measure, and where to write.
+    console
+        For progress and tables.
+    command
+        The command line, to be recorded.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, or a file that is needed is not there.
+    """
+    names = _check(options)
+    device = pick_device(options.device)
+    machine, commit = describe_machine(device), describe_environment(device, 0)["git_commit"]
+    bench = Bench(
+        scale=QUICK if options.quick else FULL,
+        device=device,
+        repetitions=options.repetitions,
+        samples_per_class=options.samples_per_class,
+        console=console,
+    )
+    start = time.monotonic()
+    for parts in measure_parts(bench, names):
+        seconds = time.monotonic() - start
+        facts = {
+            "command": command,
+            "date": date.today().isoformat(),
+            "commit": commit,
+            "seconds": seconds,
+        }
+        for name, part in parts.items():
+            entry = asdict(part) | facts
+            merge_part(options.out, name, entry, machine=machine, quick=options.quick)
+        start = time.monotonic()
+    record = read_record(options.out)
+    print_record(record, console)
+    console.print(f"figures: {options.out}")
+    if options.into is not None:
+        write_page(options.into, record)
+        console.print(f"tables: {options.into}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what a command line asks for; None for the program's words."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = tyro.cli(BenchOptions, args=words, prog=_PROGRAM)
+    console = make_console()
+    with ending(console, "interrupted; the parts that were measured are kept"):
+        run_bench(options, console, shlex.join([*shlex.split(_PROGRAM), *words]))
+
+
+def _check(options: BenchOptions) -> list[str]:
+    """The parts that are asked for; raise `InputError` at what could only fail later."""
+    names = [name.strip() for name in options.parts.split(",")]
+    for name in names:
+        if name not in PARTS:
+            raise InputError(f"--parts: found {name!r}, expected one or more of {','.join(PARTS)}")
+    for flag, value in (
+        ("--repetitions", options.repetitions),
+        ("--samples-per-class", options.samples_per_class),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"{flag}: found {value}, expected a number of at least 1")
+    read_record(options.out)
+    if options.into is not None:
+        check_page(options.into)
+    return names

@@ -1,0 +1,214 @@
+"""Seconds, memory and matrix products: how everything here is measured."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import psutil
+import torch
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.precision import Precision, pick_precision, tf32_products
+
+__all__ = [
+    "Isolate",
+    "Usage",
+    "in_child",
+    "in_this_process",
+    "in_turn",
+    "make_product",
+    "native_precisions",
+    "power_law_exponent",
+    "synchronize",
+    "watch",
+]
+
+_Result = TypeVar("_Result")
+
+
+class Isolate(Protocol):
+    """What calls a function of a module, `in_child` or not."""
+
+    def __call__(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """What the function returns."""
+
+
+_MIB = 2**20
+_SAMPLING_SECONDS = 0.005
+# One product takes a GPU less time than it takes to ask for it.
+_PRODUCTS_ON_A_GPU = 50
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a job took.
+
+    Attributes
+    ----------
+    seconds
+        Wall-clock time.
+    host_mib
+        Peak of the process's resident memory above what it was before, MiB.
+    device_mib
+        The same of what torch allocated on a GPU; 0 on a CPU.
+    """
+
+    seconds: float
+    host_mib: float
+    device_mib: float
+
+    @property
+    def mib(self) -> float:
+        """Peak memory on host and device together, MiB."""
+        return self.host_mib + self.device_mib
+
+
+def native_precisions(device: torch.device) -> list[Precision]:
+    """The precisions that a device multiplies natively, fp32 first."""
+    found: list[Precision] = ["fp32"]
+    if pick_precision("auto", device) == "bf16":
+        found += ["tf32", "bf16"] if device.type == "cuda" else ["bf16"]
+    return found
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def in_turn(
+    contestants: Sequence[tuple[str, Callable[[], object]]],
+    repetitions: int,
+    device: torch.device,
+    on_round: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time contestants in turn, A B A B, so that a change of the machine's speed meets them all.
+
+    Parameters
+    ----------
+    contestants
+        Name and function; one name may stand several times in a round.
+    repetitions
+        Rounds, after one that warms up and does not count.
+    device
+        Where they compute.
+    on_round
+        Called after each round, the first one included, for a progress bar.
+
+    Returns
+    -------
+    dict
+        Seconds of every call, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name, _ in contestants}
+    for round_ in range(repetitions + 1):
+        for name, call in contestants:
+            synchronize(device)
+            start = time.perf_counter()
+            call()
+            synchronize(device)
+            if round_ > 0:
+                seconds[name].append(time.perf_counter() - start)
+        on_round()
+    return seconds
+
+
+def make_product(
+    n: int, precision: Precision, device: torch.device
+) -> tuple[Callable[[], None], int]:
+    """A product of two ``(n, n)`` matrices, and the operations of one call.
+
+    A call multiplies once on a CPU, and often enough to be timed on a GPU.
+    """
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.full((n, n), 0.5, dtype=dtype, device=device) for _ in range(2))
+    result = torch.empty_like(left)
+    count = 1 if device.type == "cpu" else _PRODUCTS_ON_A_GPU
+
+    def product() -> None:
+        with tf32_products(precision):
+            for _ in range(count):
+                torch.mm(left, right, out=result)
+
+    return product, count * 2 * n**3
+
+
+def watch(job: Callable[[], object], device: torch.device) -> Usage:
+    """Do a job; return its time and the peaks of its memory above what was taken before."""
+    process = psutil.Process()
+    on_gpu = device.type == "cuda"
+    synchronize(device)
+    device_before = 0
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+        device_before = torch.cuda.memory_allocated(device)
+    before = process.memory_info().rss
+    peaks = [before]
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_SAMPLING_SECONDS):
+            peaks[0] = max(peaks[0], process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    start = time.perf_counter()
+    try:
+        job()
+        synchronize(device)
+    finally:
+        seconds = time.perf_counter() - start
+        done.set()
+        sampler.join()
+    peak = max(peaks[0], process.memory_info().rss)
+    device_peak = torch.cuda.max_memory_allocated(device) if on_gpu else 0
+    return Usage(seconds, (peak - before) / _MIB, (device_peak - device_before) / _MIB)
+
+
+def in_child(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """What a function of a module returns in a fresh process, whose memory is its own.
+
+    Raises
+    ------
+    InputError
+        If the process was killed, which is how a system without enough memory ends it.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_with_threads, torch.get_num_threads(), function, arguments).result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"bench: found the process of {function.__name__} killed, expected enough memory "
+                "for it; the plain baseline takes less with fewer --samples-per-class"
+            ) from error
+
+
+def in_this_process(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """What a function returns, sooner, and with memory that is not its own."""
+    return function(*arguments)
+
+
+def _with_threads(
+    threads: int, function: Callable[..., _Result], arguments: Sequence[Any]
+) -> _Result:
+    torch.set_num_threads(threads)
+    return function(*arguments)
+
+
+def power_law_exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
+    """The exponent ``b`` of ``value = a * size ** b``, by least squares on the logarithms.
+
+    None where a value is not above 0.
+    """
+    if min(values) <= 0:
+        return None
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

@@ -1,0 +1,234 @@
+"""The parts of the benchmark, each measured from beginning to end."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.speed.classifying import classify_as_a_run, classify_plainly
+from benchmarks.speed.growth import grow_samples, grow_step, grow_unseen
+from benchmarks.speed.measure import Isolate, in_child, in_this_process, native_precisions
+from benchmarks.speed.reading import FORMATS, WAYS, measure_reading, write_made_up
+from benchmarks.speed.sizes import Scale, Size, step_operations
+from benchmarks.speed.steps import describe_peak, describe_steps, measure_steps
+
+__all__ = ["Bench", "Part", "measure_parts"]
+
+_READS = 3
+_MIB = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every part needs.
+
+    Attributes
+    ----------
+    scale, device
+        At which sizes, and where.
+    repetitions
+        Timings of each contestant where they take turns.
+    samples_per_class
+        Samples in the part ``synthesis``; None for the recipe's.
+    console
+        For progress.
+    """
+
+    scale: Scale
+    device: torch.device
+    repetitions: int
+    samples_per_class: int | None
+    console: Console
+
+    @property
+    def steps(self) -> int:
+        """Training steps in one timing."""
+        return self.scale.steps_on(self.device)
+
+    @property
+    def isolate(self) -> Isolate:
+        """What calls a function whose memory is measured."""
+        return in_child if self.scale.processes else in_this_process
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part gave, JSON-ready.
+
+    Attributes
+    ----------
+    results
+        The measurements.
+    settings
+        The sizes they were made at.
+    repetitions
+        How often, in words.
+    """
+
+    results: dict[str, Any]
+    settings: dict[str, Any]
+    repetitions: str
+
+
+def measure_parts(bench: Bench, names: Collection[str]) -> Iterator[dict[str, Part]]:
+    """Measure the named parts; give each, or those measured together, as soon as it is there."""
+    if "step" in names or "peak" in names:
+        yield _steps(bench, baseline="step" in names, peak="peak" in names)
+    for name, measure in _OTHERS.items():
+        if name in names:
+            yield {name: measure(bench)}
+
+
+def _steps(bench: Bench, *, baseline: bool, peak: bool) -> dict[str, Part]:
+    """Steps, baseline and matrix products take turns, so that all meet the same machine."""
+    sizes = {size.name: size for size in bench.scale.sizes}
+    seconds = {}
+    for name, size in sizes.items():
+        with _clock(bench, f"training steps, {name}", bench.repetitions + 1) as advance:
+            seconds[name] = measure_steps(
+                size,
+                bench.device,
+                native_precisions(bench.device),
+                baseline=baseline,
+                product_size=bench.scale.product if peak else None,
+                steps=bench.steps,
+                repetitions=bench.repetitions,
+                on_round=advance,
+            )
+    settings = {name: _describe(size) for name, size in sizes.items()}
+    repetitions = f"medians of {bench.repetitions} timings in turn, each of {bench.steps} steps"
+    parts = {}
+    if baseline:
+        results = {name: describe_steps(found) for name, found in seconds.items()}
+        parts["step"] = Part(results, settings, repetitions)
+    if peak:
+        results = {name: describe_peak(found, sizes[name]) for name, found in seconds.items()}
+        products = f"products of {bench.scale.product} x {bench.scale.product} before and after"
+        parts["peak"] = Part(results, settings, f"{repetitions}, {products}")
+    return parts
+
+
+def _synthesis(bench: Bench) -> Part:
+    size, device, product = bench.scale.sizes[0], str(bench.device), bench.scale.product
+    if bench.samples_per_class is not None:
+        recipe = replace(size.recipe, samples_per_class=bench.samples_per_class)
+        size = replace(size, recipe=recipe)
+    ours = {}
+    with _clock(bench, "synthesis and classifiers, baseline"):
+        plain = bench.isolate(classify_plainly, size, device, product)
+    for precision in native_precisions(bench.device):
+        with _clock(bench, f"synthesis and classifiers, ours in {precision}"):
+            ours[precision] = bench.isolate(classify_as_a_run, size, device, precision, product)
+    recipe = size.recipe
+    settings = _describe(size) | {
+        "unseen": size.unseen,
+        "rows": size.rows,
+        "samples_per_class": recipe.samples_per_class,
+        "classifier_batch_size": recipe.classifier_batch_size,
+        "classifier_epochs": recipe.classifier_epochs,
+        "reservoir_mib": recipe.reservoir_mib,
+    }
+    what = f"{size.unseen} classes of {recipe.samples_per_class:,} samples"
+    return Part({"plain": plain, "ours": ours}, settings, f"{what}, once each")
+
+
+def _growth(bench: Bench) -> Part:
+    scale, device, isolate = bench.scale, bench.device, bench.isolate
+    steps = max(1, bench.steps // 2)
+    step = {}
+    for count in scale.prototype_classes:
+        text = f"a step as the classes grow, {count} prototypes"
+        with _clock(bench, text, bench.repetitions + 1) as advance:
+            step[str(count)] = grow_step(
+                scale.sizes[0],
+                scale.seen,
+                count,
+                device,
+                steps=steps,
+                repetitions=bench.repetitions,
+                isolate=bench.isolate,
+                on_round=advance,
+            ).describe()
+    with _clock(bench, "synthesis as the samples grow", len(scale.samples)) as advance:
+        samples = grow_samples(scale.stream, scale.samples, device, isolate, advance).describe()
+    with _clock(bench, "synthesis as the classes grow", len(scale.unseen)) as advance:
+        unseen = grow_unseen(
+            scale.stream, scale.unseen, scale.unseen_samples, device, isolate, advance
+        ).describe()
+    capacity = scale.stream.recipe.reservoir_mib * _MIB // (4 * scale.stream.feature_dim)
+    results = {"step": step, "samples": samples | {"capacity": capacity}, "unseen": unseen}
+    settings = {"step": _describe(scale.sizes[0]), "synthesis": _describe(scale.stream)}
+    repetitions = (
+        f"steps: medians of {bench.repetitions} timings in turn, each of {steps} steps; "
+        "syntheses and all memory: once each"
+    )
+    return Part(results, settings, repetitions)
+
+
+def _reading(bench: Bench) -> Part:
+    feature_dim, rows = bench.scale.features
+    results: dict[str, Any] = {}
+    for kind in FORMATS:
+        with (
+            _clock(bench, f"writing and reading a file of MATLAB {kind}", 1 + len(WAYS)) as advance,
+            TemporaryDirectory() as name,
+        ):
+            root = Path(name)
+            file_mib = bench.isolate(write_made_up, root, kind, feature_dim, rows)
+            advance()
+            ways = {}
+            for way in WAYS:
+                reads = bench.isolate(measure_reading, root, way, _READS)
+                ways[way] = [asdict(usage) for usage in reads]
+                advance()
+            results[kind] = {"file_mib": file_mib, "ways": ways}
+    settings = {
+        "feature_dim": feature_dim,
+        "rows": rows,
+        "features_mib": 4 * feature_dim * rows / _MIB,
+    }
+    what = f"{feature_dim} x {rows:,} doubles, compressed"
+    times = f"{_READS} reads each of a file that was just written, once into the cache"
+    return Part(results, settings, f"{what}, {times}")
+
+
+_OTHERS: dict[str, Callable[[Bench], Part]] = {
+    "synthesis": _synthesis,
+    "growth": _growth,
+    "reading": _reading,
+}
+
+
+def _describe(size: Size) -> dict[str, Any]:
+    recipe = size.recipe
+    return {
+        "seen": size.seen,
+        "semantics_dim": size.semantics_dim,
+        "feature_dim": size.feature_dim,
+        "condition_dim": recipe.condition_dim,
+        "hidden": recipe.hidden,
+        "blocks": recipe.blocks,
+        "batch_size": recipe.batch_size,
+        "prototype_classes": recipe.prototype_classes,
+        "step_operations": step_operations(size),
+    }
+
+
+@contextmanager
+def _clock(bench: Bench, text: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """A line before and after, and a running clock on a terminal; yields what advances it."""
+    bench.console.print(text)
+    columns = (TextColumn("  {task.completed} done"), BarColumn(), TimeElapsedColumn())
+    start = time.monotonic()
+    hidden = not bench.console.is_terminal
+    with Progress(*columns, console=bench.console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda: progress.advance(task)
+    bench.console.print(f"  {time.monotonic() - start:.1f} s")

@@ -1,0 +1,213 @@
+"""What was measured: parts that are measured apart and kept together, and their key figures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
+
+import psutil
+import torch
+
+from benchmarks.speed.measure import native_precisions
+from gsmflow.core.environment import describe_environment
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json, write_json
+
+__all__ = [
+    "PARTS",
+    "REQUIRED",
+    "Record",
+    "Target",
+    "describe_machine",
+    "key_figures",
+    "merge_part",
+    "read_record",
+    "targets",
+]
+
+Record: TypeAlias = dict[str, Any]
+
+PARTS = ("step", "peak", "synthesis", "growth", "reading")
+REQUIRED = (
+    "step_ratio_fp32",
+    "step_ratio_bf16",
+    "peak_fraction_fp32",
+    "synthesis_ratio",
+    "synthesis_memory_ratio",
+)
+_BF16_UNITS = ("avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a key figure is held against.
+
+    Attributes
+    ----------
+    key, text
+        Name of the figure, and what it is.
+    bound
+        None where there is no target.
+    at_least
+        Whether the bound is a lower one.
+    """
+
+    key: str
+    text: str
+    bound: float | None = None
+    at_least: bool = True
+
+    def met(self, figure: float | None) -> bool | None:
+        """Whether a figure meets the target; None where there is no figure or no target."""
+        if figure is None or self.bound is None:
+            return None
+        return figure >= self.bound if self.at_least else figure <= self.bound
+
+
+def targets(machine: Mapping[str, Any]) -> list[Target]:
+    """The key figures and their targets on a machine, in the order of a table."""
+    on_cpu = machine["device"] == "cpu"
+    bf16_step = 3.0 if "amx_bf16" in machine["bf16_units"] else 2.0
+    return [
+        Target("step_ratio_fp32", "training step, baseline / ours in fp32", 1.8),
+        Target("step_ratio_tf32", "training step, baseline / ours in tf32"),
+        Target(
+            "step_ratio_bf16",
+            "training step, baseline / ours in bf16",
+            bf16_step if on_cpu else None,
+        ),
+        Target("peak_fraction_fp32", "our step's FLOP/s / best matrix product, fp32", 0.7),
+        Target("synthesis_ratio", "synthesis and classifiers, baseline / ours in fp32", 1.5),
+        Target(
+            "synthesis_ratio_bf16",
+            "synthesis and classifiers, baseline / ours in bf16",
+            2.0 if on_cpu else None,
+        ),
+        Target("synthesis_memory_ratio", "their peak memory, baseline / ours in fp32", 4.0),
+        Target(
+            "step_growth",
+            "slowest / fastest step as the seen classes grow, 50 prototypes a step",
+            1.1,
+            at_least=False,
+        ),
+        Target(
+            "memory_growth",
+            "synthesis, highest peak memory / that at the fewest streamed samples",
+            1.1,
+            at_least=False,
+        ),
+    ]
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What figures depend on besides the code."""
+    capabilities = torch.cpu.get_capabilities()
+    gpu = describe_environment(device, 0)["device_name"] if device.type == "cuda" else None
+    return {
+        "cpu": describe_environment(torch.device("cpu"), 0)["device_name"],
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "bf16_units": [name for name in _BF16_UNITS if capabilities.get(name, False)],
+        "device": str(device),
+        "gpu": gpu,
+        "torch": version("torch"),
+        "native_precisions": list(native_precisions(device)),
+    }
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file, an empty one where there is none.
+
+    Raises
+    ------
+    InputError
+        If the file is no record.
+    """
+    if not path.exists():
+        return {}
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("parts"), dict):
+        raise InputError(f"{path}: found no parts in it, expected what the benchmark wrote")
+    return record
+
+
+def merge_part(
+    path: Path, name: str, part: Mapping[str, Any], *, machine: Mapping[str, Any], quick: bool
+) -> Record:
+    """Put a part into the record in a file, atomically, in place of an earlier one of its name.
+
+    Parts from another machine, or of the other sizes (quick or full), leave the record: figures
+    that stand together are comparable.
+    """
+    stored = read_record(path)
+    parts: dict[str, Any] = {}
+    if stored.get("machine") == machine and stored.get("quick") == quick:
+        parts = stored["parts"]
+    parts[name] = part
+    ordered = {key: parts[key] for key in PARTS if key in parts}
+    record = {
+        **key_figures(ordered),
+        "quick": quick,
+        "notes": _notes(machine),
+        "machine": machine,
+        "parts": ordered,
+    }
+    write_json(path, record)
+    return record
+
+
+def _notes(machine: Mapping[str, Any]) -> list[str]:
+    if "bf16" in machine["native_precisions"]:
+        return []
+    return [f"bf16 is left out: the device {machine['device']} does not multiply it natively"]
+
+
+def key_figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures that the parts come down to, None where a part is missing.
+
+    Those of AWA2's size, the first one measured, have plain names; those of another size end in
+    its name.
+    """
+    figures: dict[str, float | None] = dict.fromkeys(REQUIRED)
+    results = {name: part["results"] for name, part in parts.items()}
+    for part, figure, key in (
+        ("step", "step_ratio", "ratio"),
+        ("peak", "peak_fraction", "fraction"),
+    ):
+        for i, (size, found) in enumerate(results.get(part, {}).items()):
+            suffix = f"_{size.lower()}" if i > 0 else ""
+            for precision, row in found["ours"].items():
+                figures[f"{figure}_{precision}{suffix}"] = row[key]
+    if "synthesis" in results:
+        plain = results["synthesis"]["plain"]
+        for precision, ours in results["synthesis"]["ours"].items():
+            suffix = "" if precision == "fp32" else f"_{precision}"
+            figures[f"synthesis_ratio{suffix}"] = plain["seconds"] / ours["seconds"]
+            figures[f"synthesis_memory_ratio{suffix}"] = _ratio(_mib(plain), _mib(ours))
+    if "growth" in results:
+        fixed = next(iter(results["growth"]["step"].values()))
+        figures["step_growth"] = max(fixed["seconds"]) / min(fixed["seconds"])
+        samples = results["growth"]["samples"]
+        streamed = [
+            mib
+            for n, mib in zip(samples["sizes"], samples["mib"], strict=True)
+            if n > samples["capacity"]
+        ]
+        figures["memory_growth"] = _ratio(max(streamed), streamed[0])
+    for kind, found in results.get("reading", {}).items():
+        for way, reads in found["ways"].items():
+            name = f"reading_seconds_{kind} {way}".replace(".", "_").replace(" ", "_")
+            figures[name] = median(read["seconds"] for read in reads)
+    return figures
+
+
+def _ratio(above: float, below: float) -> float | None:
+    """None where tiny sizes take no memory that can be measured."""
+    return above / below if below > 0 else None
+
+
+def _mib(usage: Mapping[str, float]) -> float:
+    return usage["host_mib"] + usage["device_mib"]

@@ -1,0 +1,248 @@
+"""What is measured at which size, and made-up data of that size: speed depends on no value."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from gsmflow.core.rng import make_generator
+from gsmflow.data.dataset import Problem, Rows
+from gsmflow.learning.feed import MemoryFeed
+from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
+from gsmflow.recipes.recipe import Recipe
+
+__all__ = [
+    "FULL",
+    "QUICK",
+    "Scale",
+    "Size",
+    "flow_weights",
+    "made_up_feed",
+    "made_up_model",
+    "made_up_problem",
+    "step_operations",
+]
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a dataset, and the published recipe for it.
+
+    Attributes
+    ----------
+    seen, unseen
+        Numbers of classes.
+    rows
+        Training rows, at least one for each seen class.
+    semantics_dim, feature_dim
+        ``a`` and ``d``.
+    recipe
+        Its name and settings.
+    """
+
+    seen: int
+    unseen: int
+    rows: int
+    semantics_dim: int
+    feature_dim: int
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.recipe.dataset
+
+
+_AWA2 = Size(
+    seen=40,
+    unseen=10,
+    rows=23527,
+    semantics_dim=85,
+    feature_dim=2048,
+    recipe=Recipe(
+        dataset="AWA2",
+        blocks=3,
+        pi=0.15,
+        prototype_weight=10.0,
+        samples_per_class=50000,
+        classifier_lr=1e-3,
+        classifier_batch_size=1200,
+    ),
+)
+_FLO = Size(
+    seen=82,
+    unseen=20,
+    rows=7034,
+    semantics_dim=1024,
+    feature_dim=2048,
+    recipe=Recipe(
+        dataset="FLO",
+        blocks=5,
+        pi=0.07,
+        prototype_weight=3.0,
+        samples_per_class=3000,
+    ),
+)
+# Synthesis grows fast enough in this one to be followed up to 10^7 samples. The reservoir has
+# fewer rows than 10^5, so that all larger numbers of samples are streamed.
+_SMALL = Size(
+    seen=10,
+    unseen=10,
+    rows=1000,
+    semantics_dim=16,
+    feature_dim=64,
+    recipe=Recipe(
+        dataset="small",
+        blocks=2,
+        hidden=64,
+        condition_dim=32,
+        classifier_batch_size=10000,
+        classifier_epochs=1,
+        reservoir_mib=16,
+    ),
+)
+_TINY = Size(
+    seen=6,
+    unseen=4,
+    rows=60,
+    semantics_dim=5,
+    feature_dim=16,
+    recipe=Recipe(
+        dataset="tiny",
+        blocks=2,
+        hidden=16,
+        condition_dim=8,
+        batch_size=8,
+        samples_per_class=30,
+        classifier_batch_size=20,
+        classifier_epochs=2,
+        reservoir_mib=1,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """All that differs between the full benchmark and the quick one.
+
+    Attributes
+    ----------
+    sizes
+        Of the training steps; key figures are about the first. Its synthesis is measured too.
+    steps
+        Training steps in one timing on a CPU, and on any other device, where they are short.
+    product
+        Rows of the square matrices whose product is the machine's peak.
+    seen
+        Numbers of seen classes that a step is measured at.
+    prototype_classes
+        Settings of these steps: one that all numbers of classes exhaust, and the recipe's own.
+    stream
+        Size of the syntheses that grow.
+    samples
+        Numbers of samples that they grow to.
+    unseen, unseen_samples
+        Numbers of unseen classes that they grow to, and samples of all of these together.
+    features
+        Dimensions and rows of the file to read, ``(d, n)``.
+    processes
+        Whether what takes memory has a process of its own, so that it is measured right.
+    """
+
+    sizes: tuple[Size, ...]
+    steps: tuple[int, int]
+    product: int
+    seen: tuple[int, ...]
+    prototype_classes: tuple[int, int]
+    stream: Size
+    samples: tuple[int, ...]
+    unseen: tuple[int, ...]
+    unseen_samples: int
+    features: tuple[int, int]
+    processes: bool
+
+    def steps_on(self, device: torch.device) -> int:
+        """Training steps in one timing on a device."""
+        return self.steps[device.type != "cpu"]
+
+
+FULL = Scale(
+    sizes=(_AWA2, _FLO),
+    steps=(4, 40),
+    product=2048,
+    seen=(50, 500, 5000),
+    prototype_classes=(50, _AWA2.recipe.prototype_classes),
+    stream=_SMALL,
+    samples=(10**4, 10**5, 10**6, 10**7),
+    unseen=(50, 500, 5000),
+    unseen_samples=10**5,
+    features=(2048, 37322),
+    processes=True,
+)
+QUICK = Scale(
+    sizes=(_TINY, replace(_TINY, recipe=replace(_TINY.recipe, dataset="tiny2", blocks=4))),
+    steps=(2, 2),
+    product=64,
+    seen=(6, 12, 24),
+    prototype_classes=(1, 2),
+    stream=replace(_SMALL, recipe=replace(_SMALL.recipe, hidden=8, reservoir_mib=1)),
+    samples=(1000, 10000, 20000),
+    unseen=(4, 8, 16),
+    unseen_samples=200,
+    features=(8, 2000),
+    processes=False,
+)
+
+
+def flow_weights(size: Size) -> int:
+    """Number of weights that a row and its condition meet on their way through the flow."""
+    recipe = size.recipe
+    # The two subnets of a block take one half and the condition each, and give two numbers for
+    # every dimension of the other half.
+    first = size.feature_dim + 2 * recipe.condition_dim
+    last = 2 * size.feature_dim
+    return recipe.blocks * recipe.hidden * (first + last)
+
+
+def step_operations(size: Size) -> int:
+    """Floating-point operations of the products in a training step, as plain code does them.
+
+    Two for each weight and row, forward, and twice as many backward; the rows are those of the
+    batch and the prototypes. Products with a condition count for each row, hoisted or not.
+    """
+    rows = size.recipe.batch_size + size.recipe.prototypes_of(size.seen)
+    return 2 * 3 * flow_weights(size) * rows
+
+
+def made_up_problem(size: Size) -> Problem:
+    """A problem of this size: uniform noise, the seen classes before the unseen ones."""
+    rng = np.random.default_rng(size.recipe.seed)
+    classes = size.seen + size.unseen
+    return Problem(
+        split="test",
+        train=Rows(
+            rng.random((size.rows, size.feature_dim), dtype=np.float32),
+            np.arange(size.rows) % size.seen,
+        ),
+        semantics=rng.random((classes, size.semantics_dim), dtype=np.float32),
+        class_names=tuple(f"class {c + 1}" for c in range(classes)),
+        seen_classes=np.arange(size.seen),
+        unseen_classes=np.arange(size.seen, classes),
+    )
+
+
+def made_up_feed(problem: Problem, device: torch.device) -> MemoryFeed:
+    """The training rows of a problem, on a device."""
+    rows = problem.train
+    return MemoryFeed(
+        torch.from_numpy(rows.features).to(device), torch.from_numpy(rows.labels).to(device)
+    )
+
+
+def made_up_model(size: Size, problem: Problem) -> GSMFlow:
+    """An untrained model for a problem, on the CPU."""
+    config = size.recipe.part(ModelConfig)
+    generator = make_generator(_CPU, size.recipe.seed, "initial weights")
+    return GSMFlow.for_problem(problem, made_up_feed(problem, _CPU), config, generator)

@@ -1,0 +1,218 @@
+"""Training steps: against the plain baseline, and as a fraction of the matrix-product peak."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import plain
+from benchmarks.speed.measure import in_turn, make_product, watch
+from benchmarks.speed.sizes import (
+    Size,
+    made_up_feed,
+    made_up_model,
+    made_up_problem,
+    step_operations,
+)
+from gsmflow.core.devices import pick_device
+from gsmflow.core.precision import Precision
+from gsmflow.core.rng import make_generator
+from gsmflow.data.dataset import Problem
+from gsmflow.learning.feed import MemoryFeed
+from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.methods.gsmflow import GSMFlow
+
+__all__ = [
+    "PLAIN",
+    "describe_peak",
+    "describe_steps",
+    "measure_steps",
+    "step_memory",
+    "time_classes",
+]
+
+PLAIN = "plain"
+_PRODUCT = "product "
+_CPU = torch.device("cpu")
+
+
+def measure_steps(
+    size: Size,
+    device: torch.device,
+    precisions: Sequence[Precision],
+    *,
+    baseline: bool,
+    product_size: int | None,
+    steps: int,
+    repetitions: int,
+    on_round: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time steps of the package, of the baseline and matrix products, in turn.
+
+    Parameters
+    ----------
+    size
+        Of model and data.
+    device, precisions
+        Where, and in which products the package computes; the baseline computes in fp32.
+    baseline
+        Whether the plain baseline takes part.
+    product_size
+        Rows of the square matrices that are multiplied before and after the package's steps;
+        None for no products.
+    steps
+        In one timing.
+    repetitions
+        Timings of each, after a warm-up.
+    on_round
+        Called after each round, for a progress bar.
+
+    Returns
+    -------
+    dict
+        Seconds of one step, by precision and ``"plain"``, and seconds for one operation, by
+        ``"product "`` and the precision.
+    """
+    problem, feed = _rows_for(size, steps, device)
+    contestants: list[tuple[str, Callable[[], object]]] = []
+    units: dict[str, float] = {}
+    if baseline:
+        contestants.append((PLAIN, _plain_steps(size, problem, feed, device, steps)))
+        units[PLAIN] = steps
+    for precision in precisions:
+        trainer = _make_trainer(size, problem, feed, device, precision)
+        turn: list[tuple[str, Callable[[], object]]] = [(precision, trainer.run_epoch)]
+        units[precision] = steps
+        if product_size is not None:
+            product, operations = make_product(product_size, precision, device)
+            name = _PRODUCT + precision
+            turn = [(name, product), *turn, (name, product)]
+            units[name] = operations
+        contestants += turn
+    seconds = in_turn(contestants, repetitions, device, on_round)
+    return {name: [s / units[name] for s in values] for name, values in seconds.items()}
+
+
+def describe_steps(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The baseline's time over the package's, from what `measure_steps` gave.
+
+    Returns
+    -------
+    dict
+        ``plain``: the baseline's seconds a step; and for each precision its ``seconds`` and
+        ``ratio``. All are medians or made of medians.
+    """
+    plain = median(seconds[PLAIN])
+    ours = {name: median(seconds[name]) for name in _precisions(seconds)}
+    return {
+        "plain": plain,
+        "ours": {name: {"seconds": s, "ratio": plain / s} for name, s in ours.items()},
+        "timings": {name: list(seconds[name]) for name in (PLAIN, *ours)},
+    }
+
+
+def describe_peak(seconds: Mapping[str, Sequence[float]], size: Size) -> dict[str, Any]:
+    """FLOP/s of the package's steps over that of matrix products, from `measure_steps`.
+
+    Returns
+    -------
+    dict
+        ``operations`` of a step; and for each precision, in FLOP/s, ``achieved`` (median),
+        ``peak`` (best product), ``peak_median``, and the ``fraction`` of each of both.
+    """
+    operations = step_operations(size)
+    rows = {}
+    for precision in _precisions(seconds):
+        achieved = operations / median(seconds[precision])
+        products = seconds[_PRODUCT + precision]
+        best, middle = 1 / min(products), 1 / median(products)
+        rows[precision] = {
+            "achieved": achieved,
+            "peak": best,
+            "peak_median": middle,
+            "fraction": achieved / best,
+            "fraction_of_median": achieved / middle,
+        }
+    return {"operations": operations, "ours": rows}
+
+
+def _precisions(seconds: Mapping[str, object]) -> list[str]:
+    return [name for name in seconds if name != PLAIN and not name.startswith(_PRODUCT)]
+
+
+def time_classes(
+    size: Size,
+    seen: Sequence[int],
+    prototype_classes: int,
+    device: torch.device,
+    *,
+    steps: int,
+    repetitions: int,
+    on_round: Callable[[], object] = lambda: None,
+) -> dict[int, float]:
+    """Median seconds of a step in fp32, timed in turn, by the number of seen classes."""
+    contestants = []
+    for count in seen:
+        larger = _with_classes(size, count, prototype_classes)
+        problem, feed = _rows_for(larger, steps, device)
+        trainer = _make_trainer(larger, problem, feed, device, "fp32")
+        contestants.append((str(count), trainer.run_epoch))
+    seconds = in_turn(contestants, repetitions, device, on_round)
+    return {count: median(seconds[str(count)]) / steps for count in seen}
+
+
+def step_memory(size: Size, seen: int, prototype_classes: int, device_name: str) -> float:
+    """Peak memory in MiB of training some steps in fp32, its model included and its data not."""
+    device = pick_device(device_name)
+    larger = _with_classes(size, seen, prototype_classes)
+    problem, feed = _rows_for(larger, 2, device)
+
+    def train() -> None:
+        _make_trainer(larger, problem, feed, device, "fp32").run_epoch()
+
+    return watch(train, device).mib
+
+
+def _with_classes(size: Size, seen: int, prototype_classes: int) -> Size:
+    recipe = replace(size.recipe, prototype_classes=prototype_classes)
+    return replace(size, seen=seen, recipe=recipe)
+
+
+def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, MemoryFeed]:
+    """A problem in which every class has rows, and of these as many as some steps take."""
+    count = steps * size.recipe.batch_size
+    problem = made_up_problem(replace(size, rows=max(count, size.seen)))
+    feed = made_up_feed(problem, device)
+    return problem, MemoryFeed(feed.features[:count], feed.labels[:count])
+
+
+def _make_trainer(
+    size: Size, problem: Problem, feed: MemoryFeed, device: torch.device, precision: Precision
+) -> Trainer[GSMFlow]:
+    return Trainer(
+        made_up_model(size, problem).to(device),
+        feed,
+        size.recipe.part(TrainingConfig),
+        make_generator(device, size.recipe.seed, "training"),
+        precision=precision,
+    )
+
+
+def _plain_steps(
+    size: Size, problem: Problem, feed: MemoryFeed, device: torch.device, steps: int
+) -> Callable[[], None]:
+    trainer = plain.PlainTrainer(
+        plain.plain_copy(made_up_model(size, problem)).to(device),
+        feed.features.cpu().numpy(),
+        feed.labels.cpu().numpy(),
+        size.recipe.part(TrainingConfig),
+        make_generator(_CPU, size.recipe.seed, "training"),
+    )
+
+    def train() -> None:
+        for _ in range(steps):
+            trainer.step()
+
+    return train

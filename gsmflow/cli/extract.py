@@ -1,0 +1,339 @@
+"""The command ``extract``: its options, and a dataset from images and descriptions."""
+
+import csv
+import io
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.conf import Positional
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.devices import pick_device
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import write_bytes
+from gsmflow.data.dataset import Dataset, all_rows
+from gsmflow.data.extract.backbones import (
+    Backbone,
+    BackboneSpec,
+    DtypeName,
+    backbone_stem,
+    load_backbone,
+)
+from gsmflow.data.extract.descriptions import Descriptions
+from gsmflow.data.extract.features import extract_features
+from gsmflow.data.extract.gbu import write_features, write_splits
+from gsmflow.data.extract.images import Skipped, said_path
+from gsmflow.data.extract.plan import Plan, assemble, check_plan, make_plan
+from gsmflow.data.extract.record import write_record
+from gsmflow.data.extract.splits import Shares
+from gsmflow.data.extract.store import FeatureStore, look_at, open_store
+from gsmflow.data.extract.texts import encode_texts
+
+__all__ = ["SKIPPED_FILE", "VERB", "ExtractOptions", "run_extract"]
+
+SKIPPED_FILE = "skipped.csv"
+
+_SPLIT_FILE, _STORE = "att_splits.mat", ".features"
+_SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
+# A log has a line of progress at most this often.
+_LOG_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """Make a dataset of your own images: features, semantics and splits in the GBU layout.
+
+    python -m gsmflow extract pictures/ --semantics attributes.csv -o data/MINE
+
+    The same command goes on with an extraction that was ended; docs/extract.md says more.
+    """
+
+    images: Positional[Path]
+    """Folder of images with one subfolder for each class, named as the class is."""
+    semantics: Path
+    """Descriptions of the classes: a text or CSV file with a line for each class, its name and its
+    attributes or its name and a text; or a folder with a text file for each class."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write the dataset to; its name is the dataset's."""
+    backbone: str = "resnet-101"
+    """Image backbone: a short name (docs/extract.md lists them), a local folder, a name on the hub,
+    or random:resnet-18 for a rehearsal without weights."""
+    weights: Path | None = None
+    """Local folder or file with the backbone's weights; None: its package's, or the hub's."""
+    text_encoder: str = "all-minilm-l6-v2"
+    """Encoder of texts: a short name, a local folder or a name on the hub."""
+    unseen: Path | None = None
+    """File with the unseen classes, one a line; None: drawn, by --unseen-share."""
+    unseen_share: float = 0.2
+    """Share of the classes with images that is drawn as unseen."""
+    val_share: float = 0.25
+    """Share of the seen classes that is drawn to play unseen while settings are chosen."""
+    test_share: float = 0.2
+    """Share of each seen class's images that is kept for the test."""
+    seed: int = 0
+    """Seed of all draws."""
+    batch_size: int = 32
+    """Images that are computed together."""
+    dtype: DtypeName = "float32"
+    """What the backbone computes in; the features are written as float32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+
+
+def run_extract(options: ExtractOptions, console: Console) -> None:
+    """Make a dataset of a folder of images, or go on making it.
+
+    Parameters
+    ----------
+    options
+        What to make.
+    console
+        For progress and what was found.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, images and descriptions do not fit together, a package or
+        weights are missing, or the dataset is there already.
+    """
+    _check(options)
+    shares = Shares(options.unseen_share, options.val_share, options.test_share, options.seed)
+    plan = make_plan(options.images, options.semantics, options.unseen)
+    check_plan(plan, shares)
+    device = pick_device(options.device)
+    semantics, semantic_facts = _semantics(options, plan.described, device, console)
+    spec = BackboneSpec(options.backbone, options.weights, options.dtype, options.seed)
+    console.print(f"loading {options.backbone}", soft_wrap=True)
+    backbone = load_backbone(spec, device)
+    files = look_at(plan.folder.root, plan.paths)
+    with open_store(
+        options.out / _STORE, backbone.facts, files, batch_size=options.batch_size
+    ) as store:
+        _announce(options, plan, backbone, console)
+        _fill(store, plan, backbone, options.batch_size, console)
+        dataset, skipped = _write(options, plan, shares, store, semantics)
+        write_record(
+            options.out,
+            spec,
+            {
+                **backbone.facts,
+                "batch_size": options.batch_size,
+                "name": dataset.features_name,
+            },
+            semantic_facts,
+            _split_facts(options, dataset),
+        )
+        store.remove()
+    _report(options, dataset, skipped, console)
+
+
+def _check(options: ExtractOptions) -> None:
+    """Raise `InputError` at what could only fail later."""
+    for flag, share, least in (
+        ("--unseen-share", options.unseen_share, 0.0),
+        ("--val-share", options.val_share, 5e-324),
+        ("--test-share", options.test_share, 5e-324),
+    ):
+        if not least <= share < 1:
+            bound = "of at least 0" if least == 0 else "above 0"
+            raise InputError(f"{flag}: found {share}, expected a share {bound} and below 1")
+    for flag, value, low in (("--batch-size", options.batch_size, 1), ("--seed", options.seed, 0)):
+        if value < low:
+            raise InputError(f"{flag}: found {value}, expected a number of at least {low}")
+    out, images = options.out.resolve(), options.images.resolve()
+    if out.is_relative_to(images) or images.is_relative_to(out):
+        raise InputError(
+            f"--out: found {options.out}, expected a folder apart from the images in "
+            f"{options.images}"
+        )
+    begun = (options.out / _STORE).exists()
+    empty = options.out.is_dir() and not any(options.out.iterdir())
+    if options.out.exists() and not (begun or empty):
+        raise InputError(
+            f"{options.out}: exists already, expected a new folder, or one with an extraction to "
+            "go on with"
+        )
+
+
+def _semantics(
+    options: ExtractOptions, described: Descriptions, device: torch.device, console: Console
+) -> tuple[FloatArray, Mapping[str, Any]]:
+    """Semantics ``(classes, a)``, and how they were made."""
+    facts: dict[str, Any] = {"file": str(options.semantics)}
+    if described.attributes is not None:
+        return described.attributes, facts | {"kind": "attributes"}
+    console.print(
+        f"encoding {len(described.texts)} texts with {options.text_encoder}", soft_wrap=True
+    )
+    encoded = encode_texts(described.texts, options.text_encoder, device)
+    if encoded.cut:
+        console.print(
+            f"warning: {encoded.cut} of {len(described.texts)} texts in {options.semantics} are "
+            "longer than the encoder reads: cut",
+            soft_wrap=True,
+        )
+    return encoded.vectors, facts | {"kind": "texts", **encoded.facts, "cut": encoded.cut}
+
+
+def _announce(options: ExtractOptions, plan: Plan, backbone: Backbone, console: Console) -> None:
+    facts = backbone.facts
+    console.print(
+        f"{options.images}: {len(plan.paths)} files of {len(plan.folder.classes)} classes, "
+        f"{len(plan.described.names)} classes in {options.semantics}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{backbone.name} from {facts['source']}: {facts['takes']}, {facts['dimension']} "
+        f"dimensions, {facts['dtype']} on {backbone.device}",
+        soft_wrap=True,
+    )
+    if facts["random_weights"]:
+        console.print("warning: random weights: these features are good for a rehearsal alone")
+
+
+def _fill(
+    store: FeatureStore, plan: Plan, backbone: Backbone, batch_size: int, console: Console
+) -> None:
+    """Compute the chunks that are not there."""
+    missing = [number for number in range(len(store.chunks)) if store.read(number) is None]
+    done = store.count - sum(store.chunks[n].stop - store.chunks[n].start for n in missing)
+    if done:
+        console.print(f"going on after {done} of {store.count} files")
+    with _progress(console, store.count, done) as advance:
+        for number in missing:
+            paths = [plan.folder.root / path for path in plan.paths[store.chunks[number]]]
+            chunk = extract_features(paths, backbone, batch_size=batch_size, on_batch=advance)
+            store.write(number, chunk)
+
+
+@contextmanager
+def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line now and then in a log; yields what counts files."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    told, counted = time.monotonic(), done
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("files", total=total, completed=done)
+
+        def advance(count: int) -> None:
+            nonlocal told, counted
+            counted += count
+            progress.advance(task, count)
+            if not console.is_terminal and time.monotonic() - told > _LOG_SECONDS:
+                told = time.monotonic()
+                console.print(f"{counted} of {total} files")
+
+        yield advance
+
+
+def _write(
+    options: ExtractOptions,
+    plan: Plan,
+    shares: Shares,
+    store: FeatureStore,
+    semantics: FloatArray,
+) -> tuple[Dataset, int]:
+    """Write the files of the dataset but its record; the dataset, and how many files are left out.
+
+    The split file is the last: a dataset without it is not taken for one.
+    """
+    found = store.gather()
+    refused = [Skipped(plan.paths[place], why) for place, why in found.refused]
+    skipped = [*plan.folder.skipped, *refused]
+    _write_skipped(options.out / SKIPPED_FILE, skipped)
+    if not len(found.kept):
+        raise InputError(
+            f"{options.images}: found no readable picture, expected some of each class; "
+            f"{options.out / SKIPPED_FILE} says what is wrong with each file"
+        )
+    labels = plan.labels[found.kept]
+    dataset = assemble(
+        plan,
+        shares,
+        found.features,
+        labels,
+        semantics,
+        name=options.out.resolve().name,
+        features_name=backbone_stem(options.backbone),
+    )
+    write_features(
+        options.out / f"{dataset.features_name}.mat",
+        found.features.shape,
+        (slab for _, slab in all_rows(found.features).slabs()),
+        labels,
+        [said_path(plan.paths[row]) for row in found.kept],
+    )
+    write_splits(
+        options.out / _SPLIT_FILE,
+        semantics,
+        dataset.class_names,
+        {f"{name}_loc": getattr(dataset, name) for name in _SPLITS},
+    )
+    return dataset, len(skipped)
+
+
+def _write_skipped(file: Path, skipped: Sequence[Skipped]) -> None:
+    text = io.StringIO()
+    lines = [(said_path(one.path), one.reason) for one in skipped]
+    csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *lines])
+    write_bytes(file, text.getvalue().encode())
+
+
+def _split_facts(options: ExtractOptions, dataset: Dataset) -> Mapping[str, Any]:
+    """How the classes and rows were parted, JSON-ready."""
+    classes = {
+        "train": np.unique(dataset.labels[dataset.train]),
+        "val": np.unique(dataset.labels[dataset.val]),
+        "unseen": dataset.unseen_classes,
+        "without_images": dataset.classes_without_rows,
+    }
+    return {
+        "seed": options.seed,
+        "unseen_file": None if options.unseen is None else str(options.unseen),
+        "unseen_share": options.unseen_share if options.unseen is None else None,
+        "val_share": options.val_share,
+        "test_share": options.test_share,
+        "classes": {name: [dataset.class_names[c] for c in own] for name, own in classes.items()},
+        "rows": {name: len(getattr(dataset, name)) for name in _SPLITS},
+    }
+
+
+def _report(options: ExtractOptions, dataset: Dataset, skipped: int, console: Console) -> None:
+    """Say what was made, and what to do with it."""
+    lines = [f"warning: {note}" for note in dataset.notes]
+    if skipped:
+        lines.append(
+            f"warning: {skipped} files are left out; {options.out / SKIPPED_FILE} says why"
+        )
+    seen, val = len(dataset.seen_classes), len(np.unique(dataset.labels[dataset.val]))
+    n, d = dataset.features.shape
+    lines += [
+        f"{dataset.name}: {n} rows of {d} features, {dataset.semantics.shape[1]}-d semantics, "
+        f"{seen} seen classes ({val} for validation) and {len(dataset.unseen_classes)} unseen, "
+        f"rows trainval/test-seen/test-unseen {len(dataset.trainval)}/{len(dataset.test_seen)}/"
+        f"{len(dataset.test_unseen)}",
+        f"dataset: {options.out}, to be trained on with",
+        shlex.join(("python", "-m", "gsmflow", "train", str(options.out))),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+VERB = Verb(ExtractOptions, lambda options, console, flags: run_extract(options, console))

@@ -1,0 +1,94 @@
+"""The command ``few-shot``: the few-shot figures of several runs side by side."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.reports.few_shot import FEW_SHOT_PICTURE, ORIGIN, comparison_table, few_shot_figures
+from gsmflow.reports.figures import few_shot_figure
+
+__all__ = ["VERB", "FewShotOptions", "run_few_shot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotOptions:
+    """Put the few-shot figures of finished runs into one table and one picture.
+
+    The runs are of one dataset, each with --shots. Runs with the same seeds and the same
+    --shot-draws have the same draws of labelled rows, and judge the same rows if the largest of
+    --shots is the same, too.
+    """
+
+    runs: Positional[tuple[Path, ...]] = ()
+    """The run directories, such as out/FLO/20250131-101500-seed0."""
+    picture: Path = Path(FEW_SHOT_PICTURE)
+    """The file to draw, as PNG."""
+
+
+def run_few_shot(options: FewShotOptions, console: Console) -> None:
+    """Compare the few-shot figures of runs.
+
+    Parameters
+    ----------
+    options
+        Which runs, and where to draw.
+    console
+        For the table.
+
+    Raises
+    ------
+    InputError
+        If a run is not finished, has no few-shot figures or is of another dataset than the first,
+        or the picture cannot be written.
+    """
+    if not options.runs:
+        raise InputError("RUNS: found none, expected directories of finished runs with --shots")
+    told = {run: _read(run) for run in options.runs}
+    origins = {run: {name: own[name].text() for name in ORIGIN} for run, own in told.items()}
+    first = origins[options.runs[0]]
+    for run, own in told.items():
+        if origins[run]["dataset"] != first["dataset"]:
+            raise own["dataset"].refused(f"{first['dataset']}, of which the first run is")
+    common = [first[name] for name in ORIGIN if len({own[name] for own in origins.values()}) == 1]
+    names = _names(told, origins)
+    figures = {names[run]: few_shot_figures(own) for run, own in told.items()}
+    console.print(comparison_table(" · ".join(common), figures))
+    try:
+        few_shot_figure(options.picture, ", ".join(common), figures)
+    except OSError as error:
+        raise InputError(
+            f"--picture: found {options.picture}, which cannot be written ({error.strerror}), "
+            "expected a file"
+        ) from error
+    console.print(f"picture: {options.picture}", soft_wrap=True)
+
+
+def _read(run: Path) -> Field:
+    file = run / METRICS_FILE
+    if not file.is_file():
+        raise InputError(f"{file}: no such file, expected the directory of a finished run")
+    return Field(file, "", read_json(file))
+
+
+def _names(
+    told: Mapping[Path, Field], origins: Mapping[Path, Mapping[str, str]]
+) -> dict[Path, str]:
+    """What tells each run from the others: model, features and semantics, its directory."""
+    names = {run: own["model"].text() for run, own in told.items()}
+    for part in ("features", "semantics"):
+        if len({own[part] for own in origins.values()}) > 1:
+            names = {run: f"{name}, {origins[run][part]}" for run, name in names.items()}
+    alike = Counter(names.values())
+    return {run: f"{name} ({run})" if alike[name] > 1 else name for run, name in names.items()}
+
+
+VERB = Verb(FewShotOptions, lambda options, console, flags: run_few_shot(options, console))

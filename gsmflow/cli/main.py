@@ -1,0 +1,96 @@
+"""The command line ``python -m gsmflow``: one verb for each thing to do.
+
+A verb's file is imported when that verb is asked for, so that none waits for what others need.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.table import Table
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.console import ending, make_console
+from gsmflow.core.errors import InputError
+
+__all__ = ["VERBS", "find_verb", "main"]
+
+# Each verb, and what it does in a few words. `gsmflow.cli.VERB` has a `VERB`.
+VERBS: Mapping[str, str] = {
+    "ablate": "compare a recipe with itself without each idea of its paper",
+    "add-class": "let further unseen classes join a trained run",
+    "check": "say what a dataset is, and all that is wrong with it",
+    "download": "fetch the published features into data/",
+    "extract": "make a dataset of a folder of pictures and a description of their classes",
+    "few-shot": "put the few-shot figures of runs side by side",
+    "predict": "say which class new pictures or rows of features are of",
+    "report": "write a finished run as one HTML page",
+    "results": "put finished runs into one table per dataset, beside published figures",
+    "sweep": "run a recipe with several values of a setting",
+    "train": "train on a dataset, or run a script's recipe",
+    "tune": "search for hyperparameters on the validation classes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse a command line and do what it says.
+
+    Parameters
+    ----------
+    argv
+        Words of the command line, the verb first; None for the program's words.
+
+    Notes
+    -----
+    Ends the program with exit code 2 and one sentence on bad input, with 1 and one on a failure
+    that is not the user's mistake, and with 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = make_console()
+    with ending(console, "interrupted; what was finished is kept"):
+        if words[:1] in (["-h"], ["--help"]):
+            _print_verbs()
+            return
+        name = words[0] if words else ""
+        if name not in VERBS:
+            raise InputError(f"VERB: found {name!r}, expected one of {', '.join(VERBS)}")
+        verb = find_verb(name)
+        options, flags = _parse(name, verb, words[1:])
+        verb.run(options, console, flags)
+
+
+def find_verb(name: str) -> Verb:
+    """The verb of this name, one of `VERBS`."""
+    verb = import_module(f"gsmflow.cli.{name.replace('-', '_')}").VERB
+    assert isinstance(verb, Verb)
+    return verb
+
+
+def _print_verbs() -> None:
+    console = make_console()
+    console.print(f"usage: {_program()} VERB [OPTIONS]\n")
+    console.print("Generalized zero-shot learning: methods, one protocol, tables and pages.\n")
+    table = Table.grid(padding=(0, 2))
+    for name, summary in VERBS.items():
+        table.add_row(name, summary)
+    console.print(table)
+    console.print(f"\n{_program()} VERB --help lists the options of a verb.")
+
+
+def _program() -> str:
+    """What the program was started as: by its name where it is installed as a command."""
+    return "gsmflow" if Path(sys.argv[0]).stem == "gsmflow" else "python -m gsmflow"
+
+
+def _parse(name: str, verb: Verb, words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The options of a verb, and words that are none of them, which are flags of a recipe."""
+    # All that follows the folder or script of `train` is the recipe's, --help too.
+    count = 1 if name == "train" else len(words)
+    settings: dict[str, Any] = {"prog": f"{_program()} {name}", "args": list(words[:count])}
+    if not verb.takes_flags:
+        return tyro.cli(verb.options, **settings), []
+    options, flags = tyro.cli(verb.options, return_unknown_args=True, **settings)
+    return options, [*flags, *words[count:]]

@@ -1,0 +1,69 @@
+"""The command ``report``: a finished run as one HTML page."""
+
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import write_bytes
+from gsmflow.reports.page.document import read_run
+from gsmflow.reports.page.projection import MapName
+from gsmflow.reports.page.render import render_page
+
+__all__ = ["VERB", "ReportOptions", "run_report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Write a finished run as one HTML page that needs no network.
+
+    A run of several seeds is one page, too, with a choice of the seed.
+    """
+
+    run: Positional[Path]
+    """The run directory, such as out/FLO/20250131-101500-seed0."""
+    map: MapName = "pca"
+    """How the map of real and synthesized features is made: tsne and umap keep neighbours
+    together and take up to a minute; umap needs the package umap-learn."""
+    into: Path | None = None
+    """The file to write; None: report.html in the run directory."""
+    open: bool = False
+    """Show the page in the web browser."""
+
+
+def run_report(options: ReportOptions, console: Console) -> None:
+    """Write the page, say where it is, and open it if that is asked for.
+
+    Parameters
+    ----------
+    options
+        Which run, and where to write.
+    console
+        For what is written.
+
+    Raises
+    ------
+    InputError
+        If there is no finished run, one of its files is damaged, or the page cannot be written.
+    """
+    document = read_run(options.run, options.map)
+    path = options.into or options.run / "report.html"
+    content = render_page(document).encode()
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "a folder")
+        write_bytes(path, content)
+    except OSError as error:
+        raise InputError(
+            f"--into: found {path}, which cannot be written ({error.strerror}), expected a file"
+        ) from error
+    console.print(f"page: {path} ({len(content) / 1e6:.1f} MB)", soft_wrap=True)
+    if options.open and not webbrowser.open(path.resolve().as_uri()):
+        console.print("warning: found no web browser to open it in")
+
+
+VERB = Verb(ReportOptions, lambda options, console, flags: run_report(options, console))

@@ -1,0 +1,161 @@
+"""The command ``sweep``: a recipe with several values of one setting or of several, compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import UseAppendAction
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.run_files import SWEEP_FILE
+from gsmflow.core.tables import markdown, terminal_table
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.figures import sweep_figure
+from gsmflow.reports.tables import sweep_grid
+from gsmflow.runs.directory import computed_fields
+from gsmflow.runs.script import Script, ScriptOptions, script_recipe
+from gsmflow.runs.variants import figures_of, run_variants
+
+__all__ = ["VERB", "SweepOptions", "run_sweep"]
+
+# Fields that say what is judged, not how; a table of several would compare nothing.
+_FIXED = {"dataset", "data", "seed", "seeds", "device", "devices", "nodes", "shots", "shot_draws"}
+# The baselines depend on these, and on nothing else of a recipe.
+_DATA = {"features", "semantics", "second_semantics", "mix_seen", "mix_unseen"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(ScriptOptions):
+    """Run a recipe with several values of a setting, into one table and one picture.
+
+    python -m gsmflow sweep train_CUB.py --model cada-vae --over latent_dim 16 32 64 128 --seeds 3
+
+    Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it was
+    interrupted. The figures are those on test: they show what a setting does. To choose a value,
+    take the one that is best on the validation classes, which has a column of its own.
+    """
+
+    over: Annotated[tuple[tuple[str, ...], ...], UseAppendAction] = ()
+    """A field of the recipe and its values; true and false for a switch. Given more than once:
+    all combinations, the first field along the axis of the picture."""
+
+
+def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> None:
+    """Run a script's recipe with all values of what is swept over.
+
+    Parameters
+    ----------
+    options
+        Which script, and what to sweep over.
+    console
+        Where progress and tables are printed.
+    flags
+        The script's own flags.
+
+    Raises
+    ------
+    InputError
+        If the script, a field, a value, the data or the folder cannot be used.
+    """
+    prog = f"python -m gsmflow sweep {options.script}"
+    script, recipe = script_recipe(options.script, flags, prog=prog)
+    over = _fields_and_values(options.over, recipe)
+    points = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
+    recipes = {_name(point): _recipe_at(script, flags, point, prog) for point in points}
+    words = ["sweep", *recipe.variant, recipe.features, recipe.semantics, *over]
+    folder = recipe.out / recipe.dataset / (recipe.run or "-".join(words))
+    measured = run_variants(script, recipe, _without_repeats(recipes, over), folder, console)
+    if not measured:
+        return
+    first = next(iter(measured.values()))
+    sweep = {
+        **{k: first[k] for k in ("model", "dataset", "features", "seeds", "protocol")},
+        "semantics": first.get("semantics", "several"),
+        "over": over,
+        "points": [
+            {
+                "values": point,
+                **figures_of(measured[name]),
+                "validation": _validation(folder / name, recipes[name]),
+            }
+            for name, point in zip(recipes, points, strict=True)
+        ],
+    }
+    picture = folder / "sweep.png"
+    write_json(folder / SWEEP_FILE, sweep)
+    sweep_figure(picture, sweep)
+    grid = sweep_grid(sweep)
+    write_bytes(folder / "sweep.md", markdown(grid).encode())
+    console.print(terminal_table(grid))
+    console.print(f"folder: {folder}", soft_wrap=True)
+    console.print(f"picture: {picture}", soft_wrap=True)
+
+
+def _fields_and_values(over: Sequence[Sequence[str]], recipe: Recipe) -> dict[str, list[str]]:
+    """Values by field; raise `InputError` where a field cannot be swept over."""
+    allowed = computed_fields(recipe).keys() - _FIXED
+    found: dict[str, list[str]] = {}
+    for name, *values in over:
+        field = name.replace("-", "_")
+        if field not in allowed or field in found:
+            reason = "twice" if field in found else f"{name!r}"
+            raise InputError(
+                f"--over: found {reason}, expected a field of the recipe such as latent_dim, once"
+            )
+        if not values:
+            raise InputError(f"--over: found {name} without a value, expected some after it")
+        found[field] = list(dict.fromkeys(values))
+    if not found:
+        raise InputError("--over: found nothing, expected a field of the recipe and its values")
+    return found
+
+
+def _recipe_at(script: Script, flags: Sequence[str], point: Mapping[str, str], prog: str) -> Recipe:
+    """The recipe of a script's own flags and a value for each field."""
+    words = [word for name, value in point.items() for word in _words(name, value)]
+    _, recipe = script_recipe(script.path, [*flags, *words], prog=prog)
+    return replace(recipe, run="")
+
+
+def _words(name: str, value: str) -> list[str]:
+    flag = name.replace("_", "-")
+    kinds = {f.name: f.type for f in fields(Recipe)}
+    if kinds[name] not in (bool, "bool"):
+        return [f"--{flag}", value]
+    if value not in ("true", "false"):
+        raise InputError(f"--over {name}: found {value!r}, expected true or false")
+    return [f"--{flag}" if value == "true" else f"--no-{flag}"]
+
+
+def _name(point: Mapping[str, str]) -> str:
+    """What a point's folder is called."""
+    return ",".join(f"{name}={value.replace('/', '_')}" for name, value in point.items())
+
+
+def _without_repeats(
+    recipes: Mapping[str, Recipe], over: Mapping[str, object]
+) -> dict[str, Recipe]:
+    """The recipes, of which one alone has baselines where they are the same for all."""
+    differ = bool(over.keys() & _DATA)
+    return {
+        name: recipe if differ or i == 0 else replace(recipe, baselines=False)
+        for i, (name, recipe) in enumerate(recipes.items())
+    }
+
+
+def _validation(folder: Path, recipe: Recipe) -> dict[str, float] | None:
+    """H on the validation classes at the end of the training, as means over the seeds."""
+    if not recipe.calibrate:
+        return None
+    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
+    ends = [read_json(folder / f"seed{seed}" / "validation.json")["curve"][-1] for seed in seeds]
+    return {name: fmean(end[name] for end in ends) for name in ("H", "H_calibrated")}
+
+
+VERB = Verb(SweepOptions, run_sweep, takes_flags=True)

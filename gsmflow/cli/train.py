@@ -1,0 +1,57 @@
+"""The command ``train``: a script's recipe, or the recommended method on a dataset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.console import ending
+from gsmflow.runs.script import INTERRUPTED, ScriptOptions, run_recipe, script_recipe
+
+__all__ = ["VERB", "TrainOptions", "run_training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ScriptOptions):
+    """Train on a dataset: print its table, and keep the run in OUT/DATASET/RUN.
+
+    python -m gsmflow train data/MINE
+
+    python -m gsmflow train data/MINE --model gsmflow --schedule fast --seeds 3
+
+    python -m gsmflow train train_FLO.py --epochs 5
+
+    A dataset's folder is trained on by the recommended method (docs/beyond.md), by another with
+    --model; a script is run with its own settings. The folder or script comes first, then flags.
+    """
+
+
+def run_training(options: TrainOptions, console: Console, flags: Sequence[str]) -> None:
+    """Run a script as itself, or the recommended method on a dataset: the command ``train``.
+
+    Parameters
+    ----------
+    options
+        What is run.
+    console
+        Where progress and the table are printed.
+    flags
+        The run's own flags.
+
+    Raises
+    ------
+    InputError
+        If the script, a flag, the data or the run directory cannot be used.
+
+    Notes
+    -----
+    Ends the program with exit code 130 when interrupted.
+    """
+    prog = f"python -m gsmflow train {options.script}"
+    with ending(console, INTERRUPTED):
+        script, recipe = script_recipe(options.script, flags, prog=prog)
+        run_recipe(recipe, script.class_for(recipe), script.on_result, console)
+
+
+VERB = Verb(TrainOptions, run_training, takes_flags=True)

@@ -1,0 +1,207 @@
+"""The command ``tune``: its options, its processes, and what it leaves."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.errors import InputError
+from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.recipes.recipe import write_recipe_file
+from gsmflow.runs.script import Script, ScriptOptions, script_recipe
+from gsmflow.tuning.space import space_of
+from gsmflow.tuning.study import Study, finished_trials, open_study, quiet_optuna
+from gsmflow.tuning.summary import (
+    choice_table,
+    chosen_file,
+    command_with,
+    finalist_table,
+    judge_finalists,
+    shown_progress,
+    study_figure,
+)
+from gsmflow.tuning.trial import Objective, Place, open_place
+from gsmflow.tuning.worker import Finalist, Plan, work
+
+__all__ = ["VERB", "TuneOptions", "run_tuning"]
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(ScriptOptions):
+    """Search for a script's hyperparameters on the validation classes alone.
+
+    python -m gsmflow tune train_FLO.py --trials 40 --data ../shared/data --features densenet169
+
+    Words after the script that are not listed here are the script's own flags. The same command
+    continues a study that was ended, or joins one that is running.
+    """
+
+    trials: int = 40
+    """Trials to be finished (complete or pruned) in this study, over all invocations."""
+    minutes: float | None = None
+    """Minutes after which this invocation begins no more trials; None: no limit."""
+    workers: int = 1
+    """Processes that run trials at the same time and share the CPU's cores."""
+    objective: Objective = "H_calibrated"
+    """What to make as high as possible: H under the best penalty, H without one, T1 or AUSUC."""
+    class_draws: int = 3
+    """Draws of validation classes that a trial is validated on, each by a training of its own: the
+    dataset's own classes, then others of the seen ones. Their mean counts."""
+    search: tuple[str, ...] = ()
+    """Fields to search, such as pi epochs; none: all that the recipe makes use of."""
+    finalists: int = 4
+    """Best trials that are validated with more seeds, beside the script's own recipe."""
+    finalist_seeds: int = 2
+    """More seeds for each of them; the best mean wins."""
+    study: Path | None = None
+    """The study's folder; None: OUT/DATASET/tune-FEATURES-SEMANTICS, with --model's name before
+    them where it is another than gsmflow."""
+
+
+def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> None:
+    """Search for the settings of a script's recipe; write the best as a recipe file.
+
+    Parameters
+    ----------
+    options
+        What to search, and how far.
+    console
+        For progress and tables.
+    flags
+        The script's own flags.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, the script or its data cannot be used, or the study's folder
+        holds another study.
+    """
+    _check(options)
+    with quiet_optuna():
+        script, place, study = _open(options, flags)
+        recipe, there = study.space.recipe, len(finished_trials(study))
+        count = len(place.class_draws[0][0].unseen_classes)
+        console.print(
+            f"{recipe.dataset}, {recipe.features}, {recipe.semantics}: searching "
+            f"{', '.join(study.space.dimensions)} by {options.objective} on {count} validation "
+            f"classes in {options.class_draws} draws",
+            soft_wrap=True,
+        )
+        console.print(
+            f"study {place.folder}, {there} of {options.trials} trials finished, device "
+            f"{place.device}, {place.precision} products",
+            soft_wrap=True,
+        )
+        budget = float("inf") if options.minutes is None else 60 * options.minutes
+        plan = Plan(options.trials, options.finalists, options.finalist_seeds, time.time() + budget)
+        with shown_progress(console, place, study, plan) as update:
+            if options.workers > 1:
+                with _helpers(options, flags, plan) as helpers:
+                    while any(helper.is_alive() for helper in helpers):
+                        update()
+                        time.sleep(_POLL_SECONDS)
+            # What is left to do where a helper has ended early, which then says why.
+            validated = work(place, study, plan, update)
+        _report(console, script, place, study, validated)
+
+
+def _check(options: TuneOptions) -> None:
+    """Raise `InputError` if a number is out of range."""
+    for flag, value, least in (
+        ("--trials", options.trials, 1),
+        ("--workers", options.workers, 1),
+        ("--class-draws", options.class_draws, 1),
+        ("--finalists", options.finalists, 1),
+        ("--finalist-seeds", options.finalist_seeds, 0),
+    ):
+        if value < least:
+            raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
+    if options.minutes is not None and not options.minutes > 0:
+        raise InputError(f"--minutes: found {options.minutes}, expected a number above 0")
+
+
+def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, Study]:
+    """The script, its data and its study, as every process of the study opens them."""
+    script, recipe = script_recipe(
+        options.script, flags, prog=f"python -m gsmflow tune {options.script}"
+    )
+    space = space_of(recipe, options.search)
+    name = "-".join(["tune", *recipe.variant, recipe.features, recipe.semantics])
+    folder = options.study or recipe.out / recipe.dataset / name
+    place = open_place(folder, space, script.class_for(recipe), options.class_draws)
+    return script, place, open_study(place, options.objective)
+
+
+@contextmanager
+def _helpers(
+    options: TuneOptions, flags: Sequence[str], plan: Plan
+) -> Iterator[Sequence[BaseProcess]]:
+    """A context in which the worker processes run; they do not outlive it."""
+    threads = max(1, torch.get_num_threads() // options.workers)
+    processes = [
+        get_context("spawn").Process(target=_help, args=(options, list(flags), plan, threads))
+        for _ in range(options.workers)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        yield processes
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+                process.join()
+
+
+def _help(options: TuneOptions, flags: Sequence[str], plan: Plan, threads: int) -> None:
+    """What a worker process does from beginning to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    with quiet_optuna(), suppress(InputError):  # its parent meets it too, and says it once
+        _, place, study = _open(options, flags)
+        work(place, study, plan)
+
+
+def _leave_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that was."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _report(
+    console: Console, script: Script, place: Place, study: Study, validated: Sequence[Finalist]
+) -> None:
+    """Write the winner's recipe file and the picture; print the tables."""
+    judged = judge_finalists(place, study, validated)
+    if not judged:
+        raise InputError(
+            f"{place.folder}: found no trial whose training stays finite, expected the script's "
+            "own at least; lower --learning-rate or bring the features to another scale with "
+            "--feature-scaling"
+        )
+    file, picture = place.folder / RECIPE_FILE, place.folder / "study.png"
+    write_recipe_file(file, chosen_file(place, study, script, judged[0]))
+    study_figure(picture, study)
+    console.print(finalist_table(study, judged))
+    console.print(choice_table(study, judged[0]))
+    console.print(f"picture: {picture}", soft_wrap=True)
+    console.print(f"recipe file: {file}, to be run with", soft_wrap=True)
+    console.print(command_with(script, study.space.recipe, file), soft_wrap=True)
+
+
+VERB = Verb(TuneOptions, run_tuning, takes_flags=True)

@@ -1,0 +1,79 @@
+"""What a figure depends on besides its recipe: versions, hardware, commit, command line."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["command_line", "describe_environment"]
+
+
+def command_line() -> str:
+    """The command line that started the program, as one types it."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        started = ["python", "-m", program.parent.name]
+    else:
+        started = ["python", sys.argv[0]] if program.suffix == ".py" else [program.name]
+    return shlex.join([*started, *sys.argv[1:]])
+
+
+def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
+    """What a figure depends on besides the recipe: versions, hardware, commit and seed."""
+    packages = ("torch", "FrEIA", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
+    return {
+        "gsmflow": _package_version("gsmflow"),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _package_version(name) for name in packages},
+        "device": str(device),
+        "device_name": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the code that runs, with ``+changes`` if the work tree differs from it."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", str(folder), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit, changes = answers
+    return f"{commit}+changes" if changes else commit

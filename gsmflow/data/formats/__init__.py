@@ -1,0 +1,1 @@
+"""The formats that datasets are read from, one file each."""

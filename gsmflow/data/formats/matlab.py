@@ -1,0 +1,237 @@
+"""MATLAB files of v5 to v7.3, read field by field with errors that name the field."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from gsmflow.core.arrays import FloatArray, IntArray, row_slices
+from gsmflow.core.errors import InputError
+from gsmflow.data.checks import Finding
+
+__all__ = ["Keep", "MatFile", "Refuse", "keep_in_memory", "raise_error", "try_field"]
+
+
+# What is done with features as they are read: given their shape ``(n, d)`` and their rows in
+# order, a piece ``(m, d)`` at a time, gives back all of them as one array.
+Keep: TypeAlias = Callable[[tuple[int, int], Iterator[FloatArray]], FloatArray]
+
+
+# What is done about a field that cannot be read.
+Refuse: TypeAlias = Callable[[Finding], object]
+
+
+_T = TypeVar("_T")
+
+
+def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
+    """Gather the pieces of features in one array ``(n, d)``; a single piece is that array."""
+    first = next(pieces)
+    if first.shape == shape:
+        return first
+    features = np.empty(shape, dtype=np.float32)
+    start = 0
+    for piece in chain([first], pieces):
+        features[start : start + len(piece)] = piece
+        start += len(piece)
+    return features
+
+
+def raise_error(finding: Finding) -> NoReturn:
+    """Raise a fault as an `InputError`."""
+    raise InputError(finding.sentence)
+
+
+def try_field(refuse: Refuse, about: str, read: Callable[[], _T]) -> _T | None:
+    """What ``read`` gives, or None if it fails for a fault in a field of this kind."""
+    try:
+        return read()
+    except InputError as error:
+        refuse(Finding("error", about, str(error)))
+        return None
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Numbers that stay in their v7.3 file until their pieces are asked for.
+
+    ``shape`` is in MATLAB's orientation; HDF5 stores the dimensions reversed.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class MatFile:
+    """A MATLAB file of either kind, read field by field with errors that name the field.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fields
+        The fields that will be asked for; others are left unread.
+    large
+        Those among them that are asked for by `pieces`.
+
+    Raises
+    ------
+    InputError
+        If the file is truncated or is no MATLAB file.
+    """
+
+    def __init__(self, path: Path, fields: tuple[str, ...], large: tuple[str, ...] = ()) -> None:
+        self.path = path
+        with _reading(path):
+            if h5py.is_hdf5(path):
+                with h5py.File(path) as file:
+                    self._values = {f: _read_hdf5(file, f, f in large) for f in fields if f in file}
+            else:
+                self._values = scipy.io.loadmat(path, variable_names=fields)
+
+    def where(self, name: str) -> str:
+        """The place of a field, for messages."""
+        return f"{self.path}, field '{name}'"
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the file has this field."""
+        return name in self._values
+
+    def raw(self, name: str) -> Any:
+        """A field as read, in MATLAB's orientation."""
+        if name not in self._values:
+            raise InputError(f"{self.where(name)}: not found, expected it in this file")
+        return self._values[name]
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """A numeric field, in MATLAB's orientation; none of the large ones."""
+        values = self._numeric(name)
+        assert isinstance(values, np.ndarray)
+        return values
+
+    def _numeric(self, name: str) -> NDArray[Any] | _Stored:
+        values = self.raw(name)
+        if not isinstance(values, (np.ndarray, _Stored)) or values.dtype.kind not in "fiub":
+            kind = getattr(values, "dtype", type(values).__name__)
+            raise InputError(f"{self.where(name)}: found {kind}, expected numbers")
+        return values
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """The shape of a numeric matrix, in MATLAB's orientation."""
+        shape = self._numeric(name).shape
+        if len(shape) != 2:
+            raise InputError(
+                f"{self.where(name)}: found an array of shape {shape}, expected a matrix"
+            )
+        return shape[0], shape[1]
+
+    def matrix(self, name: str) -> FloatArray:
+        """A numeric matrix as float32, in MATLAB's orientation."""
+        self.shape(name)
+        return _as_float32(self.numbers(name))
+
+    def pieces(self, name: str, *, columns: bool = False) -> Iterator[FloatArray]:
+        """A numeric matrix as float32, a C-ordered piece of its rows (or columns) at a time.
+
+        The field is handed over: it cannot be asked for again, and takes no memory after its last
+        piece.
+        """
+        self.shape(name)
+        values = self._values.pop(name)
+        if isinstance(values, _Stored):
+            return _hdf5_pieces(self.path, name, 0 if columns else 1)
+        return _array_pieces(values.T if columns else values)
+
+    def indices(self, name: str) -> IntArray:
+        """A vector of one-based whole numbers, as zero-based int64."""
+        values = self.numbers(name)
+        if values.size and values.size != max(values.shape, default=1):
+            raise InputError(
+                f"{self.where(name)}: found an array of shape {values.shape}, expected a vector"
+            )
+        flat = values.ravel()
+        with np.errstate(invalid="ignore"):
+            whole = flat.astype(np.int64)
+        if not np.array_equal(whole, flat):
+            raise InputError(f"{self.where(name)}: found fractions, expected whole numbers")
+        return whole - 1
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A cell array of strings."""
+        values = self.raw(name)
+        if isinstance(values, np.ndarray) and values.dtype.kind == "U":  # a char matrix
+            return tuple(str(v).strip() for v in values.ravel())
+        cells = np.atleast_1d(values).ravel()
+        names = [str(np.ravel(cell)[0]) for cell in cells if np.size(cell)]
+        if cells.dtype != object or len(names) < len(cells):
+            raise InputError(f"{self.where(name)}: found no text, expected a cell array of names")
+        return tuple(names)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Make an `InputError` of whatever a reader raises."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read this file") from error
+    except Exception as error:
+        # Both readers raise a dozen unrelated types on damaged input, depending on which byte is
+        # wrong; none of them says more to the user than this sentence.
+        raise InputError(
+            f"{path}: not readable as a MATLAB file ({type(error).__name__}), expected a "
+            "complete file of MATLAB v5 to v7.3; fetch it again"
+        ) from error
+
+
+def _as_float32(values: NDArray[Any]) -> FloatArray:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
+        return values.astype(np.float32, copy=False)
+
+
+def _array_pieces(values: NDArray[Any]) -> Iterator[FloatArray]:
+    if values.dtype == np.float32 and values.flags.c_contiguous:
+        yield values
+        return
+    for rows in row_slices(len(values), values.shape[1] * values.itemsize):
+        yield np.ascontiguousarray(_as_float32(values[rows]))
+
+
+def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
+    """Pieces ``(m, d)`` of a matrix in HDF5 whose ``axis`` runs over the rows that are wanted."""
+    with _reading(path), h5py.File(path) as file:
+        data = file[name]
+        row_bytes = data.shape[1 - axis] * data.dtype.itemsize
+        # A chunk is unpacked whole, whatever is wanted of it.
+        chunk = data.chunks[axis] if data.chunks else 1
+        for rows in row_slices(data.shape[axis], row_bytes, multiple=chunk):
+            piece = data[rows] if axis == 0 else data[:, rows].T
+            yield np.ascontiguousarray(_as_float32(piece))
+
+
+def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
+    """One field of a v7.3 file in MATLAB's orientation (HDF5 stores the dimensions reversed)."""
+    data = file[name]
+    if data.dtype == h5py.ref_dtype:
+        cells = [_text(np.asarray(file[ref]).T) for ref in np.asarray(data).ravel()]
+        return np.array(cells, dtype=object)
+    kind = data.attrs.get("MATLAB_class")
+    if data.attrs.get("MATLAB_empty"):  # MATLAB stores the shape in place of the values
+        return np.empty(np.asarray(data), dtype=np.str_ if kind == b"char" else np.float32)
+    if kind == b"char":
+        rows = np.atleast_2d(np.asarray(data).T)
+        return np.array([_text(row) for row in rows])
+    if large:
+        return _Stored(data.shape[::-1], data.dtype)
+    return np.asarray(data).T
+
+
+def _text(codes: NDArray[Any]) -> str:
+    return "".join(map(chr, codes.ravel()))

@@ -1,0 +1,246 @@
+"""New feature vectors from files of any size, a bounded piece at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gsmflow.core.arrays import FloatArray, row_slices
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.formats.matlab import MatFile
+
+__all__ = ["NewRows", "Piece", "holds_rows", "open_rows"]
+
+_FIELD = "features"
+# Lines of a CSV file that are parsed at once take no more text than this.
+_TEXT_BYTES = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some consecutive rows.
+
+    Attributes
+    ----------
+    names
+        What each row is called in answers: its number, counted from 1, or its file.
+    features
+        ``(m, d)``, finite.
+    left_out
+        What gives no row though it stands among them, and why, a line each.
+    """
+
+    names: Sequence[int | str]
+    features: FloatArray
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class NewRows:
+    """Rows to be classified.
+
+    Attributes
+    ----------
+    total
+        How many there are, None where that shows at the end alone.
+    pieces
+        Reads them from the first to the last.
+    notes
+        What the user should know of how they are read, one sentence each.
+    named_by
+        What their names are.
+    """
+
+    total: int | None
+    pieces: Callable[[], Iterator[Piece]]
+    notes: tuple[str, ...] = ()
+    named_by: Literal["row", "file"] = "row"
+
+
+def holds_rows(path: Path) -> bool:
+    """Whether a file's ending says that it holds rows of features."""
+    return path.suffix.lower() in _OPENERS and not path.is_dir()
+
+
+def open_rows(path: Path, feature_dim: int) -> NewRows:
+    """Rows of features from a file.
+
+    Parameters
+    ----------
+    path
+        ``.npy``: an array ``(n, d)``. ``.mat``: a field ``features`` ``(d, n)``, as datasets have
+        it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs; a first line
+        without any number, or one that numbers the columns, is a header.
+    feature_dim
+        ``d``, which they must have.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of another kind or unreadable, or its rows do not have ``d`` finite
+        numbers; a fault behind the first rows shows while they are read.
+    """
+    if not holds_rows(path):
+        what = "a folder" if path.is_dir() else f"a file that ends in {path.suffix or 'nothing'}"
+        raise InputError(f"{path}: found {what}, expected one of {', '.join(_OPENERS)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected one with rows of features")
+    return _OPENERS[path.suffix.lower()](path, feature_dim)
+
+
+_Opener: TypeAlias = Callable[[Path, int], NewRows]
+
+
+def _checked(where: str, features: FloatArray, done: int) -> Piece:
+    """A piece after ``done`` rows, or an `InputError` at its first number that is not finite."""
+    finite = np.isfinite(features)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise InputError(
+            f"{where}: found {features[row, column]} in row {done + row + 1}, dimension "
+            f"{column + 1}, expected finite numbers"
+        )
+    return Piece(range(done + 1, done + len(features) + 1), features)
+
+
+def _check_shape(where: str, shape: tuple[int, ...], expected: tuple[str, str], d: int) -> int:
+    """The number of rows of an array whose shape has ``d`` where ``expected`` has it."""
+    axis = expected.index("rows")
+    told = f"({', '.join(str(d) if side == 'd' else side for side in expected)})"
+    if len(shape) != 2 or shape[1 - axis] != d:
+        raise InputError(
+            f"{where}: found shape {shape}, expected {told}, as the run was trained on {d} features"
+        )
+    if not shape[axis]:
+        raise InputError(f"{where}: found no rows, expected at least one")
+    return shape[axis]
+
+
+def _open_npy(path: Path, feature_dim: int) -> NewRows:
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path}: not readable as an array ({one_line(error)}), expected a complete .npy file "
+            "of numbers"
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{path}: found {array.dtype}, expected numbers")
+    total = _check_shape(str(path), array.shape, ("rows", "d"), feature_dim)
+
+    def pieces() -> Iterator[Piece]:
+        for rows in row_slices(total, feature_dim * max(4, array.itemsize)):
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
+                features = np.ascontiguousarray(array[rows], dtype=np.float32)
+            yield _checked(str(path), features, rows.start)
+
+    return NewRows(total, pieces)
+
+
+def _open_mat(path: Path, feature_dim: int) -> NewRows:
+    mat = MatFile(path, (_FIELD,), large=(_FIELD,))
+    where = mat.where(_FIELD)
+    total = _check_shape(where, mat.shape(_FIELD), ("d", "rows"), feature_dim)
+
+    def pieces() -> Iterator[Piece]:
+        done = 0
+        for features in mat.pieces(_FIELD, columns=True):
+            yield _checked(where, features, done)
+            done += len(features)
+
+    return NewRows(total, pieces)
+
+
+class _Line(NamedTuple):
+    number: int
+    text: str
+
+
+def _open_csv(path: Path, feature_dim: int) -> NewRows:
+    first = next(_lines(path), None)
+    if first is None:
+        raise InputError(f"{path}: found no line, expected rows of {feature_dim} numbers")
+    delimiter = delimiter_of(first.text) or ","
+    cells = _cells(first.text, delimiter)
+    counted = any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
+    header = counted or not any(map(is_number, cells))
+    notes = (
+        (
+            f"{path}: the first line, {cells[0]} to {cells[-1]} in steps of one, is taken for a "
+            "header that numbers the columns",
+        )
+        if counted
+        else ()
+    )
+
+    def pieces() -> Iterator[Piece]:
+        lines = _lines(path)
+        if header:
+            next(lines)
+        step = max(1, _TEXT_BYTES // (len(first.text) + 16 * feature_dim))
+        done = 0
+        while batch := list(islice(lines, step)):
+            features = _parse(path, batch, delimiter, feature_dim)
+            yield _checked(str(path), features, done)
+            done += len(features)
+        if not done:
+            raise InputError(f"{path}: found no line below the header, expected rows of numbers")
+
+    return NewRows(None, pieces, notes)
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """The lines that are not empty, by number."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, text in enumerate(file, start=1):
+                if text.strip():
+                    yield _Line(number, text.rstrip("\r\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: found bytes that are not UTF-8, expected a text file of numbers"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: not readable ({error.strerror}), expected a text file of numbers"
+        ) from error
+
+
+def _parse(path: Path, lines: Sequence[_Line], delimiter: str, feature_dim: int) -> FloatArray:
+    texts = [line.text for line in lines]
+    try:
+        with np.errstate(over="ignore"):
+            parsed = np.loadtxt(
+                texts,
+                dtype=np.float32,
+                delimiter=delimiter,
+                comments=None,
+                quotechar='"',
+                ndmin=2,
+            )
+        if parsed.shape == (len(lines), feature_dim):
+            return parsed
+    except ValueError:
+        pass  # the line that is at fault is looked for below
+    for line in lines:
+        where, cells = f"{path}, line {line.number}", _cells(line.text, delimiter)
+        if len(cells) != feature_dim:
+            raise InputError(
+                f"{where}: found {len(cells)} cells, expected {feature_dim}, the number of "
+                "features that the run was trained on"
+            )
+        for column, cell in enumerate(cells, start=1):
+            if not is_number(cell):
+                raise InputError(f"{where}, column {column}: found {cell!r}, expected a number")
+    raise InputError(f"{path}, line {lines[0].number}: found no rows of numbers, expected some")
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().strip('"') for cell in line.split(delimiter)]
+
+
+_OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat, ".csv": _open_csv}

@@ -1,0 +1,101 @@
+"""Rows drawn class by class, the same in every run."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsmflow.core.arrays import IntArray
+
+__all__ = [
+    "SPLIT_SEED",
+    "draw_fifth",
+    "draw_from_each_class",
+    "repeat_each_class",
+    "shuffle_each_class",
+]
+
+
+# Which rows play validation-seen, and which classes play validation where a dataset names none,
+# must not change with a run's seed: otherwise two seeds would be judged on different problems.
+SPLIT_SEED = 20210
+
+
+_HELD_OUT_SHARE = 0.2
+
+
+def draw_fifth(labels: IntArray) -> NDArray[np.bool_]:
+    """Which rows ``(n,)`` are held out: a fifth of each class, drawn with a fixed seed."""
+
+    def count(rows: int) -> int:
+        return min(max(1, round(_HELD_OUT_SHARE * rows)), rows - 1)
+
+    return draw_from_each_class(labels, count, np.random.default_rng(SPLIT_SEED))
+
+
+def draw_from_each_class(
+    labels: IntArray, count: Callable[[int], int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw rows class by class.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    count
+        How many to draw of a class with so many rows.
+    rng
+        Source of the draw.
+
+    Returns
+    -------
+    NDArray
+        Which rows were drawn, ``(n,)``.
+    """
+    _, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    counts = np.array([count(int(size)) for size in sizes], dtype=np.int64)
+    return shuffle_each_class(labels, rng) < counts[own]
+
+
+def shuffle_each_class(labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """Place of each row, from 0, in a random order of its class's rows.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    rng
+        Source of the order.
+
+    Returns
+    -------
+    IntArray
+        ``(n,)``; the rows of a place below ``k`` are a draw of ``k`` rows of each class.
+    """
+    places = np.empty(len(labels), dtype=np.int64)
+    for c in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == c))
+        places[members] = np.arange(len(members))
+    return places
+
+
+def repeat_each_class(labels: IntArray, count: int) -> IntArray:
+    """Numbers of rows such that every class has so many, of the rows that there are.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    count
+        Rows of each class; a class that has more keeps them all.
+
+    Returns
+    -------
+    IntArray
+        Ascending places in their classes, one of every class after the other: each row as often as
+        any other of its class, to within one.
+    """
+    rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    repeated = [np.resize(own, max(count, len(own))) for own in rows]
+    places = np.concatenate([np.arange(len(own)) for own in repeated])
+    return np.concatenate(repeated)[np.argsort(places, kind="stable")]

@@ -1,0 +1,223 @@
+"""What a dataset is, in figures: its sizes, its values, and how near unseen classes are to seen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.tables import Grid
+from gsmflow.data.dataset import Dataset, all_rows
+
+__all__ = ["Neighbour", "Portrait", "SplitSize", "Values", "paint", "portrait_grids"]
+
+_SPLITS = {
+    "trainval": "training",
+    "train": "- train",
+    "val": "- validation",
+    "test_seen": "test, seen",
+    "test_unseen": "test, unseen",
+}
+_SHOWN_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """How many rows a split has, of how many classes, and how evenly they share it.
+
+    ``fewest``, ``median`` and ``most`` are rows of a class, over the classes that it has.
+    """
+
+    name: str
+    rows: int
+    classes: int
+    fewest: int
+    median: float
+    most: int
+
+
+@dataclass(frozen=True)
+class Values:
+    """Of a matrix, over its finite values; lengths are L2 norms of rows, zeros a fraction of 1."""
+
+    rows: int
+    dimensions: int
+    lowest: float
+    mean: float
+    highest: float
+    zeros: float
+    shortest: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An unseen class, the seen class with the most similar semantics, and their cosine."""
+
+    unseen: str
+    seen: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A dataset in figures.
+
+    Attributes
+    ----------
+    name, features_name, semantics_name
+        As of `Dataset`.
+    seen_classes, unseen_classes
+        How many there are.
+    splits
+        With ``train`` and ``val`` as they are used.
+    features, semantics
+        Their values.
+    neighbours
+        One for each unseen class that has a length, the most similar first.
+    """
+
+    name: str
+    features_name: str
+    semantics_name: str
+    seen_classes: int
+    unseen_classes: int
+    splits: tuple[SplitSize, ...]
+    features: Values
+    semantics: Values
+    neighbours: tuple[Neighbour, ...]
+
+
+def paint(dataset: Dataset) -> Portrait:
+    """The portrait of a dataset whose splits are usable."""
+    return Portrait(
+        name=dataset.name,
+        features_name=dataset.features_name,
+        semantics_name=dataset.semantics_name,
+        seen_classes=len(dataset.seen_classes),
+        unseen_classes=len(dataset.unseen_classes),
+        splits=tuple(_split_size(name, dataset.labels[getattr(dataset, name)]) for name in _SPLITS),
+        features=_values(dataset.features),
+        semantics=_values(dataset.semantics),
+        neighbours=_neighbours(dataset),
+    )
+
+
+def _split_size(name: str, labels: IntArray) -> SplitSize:
+    _, counts = np.unique(labels, return_counts=True)
+    if not len(counts):
+        return SplitSize(name, 0, 0, 0, 0.0, 0)
+    fewest, most = int(counts.min()), int(counts.max())
+    return SplitSize(name, len(labels), len(counts), fewest, float(np.median(counts)), most)
+
+
+def _values(matrix: FloatArray) -> Values:
+    lowest, highest, total, zeros, count = np.inf, -np.inf, 0.0, 0, 0
+    lengths = []
+    for _, slab in all_rows(matrix).slabs():
+        finite = slab[np.isfinite(slab)].astype(np.float64)
+        lowest = min(lowest, finite.min(initial=np.inf))
+        highest = max(highest, finite.max(initial=-np.inf))
+        total += finite.sum()
+        zeros += int((finite == 0).sum())
+        count += finite.size
+        lengths.append(np.linalg.norm(_finite(slab), axis=1))
+    every = np.concatenate(lengths)
+    return Values(
+        rows=matrix.shape[0],
+        dimensions=matrix.shape[1],
+        lowest=float(lowest) if count else 0.0,
+        mean=float(total / max(count, 1)),
+        highest=float(highest) if count else 0.0,
+        zeros=zeros / max(count, 1),
+        shortest=float(every.min()),
+        longest=float(every.max()),
+    )
+
+
+def _finite(rows: FloatArray) -> NDArray[np.float64]:
+    """With 0 for what is NaN or infinite."""
+    return np.where(np.isfinite(rows), rows, 0).astype(np.float64)
+
+
+def _neighbours(dataset: Dataset) -> tuple[Neighbour, ...]:
+    semantics = _finite(dataset.semantics)
+    lengths = np.linalg.norm(semantics, axis=1, keepdims=True)
+    directions = np.divide(semantics, lengths, where=lengths > 0, out=np.zeros_like(semantics))
+    seen, unseen = (c[lengths[c, 0] > 0] for c in (dataset.seen_classes, dataset.unseen_classes))
+    if not len(seen):
+        return ()
+    cosines = directions[unseen] @ directions[seen].T
+    nearest = cosines.argmax(axis=1)
+    names = dataset.class_names
+    pairs = [
+        Neighbour(names[c], names[seen[k]], float(cosine[k]))
+        for c, k, cosine in zip(unseen, nearest, cosines, strict=True)
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
+
+
+def portrait_grids(portrait: Portrait) -> list[Grid]:
+    """Tables of a portrait that are read at 80 columns."""
+    return [_split_grid(portrait), _value_grid(portrait), _neighbour_grid(portrait)]
+
+
+def _split_grid(portrait: Portrait) -> Grid:
+    rows = tuple(
+        (
+            _SPLITS[split.name],
+            *(f"{number:,}" for number in (split.rows, split.classes, split.fewest)),
+            f"{split.median:,.0f}",
+            f"{split.most:,}",
+        )
+        for split in portrait.splits
+    )
+    return Grid(
+        title=f"{portrait.name} · {portrait.seen_classes} seen and {portrait.unseen_classes} "
+        "unseen classes",
+        columns=("split", "rows", "classes", "fewest", "median", "most"),
+        align="lrrrrr",
+        sections=(rows,),
+        notes=("fewest, median, most: rows of a class",),
+    )
+
+
+def _value_grid(portrait: Portrait) -> Grid:
+    named = (
+        (f"features {portrait.features_name}", portrait.features),
+        (f"semantics {portrait.semantics_name}", portrait.semantics),
+    )
+    rows = tuple(
+        (
+            name,
+            f"{values.rows:,} × {values.dimensions:,}",
+            *(f"{number:.3g}" for number in (values.lowest, values.mean, values.highest)),
+            f"{values.zeros:.1%}",
+            f"{values.shortest:.3g} to {values.longest:.3g}",
+        )
+        for name, values in named
+    )
+    return Grid(
+        title="values",
+        columns=("of", "size", "lowest", "mean", "highest", "zeros", "length"),
+        align="lrrrrrr",
+        sections=(rows,),
+        notes=("length: L2 norm of a row",),
+    )
+
+
+def _neighbour_grid(portrait: Portrait) -> Grid:
+    rows = tuple((pair.unseen, pair.seen, f"{pair.cosine:.3f}") for pair in portrait.neighbours)
+    if len(rows) > 2 * _SHOWN_PAIRS:
+        sections: tuple[tuple[tuple[str, ...], ...], ...] = (
+            rows[:_SHOWN_PAIRS],
+            rows[-_SHOWN_PAIRS:],
+        )
+    else:
+        sections = (rows,)
+    return Grid(
+        title="semantic similarity of unseen classes, the most and the least similar",
+        columns=("unseen class", "nearest seen class", "cosine"),
+        align="llr",
+        sections=sections,
+    )

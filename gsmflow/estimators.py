@@ -1,0 +1,780 @@
+"""The models as scikit-learn estimators: rows, labels and a semantics vector for every class.
+
+A class with a semantics vector and no rows is an unseen one: it is recognised all the same.
+"""
+
+import json
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import safe_open
+from scipy.special import log_softmax, logsumexp, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.devices import pick_device
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import write_tensors
+from gsmflow.core.precision import PrecisionName, pick_precision
+from gsmflow.core.rng import make_generator
+from gsmflow.data.dataset import Problem, Rows
+from gsmflow.data.scaling import FeatureScalingName
+from gsmflow.learning.contract import Classifying, Scorer, Trainable
+from gsmflow.learning.feed import scale_problem
+from gsmflow.learning.sampling import Sampler, synthesize
+from gsmflow.learning.scorers import ModelScorer, class_log_densities, feature_map
+from gsmflow.learning.softmax import ClassifierConfig, SoftmaxPair, pair_from_rows
+from gsmflow.learning.state import split_scaling, tensors_with_scaling
+from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.methods.gsmflow import GSMFlow
+from gsmflow.methods.positioning import SemanticsScalingName
+from gsmflow.methods.prototype_discriminant import TransformName
+from gsmflow.methods.registry import MODELS, ModelName
+from gsmflow.recipes.fit import classifier_generators, make_model, rows_request, train_epochs
+from gsmflow.recipes.recipe import Recipe, check_value
+
+__all__ = [
+    "CADAVAEClassifier",
+    "GSMFlowClassifier",
+    "PrototypeDiscriminantClassifier",
+    "ZeroShotClassifier",
+]
+
+_Self = TypeVar("_Self", bound="ZeroShotClassifier")
+
+# Parameters that are no settings of a recipe.
+_OWN = {"semantics", "penalty", "random_state", "verbose"}
+_SEEDS = 2**31 - 1
+_PRINTED = 20
+_CLASSIFIERS = "classifiers."
+# What a saved estimator is, and what of it is read back.
+_FORMAT = "gsmflow estimator 1"
+
+
+class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
+    """What the estimators share: fitting, scores, answers, samples, saving.
+
+    Attributes
+    ----------
+    classes_
+        Seen and unseen classes, ascending, ``(k,)``: the columns of all scores.
+    seen_classes_, unseen_classes_
+        Those with rows and those without, ascending.
+    n_features_in_
+        ``d``.
+    feature_names_in_
+        Names of the columns, if `fit` was given a frame with names.
+    model_
+        The fitted model.
+    history_
+        The mean loss parts of each epoch, each with its ``epoch``; empty for a model that is not
+        trained.
+    seed_
+        What all random numbers came from.
+    """
+
+    _model: ClassVar[ModelName]
+
+    semantics: Mapping[Any, ArrayLike] | None
+    penalty: float
+    random_state: Any
+    verbose: int
+
+    def fit(
+        self: _Self, X: ArrayLike, y: ArrayLike, semantics: Mapping[Any, ArrayLike] | None = None
+    ) -> _Self:
+        """Learn from rows of the seen classes and the semantics of all.
+
+        Parameters
+        ----------
+        X
+            Features, ``(n, d)``, ``d >= 2``.
+        y
+            Class of each row, ``(n,)``: numbers or texts.
+        semantics
+            The vector ``(a,)`` of each class, seen or unseen; None for that of the constructor.
+
+        Raises
+        ------
+        InputError
+            If a class has no vector, or vectors differ in length or are not finite, or no class
+            is without rows, or a setting is out of range.
+        """
+        rows, labels = validate_data(
+            self, X, y, dtype=np.float32, ensure_min_features=2, ensure_min_samples=2
+        )
+        check_classification_targets(labels)
+        settings = self._settings()
+        given = self.semantics if semantics is None else semantics
+        self.classes_, vectors = _described(given, np.unique(labels))
+        self.seed_ = _draw_seed(self.random_state)
+        recipe = Recipe(dataset="fit", model=self._model, seed=self.seed_, **settings)
+        self._learn(recipe, rows, labels, vectors)
+        return self
+
+    def _learn(self, recipe: Recipe, X: FloatArray, y: NDArray[Any], vectors: FloatArray) -> None:
+        labels = np.searchsorted(self.classes_, y).astype(np.int64)
+        seen = np.unique(labels)
+        unseen = np.setdiff1d(np.arange(len(self.classes_)), seen)
+        problem = Problem(
+            split="test",
+            train=Rows(X, labels),
+            semantics=vectors,
+            class_names=tuple(map(str, self.classes_)),
+            seen_classes=seen,
+            unseen_classes=unseen,
+        )
+        device = pick_device(recipe.device)
+        precision = pick_precision(recipe.precision, device)
+        scaled = scale_problem(problem, recipe.feature_scaling, device, "memory")
+        model = make_model(recipe, MODELS[self._model].model_class, scaled, device)
+        history: list[dict[str, float]] = []
+        if isinstance(model, Trainable) and isinstance(model, torch.nn.Module):
+            generator = make_generator(device, recipe.seed, problem.split, "training")
+            training = recipe.part(TrainingConfig)
+            trainer = Trainer(model, scaled.feed, training, generator, precision=precision)
+            for record, seconds in train_epochs(trainer, history):
+                self._say(record, recipe.total_epochs, seconds)
+            model = trainer.result
+        self.classifiers_ = {}
+        if not isinstance(model, Classifying):  # which tells classes apart by itself
+            pair = pair_from_rows(
+                model.classifier_rows(rows_request(recipe, scaled, precision)),
+                problem,
+                feature_map(scaled.scaling, model, device),
+                recipe.part(ClassifierConfig),
+                classifier_generators(recipe, scaled),
+            )
+            self.classifiers_ = pair.tensors()
+        self.model_, self.scaling_, self.history_ = model, scaled.scaling, history
+        self.seen_classes_, self.unseen_classes_ = self.classes_[seen], self.classes_[unseen]
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores of all classes, less `penalty` for the seen ones.
+
+        Parameters
+        ----------
+        X
+            Features, ``(n, d)``.
+
+        Returns
+        -------
+        array
+            ``(n, k)``, columns as in ``classes_``; ``(n,)`` where there are two classes: the
+            second one's score less the first one's.
+        """
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The softmax of the scores, ``(n, k)``, columns as in ``classes_``."""
+        return np.asarray(softmax(self._scores(X), axis=1))
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The logarithm of `predict_proba`, ``(n, k)``."""
+        return np.asarray(log_softmax(self._scores(X), axis=1))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class of highest score, seen or unseen, of each row of ``X (n, d)``, ``(n,)``."""
+        best = self._scores(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def predict_unseen(self, X: ArrayLike) -> NDArray[Any]:
+        """The best unseen class of each row of ``X (n, d)``, ``(n,)``: plain zero-shot learning."""
+        features = self._features(X)
+        best = self._scorer().zsl_scores(features).argmax(axis=1)
+        return np.asarray(self.unseen_classes_[best])
+
+    def sample(self, label: Any, n: int = 1, random_state: Any = None) -> FloatArray:
+        """Synthesize features of a class, seen or unseen.
+
+        Parameters
+        ----------
+        label
+            One of ``classes_``.
+        n
+            How many, ``>= 1``.
+        random_state
+            A seed or a ``RandomState``; None for the seed of the fit, which gives the same ones
+            in every call.
+
+        Returns
+        -------
+        array
+            ``(n, d)``, as the features that were given; under ``feature_scaling="l2"`` of length
+            about 1.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or ``n`` is below 1.
+        """
+        check_is_fitted(self)
+        found = np.flatnonzero(self.classes_ == label)
+        if not len(found):
+            raise InputError(f"label: found {label!r}, expected one of classes_")
+        if n < 1:
+            raise InputError(f"n: found {n}, expected a number of at least 1")
+        device = self._device()
+        seed = self.seed_ if random_state is None else _draw_seed(random_state)
+        generator = make_generator(device, seed, "sample")
+        assert isinstance(self.model_, Sampler)
+        features, _ = synthesize(self.model_, torch.from_numpy(found).to(device), n, generator)
+        return self.scaling_.inverse(features.cpu().numpy())
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator into one safetensors file, which holds no code.
+
+        Its parameters stand in the file's metadata as JSON, `random_state` as the seed that came
+        of it.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params(deep=False) | {"random_state": self.seed_}
+        given = parameters.pop("semantics")
+        content = {
+            "format": _FORMAT,
+            "class": type(self).__name__,
+            "parameters": parameters,
+            "semantics": None if given is None else _pairs(given),
+            "model": self.model_.describe(),
+            "history": self.history_,
+            "seed": self.seed_,
+            "classes": self.classes_.tolist(),
+            "classes_dtype": self.classes_.dtype.str,
+            "is_seen": np.isin(self.classes_, self.seen_classes_).tolist(),
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
+        }
+        tensors = tensors_with_scaling(self.model_, self.scaling_)
+        tensors |= {f"{_CLASSIFIERS}{name}": t for name, t in self.classifiers_.items()}
+        write_tensors(Path(path), tensors, {"gsmflow": json.dumps(content, default=_plain)})
+
+    @classmethod
+    def load(cls: type[_Self], path: str | Path) -> _Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged, or of another estimator.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                content = json.loads(file.metadata()["gsmflow"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if content["format"] == _FORMAT and content["class"] == cls.__name__:
+                return cls._restored(content, tensors)
+        except Exception as error:
+            # Any byte may be wrong: the reader and what follows raise a dozen unrelated types.
+            raise InputError(
+                f"{path}: not readable as an estimator ({one_line(error)}), expected a file that "
+                "save() wrote"
+            ) from error
+        raise InputError(
+            f"{path}: found {content['class']} ({content['format']}), expected {cls.__name__} "
+            f"({_FORMAT})"
+        )
+
+    @classmethod
+    def _restored(
+        cls: type[_Self], content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    ) -> _Self:
+        given = content["semantics"]
+        own = cls(**content["parameters"])
+        own.semantics = given and {label: np.float32(vector) for label, vector in given}
+        own.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
+        is_seen = np.array(content["is_seen"], dtype=bool)
+        own.seen_classes_, own.unseen_classes_ = own.classes_[is_seen], own.classes_[~is_seen]
+        own.history_, own.seed_ = content["history"], content["seed"]
+        device = own._device()
+        heads, rest = {}, {}
+        for name, tensor in tensors.items():
+            if name.startswith(_CLASSIFIERS):
+                heads[name.removeprefix(_CLASSIFIERS)] = tensor.to(device)
+            else:
+                rest[name] = tensor
+        parts, own.scaling_ = split_scaling(rest, content["parameters"]["feature_scaling"])
+        model_class = MODELS[cls._model].model_class
+        own.model_ = model_class.from_state(content["model"], parts).to(device)
+        own.classifiers_ = heads
+        own.n_features_in_ = len(own.scaling_.shift)
+        if content["feature_names"]:
+            own.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+        return own
+
+    def _settings(self) -> dict[str, Any]:
+        """The parameters that are settings of a recipe, checked."""
+        given = {k: v for k, v in self.get_params(deep=False).items() if k not in _OWN}
+        name = type(self).__name__
+        penalty: object = self.penalty
+        if not (isinstance(penalty, float | numbers.Integral) and math.isfinite(penalty)):
+            raise InputError(f"{name}, penalty: found {self.penalty!r}, expected a finite number")
+        return {k: check_value(f"{name}, {k}", k, _plain(value)) for k, value in given.items()}
+
+    def _device(self) -> torch.device:
+        return pick_device(self.get_params(deep=False)["device"])
+
+    def _features(self, X: ArrayLike) -> FloatArray:
+        check_is_fitted(self)
+        return np.asarray(validate_data(self, X, dtype=np.float32, reset=False))
+
+    def _scorer(self) -> Scorer:
+        device = self._device()
+        if isinstance(self.model_, Classifying):
+            return ModelScorer(self.scaling_, self.model_, device)
+        space = feature_map(self.scaling_, self.model_, device)
+        return SoftmaxPair.from_tensors(space, self.classifiers_)
+
+    def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores less the penalty, ``(n, k)``, columns as in ``classes_``."""
+        features = self._features(X)
+        ours = np.concatenate([self.seen_classes_, self.unseen_classes_])
+        scores = self._scorer().gzsl_scores(features).astype(np.float64)[:, np.argsort(ours)]
+        return np.asarray(scores - self.penalty * np.isin(self.classes_, self.seen_classes_))
+
+    def _say(self, record: Mapping[str, float], epochs: int, seconds: float) -> None:
+        epoch = int(record["epoch"])
+        if self.verbose and (epoch in (1, epochs) or epoch % max(1, epochs // _PRINTED) == 0):
+            parts = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "epoch")
+            print(f"epoch {epoch:>3}/{epochs}  {parts}  {seconds:.1f} s")
+
+
+class GSMFlowClassifier(ZeroShotClassifier):
+    """A flow that synthesizes the unseen classes for a softmax classifier.
+
+    Defaults are for some thousands of rows; settings have the names and the meanings that they
+    have for the training scripts. Attributes are those of `ZeroShotClassifier`.
+
+    Parameters
+    ----------
+    semantics
+        The vector ``(a,)`` of each class; that of `fit` stands in for it.
+    feature_scaling
+        Of the features, fitted on the rows: none, minmax, centred, standardised or l2.
+    semantics_scaling, semantics_norm
+        Of the semantics: norm (one factor, to a mean length of ``semantics_norm``), standardised
+        or none.
+    blocks, hidden, condition_dim
+        Coupling blocks, hidden units of each, length of the condition.
+    pi
+        Standard deviation of the noise on the scaled features in training.
+    prototype_weight
+        Of the prototype loss.
+    epochs, batch_size, learning_rate, weight_decay
+        Of the training of the flow, with Adam.
+    samples_per_class
+        Rows that are synthesized of each unseen class.
+    classifier_epochs, classifier_batch_size, classifier_lr, classifier_weight_decay
+        Of the training of the classifier, with Adam.
+    penalty
+        Subtracted from the scores of seen classes; best chosen on classes left out of a fit.
+    precision
+        Of the matrix products: fp32, tf32, bf16, or auto for bf16 where the hardware has it.
+    device
+        cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+    random_state
+        A seed, a ``RandomState``, or None for another seed in each fit.
+    verbose
+        Above 0: the losses are printed some twenty times.
+
+    References
+    ----------
+    Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", ACM MM 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gsmflow import GSMFlowClassifier
+    >>> rng = np.random.default_rng(1)
+    >>> semantics = {f"class {c}": rng.normal(size=4) for c in range(12)}
+    >>> to_features = rng.normal(size=(4, 6))
+    >>> names = np.repeat(list(semantics), 20)
+    >>> X = np.stack([semantics[name] for name in names]) @ to_features
+    >>> X += 0.1 * rng.normal(size=X.shape)
+    >>> seen = names != "class 11"
+    >>> flow = GSMFlowClassifier(hidden=64, epochs=30, random_state=0)
+    >>> flow = flow.fit(X[seen], names[seen], semantics=semantics)
+    >>> flow.unseen_classes_
+    array(['class 11'], dtype='<U8')
+    >>> flow.predict(X[~seen])[:2]
+    array(['class 11', 'class 11'], dtype='<U8')
+    >>> flow.sample("class 11", 3).shape
+    (3, 6)
+    """
+
+    _model = "gsmflow"
+
+    def __init__(
+        self,
+        semantics: Mapping[Any, ArrayLike] | None = None,
+        *,
+        feature_scaling: FeatureScalingName = "standardised",
+        semantics_scaling: SemanticsScalingName = "norm",
+        semantics_norm: float = 20.0,
+        blocks: int = 3,
+        hidden: int = 256,
+        condition_dim: int = 128,
+        pi: float = 0.1,
+        prototype_weight: float = 1.0,
+        epochs: int = 60,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-5,
+        samples_per_class: int = 50,
+        classifier_epochs: int = 30,
+        classifier_batch_size: int = 32,
+        classifier_lr: float = 2e-2,
+        classifier_weight_decay: float = 0.0,
+        penalty: float = 0.0,
+        precision: PrecisionName = "fp32",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.semantics = semantics
+        self.feature_scaling = feature_scaling
+        self.semantics_scaling = semantics_scaling
+        self.semantics_norm = semantics_norm
+        self.blocks = blocks
+        self.hidden = hidden
+        self.condition_dim = condition_dim
+        self.pi = pi
+        self.prototype_weight = prototype_weight
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.samples_per_class = samples_per_class
+        self.classifier_epochs = classifier_epochs
+        self.classifier_batch_size = classifier_batch_size
+        self.classifier_lr = classifier_lr
+        self.classifier_weight_decay = classifier_weight_decay
+        self.penalty = penalty
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Exact log-density of rows, in nats, ``(n,)``.
+
+        Parameters
+        ----------
+        X
+            Features, ``(n, d)``.
+        y
+            Classes, ``(n,)``: the densities are those of each row's class; None: those of the
+            mixture of all classes, seen and unseen, with equal weights.
+
+        Raises
+        ------
+        InputError
+            If ``y`` has another class or another length, or ``feature_scaling`` is l2, after which
+            rows have no density.
+
+        Notes
+        -----
+        Dimensions that were constant in training are left as the scaling has them.
+        """
+        features = self._features(X)
+        if self.scaling_.unit_rows:
+            raise InputError(
+                "feature_scaling: found l2, after which rows have no density, expected another"
+            )
+        spread = self.scaling_.spread[np.isfinite(self.scaling_.spread)].astype(np.float64)
+        codes = None if y is None else self._codes(y, len(features))
+        rows = torch.from_numpy(self.scaling_(features)).to(self._device())
+        assert isinstance(self.model_, GSMFlow)
+        if codes is None:
+            each = class_log_densities(self.model_, rows, np.arange(len(self.classes_)))
+            found = logsumexp(each.astype(np.float64), axis=1) - math.log(len(self.classes_))
+        else:
+            found = (
+                self.model_.log_prob(rows, torch.from_numpy(codes).to(rows.device)).cpu().numpy()
+            )
+        return np.asarray(found, dtype=np.float64) - float(np.log(spread).sum())
+
+    def _codes(self, y: ArrayLike, n: int) -> IntArray:
+        labels = np.asarray(y)
+        if labels.shape != (n,):
+            raise InputError(f"y: found shape {labels.shape}, expected ({n},), a class of each row")
+        known = np.isin(labels, self.classes_)
+        if not known.all():
+            raise InputError(f"y: found {labels[~known][0]}, expected one of classes_")
+        return np.searchsorted(self.classes_, labels).astype(np.int64)
+
+
+class CADAVAEClassifier(ZeroShotClassifier):
+    """Autoencoders of features and of semantics with one latent space, and a softmax classifier.
+
+    Defaults are for some thousands of rows; settings have the names and the meanings that they
+    have for the training scripts. Attributes are those of `ZeroShotClassifier`.
+
+    Parameters
+    ----------
+    semantics
+        The vector ``(a,)`` of each class; that of `fit` stands in for it.
+    feature_scaling
+        Of the features, fitted on the rows: none, minmax, centred, standardised or l2.
+    semantics_scaling, semantics_norm
+        Of the semantics: norm (one factor, to a mean length of ``semantics_norm``), standardised
+        or none.
+    latent_dim
+        Length of the latent vectors.
+    image_encoder_hidden, semantics_encoder_hidden, image_decoder_hidden, semantics_decoder_hidden
+        Hidden units of each.
+    beta, gamma, delta
+        Weights of the KL divergence, of the cross-alignment and of the distribution alignment.
+    latents_seen, latents_unseen, latents_zsl
+        Latents per class that the classifiers learn from.
+    epochs, batch_size, learning_rate
+        Of the training of the autoencoders, with Adam.
+    classifier_epochs, classifier_batch_size, classifier_lr, classifier_weight_decay
+        Of the training of the classifier, with Adam.
+    penalty, precision, device, random_state, verbose
+        As of `GSMFlowClassifier`.
+
+    References
+    ----------
+    Schönfeld et al., "Generalized Zero- and Few-Shot Learning via Aligned Variational
+    Autoencoders", CVPR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gsmflow import CADAVAEClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> semantics = {c: rng.normal(size=4) for c in range(12)}
+    >>> y = np.repeat(range(11), 20)
+    >>> X = np.stack([semantics[c] for c in y]) @ rng.normal(size=(4, 6))
+    >>> autoencoders = CADAVAEClassifier(semantics, epochs=5, random_state=0)
+    >>> autoencoders.fit(X, y).predict_proba(X).shape
+    (220, 12)
+    """
+
+    _model = "cada-vae"
+
+    def __init__(
+        self,
+        semantics: Mapping[Any, ArrayLike] | None = None,
+        *,
+        feature_scaling: FeatureScalingName = "standardised",
+        semantics_scaling: SemanticsScalingName = "norm",
+        semantics_norm: float = 5.0,
+        latent_dim: int = 32,
+        image_encoder_hidden: int = 256,
+        semantics_encoder_hidden: int = 256,
+        image_decoder_hidden: int = 256,
+        semantics_decoder_hidden: int = 128,
+        beta: float = 0.25,
+        gamma: float = 2.37,
+        delta: float = 8.13,
+        latents_seen: int = 200,
+        latents_unseen: int = 400,
+        latents_zsl: int = 200,
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 3e-3,
+        classifier_epochs: int = 20,
+        classifier_batch_size: int = 32,
+        classifier_lr: float = 1e-2,
+        classifier_weight_decay: float = 0.0,
+        penalty: float = 0.0,
+        precision: PrecisionName = "fp32",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.semantics = semantics
+        self.feature_scaling = feature_scaling
+        self.semantics_scaling = semantics_scaling
+        self.semantics_norm = semantics_norm
+        self.latent_dim = latent_dim
+        self.image_encoder_hidden = image_encoder_hidden
+        self.semantics_encoder_hidden = semantics_encoder_hidden
+        self.image_decoder_hidden = image_decoder_hidden
+        self.semantics_decoder_hidden = semantics_decoder_hidden
+        self.beta = beta
+        self.gamma = gamma
+        self.delta = delta
+        self.latents_seen = latents_seen
+        self.latents_unseen = latents_unseen
+        self.latents_zsl = latents_zsl
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.classifier_epochs = classifier_epochs
+        self.classifier_batch_size = classifier_batch_size
+        self.classifier_lr = classifier_lr
+        self.classifier_weight_decay = classifier_weight_decay
+        self.penalty = penalty
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+
+class PrototypeDiscriminantClassifier(ZeroShotClassifier):
+    """Linear discriminants around known and predicted class means, and a gate between them.
+
+    What recognises unseen classes best on the datasets at hand, in seconds; it needs four seen
+    classes or more. Scores are log-probabilities where it is gated. Attributes are those of
+    `ZeroShotClassifier`.
+
+    Parameters
+    ----------
+    semantics
+        The vector ``(a,)`` of each class; that of `fit` stands in for it.
+    feature_scaling
+        Of the features, fitted on the rows: none, minmax, centred, standardised or l2.
+    feature_transform
+        After it: none, sqrt, unit, or auto for what is best on seen classes in the role of unseen
+        ones.
+    semantics_whitening, covariance_shrinkage
+        Whether both are chosen there.
+    length_exponent
+        How much of a class mean's length is left out of account, 0 to 1.
+    gated
+        Whether a gate between seen and unseen classes is learned there.
+    penalty, device, random_state
+        As of `GSMFlowClassifier`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gsmflow import PrototypeDiscriminantClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> semantics = {c: rng.normal(size=4) for c in range(12)}
+    >>> y = np.repeat(range(12), 20)
+    >>> X = np.stack([semantics[c] for c in y]) @ rng.normal(size=(4, 6))
+    >>> X += 0.1 * rng.normal(size=X.shape)
+    >>> discriminant = PrototypeDiscriminantClassifier(semantics, random_state=0)
+    >>> discriminant.fit(X[y < 10], y[y < 10]).score(X, y) > 0.95
+    True
+    """
+
+    _model = "discriminant"
+
+    def __init__(
+        self,
+        semantics: Mapping[Any, ArrayLike] | None = None,
+        *,
+        feature_scaling: FeatureScalingName = "none",
+        feature_transform: TransformName = "auto",
+        semantics_whitening: bool = True,
+        covariance_shrinkage: bool = True,
+        length_exponent: float = 0.25,
+        gated: bool = True,
+        penalty: float = 0.0,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.semantics = semantics
+        self.feature_scaling = feature_scaling
+        self.feature_transform = feature_transform
+        self.semantics_whitening = semantics_whitening
+        self.covariance_shrinkage = covariance_shrinkage
+        self.length_exponent = length_exponent
+        self.gated = gated
+        self.penalty = penalty
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+
+def _described(
+    semantics: Mapping[Any, ArrayLike] | None, labels: NDArray[Any]
+) -> tuple[NDArray[Any], FloatArray]:
+    """All classes, ascending, ``(k,)``, and their vectors ``(k, a)``, or an `InputError`.
+
+    ``labels`` are the classes that have rows, ascending.
+    """
+    if not isinstance(semantics, Mapping):
+        raise InputError(
+            f"semantics: found {type(semantics).__name__}, expected a mapping from every class, "
+            "those without rows included, to its vector, given to fit() or to the constructor"
+        )
+    for label in labels:
+        if label not in semantics:
+            raise InputError(f"semantics: found no vector of class {label}, expected one")
+    classes = _as_classes([*semantics], labels)
+    if len(classes) == len(labels):
+        raise InputError(
+            f"semantics: found the {len(labels)} classes that have rows, expected one class "
+            "without rows at least, to be recognised all the same"
+        )
+    vectors = [_vector(c, semantics[c]) for c in classes]
+    length = len(vectors[0])
+    for c, vector in zip(classes, vectors, strict=True):
+        if len(vector) != length:
+            raise InputError(
+                f"semantics: found {len(vector)} values of class {c}, expected {length}, as of "
+                f"class {classes[0]}"
+            )
+    described = np.stack(vectors)
+    _check_twins(classes, described, np.isin(classes, labels))
+    return classes, described
+
+
+def _check_twins(classes: NDArray[Any], vectors: FloatArray, is_seen: NDArray[np.bool_]) -> None:
+    """Raise `InputError` where nothing tells an unseen class from a seen one."""
+    seen = {
+        vector.tobytes(): c for c, vector in zip(classes[is_seen], vectors[is_seen], strict=True)
+    }
+    for c, vector in zip(classes[~is_seen], vectors[~is_seen], strict=True):
+        if vector.tobytes() in seen:
+            raise InputError(
+                f"semantics: found the same vector for {seen[vector.tobytes()]} and {c}, which "
+                "has no rows, expected vectors that tell them apart"
+            )
+
+
+def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """The keys in ascending order, in a type that holds the labels too."""
+    is_text = isinstance(labels[0], str | bytes)
+    for key in keys:
+        if isinstance(key, str | bytes) != is_text:
+            raise InputError(
+                f"semantics: found the key {key!r} for labels of type {labels.dtype}, expected "
+                f"{'texts' if is_text else 'numbers'} alone"
+            )
+    classes = np.unique(np.array(keys, dtype=object if labels.dtype == object else None))
+    return classes.astype(np.result_type(classes, labels))
+
+
+def _vector(label: Any, values: ArrayLike) -> FloatArray:
+    try:
+        vector = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        vector = np.empty((0, 0), dtype=np.float32)
+    if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():
+        raise InputError(
+            f"semantics: found something else of class {label}, expected a vector of finite numbers"
+        )
+    return vector
+
+
+def _draw_seed(random_state: Any) -> int:
+    """A seed: a whole number itself, or one drawn as scikit-learn draws."""
+    if isinstance(random_state, numbers.Integral):
+        check_random_state(random_state)
+        return int(random_state)
+    return int(check_random_state(random_state).randint(_SEEDS))
+
+
+def _pairs(semantics: Mapping[Any, ArrayLike]) -> list[tuple[Any, list[float]]]:
+    return [(_plain(c), np.asarray(v, dtype=np.float64).tolist()) for c, v in semantics.items()]
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,1 @@
+"""Metrics, the GZSL protocol with its calibration, figures class by class, generation shifts."""

@@ -1,0 +1,218 @@
+"""Measures of generalized zero-shot learning, in plain numpy.
+
+All accuracies are means over classes, each class counting the same (average per-class top-1, or
+top-k where that is said; Xian et al., TPAMI 2018), as fractions of 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsmflow.core.arrays import IntArray
+
+__all__ = [
+    "SeenUnseenCurve",
+    "confusion_counts",
+    "harmonic_mean",
+    "mean_class_accuracy",
+    "mean_class_top_k_accuracy",
+    "per_class_accuracy",
+    "seen_unseen_curve",
+    "true_class_places",
+]
+
+
+def per_class_accuracy(
+    labels: NDArray[Any], predictions: NDArray[Any]
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Accuracy of every class that has rows.
+
+    Parameters
+    ----------
+    labels, predictions
+        True and predicted class of each row, ``(n,)``, ``n >= 1``.
+
+    Returns
+    -------
+    tuple
+        The classes among ``labels``, ascending, ``(k,)``, and their accuracies, ``(k,)``, in
+        [0, 1]. A class that is only predicted does not appear.
+    """
+    return _share_of_each_class(labels, labels == predictions)
+
+
+def mean_class_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
+    """Mean over the classes among ``labels`` of their accuracies, in [0, 1]."""
+    _, accuracy = per_class_accuracy(labels, predictions)
+    return float(accuracy.mean())
+
+
+def mean_class_top_k_accuracy(
+    labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], k: int
+) -> float:
+    """Mean over the classes among ``labels`` of the share with the true class in the first k.
+
+    Parameters
+    ----------
+    labels
+        True class of each row, ``(n,)``, among ``classes``.
+    scores
+        ``(n, c)``; a higher score is a stronger belief.
+    classes
+        Class of each score column, ``(c,)``.
+    k
+        Answers that a row has, ``>= 1``; with ``c`` or more of them, every row is right.
+    """
+    _, share = _share_of_each_class(labels, true_class_places(labels, scores, classes) < k)
+    return float(share.mean())
+
+
+def true_class_places(
+    labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any]
+) -> IntArray:
+    """Place of each row's true class among all by falling score, ``(n,)``, from 0.
+
+    Of equal scores, that of an earlier column comes first, as it does for ``argmax``: the place is
+    0 exactly where ``argmax`` finds the true class.
+
+    Parameters
+    ----------
+    labels, scores, classes
+        As for `mean_class_top_k_accuracy`.
+    """
+    columns = _columns(labels, classes)[:, None]
+    own = np.take_along_axis(scores, columns, axis=1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(len(classes)) < columns))
+    return np.asarray(ahead.sum(axis=1), dtype=np.int64)
+
+
+def confusion_counts(
+    labels: NDArray[Any], predictions: NDArray[Any], classes: NDArray[Any]
+) -> IntArray:
+    """Rows of each true class (down) with each answer (across), ``(k, k)``.
+
+    Parameters
+    ----------
+    labels, predictions
+        True and predicted class of each row, ``(n,)``, among ``classes``.
+    classes
+        The classes in the order asked for, ``(k,)``.
+    """
+    k = len(classes)
+    cells = k * _columns(labels, classes) + _columns(predictions, classes)
+    return np.bincount(cells, minlength=k * k).reshape(k, k)
+
+
+def harmonic_mean(unseen: float, seen: float) -> float:
+    """``2 u s / (u + s)``; 0 where both are 0."""
+    return 2 * unseen * seen / (unseen + seen) if unseen + seen > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class SeenUnseenCurve:
+    """Accuracies under every penalty subtracted from the scores of all seen classes.
+
+    Both accuracies are step functions of the penalty. Interval ``i`` of the ``m`` intervals on
+    which they are constant reaches from ``edges[i]`` to ``edges[i + 1]``.
+
+    Attributes
+    ----------
+    edges
+        ``(m + 1,)``, ascending, from minus to plus infinity.
+    seen, unseen
+        Mean per-class accuracies of the seen and of the unseen rows over all columns, ``(m,)``;
+        ``seen`` never rises, ``unseen`` never falls.
+    """
+
+    edges: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    unseen: NDArray[np.float64]
+
+    @property
+    def area(self) -> float:
+        """Area under the curve of seen over unseen accuracy (AUSUC; Chao et al., ECCV 2016)."""
+        return float(np.trapezoid(self.seen, self.unseen))
+
+    def best_penalty(self) -> float:
+        """A penalty of highest harmonic mean: the middle of the longest best interval.
+
+        Neighbouring intervals with the same harmonic mean count as one. At both ends of the curve
+        one accuracy is 0; where the harmonic mean is 0 throughout, so is the penalty.
+        """
+        h = self._harmonic_means()
+        best = np.flatnonzero(h >= h.max() - 1e-12)
+        runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+        spans = [(float(self.edges[run[0]]), float(self.edges[run[-1] + 1])) for run in runs]
+        low, high = max(spans, key=lambda span: (np.isfinite(span).all(), span[1] - span[0]))
+        return 0.0 if np.isinf(low) else (low + high) / 2
+
+    def best_harmonic_mean(self) -> float:
+        """The harmonic mean under `best_penalty`, in [0, 1]."""
+        return float(self._harmonic_means().max())
+
+    def _harmonic_means(self) -> NDArray[np.float64]:
+        total = self.seen + self.unseen
+        zero = np.zeros_like(total)
+        return np.divide(2 * self.seen * self.unseen, total, out=zero, where=total > 0)
+
+
+def seen_unseen_curve(
+    scores: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], seen_classes: NDArray[Any]
+) -> SeenUnseenCurve:
+    """Trace the curve exactly: each row changes its answer at one penalty, its score gap.
+
+    A row's answer is its best unseen class once the penalty reaches the gap between its best
+    seen and its best unseen score (a tie goes to the unseen class). Sorting the gaps of the rows
+    whose answer can be right gives every step: ``O(n log n)``.
+
+    Parameters
+    ----------
+    scores
+        ``(n, k)``, finite; a higher score is a stronger belief.
+    labels
+        True class of each row, ``(n,)``, with rows of seen and of unseen classes.
+    classes
+        Class of each score column, ``(k,)``, with seen and unseen ones.
+    seen_classes
+        The seen classes among them.
+    """
+    is_seen = np.isin(classes, seen_classes)
+    row_is_seen = np.isin(labels, seen_classes)
+    seen_scores, unseen_scores = scores[:, is_seen], scores[:, ~is_seen]
+    gap = seen_scores.max(axis=1).astype(np.float64) - unseen_scores.max(axis=1)
+    answer = np.where(
+        row_is_seen,
+        classes[is_seen][seen_scores.argmax(axis=1)],
+        classes[~is_seen][unseen_scores.argmax(axis=1)],
+    )
+    right = answer == labels  # once the penalty is on the row's own side of its gap
+    # One right row moves its class's accuracy by 1 / (rows of the class), and the mean over
+    # classes by that over the number of classes on its side.
+    _, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sides = [len(np.unique(labels[row_is_seen == side])) for side in (False, True)]
+    step = right / counts[rows] / np.where(row_is_seen, sides[1], sides[0])
+
+    edges, interval = np.unique(gap[right], return_inverse=True)
+    m = len(edges)
+    seen_loss = np.bincount(interval, weights=(step * row_is_seen)[right], minlength=m)
+    unseen_gain = np.bincount(interval, weights=(step * ~row_is_seen)[right], minlength=m)
+    # Summed from the end that is zero, so that neither accuracy goes below it by rounding.
+    seen = np.append(seen_loss[::-1].cumsum()[::-1], 0.0)
+    unseen = np.insert(unseen_gain.cumsum(), 0, 0.0)
+    return SeenUnseenCurve(np.concatenate([[-np.inf], edges, [np.inf]]), seen, unseen)
+
+
+def _share_of_each_class(
+    labels: NDArray[Any], hits: NDArray[np.bool_]
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """The classes among labels ``(n,)``, and the share of each one's rows that are hits."""
+    classes, rows = np.unique(labels, return_inverse=True)
+    return classes, np.bincount(rows, weights=hits) / np.bincount(rows)
+
+
+def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> IntArray:
+    """Where each of the labels ``(n,)`` stands in ``classes``."""
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, labels, sorter=order)]

@@ -1,0 +1,216 @@
+"""Answers class by class: accuracies and the confusion matrix, as CSV files for a run directory."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gsmflow.core.arrays import IntArray
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import write_bytes
+from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
+from gsmflow.evaluation.protocol import Outcome
+
+__all__ = [
+    "ClassAnswers",
+    "answers_by_class",
+    "read_confusion",
+    "read_per_class",
+    "write_confusion",
+    "write_per_class",
+]
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """How the held-out rows of one class were answered; shares are fractions of 1.
+
+    Attributes
+    ----------
+    name
+        The class.
+    kind
+        Whether it was seen.
+    rows
+        How many of its rows were judged; where there are none, all that follows is None.
+    gzsl, gzsl_calibrated
+        Accuracy with answers among all classes, without and with the penalty on seen classes;
+        None where no penalty was chosen.
+    zsl
+        Accuracy with answers among the unseen classes; None for a seen class.
+    wrong_answer, wrong_share
+        The most frequent wrong answer among all classes without a penalty, the earlier class if
+        two are as frequent, and its share of the class's rows; None where all rows are right.
+    """
+
+    name: str
+    kind: Literal["seen", "unseen"]
+    rows: int
+    gzsl: float | None
+    gzsl_calibrated: float | None
+    zsl: float | None
+    wrong_answer: str | None
+    wrong_share: float | None
+
+
+def answers_by_class(
+    outcome: Outcome, penalty: float | None, class_names: Sequence[str]
+) -> list[ClassAnswers]:
+    """One record of every class, in the order of the score columns: the seen, then the unseen.
+
+    Parameters
+    ----------
+    outcome
+        A method's scores on held-out rows.
+    penalty
+        On seen classes, chosen on validation classes, if any.
+    class_names
+        One name per class of the dataset.
+    """
+    labels, predictions, unseen = outcome.labels, outcome.predictions(), ~outcome.row_is_seen
+    gzsl = _accuracies(labels, predictions)
+    calibrated = {} if penalty is None else _accuracies(labels, outcome.predictions(penalty))
+    zsl = _accuracies(labels[unseen], outcome.zsl_predictions())
+    counts = confusion_counts(labels, predictions, outcome.classes)
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    records = []
+    for c, own, total in zip(outcome.classes.tolist(), counts, totals.tolist(), strict=True):
+        worst = int(own.argmax())
+        wrong = int(own[worst])
+        records.append(
+            ClassAnswers(
+                name=class_names[c],
+                kind="seen" if c in outcome.seen_classes else "unseen",
+                rows=total,
+                gzsl=gzsl.get(c),
+                gzsl_calibrated=calibrated.get(c),
+                zsl=zsl.get(c),
+                wrong_answer=class_names[outcome.classes[worst]] if wrong else None,
+                wrong_share=wrong / total if wrong else None,
+            )
+        )
+    return records
+
+
+def write_per_class(
+    path: Path, outcome: Outcome, penalty: float | None, class_names: Sequence[str]
+) -> None:
+    """Write `answers_by_class` as CSV, a class a line; what is None is an empty cell."""
+    header = [field.name for field in fields(ClassAnswers)]
+    records = answers_by_class(outcome, penalty, class_names)
+    _write_csv(path, [header, *(astuple(record) for record in records)])
+
+
+def write_confusion(
+    path: Path, outcome: Outcome, class_names: Sequence[str], penalty: float = 0.0
+) -> None:
+    """Write the GZSL answers as CSV: rows of each true class (down) with each answer (across).
+
+    Parameters
+    ----------
+    path
+        The file.
+    outcome
+        A method's scores on held-out rows.
+    class_names
+        One name per class of the dataset; they head the lines and the columns.
+    penalty
+        Subtracted from the scores of the seen classes.
+    """
+    counts = confusion_counts(outcome.labels, outcome.predictions(penalty), outcome.classes)
+    names = [class_names[c] for c in outcome.classes]
+    lines = ([name, *own] for name, own in zip(names, counts.tolist(), strict=True))
+    _write_csv(path, [["true class", *names], *lines])
+
+
+def read_per_class(path: Path) -> list[ClassAnswers]:
+    """The records that `write_per_class` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or has no seen class or no unseen one.
+    """
+    header, *lines = _read_csv(path)
+    if header != [field.name for field in fields(ClassAnswers)]:
+        raise InputError(f"{path}, line 1: found {','.join(header)!r}, expected its own header")
+    records = [_record(path, number, line) for number, line in enumerate(lines, start=2)]
+    kinds = [record.kind for record in records]
+    if kinds != sorted(kinds) or len(set(kinds)) < 2:
+        raise InputError(f"{path}: found {len(kinds)} classes, expected seen, then unseen ones")
+    return records
+
+
+def _record(path: Path, number: int, line: Sequence[str]) -> ClassAnswers:
+    def share(text: str) -> float | None:
+        if text and not 0 <= float(text) <= 1:
+            raise ValueError(f"{text} is no share of 1")
+        return float(text) if text else None
+
+    try:
+        name, kind, rows, gzsl, calibrated, zsl, wrong_answer, wrong_share = line
+        if kind not in ("seen", "unseen") or int(rows) < 0:
+            raise ValueError(f"{kind} and {rows} are no kind and no number of rows")
+        return ClassAnswers(
+            name=name,
+            kind="seen" if kind == "seen" else "unseen",
+            rows=int(rows),
+            gzsl=share(gzsl),
+            gzsl_calibrated=share(calibrated),
+            zsl=share(zsl),
+            wrong_answer=wrong_answer or None,
+            wrong_share=share(wrong_share),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{path}, line {number}: found {','.join(line)!r} ({error}), expected a class and its "
+            "shares"
+        ) from error
+
+
+def read_confusion(path: Path, classes: int) -> IntArray:
+    """The counts ``(k, k)`` that `write_confusion` wrote of so many classes.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or of another number of classes.
+    """
+    _, *lines = _read_csv(path)
+    if len(lines) == classes and all(len(line) == classes + 1 for line in lines):
+        with suppress(ValueError):
+            counts = np.array([[int(cell) for cell in line[1:]] for line in lines], dtype=np.int64)
+            if (counts >= 0).all():
+                return counts
+    raise InputError(
+        f"{path}: found no counts of {classes} classes with {classes} answers each, expected the "
+        "file that this run wrote"
+    )
+
+
+def _read_csv(path: Path) -> list[list[str]]:
+    """Lines of a CSV file, one at least."""
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: not readable ({one_line(error)}), expected the CSV file that this run wrote"
+        ) from error
+    return lines or [[]]
+
+
+def _accuracies(labels: IntArray, predictions: IntArray) -> dict[int, float]:
+    classes, accuracy = per_class_accuracy(labels, predictions)
+    return dict(zip(classes.tolist(), accuracy.tolist(), strict=True))
+
+
+def _write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    write_bytes(path, text.getvalue().encode())

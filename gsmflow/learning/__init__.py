@@ -1,0 +1,1 @@
+"""What every method learns with: feeds of rows, the method contract, the trainer, classifiers."""

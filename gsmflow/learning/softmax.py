@@ -1,0 +1,353 @@
+"""The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.data.dataset import Problem
+from gsmflow.learning.contract import ClassifierRows, StreamedRows
+from gsmflow.learning.feed import Feed
+from gsmflow.learning.sampling import Reservoir
+
+__all__ = [
+    "ClassifierConfig",
+    "FeatureMap",
+    "OnEpoch",
+    "SoftmaxClassifier",
+    "SoftmaxPair",
+    "fit_softmax",
+    "fit_softmax_by_epoch",
+    "fit_softmax_streamed",
+    "pair_from_rows",
+]
+
+_SCORING_CHUNK = 16384
+_PARTS = ("weight", "bias", "classes")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The settings of the softmax classifier; defaults are FLO's published ones."""
+
+    classifier_lr: float = 5e-3
+    """Adam's learning rate (betas 0.5, 0.999)."""
+    classifier_batch_size: int = 1000
+    """Rows per step of the classifier."""
+    classifier_epochs: int = 30
+    """Passes over the classifier's rows, real and synthesized."""
+    classifier_weight_decay: float = 0.0
+    """Adam's L2 penalty on the classifier's weights; 0 as published."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxClassifier:
+    """A trained linear softmax classifier.
+
+    Attributes
+    ----------
+    weight, bias
+        ``(k, d)`` and ``(k,)``.
+    classes
+        The class of each score column, ``(k,)``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    classes: IntArray
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Class scores before the softmax (logits), ``(n, k)``, of scaled features ``(n, d)``."""
+        chunks = [
+            torch.from_numpy(features[start : start + _SCORING_CHUNK]).to(self.weight)
+            @ self.weight.T
+            + self.bias
+            for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # one, if an empty one
+        ]
+        return np.asarray(torch.cat(chunks).cpu().numpy(), dtype=np.float32)
+
+    @classmethod
+    def from_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> "SoftmaxClassifier":
+        """The classifier of a name, from what `tensors` gave.
+
+        Raises
+        ------
+        KeyError
+            If a tensor is missing.
+        """
+        weight, bias, classes = (tensors[f"{name}.{part}"] for part in _PARTS)
+        return cls(weight, bias, classes.cpu().numpy())
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Weights, biases and classes, named ``NAME.weight`` and so on."""
+        parts = self.weight, self.bias, torch.from_numpy(self.classes)
+        return {f"{name}.{part}": tensor for part, tensor in zip(_PARTS, parts, strict=True)}
+
+
+# From features ``(n, d)`` as the dataset has them to what a classifier scores, ``(n, r)``.
+FeatureMap: TypeAlias = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxPair:
+    """The two classifiers of the protocols, behind the map to what they were trained on.
+
+    Attributes
+    ----------
+    space
+        Applied to features before scoring: their scaling, and a model's encoder if it has one.
+    gzsl
+        Over seen and unseen classes.
+    zsl
+        Over the unseen classes alone.
+    """
+
+    space: FeatureMap
+    gzsl: SoftmaxClassifier
+    zsl: SoftmaxClassifier
+
+    def gzsl_scores(self, features: FloatArray) -> FloatArray:
+        """Scores ``(n, seen + unseen)`` of unscaled features ``(n, d)``."""
+        return self.gzsl.scores(self.space(features))
+
+    def zsl_scores(self, features: FloatArray) -> FloatArray:
+        """Scores ``(n, unseen)`` of unscaled features ``(n, d)``."""
+        return self.zsl.scores(self.space(features))
+
+    @classmethod
+    def from_tensors(cls, space: FeatureMap, tensors: Mapping[str, Tensor]) -> "SoftmaxPair":
+        """The classifiers from what `tensors` gave, behind the map that they were trained behind.
+
+        Raises
+        ------
+        KeyError
+            If a tensor is missing.
+        """
+        gzsl, zsl = (SoftmaxClassifier.from_tensors(name, tensors) for name in ("gzsl", "zsl"))
+        return cls(space, gzsl, zsl)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, biases and classes of both, by name."""
+        return self.gzsl.tensors("gzsl") | self.zsl.tensors("zsl")
+
+
+def fit_softmax_by_epoch(
+    rows_of_epoch: Callable[[], Feed],
+    classes: IntArray,
+    config: ClassifierConfig,
+    generator: torch.Generator,
+    on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
+) -> SoftmaxClassifier:
+    """Train a linear softmax classifier with Adam and cross-entropy; the last epoch's is kept.
+
+    Parameters
+    ----------
+    rows_of_epoch
+        Called before each epoch, ``>= 1``; gives its training rows.
+    classes
+        The classes to tell apart, ``(k,)``; every label must be among them.
+    config
+        Settings.
+    generator
+        Source of the initial weights (Xavier normal; biases are zero) and of the batches, on the
+        rows' device.
+    on_epoch
+        Called after each epoch with the classifier as it is then; its tensors go on changing.
+    """
+    feed = rows_of_epoch()
+    layer = _Layer(classes, _no_rows(feed), config, generator)
+    for epoch in range(config.classifier_epochs):
+        feed = rows_of_epoch() if epoch else feed
+        targets = layer.columns(feed.labels)
+        order = torch.randperm(len(targets), generator=generator, device=targets.device)
+        for rows in torch.split(order, config.classifier_batch_size):
+            layer.step(feed.take(rows), targets[rows])
+        on_epoch(layer.classifier())
+    return layer.classifier()
+
+
+def fit_softmax(
+    feed: Feed, classes: IntArray, config: ClassifierConfig, generator: torch.Generator
+) -> SoftmaxClassifier:
+    """`fit_softmax_by_epoch` on the same training rows in every epoch."""
+    return fit_softmax_by_epoch(lambda: feed, classes, config, generator)
+
+
+def fit_softmax_streamed(
+    feed: Feed,
+    reservoir: Reservoir,
+    classes: tuple[IntArray, IntArray],
+    config: ClassifierConfig,
+    generators: tuple[torch.Generator, torch.Generator],
+    on_epoch: Callable[[SoftmaxClassifier, SoftmaxClassifier], object] = lambda gzsl, zsl: None,
+) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
+    """Train the classifiers of both protocols while their synthesized rows are being made.
+
+    There are as many steps as in ``classifier_epochs`` passes over the real and all synthesized
+    rows. A batch has them in proportion: the real ones pass by pass, the synthesized ones drawn
+    from the reservoir, which is renewed at an even pace. The second classifier learns from those
+    rows of the same batches that are of unseen classes.
+
+    Parameters
+    ----------
+    feed
+        Real rows of seen classes, and of unseen ones where some are given.
+    reservoir
+        Synthesized rows of unseen classes, on the same device.
+    classes
+        The classes that the first and the second classifier tell apart, ``(seen + unseen,)`` and
+        ``(unseen,)``.
+    config
+        Settings.
+    generators
+        Source of the initial weights of each, on the rows' device; of the first, also of the
+        order of the real rows.
+    on_epoch
+        Called after each pass with both classifiers as they are then; their tensors go on
+        changing.
+    """
+    gzsl, zsl = (
+        _Layer(c, _no_rows(feed), config, generator)
+        for c, generator in zip(classes, generators, strict=True)
+    )
+    n, batch_size = len(feed.labels), config.classifier_batch_size
+    steps_per_epoch = math.ceil((n + reservoir.total) / batch_size)
+    steps = steps_per_epoch * config.classifier_epochs
+    share = n / (n + reservoir.total)
+    real = _Passes(n, feed.labels.device, generators[0])
+    mixed = bool(torch.isin(feed.labels, zsl.ascending).any())
+    for step in range(steps):
+        reservoir.advance((step + 1) / steps)
+        count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
+        features, labels = reservoir.draw(batch_size - count)
+        of_zsl = features, labels
+        if count:
+            rows = real.take(count)
+            features = torch.cat([feed.take(rows), features])
+            labels = torch.cat([feed.labels[rows], labels])
+        if mixed:
+            own = torch.isin(labels, zsl.ascending)
+            of_zsl = features[own], labels[own]
+        if len(of_zsl[1]):
+            zsl.step(of_zsl[0], zsl.columns(of_zsl[1]))
+        gzsl.step(features, gzsl.columns(labels))
+        if (step + 1) % steps_per_epoch == 0:
+            on_epoch(gzsl.classifier(), zsl.classifier())
+    return gzsl.classifier(), zsl.classifier()
+
+
+# Which classifier has been trained one more epoch, and the classifier as it is then.
+OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], object]
+
+
+def pair_from_rows(
+    rows: ClassifierRows,
+    problem: Problem,
+    space: FeatureMap,
+    config: ClassifierConfig,
+    generators: tuple[torch.Generator, torch.Generator],
+    on_epoch: OnEpoch = lambda which, classifier: None,
+) -> SoftmaxPair:
+    """Train both classifiers on the rows that a model gives.
+
+    Parameters
+    ----------
+    rows
+        What they learn from.
+    problem
+        Gives the classes.
+    space
+        From features as the dataset has them to what the rows are.
+    config
+        Settings.
+    generators
+        Source of the initial weights and of the batches of each classifier, GZSL and ZSL, on the
+        rows' device.
+    on_epoch
+        Called after each epoch of either classifier; its tensors go on changing.
+    """
+    if isinstance(rows, StreamedRows):
+
+        def on_pass(gzsl: SoftmaxClassifier, zsl: SoftmaxClassifier) -> None:
+            on_epoch("gzsl", gzsl)
+            on_epoch("zsl", zsl)
+
+        classes = problem.classes, problem.unseen_classes
+        streamed = fit_softmax_streamed(
+            rows.real, rows.reservoir, classes, config, generators, on_pass
+        )
+        return SoftmaxPair(space, *streamed)
+    gzsl, zsl = generators
+    return SoftmaxPair(
+        space,
+        gzsl=fit_softmax_by_epoch(
+            rows.gzsl, problem.classes, config, gzsl, partial(on_epoch, "gzsl")
+        ),
+        zsl=fit_softmax_by_epoch(
+            rows.zsl, problem.unseen_classes, config, zsl, partial(on_epoch, "zsl")
+        ),
+    )
+
+
+def _no_rows(feed: Feed) -> Tensor:
+    """An empty batch, which has the width, the type and the device of all."""
+    return feed.take(feed.labels[:0])
+
+
+class _Layer:
+    """A linear layer in training on rows like the given ones, with an Adam of its own."""
+
+    def __init__(
+        self, classes: IntArray, like: Tensor, config: ClassifierConfig, generator: torch.Generator
+    ) -> None:
+        self._classes = classes
+        columns = torch.from_numpy(classes).to(like.device)
+        self._order = columns.argsort()
+        self.ascending = columns[self._order]
+        self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
+        self._bias = nn.Parameter(like.new_zeros(len(classes)))
+        nn.init.xavier_normal_(self._weight, generator=generator)
+        groups: list[dict[str, Any]] = [
+            {"params": [self._weight], "weight_decay": config.classifier_weight_decay},
+            {"params": [self._bias]},
+        ]
+        self._optimizer = torch.optim.Adam(
+            groups, lr=config.classifier_lr, betas=(0.5, 0.999), fused=True
+        )
+
+    def columns(self, labels: Tensor) -> Tensor:
+        """The column of each label, ``(n,)``."""
+        return self._order[torch.searchsorted(self.ascending, labels)]
+
+    def step(self, features: Tensor, columns: Tensor) -> None:
+        logits = nn.functional.linear(features, self._weight, self._bias)
+        loss = nn.functional.cross_entropy(logits, columns)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def classifier(self) -> SoftmaxClassifier:
+        return SoftmaxClassifier(self._weight.detach(), self._bias.detach(), self._classes)
+
+
+class _Passes:
+    """Rows in a new order on every pass, any number of them at a time."""
+
+    def __init__(self, n: int, device: torch.device, generator: torch.Generator) -> None:
+        self._n = n
+        self._generator = generator
+        self._order = torch.empty(0, dtype=torch.int64, device=device)
+
+    def take(self, count: int) -> Tensor:
+        """The next rows, ``(count,)``."""
+        while len(self._order) < count:
+            again = torch.randperm(self._n, generator=self._generator, device=self._order.device)
+            self._order = torch.cat([self._order, again])
+        rows, self._order = self._order[:count], self._order[count:]
+        return rows

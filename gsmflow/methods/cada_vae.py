@@ -1,0 +1,415 @@
+"""CADA-VAE: two variational autoencoders, of features and of semantics, with one latent space.
+
+Schönfeld et al., "Generalized Zero- and Few-Shot Learning via Aligned Variational Autoencoders",
+CVPR 2019. Each modality is decoded from its own latent and from the other's (cross-alignment), and
+the two posteriors of a row are drawn together (distribution alignment). The classifiers learn from
+latents: those of seen rows from the image encoder, those of unseen classes from the semantics
+encoder. Test features are mapped to the mean of their posterior.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gsmflow.core.rng import Draws
+from gsmflow.data.dataset import Problem
+from gsmflow.learning.contract import (
+    ClassifierRows,
+    Losses,
+    RowsByEpoch,
+    RowsRequest,
+    with_semantics,
+)
+from gsmflow.learning.feed import Feed, MemoryFeed
+from gsmflow.learning.sampling import Draw
+from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
+
+__all__ = [
+    "CADAVAE",
+    "CADAConfig",
+    "Encoder",
+    "Weights",
+    "kl_from_standard_normal",
+    "rows_of_each_class",
+    "wasserstein_distance",
+    "weights_at",
+]
+
+_CHUNK = 4096
+# A weight rises from 0 to its full value between two shares of the training: the published epochs
+# of a hundred.
+_WARM_UPS = {"beta": (0.0, 0.93), "gamma": (0.21, 0.75), "delta": (0.06, 0.22)}
+
+
+@dataclass(frozen=True)
+class CADAConfig:
+    """The settings of a `CADAVAE`; defaults are the published ones.
+
+    ``gamma`` and ``delta`` are the paper's ablations: CA-VAE has no ``delta``, DA-VAE no ``gamma``.
+    """
+
+    latent_dim: int = 64
+    """Length of the latent vectors."""
+    image_encoder_hidden: int = 1560
+    """Hidden units of the image encoder."""
+    semantics_encoder_hidden: int = 1450
+    """Hidden units of the semantics encoder."""
+    image_decoder_hidden: int = 1660
+    """Hidden units of the image decoder."""
+    semantics_decoder_hidden: int = 665
+    """Hidden units of the semantics decoder."""
+    beta: float = 0.25
+    """Full weight of the KL divergence, reached after 93 percent of the training."""
+    gamma: float = 2.37
+    """Full weight of the cross-alignment, which rises from 21 to 75 percent of the training; 0
+    leaves it out (DA-VAE)."""
+    delta: float = 8.13
+    """Full weight of the distribution alignment, which rises from 6 to 22 percent of the training;
+    0 leaves it out (CA-VAE)."""
+    latents_seen: int = 200
+    """Latents per seen class that the GZSL classifier learns from, of the image encoder."""
+    latents_unseen: int = 400
+    """Latents per unseen class that the GZSL classifier learns from, of the semantics encoder."""
+    latents_zsl: int = 200
+    """Latents per unseen class that the ZSL classifier learns from, of the semantics encoder."""
+    latents_few_shot: int = 200
+    """Latents per unseen class of the semantics encoder, and as many of the image encoder, that
+    both classifiers learn from where there are labelled rows of unseen classes (--shots)."""
+    dynamic_latents: bool = False
+    """Whether all latents are drawn anew for each epoch of the classifiers."""
+    as_published: bool = False
+    """Whether to repeat two slips of the published code: latents are drawn with the variance in
+    place of the standard deviation, and with one number for all dimensions."""
+    semantics_scaling: SemanticsScalingName = "none"
+    """Scale of the semantics: norm (one factor, to semantics-norm), standardised, or none."""
+    semantics_norm: float = 20.0
+    """Mean length of the seen classes' semantics under --semantics-scaling norm."""
+
+
+class Weights(NamedTuple):
+    """What the losses beside the reconstruction count with."""
+
+    beta: float
+    gamma: float
+    delta: float
+
+
+def weights_at(config: CADAConfig, done: float) -> Weights:
+    """The weights of the losses after a share ``done`` of the training, in [0, 1]."""
+    risen = {
+        name: min(max((done - start) / (end - start), 0.0), 1.0)
+        for name, (start, end) in _WARM_UPS.items()
+    }
+    return Weights(**{name: share * getattr(config, name) for name, share in risen.items()})
+
+
+def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """``KL(N(mean, variance) || N(0, I))`` in nats, ``(n,)``, of diagonal Gaussians ``(n, k)``."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
+
+
+def wasserstein_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """2-Wasserstein distance ``(n,)`` between diagonal Gaussians.
+
+    Parameters
+    ----------
+    first, second
+        Means and logarithms of variances, ``(n, k)`` each.
+    """
+    (mean, log_variance), (other_mean, other_log_variance) = first, second
+    deviations = (log_variance / 2).exp() - (other_log_variance / 2).exp()
+    # A norm has a gradient, of 0, where both are the same; a square root has none.
+    distance: Tensor = torch.linalg.vector_norm(
+        torch.cat([mean - other_mean, deviations], dim=1), dim=1
+    )
+    return distance
+
+
+def rows_of_each_class(
+    labels: Tensor, classes: Tensor, count: int, generator: torch.Generator
+) -> Tensor:
+    """Draw rows of every class, each row as often as any other of its class, to within one.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``; every one of ``classes`` is among them.
+    classes
+        Ascending class numbers, ``(k,)``, with those of all labels.
+    count
+        Rows per class.
+    generator
+        On the device of the labels.
+
+    Returns
+    -------
+    Tensor
+        Rows class by class, ``(k * count,)``.
+    """
+    device = labels.device
+    columns = torch.searchsorted(classes, labels)
+    order = torch.randperm(len(labels), generator=generator, device=device)
+    order = order[columns[order].argsort(stable=True)]
+    sizes = torch.bincount(columns, minlength=len(classes))
+    starts = sizes.cumsum(0) - sizes
+    turns = torch.arange(count, device=device)
+    return order[starts[:, None] + turns % sizes[:, None]].reshape(-1)
+
+
+class Encoder(nn.Module):
+    """From inputs to a diagonal Gaussian over latents; called, it gives the mean alone.
+
+    Parameters
+    ----------
+    input_dim, hidden, latent_dim
+        Sizes.
+    """
+
+    def __init__(self, input_dim: int, hidden: int, latent_dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(input_dim, hidden)
+        self.mean = nn.Linear(hidden, latent_dim)
+        self.log_variance = nn.Linear(hidden, latent_dim)
+
+    def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and logarithms of variances, ``(n, latent_dim)`` each, of inputs ``(n, d)``."""
+        hidden = torch.relu(self.hidden(inputs))
+        return _full(self.mean(hidden)), _full(self.log_variance(hidden))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Means ``(n, latent_dim)`` of inputs ``(n, d)``."""
+        return self.posterior(inputs)[0]
+
+
+def _decoder(latent_dim: int, hidden: int, output_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, output_dim))
+
+
+class CADAVAE(nn.Module):
+    """Variational autoencoders of features and of semantics whose latents are aligned.
+
+    All weights start from Xavier's uniform distribution of gain 0.5, all biases at 0.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    semantics
+        Semantics of every class, ``(classes, a)``.
+    feature_dim
+        ``d``.
+    generator
+        Source of the initial weights.
+    """
+
+    semantics: Tensor
+
+    def __init__(
+        self,
+        config: CADAConfig,
+        *,
+        semantics: Tensor,
+        feature_dim: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_dim = feature_dim
+        self.weights = weights_at(config, 0.0)
+        self.register_buffer("semantics", semantics)
+        a, k = semantics.shape[1], config.latent_dim
+        # Torch's layers draw initial weights of their own before these are overwritten.
+        with torch.random.fork_rng(devices=[]):
+            self.image_encoder = Encoder(feature_dim, config.image_encoder_hidden, k)
+            self.semantics_encoder = Encoder(a, config.semantics_encoder_hidden, k)
+            self.image_decoder = _decoder(k, config.image_decoder_hidden, feature_dim)
+            self.semantics_decoder = _decoder(k, config.semantics_decoder_hidden, a)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, gain=0.5, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def for_problem(
+        cls, problem: Problem, feed: Feed, config: CADAConfig, generator: torch.Generator
+    ) -> "CADAVAE":
+        """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has."""
+        return cls(
+            config,
+            semantics=torch.tensor(scaled_semantics(problem, config)),
+            feature_dim=feed.feature_dim,
+            generator=generator,
+        )
+
+    @classmethod
+    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "CADAVAE":
+        """A model from what `describe` and ``state_dict`` gave."""
+        model = cls(
+            CADAConfig(**description["config"]),
+            semantics=tensors["semantics"],
+            feature_dim=description["feature_dim"],
+            generator=None,
+        )
+        model.load_state_dict(tensors)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {
+            "model": "CADA-VAE",
+            "config": asdict(self.config),
+            "classes": self.semantics.shape[0],
+            "semantics_dim": self.semantics.shape[1],
+            "feature_dim": self.feature_dim,
+        }
+
+    def with_classes(self, problem: Problem) -> "CADAVAE":
+        """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
+        return with_semantics(self, scaled_semantics(problem, self.config))
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The image encoder: features are classified by the mean of their posterior."""
+        return self.image_encoder
+
+    def warm_up(self, done: float) -> None:
+        """Set the weights of the losses, by the share of the epochs that is done."""
+        self.weights = weights_at(self.config, done)
+
+    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+        """The training loss of one batch: sums over rows and dimensions, weighted.
+
+        ``L1 reconstruction + beta KL + gamma cross-alignment + delta distribution alignment``,
+        the first three of both modalities.
+
+        Parameters
+        ----------
+        features
+            Scaled features, ``(n, d)``.
+        labels
+            Seen classes, ``(n,)``.
+        draws
+            Source of the latents' noise.
+
+        Returns
+        -------
+        Losses
+            The parts unweighted, as means over the rows.
+        """
+        semantics = self.semantics[labels]
+        image = self.image_encoder.posterior(features)
+        described = self.semantics_encoder.posterior(semantics)
+        of_image, of_semantics = (
+            self._latents(posterior, draws.normal) for posterior in (image, described)
+        )
+        weights = self.weights
+        parts = {
+            "reconstruction": _l1(self.image_decoder(of_image), features)
+            + _l1(self.semantics_decoder(of_semantics), semantics),
+            "kl": kl_from_standard_normal(*image).sum() + kl_from_standard_normal(*described).sum(),
+            "cross": _l1(self.image_decoder(of_semantics), features)
+            + _l1(self.semantics_decoder(of_image), semantics),
+            "distribution": wasserstein_distance(image, described).sum(),
+        }
+        total = (
+            parts["reconstruction"]
+            + weights.beta * parts["kl"]
+            + weights.gamma * parts["cross"]
+            + weights.delta * parts["distribution"]
+        )
+        # Processes that share a batch take the mean of their gradients.
+        return Losses(draws.shares * total, {k: part / len(labels) for k, part in parts.items()})
+
+    def _latents(
+        self, posterior: tuple[Tensor, Tensor], normal: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Latents ``(n, latent_dim)`` drawn from posteriors; ``normal`` gives noise like a tensor.
+
+        The reparametrisation ``mean + deviation * noise``; ``as_published`` says what is wrong
+        with the published code's.
+        """
+        mean, log_variance = posterior
+        if self.config.as_published:
+            return mean + log_variance.exp() * normal(mean[:, :1])
+        return mean + (log_variance / 2).exp() * normal(mean)
+
+    @torch.no_grad()
+    def sampler(self, classes: Tensor) -> Draw:
+        """What draws features of classes ``(k,)``, decoded from latents of their semantics."""
+        mean, log_variance = self.semantics_encoder.posterior(self.semantics[classes])
+
+        @torch.no_grad()
+        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+            posterior = mean[positions], log_variance[positions]
+            latents = self._latents(posterior, Draws(generator).normal)
+            return _full(self.image_decoder(latents))
+
+        return draw
+
+    def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
+        """Latents of equally many rows of every seen class, and of the unseen classes' semantics.
+
+        Real rows of unseen classes are encoded as those of the seen ones are: in the place of the
+        latents of the semantics, or ``latents_few_shot`` of each class beside as many of those.
+        """
+
+        def gzsl() -> MemoryFeed:
+            known = self._of_rows(request, request.scaled.feed, self.config.latents_seen)
+            return _joined([known, *self._of_unseen(request, self.config.latents_unseen)])
+
+        def zsl() -> MemoryFeed:
+            return _joined(self._of_unseen(request, self.config.latents_zsl))
+
+        if self.config.dynamic_latents:
+            return RowsByEpoch(gzsl, zsl)
+        both, unseen = gzsl(), zsl()
+        return RowsByEpoch(lambda: both, lambda: unseen)
+
+    def _of_unseen(self, request: RowsRequest, count: int) -> list[MemoryFeed]:
+        """Latents of unseen classes, ``count`` of each where they have one source."""
+        real = request.real_unseen
+        if real is not None and request.synthesizes:
+            count = self.config.latents_few_shot
+        feeds = [self._of_semantics(request, count)] if request.synthesizes else []
+        if real is not None:
+            feeds.append(self._of_rows(request, real, count))
+        return feeds
+
+    @torch.no_grad()
+    def _of_rows(self, request: RowsRequest, feed: Feed, count: int) -> MemoryFeed:
+        classes = torch.unique(feed.labels)
+        rows = rows_of_each_class(feed.labels, classes, count, request.generator)
+        normal = Draws(request.generator).normal
+        latents = [
+            self._latents(self.image_encoder.posterior(feed.take(part)), normal)
+            for part in torch.split(rows, _CHUNK)
+        ]
+        return MemoryFeed(torch.cat(latents), feed.labels[rows])
+
+    @torch.no_grad()
+    def _of_semantics(self, request: RowsRequest, count: int) -> MemoryFeed:
+        device = self.semantics.device
+        unseen = torch.from_numpy(request.scaled.problem.unseen_classes).to(device)
+        mean, log_variance = self.semantics_encoder.posterior(self.semantics[unseen])
+        positions = torch.arange(len(unseen), device=device).repeat_interleave(count)
+        posterior = mean[positions], log_variance[positions]
+        latents = self._latents(posterior, Draws(request.generator).normal)
+        return MemoryFeed(latents, unseen[positions])
+
+
+def _l1(decoded: Tensor, target: Tensor) -> Tensor:
+    return (_full(decoded) - target).abs().sum()
+
+
+def _full(values: Tensor) -> Tensor:
+    """Values in float32 at least: bf16 has not the digits for sums of thousands of them."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _joined(feeds: list[MemoryFeed]) -> MemoryFeed:
+    return MemoryFeed(
+        torch.cat([feed.features for feed in feeds]), torch.cat([feed.labels for feed in feeds])
+    )

@@ -1,0 +1,1 @@
+"""Gates between seen and unseen classes."""

@@ -1,0 +1,344 @@
+"""GSMFlow: the conditional flow, relative positioning, visual perturbation and the losses.
+
+Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", ACM MM 2021.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from gsmflow.core.rng import Draws
+from gsmflow.data.dataset import Problem
+from gsmflow.learning.contract import (
+    ClassifierRows,
+    Losses,
+    RowsByEpoch,
+    RowsRequest,
+    rows_with,
+    with_semantics,
+)
+from gsmflow.learning.feed import Feed, class_means, join
+from gsmflow.learning.sampling import Reservoir
+from gsmflow.methods.coupling_flow import ConditionalFlow, ConditionBlocks
+from gsmflow.methods.positioning import (
+    RelativePositioning,
+    SemanticsScalingName,
+    anchor_classes,
+    scaled_semantics,
+)
+
+__all__ = ["AnchorPool", "GSMFlow", "ModelConfig"]
+
+AnchorPool: TypeAlias = Literal["seen", "all"]
+
+_MANY = 4
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The settings of a `GSMFlow`; defaults are the published ones where the datasets agree.
+
+    The three ideas of the paper are switches: ``condition_blocks``, ``perturbation`` and
+    ``relative_positioning``.
+    """
+
+    blocks: int = 5
+    """Number of coupling blocks, K."""
+    hidden: int = 2048
+    """Hidden units of each coupling subnet."""
+    condition_dim: int = 1024
+    """Length of the relatively positioned condition."""
+    condition_blocks: ConditionBlocks = "all"
+    """Blocks that see the condition: all (paper) or the first alone (ablation)."""
+    relative_positioning: bool = True
+    """Whether the condition is relative to three anchor classes; off: the semantics themselves."""
+    anchors: AnchorPool = "seen"
+    """Classes that the anchors are chosen from: seen, or all (published aPY code)."""
+    semantics_scaling: SemanticsScalingName = "norm"
+    """Scale of the semantics: norm (one factor, to semantics-norm), standardised, or none."""
+    semantics_norm: float = 20.0
+    """Mean length of the seen classes' semantics under --semantics-scaling norm."""
+    perturbation: bool = True
+    """Whether noise is added to the features in training (visual perturbation)."""
+    pi: float = 0.05
+    """Standard deviation of that noise, in units of the scaled features."""
+    perturbation_dropout: float = 0.0
+    """Share of dimensions left free of noise, drawn anew for each batch, 0 to 1."""
+    semantics_noise: float = 0.0
+    """Standard deviation of noise on the semantics in training, as a share of how far the seen
+    classes' semantics are from their mean (root mean square); 0 as published."""
+    prototype_weight: float = 1.0
+    """Weight (lambda) of the prototype loss; 0 leaves it out."""
+    prototype_classes: int = 64
+    """Seen classes in a step's prototype loss, drawn anew for each step, where there are more than
+    four times as many; otherwise all."""
+    prototype_trains_condition: bool = False
+    """Whether the prototype loss also trains the condition's layers (published code: no)."""
+
+    def prototypes_of(self, seen: int) -> int:
+        """How many of so many seen classes are in a step's prototype loss."""
+        return seen if seen <= _MANY * self.prototype_classes else self.prototype_classes
+
+
+class GSMFlow(nn.Module):
+    """A conditional flow over image features that synthesizes features of any class.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    semantics
+        Scaled semantics of every class, ``(classes, a)``.
+    seen_classes
+        Ascending class numbers, ``(seen,)``.
+    class_means
+        Mean of each seen class's training features, ``(seen, d)``.
+    anchor_rows
+        Classes whose semantics are the anchors, ``(3,)``.
+    generator
+        Source of the initial weights.
+    """
+
+    semantics: Tensor
+    seen_classes: Tensor
+    class_means: Tensor
+    semantics_spread: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        semantics: Tensor,
+        seen_classes: Tensor,
+        class_means: Tensor,
+        anchor_rows: Tensor,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("semantics", semantics)
+        self.register_buffer("seen_classes", seen_classes)
+        self.register_buffer("class_means", class_means)
+        of_seen = semantics[seen_classes]
+        spread = (of_seen - of_seen.mean(dim=0)).square().mean().sqrt()
+        self.register_buffer("semantics_spread", spread, persistent=False)
+        condition_dim = semantics.shape[1]
+        self.positioning: RelativePositioning | None = None
+        if config.relative_positioning:
+            condition_dim = config.condition_dim
+            anchors = semantics[anchor_rows]
+            self.positioning = RelativePositioning(anchors, condition_dim, generator)
+        self.flow = ConditionalFlow(
+            class_means.shape[1],
+            condition_dim,
+            blocks=config.blocks,
+            hidden=config.hidden,
+            condition_blocks=config.condition_blocks,
+            generator=generator,
+        )
+
+    @classmethod
+    def for_problem(
+        cls, problem: Problem, feed: Feed, config: ModelConfig, generator: torch.Generator
+    ) -> "GSMFlow":
+        """A model for a problem, untrained, on the CPU.
+
+        Parameters
+        ----------
+        problem
+            Gives the classes and their semantics.
+        feed
+            The scaled training rows.
+        config
+            Settings.
+        generator
+            A CPU generator for the initial weights.
+        """
+        seen, semantics = problem.seen_classes, scaled_semantics(problem, config)
+        pool = seen if config.anchors == "seen" else problem.classes
+        seen_classes = torch.tensor(seen)
+        return cls(
+            config,
+            semantics=torch.tensor(semantics),
+            seen_classes=seen_classes,
+            class_means=class_means(feed, seen_classes.to(feed.labels.device)).cpu(),
+            anchor_rows=torch.from_numpy(anchor_classes(semantics, pool)),
+            generator=generator,
+        )
+
+    @classmethod
+    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "GSMFlow":
+        """A model from what `describe` and ``state_dict`` gave."""
+        model = cls(
+            ModelConfig(**description["config"]),
+            semantics=tensors["semantics"],
+            seen_classes=tensors["seen_classes"],
+            class_means=tensors["class_means"],
+            anchor_rows=torch.zeros(3, dtype=torch.int64),
+            generator=None,
+        )
+        model.load_state_dict(tensors)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {
+            "model": "GSMFlow",
+            "config": asdict(self.config),
+            "classes": self.semantics.shape[0],
+            "semantics_dim": self.semantics.shape[1],
+            "seen": self.class_means.shape[0],
+            "feature_dim": self.feature_dim,
+        }
+
+    def with_classes(self, problem: Problem) -> "GSMFlow":
+        """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
+        return with_semantics(self, scaled_semantics(problem, self.config))
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        return self.class_means.shape[1]
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """None: the classifiers work on the features themselves."""
+        return None
+
+    def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
+        """Unperturbed real seen rows, and synthesized unseen ones, streamed if those are many."""
+        feed, real = request.scaled.feed, request.real_unseen
+        if not request.synthesizes:
+            assert real is not None
+            both = join(feed, real)
+            return RowsByEpoch(lambda: both, lambda: real)
+        reservoir = Reservoir(
+            self,
+            torch.from_numpy(request.scaled.problem.unseen_classes).to(feed.labels.device),
+            request.samples_per_class,
+            capacity=request.capacity_bytes // (4 * self.feature_dim),
+            generator=request.generator,
+            precision=request.precision,
+            on_samples=request.on_samples,
+        )
+        return rows_with(feed, reservoir, real)
+
+    def compile_for_training(self) -> str | None:
+        """Compile the coupling blocks; the reason where that is not possible."""
+        return self.flow.compile_for_training()
+
+    def condition(
+        self, classes: Tensor, normal: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Conditions ``(n, h)`` of classes ``(n,)``.
+
+        ``normal`` gives standard normal numbers of a tensor's shape, for the noise on the
+        semantics in training; without it there is none.
+        """
+        semantics = self.semantics[classes]
+        if normal is not None and self.config.semantics_noise > 0:
+            spread = self.config.semantics_noise * self.semantics_spread
+            semantics = semantics + spread * normal(semantics)
+        return semantics if self.positioning is None else self.positioning(semantics)
+
+    def perturb(self, features: Tensor, draws: Draws) -> Tensor:
+        """Visual perturbation (paper, sec. 3.3): ``x + pi * mask * N(0, I)``, ``(n, d)``.
+
+        The mask drops dimensions of the noise, the same for the whole batch, not rescaled.
+        """
+        noise = draws.normal(features)
+        if self.config.perturbation_dropout > 0:
+            kept = draws.uniform(features.shape[1]) >= self.config.perturbation_dropout
+            noise = noise * kept
+        return features + self.config.pi * noise
+
+    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+        """The training loss of one batch (paper, eq. 4 to 8).
+
+        ``mean(z^2) / 2 - mean(log_det) / d``, plus ``lambda`` times the mean squared distance,
+        over seen classes and dimensions, between the inverse of ``z = 0`` and the class mean.
+
+        Parameters
+        ----------
+        features
+            Scaled features, ``(n, d)``.
+        labels
+            Seen classes, ``(n,)``.
+        draws
+            Source of the perturbation, of the noise on the semantics, and of the classes in the
+            prototype term where it does not take all.
+        """
+        if self.config.perturbation:
+            features = self.perturb(features, draws)
+        seen, rows, of_seen = self.seen_classes, None, None
+        if len(seen) <= len(labels):
+            rows = torch.searchsorted(seen, labels)
+            offsets, apart = self.flow.offsets_and_apart(self.condition(seen, draws.shared_normal))
+            of_seen = offsets if self.config.prototype_trains_condition else apart
+        else:  # more classes than a batch can hold: a condition for each row
+            offsets = self.flow.offsets(self.condition(labels, draws.normal))
+        z, log_det = self.flow(features, offsets, rows)
+        likelihood = z.square().mean() / 2 - log_det.mean() / self.feature_dim
+        parts = {"likelihood": likelihood}
+        total = likelihood
+        if self.config.prototype_weight > 0:
+            parts["prototype"] = self._prototype_loss(draws, of_seen)
+            total = total + self.config.prototype_weight * parts["prototype"]
+        return Losses(total, parts)
+
+    def _prototype_loss(self, draws: Draws, of_seen: list[Tensor] | None) -> Tensor:
+        """The loss from the offsets of the seen classes, if they were computed for the batch."""
+        classes, means = self.seen_classes, self.class_means
+        count = self.config.prototypes_of(len(classes))
+        if count < len(classes):
+            # The mean over a random subset is an unbiased estimate of the mean over all.
+            chosen = draws.subset(count, len(classes))
+            classes, means, of_seen = classes[chosen], means[chosen], None
+        if of_seen is None:
+            condition = self.condition(classes)
+            if not self.config.prototype_trains_condition:
+                condition = condition.detach()
+            of_seen = self.flow.offsets(condition)
+        centres = self.flow.inverse(torch.zeros_like(means), of_seen)
+        return nn.functional.mse_loss(centres, means)
+
+    @torch.no_grad()
+    def sampler(self, classes: Tensor) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """What synthesizes features of classes ``(k,)``, all that depends on a class done once.
+
+        Returns
+        -------
+        Callable
+            Given positions in ``classes``, ``(n,)``, and a generator on their device: one
+            synthesized feature vector for each, ``(n, d)``.
+        """
+        offsets = self.flow.offsets(self.condition(classes))
+
+        @torch.no_grad()
+        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+            z = torch.randn(
+                (len(positions), self.feature_dim),
+                generator=generator,
+                device=positions.device,
+                dtype=self.class_means.dtype,
+            )
+            return self.flow.inverse(z, offsets, positions)
+
+        return draw
+
+    def sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """Synthesized features ``(n, d)`` of classes ``(n,)``, seen or unseen."""
+        present, positions = torch.unique(classes, return_inverse=True)
+        return self.sampler(present)(positions, generator)
+
+    @torch.no_grad()
+    def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Exact log-density ``log p(x | class)`` in nats, ``(n,)``, of features ``(n, d)``."""
+        present, rows = torch.unique(classes, return_inverse=True)
+        z, log_det = self.flow(features, self.flow.offsets(self.condition(present)), rows)
+        density: Tensor = log_det - (z.square() + math.log(2 * math.pi)).sum(dim=1) / 2
+        return density

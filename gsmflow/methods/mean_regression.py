@@ -1,0 +1,129 @@
+"""Class means predicted from semantics: ridge regression, with every class left out in turn."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.learning.feed import Feed, feed_slabs
+
+__all__ = ["MeanRegression", "shrink", "within_class_covariances"]
+
+# Directions in which the semantics vary less than this share of the most are rounding errors.
+_RANK_TOLERANCE = 1e-7
+
+
+class MeanRegression:
+    """Ridge regression from the semantics to class means, for many ridges at the cost of one.
+
+    The semantics are centred on the mean of the given classes, so that the intercept is not
+    penalised, and divided by one number, after which the mean squared length of the given
+    classes' is 1: a ridge means the same for attributes and for sentence vectors. Every class
+    counts the same, however many rows it has.
+
+    Parameters
+    ----------
+    means
+        Means of two or more classes, ``(k, d)``.
+    semantics
+        Of every class of the dataset, ``(classes, a)``.
+    classes
+        Whose means they are, ``(k,)``.
+    whitening
+        In [0, 1]: each principal direction of the classes' semantics is divided by its spread to
+        this power. 0 leaves them as they are; 1 gives all directions the same spread.
+    """
+
+    def __init__(
+        self,
+        means: NDArray[np.float64],
+        semantics: FloatArray,
+        classes: IntArray,
+        whitening: float = 0.0,
+    ) -> None:
+        self._class_means = means
+        self._overall = means.mean(axis=0)
+        own = semantics.astype(np.float64)
+        centre = own[classes].mean(axis=0)
+        # One decomposition gives the regression and its leave-one-out residuals for any ridge.
+        left, values, right = np.linalg.svd(own[classes] - centre, full_matrices=False)
+        kept = values > _RANK_TOLERANCE * max(values[0], np.finfo(np.float64).tiny)
+        left, values, right = left[:, kept], values[kept], right[kept]
+        scale = values**-whitening
+        scale /= np.sqrt(np.square(values * scale).sum() / len(classes)) or 1.0
+        self._left, self._values = left, values * scale
+        self._centre, self._directions = centre, right.T * scale
+        self._projected = (own - centre) @ right.T * scale
+
+    def predict(self, ridge: float) -> NDArray[np.float64]:
+        """Predicted mean of every class of the dataset, ``(classes, d)``, for ``ridge > 0``."""
+        return np.asarray(self._overall + self._projected @ self._gains(ridge))
+
+    def linear(self, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What `predict` does to any semantics: ``weight (a, d)`` and ``bias (d,)``."""
+        weight = self._directions @ self._gains(ridge)
+        return weight, self._overall - self._centre @ weight
+
+    def _gains(self, ridge: float) -> NDArray[np.float64]:
+        core = self._left.T @ (self._class_means - self._overall)
+        gains = self._values / (self._values**2 + ridge)
+        return np.asarray(gains[:, None] * core)
+
+    def cross_fitted(self, ridge: float) -> NDArray[np.float64]:
+        """Mean of each given class as predicted from all others, ``(k, d)``.
+
+        Leaving a class out divides its residual by one less its leverage; the scale of the
+        semantics stays as it is.
+        """
+        values, left = self._values**2, self._left
+        shares = values / (values + ridge)
+        fitted = left * shares @ left.T @ (self._class_means - self._overall)
+        leverage = 1 / len(left) + left**2 @ shares
+        residuals = self._class_means - self._overall - fitted
+        return np.asarray(self._class_means - residuals / (1 - leverage)[:, None])
+
+    def error_covariance(self, ridge: float) -> NDArray[np.float64]:
+        """Second moments of the errors of the cross-fitted means, ``(d, d)``."""
+        errors = self._class_means - self.cross_fitted(ridge)
+        return np.asarray(errors.T @ errors / len(errors))
+
+
+def within_class_covariances(
+    feed: Feed, classes: Tensor, means: Tensor, groups: Tensor
+) -> NDArray[np.float64]:
+    """Sum over each group's classes of each class's own covariance, reading the rows once.
+
+    Parameters
+    ----------
+    feed
+        Rows of these classes alone.
+    classes
+        Ascending class numbers, ``(k,)``.
+    means
+        Of their rows, ``(k, d)``.
+    groups
+        Each class's group, ``(k,)``, from 0 upwards.
+
+    Returns
+    -------
+    array
+        ``(groups, d, d)``.
+    """
+    columns = torch.searchsorted(classes, feed.labels)
+    weights = torch.bincount(columns, minlength=len(classes)).to(means).rsqrt()
+    total = np.zeros((int(groups.max()) + 1, feed.feature_dim, feed.feature_dim))
+    for features, labels in feed_slabs(feed):
+        own = torch.searchsorted(classes, labels)
+        residuals = (features - means[own]) * weights[own, None]
+        for group in range(len(total)):
+            part = residuals[groups[own] == group]
+            total[group] += (part.T @ part).cpu().numpy()
+    return total
+
+
+def shrink(covariance: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
+    """The covariance ``(d, d)`` with a factor ``1 - shrinkage`` on all but the diagonal."""
+    shrunk = covariance * (1 - shrinkage)
+    np.fill_diagonal(shrunk, np.diagonal(covariance))
+    return shrunk

@@ -1,0 +1,1 @@
+"""A recipe: dataset, method, training and protocol; its flags, checks and files."""

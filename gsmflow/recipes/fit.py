@@ -1,0 +1,126 @@
+"""Learning itself: a model made and trained epoch by epoch, and what its classifiers learn from.
+
+Nothing here writes, prints or shows progress; whoever calls does.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from gsmflow.core.errors import DivergedError
+from gsmflow.core.precision import Precision
+from gsmflow.core.rng import make_generator
+from gsmflow.learning.contract import Model, RowsRequest
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.trainer import Trainer
+from gsmflow.methods.registry import MODELS
+from gsmflow.recipes.recipe import Recipe
+
+__all__ = ["check_finite", "classifier_generators", "make_model", "rows_request", "train_epochs"]
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+_CPU = torch.device("cpu")
+_BLOWN_UP = 1e6
+
+
+def make_model(
+    recipe: Recipe, model_class: type[Model], scaled: Scaled, device: torch.device
+) -> Model:
+    """A recipe's model for a problem, on a device; untrained if it is `Trainable`."""
+    problem = scaled.problem
+    initial = make_generator(_CPU, recipe.seed, problem.split, "initial weights")
+    config = recipe.part(MODELS[recipe.model].config)
+    return model_class.for_problem(problem, scaled.feed, config, initial).to(device)
+
+
+def train_epochs(
+    trainer: Trainer[_Module],
+    history: list[dict[str, float]],
+    on_step: Callable[[], object] = lambda: None,
+) -> Iterator[tuple[dict[str, float], float]]:
+    """Train to the last epoch.
+
+    Parameters
+    ----------
+    trainer
+        Fresh, or with a state that was loaded.
+    history
+        The records of the epochs that are done; each further one is added.
+    on_step
+        Called after each step.
+
+    Yields
+    ------
+    tuple
+        After each epoch, its record (``epoch`` and the mean parts of the loss) and its seconds.
+
+    Raises
+    ------
+    DivergedError
+        If the loss does not stay finite, or grows without bounds.
+    """
+    while trainer.epoch < trainer.config.total_epochs:
+        start = time.monotonic()
+        losses = trainer.run_epoch(on_step)
+        check_finite({f"{name} loss": v for name, v in losses.items()}, trainer.epoch)
+        history.append({"epoch": trainer.epoch, **losses})
+        _check_bounded(history)
+        yield history[-1], time.monotonic() - start
+
+
+def check_finite(values: Mapping[str, float], epoch: int) -> None:
+    """Raise `DivergedError` at a value, by its name, that is not finite after an epoch."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"training diverged: found a {name} of {value} in epoch {epoch}, expected a "
+                "finite number; lower --learning-rate or bring the features to another scale with "
+                "--feature-scaling"
+            )
+
+
+def _check_bounded(history: Sequence[Mapping[str, float]]) -> None:
+    """A loss that has blown up does not come back, finite as it may stay for many epochs."""
+    first, last = history[0], history[-1]
+    for name, value in last.items():
+        bound = _BLOWN_UP * max(1.0, abs(first[name]))
+        if value > bound:
+            raise DivergedError(
+                f"training diverged: found a {name} loss of {value:.2g} in epoch {last['epoch']}, "
+                f"expected at most {bound:.2g}, {_BLOWN_UP:.0e} times that of the first epoch; "
+                "lower --learning-rate or bring the features to another scale with "
+                "--feature-scaling"
+            )
+
+
+def rows_request(
+    recipe: Recipe,
+    scaled: Scaled,
+    precision: Precision,
+    on_samples: Callable[[int], object] = lambda count: None,
+) -> RowsRequest:
+    """What a recipe asks a model for, to make the classifiers' rows of."""
+    device = scaled.feed.labels.device
+    return RowsRequest(
+        scaled,
+        make_generator(device, recipe.seed, scaled.problem.split, "synthesis"),
+        samples_per_class=recipe.samples_per_class,
+        capacity_bytes=recipe.reservoir_mib * 2**20,
+        precision=precision,
+        on_samples=on_samples,
+    )
+
+
+def classifier_generators(
+    recipe: Recipe, scaled: Scaled
+) -> tuple[torch.Generator, torch.Generator]:
+    """Of the GZSL and of the ZSL classifier, on the device of the rows."""
+    device, split = scaled.feed.labels.device, scaled.problem.split
+    purposes = ("classifier", "zsl classifier")
+    gzsl, zsl = (make_generator(device, recipe.seed, split, purpose) for purpose in purposes)
+    return gzsl, zsl

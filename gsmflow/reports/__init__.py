@@ -1,0 +1,1 @@
+"""Tables, figures, published results and the page of a run."""

@@ -1,0 +1,98 @@
+"""Few-shot figures over the number of labelled rows; the command ``few-shot``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.tables import terminal_table
+from gsmflow.reports.figures import few_shot_figure
+from gsmflow.reports.tables import ShotFigures, few_shot_grid
+
+__all__ = [
+    "FEW_SHOT_PICTURE",
+    "ORIGIN",
+    "comparison_table",
+    "draw_few_shot",
+    "few_shot_draws",
+    "few_shot_figures",
+    "few_shot_table",
+]
+
+FEW_SHOT_PICTURE = "few_shot.png"
+
+_JUDGED = ("T1", "U", "S", "H", "AUSUC")
+ORIGIN = ("dataset", "features", "semantics")
+_NOTES = (
+    "k: labelled rows of each unseen class; rows that the largest k leaves are judged",
+    "±: standard deviation over draws of these rows, and over seeds where there are several",
+)
+
+
+def few_shot_figures(told: Field) -> ShotFigures:
+    """The few-shot figures of a run, or of several seeds', from its ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they are damaged.
+    """
+    by_k = told["few_shot"]
+    if not by_k.value:
+        raise by_k.refused("the figures of a run with --shots")
+    figures = {}
+    for k in by_k.object():
+        if not k.isdecimal():
+            raise by_k.refused(f"numbers of labelled rows in place of {k!r}")
+        own = {name: by_k[k][name].figure() for name in _JUDGED}
+        if by_k[k]["calibrated"].value is not None:
+            own["H_pen"] = by_k[k]["calibrated"]["H"].figure()
+        if by_k[k]["share"].value is not None:
+            own["share"] = by_k[k]["share"].figure()
+        figures[int(k)] = own
+    return figures
+
+
+def few_shot_draws(told: Field) -> int:
+    """Of how many draws a run's few-shot figures are, or several seeds', from ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        If the values of the draws are damaged.
+    """
+    by_k = told["few_shot"]
+    of_all = [by_k[k]["H"]["values"] for k in by_k.object()]
+    counts = [len(values.items()) for values in of_all]
+    for values, count in zip(of_all, counts, strict=True):
+        if not count or count != counts[0]:
+            raise values.refused("a figure of each draw, as many for each number of labelled rows")
+    return counts[0]
+
+
+def draw_few_shot(directory: Path, metrics: Mapping[str, Any]) -> Path | None:
+    """Draw a run's few-shot figures into its directory; the file, None where there are none."""
+    if "few_shot" not in metrics:
+        return None
+    path = directory / FEW_SHOT_PICTURE
+    title = ", ".join(metrics[name] for name in ORIGIN)
+    few_shot_figure(path, title, {metrics["model"]: _of_metrics(directory, metrics)})
+    return path
+
+
+def few_shot_table(directory: Path, metrics: Mapping[str, Any]) -> Table:
+    """The table of a run's few-shot figures."""
+    title = " · ".join(metrics[name] for name in ORIGIN)
+    return comparison_table(title, {metrics["model"]: _of_metrics(directory, metrics)})
+
+
+def _of_metrics(directory: Path, metrics: Mapping[str, Any]) -> ShotFigures:
+    return few_shot_figures(Field(directory / METRICS_FILE, "", metrics))
+
+
+def comparison_table(title: str, runs: Mapping[str, ShotFigures]) -> Table:
+    """The table of several runs' few-shot figures, by the run's name."""
+    return terminal_table(few_shot_grid(f"{title} · few-shot · percent", runs, _NOTES))

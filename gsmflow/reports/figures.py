@@ -1,0 +1,386 @@
+"""What a run shows: the result table and its pictures."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from numpy.typing import NDArray
+
+from gsmflow.core.aggregate import figure
+from gsmflow.core.files import write_bytes
+from gsmflow.core.tables import Figure as Number
+from gsmflow.evaluation.generation_shifts import Shifts
+from gsmflow.evaluation.protocol import Outcome
+from gsmflow.reports.tables import ShotFigures
+
+__all__ = [
+    "few_shot_figure",
+    "image_grid",
+    "run_figure",
+    "save_figure",
+    "shifts_figure",
+    "sweep_figure",
+]
+
+
+# Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
+# first two also differ in grey.
+_STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+# Up to so many classes have their names beside their rows, and up to so many in the usual size.
+_NAMED, _NAMED_LARGE = 100, 30
+
+
+def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
+    """Draw a sweep as PNG, from what ``sweep.json`` holds: measures over the first field's values.
+
+    With one field, T1, U, S, H and H under the penalty; with more, H alone, a line for each
+    combination of the others' values. Bars are standard deviations over seeds.
+    """
+    (axis, values), *others = sweep["over"].items()
+    numbers = _as_numbers(values)
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    panel = figure.subplots()
+    names = ("H",) if others else ("T1", "U", "S", "H", "H pen.")
+    lines: dict[str, list[tuple[float, Any]]] = {}
+    for point in sweep["points"]:
+        x = numbers[values.index(point["values"][axis])]
+        rest = ", ".join(f"{name} {point['values'][name]}" for name, _ in others)
+        calibrated = point["calibrated"] or {}
+        for name in names:
+            told = calibrated.get("H") if name == "H pen." else point[name]
+            if told is not None:
+                lines.setdefault(rest or name, []).append((x, told))
+    for i, (label, points) in enumerate(lines.items()):
+        colour, marker = _STYLES[i % len(_STYLES)]
+        style = "--" if i >= len(_STYLES) else "-"
+        told = [_figure_of(value) for _, value in points]
+        panel.errorbar(
+            [x for x, _ in points],
+            [own.mean for own in told],
+            [own.std or 0.0 for own in told],
+            color=colour,
+            marker=marker,
+            ls=style,
+            ms=4,
+            capsize=2,
+            label=label,
+        )
+    panel.set_xticks(numbers, values)
+    panel.set(xlabel=axis, ylabel="H, percent" if others else "percent")
+    title = f"{sweep['dataset']}, {sweep['features']}, {sweep['model']}: test"
+    panel.set_title(title, fontsize="medium")
+    panel.legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> None:
+    """Draw few-shot figures as PNG: H and T1 over k, with bands of one standard deviation.
+
+    H under the penalty, where it is known, is a line without a band.
+
+    Parameters
+    ----------
+    path
+        The file.
+    title
+        What the runs are of.
+    runs
+        Figures by the run's name.
+    """
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2)
+    shots = sorted({k for run in runs.values() for k in run})
+    for panel, names, heading in (
+        (panels[0], {"H": "-", "H_pen": "--"}, "H, seen and unseen classes"),
+        (panels[1], {"T1": "-"}, "T1, unseen classes alone"),
+    ):
+        for (label, run), (colour, marker) in zip(runs.items(), cycle(_STYLES), strict=False):
+            for name, style in names.items():
+                points = {k: own[name] for k, own in run.items() if name in own}
+                said = f"{label}, with penalty" if name == "H_pen" else label
+                if points:
+                    _draw_band(panel, points, said, color=colour, marker=marker, ls=style)
+        # Halving the number of labelled rows is one step, from one row on.
+        panel.set_xticks([np.log2(1 + k) for k in shots], [str(k) for k in shots])
+        panel.set(xlabel="labelled rows of each unseen class", ylabel="percent", title=heading)
+        panel.grid(color="0.9", lw=0.5)
+        panel.set_axisbelow(True)
+    # Below both panels: names of runs are as long as their paths.
+    legend = {"loc": "outside lower center", "ncols": 2, "fontsize": "small"}
+    figure.legend(*panels[0].get_legend_handles_labels(), **legend)
+    figure.suptitle(title, fontsize="medium")
+    save_figure(figure, path)
+
+
+def _draw_band(panel: Axes, points: Mapping[int, Number], label: str, **style: Any) -> None:
+    x = [float(np.log2(1 + k)) for k in points]
+    means = np.array([own.mean for own in points.values()])
+    stds = np.array([own.std or 0.0 for own in points.values()])
+    panel.plot(x, means, ms=4, label=label, **style)
+    if style["ls"] == "-":
+        panel.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.15, lw=0)
+
+
+def _figure_of(value: float | Mapping[str, Any]) -> Number:
+    told = figure(value)
+    assert told is not None
+    return told
+
+
+def _as_numbers(values: Sequence[str]) -> list[float]:
+    """Where values stand on an axis: in proportion, unless they double or are no numbers."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return [float(i) for i in range(len(values))]
+    doubling = min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+    return [float(np.log2(x)) for x in numbers] if doubling else numbers
+
+
+def run_figure(
+    path: Path,
+    *,
+    history: Sequence[Mapping[str, float]],
+    curve: Sequence[Mapping[str, float]],
+    outcomes: Mapping[str, tuple[Outcome, float | None]],
+) -> None:
+    """Draw a run as PNG: losses, the validation curve, and the seen-unseen curves on test.
+
+    Parameters
+    ----------
+    path
+        The file.
+    history
+        The mean loss parts of each epoch of the final training, each with its ``epoch``; empty
+        for a model that is not trained.
+    curve
+        Measures on validation classes, each with its ``epoch``; may be empty.
+    outcomes
+        Method to its outcome on test and the penalty chosen for it, if any; empty where no rows
+        of unseen classes judge it.
+    """
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    over_epochs = bool(curve) and bool(history)
+    panels = iter(figure.subplots(1, bool(history) + over_epochs + 1, squeeze=False)[0])
+    if history:
+        _draw_losses(next(panels), history)
+    if over_epochs:
+        _draw_validation(next(panels), curve)
+    _draw_seen_unseen(next(panels), outcomes)
+    save_figure(figure, path)
+
+
+def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequence[str]) -> None:
+    """Draw the generation shifts of one method or of several as PNG.
+
+    The consistency of every unseen class, synthesized against real variance within classes, and
+    synthesized against real distances between unseen classes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shifts
+        Method to its shifts, all measured against the same real rows; classes are sorted by the
+        first one's.
+    class_names
+        One name per class of the dataset.
+    """
+    unseen = len(next(iter(shifts.values())).real.unseen_classes)
+    height = 7.4 + 0.05 * max(0, min(unseen, _NAMED) - _NAMED_LARGE)
+    with rc_context({"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7}):
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        grid = figure.add_gridspec(2, 2)
+        _draw_consistency(figure.add_subplot(grid[:, 0]), shifts, class_names)
+        _draw_variances(figure.add_subplot(grid[0, 1]), shifts)
+        _draw_distances(figure.add_subplot(grid[1, 1]), shifts)
+        save_figure(figure, path, dpi=200)
+
+
+def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
+    """Draw, for each class, real images on the left and synthesized ones on the right, as PNG.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rows
+        Class name to its real and its synthesized images, each ``(m, height, width)`` with
+        values from 0 (white) to 1 (black).
+    """
+    real, synthesized = next(iter(rows.values()))
+    gap = len(real)  # an empty column parts the two kinds
+    columns, (height, width) = gap + 1 + len(synthesized), real.shape[1:]
+    figure = Figure(figsize=(columns, len(rows) * height / width + 0.6))
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, parts) in zip(panels, rows.items(), strict=True):
+        line[gap].axis("off")
+        for panel, image in zip(np.delete(line, gap), np.concatenate(parts), strict=True):
+            panel.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+            panel.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
+    panels[0][0].set_title("real test images", loc="left")
+    panels[0][gap + 1].set_title("synthesized, class never seen", loc="left")
+    save_figure(figure, path)
+
+
+def _draw_losses(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    epochs = [record["epoch"] for record in history]
+    marker = "o" if len(history) == 1 else "-"
+    if "likelihood" not in history[0]:
+        for name in (name for name in history[0] if name != "epoch"):
+            panel.plot(epochs, [r[name] for r in history], marker, label=name)
+        panel.set(title="training losses", xlabel="epoch", ylabel="loss", yscale="log")
+        panel.legend(fontsize="small")
+        return
+    twin = panel.twinx() if "prototype" in history[0] else None
+    (line,) = panel.plot(epochs, [r["likelihood"] for r in history], marker, color="C0")
+    lines, names = [line], ["likelihood"]
+    if twin is not None:
+        (line,) = twin.plot(epochs, [r["prototype"] for r in history], marker, color="C1")
+        twin.set(ylabel="prototype loss, mean squared distance", yscale="log")
+        lines, names = [*lines, line], [*names, "prototype"]
+    panel.set(title="training losses", xlabel="epoch", ylabel="likelihood loss, nats per dimension")
+    (twin or panel).legend(lines, names, fontsize="small")
+
+
+def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
+    epochs = [point["epoch"] for point in curve]
+    for name in ("T1", "U", "S", "H", "H_calibrated"):
+        calibrated = name == "H_calibrated"
+        style, label = ("o--", "H, best penalty") if calibrated else ("o-", name)
+        values = [100 * point[name] for point in curve]
+        panel.plot(epochs, values, style, ms=3, label=label)
+    panel.set(title="validation classes", xlabel="epoch", ylabel="percent", ylim=(0, 100))
+    panel.set(xlim=(0, 1.05 * max(epochs)))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.legend(ncols=2, fontsize="small")
+
+
+def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float | None]]) -> None:
+    for i, (method, (outcome, penalty)) in enumerate(outcomes.items()):
+        curve = outcome.curve()
+        label = f"{method}, area {100 * curve.area:.1f}"
+        panel.plot(100 * curve.unseen, 100 * curve.seen, color=f"C{i}", label=label)
+        for value, marker in ((0.0, "o"), (penalty, "D")):
+            if value is not None:
+                point = outcome.calibrated(value)
+                panel.plot(100 * point.U, 100 * point.S, marker, color=f"C{i}")
+    if not outcomes:
+        panel.text(50, 50, "no rows of unseen classes", ha="center", va="center")
+    panel.plot([], [], "ko", label="no penalty")
+    if any(penalty is not None for _, penalty in outcomes.values()):
+        panel.plot([], [], "kD", label="penalty from validation classes")
+    panel.set(title="test: S over U as the penalty grows", xlabel="U, percent", ylabel="S, percent")
+    panel.set(xlim=(0, 100), ylim=(0, 100))
+    panel.legend(loc="lower left", fontsize="small")
+
+
+def _draw_consistency(
+    panel: Axes, shifts: Mapping[str, Shifts], class_names: Sequence[str]
+) -> None:
+    first = next(iter(shifts.values()))
+    order = np.argsort(-first.consistency.among_all, kind="stable")
+    places, large = np.arange(len(order)), len(order) <= _NAMED_LARGE
+    real = first.real.consistency.among_all
+    label = f"real rows, mean {100 * real.mean():.1f}"
+    panel.plot(100 * real[order], places, "|", color="0.4", ms=10 if large else 6, label=label)
+    apart = 0.4 * (np.arange(len(shifts)) / len(shifts) - 0.5 + 0.5 / len(shifts))
+    for (method, own, style), above in zip(_styled(shifts), apart, strict=True):
+        share = own.consistency.among_all
+        label = f"{method}, mean {100 * share.mean():.1f}"
+        panel.plot(100 * share[order], places + above, **style, ms=5 if large else 3, label=label)
+    if len(order) <= _NAMED:
+        names = [class_names[first.real.unseen_classes[i]] for i in order]
+        panel.set_yticks(places, names, fontsize=8 if large else 5.5, parse_math=False)
+    else:
+        panel.set(yticks=[], ylabel=f"{len(order)} unseen classes, sorted")
+    panel.set(title="semantic consistency, unseen classes", xlim=(-3, 103))
+    panel.set(xlabel="percent of samples nearest to their own\nclass among the real means of all")
+    panel.set_ylim(len(order) - 0.4, -0.6)
+    panel.grid(color="0.9", lw=0.5)
+    panel.set_axisbelow(True)
+    _legend_below(panel, lines=2)
+
+
+def _draw_variances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
+    values = []
+    for method, own, style in _styled(shifts):
+        real, synthesized = own.real.moments.variances, own.moments.variances
+        seen = np.arange(len(real)) < len(own.real.seen_classes)
+        ratios = own.mean_variance_ratios()
+        for kind, side, ratio in zip(("seen", "unseen"), (seen, ~seen), ratios, strict=True):
+            rows = side & (real > 0) & (synthesized > 0)
+            face = "none" if kind == "seen" else style["color"]
+            label = f"{method}, {kind}: ratio {_or_dash(ratio)}"
+            x, y = real[rows], synthesized[rows]
+            panel.plot(x, y, **style, mfc=face, ms=3.5, mew=0.8, label=label)
+            values += [*x, *y]
+    low, high = min(values, default=1.0) / 1.15, max(values, default=1.0) * 1.15
+    panel.set(title="variance within classes", xscale="log", yscale="log")
+    steps = (1, 2, 5) if high < 500 * low else (1,)
+    _compare(panel, low, high, LogLocator(subs=steps) if high > 10 * low else MaxNLocator(4))
+
+
+def _draw_distances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
+    values = []
+    for method, own, style in _styled(shifts):
+        distances = own.distances(unseen_alone=True)
+        x, y = distances["real"], distances["synthesized"]
+        correlation = own.rank_correlations(unseen_alone=True)["synthesized_real"]
+        label = f"{method}: rank correlation {_or_dash(correlation)}"
+        size = 1.6 if len(x) > 500 else 3.5
+        panel.plot(x, y, **style, ms=size, mew=0, alpha=0.6, label=label)
+        values += [*x, *y]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    panel.set(title="distances of unseen class means")
+    margin = (high - low) / 20 or 1.0
+    _compare(panel, low - margin, high + margin, MaxNLocator(5))
+
+
+def _styled(shifts: Mapping[str, Shifts]) -> Iterator[tuple[str, Shifts, dict[str, Any]]]:
+    """Each method with its shifts and how its points are drawn, the first above the others."""
+    for i, ((method, own), (colour, marker)) in enumerate(
+        zip(shifts.items(), cycle(_STYLES), strict=False)
+    ):
+        yield method, own, {"color": colour, "marker": marker, "ls": "none", "zorder": 3 - i / 9}
+
+
+def _or_dash(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}"
+
+
+def _compare(panel: Axes, low: float, high: float, ticks: Locator) -> None:
+    """Give both axes, real and synthesized, the same limits and draw where they are equal."""
+    places = ticks.tick_values(low, high)
+    panel.set(xlabel="real rows", ylabel="synthesized samples", box_aspect=1)
+    panel.set(xticks=places, yticks=places, xlim=(low, high), ylim=(low, high), anchor="N")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
+    panel.axline((low, low), (high, high), color="0.6", lw=0.8, zorder=0)
+    _legend_below(panel, lines=1)
+
+
+def _legend_below(panel: Axes, lines: int) -> None:
+    """A legend under an axis label of so many lines."""
+    below = 3 + 1.4 * lines
+    legend = panel.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=below, frameon=False
+    )
+    for line in legend.get_lines():
+        line.set(alpha=1, markersize=4.5)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write a figure as PNG, atomically."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    write_bytes(path, buffer.getvalue())

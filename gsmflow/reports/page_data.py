@@ -1,0 +1,323 @@
+"""What a run keeps of its test split for its page: answers row by row, and features to map.
+
+All of it is computed after the test split was opened, and nothing is ever chosen by it. It lies in
+one file of arrays beside the metrics, with some 16 bytes for each test row.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from gsmflow.core.arrays import IntArray
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import write_tensors
+from gsmflow.core.precision import Precision
+from gsmflow.data.dataset import Problem
+from gsmflow.data.splits import draw_from_each_class
+from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, Shifts
+from gsmflow.evaluation.metrics import SeenUnseenCurve
+from gsmflow.evaluation.protocol import Outcome
+from gsmflow.learning.feed import Feed
+from gsmflow.learning.sampling import Sampler, synthesize
+
+__all__ = [
+    "EVIDENCE_FILE",
+    "Answers",
+    "ClassShifts",
+    "Evidence",
+    "FeatureSample",
+    "draw_features",
+    "pick_answers",
+    "pick_shifts",
+    "read_evidence",
+    "thin_curve",
+    "write_evidence",
+]
+
+EVIDENCE_FILE = "evidence.safetensors"
+
+_Floats: TypeAlias = NDArray[np.floating[Any]]
+
+# Real rows, and as many synthesized ones, of all unseen classes together and of one class.
+_MAPPED, _MAPPED_OF_CLASS = 2000, 60
+_SAMPLE_SEED = 5
+_COMPONENTS = 50
+_CURVE_POINTS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A method's best seen and best unseen class for every test row: its answer at any penalty.
+
+    The answer is the seen one where its score less the penalty is at least the unseen one's.
+    Classes are places among the score columns, of which the seen ones come first.
+
+    Attributes
+    ----------
+    labels, seen, unseen
+        True class, best seen and best unseen class of each row, ``(n,)``.
+    seen_scores, unseen_scores
+        Scores of those two, as the method gives them, ``(n,)``.
+    """
+
+    labels: NDArray[np.int32]
+    seen: NDArray[np.int32]
+    unseen: NDArray[np.int32]
+    seen_scores: _Floats
+    unseen_scores: _Floats
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSample:
+    """Real and synthesized features of the unseen classes, in the directions they vary most in.
+
+    Attributes
+    ----------
+    points
+        Principal components of both together, ``(m, p)``, float32.
+    labels
+        Places of their classes among the unseen ones, ``(m,)``.
+    real
+        Which of them are real rows, ``(m,)``.
+    shares
+        Share of all variance in each component, ``(p,)``.
+    """
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    real: NDArray[np.bool_]
+    shares: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassShifts:
+    """The generation shifts of one method, class by class; NaN where one is not known.
+
+    Attributes
+    ----------
+    consistency
+        Share of each unseen class's rows whose nearest real class mean is their own, ``(unseen,)``.
+    variances
+        Within each seen, then each unseen class, ``(k,)``.
+    """
+
+    consistency: _Floats
+    variances: _Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is kept.
+
+    Attributes
+    ----------
+    answers
+        The model's.
+    curves
+        Method to points ``(2, m)`` of its seen-unseen curve: unseen and seen accuracies.
+    sample
+        What a map of the features shows; None of a model that synthesizes none.
+    shifts
+        Method to its shifts; the first, without a name, are the real rows' own. Empty where no
+        method synthesizes features.
+    """
+
+    answers: Answers
+    curves: Mapping[str, _Floats]
+    sample: FeatureSample | None
+    shifts: Mapping[str, ClassShifts]
+
+
+def pick_answers(outcome: Outcome) -> Answers:
+    """The best seen and the best unseen class of each row; seen columns come first."""
+    count = int(np.isin(outcome.classes, outcome.seen_classes).sum())
+    place = np.argsort(outcome.classes)
+    labels = place[np.searchsorted(outcome.classes, outcome.labels, sorter=place)]
+    seen = outcome.scores[:, :count].argmax(axis=1)
+    unseen = count + outcome.scores[:, count:].argmax(axis=1)
+    rows = np.arange(len(labels))
+    return Answers(
+        labels=labels.astype(np.int32),
+        seen=seen.astype(np.int32),
+        unseen=unseen.astype(np.int32),
+        seen_scores=outcome.scores[rows, seen],
+        unseen_scores=outcome.scores[rows, unseen],
+    )
+
+
+def thin_curve(curve: SeenUnseenCurve) -> _Floats:
+    """Points ``(2, m)`` to draw a curve by, unseen then seen accuracy; both ends are among them."""
+    count = len(curve.seen)
+    kept = np.unique(np.linspace(0, count - 1, _CURVE_POINTS).round().astype(int))
+    return np.stack([curve.unseen[kept], curve.seen[kept]])
+
+
+def pick_shifts(shifts: Mapping[str, Shifts], problem: Problem) -> dict[str, ClassShifts]:
+    """Shifts of methods that were measured against the same real rows, as `Evidence.shifts`."""
+    if not shifts:
+        return {}
+    real = next(iter(shifts.values())).real
+    # Nothing is measured of a class without rows.
+    unseen, every = (
+        np.isin(own, real.classes) for own in (problem.unseen_classes, problem.classes)
+    )
+
+    def pick(consistency: Consistency, moments: ClassMoments) -> ClassShifts:
+        return ClassShifts(
+            _spread(consistency.among_all, unseen), _spread(moments.variances, every)
+        )
+
+    kept = {"": pick(real.consistency, real.moments)}
+    return kept | {name: pick(own.consistency, own.moments) for name, own in shifts.items()}
+
+
+def _spread(values: _Floats, known: NDArray[np.bool_]) -> _Floats:
+    """Values ``(m,)`` at the ``m`` places ``(k,)`` that are known, NaN elsewhere."""
+    spread = np.full(len(known), np.nan)
+    spread[known] = values
+    return spread
+
+
+def draw_features(
+    model: Sampler,
+    unseen: Feed,
+    unseen_classes: IntArray,
+    generator: torch.Generator,
+    *,
+    precision: Precision = "fp32",
+) -> FeatureSample:
+    """Draw real rows of each unseen class, synthesize as many, and rotate both.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    unseen
+        The held-out rows of the unseen classes, in the model's scaling.
+    unseen_classes
+        All unseen classes, ascending; some may have no rows, and are not drawn.
+    generator
+        Of the synthesized ones, on the device to work on. Which real rows are drawn is the same
+        in all runs.
+    precision
+        Of the matrix products.
+    """
+    classes = torch.unique(unseen.labels)
+    each = max(1, min(_MAPPED_OF_CLASS, _MAPPED // len(classes)))
+    labels = unseen.labels.cpu().numpy()
+    drawn = draw_from_each_class(labels, lambda _: each, np.random.default_rng(_SAMPLE_SEED))
+    rows = torch.from_numpy(np.flatnonzero(drawn)).to(unseen.labels.device)
+    features, theirs = synthesize(model, classes, each, generator, precision=precision)
+    together = torch.cat([unseen.take(rows), features]).cpu().double().numpy()
+    points, shares = _principal_components(together)
+    own = torch.cat([unseen.labels[rows], theirs])
+    return FeatureSample(
+        points=points,
+        labels=np.searchsorted(unseen_classes, own.cpu().numpy()).astype(np.int32),
+        real=np.arange(len(own)) < len(rows),
+        shares=shares,
+    )
+
+
+def _principal_components(
+    features: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scores ``(m, p)`` on the first components of features ``(m, d)``, and variance shares."""
+    centred = features - features.mean(axis=0)
+    # From the Gram matrix of the rows, which are few, however many dimensions there are.
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    first = slice(None, -1 - min(_COMPONENTS, centred.shape[1], len(values)), -1)
+    variances = values[first].clip(min=0)
+    vectors = vectors[:, first]
+    # A direction has no sign of its own: its largest score is made positive.
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    shares = variances / max(float(np.square(centred).sum()), np.finfo(float).tiny)
+    points = vectors * signs * np.sqrt(variances)
+    return points.astype(np.float32), shares.astype(np.float32)
+
+
+def write_evidence(path: Path, evidence: Evidence) -> None:
+    """Write evidence as one safetensors file, atomically."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for part, own in (("answers", evidence.answers), ("sample", evidence.sample)):
+        if own is not None:
+            arrays |= {f"{part}.{name}": value for name, value in vars(own).items()}
+    # Names of methods are text of anyone's making: they stand in the metadata, numbered.
+    for i, points in enumerate(evidence.curves.values()):
+        arrays[f"curves.{i}"] = points
+    for i, shifts in enumerate(evidence.shifts.values()):
+        arrays |= {f"shifts.{i}.{name}": value for name, value in vars(shifts).items()}
+    names = {part: json.dumps(list(getattr(evidence, part))) for part in ("curves", "shifts")}
+    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    write_tensors(path, tensors, names)
+
+
+def read_evidence(path: Path, classes: int) -> Evidence:
+    """Read what `write_evidence` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    classes
+        How many score columns there are.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or not of a run on so many classes.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = {part: json.loads(text) for part, text in file.metadata().items()}
+        shifts = {
+            name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
+            for i, name in enumerate(names["shifts"])
+        }
+        sample = _below("sample", arrays)
+        evidence = Evidence(
+            answers=Answers(**_below("answers", arrays)),
+            curves={name: arrays[f"curves.{i}"] for i, name in enumerate(names["curves"])},
+            sample=FeatureSample(**sample) if sample else None,
+            shifts=shifts,
+        )
+        _check(evidence, classes)
+    except Exception as error:
+        # Any byte may be wrong: the reader and what follows raise a dozen unrelated types.
+        raise InputError(
+            f"{path}: not readable as what this run kept of its test split ({one_line(error)}), "
+            "expected the file that it wrote; delete it to do without"
+        ) from error
+    return evidence
+
+
+def _below(part: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{part}.")}
+
+
+def _check(evidence: Evidence, classes: int) -> None:
+    """Raise `ValueError` unless all arrays fit each other."""
+    answers, sample = evidence.answers, evidence.sample
+    places: list[IntArray | NDArray[np.int32]] = [answers.labels, answers.seen, answers.unseen]
+    if any(p.ndim != 1 or p.min() < 0 or p.max() >= classes for p in places):
+        raise ValueError(f"answers are not among {classes} classes")
+    if len({len(v) for v in vars(answers).values()}) > 1:
+        raise ValueError("answers differ in length")
+    if (
+        sample is not None
+        and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1
+    ):
+        raise ValueError("parts of the sample differ in length")
+    for shifts in evidence.shifts.values():
+        if len(shifts.variances) != classes or len(shifts.consistency) > classes:
+            raise ValueError(f"shifts are not of {classes} classes")
+    if any(points.ndim != 2 or len(points) != 2 for points in evidence.curves.values()):
+        raise ValueError("a curve is not made of points")

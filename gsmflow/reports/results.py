@@ -1,0 +1,313 @@
+"""The command ``results``: finished runs in one table per dataset, beside published figures."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE
+from gsmflow.core.tables import Cell, Figure, Grid
+from gsmflow.reports.few_shot import few_shot_figures
+from gsmflow.reports.published import Published
+
+__all__ = ["Collection", "Row", "collect_runs", "published_row", "render_csv", "results_grid"]
+
+_HEADINGS = {"T1": "T1", "U": "U", "S": "S", "H": "H", "AUSUC": "AUSUC", "H_pen": "H pen."}
+_JUDGED, _CHOSEN = ("T1", "U", "S", "H", "AUSUC"), ("T1", "U", "S", "H")
+_RUN, _BASELINE, _ORACLE, _FEW_SHOT = "run", "baseline", "oracle", "few-shot"
+_SELECTED, _PUBLISHED = "selected on test", "published"
+_PROTOCOLS = {
+    _BASELINE: "baseline; nothing chosen on test",
+    _ORACLE: "oracle: classifiers trained on half of the real unseen rows, judged on the rest",
+    _FEW_SHOT: "few-shot: k labelled rows of each unseen class are learned from, and rows judged "
+    "that the largest k leaves; mean and standard deviation over draws of them, of all seeds",
+    _SELECTED: "selected on test, as published figures often are; "
+    "not comparable with the other rows of runs",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's figures on a dataset, in percent.
+
+    Attributes
+    ----------
+    kind
+        ``run``, ``baseline``, ``oracle``, ``few-shot``, ``selected on test`` or ``published``.
+    dataset, features, semantics
+        What it was measured on.
+    method
+        The model, the baseline or the published method.
+    protocol
+        How what was chosen was chosen.
+    figures
+        Those that are known of T1, U, S, H, AUSUC and H_pen (H under the penalty).
+    run
+        The run's path below its dataset's folder; empty where the figures are those of all runs.
+    venue
+        Where and when it was published.
+    seeds
+        How many seeds the figures are of; None where they depend on none, or it is not known.
+    source
+        The file, or where published figures were read.
+    shots
+        How many labelled rows of each unseen class were learned from, in a ``few-shot`` row.
+    """
+
+    kind: str
+    dataset: str
+    features: str
+    semantics: str
+    method: str
+    protocol: str
+    figures: Mapping[str, Figure]
+    run: str = ""
+    venue: str = ""
+    seeds: int | None = None
+    source: str = ""
+    shots: int | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was found below a folder: rows of runs, and a sentence on each file left out."""
+
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+
+def collect_runs(folder: Path) -> Collection:
+    """Read all finished runs below a folder, in the order of their paths.
+
+    What lies below a run belongs to it: the single runs of several seeds are not listed again.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected one with finished runs")
+    rows: list[Row] = []
+    warnings = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if METRICS_FILE in files and ABLATION_FILE not in files:
+            try:
+                rows += _read_run(Path(place), folder)
+            except InputError as error:
+                warnings.append(str(error))
+            else:
+                folders.clear()
+    return Collection(tuple(_merge_equal(rows)), tuple(warnings))
+
+
+def published_row(entry: Published) -> Row:
+    """A published row beside those of runs."""
+    return Row(
+        kind=_PUBLISHED,
+        dataset=entry.dataset,
+        features=entry.features,
+        semantics=entry.semantics,
+        method=entry.method,
+        protocol=f"published, {entry.figures}; {entry.setting}; best on test unless its paper says "
+        "otherwise",
+        figures={name: Figure(value) for name, value in entry.measures.items()},
+        venue=f"{entry.venue} {entry.year}".strip(),
+        source=entry.source,
+    )
+
+
+def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
+    """The table of a dataset: a section for each kind of input, then what was chosen on test.
+
+    Parameters
+    ----------
+    dataset
+        Its name.
+    rows
+        All rows of this dataset; within a section they keep their order where kind and method
+        are the same.
+    """
+    honest: dict[tuple[str, str], list[Row]] = {}
+    selected: list[Row] = []
+    published: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.kind == _SELECTED:
+            selected.append(row)
+        elif row.kind == _PUBLISHED:
+            published.setdefault(row.features, []).append(row)
+        else:
+            honest.setdefault((row.features, row.semantics), []).append(row)
+    order = (_BASELINE, _RUN, _ORACLE, _FEW_SHOT)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        # The numbers of labelled rows of one run stay together.
+        run = row.run if row.kind == _FEW_SHOT else ""
+        return order.index(row.kind), row.method, run, row.shots or 0
+
+    sections = [sorted(honest[inputs], key=place) for inputs in sorted(honest)]
+    sections += [section for section in (selected, *published.values()) if section]
+    protocols = list(dict.fromkeys(row.protocol for section in sections for row in section))
+    notes = [f"{number}: {protocol}" for number, protocol in enumerate(protocols, 1)]
+    spread = [
+        row.kind
+        for section in sections
+        for row in section
+        if any(figure.std is not None for figure in row.figures.values())
+    ]
+    if any(kind != _FEW_SHOT for kind in spread):
+        notes.append("±: standard deviation over seeds")
+    if published:
+        notes.append("figures of different features cannot be compared")
+    return Grid(
+        title=f"{dataset} · percent, means over classes",
+        columns=(
+            *("method", "run or venue", "features", "semantics"),
+            *_HEADINGS.values(),
+            "note",
+        ),
+        align="llll" + "r" * (len(_HEADINGS) + 1),
+        sections=tuple(
+            tuple(_cells(row, protocols.index(row.protocol) + 1) for row in section)
+            for section in sections
+        ),
+        notes=tuple(notes),
+    )
+
+
+def render_csv(rows: Iterable[Row]) -> str:
+    """All that is known of rows as CSV, a column for each mean and each standard deviation."""
+    words = ("dataset", "kind", "method", "run", "venue", "features", "semantics", "seeds", "shots")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [column for name in _HEADINGS for column in (name, f"{name}_std")]
+    writer.writerow([*words, *columns, "protocol", "source"])
+    for row in rows:
+        numbers: list[float | None] = []
+        for name in _HEADINGS:
+            figure = row.figures.get(name)
+            pair = (None, None) if figure is None else (figure.mean, figure.std)
+            numbers += [None if number is None else round(number, 2) for number in pair]
+        told = [getattr(row, word) for word in words]
+        writer.writerow([*told, *numbers, row.protocol, row.source])
+    return text.getvalue()
+
+
+def _cells(row: Row, note: int) -> tuple[Cell, ...]:
+    # What was chosen on test says so in its first cell, from wherever it may be copied.
+    method = f"{row.method} ({row.kind})" if row.kind == _SELECTED else row.method
+    method += "" if row.shots is None else f", k = {row.shots}"
+    seeds = f"({row.seeds} seeds)" if row.seeds is not None and row.seeds > 1 else ""
+    origin = f"{row.run or row.venue} {seeds}".strip()
+    figures = (row.figures.get(name) for name in _HEADINGS)
+    return (method, origin, row.features, row.semantics, *figures, str(note))
+
+
+def _merge_equal(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows, with one for each baseline and oracle that is equal in all runs on its input."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        # A row of a run's own is alone in its group.
+        own = row.run if row.kind in (_RUN, _SELECTED, _FEW_SHOT) else ""
+        key = (row.dataset, row.features, row.semantics, row.kind, row.method, own)
+        groups.setdefault(key, []).append(row)
+    for (*_, own), group in groups.items():
+        alike = not own and len({_rounded(row.figures) for row in group}) == 1
+        yield from [replace(group[0], run="")] if alike else group
+
+
+def _rounded(figures: Mapping[str, Figure]) -> frozenset[tuple[str, float, float]]:
+    """Figures to be compared: the same computation elsewhere may differ in the last bits."""
+    return frozenset(
+        (name, round(figure.mean, 3), round(figure.std or 0, 3)) for name, figure in figures.items()
+    )
+
+
+def _read_run(directory: Path, root: Path) -> list[Row]:
+    """A run's rows: its own, its baselines', its oracle's, and what was selected on test."""
+    file = directory / METRICS_FILE
+    told = Field(file, "", read_json(file))
+    dataset = told["dataset"].text()
+    if Path(dataset).name != dataset or dataset == "..":
+        raise told["dataset"].refused("a plain file name")
+    seeds = _count_seeds(told)
+    own = Row(
+        kind=_RUN,
+        dataset=dataset,
+        features=told["features"].text(),
+        semantics=told["semantics"].text(),
+        method=told["model"].text(),
+        protocol=told["protocol"].text(),
+        figures=_figures(told, _JUDGED, seeds),
+        run=_run_name(directory, root, dataset),
+        seeds=seeds,
+        source=str(file),
+    )
+    rows = [own]
+    for name in told["baselines"].object():
+        figures = _figures(told["baselines"][name], _JUDGED, seeds)
+        varied = any(figure.std is not None for figure in figures.values())
+        rows.append(_companion(own, _BASELINE, name, figures, seeds if varied else None))
+    if told["gate"].value is not None:
+        name, measures = told["gate"]["name"].text(), told["gate"]["measures"]
+        figures = _figures(measures, _JUDGED, seeds)
+        method = f"{own.method} with gate: {name}"
+        rows.append(replace(own, method=method, figures=figures))
+    if told["oracle"].value is not None:
+        figures = _figures(told["oracle"], _JUDGED, seeds)
+        rows.append(_companion(own, _ORACLE, "oracle", figures, seeds))
+    if told["few_shot"].value is not None:
+        for k, known in few_shot_figures(told).items():
+            figures = {name: known[name] for name in _HEADINGS if name in known}
+            row = _companion(own, _FEW_SHOT, own.method, figures, seeds)
+            rows.append(replace(row, shots=k))
+    if told["test_selected"].value is not None:
+        figures = _figures(told["test_selected"], _CHOSEN, seeds)
+        rows.append(_companion(own, _SELECTED, own.method, figures, seeds))
+    return rows
+
+
+def _companion(
+    own: Row, kind: str, method: str, figures: Mapping[str, Figure], seeds: int | None
+) -> Row:
+    """A row of the same run that is not the run's own."""
+    return replace(
+        own, kind=kind, method=method, protocol=_PROTOCOLS[kind], figures=figures, seeds=seeds
+    )
+
+
+def _count_seeds(told: Field) -> int:
+    seeds = told["seeds"]
+    if seeds.value is None:
+        if not isinstance(told["seed"].value, int):
+            raise told["seed"].refused("a seed")
+        return 1
+    if not isinstance(seeds.value, list) or not seeds.value:
+        raise seeds.refused("a list of seeds")
+    return len(seeds.value)
+
+
+def _figures(told: Field, names: Sequence[str], seeds: int) -> dict[str, Figure]:
+    """Figures of these names, and H under the penalty; spread only where it is over seeds."""
+    figures = told.figures(names)
+    if "H" in figures and told["calibrated"].value is not None:
+        figures["H_pen"] = told["calibrated"]["H"].figure()
+    # A closed form has the same figures under every seed.
+    if seeds == 1 or not any(figure.std for figure in figures.values()):
+        return {name: Figure(figure.mean) for name, figure in figures.items()}
+    return figures
+
+
+def _run_name(directory: Path, root: Path, dataset: str) -> str:
+    """A run's path below the folder of its dataset."""
+    parts = list(directory.relative_to(root).parts)
+    if dataset in parts:
+        parts.remove(dataset)
+    return "/".join(parts) or directory.resolve().name

@@ -1,0 +1,1 @@
+"""Run directories, checkpoints, stages, one experiment, seeds and variants."""

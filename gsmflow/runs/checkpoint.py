@@ -1,0 +1,280 @@
+"""Trained models in run directories: how they are kept, and reading them back to be used."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from gsmflow.core.arrays import IntArray
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import read_json, write_json, write_tensors
+from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.data.dataset import fingerprint
+from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
+from gsmflow.learning.contract import Model, Scorer
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.scorers import feature_map, own_scorer
+from gsmflow.learning.softmax import SoftmaxPair
+from gsmflow.learning.state import split_scaling, tensors_with_scaling
+from gsmflow.methods.registry import MODELS
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.directory import read_run_recipe
+
+__all__ = [
+    "CLASSIFIER_FILE",
+    "TENSOR_FILE",
+    "KeptModel",
+    "TrainedRun",
+    "open_trained",
+    "read_model",
+    "reading",
+    "write_model",
+]
+
+CLASSIFIER_FILE = "classifier.safetensors"
+TENSOR_FILE = "model.safetensors"
+_DESCRIPTION_FILE = "model.json"
+
+
+@contextmanager
+def reading(file: Path, what: str, *, deletable: bool = False) -> Iterator[None]:
+    """A context in which whatever fails is told as one fault of a file that a run wrote.
+
+    Any byte of it may be wrong: the readers, and what is made of it, raise a dozen unrelated types.
+
+    Parameters
+    ----------
+    file
+        The file.
+    what
+        What it was to be.
+    deletable
+        Whether a run without it trains again what is in it.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"{file}: not readable as this run's {what} ({one_line(error)}), expected the file "
+            f"that this run wrote{'; delete it to train again' if deletable else ''}"
+        ) from error
+
+
+def write_model(
+    directory: Path, model: Model, scaled: Scaled, feature_scaling: FeatureScalingName
+) -> None:
+    """Write ``model.json``, then ``model.safetensors``, which marks the model as complete.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    model
+        The model.
+    scaled
+        Gives the classes, and the scaling of the features.
+    feature_scaling
+        The name of that scaling.
+    """
+    problem = scaled.problem
+    write_json(
+        directory / _DESCRIPTION_FILE,
+        model.describe()
+        | {
+            "class_names": list(problem.class_names),
+            "seen_classes": problem.seen_classes.tolist(),
+            "unseen_classes": problem.unseen_classes.tolist(),
+            "feature_scaling": feature_scaling,
+            "fingerprint": fingerprint(problem),
+        },
+    )
+    tensors = tensors_with_scaling(model, scaled.scaling)
+    write_tensors(directory / TENSOR_FILE, tensors, {"format": "pt"})
+
+
+@dataclass(frozen=True, eq=False)
+class KeptModel:
+    """A model as a run directory has it.
+
+    Attributes
+    ----------
+    model
+        On the CPU.
+    scaling
+        Of the features that it works behind.
+    class_names
+        One name per class of the dataset.
+    seen_classes, unseen_classes
+        Disjoint class numbers, in the order of the score columns.
+    fingerprint
+        Of the problem that it was trained on; empty if that was not kept.
+    """
+
+    model: Model
+    scaling: FeatureScaling
+    class_names: tuple[str, ...]
+    seen_classes: IntArray
+    unseen_classes: IntArray
+    fingerprint: str
+
+
+def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
+    """Read what `write_model` wrote.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or of another model.
+    """
+    file = directory / TENSOR_FILE
+    description: dict[str, Any] = read_json(directory / _DESCRIPTION_FILE)
+    with reading(file, "model", deletable=True):
+        own, scaling = split_scaling(load_file(file), description["feature_scaling"])
+        seen, unseen = (
+            np.array(description[name], dtype=np.int64)
+            for name in ("seen_classes", "unseen_classes")
+        )
+        names = tuple(description["class_names"])
+        every = np.concatenate([seen, unseen])
+        if len(np.unique(every)) < len(every) or every.min() < 0 or every.max() >= len(names):
+            raise ValueError(f"classes are not among {len(names)} names")
+        model = model_class.from_state(description, own)
+        told = str(description.get("fingerprint", ""))
+        return KeptModel(model, scaling, names, seen, unseen, told)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A finished run, to be used.
+
+    Attributes
+    ----------
+    directory
+        The run directory.
+    recipe
+        What was run.
+    metrics
+        What ``metrics.json`` holds.
+    kept
+        The model, on the device, its scaling and its classes.
+    scorer
+        What the run judged with.
+    device
+        Where the model is.
+    """
+
+    directory: Path
+    recipe: Recipe
+    metrics: dict[str, Any]
+    kept: KeptModel
+    scorer: Scorer
+    device: torch.device
+
+    @property
+    def feature_dim(self) -> int:
+        """``d``, the number of feature dimensions."""
+        return len(self.kept.scaling.shift)
+
+    @property
+    def classes(self) -> IntArray:
+        """Seen then unseen classes, the columns of GZSL scores, ``(seen + unseen,)``."""
+        return np.concatenate([self.kept.seen_classes, self.kept.unseen_classes])
+
+    @property
+    def penalty(self) -> float | None:
+        """The penalty on seen classes that was chosen on validation classes, if one was."""
+        calibrated = self.metrics["calibrated"]
+        return None if calibrated is None else float(calibrated["penalty"])
+
+
+def open_trained(
+    directory: Path, device: torch.device, model_class: type[Model] | None = None
+) -> TrainedRun:
+    """Read a finished run.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    device
+        Where to put the model.
+    model_class
+        The class of a run with a model of the user's own; None for a model of the table.
+
+    Raises
+    ------
+    InputError
+        If it is no finished run of this model, or a file of it is missing or damaged.
+    """
+    metrics = _read_metrics(directory)
+    recipe = read_run_recipe(directory)
+    kind = MODELS[recipe.model]
+    label = kind.label if model_class is None else model_class.__name__
+    if metrics["model"] != label:
+        raise InputError(
+            f"{directory / METRICS_FILE}, field 'model': found {metrics['model']}, expected "
+            f"{label}; a run of a model of your own is opened in Python, with its class"
+        )
+    kept = read_model(directory, model_class or kind.model_class)
+    kept.model.to(device)
+    scorer = _scorer(directory, kept, device, bayes=recipe.classifier == "bayes")
+    run = TrainedRun(directory, recipe, metrics, kept, scorer, device)
+    _check_scores(run)
+    return run
+
+
+def _read_metrics(directory: Path) -> dict[str, Any]:
+    file = directory / METRICS_FILE
+    if not file.is_file():
+        raise InputError(f"{file}: no such file, expected the directory of a finished run")
+    metrics: Any = read_json(file)
+    if isinstance(metrics, dict) and "seeds" in metrics:
+        raise InputError(
+            f"{file}: found the mean of several seeds, expected the run of one; they lie in "
+            f"folders of their own in {directory}"
+        )
+    if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):
+        raise InputError(f"{file}: found other fields, expected the figures that a run wrote")
+    calibrated = metrics.setdefault("calibrated", None)
+    penalty = calibrated.get("penalty") if isinstance(calibrated, dict) else calibrated
+    if calibrated is not None and not isinstance(penalty, float):
+        raise InputError(
+            f"{file}, field 'calibrated.penalty': found {penalty!r}, expected a number, or null "
+            "for 'calibrated'"
+        )
+    return dict(metrics)
+
+
+def _scorer(directory: Path, kept: KeptModel, device: torch.device, *, bayes: bool) -> Scorer:
+    classes = kept.seen_classes, kept.unseen_classes
+    own = own_scorer(kept.model, kept.scaling, classes, device, bayes=bayes)
+    if own is not None:
+        return own
+    file = directory / CLASSIFIER_FILE
+    with reading(file, "classifiers"):
+        tensors = {name: t.to(device) for name, t in load_file(file).items()}
+        space = feature_map(kept.scaling, kept.model, device)
+        return SoftmaxPair.from_tensors(space, tensors)
+
+
+def _check_scores(run: TrainedRun) -> None:
+    """Raise `InputError` unless the parts of a run fit each other, by the scores of one row."""
+    row = np.zeros((1, run.feature_dim), dtype=np.float32)
+    try:
+        found = run.scorer.gzsl_scores(row).shape, run.scorer.zsl_scores(row).shape
+    except Exception as error:
+        raise InputError(
+            f"{run.directory}: found files that do not fit each other ({one_line(error)}), "
+            "expected those that one run wrote"
+        ) from error
+    expected = (1, len(run.classes)), (1, len(run.kept.unseen_classes))
+    if found != expected:
+        raise InputError(
+            f"{run.directory}: found scores of {found[0][1]} classes, {found[1][1]} of them "
+            f"unseen, expected {expected[0][1]} and {expected[1][1]}, as model.json has them"
+        )

@@ -1,0 +1,198 @@
+"""Run directories: ``out/<dataset>/<run>/``, their log, and finding the run to resume."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json, write_json
+from gsmflow.core.run_files import ADDED_FILE, METRICS_FILE, RECIPE_FILE
+from gsmflow.recipes.recipe import Recipe, recipe_from
+
+__all__ = [
+    "RunLog",
+    "computed_fields",
+    "enter_run",
+    "make_run_directory",
+    "open_run",
+    "read_run_recipe",
+]
+
+
+# Fields that say where a run and its features are kept and where its settings come from, not what
+# it computes.
+_PLACE_FIELDS = {"out", "run", "resume", "cache", "features_in", "recipe"}
+
+
+def open_run(recipe: Recipe) -> tuple[Path, bool]:
+    """Make the run's directory, or find the one to resume.
+
+    Returns
+    -------
+    tuple
+        The directory, with ``recipe.json`` in it, and whether it is resumed.
+
+    Raises
+    ------
+    InputError
+        If the named run exists and is not to be resumed, is to be resumed and does not exist, or
+        was started with another recipe.
+    """
+    parent = recipe.out / recipe.dataset
+    if recipe.resume:
+        found = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
+        if found is not None:
+            _resume(found, recipe)
+            return found, True
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    last = recipe.seed + recipe.seeds - 1
+    seeds = f"seed{recipe.seed}" if recipe.seeds == 1 else f"seeds{recipe.seed}-{last}"
+    name = recipe.run or f"{stamp}-{seeds}"
+    for number in count(1):
+        directory = parent / (name if number == 1 else f"{name}-{number}")
+        if make_run_directory(directory, recipe):
+            break
+        if recipe.run:
+            raise InputError(
+                f"{directory}: exists already, expected a new name; continue that run with "
+                "--resume or name another with --run"
+            )
+    return directory, False
+
+
+def enter_run(directory: Path, recipe: Recipe) -> bool:
+    """Make a run's directory where it is told to be, or resume the run that is there.
+
+    Returns
+    -------
+    bool
+        Whether it is resumed.
+
+    Raises
+    ------
+    InputError
+        If it was started with another recipe, or cannot be made.
+    """
+    if make_run_directory(directory, recipe):
+        return False
+    _resume(directory, recipe)
+    return True
+
+
+def make_run_directory(directory: Path, recipe: Recipe) -> bool:
+    """Make the directory together with its recipe, or neither; False where it exists."""
+    if directory.exists():
+        return False
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True)
+        write_json(temporary / RECIPE_FILE, recipe.describe())
+        temporary.rename(directory)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if directory.exists():  # another process was first
+            return False
+        raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
+    return True
+
+
+def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
+    candidates = []
+    for file in parent.glob(f"[!.]*/{RECIPE_FILE}"):
+        # Another run's damaged recipe is no reason not to find this one.
+        with suppress(InputError):
+            if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe):
+                candidates.append(file.parent)
+    return max(candidates, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _resume(directory: Path, recipe: Recipe) -> None:
+    """Check that a run goes on with its recipe, and clear away what a kill left half written."""
+    if (directory / ADDED_FILE).exists():
+        raise InputError(
+            f"{directory / ADDED_FILE}: found classes that were added to another run, expected a "
+            "run that was trained here, to be resumed"
+        )
+    _check_same_recipe(directory, recipe)
+    for part in directory.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
+    file = directory / RECIPE_FILE
+    if not file.is_file():
+        raise InputError(f"{file}: no such file, expected a run to resume in {directory}")
+    differences = _differences(file, recipe)
+    if differences:
+        name, (found, expected) = next(iter(differences.items()))
+        raise InputError(
+            f"{file}, field '{name}': found {found!r}, expected {expected!r} as asked for now; "
+            "a run is resumed with the recipe that it was started with"
+        )
+
+
+def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ: name to (value in the file, value in the recipe)."""
+    stored = read_json(file)
+    if not isinstance(stored, dict):
+        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
+    return {
+        name: (stored.get(name), value)
+        for name, value in computed_fields(recipe).items()
+        if stored.get(name) != value
+    }
+
+
+def read_run_recipe(directory: Path) -> Recipe:
+    """The recipe that a run was started with; fields that it does not have keep their defaults.
+
+    Raises
+    ------
+    InputError
+        If its file is missing or damaged, or has fields or values that no recipe has.
+    """
+    file = directory / RECIPE_FILE
+    stored = read_json(file)
+    if not isinstance(stored, dict):
+        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
+    return recipe_from(stored, str(file))
+
+
+def computed_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields that say what a run computes, JSON-ready."""
+    return {name: v for name, v in recipe.describe().items() if name not in _PLACE_FIELDS}
+
+
+class RunLog:
+    """The JSON-lines log of a run: one record a line, appended as things happen.
+
+    A resumed run may repeat epochs that it had logged but not saved; the last record of an epoch
+    counts. A line that a kill cut short is dropped when the log is opened again.
+
+    Parameters
+    ----------
+    path
+        The log file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.exists():
+            content = path.read_bytes()
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one record."""
+        record: Mapping[str, Any] = {
+            "time": datetime.now().isoformat(timespec="milliseconds"),
+            "event": event,
+            **facts,
+        }
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")

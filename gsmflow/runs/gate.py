@@ -1,0 +1,235 @@
+"""The gate in a run: its own training, the seen classes' own classifier, and the judging.
+
+Nothing here meets a row of the test split before the gate, its threshold included, is fixed. The
+gates `boundary` and `likelihood` learn from four fifths of the training rows; the others set the
+threshold. The gate `cosmo` learns from scores of the validation rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from gsmflow.core.distributed import ALONE
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import write_tensors
+from gsmflow.data.dataset import HeldOut, Problem, hold_out
+from gsmflow.data.splits import draw_fifth
+from gsmflow.evaluation.protocol import Outcome
+from gsmflow.learning.contract import ClassifierRows, Model, Scorer, StreamedRows
+from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
+from gsmflow.learning.scorers import feature_map
+from gsmflow.learning.softmax import ClassifierConfig, SoftmaxClassifier, fit_softmax_by_epoch
+from gsmflow.learning.state import own_tensors
+from gsmflow.learning.trainer import TrainingConfig
+from gsmflow.methods.gates.base import Gated, GateName, accepting_threshold, measure_gate
+from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, boundary_training
+from gsmflow.methods.gates.cosmo import Smoothing, fit_smoothing
+from gsmflow.methods.registry import MODELS
+from gsmflow.recipes.fit import rows_request
+from gsmflow.runs.checkpoint import reading
+from gsmflow.runs.gate_checkpoint import (
+    GATE_FILE,
+    GateParts,
+    ModelNumber,
+    gate_scaling,
+    make_gated,
+    seen_scores,
+    shares_scores,
+    write_gate,
+)
+from gsmflow.runs.stages import AtEnd, Fitted, Run, train_module
+
+__all__ = ["fit_gate", "judge_gate", "keep_scores"]
+
+_STAGE = "gate"
+_FEWEST_CLASSES = 2
+_SCORES = "gate-scores.safetensors"
+
+
+def keep_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
+    """What writes both experts' scores of the validation rows, which `cosmo` learns from.
+
+    To be called at the end of the training on validation classes.
+    """
+
+    def keep(scaled: Scaled, model: Model, scorer: Scorer) -> None:
+        classifier = _fit_classifier(run, scaled, model, scorer)
+        space = feature_map(scaled.scaling, model, run.device)
+        seen = seen_scores(classifier, space, scorer, len(problem.seen_classes))
+        parts = (held_out.seen, held_out.unseen)
+        slabs = [features for part in parts for _, features in part.slabs()]
+        labels = np.concatenate([part.labels for part in parts])
+        order = np.argsort(problem.classes)
+        columns = order[np.searchsorted(problem.classes, labels, sorter=order)]
+        arrays = {
+            "seen": np.concatenate([seen(features) for features in slabs]),
+            "unseen": np.concatenate([scorer.zsl_scores(features) for features in slabs]),
+            "columns": columns,
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        write_tensors(run.directory / _SCORES, tensors, {})
+
+    return keep
+
+
+def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
+    """Train the gate that the recipe names, and what it chooses between; None without one.
+
+    Writes them into the run directory, from where `keptgate.read_gate` takes them.
+
+    Parameters
+    ----------
+    run
+        What is run.
+    fitted
+        The model, and the training rows.
+    scorer
+        Gives the scores of the unseen classes; where it learned from no rows, also of the seen.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two seen classes, or none of them has a row to hold out.
+    """
+    name, problem = run.recipe.gate, fitted.scaled.problem
+    if name == "none":
+        return None
+    if len(problem.seen_classes) < _FEWEST_CLASSES:
+        raise InputError(
+            f"--gate: found {name} with {len(problem.seen_classes)} seen class, expected at least "
+            f"{_FEWEST_CLASSES}"
+        )
+    run.console.print(f"training the gate ({name}) and the classifier of the seen classes")
+    learned, threshold = _MAKERS[name](run, problem)
+    classifier = _fit_classifier(run, fitted.scaled, fitted.model, scorer)
+    parts = GateParts(name, learned, threshold, classifier)
+    write_gate(run.directory, parts)
+    (run.directory / f"{_STAGE}.state.safetensors").unlink(missing_ok=True)
+    space = feature_map(fitted.scaled.scaling, fitted.model, run.device)
+    return make_gated(parts, space, scorer, len(problem.seen_classes))
+
+
+def judge_gate(gated: Gated, held_out: HeldOut, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
+    """Judge a gate alone, and what comes of its choices.
+
+    Parameters
+    ----------
+    gated
+        The gate and its experts.
+    held_out
+        The rows to judge on.
+    outcome
+        Of the same rows without the gate.
+
+    Returns
+    -------
+    tuple
+        Facts for ``metrics.json``, and the outcome with the gate.
+    """
+    numbers, scores = [], []
+    for part in (held_out.seen, held_out.unseen):
+        for _, features in part.slabs():
+            told = gated.numbers_and_scores(features)
+            numbers.append(told[0])
+            scores.append(told[1])
+    with_it = replace(outcome, scores=np.concatenate(scores))
+    threshold = gated.gate.threshold
+    alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
+    facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_it.measures())}
+    return facts, with_it
+
+
+def _likelihood(run: Run, problem: Problem) -> tuple[ModelNumber, float]:
+    """A model like the run's: rows of low density under the seen classes are of unseen ones."""
+    recipe = run.recipe
+    config = recipe.part(MODELS[recipe.model].config)
+    return _with_model(run, problem, run.model_class, config, recipe.part(TrainingConfig))
+
+
+def _boundary(run: Run, problem: Problem) -> tuple[ModelNumber, float]:
+    """Rows far from the directions of all seen classes are of unseen ones."""
+    config = run.recipe.part(BoundaryConfig)
+    return _with_model(run, problem, HypersphericalVAEs, config, boundary_training(config))
+
+
+def _cosmo(run: Run, problem: Problem) -> tuple[Smoothing, float]:
+    """Learned from scores of validation rows; a fifth is left out and sets the threshold."""
+    stored = load_file(run.directory / _SCORES)
+    seen, unseen, columns = (stored[name].numpy() for name in ("seen", "unseen", "columns"))
+    apart = draw_fifth(columns)
+    smoothing = fit_smoothing(seen[~apart], unseen[~apart], columns[~apart])
+    accepted = apart & (columns < seen.shape[1])
+    odds = smoothing.log_odds(seen[accepted], unseen[accepted])
+    return smoothing, accepting_threshold(odds, run.recipe.gate_share)
+
+
+def _with_model(
+    run: Run,
+    problem: Problem,
+    model_class: type[HypersphericalVAEs] | type[Model],
+    config: Any,
+    training: TrainingConfig,
+) -> tuple[ModelNumber, float]:
+    """A number by a model of four fifths of the rows; the others set the threshold."""
+    rest, held = hold_out(problem)
+    recipe = run.recipe
+    scaled = scale_problem(rest, gate_scaling(recipe), run.device, recipe.features_in)
+    initial = run.generator(_STAGE, "initial weights", device=torch.device("cpu"))
+    model = model_class.for_problem(rest, scaled.feed, config, initial)
+    trained = _train(run, model, scaled.feed, training)
+    number = ModelNumber(trained, scaled.scaling, rest.seen_classes, run.device)
+    numbers = np.concatenate([number(features) for _, features in held.slabs()])
+    return number, accepting_threshold(numbers, recipe.gate_share)
+
+
+def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
+    """Train a gate's model; load it where that is done already."""
+    file = run.directory / GATE_FILE
+    model = model.to(run.device)
+    if file.exists():
+        with reading(file, "gate", deletable=True):
+            model.load_state_dict(own_tensors(load_file(file)))
+        return model
+    # The other processes of a team have nothing to do by now.
+    return train_module(replace(run, team=ALONE), _STAGE, model, feed, config)[0]
+
+
+_Maker: TypeAlias = Callable[[Run, Problem], tuple[ModelNumber | Smoothing, float]]
+_MAKERS: dict[GateName, _Maker] = {
+    "boundary": _boundary,
+    "likelihood": _likelihood,
+    "cosmo": _cosmo,
+}
+
+
+def _fit_classifier(
+    run: Run, scaled: Scaled, model: Model, scorer: Scorer
+) -> SoftmaxClassifier | None:
+    """A classifier of the seen classes that has learned nothing of other ones.
+
+    A softmax that learns from those of the classifiers' rows that are of seen classes; None where
+    the scorer learned from no such rows, so that its own columns of them do.
+    """
+    if shares_scores(model, scorer):
+        return None
+    problem = scaled.problem
+    # Of the synthesized rows, which are not needed, as few as can be.
+    request = rows_request(run.recipe, scaled, run.precision)
+    rows = model.classifier_rows(replace(request, samples_per_class=1))
+    classes = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
+    return fit_softmax_by_epoch(
+        lambda: _of_classes(rows, classes),
+        problem.seen_classes,
+        run.recipe.part(ClassifierConfig),
+        run.generator(problem.split, "seen classifier"),
+    )
+
+
+def _of_classes(rows: ClassifierRows, classes: torch.Tensor) -> Feed:
+    """Those of the GZSL classifier's rows that are of some classes, for one epoch."""
+    feed = rows.real if isinstance(rows, StreamedRows) else rows.gzsl()
+    return SelectedFeed(feed, torch.isin(feed.labels, classes).nonzero()[:, 0])

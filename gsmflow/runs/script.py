@@ -1,0 +1,242 @@
+"""Running a recipe as a script, or by ``train``: command line in, table out, and the exit code.
+
+A script's recipes can also be had without running them, for the commands that work on a script. A
+dataset's folder stands in for a script: its recipe is the recommended method.
+"""
+
+import inspect
+import runpy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from gsmflow.core.console import ending, make_console
+from gsmflow.core.distributed import gathered_team
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.data.formats.digits import DIGITS_NAME
+from gsmflow.data.formats.files import find_stem
+from gsmflow.learning.contract import Model
+from gsmflow.methods.registry import RECOMMENDED_MODEL
+from gsmflow.recipes.recipe import Recipe, parse_recipe
+from gsmflow.runs.experiment import RunResult, assist_experiment, run_experiment
+from gsmflow.runs.seeds import run_seeds
+
+__all__ = [
+    "INTERRUPTED",
+    "Script",
+    "ScriptOptions",
+    "read_script",
+    "run_recipe",
+    "run_script",
+    "script_recipe",
+]
+
+_OnResult: TypeAlias = Callable[[RunResult], object]
+
+_EXPECTED = "expected a script such as train_FLO.py, or a dataset's folder such as data/FLO"
+INTERRUPTED = "interrupted; the same command with --resume continues this run"
+
+# Set while a script is read: what it hands to `run_script` is then wanted, not its run.
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """What a script hands to `run_script`, or what a dataset's folder stands for.
+
+    Attributes
+    ----------
+    recipes, model_class, on_result
+        The arguments of `run_script`.
+    description
+        The script's docstring.
+    path
+        The script, or the folder.
+    """
+
+    recipes: Mapping[str, Recipe]
+    model_class: type[Model] | None
+    on_result: _OnResult
+    description: str
+    path: Path
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Words of the command that runs it."""
+        started = ("python",) if self.path.is_file() else ("python", "-m", "gsmflow", "train")
+        return *started, str(self.path)
+
+    def class_for(self, recipe: Recipe) -> type[Model] | None:
+        """The script's variant of the model that a recipe names, if it has one."""
+        return _own_class(self.recipes, self.model_class, recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptOptions:
+    """Options of a command that works on a script; words beside them are the recipe's flags."""
+
+    script: Annotated[Positional[Path], arg(metavar="SCRIPT|DATASET")]
+    """A script, such as train_FLO.py, or a dataset's folder, such as data/MINE, which stands for
+    the recommended method on it. Flags of the run may follow: python -m gsmflow train
+    SCRIPT|DATASET --help lists them."""
+
+
+class _HandedOver(BaseException):
+    """Carries a script's recipes out of it, past whatever it does about exceptions."""
+
+    def __init__(
+        self,
+        recipes: Mapping[str, Recipe],
+        model_class: type[Model] | None,
+        on_result: _OnResult,
+        description: str,
+    ) -> None:
+        super().__init__()
+        self.handed = (recipes, model_class, on_result, description)
+
+
+def run_script(
+    recipes: Mapping[str, Recipe],
+    model_class: type[Model] | None = None,
+    on_result: _OnResult = lambda result: None,
+) -> None:
+    """Parse the command line over a script's recipes, run, and print the table.
+
+    Parameters
+    ----------
+    recipes
+        Recipes by the stem of the feature file that they were made for; ``--features`` picks
+        one, and the first serves all other features.
+    model_class
+        A variant of the model that the recipes name, for that model; ``--model`` with another
+        name leaves it aside.
+    on_result
+        Called with the run when it is finished, with each run where there are several seeds.
+
+    Notes
+    -----
+    Ends the program with exit code 2 and one sentence on bad input, and with 130 when
+    interrupted.
+    """
+    description = inspect.getdoc(sys.modules["__main__"]) or "Train GSMFlow."
+    if _READING.get():
+        raise _HandedOver(recipes, model_class, on_result, description)
+    console = make_console()
+    with ending(console, INTERRUPTED):
+        recipe = parse_recipe(
+            recipes,
+            sys.argv[1:],
+            prog=sys.argv[0],
+            description=description,
+        )
+        run_recipe(recipe, _own_class(recipes, model_class, recipe), on_result, console)
+
+
+def run_recipe(
+    recipe: Recipe, own_class: type[Model] | None, on_result: _OnResult, console: Console
+) -> None:
+    """Run a recipe with one seed or with several, alone or as one of a team."""
+    with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
+        console.quiet = not team.leads
+        if recipe.seeds > 1:
+            run_seeds(recipe, console, own_class, team, on_result=on_result)
+        elif team.leads:
+            on_result(run_experiment(recipe, console, own_class, team))
+        else:
+            assist_experiment(recipe, console, own_class, team)
+
+
+def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
+    """What a script hands to `run_script`, which it calls as ``run``, without running a recipe.
+
+    The script is executed up to that call, with its folder on ``sys.path`` for that time. In place
+    of a script there may be a dataset's folder, or ``DIGITS`` for the built-in one.
+
+    Parameters
+    ----------
+    path
+        The script or the folder.
+    flags
+        Words of the command line: of several feature files in a folder they name one.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not Python, fails, or never makes the call; if a folder has no
+        dataset, or several.
+    """
+    if path.is_dir() or (path == Path(DIGITS_NAME) and not path.exists()):
+        return _dataset_script(path, flags)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, {_EXPECTED}")
+    token, argv, folders = _READING.set(True), sys.argv, sys.path
+    sys.argv, sys.path = [str(path)], [str(path.resolve().parent), *folders]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except _HandedOver as handed:
+        return Script(*handed.handed, path)
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"{path}: found {type(error).__name__} ({one_line(error)}), expected a Python script "
+            "that calls run() with its recipes"
+        ) from error
+    finally:
+        sys.argv, sys.path = argv, folders
+        _READING.reset(token)
+    raise InputError(f"{path}: found no call of run(), expected one with the script's recipes")
+
+
+def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
+    """The recommended method on a dataset, in the form of a script."""
+    place = folder if folder.name else folder.resolve()
+    recipe = Recipe(dataset=place.name, data=place.parent, model=RECOMMENDED_MODEL)
+    if folder.is_dir():
+        if not any(folder.glob("*.mat")):
+            raise InputError(
+                f"{folder}: found no .mat file in this folder, {_EXPECTED}; python -m gsmflow "
+                "extract makes one of pictures"
+            )
+        given = {word.partition("=")[0] for word in flags}
+        stems: dict[str, Any] = {
+            flag.removeprefix("--"): find_stem(flag, folder)
+            for flag in ("--features", "--semantics")
+            if flag not in given
+        }
+        recipe = replace(recipe, **stems)
+    description = f"Train on {place.name}: the recommended method, or another with --model."
+    return Script({recipe.features: recipe}, None, lambda result: None, description, folder)
+
+
+def script_recipe(path: Path, flags: Sequence[str], *, prog: str) -> tuple[Script, Recipe]:
+    """A script, and the recipe that it would run with these flags.
+
+    Parameters
+    ----------
+    path
+        The script, or a dataset's folder.
+    flags
+        Words of its command line.
+    prog
+        The program's name, for the help text.
+
+    Raises
+    ------
+    InputError
+        If the script cannot be read, or a flag's value is out of range. An unknown flag or a
+        wrong type ends the program with exit code 2 and a message.
+    """
+    script = read_script(path, flags)
+    return script, parse_recipe(script.recipes, flags, prog=prog, description=script.description)
+
+
+def _own_class(
+    recipes: Mapping[str, Recipe], model_class: type[Model] | None, recipe: Recipe
+) -> type[Model] | None:
+    """A script's own class, where a recipe is of the model that the script's recipes name."""
+    return model_class if recipe.model == next(iter(recipes.values())).model else None

@@ -1,0 +1,91 @@
+"""Figures selected on test: the best over the training's intervals and the classifier's epochs.
+
+Much of the published code reports such figures, so that a comparison with them needs the same. They
+say what an oracle that knows the test labels would stop at, not what a method reaches; nothing
+else in a run reads them.
+"""
+
+import shutil
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gsmflow.core.files import write_tensors
+from gsmflow.data.dataset import HeldOut
+from gsmflow.evaluation.protocol import judge_all
+from gsmflow.learning.contract import Model
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.scorers import feature_map
+from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
+from gsmflow.runs.stages import Fitted, Run, fit_classifiers
+
+__all__ = ["drop_candidates", "keep_candidates", "select_on_test"]
+
+_FOLDER = "candidates"
+_ENCODER = "encoder."
+
+
+def keep_candidates(run: Run, scaled: Scaled, model: Model, epoch: int) -> None:
+    """Train the classifiers from a model in training, and keep them as after each of their epochs.
+
+    They are written below the run directory, with the encoder that they work behind if there is
+    one; no row of the test split is needed.
+    """
+    kept: dict[str, list[Tensor]] = {}
+
+    def keep(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
+        for part, tensor in (("weight", classifier.weight), ("bias", classifier.bias)):
+            kept.setdefault(f"{which}.{part}", []).append(tensor.to("cpu", copy=True))
+
+    fit_classifiers(run, scaled, model, bars=False, on_epoch=keep)
+    file = run.directory / _FOLDER / f"{epoch:06}.safetensors"
+    tensors = {name: torch.stack(own) for name, own in kept.items()}
+    if model.encoder is not None:
+        tensors |= {f"{_ENCODER}{name}": t for name, t in model.encoder.state_dict().items()}
+    write_tensors(file, tensors, {})
+
+
+def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
+    """The best T1, and the best H with its U and S, among the candidates that were kept.
+
+    Returns
+    -------
+    dict
+        ``T1``, ``U``, ``S``, ``H``, fractions of 1; ``T1_at`` and ``H_at``: the training's
+        ``epoch`` and the ``classifier_epoch`` of each; ``candidates``: how many there were.
+    """
+    problem, model = fitted.scaled.problem, deepcopy(fitted.model)
+    space = feature_map(fitted.scaled.scaling, model, run.device)
+    best: dict[str, Any] = {"T1": -1.0, "H": -1.0, "candidates": 0}
+    for file in sorted((run.directory / _FOLDER).glob("*.safetensors")):
+        kept = load_file(file)
+        if model.encoder is not None:
+            own = {n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)}
+            model.encoder.load_state_dict(own)
+        pairs = [
+            SoftmaxPair(
+                space,
+                SoftmaxClassifier(kept["gzsl.weight"][i], kept["gzsl.bias"][i], problem.classes),
+                SoftmaxClassifier(
+                    kept["zsl.weight"][i], kept["zsl.bias"][i], problem.unseen_classes
+                ),
+            )
+            for i in range(len(kept["gzsl.bias"]))
+        ]
+        best["candidates"] += len(pairs)
+        for i, outcome in enumerate(judge_all(pairs, problem, held_out)):
+            at = {"epoch": int(file.stem), "classifier_epoch": i + 1}
+            plain = outcome.calibrated(0.0)
+            if outcome.t1 > best["T1"]:
+                best |= {"T1": outcome.t1, "T1_at": at}
+            if best["H"] < plain.H:
+                best |= {"U": plain.U, "S": plain.S, "H": plain.H, "H_at": at}
+    return best
+
+
+def drop_candidates(run: Run) -> None:
+    """Delete what `keep_candidates` wrote."""
+    shutil.rmtree(run.directory / _FOLDER, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""The scripts of `benchmarks/` that compare predicted class means, on small data."""
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from scipy import stats
+
+from benchmarks import gains, residuals
+from gsmflow.data.checks import check_dataset
+from gsmflow.methods.gaussian_prototypes import GaussianChoice
+from tests.builders import make_dataset, write_gbu
+
+
+def test_a_gain_is_that_of_a_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 30))
+    told = stats.ttest_rel(first, second)
+    mean, error = gains.gain(first, second)
+    np.testing.assert_allclose(mean / error, told.statistic)
+    assert np.isnan(gains.gain(first[:1], second[:1])[1])
+
+
+def test_every_seen_class_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gbu(tmp_path / "TINY", make_dataset())
+    chosen = GaussianChoice(0.1, 0.05, 3e-3, penalty=0.0, value=0.0)
+    monkeypatch.setattr(gains, "choose_gaussian", lambda *given: chosen)
+    found: list[gains.Pair] = []
+    inner = gains.pairs
+
+    def watched(options: gains.Options) -> Iterator[gains.Pair]:
+        for pair in inner(options):
+            found.append(pair)
+            yield pair
+
+    monkeypatch.setattr(gains, "pairs", watched)
+    printed = StringIO()
+    options = gains.Options(dataset="TINY", features="res101", data=tmp_path)
+    gains.main(options, Console(file=printed, width=120))
+    judged = [np.setdiff1d(pair.gaussian.labels, pair.gaussian.seen_classes) for pair in found]
+    together = np.concatenate(judged)
+    seen = check_dataset(make_dataset()).seen_classes
+    assert len(set(together)) == len(together) > len(seen) - len(judged[0])
+    assert set(together) <= set(seen)
+    lines = printed.getvalue().splitlines()
+    assert sum(line.startswith("draw ") for line in lines) == len(found)
+    (row,) = [line for line in lines if line.strip("│ ").startswith("T1")]
+    assert f" {len(together)} " in row
+    for pair in found:
+        np.testing.assert_array_equal(pair.gaussian.labels, pair.discriminant.labels)
+
+
+def test_the_unit_gaussian_takes_the_nearest_mean(tmp_path: Path) -> None:
+    write_gbu(tmp_path / "TINY", make_dataset())
+    options = residuals.Options(dataset="TINY", features="res101", transform="none", data=tmp_path)
+    data = residuals.residuals_of(options)
+    answers = data.classes[torch.cdist(data.unseen, data.prototypes).argmin(dim=1).numpy()]
+    right = np.mean([(answers[data.labels == c] == c).mean() for c in data.classes])
+    printed = StringIO()
+    residuals.main(options, Console(file=printed, width=120))
+    (row,) = [line for line in printed.getvalue().splitlines() if "unit Gaussian" in line]
+    assert f" {100 * right:.1f} " in row
+    assert printed.getvalue().count("flow, ") == 4

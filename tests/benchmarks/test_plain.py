@@ -1,0 +1,281 @@
+"""The plain baseline and the package compute the same thing, in float64."""
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.plain import (
+    PlainModel,
+    PlainTrainer,
+    plain_copy,
+    plain_pair,
+    plain_softmax,
+    plain_synthesis,
+)
+from gsmflow.core.errors import InputError
+from gsmflow.core.rng import Draws
+from gsmflow.data.dataset import Problem, Rows
+from gsmflow.learning.contract import Losses
+from gsmflow.learning.feed import MemoryFeed, join
+from gsmflow.learning.softmax import ClassifierConfig, SoftmaxClassifier, fit_softmax
+from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.methods.gsmflow import GSMFlow
+from tests.builders import feed_of, seeded
+from tests.methods.test_gsmflow import UNSEEN, make_model, make_problem
+
+CPU = torch.device("cpu")
+# Thirty rows: three batches of nine, and three rows left out of every epoch.
+TRAINING = TrainingConfig(batch_size=9, learning_rate=1e-3, weight_decay=0.01)
+PERTURBATIONS = [
+    {"perturbation": False},
+    {"pi": 0.3},
+    {"pi": 0.3, "perturbation_dropout": 0.4},
+]
+
+
+def make_double_problem(d: int = 4) -> Problem:
+    problem = make_problem(d)
+    features = problem.train.features.astype(np.float64)
+    return replace(problem, train=Rows(features, problem.train.labels))
+
+
+def make_trainer(
+    model: GSMFlow, problem: Problem, config: TrainingConfig, generator: torch.Generator
+) -> Trainer:
+    return Trainer(model, feed_of(problem), config, generator)
+
+
+def package_loss(
+    model: GSMFlow, problem: Problem, rows: Tensor, generator: torch.Generator
+) -> Losses:
+    features, labels = problem.train.features[rows], problem.train.labels[rows]
+    return model.loss(torch.from_numpy(features), torch.from_numpy(labels), Draws(generator))
+
+
+def make_plain_trainer(
+    plain: PlainModel, problem: Problem, config: TrainingConfig, generator: torch.Generator
+) -> PlainTrainer:
+    return PlainTrainer(plain, problem.train.features, problem.train.labels, config, generator)
+
+
+def gradients_as_weights(model: GSMFlow) -> PlainModel:
+    """A copied model's weights are the model's own in other places; so are its gradients."""
+    carrier = deepcopy(model)
+    with torch.no_grad():
+        for parameter, own in zip(carrier.parameters(), model.parameters(), strict=True):
+            assert own.grad is not None
+            assert own.grad.any()
+            parameter.copy_(own.grad)
+    return plain_copy(carrier)
+
+
+def assert_same(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_every_weight_is_copied_once() -> None:
+    model = make_model().double()
+    with torch.no_grad():
+        for i, value in enumerate(model.parameters()):
+            value.copy_(torch.arange(value.numel()).reshape(value.shape) + 10_000 * i)
+    ours, theirs = (
+        torch.nn.utils.parameters_to_vector(m.parameters()) for m in (model, plain_copy(model))
+    )
+    assert torch.equal(ours.sort().values, theirs.sort().values)
+
+
+@pytest.mark.parametrize("d", [2, 5, 7])
+def test_the_flows_agree(d: int) -> None:
+    model = make_model(make_problem(d), blocks=3).double()
+    plain = plain_copy(model)
+    x = 2 * torch.randn(8, d, generator=seeded(1), dtype=torch.float64)
+    classes = torch.tensor([5, 1, 7, 0, 1, 5, 3, 2])
+    condition = plain.positioning(plain.semantics[classes])
+    every = model.condition(torch.arange(8))
+    offsets = model.flow.offsets(every)
+    assert_same(condition, every[classes], 1e-12)
+    z, log_det = plain(x, condition)
+    expected_z, expected_log_det = model.flow(x, offsets, classes)
+    assert log_det.abs().min() > 1e-3
+    assert_same(z, expected_z, 1e-10)
+    assert_same(log_det, expected_log_det, 1e-10)
+    assert_same(plain.inverse(x, condition), model.flow.inverse(x, offsets, classes), 1e-10)
+
+
+def test_a_copy_shares_no_memory_and_draws_nothing() -> None:
+    before = torch.get_rng_state()
+    model = make_model()
+    plain = plain_copy(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    ours = {value.data_ptr() for value in model.state_dict().values()}
+    assert not ours & {value.data_ptr() for value in plain.state_dict().values()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_copy_has_the_type_of_the_model(dtype: torch.dtype) -> None:
+    problem = make_problem()
+    plain = plain_copy(make_model(problem).to(dtype))
+    assert {value.dtype for value in plain.parameters()} == {dtype}
+    make_plain_trainer(plain, problem, TRAINING, seeded(0)).step()
+    features, _ = plain_synthesis(plain, np.array(UNSEEN), 2, seeded(0))
+    assert features.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [
+        ("condition_blocks", "first"),
+        ("relative_positioning", False),
+        ("prototype_trains_condition", True),
+    ],
+)
+def test_a_model_of_another_form_has_no_copy(switch: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"found {switch} {value}, expected"):
+        plain_copy(make_model(**{switch: value}))
+
+
+@pytest.mark.parametrize("perturbation", PERTURBATIONS)
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_a_steps_losses_and_gradients_agree(weight: float, perturbation: dict[str, Any]) -> None:
+    problem = make_double_problem()
+    model = make_model(problem, prototype_weight=weight, **perturbation).double()
+    trainer = make_plain_trainer(plain_copy(model), problem, TRAINING, seeded(3))
+    found = trainer.step()
+    # The generator gives the order of the rows first, then the noise of the batch.
+    generator = seeded(3)
+    rows = torch.randperm(len(problem.train), generator=generator)[: TRAINING.batch_size]
+    losses = package_loss(model, problem, rows, generator)
+    losses.total.backward()
+    assert found.keys() == losses.parts.keys()
+    for name, value in losses.parts.items():
+        assert_same(found[name], value.detach(), 1e-10)
+    expected = dict(gradients_as_weights(model).named_parameters())
+    for name, parameter in trainer.model.named_parameters():
+        assert_same(parameter.grad, expected[name].detach(), 1e-10)
+
+
+@pytest.mark.parametrize("perturbation", PERTURBATIONS)
+def test_two_epochs_of_steps_end_in_the_same_weights(perturbation: dict[str, Any]) -> None:
+    problem = make_double_problem()
+    model = make_model(problem, prototype_weight=2.5, **perturbation).double()
+    plain_trainer = make_plain_trainer(plain_copy(model), problem, TRAINING, seeded(3))
+    start = {name: value.clone() for name, value in plain_trainer.model.state_dict().items()}
+    trainer = make_trainer(model, problem, TRAINING, seeded(3))
+    steps = trainer.steps_per_epoch
+    assert steps == 3
+    for _ in range(2):
+        means = trainer.run_epoch()
+        parts = [plain_trainer.step() for _ in range(steps)]
+        for name, mean in means.items():
+            assert mean == pytest.approx(np.mean([float(p[name]) for p in parts]), rel=1e-8)
+    expected = dict(plain_copy(model).named_parameters())
+    for name, value in plain_trainer.model.named_parameters():
+        assert_same(value.detach(), expected[name].detach(), 1e-9)
+        assert (value - start[name]).abs().max() > 1e-3
+
+
+def test_a_step_takes_a_batch_larger_than_the_rows() -> None:
+    problem = make_double_problem()
+    config = replace(TRAINING, batch_size=100)
+    model = make_model(problem).double()
+    plain_trainer = make_plain_trainer(plain_copy(model), problem, config, seeded(3))
+    means = make_trainer(model, problem, config, seeded(3)).run_epoch()
+    parts = plain_trainer.step()
+    assert {name: float(value) for name, value in parts.items()} == pytest.approx(means, rel=1e-9)
+
+
+def test_synthesis_is_the_packages_class_by_class() -> None:
+    model = make_model().double()
+    features, labels = plain_synthesis(plain_copy(model), np.array(UNSEEN), 6, seeded(4))
+    assert labels.tolist() == np.repeat(UNSEEN, 6).tolist()
+    generator = seeded(4)
+    expected = [model.sample(torch.full((6,), c), generator) for c in UNSEEN]
+    assert_same(features, torch.cat(expected), 1e-10)
+    assert not features.requires_grad
+
+
+def make_rows() -> tuple[Tensor, Tensor, Any]:
+    """Overlapping classes, numbered neither contiguously nor in order of the columns."""
+    classes = np.array([9, 2, 5])
+    labels = torch.from_numpy(classes[np.arange(50) % 3])
+    noise = torch.randn(50, 4, generator=seeded(6), dtype=torch.float64)
+    return noise + torch.stack([labels == int(c) for c in (2, 9, 5, 2)], dim=1), labels, classes
+
+
+def assert_same_classifier(plain: torch.nn.Sequential, expected: SoftmaxClassifier) -> None:
+    assert_same(plain[0].weight.detach(), expected.weight, 1e-9)
+    assert_same(plain[0].bias.detach(), expected.bias, 1e-9)
+    features = torch.randn(5, expected.weight.shape[1], generator=seeded(8)).to(expected.weight)
+    scores = features @ expected.weight.T + expected.bias
+    # The plain classifier answers with log-probabilities.
+    assert_same(plain(features).detach(), scores.log_softmax(dim=1), 1e-9)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        # Later orders shuffle shuffled rows, so that batches agree in the first epoch alone ...
+        {"classifier_batch_size": 8, "classifier_epochs": 1},
+        # ... and always where a batch has all rows.
+        {"classifier_batch_size": 50, "classifier_epochs": 7},
+    ],
+)
+def test_the_classifier_is_the_packages(settings: dict[str, Any]) -> None:
+    features, labels, classes = make_rows()
+    config = ClassifierConfig(classifier_lr=0.05, **settings)
+    found = plain_softmax(features, labels, classes, config, CPU, seeded(2))
+    expected = fit_softmax(MemoryFeed(features, labels), classes, config, seeded(2))
+    assert_same_classifier(found, expected)
+
+
+def test_the_classifier_meets_every_row_once_an_epoch_with_its_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    met: list[tuple[Tensor, Tensor]] = []
+    criterion = torch.nn.functional.nll_loss
+
+    def spy(output: Tensor, target: Tensor, *options: Any, **named: Any) -> Tensor:
+        met.append((output.detach(), target))
+        return criterion(output, target, *options, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "nll_loss", spy)
+    features, labels, classes = make_rows()
+    # With so small a learning rate an output names its row: the weights stay as they start.
+    config = ClassifierConfig(classifier_lr=1e-12, classifier_batch_size=16, classifier_epochs=3)
+    classifier = plain_softmax(features, labels, classes, config, CPU, seeded(2))
+    outputs = classifier(features).detach()
+    assert [len(target) for _, target in met] == [16, 16, 16, 2] * 3
+    orders = []
+    for epoch in range(3):
+        batches = met[4 * epoch : 4 * epoch + 4]
+        output, target = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        rows = torch.cdist(output, outputs).argmin(dim=1)
+        assert sorted(rows.tolist()) == list(range(50))
+        assert torch.equal(torch.from_numpy(classes)[target], labels[rows])
+        orders.append(rows.tolist())
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_a_pair_learns_from_real_and_synthesized_rows() -> None:
+    problem = make_double_problem()
+    model = make_model(problem).double()
+    config = ClassifierConfig(classifier_lr=0.05, classifier_batch_size=100, classifier_epochs=3)
+    seen_features, seen_labels = map(
+        torch.from_numpy, (problem.train.features, problem.train.labels)
+    )
+    gzsl, zsl = plain_pair(
+        plain_copy(model), seen_features, seen_labels, np.array(UNSEEN), 6, config, seeded(4)
+    )
+    generator = seeded(4)
+    made = torch.cat([model.sample(torch.full((6,), c), generator) for c in UNSEEN])
+    made_labels = torch.tensor(UNSEEN).repeat_interleave(6)
+    unseen = MemoryFeed(made, made_labels)
+    expected = fit_softmax(join(feed_of(problem), unseen), np.arange(8), config, generator)
+    assert_same_classifier(gzsl, expected)
+    expected = fit_softmax(unseen, np.array(UNSEEN), config, generator)
+    assert_same_classifier(zsl, expected)

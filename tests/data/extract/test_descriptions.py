@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsmflow.core.errors import InputError
+from gsmflow.data.extract.descriptions import read_descriptions, read_names
+
+ATTRIBUTES = {
+    "commas": "name,stripes,size\nzebra,1,0.5\npolar bear,0,1e2\n",
+    "no header": "zebra,1,0.5\npolar bear,0,1e2\n",
+    "semicolons": "class;a;b\r\nzebra;1;0.5\r\npolar bear;0;100\r\n",
+    "tabs": "zebra\t1\t0.5\n\npolar bear\t 0\t100\n",
+    "quotes": '"zebra",1,0.5\n"polar bear","0","100"\n',
+    "a mark of UTF-8": "\ufeffzebra,1,.5\npolar bear,0,100",
+}
+
+
+@pytest.mark.parametrize("text", ATTRIBUTES.values(), ids=ATTRIBUTES.keys())
+def test_attributes(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "classes.csv"
+    file.write_text(text, encoding="utf-8", newline="")
+    found = read_descriptions(file)
+    assert found.names == ("zebra", "polar bear")
+    assert found.texts == ()
+    assert found.attributes is not None
+    assert found.attributes.dtype == np.float32
+    np.testing.assert_array_equal(found.attributes, np.float32([[1, 0.5], [0, 100]]))
+
+
+def test_spaces_part_the_cells_where_nothing_else_does(tmp_path: Path) -> None:
+    file = tmp_path / "classes.txt"
+    file.write_text("zebra  1 0.5\npolar_bear -3\t4\n".replace("\t", " "))
+    found = read_descriptions(file)
+    assert found.names == ("zebra", "polar_bear")
+    np.testing.assert_array_equal(found.attributes, np.float32([[1, 0.5], [-3, 4]]))
+
+
+TEXTS = {
+    "header": 'name,text\nzebra,"A horse, with\nstripes."\ného,é 🦓\n',
+    "description": 'class;Description\nzebra;"A horse, with stripes."\ného;é 🦓\n',
+    "none": "zebra\tA horse, with stripes.\ného\té 🦓\n",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_texts(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "classes.csv"
+    file.write_text(text, encoding="utf-8")
+    found = read_descriptions(file)
+    assert found.attributes is None
+    assert found.names == ("zebra", "ého")
+    assert found.texts == ("A horse, with stripes.", "é 🦓")
+
+
+def test_a_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "zebra.txt").write_text("A horse\nwith stripes. \n")
+    (tmp_path / "Dr. Bear.txt").write_text("1\n", encoding="utf-8-sig")
+    (tmp_path / ".hidden.txt").write_text("")
+    (tmp_path / "notes.md").write_text("")
+    found = read_descriptions(tmp_path)
+    assert found.names == ("Dr. Bear", "zebra")
+    assert found.texts == ("1", "A horse with stripes.")
+
+
+def test_a_long_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,text\nzebra," + "stripes " * 50_000 + "\n")
+    assert len(read_descriptions(tmp_path / "a.csv").texts[0]) == 399_999
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", ": found no line, expected a line for each class"),
+        ("zebra,1,2\nbear,1\n", ", line 2: found 2 cells, expected 3 as in line 1"),
+        ("name,x,y\nzebra,1,2\nbear,1,yes\n", ", line 3, column 3: found 'yes' for bear, expected"),
+        ("zebra;1;2\nbear;0,5;2\n", ", line 2, column 2: found '0,5' for bear"),
+        ("zebra,1,nan\nbear,1,2\n", ", line 1, column 3: found 'nan' for zebra"),
+        ("zebra,1,1e39\nbear,1,2\n", ", line 1, column 3: found '1e39' for zebra"),
+        ("zebra,1,\nbear,1,2\n", ", line 1, column 3: found '' for zebra"),
+        ("zebra,1\nZebra,2\n", ": found the class Zebra twice (first as zebra)"),
+        ("zebra,1\nzebra,2\n", ": found the class zebra twice (first as zebra)"),
+        (",1\nbear,2\n", ": found a class without a name"),
+        ("zebra\nbear\n", ", line 1: found zebra and nothing more"),
+        ("name,text\nzebra,\nbear,x\n", ", line 2: found no text for zebra"),
+        ('zebra,"a\nbear,b', ": not readable as CSV"),
+        (b"z\xe9bre,1\n", ": found bytes that are not UTF-8 (the first at 1)"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, content: str | bytes, message: str) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        read_descriptions(file)
+    assert str(caught.value).startswith(f"{file}{message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"found no \.txt file"):
+        read_descriptions(tmp_path)
+    (tmp_path / "zebra.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"zebra\.txt: found no text"):
+        read_descriptions(tmp_path)
+    with pytest.raises(InputError, match="nowhere: not readable"):
+        read_descriptions(tmp_path / "nowhere")
+
+
+def test_names(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("zebra\r\n\n polar bear \n")
+    assert read_names(tmp_path / "a.txt") == ("zebra", "polar bear")
+    (tmp_path / "b.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"b\.txt: found no name"):
+        read_names(tmp_path / "b.txt")

@@ -1,0 +1,195 @@
+"""Features of files, kept chunk by chunk, with a backbone whose features are known by hand."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gsmflow.core.errors import InputError
+from gsmflow.data.extract import store as store_module
+from gsmflow.data.extract.backbones import Backbone
+from gsmflow.data.extract.features import extract_features
+from gsmflow.data.extract.store import FeatureStore, ImageFile, look_at, open_store
+
+COUNT, BATCH, BAD = 11, 2, {3, 4, 5, 10}
+
+
+def mean_colour() -> Backbone:
+    """A stand-in whose feature is the mean of each colour."""
+
+    def prepare(picture: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1)
+
+    facts = {"dimension": 3, "weights_blake2b": "none"}
+    encode = lambda pixels: pixels.mean(dim=(2, 3))  # noqa: E731
+    return Backbone("mean", facts, torch.device("cpu"), torch.float32, prepare, encode)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Eleven files: number ``i`` has the colour ``(i, 2 i, 3 i)``, and four are damaged."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(COUNT):
+        Image.new("RGB", (5, 4), (i, 2 * i, 3 * i)).save(folder / f"{i:02d}.png")
+    for i in BAD:
+        (folder / f"{i:02d}.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_CHUNK_FILES", 2 * BATCH)
+
+
+def files(root: Path) -> list[ImageFile]:
+    return look_at(root, [path.relative_to(root) for path in sorted(root.iterdir())])
+
+
+@contextmanager
+def opened(root: Path, **changes: Any) -> Iterator[FeatureStore]:
+    settings = {**mean_colour().facts, **changes}
+    with open_store(root.parent / "store", settings, files(root), batch_size=BATCH) as store:
+        yield store
+
+
+def fill(store: FeatureStore, root: Path, numbers: list[int]) -> None:
+    paths = [root / file.path for file in files(root)]
+    for number in numbers:
+        chunk = extract_features(paths[store.chunks[number]], mean_colour(), batch_size=BATCH)
+        store.write(number, chunk)
+
+
+def good() -> list[int]:
+    return [i for i in range(COUNT) if i not in BAD]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 11, 64])
+def test_features_are_those_of_each_file(root: Path, batch_size: int) -> None:
+    counted: list[int] = []
+    paths = sorted(root.iterdir())
+    found = extract_features(paths, mean_colour(), batch_size=batch_size, on_batch=counted.append)
+    np.testing.assert_array_equal(found.kept, good())
+    np.testing.assert_allclose(found.features, np.outer(good(), [1, 2, 3]))
+    assert found.features.dtype == np.float32
+    assert dict(found.refused) == dict.fromkeys(sorted(BAD), "not a picture")
+    assert sum(counted) == COUNT
+    assert max(counted) <= batch_size
+
+
+def test_no_file_at_all() -> None:
+    found = extract_features([], mean_colour(), batch_size=4)
+    assert (found.features.shape, len(found.kept), found.refused) == ((0, 3), 0, ())
+
+
+def test_features_that_are_not_finite_are_refused(root: Path) -> None:
+    broken = Backbone(
+        "broken",
+        mean_colour().facts,
+        torch.device("cpu"),
+        torch.float32,
+        mean_colour().prepare,
+        lambda pixels: pixels.mean(dim=(2, 3)) / 0,
+    )
+    with pytest.raises(InputError, match="--backbone broken: found features that are NaN"):
+        extract_features(sorted(root.iterdir()), broken, batch_size=4)
+
+
+def test_pictures_of_several_sizes_after_preprocessing(root: Path) -> None:
+    Image.new("RGB", (9, 9)).save(root / "00.png")
+    with pytest.raises(InputError, match=r"found pictures of \(3, 4, 5\) and of \(3, 9, 9\)"):
+        extract_features(sorted(root.iterdir()), mean_colour(), batch_size=4)
+
+
+def test_a_store_gives_back_all_chunks_in_order(root: Path) -> None:
+    with opened(root) as store:
+        assert [(c.start, c.stop) for c in store.chunks] == [(0, 4), (4, 8), (8, 11)]
+        fill(store, root, [2, 0, 1])
+        found = store.gather()
+        np.testing.assert_array_equal(found.kept, good())
+        np.testing.assert_allclose(found.features, np.outer(good(), [1, 2, 3]))
+        assert dict(found.refused) == dict.fromkeys(sorted(BAD), "not a picture")
+        store.remove()
+        assert not store.folder.exists()
+
+
+def test_a_store_goes_on(root: Path) -> None:
+    with opened(root) as store:
+        fill(store, root, [1])
+    with opened(root) as store:
+        assert [store.read(number) is None for number in range(3)] == [True, False, True]
+        with pytest.raises(InputError, match=r"chunk-000000\.npz: not readable"):
+            store.gather()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_a_damaged_chunk_counts_as_missing(root: Path, damage: str) -> None:
+    with opened(root) as store:
+        fill(store, root, [0, 1])
+        file = store.folder / "chunk-000001.npz"
+        if damage == "other":
+            file.write_bytes((store.folder / "chunk-000000.npz").read_bytes()[:-1])
+        else:
+            file.write_bytes(file.read_bytes()[:200] if damage == "cut" else b"")
+        assert store.read(1) is None
+        assert store.read(0) is not None
+
+
+def refused(root: Path, *expected: str, **changes: Any) -> None:
+    with pytest.raises(InputError) as caught, opened(root, **changes):
+        pass
+    for words in (*expected, f"delete {root.parent / 'store'} to begin anew"):
+        assert words in str(caught.value)
+
+
+def test_other_settings_or_files_are_refused(root: Path) -> None:
+    with opened(root, dtype="float32"):
+        pass
+    refused(root, "field 'dtype': found 'float32', expected 'float16'", dtype="float16")
+    refused(root, "field 'dtype': found 'float32', expected None")
+    kept = (root / "01.png").read_bytes()
+    (root / "01.png").write_bytes(kept + b" ")
+    refused(root, "01.png: found another file than when", dtype="float32")
+    (root / "01.png").unlink()
+    refused(root, "01.png: found it no more", dtype="float32")
+    (root / "01.png").write_bytes(kept)
+    refused(root, "01.png: found another file than when", dtype="float32")
+    os.utime(root / "01.png", ns=(0, 0))
+    refused(root, "01.png: found another file than when", dtype="float32")
+
+
+def test_another_batch_size_is_refused(root: Path) -> None:
+    with opened(root):
+        pass
+    wanted = "field 'batch_size': found 2, expected 3"
+    settings = mean_colour().facts
+    with (
+        pytest.raises(InputError, match=wanted),
+        open_store(root.parent / "store", settings, files(root), batch_size=3),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
+def test_a_manifest_that_is_none(root: Path, content: str) -> None:
+    with opened(root) as store:
+        (store.folder / "manifest.json").write_text(content)
+    message = r"manifest\.json: (found no manifest|not readable)"
+    with pytest.raises(InputError, match=message), opened(root):
+        pass
+
+
+def test_two_processes_do_not_share_a_store(root: Path) -> None:
+    with opened(root), pytest.raises(InputError, match="found another process"), opened(root):
+        pass
+
+
+def test_a_file_that_has_gone(root: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.png: not there any more"):
+        look_at(root, [Path("nowhere.png")])

@@ -1,0 +1,193 @@
+import csv
+from dataclasses import astuple, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
+
+from gsmflow.core.errors import InputError
+from gsmflow.evaluation.per_class import (
+    ClassAnswers,
+    answers_by_class,
+    read_confusion,
+    read_per_class,
+    write_confusion,
+    write_per_class,
+)
+from gsmflow.evaluation.protocol import Outcome
+
+# Seen and unseen class numbers interleave and leave gaps; columns are in neither one's order.
+CLASSES, SEEN = np.array([6, 1, 3, 7, 2]), np.array([1, 3, 6])
+UNSEEN = np.array([7, 2])
+NAMES = ["-", "one", "two", "three", "-", "-", 'six, "6"', "größe"]
+
+
+def make_outcome(seed: int, n: int = 40, without: int | None = None) -> Outcome:
+    """Random scores, whole numbers so that many are equal; one class may be without rows."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([CLASSES, rng.choice(CLASSES, n)])
+    labels = labels[labels != without]
+    scores = rng.integers(0, 4, (len(labels), 5)) + 2 * (labels[:, None] == CLASSES)
+    scores[:, :3] += 1  # the usual bias towards seen classes
+    zsl_scores = scores[np.isin(labels, UNSEEN), 3:]
+    return Outcome(scores.astype(np.float32), zsl_scores, labels, CLASSES, SEEN)
+
+
+def test_answers_of_a_hand_made_case() -> None:
+    # Columns: seen classes 6, 1, 3, unseen 7, 2.
+    table = [
+        ([9, 0, 0, 0, 0], 6),  # right by 9
+        ([2, 0, 0, 1, 0], 6),  # right, lost to 7 under a penalty of 1.5
+        ([0, 0, 5, 4, 0], 1),  # lost to 3
+        ([0, 0, 4, 5, 0], 1),  # lost to 7: as frequent, but a later column
+        ([0, 0, 5, 4, 0], 7),  # lost to 3, right under the penalty, right among the unseen
+        ([0, 0, 5, 0, 0], 7),  # lost to 3
+        ([0, 0, 0, 0, 5], 7),  # lost to 2 in both settings
+        ([0, 0, 0, 5, 0], 7),  # right
+        ([0, 0, 0, 0, 5], 2),  # right
+    ]
+    scores, labels = (np.array(part) for part in zip(*table, strict=True))
+    outcome = Outcome(scores, scores[labels % 5 == 2, 3:], labels, CLASSES, SEEN)
+    found = [astuple(record) for record in answers_by_class(outcome, 1.5, NAMES)]
+    assert found == [
+        ('six, "6"', "seen", 2, 1.0, 0.5, None, None, None),
+        ("one", "seen", 2, 0.0, 0.0, None, "three", 0.5),
+        ("three", "seen", 0, None, None, None, None, None),
+        ("größe", "unseen", 4, 0.25, 0.5, 0.75, "three", 0.5),
+        ("two", "unseen", 1, 1.0, 1.0, 1.0, None, None),
+    ]
+    without = answers_by_class(outcome, None, NAMES)
+    assert [record.gzsl_calibrated for record in without] == [None] * 5
+    assert [record.gzsl for record in without] == [row[3] for row in found]
+
+
+@given(st.integers(0, 2**32), st.floats(-3, 3))
+@settings(deadline=None)
+def test_accuracies_are_sklearns_recalls(seed: int, penalty: float) -> None:
+    outcome = make_outcome(seed)
+    records = answers_by_class(outcome, penalty, NAMES)
+    for found, answers in (
+        ([record.gzsl for record in records], outcome.predictions()),
+        ([record.gzsl_calibrated for record in records], outcome.predictions(penalty)),
+    ):
+        expected = recall_score(outcome.labels, answers, labels=CLASSES, average=None)
+        assert found == pytest.approx(expected.tolist())
+    is_unseen = np.isin(outcome.labels, UNSEEN)
+    answers = UNSEEN[outcome.zsl_scores.argmax(axis=1)]
+    expected = recall_score(outcome.labels[is_unseen], answers, labels=UNSEEN, average=None)
+    expected_zsl = [None, None, None, *expected.tolist()]
+    assert [record.zsl for record in records] == pytest.approx(expected_zsl)
+
+
+@given(st.integers(0, 2**32), st.floats(-3, 3))
+@settings(deadline=None)
+def test_means_over_classes_are_the_runs_measures(seed: int, penalty: float) -> None:
+    outcome = make_outcome(seed)
+    records, measures = answers_by_class(outcome, penalty, NAMES), outcome.measures(penalty)
+    seen, unseen = ([r for r in records if r.kind == kind] for kind in ("seen", "unseen"))
+    assert np.mean([r.gzsl for r in seen]) == pytest.approx(measures.S)
+    assert np.mean([r.gzsl for r in unseen]) == pytest.approx(measures.U)
+    assert np.mean([r.zsl for r in unseen]) == pytest.approx(measures.T1)
+    assert measures.calibrated is not None
+    assert np.mean([r.gzsl_calibrated for r in unseen]) == pytest.approx(measures.calibrated.U)
+    whole = balanced_accuracy_score(outcome.labels, outcome.predictions())
+    assert np.mean([r.gzsl for r in records]) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("without", [None, 3, 2])
+def test_most_frequent_wrong_answer_by_brute_force(without: int | None) -> None:
+    outcome = make_outcome(0, without=without)
+    answers = CLASSES[outcome.scores.argmax(axis=1)]
+    for c, record in zip(CLASSES, answers_by_class(outcome, None, NAMES), strict=True):
+        wrong = [a for a, label in zip(answers, outcome.labels, strict=True) if a != c == label]
+        most = max(CLASSES, key=wrong.count)  # the first of several
+        assert record.rows == np.count_nonzero(outcome.labels == c)
+        if wrong:
+            assert record.wrong_answer == NAMES[most]
+            assert record.wrong_share == pytest.approx(wrong.count(most) / record.rows)
+        else:
+            assert (record.wrong_answer, record.wrong_share) == (None, None)
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize("penalty", [None, 0.5])
+def test_per_class_file_holds_the_records(tmp_path: Path, penalty: float | None) -> None:
+    outcome = make_outcome(1, without=3)
+    write_per_class(tmp_path / "new" / "per_class.csv", outcome, penalty, NAMES)
+    header, *lines = read_csv(tmp_path / "new" / "per_class.csv")
+    assert header == [field.name for field in fields(ClassAnswers)]
+    records = answers_by_class(outcome, penalty, NAMES)
+    # Numbers are written in full: read back, they are the same bits.
+    for line, record in zip(lines, records, strict=True):
+        for cell, value in zip(line, astuple(record), strict=True):
+            assert cell == "" if value is None else type(value)(cell) == value
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["per_class.csv"]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.5])
+def test_confusion_file_holds_sklearns_matrix(tmp_path: Path, penalty: float) -> None:
+    outcome = make_outcome(2, without=3)
+    write_confusion(tmp_path / "confusion.csv", outcome, NAMES, penalty)
+    header, *lines = read_csv(tmp_path / "confusion.csv")
+    names = [NAMES[c] for c in CLASSES]
+    assert header[1:] == names
+    assert [line[0] for line in lines] == names
+    shifted = outcome.scores - penalty * np.isin(CLASSES, SEEN)
+    answers = CLASSES[shifted.argmax(axis=1)]
+    expected = confusion_matrix(outcome.labels, answers, labels=CLASSES)
+    assert [[int(cell) for cell in line[1:]] for line in lines] == expected.tolist()
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    outcome = make_outcome(0, without=3)
+    write_per_class(tmp_path / "per_class.csv", outcome, 0.5, NAMES)
+    found = read_per_class(tmp_path / "per_class.csv")
+    assert found == answers_by_class(outcome, 0.5, NAMES)
+    write_confusion(tmp_path / "confusion.csv", outcome, NAMES)
+    expected = confusion_matrix(outcome.labels, outcome.predictions(), labels=CLASSES)
+    np.testing.assert_array_equal(read_confusion(tmp_path / "confusion.csv", 5), expected)
+
+
+HEADER = ",".join(field.name for field in fields(ClassAnswers))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "line 1: found ''"),
+        (["name,kind"], "line 1: found 'name,kind', expected its own header"),
+        ([HEADER, "a,seen,3,1.0"], "line 2: found 'a,seen,3,1.0' (not enough values"),
+        ([HEADER, "a,seen,3,1.5,,,,"], "line 2: found 'a,seen,3,1.5,,,,' (1.5 is no share of 1)"),
+        ([HEADER, "a,both,3,1,,,,"], "(both and 3 are no kind and no number of rows)"),
+        ([HEADER, "a,seen,x,1,,,,"], "line 2: found 'a,seen,x,1,,,,' (invalid literal"),
+        ([HEADER, "a,seen,3,1,,,,"], "found 1 classes, expected seen, then unseen ones"),
+        ([HEADER, "a,unseen,3,1,,,,", "b,seen,3,1,,,,"], "found 2 classes, expected seen, then"),
+    ],
+)
+def test_damaged_answers_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    file = tmp_path / "per_class.csv"
+    file.write_text("\n".join(lines))
+    with pytest.raises(InputError) as caught:
+        read_per_class(file)
+    assert str(caught.value).startswith(str(file))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "t,a,b\na,1,2", "t,a,b\na,1,2\nb,1,x", "t,a,b\na,1,2\nb,1,-1"]
+)
+def test_a_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "confusion.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match="found no counts of 2 classes with 2 answers each"):
+        read_confusion(file, 2)
+    file.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not readable"):
+        read_confusion(file, 2)

@@ -1,0 +1,193 @@
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import top_k_accuracy_score
+
+from gsmflow.core.arrays import FloatArray
+from gsmflow.data.dataset import HeldOut, Problem, Rows
+from gsmflow.evaluation.protocol import Calibrated, Measures, Outcome, TopK, judge
+
+# Seen and unseen class numbers interleave and leave gaps; the columns are 1, 4, 7, 2, 5.
+SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
+
+PROBLEM = Problem(
+    split="test",
+    train=Rows(np.zeros((3, 7), np.float32), SEEN),
+    semantics=np.zeros((9, 2), np.float32),
+    class_names=tuple("abcdefghi"),
+    seen_classes=SEEN,
+    unseen_classes=UNSEEN,
+)
+
+
+@dataclass(frozen=True)
+class ColumnsScorer:
+    """A row's features are its five GZSL scores, then its two ZSL scores."""
+
+    def gzsl_scores(self, features: FloatArray) -> NDArray[Any]:
+        return features[:, :5]
+
+    def zsl_scores(self, features: FloatArray) -> NDArray[Any]:
+        return features[:, 5:]
+
+
+def rows(*table: tuple[list[float], int]) -> Rows:
+    scores, labels = zip(*table, strict=True)
+    return Rows(np.array(scores, np.float32), np.array(labels))
+
+
+# Scores of classes 1, 4, 7, 2, 5, then ZSL scores of 2, 5; true class.
+SEEN_ROWS = rows(
+    ([9, 0, 0, 1, 0, 0, 0], 1),  # right by 8
+    ([2, 0, 0, 5, 0, 0, 0], 1),  # lost to class 2
+    ([0, 8, 0, 0, 1, 0, 0], 4),  # right by 7
+    ([0, 0, 6, 0, 3, 0, 0], 7),  # right by 3
+    ([0, 0, 6, 3.5, 0, 0, 0], 7),  # right by 2.5
+    ([7, 0, 6, 0, 0, 0, 0], 7),  # lost to class 1
+)
+UNSEEN_ROWS = rows(
+    ([0, 0, 0, 4, 1, 4, 1], 2),  # right in both settings
+    ([5, 0, 0, 4, 1, 4, 1], 2),  # lost to class 1 by 1, right among the unseen
+    ([0, 0, 9, 4, 1, 4, 1], 2),  # lost to class 7 by 5, right among the unseen
+    ([0, 0, 0, 1, 4, 1, 4], 2),  # lost to class 5 in both settings
+    ([0, 0, 0, 1, 4, 1, 4], 5),  # right in both settings
+    ([0, 0, 0, 1, 4, 4, 1], 5),  # right among all; its ZSL score says class 2
+)
+
+
+def figures(measures: Measures | Calibrated | TopK, *names: str) -> list[float]:
+    return [getattr(measures, name) for name in names]
+
+
+@pytest.fixture
+def outcome() -> Outcome:
+    return judge(ColumnsScorer(), PROBLEM, HeldOut(SEEN_ROWS, UNSEEN_ROWS))
+
+
+def test_measures_of_a_hand_made_case(outcome: Outcome) -> None:
+    measures = outcome.measures()
+    seen, unseen = (1 / 2 + 1 + 2 / 3) / 3, (1 / 4 + 2 / 2) / 2
+    h = 2 * seen * unseen / (seen + unseen)
+    assert figures(measures, "T1", "S", "U", "H") == pytest.approx([5 / 8, seen, unseen, h])
+    assert measures.calibrated is None
+
+
+def test_a_penalty_shifts_the_seen_columns_alone(outcome: Outcome) -> None:
+    # 2.75 lies above the leads of one right seen row (2.5) and one lost unseen row (1).
+    calibrated = outcome.measures(penalty=2.75).calibrated
+    assert calibrated is not None
+    seen, unseen = (1 / 2 + 1 + 1 / 3) / 3, (2 / 4 + 2 / 2) / 2
+    h = 2 * seen * unseen / (seen + unseen)
+    assert calibrated.penalty == 2.75
+    assert figures(calibrated, "S", "U", "H") == pytest.approx([seen, unseen, h])
+
+
+def test_a_negative_penalty_helps_seen_classes(outcome: Outcome) -> None:
+    # Right are all seen rows but the one that another seen class wins.
+    seen = (1 + 1 + 2 / 3) / 3
+    assert figures(outcome.calibrated(-100), "S", "U", "H") == pytest.approx([seen, 0, 0])
+
+
+def test_a_penalty_leaves_the_plain_figures_as_they_are(outcome: Outcome) -> None:
+    plain, penalised = outcome.measures(), outcome.measures(penalty=2.75)
+    names = ("T1", "U", "S", "H", "AUSUC")
+    assert figures(plain, *names) == figures(penalised, *names)
+
+
+def test_area_of_a_hand_made_case(outcome: Outcome) -> None:
+    # Steps as the penalty grows, by the lead of the seen side. Unseen rows come right at
+    # -4 (one of four of class 2 and both of class 5), 1 and 5; seen rows go wrong at -3 (half of
+    # class 1), 2.5 and 3 (a third of class 7 each), 7 (class 4) and 8 (the other half of 1).
+    s, u = 1 / 3, 1 / 2
+    top = s * (1 + 1 + 2 / 3)
+    area = top * u * (1 / 4 + 1)  # at -4
+    area += (top - s / 2) * u / 4  # at 1
+    area += (top - s / 2 - s * 2 / 3) * u / 4  # at 5
+    # The step at -4 starts at U = 0, where S is highest: no trapezoid there is slanted.
+    assert outcome.curve().area == pytest.approx(area)
+    assert figures(outcome.measures(), "AUSUC") == pytest.approx([area])
+
+
+def test_two_answers_a_row_of_a_hand_made_case() -> None:
+    seen = rows(
+        ([3, 2, 1, 0, 0, 0, 0], 1),  # first
+        ([3, 2, 1, 0, 0, 0, 0], 4),  # second
+        ([3, 2, 1, 0, 0, 0, 0], 7),  # third
+        ([0, 0, 5, 9, 8, 0, 0], 7),  # third, after two unseen classes
+        ([0, 0, 8, 5, 9, 0, 0], 7),  # second
+    )
+    unseen = rows(
+        ([9, 8, 0, 5, 1, 1, 0], 2),  # third
+        ([9, 0, 0, 5, 5, 0, 1], 2),  # second, as it stands before its equal
+        ([9, 0, 0, 5, 5, 0, 1], 5),  # third, after its equal
+        ([0, 0, 0, 0, 1, 0, 1], 5),  # first
+    )
+    top = judge(ColumnsScorer(), PROBLEM, HeldOut(seen, unseen)).top_k(2)
+    s, u = (1 + 1 + 1 / 3) / 3, 1 / 2
+    assert top.k == 2
+    assert figures(top, "T1", "S", "U", "H") == pytest.approx([1, s, u, 2 * s * u / (s + u)])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_top_k_is_sklearns_on_each_side(k: int) -> None:
+    rng = np.random.default_rng(k)
+    classes, labels = np.arange(10), rng.integers(0, 10, 300)
+    scores, zsl_scores = (rng.integers(0, 99, (300, c)) + rng.random((300, c)) for c in (10, 4))
+    is_unseen = labels >= 6
+    outcome = Outcome(scores, zsl_scores[is_unseen], labels, classes, classes[:6])
+
+    def expected(side: NDArray[np.bool_], scores: NDArray[Any], first: int = 0) -> float:
+        own = labels[side]
+        weights = 1 / np.bincount(own)[own]
+        every = np.arange(first, 10)
+        found = top_k_accuracy_score(own, scores[side], k=k, sample_weight=weights, labels=every)
+        return float(found)
+
+    u, s = expected(is_unseen, scores), expected(~is_unseen, scores)
+    t1 = expected(is_unseen, zsl_scores, first=6)
+    found = figures(outcome.top_k(k), "T1", "U", "S", "H")
+    assert found == pytest.approx([t1, u, s, 2 * u * s / (u + s)])
+    if k == 1:
+        assert found == figures(outcome.measures(), "T1", "U", "S", "H")
+
+
+def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
+    assert outcome.classes.tolist() == [1, 4, 7, 2, 5]
+    assert outcome.scores.shape == (12, 5)
+    for column, c in enumerate((1, 4, 7, 2, 5)):
+        row = np.zeros((1, 7), np.float32)
+        row[0, column] = 1
+        own = Rows(row, np.array([c]))
+        part = (own, UNSEEN_ROWS) if c in SEEN else (SEEN_ROWS, own)
+        accuracy = judge(ColumnsScorer(), PROBLEM, HeldOut(*part)).calibrated(0)
+        assert (accuracy.S if c in SEEN else accuracy.U) == 1
+
+
+def test_a_huge_penalty_turns_gzsl_into_zsl() -> None:
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(60, 5)).astype(np.float32)
+    features = np.concatenate([scores, scores[:, 3:]], axis=1)
+    parts = [Rows(features[:30], rng.choice(SEEN, 30)), Rows(features[30:], rng.choice(UNSEEN, 30))]
+    measures = judge(ColumnsScorer(), PROBLEM, HeldOut(*parts)).measures(penalty=1e6)
+    assert measures.calibrated is not None
+    assert measures.calibrated.S == 0
+    assert measures.calibrated.H == 0
+    assert 0 < measures.T1 < 1
+    assert measures.calibrated.U == measures.T1
+
+
+def test_the_curves_best_penalty_reaches_the_curves_best_h() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.choice([*SEEN, *UNSEEN], 200)
+    scores = rng.normal(size=(200, 5)) + 1.5 * (labels[:, None] == PROBLEM.classes)
+    scores[:, :3] += 2  # the usual bias towards seen classes
+    scores = scores.astype(np.float32)
+    outcome = Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, PROBLEM.classes, SEEN)
+    curve = outcome.curve()
+    best = outcome.calibrated(curve.best_penalty())
+    reached = 2 * curve.seen * curve.unseen / (curve.seen + curve.unseen + 1e-300)
+    assert figures(best, "H") == pytest.approx([reached.max()])
+    assert best.H > outcome.calibrated(0).H

@@ -1,0 +1,54 @@
+"""Discriminants against scipy's Gaussian densities and cosines."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from gsmflow.methods.linear_discriminant import discriminant
+
+RNG = np.random.default_rng(0)
+ROOT = RNG.normal(size=(4, 4))
+COVARIANCE = ROOT @ ROOT.T + 0.5 * np.eye(4)
+MEANS = RNG.normal(size=(3, 4))
+CENTRE = MEANS.mean(axis=0)
+FEATURES = RNG.normal(size=(20, 4)).astype(np.float32)
+
+
+def lengths_and_products() -> tuple[np.ndarray, np.ndarray]:
+    """Of the whitened means; of whitened features with whitened means."""
+    whitening = np.linalg.inv(np.linalg.cholesky(COVARIANCE))
+    means, features = (MEANS - CENTRE) @ whitening.T, (FEATURES - CENTRE) @ whitening.T
+    return np.linalg.norm(means, axis=1), features @ means.T
+
+
+def test_without_an_exponent_it_is_the_log_density_up_to_what_is_the_same_for_all() -> None:
+    scores = discriminant(COVARIANCE, MEANS, CENTRE)(FEATURES)
+    told = np.stack([multivariate_normal(m, COVARIANCE).logpdf(FEATURES) for m in MEANS], axis=1)
+    np.testing.assert_allclose(scores - scores[:, :1], told - told[:, :1], atol=1e-4)
+
+
+def test_with_exponent_one_it_is_the_cosine() -> None:
+    scores = discriminant(COVARIANCE, MEANS, CENTRE, 1.0)(FEATURES)
+    lengths, products = lengths_and_products()
+    np.testing.assert_allclose(scores, products / lengths, atol=1e-4)
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.7])
+def test_between_the_two_the_length_counts_for_less(exponent: float) -> None:
+    scores = discriminant(COVARIANCE, MEANS, CENTRE, exponent)(FEATURES)
+    lengths, products = lengths_and_products()
+    expected = products / lengths**exponent - (1 - exponent) / 2 * lengths ** (2 - exponent)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_a_mean_in_the_centre_scores_zero_under_any_exponent() -> None:
+    for exponent in (0.0, 0.25, 1.0):
+        scores = discriminant(COVARIANCE, CENTRE[None], CENTRE, exponent)(FEATURES)
+        np.testing.assert_allclose(scores, 0, atol=1e-6)
+
+
+def test_a_dimension_without_spread_is_no_obstacle() -> None:
+    covariance = np.diag([1.0, 2.0, 0.0, 1.0])
+    means = MEANS * [1, 1, 0, 1]
+    scores = discriminant(covariance, means, means.mean(axis=0))(FEATURES * [1, 1, 0, 1])
+    assert np.isfinite(scores).all()

@@ -1,0 +1,924 @@
+"""The page of a run, as read from its directory and as a browser shows it."""
+
+import base64
+import json
+import shutil
+import sys
+import webbrowser
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file
+
+from gsmflow.cli.main import main
+from gsmflow.core.errors import InputError
+from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
+from gsmflow.evaluation.per_class import write_confusion, write_per_class
+from gsmflow.evaluation.protocol import Outcome, judge
+from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
+from gsmflow.reports import figures as report
+from gsmflow.reports.page.document import pack, read_run
+from gsmflow.reports.page.projection import project
+from gsmflow.reports.page.render import render_page
+from gsmflow.reports.page_data import (
+    Answers,
+    ClassShifts,
+    Evidence,
+    FeatureSample,
+    pick_answers,
+    read_evidence,
+    thin_curve,
+    write_evidence,
+)
+from gsmflow.runs.experiment import RunResult
+from gsmflow.runs.seeds import run_seeds
+from tests.builders import make_dataset, tiny_recipe, write_gbu
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Text that a careless page would take for its own.
+NAMES = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    "\"quoted\" & 'quoted'",
+    "größe 花 {{ data }}",
+    "a, b",
+    "<!--",
+    "&lt;b&gt;",
+    "constructor",
+    "__proto__",
+    "plain",
+)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Two seeds of a tiny recipe: their group's folder, and each one's scores on test rows."""
+
+    folder: Path
+    outcomes: list[Outcome]
+
+
+def judged_again(result: RunResult) -> Outcome:
+    """The scores of a finished run, from the classifier that it wrote and the data."""
+    kept = load_file(result.directory / "classifier.safetensors")
+    problem = result.problem
+    gzsl, zsl = (
+        SoftmaxClassifier(kept[f"{which}.weight"], kept[f"{which}.bias"], classes)
+        for which, classes in (("gzsl", problem.classes), ("zsl", problem.unseen_classes))
+    )
+    return judge(SoftmaxPair(result.fitted.scaled.scaling, gzsl, zsl), problem, result.held_out)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    root = tmp_path_factory.mktemp("runs")
+    write_gbu(root / "data" / "TINY", replace(make_dataset(noise=1.0), class_names=NAMES))
+    asked = {"oracle": True, "test_selected": True, "top_k": 2, "curve_every": 2}
+    asked |= {"shots": (0, 1, 3), "shot_draws": 2}
+    recipe = tiny_recipe(root, run="group", seeds=2, **asked)
+    outcomes: list[Outcome] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "save_figure", lambda figure, path, dpi=120: None)
+        run_seeds(
+            recipe,
+            Console(quiet=True),
+            on_result=lambda result: outcomes.append(judged_again(result)),
+        )
+    return Runs(root / "out" / "TINY" / "group", outcomes)
+
+
+@pytest.fixture
+def one(runs: Runs, tmp_path: Path) -> Path:
+    """A run's directory that may be changed."""
+    return Path(shutil.copytree(runs.folder / "seed0", tmp_path / "run"))
+
+
+def unpacked(told: dict[str, str]) -> np.ndarray:
+    kinds = {"Uint16": "<u2", "Int32": "<i4", "Float32": "<f4", "Float64": "<f8"}
+    return np.frombuffer(base64.b64decode(told["data"]), kinds[told["type"]])
+
+
+def edit_json(file: Path, change: Callable[[Any], object]) -> None:
+    value = json.loads(file.read_text())
+    change(value)
+    file.write_text(json.dumps(value))
+
+
+# --- what is read --------------------------------------------------------------------------------
+
+
+def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
+    metrics = json.loads((one / "metrics.json").read_text())
+    document = read_run(one)
+    told = {row["method"]: row for row in document["rows"]}
+    kinds = {name: row["kind"] for name, row in told.items()}
+    oracle = "oracle (real unseen rows)"
+    expected = {"ESZSL": "baseline", "Gaussian prototypes": "baseline"}
+    assert kinds == expected | {"GSMFlow": "model", oracle: "oracle"}
+    sources = metrics["baselines"] | {"GSMFlow": metrics, oracle: metrics["oracle"]}
+    for name, source in sources.items():
+        figures = dict(zip(document["columns"], told[name]["figures"], strict=True))
+        for measure in ("T1", "U", "S", "H", "AUSUC"):
+            assert figures[measure] == {"mean": 100 * source[measure], "std": None}
+        for measure in ("U", "S", "H"):
+            own = source["calibrated"]
+            penalised = own and {"mean": 100 * own[measure], "std": None}
+            assert figures[f"{measure} pen."] == penalised
+    assert document["extra"] == report.extra_lines(metrics)
+    assert document["extra"][1].startswith("SELECTED ON TEST")
+
+
+def test_several_seeds_are_one_document(runs: Runs) -> None:
+    document = read_run(runs.folder)
+    metrics = json.loads((runs.folder / "metrics.json").read_text())
+    assert document["seeds"] == [0, 1]
+    assert [part["name"] for part in document["parts"]] == ["seed 0", "seed 1"]
+    model = next(row for row in document["rows"] if row["kind"] == "model")
+    found = dict(zip(document["columns"], model["figures"], strict=True))["H"]
+    assert found["mean"] == pytest.approx(100 * np.mean(metrics["H"]["values"]))
+    assert found["std"] == pytest.approx(100 * np.std(metrics["H"]["values"], ddof=1))
+    for part, folder in zip(document["parts"], ("seed0", "seed1"), strict=True):
+        alone = read_run(runs.folder / folder)
+        assert part == alone["parts"][0]
+        assert part["missing"] == {}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Mean and standard deviation in percent, computed anew."""
+    return {"mean": 100 * np.mean(values), "std": 100 * np.std(values, ddof=1)}
+
+
+def few_shot_of(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["few_shot"]
+    return told
+
+
+def draws_of(told: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """The values of the draws, for each k, by the column of the page's table."""
+    return {
+        k: {name: own[name]["values"] for name in ("T1", "U", "S", "H", "AUSUC")}
+        | {"H pen.": own["calibrated"]["H"]["values"]}
+        for k, own in told.items()
+    }
+
+
+def assert_few_shot(
+    document: dict[str, Any], draws: dict[str, dict[str, list[float]]], shares: list[Any]
+) -> None:
+    """A table of few-shot figures is what the values of the draws are."""
+    assert document["columns"] == ("k", "T1", "U", "S", "H", "AUSUC", "H pen.", "real")
+    assert [row[0] for row in document["rows"]] == list(draws) == ["0", "1", "3"]
+    for row, of_k, share in zip(document["rows"], draws.values(), shares, strict=True):
+        figures = dict(zip(document["columns"], row, strict=True))
+        for name, values in of_k.items():
+            assert len(values) == document["draws"]
+            assert figures[name] == pytest.approx(spread(values))
+        assert figures["real"] == share
+
+
+def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
+    document = read_run(runs.folder)
+    alone = [few_shot_of(runs.folder / f"seed{seed}") for seed in (0, 1)]
+    for part, told in zip(document["parts"], alone, strict=True):
+        shares = [{"mean": 100 * told[k]["share"], "std": None} for k in "13"]
+        assert_few_shot(part["few_shot"], draws_of(told), [None, *shares])
+        assert part["few_shot"]["draws"] == 2
+    first, second = map(draws_of, alone)
+    together = {k: {name: first[k][name] + second[k][name] for name in first[k]} for k in first}
+    shares = [pytest.approx(spread([told[k]["share"] for told in alone])) for k in "13"]
+    assert_few_shot(document["few_shot"], together, [None, *shares])
+    assert document["few_shot"]["draws"] == 4
+
+
+def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
+    edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
+    document = read_run(one)
+    assert document["few_shot"] is None
+    assert document["parts"][0]["few_shot"] is None
+    assert document["parts"][0]["missing"] == {}
+
+
+def test_the_command_line_is_kept(one: Path) -> None:
+    (part,) = read_run(one)["parts"]
+    assert part["command"]
+    assert "command" not in part["environment"]
+    assert part["recipe"]["dataset"] == "TINY"
+
+
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [
+        (["evidence.safetensors"], {"answers", "map"}),
+        (["evidence.safetensors", "confusion.csv"], {"answers", "counts", "map"}),
+        (["per_class.csv"], {"classes", "answers", "counts", "map"}),
+        (["history.json"], {"history"}),
+        (["environment.json"], {"environment", "command"}),
+    ],
+)
+def test_what_an_older_run_lacks_is_said(one: Path, files: list[str], missing: set[str]) -> None:
+    for file in files:
+        (one / file).unlink()
+    (part,) = read_run(one)["parts"]
+    assert set(part["missing"]) == missing
+    for name, sentence in part["missing"].items():
+        assert sentence.endswith(".")
+        assert part.get(name) is None
+
+
+def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
+    def change(metrics: dict[str, Any]) -> None:
+        metrics.update(validation=None, calibrated=None, baselines={})
+        del metrics["shifts"], metrics["oracle"], metrics["test_selected"], metrics["top_k"]
+
+    edit_json(one / "metrics.json", change)
+    document = read_run(one)
+    (part,) = document["parts"]
+    assert set(part["missing"]) == {"validation", "shifts"}
+    assert part["penalty"] is None
+    assert document["extra"] == []
+    assert [row["figures"][-1] for row in document["rows"]] == [None]
+
+
+def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
+    file = one / "evidence.safetensors"
+    evidence = read_evidence(file, len(NAMES))
+    write_evidence(file, replace(evidence, sample=None, shifts={}))
+    put("shifts", {})(one)
+    (one / "history.json").write_text("[]")
+    (part,) = read_run(one)["parts"]
+    assert set(part["missing"]) == {"map", "history", "shifts"}
+    page = show(one).page
+    assert "synthesizes no features" in page.inner_text("#map")
+    assert "is not trained in epochs" in page.inner_text("#training")
+    assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
+
+
+def put(name: str, value: Any) -> Callable[[Path], object]:
+    """A change of a field of the metrics, at a place such as ``calibrated.U``."""
+
+    def change(metrics: Any) -> None:
+        *above, last = name.split(".")
+        for part in above:
+            metrics = metrics[part]
+        metrics[last] = value
+
+    return lambda folder: edit_json(folder / "metrics.json", change)
+
+
+def write(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content)
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shutil.rmtree, "found no such folder, expected a run directory"),
+        (lambda folder: (folder / "metrics.json").unlink(), "found a run that is not finished"),
+        (write("ablation.json", "{}"), "found the runs of an ablation"),
+        (cut("metrics.json"), "metrics.json: not readable"),
+        (write("metrics.json", "[]"), "metrics.json: found list, expected an object"),
+        (put("U", 1.5), "field 'U': found 1.5, expected a fraction from 0 to 1"),
+        (
+            put("calibrated.penalty", "x"),
+            "field 'calibrated.penalty': found 'x', expected a finite",
+        ),
+        (put("baselines.ESZSL.S", None), "field 'baselines.ESZSL.S': found nothing"),
+        (put("test_selected.H", {}), "field 'test_selected.H.mean': found nothing"),
+        (put("validation.curve", [{"epoch": 1}]), "field 'validation.curve': found list"),
+        (put("shifts.GSMFlow", 3), "field 'shifts.GSMFlow': found 3, expected an object"),
+        (put("few_shot", {}), "field 'few_shot': found dict, expected the figures of a run with"),
+        (put("few_shot.<b>", {}), "field 'few_shot': found dict, expected numbers of labelled"),
+        (put("few_shot.1", 3), "field 'few_shot.1': found 3, expected an object"),
+        (put("few_shot.1.T1.mean", 2), "field 'few_shot.1.T1.mean': found 2, expected a fraction"),
+        (put("few_shot.3.U.std", "x"), "field 'few_shot.3.U.std': found 'x', expected a fraction"),
+        (put("few_shot.3.calibrated.H", True), "field 'few_shot.3.calibrated.H': found True"),
+        (put("few_shot.3.share", -1), "field 'few_shot.3.share': found -1, expected a fraction"),
+        (put("few_shot.1.H.values", [0.5]), "field 'few_shot.1.H.values': found list, expected"),
+        (put("seeds", "all"), "field 'seeds': found 'all', expected a list of seeds"),
+        (put("seeds", [7]), "found no such folder"),
+        (write("history.json", '[{"epoch": 1, "likelihood": "x"}]'), "field '[0].likelihood'"),
+        (write("history.json", '[{"epoch": 1, "likelihood": NaN}]'), "expected a finite number"),
+        (write("recipe.json", "3"), "recipe.json: found 3, expected an object"),
+        (write("environment.json", "{"), "environment.json: not readable"),
+        (cut("evidence.safetensors"), "evidence.safetensors: not readable"),
+        (write("per_class.csv", ""), "per_class.csv, line 1: found ''"),
+        (cut("per_class.csv"), "per_class.csv"),
+    ],
+)
+def test_a_damaged_run_is_one_sentence_and_no_page(
+    one: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    message: str,
+) -> None:
+    change(one)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(one)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {one}")
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (one / "report.html").exists()
+
+
+def test_answers_of_another_run_are_refused(one: Path) -> None:
+    file = one / "evidence.safetensors"
+    evidence = read_evidence(file, len(NAMES))
+    fewer = Answers(**{name: values[1:] for name, values in vars(evidence.answers).items()})
+    write_evidence(file, replace(evidence, answers=fewer))
+    with pytest.raises(InputError, match="found other numbers of rows than in"):
+        read_run(one)
+
+
+# --- the map -------------------------------------------------------------------------------------
+
+
+def two_heaps(count: int, dimensions: int = 5) -> FeatureSample:
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    points = rng.normal(size=(count, dimensions)) + 20 * labels[:, None]
+    return FeatureSample(
+        points=points.astype(np.float32),
+        labels=labels.astype(np.int32),
+        real=np.arange(count) < count // 2,
+        shares=np.array([0.5, 0.25, 0.1, 0.1, 0.05], dtype=np.float32)[:dimensions],
+    )
+
+
+def test_pca_is_the_first_two_components() -> None:
+    sample = two_heaps(20)
+    places, axes = project(sample, "pca")
+    np.testing.assert_array_equal(places, sample.points[:, :2])
+    assert axes == (
+        "first principal component, 50.0 % of the variance",
+        "second principal component, 25.0 % of the variance",
+    )
+    line, _ = project(two_heaps(20, dimensions=1), "pca")
+    assert line.shape == (20, 2)
+
+
+@pytest.mark.parametrize("dimensions", [1, 5])
+def test_tsne_keeps_neighbours_together(dimensions: int) -> None:
+    sample = two_heaps(24, dimensions)
+    places, axes = project(sample, "tsne")
+    assert axes == ("t-SNE 1", "t-SNE 2")
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    np.testing.assert_array_equal(sample.labels[distances.argmin(axis=1)], sample.labels)
+    np.testing.assert_array_equal(places, project(sample, "tsne")[0])
+    assert project(two_heaps(3), "tsne")[0].shape == (3, 2)
+
+
+def test_umap_is_used_where_it_is_installed(
+    one: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(one), "--map", "umap"])
+    assert ended.value.code == 2
+    assert "error: --map: found umap, which needs the package umap-learn" in capsys.readouterr().err
+
+    class Reducer:
+        def __init__(self, **options: Any) -> None:
+            assert options == {"n_neighbors": 15, "random_state": 0}
+
+        def fit_transform(self, points: np.ndarray) -> np.ndarray:
+            return points[:, 1:3]
+
+    stand_in = ModuleType("umap")
+    stand_in.UMAP = Reducer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "umap", stand_in)
+    places, axes = project(two_heaps(40), "umap")
+    np.testing.assert_array_equal(places, two_heaps(40).points[:, 1:3])
+    assert axes == ("UMAP 1", "UMAP 2")
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<i4", "<f4", "<f8", ">f8"])
+def test_packed_numbers_are_unpacked_to_the_same_bits(dtype: str) -> None:
+    values = np.array([0, 1, 2, 65535, 0.1 if "f" in dtype else 3]).astype(dtype)
+    np.testing.assert_array_equal(unpacked(pack(values)), values)
+
+
+def test_the_command_writes_one_page(
+    one: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: bool(opened.append(address)))
+    main(["report", str(one)])
+    page = one / "report.html"
+    assert capsys.readouterr().out.startswith(f"page: {page} (")
+    assert opened == []
+    again = tmp_path / "new" / "page.html"
+    main(["report", str(one), "--into", str(again), "--open"])
+    assert again.read_bytes() == page.read_bytes()
+    assert opened == [again.as_uri()]
+    assert "warning: found no web browser" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(one), "--into", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"error: --into: found {tmp_path}, which" in capsys.readouterr().err
+
+
+def test_the_page_carries_the_licence_of_the_charts(one: Path) -> None:
+    page = render_page(read_run(one))
+    for text in ("Chart.js v4", "Permission is hereby granted", "Jukka Kurkela"):
+        assert text in page
+    assert "sourceMappingURL" not in page
+    assert "http-equiv" in page
+
+
+# --- in a browser --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page in the browser, and what went wrong on it."""
+
+    page: Any
+    complaints: list[str]
+    requests: list[str]
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
+    """Shows a run's page, offline; asserts at the end that nothing went wrong on it."""
+    all_shown: list[tuple[Shown, Any, str]] = []
+
+    def open_page(folder: Path, **options: Any) -> Shown:
+        file = tmp_path / f"page{len(all_shown)}.html"
+        file.write_text(render_page(read_run(folder)))
+        settings = {"viewport": {"width": 1200, "height": 900}, "offline": True}
+        context = browser.new_context(**(settings | options))
+        context.set_default_timeout(180_000)  # on a busy machine everything takes long
+        shown = Shown(context.new_page(), [], [])
+        shown.page.on("console", lambda said: shown.complaints.append(said.text))
+        shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))
+        shown.page.on("dialog", lambda dialog: shown.complaints.append(dialog.message))
+        shown.page.on("request", lambda request: shown.requests.append(request.url))
+        shown.page.goto(file.as_uri())
+        all_shown.append((shown, context, file.as_uri()))
+        return shown
+
+    yield open_page
+    for shown, context, address in all_shown:
+        context.close()
+        assert shown.complaints == []
+        assert shown.requests == [address]
+
+
+def tiles(page: Any) -> dict[str, float]:
+    return {
+        name: float(page.get_attribute(f"#value-{name}", "data-value")) for name in ("U", "S", "H")
+    }
+
+
+def assert_at(page: Any, outcome: Outcome, penalty: float) -> None:
+    """All that the page says at a penalty is what the scores say."""
+    told = asdict(outcome.calibrated(penalty))
+    found = tiles(page)
+    for name, value in found.items():
+        assert value == pytest.approx(told[name], rel=1e-12, abs=1e-15)
+        assert page.inner_text(f"#value-{name}") == f"{100 * told[name]:.1f}"
+    classes, accuracy = per_class_accuracy(outcome.labels, outcome.predictions(penalty))
+    expected = {NAMES[c]: f"{100 * a:.1f}" for c, a in zip(classes, accuracy, strict=True)}
+    lines = page.eval_on_selector_all(
+        "#class-table tbody tr",
+        "all => all.map(tr => [tr.cells[0].textContent, tr.querySelector('.share').textContent])",
+    )
+    assert dict(lines) == expected
+
+
+def test_the_penalty_moves_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
+    outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
+    chosen = json.loads((runs.folder / "seed0" / "metrics.json").read_text())["calibrated"]
+    assert_at(page, outcome, chosen["penalty"])
+    answers = pick_answers(outcome)
+    gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
+    for penalty in (-1e6, 0.1, *gaps[:3].tolist(), np.nextafter(gaps[0], np.inf)):
+        page.fill("#penalty-number", repr(float(penalty)))
+        assert_at(page, outcome, float(penalty))
+    assert "not to be reported" in page.inner_text("#penalty-note")
+    page.click("#penalty-none")
+    assert_at(page, outcome, 0.0)
+    page.click("#penalty-chosen")
+    assert tiles(page)["H"] == pytest.approx(chosen["H"])
+
+
+def test_the_slider_is_moved_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
+    outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
+    page.focus("#penalty")
+    seen, before = [], None
+    for key in ("Home", "PageUp", "ArrowRight", "ArrowRight", "PageUp", "End"):
+        page.keyboard.press(key)
+        penalty = float(page.get_attribute("#penalty", "data-penalty"))
+        assert before is None or penalty > before
+        assert_at(page, outcome, penalty)
+        spoken = page.get_attribute("#penalty", "aria-valuetext")
+        assert f"H {page.inner_text('#value-H')}" in spoken
+        seen.append(tiles(page)["S"])
+        before = penalty
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] > seen[-1]
+
+
+def table(page: Any, selector: str) -> list[list[str]]:
+    """The cells of a table, opened first where it is folded away."""
+    page.eval_on_selector(selector, "e => { e.closest('details').open = true }")
+    page.wait_for_selector(f"{selector} table")
+    return cells(page, selector)
+
+
+def cells(page: Any, selector: str) -> list[list[str]]:
+    """The cells of a table that is open."""
+    found: list[list[str]] = page.eval_on_selector(
+        f"{selector} tbody", "b => [...b.rows].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    return found
+
+
+def test_the_mistakes_are_those_of_the_confusion_matrix(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
+    outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
+    for penalty in (0.0, 1.5):
+        page.fill("#penalty-number", str(penalty))
+        counts = confusion_counts(outcome.labels, outcome.predictions(penalty), outcome.classes)
+        names = [NAMES[c] for c in outcome.classes]
+        expected = {
+            (names[i], names[j]): counts[i, j]
+            for i in range(len(names))
+            for j in range(len(names))
+            if i != j and counts[i, j]
+        }
+        found = {(a, b): int(rows) for a, b, rows, _ in table(page, "#mistakes")}
+        assert found == expected
+    assert len(expected) > 3
+
+
+def test_the_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
+    outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
+    page.click("#penalty-none")
+    counts = confusion_counts(outcome.labels, outcome.predictions(), outcome.classes)
+    names, totals = [NAMES[c] for c in outcome.classes], counts.sum(axis=1)
+
+    def expect(i: int, j: int) -> None:
+        said = page.inner_text("#matrix-readout")
+        assert said.startswith(f"{names[i]} (")
+        verdict = "right" if i == j else names[j]
+        assert f"answered {verdict}" in said
+        assert f": {counts[i, j]} of {totals[i]} rows" in said
+
+    page.focus("#matrix")
+    expect(0, 0)
+    last = len(names) - 1
+    for key, cell in (
+        ("ArrowDown", (1, 0)),
+        ("ArrowRight", (1, 1)),
+        ("End", (1, last)),
+        ("Shift+ArrowDown", (last, last)),
+        ("+", (last, last)),
+        ("ArrowLeft", (last, last - 1)),
+        ("Home", (last, 0)),
+        ("0", (last, 0)),
+    ):
+        page.keyboard.press(key)
+        expect(*cell)
+    picture = "canvas => canvas.toDataURL()"
+    whole = page.eval_on_selector("#matrix", picture)
+    page.click("#matrix-in")
+    assert page.eval_on_selector("#matrix", picture) != whole
+    page.click("#matrix-all")
+    assert page.eval_on_selector("#matrix", picture) == whole
+    page.fill("#matrix-class", names[4])
+    expect(4, 4)
+    page.click("#matrix-unseen")
+    expect(7, 7)
+
+
+def test_names_are_text_and_nothing_else(show: Callable[..., Shown], runs: Runs) -> None:
+    page = show(runs.folder).page
+    found = page.eval_on_selector_all(
+        "#class-table th[scope=row]", "all => all.map(th => th.textContent)"
+    )
+    assert sorted(found) == sorted(NAMES)
+    assert page.eval_on_selector_all("script", "all => all.length") == 3
+    assert page.eval_on_selector_all("img", "all => all.length") == 0
+    page.fill("#class-filter", "<IMG")
+    assert page.eval_on_selector_all("#class-table tbody tr", "all => all.length") == 1
+
+
+def test_another_seed_is_chosen(show: Callable[..., Shown], runs: Runs) -> None:
+    page = show(runs.folder).page
+    assert "±" in page.inner_text("#headline")
+    for number, outcome in enumerate(runs.outcomes):
+        page.select_option("#seed", str(number))
+        page.click("#penalty-none")
+        assert_at(page, outcome, 0.0)
+
+
+def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Runs) -> None:
+    page = show(runs.folder / "seed0").page
+    charts = ("curve", "matrix", "map-canvas", "history", "validation", "variances")
+    for canvas in (*charts, "shots-one-chart"):
+        used = page.eval_on_selector(
+            f"#{canvas}",
+            "c => new Set(new Uint32Array(c.getContext('2d')"
+            ".getImageData(0, 0, c.width, c.height).data.buffer)).size",
+        )
+        assert used > 10, canvas
+        assert len(page.get_attribute(f"#{canvas}", "aria-label")) > 10
+    for place in ("curve-table", "map-table", "history-table", "class-shift-table"):
+        assert len(table(page, f"#{place}")) > 1
+    epochs = [row[0] for row in table(page, "#validation-table")]
+    assert epochs == ["2", "4"]
+
+
+def drawn_points(page: Any, canvas: str) -> dict[str, list[list[float]]]:
+    """k, mean and standard deviation of each point of a few-shot chart, by the line's name."""
+    found: dict[str, list[list[float]]] = page.evaluate(
+        "id => Object.fromEntries(charts.get(id).data.datasets.map("
+        "({ label, data }) => [label, data.map(({ k, y, std }) => [k, y, std])]))",
+        canvas,
+    )
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_few_shot_figures_are_a_chart_and_a_table(
+    show: Callable[..., Shown], runs: Runs, scheme: str
+) -> None:
+    page = show(runs.folder / "seed1", color_scheme=scheme).page
+    text = page.inner_text("#few-shot")
+    assert "In each of 2 draws, k rows of each unseen class, drawn from its test rows" in text
+    assert "seed 1: mean ± standard deviation over 2 draws" in text
+    assert "k = 0: the run's own classifier" in text
+    assert not page.is_visible("#shots-all")
+    draws = draws_of(few_shot_of(runs.folder / "seed1"))
+    points = drawn_points(page, "shots-one-chart")
+    assert list(points) == ["T1", "H", "H pen."]
+    for name, own in points.items():
+        for point, (k, values) in zip(own, draws.items(), strict=True):
+            assert point == pytest.approx([int(k), *spread(values[name]).values()])
+    columns = page.eval_on_selector(
+        "#shots-one-table thead", "h => [...h.rows[0].cells].map(c => c.textContent)"
+    )
+    for row, of_k in zip(cells(page, "#shots-one-table"), draws.values(), strict=True):
+        for name, values in of_k.items():
+            mean, std = spread(values).values()
+            said = row[columns.index(name)]
+            assert said == (f"{mean:.1f} ± {std:.1f}" if std else f"{mean:.1f}")
+    page.focus("#few-shot-link")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#few-shot"
+
+
+def test_a_point_of_the_few_shot_chart_is_said_with_its_standard_deviation(
+    show: Callable[..., Shown], one: Path
+) -> None:
+    put("few_shot.1.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
+    page = show(one).page
+    x, y = page.evaluate(
+        "() => { const { x, y } = charts.get('shots-one-chart').getDatasetMeta(0).data[1];"
+        "return [x, y]; }"
+    )
+    page.hover("#shots-one-chart", position={"x": x, "y": y})
+    said = page.evaluate(  # the chart follows the pointer some frames later
+        "new Promise((done) => { const look = (frames) => {"
+        "const { opacity, body } = charts.get('shots-one-chart').tooltip;"
+        "if (opacity || !frames) done((body ?? []).flatMap(({ lines }) => lines));"
+        "else requestAnimationFrame(() => look(frames - 1)); }; look(600); })"
+    )
+    assert "T1, k = 1: 50.0 ± 20.0" in said
+
+
+def test_few_shot_figures_of_several_seeds_stand_beside_the_chosen_one(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
+    page = show(runs.folder).page
+    text = page.inner_text("#few-shot")
+    assert "In each of 2 draws of a seed" in text
+    assert "2 seeds: mean ± standard deviation over 4 draws" in text
+    together = cells(page, "#shots-all-table"), drawn_points(page, "shots-all-chart")
+    for seed in (1, 0):
+        page.select_option("#seed", str(seed))
+        assert f"seed {seed}: mean ± standard deviation" in page.inner_text("#shots-one")
+        draws = draws_of(few_shot_of(runs.folder / f"seed{seed}"))
+        means = [point[1] for point in drawn_points(page, "shots-one-chart")["T1"]]
+        assert means == pytest.approx([spread(of_k["T1"])["mean"] for of_k in draws.values()])
+        shown = cells(page, "#shots-all-table"), drawn_points(page, "shots-all-chart")
+        assert shown == together
+
+
+def test_standard_deviations_are_drawn(show: Callable[..., Shown], one: Path) -> None:
+    for k in ("0", "1", "3"):
+        put(f"few_shot.{k}.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
+        put(f"few_shot.{k}.H", {"mean": 0.6, "std": None, "values": [0.6, 0.6]})(one)
+    page = show(one, color_scheme="light").page
+    # Along the upright through T1 at k = 1, the blue of its line.
+    blue = page.eval_on_selector(
+        "#shots-one-chart",
+        "c => { const chart = charts.get(c.id), ratio = c.width / c.clientWidth;"
+        "const { x } = chart.getDatasetMeta(0).data[1];"
+        "const { data } = c.getContext('2d').getImageData(ratio * x, 0, 1, c.height);"
+        "return [27, 35, 65, 73].map((value) => {"
+        "const place = 4 * Math.round(ratio * chart.scales.y.getPixelForValue(value));"
+        "return data[place + 3] > 0 && data[place + 2] > data[place] + 60; }); }",
+    )
+    assert blue == [False, True, True, False]
+
+
+def test_the_few_shot_chart_says_a_name_as_it_is(show: Callable[..., Shown], one: Path) -> None:
+    name = NAMES[0] + NAMES[1]
+    put("model", name)(one)
+    page = show(one).page
+    assert page.get_attribute("#shots-one-chart", "aria-label").startswith(f"{name}, seed 0: T1, H")
+    assert page.eval_on_selector_all("img", "all => all.length") == 0
+
+
+def test_a_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one: Path) -> None:
+    single = {"mean": 0.5, "std": None, "values": [0.5]}
+    for k in ("0", "1", "3"):
+        for name in ("T1", "U", "S", "H", "AUSUC", "calibrated.H"):
+            put(f"few_shot.{k}.{name}", single)(one)
+    page = show(one).page
+    text = page.inner_text("#few-shot")
+    assert "In one draw, k rows" in text
+    assert "seed 0: one draw." in text
+    assert "±" not in text
+    assert cells(page, "#shots-one-table")[0] == ["0", *["50.0"] * 6, "–"]
+
+
+def test_no_few_shot_section_where_there_are_no_such_figures(
+    show: Callable[..., Shown], one: Path
+) -> None:
+    edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
+    page = show(one).page
+    assert not page.is_visible("#few-shot")
+    assert not page.is_visible("#few-shot-link")
+    assert "Few-shot" not in page.inner_text("body")
+    assert page.evaluate("[...charts.keys()].filter(id => id.startsWith('shots'))") == []
+
+
+def test_an_older_run_has_a_page_that_says_what_is_missing(
+    show: Callable[..., Shown], one: Path, runs: Runs
+) -> None:
+    (one / "evidence.safetensors").unlink()
+    page = show(one).page
+    assert not page.is_visible("#penalty")
+    assert not page.is_visible("#map-canvas")
+    assert "no evidence.safetensors" in page.inner_text("#tradeoff")
+    mistakes = table(page, "#mistakes")
+    outcome = runs.outcomes[0]
+    assert sum(int(row[2]) for row in mistakes) == (outcome.predictions() != outcome.labels).sum()
+    for file in ("per_class.csv", "history.json", "environment.json"):
+        (one / file).unlink()
+    bare = show(one).page
+    assert "no per_class.csv" in bare.inner_text("#classes")
+    assert bare.is_visible("#recipe")
+    assert not bare.is_visible("#matrix")
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_is_wider_than_the_window(
+    show: Callable[..., Shown], runs: Runs, width: int
+) -> None:
+    page = show(runs.folder, viewport={"width": width, "height": 800}).page
+    page.eval_on_selector_all("details", "all => all.forEach(own => { own.open = true })")
+    found = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert found == [width, width]
+    outside = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(own => !own.closest('.scroll') && "
+        "own.getBoundingClientRect().right > innerWidth + 1).map(own => own.outerHTML)"
+    )
+    assert outside == []
+
+
+def background(page: Any) -> str:
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def test_the_theme_follows_the_system_until_the_button_is_pressed(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
+    page = show(runs.folder / "seed0", color_scheme="light").page
+    light, picture = background(page), page.eval_on_selector("#curve", "c => c.toDataURL()")
+    page.emulate_media(color_scheme="dark")
+    dark = background(page)
+    assert dark != light
+    # The page is told of the change a moment after its style follows it.
+    page.wait_for_selector('#theme[aria-pressed="true"]')
+    assert page.eval_on_selector("#curve", "c => c.toDataURL()") != picture
+    page.focus("#theme")
+    page.keyboard.press("Enter")
+    assert background(page) == light
+    assert page.get_attribute("#theme", "aria-pressed") == "false"
+    assert page.eval_on_selector("#curve", "c => c.toDataURL()") == picture
+
+
+def test_motion_is_left_out_where_it_is_not_wanted(show: Callable[..., Shown], runs: Runs) -> None:
+    page = show(runs.folder / "seed0", reduced_motion="reduce").page
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    assert page.evaluate("Chart.defaults.animation") is False
+
+
+def test_axe_finds_nothing(show: Callable[..., Shown], runs: Runs) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    page = show(runs.folder, color_scheme="light").page
+    page.eval_on_selector_all("details", "all => all.forEach(own => { own.open = true })")
+    found = axe.Axe().run(page).response["violations"]
+    page.emulate_media(color_scheme="dark")
+    contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    found += axe.Axe().run(page, options=contrast).response["violations"]
+    assert [(own["id"], own["nodes"][0]["html"]) for own in found] == []
+
+
+def large_run(folder: Path, like: Path) -> None:
+    """A run's directory with as many classes and test rows as CUB has."""
+    rng = np.random.default_rng(0)
+    classes, seen = np.arange(200), np.arange(150)
+    labels = np.concatenate([classes, rng.integers(0, 200, 4531)])
+    scores = rng.normal(size=(len(labels), 200)).astype(np.float32)
+    scores[np.arange(len(labels)), labels] += 2
+    outcome = Outcome(scores, scores[labels >= 150, 150:], labels, classes, seen)
+    names = [f"{c + 1:03}.Some_{c % 7}_Long_Named_Warbler" for c in classes]
+    shutil.copytree(like, folder)
+    write_per_class(folder / "per_class.csv", outcome, 0.5, names)
+    write_confusion(folder / "confusion.csv", outcome, names)
+    points = rng.normal(size=(4000, 50)).astype(np.float32)
+    shifts = ClassShifts(rng.random(50), 1 + rng.random(200))
+    evidence = Evidence(
+        answers=pick_answers(outcome),
+        curves={name: thin_curve(outcome.curve()) for name in ("GSMFlow", "ESZSL")},
+        sample=FeatureSample(
+            points=points,
+            labels=np.arange(4000, dtype=np.int32) % 50,
+            real=np.arange(4000) < 2000,
+            shares=np.full(50, 0.02, dtype=np.float32),
+        ),
+        shifts={"": shifts, "GSMFlow": shifts_of(rng)},
+    )
+    write_evidence(folder / "evidence.safetensors", evidence)
+
+
+def shifts_of(rng: np.random.Generator) -> ClassShifts:
+    return ClassShifts(rng.random(50), 1 + rng.random(200))
+
+
+def test_two_hundred_classes_are_below_three_megabytes_and_legible(
+    show: Callable[..., Shown], runs: Runs, tmp_path: Path
+) -> None:
+    folder = tmp_path / "large"
+    large_run(folder, runs.folder / "seed0")
+    assert len(render_page(read_run(folder)).encode()) < 1e6
+    page = show(folder).page
+    assert page.eval_on_selector_all("#class-table tbody tr", "all => all.length") == 200
+    # Zoomed to a class, its line and column have names: there is ink left of the cells.
+    page.fill("#matrix-class", "151.Some_3_Long_Named_Warbler")
+    ink = page.eval_on_selector(
+        "#matrix",
+        "c => c.getContext('2d').getImageData(0, 200, 60, 300).data.some(value => value > 0)",
+    )
+    assert ink

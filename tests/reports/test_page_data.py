@@ -1,0 +1,177 @@
+"""What a run keeps of its test split: against the whole scores, and scikit-learn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from gsmflow.core.errors import InputError
+from gsmflow.evaluation.metrics import SeenUnseenCurve
+from gsmflow.evaluation.protocol import Outcome
+from gsmflow.learning.feed import MemoryFeed
+from gsmflow.learning.sampling import Draw, synthesize
+from gsmflow.reports.page_data import (
+    Answers,
+    ClassShifts,
+    Evidence,
+    draw_features,
+    pick_answers,
+    read_evidence,
+    thin_curve,
+    write_evidence,
+)
+from tests.builders import seeded
+
+SEEN, UNSEEN = np.array([1, 3, 6]), np.array([2, 7])
+CLASSES = np.concatenate([SEEN, UNSEEN])
+
+
+def make_outcome(seed: int, dtype: type = np.float32) -> Outcome:
+    """Random scores, half of them whole numbers so that many are equal."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([CLASSES, rng.choice(CLASSES, 40)])
+    scores = rng.integers(-3, 4, (len(labels), 5)).astype(dtype)
+    scores[::2] += rng.normal(size=scores[::2].shape).astype(dtype)
+    return Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, CLASSES, SEEN)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]), st.floats(-9, 9))
+@settings(deadline=None, max_examples=50)
+def test_answers_at_any_penalty_are_those_of_all_scores(
+    seed: int, dtype: type, anywhere: float
+) -> None:
+    outcome = make_outcome(seed, dtype)
+    answers = pick_answers(outcome)
+    np.testing.assert_array_equal(CLASSES[answers.labels], outcome.labels)
+    gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
+    for penalty in (0.0, anywhere, *gaps[:5].tolist()):
+        seen = answers.seen_scores.astype(np.float64) - penalty >= answers.unseen_scores
+        found = CLASSES[np.where(seen, answers.seen, answers.unseen)]
+        np.testing.assert_array_equal(found, outcome.predictions(penalty))
+
+
+def test_a_thinned_curve_keeps_its_ends_and_runs_along_it() -> None:
+    count = 12345
+    steps = np.linspace(0, 1, count)
+    whole = SeenUnseenCurve(np.arange(count + 1.0), 1 - steps**2, steps)
+    unseen, seen = thin_curve(whole)
+    assert len(unseen) == 1000
+    assert (unseen[0], seen[0], unseen[-1], seen[-1]) == (0, 1, 1, 0)
+    np.testing.assert_allclose(seen, 1 - unseen**2)
+    short = SeenUnseenCurve(np.arange(4.0), np.array([1, 0.5, 0]), np.array([0, 0.2, 1]))
+    np.testing.assert_array_equal(thin_curve(short), [[0, 0.2, 1], [1, 0.5, 0]])
+
+
+class Around:
+    """Draws features around a point for each class, with a noise of its own."""
+
+    def __init__(self, d: int) -> None:
+        self.d = d
+
+    def sampler(self, classes: Tensor) -> Draw:
+        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+            return classes[positions, None] + torch.randn(
+                len(positions), self.d, generator=generator
+            )
+
+        return draw
+
+
+@pytest.mark.parametrize(("d", "rows"), [(70, 30), (6, 30), (1, 5), (3, 1)])
+def test_a_sample_is_in_its_principal_components(d: int, rows: int) -> None:
+    labels = torch.tensor([7, 2] * rows)
+    features = torch.randn(len(labels), d, generator=seeded(1)) * torch.arange(1, d + 1)
+    unseen = MemoryFeed(features, labels)
+    classes = np.array([2, 5, 7])  # there are no rows of 5
+    sample = draw_features(Around(d), unseen, classes, seeded(0))
+    again = draw_features(Around(d), unseen, classes, seeded(0))
+    np.testing.assert_array_equal(sample.points, again.points)
+    assert sample.real.sum() == len(labels)  # as few as these are all drawn
+    np.testing.assert_array_equal(sample.labels[sample.real], 2 * (labels == 7).int())
+    synthesized = sample.labels[~sample.real]
+    each = 60
+    assert np.bincount(synthesized).tolist() == [each, 0, each]
+
+    # The generator and the classes are the same, and so are the features that are synthesized.
+    theirs, _ = synthesize(Around(d), torch.tensor([2, 7]), each, seeded(0))
+    together = torch.cat([features, theirs]).double().numpy()
+    kept = min(50, d)
+    reference = PCA(n_components=kept, svd_solver="full").fit(together)
+    # A component's sign is anyone's choice.
+    expected = np.abs(reference.transform(together))
+    np.testing.assert_allclose(np.abs(sample.points), expected, atol=1e-3)
+    np.testing.assert_allclose(sample.shares, reference.explained_variance_ratio_, atol=1e-6)
+
+
+def make_evidence() -> Evidence:
+    outcome = make_outcome(0)
+    points = torch.randn(20, 4, generator=seeded(2)).numpy()
+    unseen = MemoryFeed(torch.from_numpy(points), torch.tensor([2, 7] * 10))
+    real, own = (
+        ClassShifts(np.array([0.5, share]), np.array([1, 2, np.nan, 4, 5])) for share in (1.0, 0.1)
+    )
+    return Evidence(
+        answers=pick_answers(outcome),
+        curves={"Ours, né <i>": thin_curve(outcome.curve()), "curves.0": np.zeros((2, 3))},
+        sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
+        shifts={"": real, "Ours, né <i>": own},
+    )
+
+
+def test_evidence_is_read_as_it_was_written(tmp_path: Path) -> None:
+    evidence, file = make_evidence(), tmp_path / "evidence.safetensors"
+    write_evidence(file, evidence)
+    found = read_evidence(file, 5)
+    assert list(found.curves) == list(evidence.curves)
+    assert list(found.shifts) == ["", "Ours, né <i>"]
+    pairs = [(found.answers, evidence.answers), (found.sample, evidence.sample)]
+    pairs += list(zip(found.shifts.values(), evidence.shifts.values(), strict=True))
+    for ours, theirs in pairs:
+        for name, values in vars(theirs).items():
+            np.testing.assert_array_equal(getattr(ours, name), values)
+            assert getattr(ours, name).dtype == values.dtype
+    for name, curve in evidence.curves.items():
+        np.testing.assert_array_equal(found.curves[name], curve)
+
+
+def damaged(change: str, evidence: Evidence) -> Evidence:
+    answers, sample = evidence.answers, evidence.sample
+    if change == "class":
+        return replace(evidence, answers=replace(answers, seen=answers.seen + 5))
+    if change == "length":
+        return replace(evidence, answers=Answers(**{**vars(answers), "seen": answers.seen[1:]}))
+    if change == "sample":
+        return replace(evidence, sample=replace(sample, real=sample.real[1:]))
+    return replace(evidence, curves={"Ours": np.zeros((3, 2))})
+
+
+@pytest.mark.parametrize("change", ["class", "length", "sample", "curve"])
+def test_evidence_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "evidence.safetensors"
+    write_evidence(file, damaged(change, make_evidence()))
+    with pytest.raises(InputError, match="not readable as what this run kept") as caught:
+        read_evidence(file, 5)
+    assert str(file) in str(caught.value)
+
+
+def test_a_damaged_file_of_evidence_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.safetensors"
+    write_evidence(file, make_evidence())
+    content = file.read_bytes()
+    for broken in (b"", content[:100], content[:-9], b"\xff" * 8 + content):
+        file.write_bytes(broken)
+        with pytest.raises(InputError, match="not readable as what this run kept"):
+            read_evidence(file, 5)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="not of 6 classes"):
+        read_evidence(file, 6)
+    save_file(load_file(file), file)  # without what the arrays are called
+    with pytest.raises(InputError, match="delete it to do without"):
+        read_evidence(file, 5)

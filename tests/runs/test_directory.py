@@ -1,0 +1,209 @@
+import json
+import os
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.directory import RunLog, open_run
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe(dataset="CUB", out=tmp_path / "out")
+
+
+def start(recipe: Recipe, run: str, *, age: float = 0, finished: bool = False) -> Path:
+    """A run that was last touched ``age`` seconds ago."""
+    directory, resumed = open_run(replace(recipe, run=run))
+    assert not resumed
+    if finished:
+        (directory / METRICS_FILE).write_text("{}")
+    now = directory.stat().st_mtime
+    os.utime(directory, (now - age, now - age))
+    return directory
+
+
+def resume(recipe: Recipe, run: str = "") -> tuple[Path, bool]:
+    return open_run(replace(recipe, run=run, resume=True))
+
+
+def test_a_run_has_its_directory_and_its_recipe(recipe: Recipe) -> None:
+    directory, resumed = open_run(replace(recipe, run="first"))
+    assert directory == recipe.out / "CUB" / "first"
+    assert not resumed
+    stored = json.loads((directory / "recipe.json").read_text())
+    assert stored == replace(recipe, run="first").describe()
+
+
+def test_a_run_without_a_name_takes_time_and_seed(recipe: Recipe) -> None:
+    before = datetime.now().replace(microsecond=0)
+    directory, _ = open_run(replace(recipe, seed=3))
+    stamp = datetime.strptime(directory.name, "%Y%m%d-%H%M%S-seed3")
+    assert before <= stamp <= datetime.now()
+
+
+def test_a_name_is_not_taken_twice(recipe: Recipe) -> None:
+    directory = start(recipe, "first")
+    (directory / "precious").touch()
+    with pytest.raises(InputError, match=str(directory)):
+        open_run(replace(recipe, run="first", seed=1))
+    assert (directory / "precious").exists()
+    assert json.loads((directory / RECIPE_FILE).read_text())["seed"] == 0
+
+
+def test_an_out_that_is_a_file_is_refused(recipe: Recipe) -> None:
+    recipe.out.write_text("in the way")
+    with pytest.raises(InputError, match=str(recipe.out)):
+        open_run(recipe)
+
+
+def test_a_named_run_is_resumed(recipe: Recipe) -> None:
+    directory = start(recipe, "first")
+    start(recipe, "second")
+    assert resume(recipe, "first") == (directory, True)
+
+
+def test_a_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
+    directory = start(recipe, "first")
+    with pytest.raises(InputError, match="'epochs': found 300, expected 5") as caught:
+        resume(replace(recipe, epochs=5), "first")
+    assert str(directory / RECIPE_FILE) in str(caught.value)
+
+
+def test_a_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        resume(recipe, "nowhere")
+    assert not (recipe.out / "CUB" / "nowhere").exists()
+
+
+def test_a_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
+    start(recipe, "first")
+    moved = replace(recipe, out=recipe.out.with_name("moved"))
+    recipe.out.rename(moved.out)
+    assert resume(moved, "first") == (moved.out / "CUB" / "first", True)
+
+
+def test_a_run_is_resumed_wherever_the_same_settings_come_from(recipe: Recipe) -> None:
+    directory = start(recipe, "first")
+    assert resume(replace(recipe, recipe="choice.json")) == (directory, True)
+
+
+def test_the_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
+    start(recipe, "oldest", age=30)
+    expected = start(recipe, "older", age=20)
+    start(recipe, "finished", age=10, finished=True)
+    start(replace(recipe, seed=1), "other recipe")
+    assert resume(recipe) == (expected, True)
+
+
+@pytest.mark.parametrize("others", [(), ("finished",), ("finished", "other recipe", "other data")])
+def test_without_an_unfinished_run_a_new_one_starts(
+    recipe: Recipe, others: tuple[str, ...]
+) -> None:
+    made = {
+        "finished": lambda: start(recipe, "finished", finished=True),
+        "other recipe": lambda: start(replace(recipe, pi=0.5), "other recipe"),
+        "other data": lambda: start(replace(recipe, dataset="SUN"), "other data"),
+    }
+    old = [made[name]() for name in others]
+    directory, resumed = resume(recipe)
+    assert not resumed
+    assert directory not in old
+    assert json.loads((directory / RECIPE_FILE).read_text())["dataset"] == "CUB"
+
+
+def test_two_runs_of_one_second_have_directories_of_their_own(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StoppedClock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr("gsmflow.runs.directory.datetime", StoppedClock)
+    first, _ = open_run(recipe)
+    assert first.name == "20260102-030405-seed0"
+    # As when a sweep over another setting starts several jobs at once.
+    second, resumed = open_run(replace(recipe, pi=0.5))
+    assert not resumed
+    assert second != first
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"dataset": "CUB"', "\xff", "[]", "null", "7"])
+def test_a_damaged_recipe_is_named(recipe: Recipe, content: str) -> None:
+    file = start(recipe, "first") / RECIPE_FILE
+    file.write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=str(file)):
+        resume(recipe, "first")
+
+
+def test_a_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
+    file = start(recipe, "first") / RECIPE_FILE
+    stored = json.loads(file.read_text())
+    del stored["pi"]
+    file.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="'pi'"):
+        resume(recipe, "first")
+    assert not resume(recipe)[1]
+
+
+def refuse(constant: str) -> Any:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def test_records_are_json_lines_in_order(tmp_path: Path, recipe: Recipe) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    facts = {"name": "zwei\nZeilen ✓", "value": 0.1, "none": None, "list": [1, 2]}
+    log.write("start", recipe=recipe.describe())
+    log.write("epoch", epoch=1, **facts)
+    first, second = read_records(tmp_path / "log.jsonl")
+    assert first["event"] == "start"
+    assert first["recipe"] == recipe.describe()
+    assert second["event"] == "epoch"
+    assert {name: second[name] for name in facts} == facts
+    assert datetime.fromisoformat(first["time"]) <= datetime.fromisoformat(second["time"])
+
+
+@pytest.mark.parametrize("torn", ["", "{", '{"event": "epoch", "epoch": 2', "x" * 9999])
+def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "log.jsonl"
+    RunLog(path).write("epoch", epoch=1)
+    with path.open("a") as file:
+        file.write(torn)
+    RunLog(path).write("epoch", epoch=3)
+    assert [record["epoch"] for record in read_records(path)] == [1, 3]
+
+
+def test_a_log_of_one_torn_line_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"event": "sta')
+    RunLog(path).write("start")
+    assert [record["event"] for record in read_records(path)] == ["start"]
+
+
+def test_opening_a_log_alone_writes_nothing(tmp_path: Path) -> None:
+    RunLog(tmp_path / "log.jsonl")
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_directory_that_a_kill_left_half_made_is_neither_found_nor_in_the_way(
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe(dataset="TINY", out=tmp_path, run="a")
+    directory, _ = open_run(recipe)
+    directory.rename(directory.with_name(".a.1.part"))
+    found, resumed = open_run(Recipe(dataset="TINY", out=tmp_path, resume=True))
+    assert not resumed
+    assert found.name != ".a.1.part"
+    assert open_run(recipe) == (directory, False)

@@ -1,0 +1,403 @@
+"""Few-shot learning: draws, weights, whole runs of every model that learns so, and bad input."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rich.console import Console
+
+from gsmflow.core.devices import pick_device
+from gsmflow.core.errors import InputError
+from gsmflow.data.checks import check_dataset
+from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
+from gsmflow.data.splits import shuffle_each_class
+from gsmflow.evaluation.protocol import Outcome, judge
+from gsmflow.recipes.recipe import Recipe, check_recipe, parse_recipe
+from gsmflow.runs import experiment
+from gsmflow.runs import few_shot as fewshot
+from gsmflow.runs.checkpoint import open_trained
+from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.few_shot import part_rows, real_and_synthesized
+from gsmflow.runs.seeds import run_seeds
+from tests.builders import CADA_SMALL, make_dataset, tiny_recipe
+from tests.methods.test_contract import ClosedForm
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+# The models whose classifiers learn from labelled rows of unseen classes.
+MODELS: dict[str, dict[str, Any]] = {
+    "gsmflow": {},
+    "cada-vae": {**CADA_SMALL, "latents_few_shot": 10, "epochs": 2, "classifier_epochs": 2},
+}
+MEASURES = ("T1", "U", "S", "H", "AUSUC")
+
+
+@pytest.fixture(autouse=True)
+def _quick_few_shot_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    # `tests.reports.test_few_shot` draws them.
+    monkeypatch.setattr(experiment, "draw_few_shot", lambda directory, metrics: None)
+
+
+def start(folder: Path, case: str = "gsmflow", **changes: Any) -> RunResult:
+    few = {"shots": (0, 1, 3), "shot_draws": 2, "baselines": False}
+    recipe = tiny_recipe(folder, **{**MODELS[case], **few, **changes})
+    check_recipe(recipe)
+    return run_experiment(recipe, Console(quiet=True))
+
+
+@st.composite
+def labels_and_shots(draw: st.DrawFn) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    shots = tuple(sorted(draw(st.sets(st.integers(0, 6), min_size=1, max_size=4))))
+    sizes = draw(st.lists(st.integers(max(shots) + 1, 12), min_size=1, max_size=5))
+    labels = np.repeat(3 * np.arange(len(sizes)), sizes)
+    return np.array(draw(st.permutations(list(labels)))), shots
+
+
+def rows_with(labels: NDArray[np.int64]) -> Rows:
+    return Rows(np.zeros((len(labels), 2), dtype=np.float32), labels, np.arange(len(labels)))
+
+
+def index_of(rows: Rows) -> list[int]:
+    assert rows.index is not None
+    return [int(row) for row in rows.index]
+
+
+@given(labels_and_shots(), st.integers(0, 99))
+def test_draws_are_nested_of_the_right_size_and_apart_from_what_is_judged(
+    case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
+) -> None:
+    labels, shots = case
+    parted = part_rows(rows_with(labels), shots, np.random.default_rng(seed))
+    assert tuple(parted.labelled) == tuple(k for k in shots if k)
+    smaller: set[int] = set()
+    for k, rows in parted.labelled.items():
+        own = index_of(rows)
+        assert Counter(rows.labels.tolist()) == {int(c): k for c in np.unique(labels)}
+        assert len(own) == len(set(own))
+        assert smaller <= set(own)
+        smaller = set(own)
+    judged = index_of(parted.judged)
+    assert sorted([*smaller, *judged]) == list(range(len(labels)))
+    assert set(parted.judged.labels.tolist()) == set(labels.tolist())
+
+
+@given(labels_and_shots(), st.integers(0, 99))
+def test_a_number_of_rows_draws_the_same_ones_whatever_the_others(
+    case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
+) -> None:
+    labels, shots = case
+    together = part_rows(rows_with(labels), shots, np.random.default_rng(seed)).labelled
+    for k, rows in together.items():
+        alone = part_rows(rows_with(labels), (k,), np.random.default_rng(seed)).labelled[k]
+        assert set(index_of(alone)) == set(index_of(rows))
+
+
+def test_every_row_of_a_class_is_drawn_equally_often() -> None:
+    labels = np.repeat([4, 1], [5, 8])
+    rng, count = np.random.default_rng(0), np.zeros(13)
+    for _ in range(4000):
+        count += shuffle_each_class(labels, rng) < 2
+    # A binomial share of 4000 is off by 4 standard deviations once in 16 000 times.
+    np.testing.assert_allclose(count[:5] / 4000, 2 / 5, atol=4 * 0.5 / 4000**0.5)
+    np.testing.assert_allclose(count[5:] / 4000, 2 / 8, atol=4 * 0.5 / 4000**0.5)
+
+
+@given(st.integers(1, 7), st.sampled_from([0.1, 0.3, 0.6, 1.0]), st.integers(1, 60))
+def test_a_share_of_a_classs_rows_is_real(k: int, share: float, per_class: int) -> None:
+    real, synthesized = real_and_synthesized(k, share, per_class)
+    if k <= share * per_class:
+        assert real == pytest.approx(share * per_class, abs=0.5)
+        assert real + synthesized == pytest.approx(per_class, abs=1)
+    else:
+        assert real == k
+    assert synthesized == pytest.approx((1 - share) * per_class, abs=0.5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_labelled_rows_the_figures_are_the_runs_own(tmp_path: Path, model: str) -> None:
+    metrics = start(tmp_path, model, shots=(0,)).metrics
+    few = metrics["few_shot"]["0"]
+    for name in MEASURES:
+        assert few[name]["values"] == [metrics[name]] * 2
+    assert few["calibrated"]["H"]["mean"] == pytest.approx(metrics["calibrated"]["H"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_judges_every_number_of_rows_on_the_same_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    learned: list[tuple[Problem, Rows]] = []
+    judged: list[tuple[Problem, HeldOut, list[Outcome]]] = []
+    classify, judge_all = fewshot.classify_real, fewshot.judge_all
+
+    def watch_learning(run: Any, scaled: Any, model: Any, rows: Rows, **counts: Any) -> Any:
+        learned.append((scaled.problem, rows))
+        return classify(run, scaled, model, rows, **counts)
+
+    def watch_judging(scorers: Any, problem: Problem, held_out: HeldOut) -> list[Outcome]:
+        outcomes = judge_all(scorers, problem, held_out)
+        judged.append((problem, held_out, outcomes))
+        return outcomes
+
+    monkeypatch.setattr(fewshot, "classify_real", watch_learning)
+    monkeypatch.setattr(fewshot, "judge_all", watch_judging)
+    result = start(tmp_path, model, run="first")
+    whole = result.held_out
+    assert len(judged) == 2
+    on_test = [rows for problem, rows in learned if problem.split == "test"]
+    assert [dict(Counter(r.labels.tolist()).items()).keys() for r in on_test] == [{7, 8, 9}] * 4
+    of_validation = [rows for problem, rows in learned if problem.split == "validation"]
+    assert {c for rows in of_validation for c in rows.labels.tolist()} == {5, 6}
+
+    trained = open_trained(result.directory, pick_device("cpu"))
+    draws = []
+    for (problem, rest, outcomes), rows in zip(judged, (on_test[:2], on_test[2:]), strict=True):
+        one, three = (set(index_of(own)) for own in rows)
+        assert one < three
+        assert (len(one), len(three)) == (3, 9)
+        assert set(index_of(rest.unseen)) == set(index_of(whole.unseen)) - three
+        assert index_of(rest.seen) == index_of(whole.seen)
+        assert len(outcomes) == 3
+        own = judge(trained.scorer, problem, rest)
+        np.testing.assert_allclose(outcomes[0].scores, own.scores, rtol=1e-5, atol=1e-5)
+        draws.append(three)
+    assert draws[0] != draws[1]
+    for number, k in enumerate((0, 1, 3)):
+        few = result.metrics["few_shot"][str(k)]
+        for name in MEASURES:
+            values = [getattr(outcomes[number].measures(), name) for _, _, outcomes in judged]
+            assert few[name]["values"] == values
+            assert few[name]["mean"] == pytest.approx(np.mean(values))
+            assert few[name]["std"] == pytest.approx(np.std(values, ddof=1))
+
+
+def misleading() -> Dataset:
+    """Held-out classes whose semantics are those of each other: synthesized rows are wrong."""
+    dataset = make_dataset(noise=0.1)
+    semantics = dataset.semantics.copy()
+    semantics[[5, 6]], semantics[[7, 8, 9]] = semantics[[6, 5]], semantics[[8, 9, 7]]
+    return check_dataset(replace(dataset, semantics=semantics))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_labelled_rows_help_where_semantics_mislead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: misleading())
+    epochs = {"epochs": 20, "classifier_epochs": 40}
+    few = start(tmp_path, model, shots=(0, 6), shot_draws=1, **epochs).metrics["few_shot"]
+    assert few["6"]["T1"]["mean"] > few["0"]["T1"]["mean"] + 0.3
+
+
+def test_the_weight_is_that_of_the_best_h_on_validation_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blurred:
+        """Right scores, under noise that grows with the distance from 4 synthesized rows."""
+
+        def __init__(self, problem: Problem, synthesized: int) -> None:
+            self.problem, self.noise = problem, abs(synthesized - 4)
+            self.rng = np.random.default_rng(0)
+
+        def gzsl_scores(self, features: Any) -> Any:
+            return self._scores(features, self.problem.classes)
+
+        def zsl_scores(self, features: Any) -> Any:
+            return self._scores(features, self.problem.unseen_classes)
+
+        def _scores(self, features: Any, classes: Any) -> Any:
+            right = classes == np.round(features[:, :1] * 1000)
+            return right + self.noise * self.rng.normal(size=right.shape)
+
+    plain = make_dataset()
+    told = plain.features.copy()
+    told[:, 0] = plain.labels / 1000  # features that tell their class
+    dataset = check_dataset(replace(plain, features=told))
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
+
+    def blurred(run: Any, scaled: Any, model: Any, rows: Rows, **counts: int) -> Any:
+        return Blurred(scaled.problem, counts["synthesized"])
+
+    monkeypatch.setattr(fewshot, "classify_real", blurred)
+    result = start(tmp_path)  # 10 samples per class
+    chosen = json.loads((result.directory / "few_shot_choices.json").read_text())
+    assert {k: choice["share"] for k, choice in chosen.items()} == {"1": 0.6, "3": 0.6}
+    assert [chosen[k]["H"] for k in chosen] == pytest.approx([1.0, 1.0])
+    few = result.metrics["few_shot"]
+    assert [few[k]["share"] for k in few] == [None, 0.6, 0.6]
+    assert few["3"]["calibrated"]["penalty"]["mean"] == chosen["3"]["penalty"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_test_row_reaches_a_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    clean = check_dataset(make_dataset())
+    garbage = clean.features.copy()
+    test = np.concatenate([clean.test_seen, clean.test_unseen])
+    garbage[test] = 1000 * np.random.default_rng(1).normal(size=(len(test), garbage.shape[1]))
+
+    def run_on(dataset: Dataset, name: str) -> tuple[str, dict[str, Any]]:
+        monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
+        result = start(tmp_path, model, run=name)
+        return (result.directory / "few_shot_choices.json").read_text(), result.metrics
+
+    choices, metrics = run_on(clean, "clean")
+    others, corrupt = run_on(replace(clean, features=garbage), "corrupt")
+    assert choices == others
+    assert metrics["validation"] == corrupt["validation"]
+    assert metrics["few_shot"] != corrupt["few_shot"]
+
+
+def test_few_shot_figures_change_no_other(tmp_path: Path) -> None:
+    with_them = start(tmp_path, run="with").metrics
+    without = start(tmp_path, run="without", shots=()).metrics
+    assert "few_shot" not in without
+    assert {k: v for k, v in with_them.items() if k != "few_shot"} == without
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_it_resumes_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    whole = start(tmp_path, model, run="whole").metrics
+
+    def crash(*arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError("a stand-in for a crash")
+
+    stages = [(fewshot, "judge"), (experiment, "fit_final"), (fewshot, "judge_all")]
+    for module, stage in stages:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, stage, crash)
+            with pytest.raises(RuntimeError):
+                start(tmp_path, model, run=stage)
+        assert start(tmp_path, model, run=stage, resume=True).metrics == whole
+
+
+def test_a_model_of_ones_own_learns_from_labelled_rows(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, shots=(0, 2), shot_draws=1, baselines=False)
+    metrics = run_experiment(recipe, Console(quiet=True), ClosedForm).metrics
+    assert metrics["few_shot"]["2"]["H"]["std"] is None
+    assert metrics["few_shot"]["2"]["share"] in (0.1, 0.3, 0.6, 1.0)
+
+
+def test_draws_do_not_depend_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[list[int]] = []
+
+    def watch(scorers: Any, problem: Problem, held_out: HeldOut) -> Any:
+        judged.append(index_of(held_out.unseen))
+        return original(scorers, problem, held_out)
+
+    original = fewshot.judge_all
+    monkeypatch.setattr(fewshot, "judge_all", watch)
+    start(tmp_path, "cada-vae", run="a", calibrate=False)
+    start(tmp_path, "gsmflow", run="b")
+    start(tmp_path, "cada-vae", run="c", seed=1, calibrate=False)
+    assert judged[:2] == judged[2:4]
+    assert judged[:2] != judged[4:]
+
+
+def test_without_validation_classes_there_is_no_penalty(tmp_path: Path) -> None:
+    few = start(tmp_path, "cada-vae", calibrate=False).metrics["few_shot"]
+    assert [few[k]["calibrated"] for k in few] == [None] * 3
+
+
+def test_seeds_pool_their_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_recipe(
+        tmp_path, **MODELS["cada-vae"], shots=(0, 2), shot_draws=2, seeds=2, calibrate=False
+    )
+    summary = run_seeds(replace(recipe, baselines=False, run="both"), Console(quiet=True))
+    folder = recipe.out / "TINY" / "both"
+    parts = [json.loads((folder / f"seed{s}" / "metrics.json").read_text()) for s in (0, 1)]
+    values = [v for part in parts for v in part["few_shot"]["2"]["H"]["values"]]
+    pooled = summary["few_shot"]["2"]["H"]
+    assert pooled["values"] == values
+    assert pooled["mean"] == pytest.approx(np.mean(values))
+    assert pooled["std"] == pytest.approx(np.std(values, ddof=1))
+    assert (folder / "few_shot.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": (0, 12)}, "--shots: found 12 with class class_7, which has 12 rows in .*test_u"),
+        ({"shots": (0, 8)}, "--shots: found 8 with class class_5, which has 8 rows in .*val"),
+        ({"shots": (2, 1)}, "--shots: found 2 1, expected whole numbers .* ascending, each once"),
+        ({"shots": (1, 1)}, "--shots: found 1 1, expected whole numbers"),
+        ({"shots": (-1, 1)}, "--shots: found -1 1, expected whole numbers of at least 0"),
+        ({"classifier": "bayes"}, "--shots: found with --classifier bayes"),
+        ({"gate": "cosmo"}, "--shots: found with --gate cosmo"),
+        ({"calibrate": False}, "--shots: found with --no-calibrate, expected --calibrate"),
+        ({"model": "discriminant"}, "--shots: found with a model that classifies by itself"),
+        ({"shot_draws": 0}, "--shot-draws: found 0, expected a number of at least 1"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{message}") as error:
+        start(tmp_path, cache=False, **changes)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_too_small_is_found_by_counting_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = check_dataset(make_dataset())
+    small = np.flatnonzero(dataset.labels == 8)[4:]
+    rows = np.setdiff1d(dataset.test_unseen, small)
+    monkeypatch.setattr(
+        experiment, "read_dataset", lambda recipe: replace(dataset, test_unseen=rows)
+    )
+    with pytest.raises(InputError, match=r"found 5 with class class_8, which has 4 rows in"):
+        start(tmp_path, shots=(0, 5))
+    assert start(tmp_path, "cada-vae", shots=(0, 3), calibrate=False).metrics["few_shot"]["3"]
+
+
+@pytest.mark.parametrize("shots", [(0, 1), (0,)])
+def test_classes_without_rows_are_judged_by_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: tuple[int, ...]
+) -> None:
+    dataset = check_dataset(make_dataset())
+    described = replace(
+        dataset,
+        semantics=np.concatenate([dataset.semantics, np.ones((1, 5), dtype=np.float32)]),
+        class_names=(*dataset.class_names, "dodo"),
+    )
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: described)
+    settings = {"shots": shots, "calibrate": False}
+    if max(shots):
+        with pytest.raises(InputError, match="with class dodo, which has 0 rows"):
+            start(tmp_path, "cada-vae", **settings)
+    else:
+        assert start(tmp_path, "cada-vae", **settings).metrics["few_shot"]["0"]
+    nothing = np.empty(0, dtype=np.int64)
+    bare = replace(described, test_unseen=nothing)
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: bare)
+    with pytest.raises(InputError, match="--shots: found with no rows of unseen classes in"):
+        start(tmp_path, "cada-vae", **settings)
+
+
+def test_a_flag_of_a_model_that_does_not_learn_so_is_refused() -> None:
+    recipes = {"res101": Recipe(dataset="TINY", model="discriminant")}
+    with pytest.raises(InputError, match="--shots: found with --model discriminant"):
+        parse_recipe(recipes, ["--shots", "0", "1"], prog="train.py", description="")
+
+
+def test_damaged_choices_of_a_resumed_run_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = start(tmp_path, run="first").directory
+    (directory / "metrics.json").unlink()
+    for content in ("{", "[]", '{"1": {"share": 1}}'):
+        (directory / "few_shot_choices.json").write_text(content)
+        with pytest.raises(InputError, match=r"few_shot_choices\.json"):
+            start(tmp_path, run="first", resume=True)

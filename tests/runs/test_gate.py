@@ -1,0 +1,286 @@
+"""Gates in whole runs: their figures, resuming, leaks, and bad input."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from gsmflow.core.errors import InputError
+from gsmflow.data.checks import check_dataset
+from gsmflow.data.dataset import Dataset, hold_out, open_held_out, training_problem
+from gsmflow.methods.gates.boundary import BoundaryConfig
+from gsmflow.recipes.recipe import Recipe, check_recipe, parse_recipe
+from gsmflow.reports.results import collect_runs
+from gsmflow.reports.tables import extra_lines, result_table
+from gsmflow.runs import experiment
+from gsmflow.runs import gate as gating
+from gsmflow.runs import stages as fitting
+from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.stages import Fitted
+from tests.builders import CADA_SMALL, make_dataset, tiny_recipe
+from tests.methods.test_contract import ClosedForm
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+BOUNDARY = {
+    "boundary_epochs": 4,
+    "boundary_hidden": 16,
+    "boundary_latent_dim": 8,
+    "boundary_batch_size": 15,
+    "boundary_learning_rate": 1e-2,
+}
+# Each gate, with models of each kind: of a softmax, of densities, of its own scores.
+CASES: dict[str, dict[str, Any]] = {
+    "likelihood": {"gate": "likelihood", "calibrate": False},
+    "likelihood bayes": {"gate": "likelihood", "classifier": "bayes"},
+    "boundary": {"gate": "boundary", **BOUNDARY, "calibrate": False},
+    "boundary cada-vae": {**CADA_SMALL, "gate": "boundary", **BOUNDARY, "calibrate": False},
+    "boundary discriminant": {"model": "discriminant", "gate": "boundary", **BOUNDARY},
+    "cosmo": {"gate": "cosmo"},
+    "cosmo cada-vae": {**CADA_SMALL, "gate": "cosmo"},
+}
+
+
+def start(folder: Path, **changes: Any) -> RunResult:
+    recipe = tiny_recipe(folder, **{"baselines": False, **changes})
+    check_recipe(recipe)
+    return run_experiment(recipe, Console(quiet=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_gate_is_judged_alone_and_stands_beside_the_model(tmp_path: Path, case: str) -> None:
+    result = start(tmp_path, run="first", **CASES[case])
+    gate = result.metrics["gate"]
+    assert gate["name"] == CASES[case]["gate"]
+    for name in ("AUROC", "FPR95", "accepted_seen", "accepted_unseen"):
+        assert 0 <= gate[name] <= 1
+    measures = gate["measures"]
+    assert measures["T1"] == result.metrics["T1"]
+    if gate["name"] != "cosmo":
+        # Only what is accepted can be right as a seen class, and only the rest as an unseen one.
+        rows = result.held_out
+        counts = np.unique(rows.unseen.labels, return_counts=True)[1]
+        assert len(set(counts)) == 1
+        assert measures["U"] <= 1 - gate["accepted_unseen"] + 1e-9
+        assert measures["S"] <= gate["accepted_seen"] + 1e-9
+    table = result_table(result.metrics)
+    name = f"{result.metrics['model']} with gate: {gate['name']}"
+    assert name in list(table.columns[0].cells)
+    (line,) = extra_lines(result.metrics)
+    assert line.startswith(f"gate {gate['name']} alone:  AUROC {100 * gate['AUROC']:.1f}")
+    methods = [row.method for row in collect_runs(tmp_path / "out").rows]
+    assert methods == [result.metrics["model"], name]
+
+
+@pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
+def test_a_gate_resumes_to_the_same_numbers(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = start(tmp_path, run="whole", **CASES[case])
+
+    def crash(*arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
+    run_epoch, epochs = fitting.Trainer.run_epoch, []
+
+    def crash_midway(trainer: Any, *arguments: Any) -> Any:
+        epochs.append(trainer.epoch)
+        return crash() if len(epochs) == 7 else run_epoch(trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Trainer, "run_epoch", crash_midway)
+        with pytest.raises(RuntimeError):
+            start(tmp_path, run="half", **CASES[case])
+    stages = (experiment, "fit_gate"), (gating, "write_gate"), (experiment, "judge_gate")
+    for module, stage in stages:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, stage, crash)
+            with pytest.raises(RuntimeError):
+                start(tmp_path, run="half", **CASES[case], resume=True)
+    again = start(tmp_path, run="half", **CASES[case], resume=True)
+    assert again.metrics == whole.metrics
+    assert not list(again.directory.glob("*.state.safetensors"))
+
+
+@pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
+def test_no_test_row_reaches_a_gate(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = check_dataset(make_dataset())
+    garbage = clean.features.copy()
+    test = np.concatenate([clean.test_seen, clean.test_unseen])
+    garbage[test] = 1000 * np.random.default_rng(1).normal(size=(len(test), garbage.shape[1]))
+
+    def run_on(dataset: Dataset, name: str) -> RunResult:
+        monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
+        return start(tmp_path, run=name, **CASES[case])
+
+    a, b = run_on(clean, "clean"), run_on(replace(clean, features=garbage), "corrupt")
+    assert a.metrics["gate"]["threshold"] == b.metrics["gate"]["threshold"]
+    assert a.metrics["gate"]["AUROC"] != b.metrics["gate"]["AUROC"]
+    file = "gate-scores.safetensors" if case == "cosmo" else "gate.safetensors"
+    ours, theirs = (load_file(one.directory / file) for one in (a, b))
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def as_published(dataset: Dataset) -> Dataset:
+    """With index lists that reach into the test-seen rows, as those of most benchmarks do."""
+    is_val = np.isin(dataset.labels, np.unique(dataset.labels[dataset.val]))
+    every = np.union1d(dataset.trainval, dataset.test_seen)
+    return replace(dataset, train=every[~is_val[every]], val=every[is_val[every]])
+
+
+def test_lists_that_reach_into_the_test_rows_leak_none_into_a_gate() -> None:
+    leaky = as_published(make_dataset())
+    assert len(np.intersect1d(leaky.train, leaky.test_seen))
+    dataset = check_dataset(leaky)
+    test = np.concatenate([dataset.test_seen, dataset.test_unseen])
+    final = training_problem(dataset, "test")
+    rest, held = hold_out(final)
+    index = [rows.index for rows in (rest.train, held)]
+    assert index[0] is not None
+    assert index[1] is not None
+    assert not np.intersect1d(np.concatenate(index), test).size
+    np.testing.assert_array_equal(np.sort(np.concatenate(index)), np.sort(dataset.trainval))
+    # What cosmo learns from.
+    validation = open_held_out(dataset, "validation")
+    for rows in (training_problem(dataset, "validation").train, validation.seen, validation.unseen):
+        assert rows.index is not None
+        assert not np.intersect1d(rows.index, test).size
+
+
+def test_the_gates_training_does_not_meet_the_rows_of_the_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[int] = []
+
+    def watch(run: Any, model: Any, feed: Any, config: Any) -> Any:
+        met.append(len(feed.labels))
+        return train(run, model, feed, config)
+
+    train = gating._train
+    monkeypatch.setattr(gating, "_train", watch)
+    result = start(tmp_path, run="first", **CASES["boundary"])
+    rest, held = hold_out(result.problem)
+    assert met == [len(rest.train)]
+    assert len(rest.train) + len(held) == len(result.problem.train)
+    assert len(held) >= len(result.problem.seen_classes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": "cada-vae", "gate": "likelihood"},
+            "--gate: found likelihood with a model without a density .*, expected boundary",
+        ),
+        (
+            {"model": "discriminant", "gate": "likelihood"},
+            "--gate: found likelihood with a model without a density .*, expected boundary",
+        ),
+        (
+            {"model": "cada-vae", "classifier": "bayes"},
+            "--classifier: found bayes with a model without a density .*, expected softmax",
+        ),
+        (
+            {"gate": "cosmo", "calibrate": False},
+            "--gate: found cosmo with --no-calibrate, expected",
+        ),
+        ({"gate_share": 0.0}, "--gate-share: found 0.0, expected a number above 0"),
+        ({"gate_share": 1.5}, "--gate-share: found 1.5, expected .* at most 1"),
+        (
+            {"classifier": "bayes", "test_selected": True},
+            "--test-selected: found with --classifier bayes",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_recipe(tiny_recipe(tmp_path, **changes))
+
+
+def test_a_class_of_ones_own_without_a_density_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    recipe = tiny_recipe(tmp_path, gate="likelihood")
+    with pytest.raises(InputError, match=r"--gate: found likelihood .*ClosedForm"):
+        run_experiment(recipe, Console(quiet=True), ClosedForm)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gate_that_nothing_can_judge_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = replace(check_dataset(make_dataset()), test_unseen=np.empty(0, dtype=np.int64))
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
+    with pytest.raises(InputError, match="--gate: found cosmo with no rows of unseen classes"):
+        start(tmp_path, gate="cosmo")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
+    result = start(tmp_path, run="first", gate="boundary", **BOUNDARY, calibrate=False)
+    problem = replace(result.problem, seen_classes=result.problem.seen_classes[:1])
+    fitted = Fitted(result.fitted.model, replace(result.fitted.scaled, problem=problem), [])
+    run = fitting.Run(
+        tiny_recipe(tmp_path, gate="boundary"),
+        type(result.fitted.model),
+        torch.device("cpu"),
+        "fp32",
+        gating.ALONE,
+        tmp_path,
+        fitting.RunLog(tmp_path / "log.jsonl"),
+        Console(quiet=True),
+    )
+    with pytest.raises(InputError, match="--gate: found boundary with 1 seen class, expected"):
+        gating.fit_gate(run, fitted, None)  # type: ignore[arg-type]
+
+
+def parse_flags(words: str, recipe: Recipe | None = None) -> Recipe:
+    recipes = {"res101": recipe or Recipe(dataset="TINY")}
+    return parse_recipe(recipes, words.split(), prog="p", description="d")
+
+
+def test_the_flag_is_parsed() -> None:
+    recipe = parse_flags("--gate cosmo --classifier bayes")
+    assert (recipe.gate, recipe.classifier) == ("cosmo", "bayes")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--boundary-epochs 40",
+            "--boundary-epochs: found with --gate none, which makes no use of it, expected "
+            "--gate boundary",
+        ),
+        ("--boundary_hidden=8", "--boundary-hidden: found with --gate none"),
+        ("--gate cosmo --boundary-latent-dim 8", "--boundary-latent-dim: found with --gate cosmo"),
+        (
+            "--gate-share 0.9",
+            "--gate-share: found with --gate none, .*--gate boundary or likelihood or cosmo",
+        ),
+    ],
+)
+def test_a_flag_that_the_gate_makes_no_use_of_is_refused(words: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        parse_flags(words)
+
+
+def test_every_flag_of_the_boundary_gate_is_its_own() -> None:
+    words = " ".join(f"--{f.name.replace('_', '-')}=7" for f in fields(BoundaryConfig))
+    for word in words.split():
+        with pytest.raises(InputError, match="makes no use of it, expected --gate boundary"):
+            parse_flags(f"--gate likelihood {word}")
+    assert parse_flags(f"--gate boundary --gate-share 0.9 {words}").boundary_epochs == 7
+    # A script may have chosen the gate.
+    assert parse_flags(words, Recipe(dataset="TINY", gate="boundary")).boundary_hidden == 7

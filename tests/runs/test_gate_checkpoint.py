@@ -1,0 +1,402 @@
+"""A run's gate in its directory: from there alone, it answers as the run was judged."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy.special import log_expit, log_softmax
+
+from gsmflow.core.arrays import row_slices
+from gsmflow.runs import experiment
+from gsmflow.runs.checkpoint import open_trained
+from gsmflow.runs.experiment import RunResult
+from gsmflow.runs.gate_checkpoint import read_gate
+from gsmflow.runs.predict import answer_rows
+from tests.runs.test_gate import CASES, start
+from tests.cli.test_predict import (
+    answers,
+    change,
+    cut,
+    dataset_of,
+    mean_over_classes,
+    predict,
+    save,
+)
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+CPU = torch.device("cpu")
+RUNS: dict[str, RunResult] = {}
+# So that rows are routed both ways, and both experts are right at times.
+BALANCED = {"gate_share": 0.6, "classifier_lr": 0.05, "classifier_epochs": 20}
+GATES = ("likelihood", "boundary", "cosmo")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def trained(folder: Path) -> Callable[[str], RunResult]:
+    """A finished run with a gate, made once."""
+
+    def get(case: str) -> RunResult:
+        if case not in RUNS:
+            RUNS[case] = start(folder, run=case.replace(" ", "-"), **(BALANCED | CASES[case]))
+        return RUNS[case]
+
+    return get
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget() -> Iterator[None]:
+    yield
+    RUNS.clear()
+
+
+def copied(result: RunResult, tmp_path: Path) -> Path:
+    """The run's directory alone, elsewhere."""
+    return Path(shutil.copytree(result.directory, tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_figures_with_the_gate_follow_from_the_answers(
+    case: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained(case)
+    dataset, metrics = dataset_of(result), result.metrics
+    directory = copied(result, tmp_path)
+    gate, measures = metrics["gate"], metrics["gate"]["measures"]
+
+    def accuracy(rows: NDArray[Any], said: str, *flags: str) -> float:
+        file = save(tmp_path / "rows.npy", dataset.features[rows])
+        code, out, err = predict(capsys, directory, file, *flags)
+        assert code == 0, err
+        assert err == f"{len(rows)} rows, {said}\n"
+        return mean_over_classes(dataset, rows, [line["class"] for line in answers(out)])
+
+    unseen, seen = dataset.test_unseen, dataset.test_seen
+    said = f"with the run's gate ({gate['name']}), threshold {gate['threshold']:.6g}"
+    assert accuracy(unseen, said) == pytest.approx(measures["U"])
+    assert accuracy(seen, said) == pytest.approx(measures["S"])
+    u, s = measures["U"], measures["S"]
+    assert case == "cosmo" or 0 < u < 1
+    assert 0 < s < 1
+    assert (u, s) != (metrics["U"], metrics["S"])
+    assert measures["H"] == pytest.approx(2 * u * s / (u + s) if u + s else 0)
+    assert accuracy(seen, said, "--gate", "run", "--penalty", "none") == pytest.approx(s)
+    among = "answers among the unseen classes"
+    assert accuracy(unseen, among, "--only", "unseen") == pytest.approx(measures["T1"])
+
+    without = f", without the run's gate ({gate['name']})"
+    plain = ("--gate", "none", "--penalty", "none")
+    said = f"penalty on seen classes 0{without}"
+    assert accuracy(unseen, said, *plain) == pytest.approx(metrics["U"])
+    assert accuracy(seen, said, *plain) == pytest.approx(metrics["S"])
+    calibrated = metrics["calibrated"]
+    if calibrated is not None:
+        chosen = ", as the run chose it on validation classes"
+        said = f"penalty on seen classes {calibrated['penalty']:.6g}{chosen}{without}"
+        assert accuracy(unseen, said, "--gate", "none") == pytest.approx(calibrated["U"])
+        assert accuracy(seen, said, "--gate", "none") == pytest.approx(calibrated["S"])
+
+
+def linear(kept: dict[str, NDArray[Any]], name: str, rows: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(rows @ kept[f"{name}.weight"].T + kept[f"{name}.bias"], dtype=np.float64)
+
+
+def experts(directory: Path, features: NDArray[Any]) -> list[NDArray[Any]]:
+    """Both experts' scores by hand, of a run whose features are not scaled."""
+    of_seen = load_file(directory / "gate-classifier.safetensors")
+    of_unseen = load_file(directory / "classifier.safetensors")
+    return [linear(of_seen, "seen", features), linear(of_unseen, "zsl", features)]
+
+
+def told_by(directory: Path, features: NDArray[Any]) -> NDArray[Any]:
+    """Scores of all classes as answers tell them, in the order of the classes."""
+    run = open_trained(directory, CPU)
+    names = [run.kept.class_names[c] for c in run.classes]
+    told = answer_rows(run, features, top_k=len(names), gated=read_gate(run))
+    by_name = [{own.name: own.score for own in row} for row in told]
+    return np.array([[row[name] for name in names] for row in by_name])
+
+
+def test_the_boundary_gates_scores_are_those_of_its_files_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = start(tmp_path, feature_scaling="none", **CASES["boundary"])
+    features = dataset_of(result).features
+    kept = load_file(result.directory / "gate.safetensors")
+
+    def directions(encoder: str, inputs: NDArray[Any]) -> NDArray[Any]:
+        inputs = inputs / np.linalg.norm(inputs, axis=1, keepdims=True)
+        found = linear(
+            kept, f"{encoder}.direction", np.maximum(linear(kept, f"{encoder}.hidden", inputs), 0)
+        )
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+    cosines = directions("image_encoder", features) @ (
+        directions("semantics_encoder", result.problem.semantics[result.problem.seen_classes]).T
+    )
+    threshold = json.loads((result.directory / "gate.json").read_text())["threshold"]
+    raised = -cosines.max(axis=1) - threshold
+    seen, unseen = (s - s.max(axis=1, keepdims=True) for s in experts(result.directory, features))
+    expected = np.concatenate([seen, unseen + raised[:, None]], axis=1)
+    np.testing.assert_allclose(told_by(result.directory, features), expected, atol=1e-4)
+    # In small pieces, as of a file that is larger than memory.
+    monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
+    assert len(list(row_slices(len(features), 48))) > 1
+    np.testing.assert_allclose(told_by(result.directory, features), expected, atol=1e-4)
+
+
+def test_cosmos_scores_are_those_of_its_files_by_hand(tmp_path: Path) -> None:
+    result = start(tmp_path, feature_scaling="none", **CASES["cosmo"])
+    features = dataset_of(result).features
+    own = json.loads((result.directory / "gate.json").read_text())["smoothing"]
+    seen, unseen = experts(result.directory, features)
+    odds = (
+        own["seen_weight"] * seen.max(axis=1, keepdims=True)
+        + own["unseen_weight"] * unseen.max(axis=1, keepdims=True)
+        + own["bias"]
+    )
+    parts = []
+    for scores, name, sign in ((seen, "seen", -1), (unseen, "unseen", 1)):
+        domain = np.exp(log_expit(sign * odds))
+        within = np.exp(log_softmax(own[f"{name}_temperature"] * scores, axis=1))
+        parts.append(np.log(domain * (domain * within + (1 - domain) / scores.shape[1])))
+    expected = np.concatenate(parts, axis=1)
+    np.testing.assert_allclose(told_by(result.directory, features), expected, atol=1e-4)
+
+
+def test_the_scores_are_bit_for_bit_those_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same rows at a time; what is judged is watched while the run does it."""
+    judged: list[Any] = []
+
+    def watch(gated: Any, held_out: Any, outcome: Any) -> Any:
+        judged.append(gated)
+        return judge(gated, held_out, outcome)
+
+    judge = experiment.judge_gate
+    monkeypatch.setattr(experiment, "judge_gate", watch)
+    for case in GATES:
+        result = start(tmp_path, run=case, **CASES[case])
+        features = dataset_of(result).features
+        again = read_gate(open_trained(result.directory, CPU))
+        assert again.gate.threshold == judged[-1].gate.threshold
+        for mine, theirs in zip(
+            again.numbers_and_scores(features),
+            judged[-1].numbers_and_scores(features),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_another_process_answers_with_the_gate(
+    trained: Callable[[str], RunResult], tmp_path: Path
+) -> None:
+    result = trained("likelihood")
+    dataset, directory = dataset_of(result), copied(result, tmp_path)
+    file = save(tmp_path / "rows.npy", dataset.features[dataset.test_seen])
+    words = ("-m", "gsmflow", "predict", directory, file, "--device", "cpu")
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    names = [line["class"] for line in answers(done.stdout)]
+    measured = result.metrics["gate"]["measures"]["S"]
+    assert mean_over_classes(dataset, dataset.test_seen, names) == pytest.approx(measured)
+    assert "with the run's gate (likelihood), threshold" in done.stderr
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_a_penalty_beside_a_gate_is_refused(
+    case: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained(case)
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
+    code, out, err = predict(capsys, result.directory, file, "--penalty", "0.5")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        f"error: --penalty: found 0.5 with the run's gate ({case}), expected none"
+    )
+    assert err.count("\n") == 1
+    told = predict(capsys, result.directory, file, "--penalty", "0.5", "--gate", "none")
+    assert told[0] == 0
+    assert f"penalty on seen classes 0.5, without the run's gate ({case})" in told[2]
+
+
+def as_before_gates_were_kept(directory: Path) -> None:
+    """Leave what a run wrote that kept no more of its gate than the model."""
+    for name in ("gate.json", "gate-classifier.safetensors"):
+        (directory / name).unlink(missing_ok=True)
+    file = directory / "gate.safetensors"
+    if file.exists():
+        own = {n: t for n, t in load_file(file).items() if not n.startswith("scaling.")}
+        save_file(own, file)
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_a_run_that_kept_no_gate_is_told_and_gets_it_by_resuming(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = start(tmp_path, run="old", **CASES[case])
+    file = save(tmp_path / "rows.npy", dataset_of(result).features)
+    whole = predict(capsys, result.directory, file)
+    assert whole[0] == 0
+    as_before_gates_were_kept(result.directory)
+    code, out, err = predict(capsys, result.directory, file)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {result.directory / 'gate.json'}: no such file, expected")
+    assert "--gate none answers without it, and training again with --resume keeps it" in err
+    assert err.count("\n") == 1
+    flags = ("--gate", "none", "--penalty", "none")
+    assert predict(capsys, result.directory, file, *flags)[0] == 0
+    assert predict(capsys, result.directory, file, "--only", "unseen")[0] == 0
+    again = start(tmp_path, run="old", **CASES[case], resume=True)
+    assert again.metrics == result.metrics
+    assert predict(capsys, result.directory, file) == whole
+
+
+def with_tensors(file: Path, **changed: NDArray[Any]) -> None:
+    save_file(load_file(file) | changed, file)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "json": ("cosmo", lambda d: cut(d / "gate.json"), "gate.json: not readable"),
+    "list": (
+        "cosmo",
+        lambda d: (d / "gate.json").write_text("[]"),
+        "gate.json: found list, expected an object",
+    ),
+    "name": (
+        "cosmo",
+        lambda d: change(d / "gate.json", name="boundary"),
+        "gate.json, field 'name': found 'boundary', expected cosmo, as recipe.json has it",
+    ),
+    "threshold": (
+        "boundary",
+        lambda d: change(d / "gate.json", threshold=None),
+        "gate.json, field 'threshold': found nothing, expected a finite number",
+    ),
+    "nan": (
+        "likelihood",
+        lambda d: change(d / "gate.json", threshold=float("nan")),
+        "gate.json, field 'threshold': found nan, expected a finite number",
+    ),
+    "smoothing": (
+        "cosmo",
+        lambda d: change(d / "gate.json", smoothing={"seen_weight": 1.0}),
+        "gate.json, field 'smoothing.unseen_weight': found nothing, expected a finite number",
+    ),
+    "model": (
+        "boundary",
+        lambda d: change(d / "gate.json", model=3),
+        "gate.json, field 'model': found 3, expected an object",
+    ),
+    "config": (
+        "likelihood",
+        lambda d: change(d / "gate.json", model={"config": {"a": 1}}),
+        "gate.safetensors: not readable as this run's gate",
+    ),
+    "lost model": (
+        "likelihood",
+        lambda d: (d / "gate.safetensors").unlink(),
+        "gate.safetensors: not readable as this run's gate",
+    ),
+    "cut model": (
+        "boundary",
+        lambda d: cut(d / "gate.safetensors"),
+        "gate.safetensors: not readable as this run's gate",
+    ),
+    "unscaled": (
+        "boundary",
+        lambda d: save_file(load_file(d / "model.safetensors"), d / "gate.safetensors"),
+        "gate.safetensors: not readable as this run's gate",
+    ),
+    "wide": (
+        "likelihood",
+        lambda d: with_tensors(
+            d / "gate.safetensors",
+            **{f"scaling.{name}": np.ones(7, np.float32) for name in ("shift", "spread")},
+        ),
+        "gate.safetensors: not readable as this run's gate",
+    ),
+    "lost expert": (
+        "cosmo",
+        lambda d: (d / "gate-classifier.safetensors").unlink(),
+        "gate-classifier.safetensors: not readable as this run's classifier of the seen classes",
+    ),
+    "cut expert": (
+        "likelihood",
+        lambda d: cut(d / "gate-classifier.safetensors"),
+        "gate-classifier.safetensors: not readable as this run's classifier of the seen classes",
+    ),
+    "other classes": (
+        "boundary",
+        lambda d: with_tensors(
+            d / "gate-classifier.safetensors", **{"seen.classes": np.arange(1, 8)}
+        ),
+        "(classes other than the 7 seen ones)",
+    ),
+    "one score": (
+        "boundary",
+        lambda d: with_tensors(
+            d / "gate-classifier.safetensors",
+            **{
+                "seen.weight": np.ones((1, 6), np.float32),
+                "seen.bias": np.ones(1, np.float32),
+            },
+        ),
+        "(scores of 1 classes, 7 are seen)",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_gate_is_told_in_one_sentence(
+    damage: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    case, harm, expected = DAMAGES[damage]
+    result = trained(case)
+    directory = copied(result, tmp_path)
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
+    harm(directory)
+    code, out, err = predict(capsys, directory, file)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {directory}")
+    assert expected in err
+    assert err.count("\n") == 1
+    assert predict(capsys, directory, file, "--gate", "none", "--penalty", "none")[0] == 0
+
+
+def test_a_gate_answers_no_rows_with_nothing(trained: Callable[[str], RunResult]) -> None:
+    for case in GATES:
+        result = trained(case)
+        run = open_trained(result.directory, CPU)
+        rows = dataset_of(result).features[:0]
+        assert list(answer_rows(run, rows, gated=read_gate(run))) == []
+        assert read_gate(run).scores(rows).shape == (0, len(run.classes))

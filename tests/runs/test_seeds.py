@@ -1,0 +1,69 @@
+"""Several seeds: the runs that single seeds give, their summary, and going on after a kill."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from gsmflow.core.errors import InputError
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs import seeds as module
+from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.seeds import run_seeds
+from tests.builders import tiny_recipe
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+QUIET = Console(quiet=True)
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return metrics
+
+
+def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
+    results: list[RunResult] = []
+    recipe = tiny_recipe(tmp_path, run="both", seed=3, seeds=2, calibrate=False)
+    summary = run_seeds(recipe, QUIET, on_result=results.append)
+    group = tmp_path / "out" / "TINY" / "both"
+    assert stored(group) == summary
+    assert summary["seeds"] == [3, 4]
+    assert [result.directory for result in results] == [group / "seed3", group / "seed4"]
+    for number, seed in enumerate(summary["seeds"]):
+        alone = tiny_recipe(tmp_path, run=f"alone{seed}", seed=seed, calibrate=False)
+        metrics = run_experiment(alone, QUIET).metrics
+        assert stored(group / f"seed{seed}") == metrics
+        for name in ("T1", "U", "S", "H", "AUSUC"):
+            assert summary[name]["values"][number] == metrics[name]
+    assert summary["H"]["mean"] == pytest.approx(np.mean(summary["H"]["values"]))
+    assert summary["baselines"]["ESZSL"]["T1"]["std"] == 0
+
+
+def test_finished_seeds_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_seeds(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False), QUIET)
+    ran: list[int] = []
+
+    def run_until_the_last(recipe: Recipe, *arguments: Any) -> RunResult:
+        ran.append(recipe.seed)
+        if ran == [0, 1]:
+            raise RuntimeError("a stand-in for a crash")
+        return run_experiment(recipe, *arguments)
+
+    monkeypatch.setattr(module, "run_experiment", run_until_the_last)
+    recipe = tiny_recipe(tmp_path, seeds=3, calibrate=False)
+    with pytest.raises(RuntimeError):
+        run_seeds(recipe, QUIET)
+    again = tiny_recipe(tmp_path, seeds=3, calibrate=False, resume=True)
+    assert run_seeds(again, QUIET) == whole
+    assert ran == [0, 1, 1, 2]
+
+
+def test_seeds_of_another_recipe_are_refused(tmp_path: Path) -> None:
+    run_seeds(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=1), QUIET)
+    other = tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=2, resume=True)
+    with pytest.raises(InputError, match="epochs"):
+        run_seeds(other, QUIET)

@@ -1,0 +1,124 @@
+"""The validation stage by itself: what it tells of its curve, and how it ends."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from gsmflow.core.distributed import ALONE
+from gsmflow.core.errors import DivergedError, InputError
+from gsmflow.data.checks import check_dataset
+from gsmflow.data.dataset import HeldOut, Problem, open_held_out, training_problem
+from gsmflow.methods.gsmflow import GSMFlow
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs import stages as fitting
+from gsmflow.runs.directory import RunLog
+from gsmflow.runs.stages import Run, forget_state, validate
+from tests.builders import make_dataset
+
+RECIPE = Recipe(
+    dataset="TINY",
+    blocks=1,
+    hidden=8,
+    condition_dim=8,
+    epochs=5,
+    batch_size=16,
+    samples_per_class=4,
+    classifier_epochs=2,
+    curve_every=2,
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Problem, HeldOut]:
+    dataset = check_dataset(make_dataset())
+    return training_problem(dataset, "validation"), open_held_out(dataset, "validation")
+
+
+def make_run(directory: Path, **changes: Any) -> Run:
+    directory.mkdir(exist_ok=True)
+    log = RunLog(directory / "log.jsonl")
+    recipe = replace(RECIPE, **changes)
+    return Run(recipe, GSMFlow, CPU, "fp32", ALONE, directory, log, Console(quiet=True))
+
+
+class EnoughError(Exception):
+    """What a caller raises that wants no more of a training."""
+
+
+def test_every_point_is_told_once_and_again_where_it_is_there_already(
+    tmp_path: Path, parts: tuple[Problem, HeldOut]
+) -> None:
+    told: list[Mapping[str, float]] = []
+    result = validate(make_run(tmp_path), *parts, told.append)
+    assert [point["epoch"] for point in told] == [2, 4, 5]
+    assert told == result["curve"]
+    again: list[Mapping[str, float]] = []
+    assert validate(make_run(tmp_path), *parts, again.append) == result
+    assert again == told
+
+
+def test_a_training_that_was_ended_from_outside_goes_on_where_it_was_saved(
+    tmp_path: Path, parts: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
+    whole = validate(make_run(tmp_path / "whole"), *parts)
+
+    def enough(point: Mapping[str, float]) -> None:
+        if point["epoch"] == 4:
+            raise EnoughError
+
+    run = make_run(tmp_path / "ended")
+    with pytest.raises(EnoughError):
+        validate(run, *parts, enough)
+    saved = run.directory / "validation.state.safetensors"
+    assert saved.exists()
+    told: list[Mapping[str, float]] = []
+    assert validate(run, *parts, told.append) == whole
+    assert told == whole["curve"]
+    assert not saved.exists()
+
+
+def test_the_state_of_a_training_that_was_ended_can_be_forgotten(
+    tmp_path: Path, parts: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
+
+    def enough(point: Mapping[str, float]) -> None:
+        raise EnoughError
+
+    run = make_run(tmp_path)
+    with pytest.raises(EnoughError):
+        validate(run, *parts, enough)
+    forget_state(run, parts[0])
+    assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl"}
+    forget_state(run, parts[0])
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 1e30}, {"classifier_lr": 1e38}])
+def test_a_training_that_does_not_stay_finite_is_told_apart(
+    tmp_path: Path, parts: tuple[Problem, HeldOut], changes: dict[str, float]
+) -> None:
+    with pytest.raises(DivergedError, match=r"training diverged: found a .* of (nan|inf) in epoch"):
+        validate(make_run(tmp_path, **changes), *parts)
+    assert issubclass(DivergedError, InputError)
+    assert not (tmp_path / "validation.json").exists()
+
+
+def test_a_loss_that_blows_up_ends_the_training_though_it_stays_finite(
+    tmp_path: Path, parts: tuple[Problem, HeldOut]
+) -> None:
+    with pytest.raises(DivergedError, match=r"found a \w+ loss of .*e\+\d+ in epoch \d+, expected"):
+        validate(make_run(tmp_path, learning_rate=0.5), *parts)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    epochs = [r for r in map(json.loads, lines) if r["event"] == "epoch"]
+    assert epochs
+    assert all(math.isfinite(epoch["likelihood"]) for epoch in epochs)
+    assert not (tmp_path / "validation.json").exists()

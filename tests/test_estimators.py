@@ -1,0 +1,492 @@
+"""The estimators: scikit-learn's conventions, and the same learning as a run's."""
+
+import doctest
+import json
+import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from numpy.typing import NDArray
+from pandas import DataFrame
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import gsmflow
+from gsmflow import estimators as module
+from gsmflow.core.errors import InputError
+from gsmflow.data.checks import check_dataset
+from gsmflow.data.dataset import open_held_out
+from gsmflow.estimators import (
+    CADAVAEClassifier,
+    GSMFlowClassifier,
+    PrototypeDiscriminantClassifier,
+    ZeroShotClassifier,
+)
+from gsmflow.runs.checkpoint import open_trained
+from gsmflow.runs.experiment import run_experiment
+from tests.builders import make_dataset, tiny_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASET = check_dataset(make_dataset(classes=12, unseen=2, val=2, noise=0.1))
+TRAIN = DATASET.trainval
+X, Y = DATASET.features[TRAIN], np.array(DATASET.class_names)[DATASET.labels[TRAIN]]
+SEMANTICS = dict(zip(DATASET.class_names, DATASET.semantics, strict=True))
+HELD_OUT = open_held_out(DATASET, "test")
+UNSEEN = HELD_OUT.unseen.features
+UNSEEN_NAMES = np.array(DATASET.class_names)[HELD_OUT.unseen.labels]
+
+SMALL: dict[type[ZeroShotClassifier], dict[str, Any]] = {
+    GSMFlowClassifier: {
+        "blocks": 2,
+        "hidden": 8,
+        "condition_dim": 4,
+        "epochs": 2,
+        "samples_per_class": 4,
+        "classifier_epochs": 2,
+    },
+    CADAVAEClassifier: {
+        "latent_dim": 4,
+        "image_encoder_hidden": 8,
+        "semantics_encoder_hidden": 8,
+        "image_decoder_hidden": 8,
+        "semantics_decoder_hidden": 8,
+        "latents_seen": 4,
+        "latents_unseen": 4,
+        "latents_zsl": 4,
+        "epochs": 2,
+        "classifier_epochs": 2,
+    },
+    PrototypeDiscriminantClassifier: {"feature_transform": "none"},
+}
+KINDS = list(SMALL)
+
+
+def small(kind: type[ZeroShotClassifier], **changes: Any) -> Any:
+    return kind(**{"random_state": 0, "device": "cpu", **SMALL[kind], **changes})
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def kind(request: pytest.FixtureRequest) -> type[ZeroShotClassifier]:
+    own: type[ZeroShotClassifier] = request.param
+    return own
+
+
+# scikit-learn's own checks: as they are, and with semantics for whatever classes they come with.
+
+_NO_SEMANTICS = "fits without semantics, which say what the unseen classes are"
+_UNSEEN_TOO = "takes the classes of y for all there are, but there are unseen ones too"
+_FEW_CLASSES = "has two or three seen classes, too few to let some of them play unseen"
+
+_FITTING = (
+    "check_classifier_data_not_an_array",
+    "check_classifiers_classes",
+    "check_classifiers_train",
+    "check_decision_proba_consistency",
+    "check_dict_unchanged",
+    "check_dont_overwrite_parameters",
+    "check_dtype_object",
+    "check_estimators_dtypes",
+    "check_estimators_fit_returns_self",
+    "check_estimators_nan_inf",
+    "check_estimators_overwrite_params",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_fit2d_predict1d",
+    "check_fit_check_is_fitted",
+    "check_fit_idempotent",
+    "check_fit_score_takes_y",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_n_features_in",
+    "check_n_features_in_after_fitting",
+    "check_pipeline_consistency",
+    "check_positive_only_tag_during_fit",
+    "check_readonly_memmap_input",
+    "check_supervised_y_2d",
+)
+_OF_ALL_CLASSES = (
+    "check_classifiers_classes",
+    "check_classifiers_one_label",
+    "check_classifiers_train",
+    "check_decision_proba_consistency",
+)
+# Its classes are numbers as objects, enough of them for a fold of each.
+_OF_MANY_CLASSES = ("check_dtype_object",)
+
+
+class Described:
+    """Gives what the checks do not: a vector for each class of y, and an unseen class."""
+
+    def fit(self, X: Any, y: Any, semantics: Any = None) -> Any:
+        labels = np.empty(0) if y is None else np.unique(np.asarray(y))
+        if semantics is None and labels.ndim == 1 and 0 < len(labels) < 20:
+            further = labels.max() + 1 if labels.dtype.kind in "iuf" else "~"
+            every = [*labels.tolist(), True if labels.dtype.kind == "b" else further]
+            angles = np.linspace(0, 2, len(every))
+            vectors = np.stack([np.cos(angles), np.sin(angles), np.ones_like(angles)], axis=1)
+            semantics = dict(zip(every, vectors, strict=True))
+        return super().fit(X, y, semantics)  # type: ignore[misc]
+
+
+class DescribedGSMFlow(Described, GSMFlowClassifier):
+    pass
+
+
+class DescribedCADAVAE(Described, CADAVAEClassifier):
+    pass
+
+
+class DescribedDiscriminant(Described, PrototypeDiscriminantClassifier):
+    pass
+
+
+def expected_failures(estimator: Any) -> dict[str, str]:
+    if not isinstance(estimator, Described):
+        return dict.fromkeys(_FITTING, _NO_SEMANTICS)
+    if isinstance(estimator, PrototypeDiscriminantClassifier):
+        return {n: _FEW_CLASSES for n in _FITTING if n not in _OF_MANY_CLASSES}
+    names = _OF_ALL_CLASSES
+    if isinstance(estimator, CADAVAEClassifier):
+        names = tuple(name for name in names if name != "check_classifiers_one_label")
+    return dict.fromkeys(names, _UNSEEN_TOO)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(small(kind) for kind in KINDS),
+        DescribedGSMFlow(random_state=0, device="cpu", **SMALL[GSMFlowClassifier]),
+        DescribedCADAVAE(random_state=0, device="cpu", **SMALL[CADAVAEClassifier]),
+        DescribedDiscriminant(random_state=0, device="cpu", feature_transform="none"),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_scikit_learns_checks(estimator: Any) -> None:
+    expected = expected_failures(estimator)
+    results = check_estimator(
+        estimator, expected_failed_checks=expected, on_skip=None, on_fail=None
+    )
+    names: dict[str, set[str]] = {}
+    for result in results:
+        names.setdefault(result["status"], set()).add(result["check_name"])
+    assert names.get("failed", set()) == set()
+    assert names["xfail"] == set(expected)
+    assert len(names["passed"]) >= 20
+
+
+# What is learned.
+
+
+def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
+    fitted = kind(SEMANTICS, random_state=0, device="cpu").fit(X, Y)  # type: ignore[call-arg]
+    assert list(fitted.unseen_classes_) == ["class_10", "class_11"]
+    assert set(fitted.seen_classes_) == set(Y)
+    right = np.mean(fitted.predict_unseen(UNSEEN) == UNSEEN_NAMES)
+    assert right > 0.9
+    assert fitted.score(UNSEEN, UNSEEN_NAMES) > 0.5
+    assert fitted.score(X, Y) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        (GSMFlowClassifier, "gsmflow"),
+        (CADAVAEClassifier, "cada-vae"),
+        (PrototypeDiscriminantClassifier, "discriminant"),
+    ],
+)
+@pytest.mark.usefixtures("quick_pictures")
+def test_it_learns_what_a_run_with_its_settings_learns(
+    kind: type[ZeroShotClassifier], model: str, tmp_path: Path
+) -> None:
+    fitted = small(kind, random_state=3)
+    own = fitted.get_params()
+    settings = {k: v for k, v in own.items() if k not in module._OWN}
+    recipe = tiny_recipe(
+        tmp_path, **settings, model=model, seed=3, baselines=False, calibrate=False
+    )
+    result = run_experiment(recipe, Console(quiet=True))
+    run = open_trained(result.directory, torch.device("cpu"))
+    train = result.problem.train
+    names = np.array(result.problem.class_names)
+    fitted.fit(
+        train.features,
+        names[train.labels],
+        dict(zip(names, result.problem.semantics, strict=True)),
+    )
+    rows = result.held_out.unseen.features
+    order = np.argsort(run.classes)
+    np.testing.assert_array_equal(
+        fitted.decision_function(rows), run.scorer.gzsl_scores(rows)[:, order]
+    )
+
+
+def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotClassifier]) -> None:
+    plain = small(kind).fit(X, Y, semantics=SEMANTICS)
+    scores = plain.decision_function(UNSEEN)
+    assert scores.shape == (len(UNSEEN), 12)
+    exponentials = np.exp(scores)
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(plain.predict_proba(UNSEEN), probabilities)
+    np.testing.assert_allclose(np.exp(plain.predict_log_proba(UNSEEN)), probabilities)
+    np.testing.assert_array_equal(plain.predict(UNSEEN), plain.classes_[scores.argmax(axis=1)])
+    penalised = small(kind, penalty=1.5).fit(X, Y, semantics=SEMANTICS)
+    lost = scores - penalised.decision_function(UNSEEN)
+    is_seen = np.isin(plain.classes_, Y)
+    np.testing.assert_allclose(lost, np.where(is_seen, 1.5, 0)[None].repeat(len(lost), 0))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, np.uint8])
+def test_labels_keep_their_type(dtype: Any) -> None:
+    names = np.unique(DATASET.class_names)
+    codes = np.searchsorted(names, Y)
+    semantics = {int(np.searchsorted(names, name)): v for name, v in SEMANTICS.items()}
+    y = codes.astype(dtype)
+    fitted = small(GSMFlowClassifier).fit(X, y, semantics)
+    assert fitted.classes_.tolist() == sorted(semantics)
+    by_name = small(GSMFlowClassifier).fit(X, Y.astype(object), SEMANTICS)
+    assert by_name.classes_.dtype == object
+    np.testing.assert_array_equal(
+        names[fitted.predict(UNSEEN).astype(int)], by_name.predict(UNSEEN)
+    )
+
+
+def test_the_density_is_one_over_all_space() -> None:
+    rng = np.random.default_rng(0)
+    semantics = {c: rng.normal(size=2) for c in range(4)}
+    y = np.repeat([0, 1, 2], 40)
+    rows = np.stack([semantics[c] for c in y]) * [3, 0.5] + rng.normal(size=(120, 2)) * [1, 0.2]
+    flow = small(GSMFlowClassifier, epochs=30, feature_scaling="standardised")
+    flow.fit(rows, y, semantics=semantics)
+    sides = np.linspace(-15, 15, 161), np.linspace(-4, 4, 161)
+    cell = (sides[0][1] - sides[0][0]) * (sides[1][1] - sides[1][0])
+    grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    of_classes = [np.exp(flow.score_samples(grid, np.full(len(grid), c))) for c in range(4)]
+    for density in of_classes:
+        assert density.sum() * cell == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(
+        np.exp(flow.score_samples(grid)), np.mean(of_classes, axis=0), rtol=1e-4, atol=1e-12
+    )
+    # Samples of a class are where its density says.
+    drawn = flow.sample(3, 4000, random_state=1)
+    mean = (of_classes[3][:, None] * grid).sum(axis=0) * cell
+    np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.15)
+
+
+def test_densities_that_cannot_be_given_are_told() -> None:
+    flow = small(GSMFlowClassifier).fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=r"y: found x, expected one of classes_"):
+        flow.score_samples(X[:1], ["x"])
+    with pytest.raises(InputError, match=r"y: found shape \(2,\), expected \(1,\)"):
+        flow.score_samples(X[:1], Y[:2])
+    flow = small(GSMFlowClassifier, feature_scaling="l2").fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match="feature_scaling: found l2"):
+        flow.score_samples(X)
+
+
+def test_samples(kind: type[ZeroShotClassifier]) -> None:
+    fitted = small(kind).fit(X, Y, SEMANTICS)
+    first = fitted.sample("class_11", 3)
+    assert first.shape == (3, X.shape[1])
+    np.testing.assert_array_equal(first, fitted.sample("class_11", 3))
+    assert not np.array_equal(first, fitted.sample("class_11", 3, random_state=1))
+    with pytest.raises(InputError, match="label: found 'class_99'"):
+        fitted.sample("class_99")
+    with pytest.raises(InputError, match="n: found 0"):
+        fitted.sample("class_11", 0)
+
+
+# scikit-learn's tools.
+
+
+def test_it_stands_in_pipelines_and_searches() -> None:
+    own = small(GSMFlowClassifier, semantics=SEMANTICS)
+    pipeline = make_pipeline(StandardScaler(), own)
+    search = GridSearchCV(pipeline, {"gsmflowclassifier__pi": [0.0, 0.1]}, cv=2)
+    search.fit(X, Y)
+    assert search.best_params_.keys() == {"gsmflowclassifier__pi"}
+    assert set(search.predict(UNSEEN)) <= set(SEMANTICS)
+
+
+def test_semantics_are_routed_to_fit() -> None:
+    with sklearn.config_context(enable_metadata_routing=True):
+        own = small(PrototypeDiscriminantClassifier).set_fit_request(semantics=True)
+        pipeline = make_pipeline(StandardScaler(), own)
+        pipeline.fit(X, Y, semantics=SEMANTICS)
+        assert set(pipeline[-1].unseen_classes_) == {"class_10", "class_11"}
+        search = GridSearchCV(pipeline, {"prototypediscriminantclassifier__gated": [True]}, cv=2)
+        search.fit(X, Y, semantics=SEMANTICS)
+        assert search.best_estimator_[-1].classes_.tolist() == sorted(SEMANTICS)
+
+
+def test_leaving_classes_out_is_zero_shot_validation() -> None:
+    own = small(PrototypeDiscriminantClassifier, semantics=SEMANTICS)
+    groups = np.searchsorted(np.unique(Y), Y) % 5
+    scores = cross_val_score(own, X, Y, groups=groups, cv=LeaveOneGroupOut())
+    assert len(scores) == 5
+    assert scores.min() > 0.5  # of twelve classes
+
+
+def test_clones_are_unfitted_and_equal(kind: type[ZeroShotClassifier]) -> None:
+    own = small(kind, semantics=SEMANTICS).fit(X, Y)
+    other = clone(own)
+    assert not hasattr(other, "classes_")
+    assert other.get_params().keys() == own.get_params().keys()
+    np.testing.assert_array_equal(other.fit(X, Y).decision_function(X), own.decision_function(X))
+    again = pickle.loads(pickle.dumps(own))
+    np.testing.assert_array_equal(again.decision_function(X), own.decision_function(X))
+
+
+def test_random_states() -> None:
+    def scores(random_state: Any) -> NDArray[Any]:
+        own = small(GSMFlowClassifier, random_state=random_state).fit(X, Y, SEMANTICS)
+        return np.asarray(own.decision_function(X))
+
+    first = scores(np.random.RandomState(5))
+    np.testing.assert_array_equal(first, scores(np.random.RandomState(5)))
+    assert not np.array_equal(first, scores(6))
+    assert not np.array_equal(scores(None), scores(None))
+
+
+def test_names_of_columns_are_kept(tmp_path: Path) -> None:
+    names = [f"pixel {i}" for i in range(X.shape[1])]
+    own = small(PrototypeDiscriminantClassifier).fit(DataFrame(X, columns=names), Y, SEMANTICS)
+    assert own.feature_names_in_.tolist() == names
+    own.save(tmp_path / "own")
+    again = PrototypeDiscriminantClassifier.load(tmp_path / "own")
+    assert again.feature_names_in_.tolist() == names
+    with pytest.raises(ValueError, match="feature names should match"):
+        again.predict(DataFrame(X, columns=names[::-1]))
+
+
+# Saving.
+
+
+@pytest.mark.parametrize("scaling", ["standardised", "l2"])
+def test_a_saved_estimator_is_the_same(
+    kind: type[ZeroShotClassifier], scaling: str, tmp_path: Path
+) -> None:
+    own = small(kind, semantics=SEMANTICS, feature_scaling=scaling, penalty=np.float64(0.5))
+    own.fit(X, Y)
+    own.save(tmp_path / "own.safetensors")
+    again = kind.load(tmp_path / "own.safetensors")
+    np.testing.assert_array_equal(again.decision_function(UNSEEN), own.decision_function(UNSEEN))
+    np.testing.assert_array_equal(again.predict_unseen(UNSEEN), own.predict_unseen(UNSEEN))
+    np.testing.assert_array_equal(again.sample("class_11", 2), own.sample("class_11", 2))
+    ours, theirs = own.get_params(), again.get_params()
+    np.testing.assert_allclose(
+        list(ours.pop("semantics").values()), list(theirs.pop("semantics").values())
+    )
+    assert ours == theirs
+    np.testing.assert_array_equal(clone(again).fit(X, Y).predict(UNSEEN), own.predict(UNSEEN))
+    assert [p.name for p in tmp_path.iterdir()] == ["own.safetensors"]
+
+
+def test_a_file_that_is_no_estimator_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "own.safetensors"
+    small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS).save(file)
+    with pytest.raises(InputError, match=r"found PrototypeDiscriminantClassifier .*, expected GSM"):
+        GSMFlowClassifier.load(file)
+    with pytest.raises(InputError, match=r"none: not readable as an estimator"):
+        GSMFlowClassifier.load(tmp_path / "none")
+    cut = tmp_path / "cut"
+    cut.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(InputError, match="cut: not readable as an estimator"):
+        PrototypeDiscriminantClassifier.load(cut)
+    with safe_open(file, framework="np") as opened:
+        content = json.loads(opened.metadata()["gsmflow"])
+    content["model"] = {}
+    changed = tmp_path / "changed"
+    save_file({"x": np.ones(1)}, changed, {"gsmflow": json.dumps(content)})
+    with pytest.raises(InputError, match="changed: not readable as an estimator"):
+        PrototypeDiscriminantClassifier.load(changed)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("semantics", "expected"),
+    [
+        ([[1.0]], "semantics: found list, expected a mapping"),
+        ({k: v for k, v in SEMANTICS.items() if k != "class_3"}, "no vector of class class_3"),
+        ({k: v for k, v in SEMANTICS.items() if k in Y}, "found the 10 classes that have rows"),
+        (SEMANTICS | {"class_11": [1.0]}, "found 1 values of class class_11, expected 5"),
+        (SEMANTICS | {"class_11": [np.nan] * 5}, "something else of class class_11"),
+        (SEMANTICS | {"class_11": [["a"]]}, "something else of class class_11"),
+        (SEMANTICS | {"class_11": SEMANTICS["class_3"]}, "same vector for class_3 and class_11"),
+    ],
+)
+def test_bad_semantics_are_told(semantics: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        small(PrototypeDiscriminantClassifier).fit(X, Y, semantics)
+
+
+def test_keys_of_another_type_are_told() -> None:
+    with pytest.raises(InputError, match="found no vector of class class_0"):
+        small(PrototypeDiscriminantClassifier).fit(X, Y, {0: [1.0], 1: [2.0]})
+    with pytest.raises(InputError, match="found the key 5 for labels"):
+        small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS | {5: [1.0] * 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("epochs", 0, "GSMFlowClassifier, epochs: found 0, expected a number of at least 1"),
+        ("epochs", 2.5, "GSMFlowClassifier, epochs: found 2.5, expected a whole number"),
+        ("pi", "much", 'GSMFlowClassifier, pi: found "much", expected a number'),
+        ("feature_scaling", "z", 'found "z", expected one of none, minmax'),
+        ("penalty", math.inf, "penalty: found inf, expected a finite number"),
+        ("device", "abacus", "found abacus, expected auto or one available here"),
+    ],
+)
+def test_bad_settings_are_told(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        small(GSMFlowClassifier, **{name: value}).fit(X, Y, SEMANTICS)
+
+
+def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    small(GSMFlowClassifier).fit(X, Y, SEMANTICS)
+    assert capsys.readouterr().out == ""
+    own = small(GSMFlowClassifier, verbose=1, epochs=np.int64(3)).fit(X, Y, SEMANTICS)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert [record["epoch"] for record in own.history_] == [1, 2, 3]
+
+
+# The front door.
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, gsmflow; print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["False", "False"]
+    assert {kind.__name__ for kind in KINDS} <= set(dir(gsmflow))
+    assert gsmflow.GSMFlowClassifier is GSMFlowClassifier
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = gsmflow.Nothing
+
+
+def test_the_examples_are_right() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_page_is_right() -> None:
+    told = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+    assert (told.failed, told.attempted > 10) == (0, True)
