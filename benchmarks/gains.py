@@ -30,7 +30,7 @@ from gsmflow.data.dataset import (
     training_problem,
 )
 from gsmflow.evaluation.metrics import per_class_accuracy
-from gsmflow.evaluation.protocol import Outcome, judge
+from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Scorer
 from gsmflow.learning.feed import scale_problem
 from gsmflow.learning.scorers import ModelScorer
@@ -70,8 +70,8 @@ def pairs(options: Options) -> Iterator[Pair]:
         problem = training_problem(drawn, "validation")
         held_out = open_held_out(drawn, "validation")
         yield Pair(
-            judge(_discriminant(problem, options.seed), problem, held_out),
-            judge(_gaussian(problem, held_out, options.seed), problem, held_out),
+            evaluate(_discriminant(problem, options.seed), problem, held_out),
+            evaluate(_gaussian(problem, held_out, options.seed), problem, held_out),
         )
 
 

@@ -26,7 +26,7 @@ from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import open_held_out, training_problem
 from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.learning.feed import class_means, feed_slabs, scale_problem
-from gsmflow.methods.class_folds import START, choose_setting, rehearse
+from gsmflow.methods.class_folds import START, choose_setting, fold_classes
 from gsmflow.methods.coupling_flow import ConditionalFlow
 from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform
 from gsmflow.methods.linear_discriminant import floored
@@ -83,9 +83,9 @@ def residuals_of(options: Options) -> Residuals:
     )
     feed = scale_problem(problem, "none", _CPU, "memory").feed
     generator = make_generator(_CPU, options.seed, "folds")
-    rehearsal = rehearse(feed, problem.semantics, options.transform, generator)
-    setting, _ = choose_setting(rehearsal, DiscriminantConfig().length_exponent, START)
-    encoder = rehearsal.encoder
+    folds_of_classes = fold_classes(feed, problem.semantics, options.transform, generator)
+    setting, _ = choose_setting(folds_of_classes, DiscriminantConfig().length_exponent, START)
+    encoder = folds_of_classes.encoder
     encoded = EncodedFeed(feed, encoder)
     seen = torch.from_numpy(problem.seen_classes)
     known = class_means(encoded, seen)

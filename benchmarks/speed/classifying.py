@@ -14,7 +14,7 @@ from benchmarks import plain
 from benchmarks.speed.measure import Usage, make_product, synchronize, watch
 from benchmarks.speed.sizes import Size, made_up_feed, made_up_model, made_up_problem
 from gsmflow.core.devices import pick_device
-from gsmflow.core.distributed import ALONE
+from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.scaling import fit_feature_scaling
@@ -70,7 +70,7 @@ def classify_as_a_run(
             model_class=GSMFlow,
             device=device,
             precision=precision,
-            team=ALONE,
+            group=SINGLE_PROCESS,
             directory=folder,
             log=RunLog(folder / "log.jsonl"),
             console=Console(quiet=True),

@@ -14,7 +14,7 @@ from gsmflow.core.files import write_json
 from gsmflow.core.tables import terminal_table
 from gsmflow.data.checks import Finding
 from gsmflow.data.examine import Examined, examine
-from gsmflow.data.summary import portrait_grids
+from gsmflow.data.summary import summary_grids
 
 __all__ = ["VERB", "CheckOptions", "run_check"]
 
@@ -50,8 +50,8 @@ def run_check(options: CheckOptions, console: Console) -> None:
     examined = examine(options.path, options.features, options.semantics)
     if options.json is not None:
         _write(options.json, examined)
-    if examined.portrait is not None:
-        for grid in portrait_grids(examined.portrait):
+    if examined.summary is not None:
+        for grid in summary_grids(examined.summary):
             console.print(terminal_table(grid))
             console.print()
     for finding in examined.findings:
@@ -96,7 +96,7 @@ def _write(path: Path, examined: Examined) -> None:
         "errors": by_level["error"],
         "warnings": by_level["warning"],
         "class_names": examined.class_names,
-        "portrait": None if examined.portrait is None else asdict(examined.portrait),
+        "portrait": None if examined.summary is None else asdict(examined.summary),
     }
     try:
         write_json(path, content)

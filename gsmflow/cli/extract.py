@@ -34,7 +34,7 @@ from gsmflow.data.extract.descriptions import Descriptions
 from gsmflow.data.extract.features import extract_features
 from gsmflow.data.extract.gbu import write_features, write_splits
 from gsmflow.data.extract.images import Skipped, said_path
-from gsmflow.data.extract.plan import Plan, assemble, check_plan, make_plan
+from gsmflow.data.extract.plan import ExtractionPlan, assemble, check_plan, make_plan
 from gsmflow.data.extract.record import write_record
 from gsmflow.data.extract.splits import Shares
 from gsmflow.data.extract.store import FeatureStore, look_at, open_store
@@ -186,7 +186,9 @@ def _semantics(
     return encoded.vectors, facts | {"kind": "texts", **encoded.facts, "cut": encoded.cut}
 
 
-def _announce(options: ExtractOptions, plan: Plan, backbone: Backbone, console: Console) -> None:
+def _announce(
+    options: ExtractOptions, plan: ExtractionPlan, backbone: Backbone, console: Console
+) -> None:
     facts = backbone.facts
     console.print(
         f"{options.images}: {len(plan.paths)} files of {len(plan.folder.classes)} classes, "
@@ -203,7 +205,7 @@ def _announce(options: ExtractOptions, plan: Plan, backbone: Backbone, console: 
 
 
 def _fill(
-    store: FeatureStore, plan: Plan, backbone: Backbone, batch_size: int, console: Console
+    store: FeatureStore, plan: ExtractionPlan, backbone: Backbone, batch_size: int, console: Console
 ) -> None:
     """Compute the chunks that are not there."""
     missing = [number for number in range(len(store.chunks)) if store.read(number) is None]
@@ -245,7 +247,7 @@ def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[int
 
 def _write(
     options: ExtractOptions,
-    plan: Plan,
+    plan: ExtractionPlan,
     shares: Shares,
     store: FeatureStore,
     semantics: FloatArray,

@@ -26,12 +26,12 @@ from gsmflow.tuning.summary import (
     chosen_file,
     command_with,
     finalist_table,
-    judge_finalists,
+    rank_finalists,
     shown_progress,
     study_figure,
 )
 from gsmflow.tuning.trial import Objective, Place, open_place
-from gsmflow.tuning.worker import Finalist, Plan, work
+from gsmflow.tuning.worker import Finalist, StudyPlan, work
 
 __all__ = ["VERB", "TuneOptions", "run_tuning"]
 
@@ -105,7 +105,9 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
             soft_wrap=True,
         )
         budget = float("inf") if options.minutes is None else 60 * options.minutes
-        plan = Plan(options.trials, options.finalists, options.finalist_seeds, time.time() + budget)
+        plan = StudyPlan(
+            options.trials, options.finalists, options.finalist_seeds, time.time() + budget
+        )
         with shown_progress(console, place, study, plan) as update:
             if options.workers > 1:
                 with _helpers(options, flags, plan) as helpers:
@@ -146,7 +148,7 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, St
 
 @contextmanager
 def _helpers(
-    options: TuneOptions, flags: Sequence[str], plan: Plan
+    options: TuneOptions, flags: Sequence[str], plan: StudyPlan
 ) -> Iterator[Sequence[BaseProcess]]:
     """A context in which the worker processes run; they do not outlive it."""
     threads = max(1, torch.get_num_threads() // options.workers)
@@ -165,7 +167,7 @@ def _helpers(
                 process.join()
 
 
-def _help(options: TuneOptions, flags: Sequence[str], plan: Plan, threads: int) -> None:
+def _help(options: TuneOptions, flags: Sequence[str], plan: StudyPlan, threads: int) -> None:
     """What a worker process does from beginning to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -187,7 +189,7 @@ def _report(
     console: Console, script: Script, place: Place, study: Study, validated: Sequence[Finalist]
 ) -> None:
     """Write the winner's recipe file and the picture; print the tables."""
-    judged = judge_finalists(place, study, validated)
+    judged = rank_finalists(place, study, validated)
     if not judged:
         raise InputError(
             f"{place.folder}: found no trial whose training stays finite, expected the script's "

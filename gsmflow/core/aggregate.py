@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gsmflow.core.tables import Figure
+from gsmflow.core.tables import MeanStd
 
-__all__ = ["figure", "summarise"]
+__all__ = ["mean_std", "summarise"]
 
 
 _SPREAD = {"mean", "std", "values"}
@@ -53,7 +53,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def figure(value: float | Mapping[str, Any] | None) -> Figure | None:
+def mean_std(value: float | Mapping[str, Any] | None) -> MeanStd | None:
     """A fraction of 1, or what `summarise` made of several, in percent; None for None.
 
     A standard deviation of 0, as that of a closed form, is left out.
@@ -61,5 +61,5 @@ def figure(value: float | Mapping[str, Any] | None) -> Figure | None:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        return Figure(100 * value["mean"], 100 * value["std"] if value["std"] else None)
-    return Figure(100 * value)
+        return MeanStd(100 * value["mean"], 100 * value["std"] if value["std"] else None)
+    return MeanStd(100 * value)

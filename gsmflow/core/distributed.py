@@ -15,7 +15,7 @@ from gsmflow.core.errors import InputError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["ALONE", "Team", "gathered_team"]
+__all__ = ["SINGLE_PROCESS", "Group", "joined_group"]
 
 _Value = TypeVar("_Value")
 
@@ -24,7 +24,7 @@ _PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True, eq=False)
-class Team:
+class Group:
     """One process's view of the team; without a fabric it is alone.
 
     Attributes
@@ -46,7 +46,7 @@ class Team:
         return 1 if self.fabric is None else self.fabric.world_size
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes, prints and judges."""
         return self.index == 0
 
@@ -78,7 +78,7 @@ class Team:
             return make()
         result: _Value | None = None
         mistake: str | None = None
-        if self.leads:
+        if self.is_main:
             try:
                 result = make()
             except InputError as error:
@@ -88,18 +88,18 @@ class Team:
             raise InputError(mistake)
         return result  # type: ignore[return-value]
 
-    def leader_first(self, make: Callable[[], _Value]) -> _Value:
+    def main_first(self, make: Callable[[], _Value]) -> _Value:
         """What each process makes for itself, the first before the others."""
         made: list[_Value] = []
         self.share_result(lambda: made.append(make()))
         return made[0] if made else make()
 
 
-ALONE = Team()
+SINGLE_PROCESS = Group()
 
 
 @contextmanager
-def gathered_team(device: str, devices: int, nodes: int) -> Iterator[Team]:
+def joined_group(device: str, devices: int, nodes: int) -> Iterator[Group]:
     """A context in which the processes of a run are there, started or joined.
 
     Under torchrun the processes are there already; otherwise the first one starts the others
@@ -120,7 +120,7 @@ def gathered_team(device: str, devices: int, nodes: int) -> Iterator[Team]:
         If there are fewer devices, or the device is one that a team cannot use.
     """
     if devices * nodes == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     kind = pick_device(device)
     if kind.type == "mps" or kind != torch.device(kind.type):
@@ -141,7 +141,7 @@ def gathered_team(device: str, devices: int, nodes: int) -> Iterator[Team]:
     fabric = Fabric(accelerator=kind.type, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     try:
-        yield Team(fabric)
+        yield Group(fabric)
     finally:
         # Else its threads would be running when the interpreter ends, which may abort it.
         torch.distributed.destroy_process_group()

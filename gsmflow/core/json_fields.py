@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.tables import Figure
+from gsmflow.core.tables import MeanStd
 
 __all__ = ["Field"]
 
@@ -69,21 +69,21 @@ class Field:
             raise self.refused("a fraction from 0 to 1")
         return 100 * float(self.value)
 
-    def figure(self) -> Figure:
+    def mean_std(self) -> MeanStd:
         """A single run's fraction, or the mean and standard deviation over seeds, in percent."""
         if not isinstance(self.value, dict):
-            return Figure(self.percent())
+            return MeanStd(self.percent())
         std = self["std"]
-        return Figure(self["mean"].percent(), None if std.value is None else std.percent())
+        return MeanStd(self["mean"].percent(), None if std.value is None else std.percent())
 
-    def figures(self, names: Sequence[str]) -> dict[str, Figure]:
+    def figures(self, names: Sequence[str]) -> dict[str, MeanStd]:
         """Figures of these names, in percent.
 
         S alone of a run that no row of an unseen class has judged: the others are null then.
         """
         own, others = self.object(), [name for name in names if name != "S"]
         seen_alone = all(name in own and own[name] is None for name in others)
-        return {name: self[name].figure() for name in (["S"] if seen_alone else names)}
+        return {name: self[name].mean_std() for name in (["S"] if seen_alone else names)}
 
     def records(self) -> list[dict[str, float]]:
         """A list of objects of finite numbers, each with an ``epoch``."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "make_generator"]
+__all__ = ["BatchRandom", "make_generator"]
 
 
 def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Generator:
@@ -27,7 +27,7 @@ def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Gene
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-class Draws(NamedTuple):
+class BatchRandom(NamedTuple):
     """Random numbers for the rows of a batch, or for one process's share of them.
 
     Processes that share a batch have generators in the same state; each draws the numbers of the

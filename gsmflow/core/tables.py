@@ -8,11 +8,11 @@ from typing import TypeAlias
 from rich import box
 from rich.table import Table
 
-__all__ = ["Cell", "Figure", "Grid", "latex", "markdown", "markdown_table", "terminal_table"]
+__all__ = ["Cell", "Grid", "MeanStd", "latex", "markdown", "markdown_table", "terminal_table"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class MeanStd:
     """A number in percent, and its standard deviation where it is a mean over seeds."""
 
     mean: float
@@ -24,7 +24,7 @@ class Figure:
         return mean if self.std is None else f"{mean}{plus_minus}{self.std:.1f}"
 
 
-Cell: TypeAlias = "str | Figure | None"
+Cell: TypeAlias = "str | MeanStd | None"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def latex(grid: Grid) -> str:
 def _text(cell: Cell, plus_minus: str, *, missing: str) -> str:
     if cell is None:
         return missing
-    return cell.text(plus_minus) if isinstance(cell, Figure) else cell
+    return cell.text(plus_minus) if isinstance(cell, MeanStd) else cell
 
 
 # An underscore inside a word is no markup.
@@ -164,6 +164,6 @@ def _latex_row(row: Sequence[Cell]) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    if isinstance(cell, Figure):
+    if isinstance(cell, MeanStd):
         return "$" + cell.text(r" \pm ") + "$"
     return _escape_latex(_text(cell, "", missing="--"))

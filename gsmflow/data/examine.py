@@ -15,8 +15,8 @@ from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.data.formats.files import dataset_files, find_stem, read_files
 from gsmflow.data.formats.matlab import keep_in_memory
-from gsmflow.data.lint import find_oddities
-from gsmflow.data.summary import Portrait, paint
+from gsmflow.data.lint import find_warnings
+from gsmflow.data.summary import Summary, summarize
 
 __all__ = ["Examined", "examine"]
 
@@ -40,7 +40,7 @@ class Examined:
     name: str
     class_names: tuple[str, ...]
     findings: tuple[Finding, ...]
-    portrait: Portrait | None
+    summary: Summary | None
 
 
 def examine(path: Path, features: str | None, semantics: str | None) -> Examined:
@@ -89,14 +89,14 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
     # seems to be missing because of it.
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
-    usable, portrait = usable_part(dataset), None
+    usable, summary = usable_part(dataset), None
     findings = [*examine_dataset(dataset)]
     if usable is not None:
-        findings += find_oddities(usable)
-        portrait = paint(settle_splits(usable))
+        findings += find_warnings(usable)
+        summary = summarize(settle_splits(usable))
     findings = [
         *faults,
         *(f for f in findings if f.about not in unread and (complete or f.level == "error")),
     ]
     findings.sort(key=lambda finding: finding.level)
-    return Examined(name, dataset.class_names, tuple(findings), portrait)
+    return Examined(name, dataset.class_names, tuple(findings), summary)

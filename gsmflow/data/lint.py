@@ -10,13 +10,13 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset, all_rows
 
-__all__ = ["FEW_ROWS", "find_oddities", "twin_rows"]
+__all__ = ["FEW_ROWS", "find_warnings", "twin_rows"]
 
 # With fewer rows, one of them moves a class's accuracy by more than a quarter.
 FEW_ROWS = 4
 
 
-def find_oddities(dataset: Dataset) -> Iterator[Finding]:
+def find_warnings(dataset: Dataset) -> Iterator[Finding]:
     """Warnings about a dataset beside those of `examine_dataset`.
 
     Parameters

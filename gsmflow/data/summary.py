@@ -9,7 +9,7 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.tables import Grid
 from gsmflow.data.dataset import Dataset, all_rows
 
-__all__ = ["Neighbour", "Portrait", "SplitSize", "Values", "paint", "portrait_grids"]
+__all__ = ["Neighbour", "SplitSize", "Summary", "Values", "summarize", "summary_grids"]
 
 _SPLITS = {
     "trainval": "training",
@@ -60,7 +60,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Portrait:
+class Summary:
     """A dataset in figures.
 
     Attributes
@@ -88,9 +88,9 @@ class Portrait:
     neighbours: tuple[Neighbour, ...]
 
 
-def paint(dataset: Dataset) -> Portrait:
+def summarize(dataset: Dataset) -> Summary:
     """The portrait of a dataset whose splits are usable."""
-    return Portrait(
+    return Summary(
         name=dataset.name,
         features_name=dataset.features_name,
         semantics_name=dataset.semantics_name,
@@ -157,12 +157,12 @@ def _neighbours(dataset: Dataset) -> tuple[Neighbour, ...]:
     return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
 
 
-def portrait_grids(portrait: Portrait) -> list[Grid]:
+def summary_grids(summary: Summary) -> list[Grid]:
     """Tables of a portrait that are read at 80 columns."""
-    return [_split_grid(portrait), _value_grid(portrait), _neighbour_grid(portrait)]
+    return [_split_grid(summary), _value_grid(summary), _neighbour_grid(summary)]
 
 
-def _split_grid(portrait: Portrait) -> Grid:
+def _split_grid(summary: Summary) -> Grid:
     rows = tuple(
         (
             _SPLITS[split.name],
@@ -170,10 +170,10 @@ def _split_grid(portrait: Portrait) -> Grid:
             f"{split.median:,.0f}",
             f"{split.most:,}",
         )
-        for split in portrait.splits
+        for split in summary.splits
     )
     return Grid(
-        title=f"{portrait.name} · {portrait.seen_classes} seen and {portrait.unseen_classes} "
+        title=f"{summary.name} · {summary.seen_classes} seen and {summary.unseen_classes} "
         "unseen classes",
         columns=("split", "rows", "classes", "fewest", "median", "most"),
         align="lrrrrr",
@@ -182,10 +182,10 @@ def _split_grid(portrait: Portrait) -> Grid:
     )
 
 
-def _value_grid(portrait: Portrait) -> Grid:
+def _value_grid(summary: Summary) -> Grid:
     named = (
-        (f"features {portrait.features_name}", portrait.features),
-        (f"semantics {portrait.semantics_name}", portrait.semantics),
+        (f"features {summary.features_name}", summary.features),
+        (f"semantics {summary.semantics_name}", summary.semantics),
     )
     rows = tuple(
         (
@@ -206,8 +206,8 @@ def _value_grid(portrait: Portrait) -> Grid:
     )
 
 
-def _neighbour_grid(portrait: Portrait) -> Grid:
-    rows = tuple((pair.unseen, pair.seen, f"{pair.cosine:.3f}") for pair in portrait.neighbours)
+def _neighbour_grid(summary: Summary) -> Grid:
+    rows = tuple((pair.unseen, pair.seen, f"{pair.cosine:.3f}") for pair in summary.neighbours)
     if len(rows) > 2 * _SHOWN_PAIRS:
         sections: tuple[tuple[tuple[str, ...], ...], ...] = (
             rows[:_SHOWN_PAIRS],

@@ -23,7 +23,7 @@ from gsmflow.evaluation.metrics import (
 )
 from gsmflow.learning.contract import Scorer
 
-__all__ = ["Calibrated", "Measures", "Outcome", "TopK", "judge", "judge_all"]
+__all__ = ["Calibrated", "Measures", "Outcome", "TopK", "evaluate", "evaluate_all"]
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ class Outcome:
         )
 
 
-def judge(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
+def evaluate(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
     """Score held-out rows of a problem with a method trained on it."""
-    return judge_all([scorer], problem, held_out)[0]
+    return evaluate_all([scorer], problem, held_out)[0]
 
 
-def judge_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut) -> list[Outcome]:
+def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut) -> list[Outcome]:
     """Score held-out rows with several methods, each row read once for all of them."""
     gzsl: list[list[NDArray[Any]]] = [[] for _ in scorers]
     zsl: list[list[NDArray[Any]]] = [[] for _ in scorers]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.precision import Precision
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, join
 from gsmflow.learning.sampling import Reservoir
@@ -209,7 +209,7 @@ class Model(Protocol):
 class Trainable(Protocol):
     """A model that `train.Trainer` trains."""
 
-    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The training loss of one batch, or of a process's share of it.
 
         Parameters

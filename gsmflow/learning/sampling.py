@@ -10,12 +10,12 @@ from torch import Tensor
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.data.scaling import FeatureScaling
 
-__all__ = ["Draw", "Rescaled", "Reservoir", "Sampler", "synthesize"]
+__all__ = ["FeatureSampler", "Rescaled", "Reservoir", "Sampler", "synthesize"]
 
 _CHUNK = 4096
 
 
-class Draw(Protocol):
+class FeatureSampler(Protocol):
     """Draws one feature vector for each position in a list of classes."""
 
     def __call__(self, positions: Tensor, generator: torch.Generator) -> Tensor:
@@ -26,7 +26,7 @@ class Draw(Protocol):
 class Sampler(Protocol):
     """Anything that draws features of classes."""
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         """What draws features of classes ``(k,)``, all that depends on a class done once."""
 
 
@@ -46,7 +46,7 @@ class Rescaled:
     own: FeatureScaling
     other: FeatureScaling
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         """What draws features of classes ``(k,)``."""
         draw = self.model.sampler(classes)
 

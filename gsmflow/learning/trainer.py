@@ -12,11 +12,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gsmflow.core.distributed import ALONE, Team
+from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import Precision, autocast, tf32_products
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.learning.contract import Losses, WarmedUp
 from gsmflow.learning.feed import Feed
 
@@ -107,16 +107,16 @@ class Trainer(Generic[_Model]):
         generator: torch.Generator,
         *,
         precision: Precision = "fp32",
-        team: Team = ALONE,
+        group: Group = SINGLE_PROCESS,
     ) -> None:
         self.model = model
         self.feed = feed
         self.config = config
         self.generator = generator
         self.precision = precision
-        self.team = team
+        self.group = group
         self.epoch = 0
-        self._loss: Callable[[Tensor, Tensor, Draws], Losses] = team.wrap(model, "loss")
+        self._loss: Callable[[Tensor, Tensor, BatchRandom], Losses] = group.wrap(model, "loss")
         self._parameters = list(model.parameters())
         self._optimizer = torch.optim.Adam(
             self._parameters,
@@ -149,7 +149,7 @@ class Trainer(Generic[_Model]):
             The mean of each part of the loss over the epoch's steps.
         """
         n, device = len(self.feed.labels), self.feed.labels.device
-        batch_size = min(self.config.batch_size, n - n % self.team.size)
+        batch_size = min(self.config.batch_size, n - n % self.group.size)
         model: object = self.model
         if isinstance(model, WarmedUp):
             model.warm_up(self.epoch / self.config.total_epochs)
@@ -165,7 +165,7 @@ class Trainer(Generic[_Model]):
         self.epoch += 1
         # Read once an epoch: reading a number makes the device finish what it was given.
         return {
-            name: float(self.team.mean(total)) / self.steps_per_epoch
+            name: float(self.group.mean(total)) / self.steps_per_epoch
             for name, total in sums.items()
         }
 
@@ -174,8 +174,8 @@ class Trainer(Generic[_Model]):
             group["lr"] = learning_rate(self.config, step, self.steps_per_epoch)
 
     def _step(self, batch: Tensor) -> dict[str, Tensor]:
-        rows = self.team.share(batch)
-        draws = Draws(self.generator, self.team.index, self.team.size)
+        rows = self.group.share(batch)
+        draws = BatchRandom(self.generator, self.group.index, self.group.size)
         with autocast(self.precision, rows.device):
             losses = self._loss(self.feed.take(rows), self.feed.labels[rows], draws)
         self._optimizer.zero_grad()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import (
     ClassifierRows,
@@ -24,7 +24,7 @@ from gsmflow.learning.contract import (
     with_semantics,
 )
 from gsmflow.learning.feed import Feed, MemoryFeed
-from gsmflow.learning.sampling import Draw
+from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
 
 __all__ = [
@@ -279,7 +279,7 @@ class CADAVAE(nn.Module):
         """Set the weights of the losses, by the share of the epochs that is done."""
         self.weights = weights_at(self.config, done)
 
-    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The training loss of one batch: sums over rows and dimensions, weighted.
 
         ``L1 reconstruction + beta KL + gamma cross-alignment + delta distribution alignment``,
@@ -337,14 +337,14 @@ class CADAVAE(nn.Module):
         return mean + (log_variance / 2).exp() * normal(mean)
 
     @torch.no_grad()
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         """What draws features of classes ``(k,)``, decoded from latents of their semantics."""
         mean, log_variance = self.semantics_encoder.posterior(self.semantics[classes])
 
         @torch.no_grad()
         def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
             posterior = mean[positions], log_variance[positions]
-            latents = self._latents(posterior, Draws(generator).normal)
+            latents = self._latents(posterior, BatchRandom(generator).normal)
             return _full(self.image_decoder(latents))
 
         return draw
@@ -382,7 +382,7 @@ class CADAVAE(nn.Module):
     def _of_rows(self, request: RowsRequest, feed: Feed, count: int) -> MemoryFeed:
         classes = torch.unique(feed.labels)
         rows = rows_of_each_class(feed.labels, classes, count, request.generator)
-        normal = Draws(request.generator).normal
+        normal = BatchRandom(request.generator).normal
         latents = [
             self._latents(self.image_encoder.posterior(feed.take(part)), normal)
             for part in torch.split(rows, _CHUNK)
@@ -396,7 +396,7 @@ class CADAVAE(nn.Module):
         mean, log_variance = self.semantics_encoder.posterior(self.semantics[unseen])
         positions = torch.arange(len(unseen), device=device).repeat_interleave(count)
         posterior = mean[positions], log_variance[positions]
-        latents = self._latents(posterior, Draws(request.generator).normal)
+        latents = self._latents(posterior, BatchRandom(request.generator).normal)
         return MemoryFeed(latents, unseen[positions])
 
 

@@ -20,22 +20,27 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.evaluation.metrics import mean_class_accuracy, seen_unseen_curve
 from gsmflow.learning.feed import Feed, class_means
-from gsmflow.methods.feature_transform import EncodedFeed, Encoder, FeatureTransform, fit_encoder
+from gsmflow.methods.feature_transform import (
+    EncodedFeed,
+    FeatureTransform,
+    FeatureTransformer,
+    fit_transformer,
+)
 from gsmflow.methods.gates.cosmo import score_temperature
 from gsmflow.methods.linear_discriminant import LinearScores, discriminant
 from gsmflow.methods.mean_regression import MeanRegression, shrink, within_class_covariances
 
 __all__ = [
     "START",
+    "ClassFolds",
+    "DiscriminantGate",
     "Discriminants",
-    "Gate",
-    "Rehearsal",
     "Setting",
     "choose_setting",
+    "fit_discriminant_gate",
     "fit_discriminants",
-    "fit_gate",
+    "fold_classes",
     "gzsl_scores",
-    "rehearse",
     "zsl_scores",
 ]
 
@@ -142,7 +147,7 @@ def fit_discriminants(
 
 
 @dataclass(frozen=True, eq=False)
-class Rehearsal:
+class ClassFolds:
     """The seen classes' rows, encoded and summed up so that every fold is quick to fit.
 
     Attributes
@@ -161,7 +166,7 @@ class Rehearsal:
         them are not fitted, so that they can be judged while their class plays seen.
     """
 
-    encoder: Encoder
+    encoder: FeatureTransformer
     classes: IntArray
     semantics: FloatArray
     folds: IntArray
@@ -198,9 +203,9 @@ class Rehearsal:
             yield fitted, self.judged[rows], place[self.columns[rows]]
 
 
-def rehearse(
+def fold_classes(
     feed: Feed, semantics: FloatArray, transform: FeatureTransform, generator: torch.Generator
-) -> Rehearsal:
+) -> ClassFolds:
     """Encode and sum up the rows of seen classes.
 
     Parameters
@@ -238,12 +243,12 @@ def rehearse(
     fitted = (~held).nonzero()[:, 0]
 
     device = feed.labels.device
-    encoder = fit_encoder(feed, transform).to(device)
+    encoder = fit_transformer(feed, transform).to(device)
     rows = EncodedFeed(feed, encoder, fitted.to(device))
     on_device = classes.to(device)
     means = class_means(rows, on_device)
     within = within_class_covariances(rows, on_device, means, folds.to(device))
-    return Rehearsal(
+    return ClassFolds(
         encoder=encoder,
         classes=classes.numpy(),
         semantics=semantics,
@@ -279,7 +284,7 @@ _ROUNDS = 2
 
 
 def choose_setting(
-    rehearsal: Rehearsal, length_exponent: float, start: Setting, fixed: Sequence[str] = ()
+    folds_of_classes: ClassFolds, length_exponent: float, start: Setting, fixed: Sequence[str] = ()
 ) -> tuple[Setting, float]:
     """The setting of best recognition in the rehearsal, and how good it is.
 
@@ -302,7 +307,7 @@ def choose_setting(
 
     def value(setting: Setting) -> float:
         if setting not in known:
-            known[setting] = _value(rehearsal, setting, length_exponent)
+            known[setting] = _value(folds_of_classes, setting, length_exponent)
         return known[setting]
 
     best = start
@@ -324,9 +329,9 @@ def _climb(best: Setting, name: str, value: Callable[[Setting], float]) -> Setti
     return best
 
 
-def _value(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> float:
+def _value(folds_of_classes: ClassFolds, setting: Setting, length_exponent: float) -> float:
     values = []
-    for fitted, features, columns in rehearsal.trials(setting, length_exponent):
+    for fitted, features, columns in folds_of_classes.trials(setting, length_exponent):
         scores, every = fitted.common(features), np.arange(len(fitted.means))
         seen, is_unseen = every[: fitted.seen], columns >= fitted.seen
         answers = fitted.seen + scores[is_unseen, fitted.seen :].argmax(axis=1)
@@ -337,7 +342,7 @@ def _value(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> fl
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class DiscriminantGate:
     """Tells rows of unseen classes from rows of seen ones, and scales the scores of both.
 
     Attributes
@@ -356,13 +361,15 @@ class Gate:
     unseen_temperature: float
 
 
-def fit_gate(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> Gate:
+def fit_discriminant_gate(
+    folds_of_classes: ClassFolds, setting: Setting, length_exponent: float
+) -> DiscriminantGate:
     """Learn the gate from all folds: a logistic regression in which both groups count the same.
 
     Its bias is then moved so that H is best without a penalty, in the mean over the folds.
     """
     trials = []
-    for fitted, features, columns in rehearsal.trials(setting, length_exponent):
+    for fitted, features, columns in folds_of_classes.trials(setting, length_exponent):
         trials.append((fitted.common(features), fitted.own()(features), fitted.seen, columns))
     told = np.concatenate([_gate_features(common, own, seen) for common, own, seen, _ in trials])
     is_unseen = np.concatenate([columns >= seen for _, _, seen, columns in trials])
@@ -376,7 +383,9 @@ def fit_gate(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> 
         (common[columns >= seen, seen:], columns[columns >= seen] - seen)
         for common, _, seen, columns in trials
     ]
-    gate = Gate(weight, bias, score_temperature(seen_rows), score_temperature(unseen_rows))
+    gate = DiscriminantGate(
+        weight, bias, score_temperature(seen_rows), score_temperature(unseen_rows)
+    )
     penalties = []
     for common, own, seen, columns in trials:
         every = np.arange(common.shape[1])
@@ -385,7 +394,9 @@ def fit_gate(rehearsal: Rehearsal, setting: Setting, length_exponent: float) -> 
     return replace(gate, bias=bias + float(np.mean(penalties)))
 
 
-def gzsl_scores(common: FloatArray, own: FloatArray, seen: int, gate: Gate) -> FloatArray:
+def gzsl_scores(
+    common: FloatArray, own: FloatArray, seen: int, gate: DiscriminantGate
+) -> FloatArray:
     """Log-probabilities of seen and unseen classes, ``(n, k)``.
 
     Parameters
@@ -404,7 +415,7 @@ def gzsl_scores(common: FloatArray, own: FloatArray, seen: int, gate: Gate) -> F
     return np.concatenate(scores, axis=1).astype(np.float32)
 
 
-def zsl_scores(common: FloatArray, seen: int, gate: Gate | None) -> FloatArray:
+def zsl_scores(common: FloatArray, seen: int, gate: DiscriminantGate | None) -> FloatArray:
     """Scores of the unseen classes, ``(n, u)``; log-probabilities where there is a gate."""
     scores = common[:, seen:]
     if gate is None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.data.scaling import FeatureScaling, fit_feature_scaling
-from gsmflow.evaluation.protocol import Outcome, judge_all
+from gsmflow.evaluation.protocol import Outcome, evaluate_all
 
 __all__ = ["ESZSL", "Criterion", "ESZSLChoice", "ESZSLSolver", "choose_regularizers"]
 
@@ -119,7 +119,7 @@ def choose_regularizers(problem: Problem, held_out: HeldOut) -> dict[Criterion, 
     best: dict[Criterion, ESZSLChoice] = {}
     for gamma in _GAMMAS:
         fitted = [solver.solve(gamma, lam) for lam in _LAMBDAS]
-        for lam, outcome in zip(_LAMBDAS, judge_all(fitted, problem, held_out), strict=True):
+        for lam, outcome in zip(_LAMBDAS, evaluate_all(fitted, problem, held_out), strict=True):
             penalty, values = _criteria(outcome)
             for criterion, value in values.items():
                 if criterion not in best or value > best[criterion].value:

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from gsmflow.learning.feed import Feed, feed_slabs
 
-__all__ = ["EncodedFeed", "Encoder", "FeatureTransform", "fit_encoder"]
+__all__ = ["EncodedFeed", "FeatureTransform", "FeatureTransformer", "fit_transformer"]
 
 FeatureTransform: TypeAlias = Literal["none", "sqrt", "unit"]
 
 
-class Encoder(nn.Module):
+class FeatureTransformer(nn.Module):
     """A transform of each row, then the same standardisation for all rows.
 
     Parameters
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         return values
 
 
-def fit_encoder(feed: Feed, transform: FeatureTransform) -> Encoder:
+def fit_transformer(feed: Feed, transform: FeatureTransform) -> FeatureTransformer:
     """The encoder of a transform, standardised on rows that are read twice."""
     device = feed.labels.device
     n, total = len(feed.labels), torch.zeros(feed.feature_dim, device=device)
@@ -68,7 +68,9 @@ def fit_encoder(feed: Feed, transform: FeatureTransform) -> Encoder:
     spread = (squares / n).sqrt()
     # A dimension that is constant up to rounding tells nothing.
     constant = spread <= 1e-6 * shift.abs().clamp(min=1e-30)
-    return Encoder(transform, shift, torch.where(constant, torch.inf, spread), length / n)
+    return FeatureTransformer(
+        transform, shift, torch.where(constant, torch.inf, spread), length / n
+    )
 
 
 class EncodedFeed:
@@ -84,7 +86,7 @@ class EncodedFeed:
         Of the feed, ``(n,)``; None for all.
     """
 
-    def __init__(self, feed: Feed, encoder: Encoder, rows: Tensor | None = None) -> None:
+    def __init__(self, feed: Feed, encoder: FeatureTransformer, rows: Tensor | None = None) -> None:
         self._feed = feed
         self._encoder = encoder
         self._rows = torch.arange(len(feed.labels)).to(feed.labels) if rows is None else rows

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gsmflow.data.dataset import HeldOut
-from gsmflow.evaluation.protocol import judge
+from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import rows_with
 from gsmflow.learning.feed import Scaled, class_means
-from gsmflow.learning.sampling import Draw, Reservoir
+from gsmflow.learning.sampling import FeatureSampler, Reservoir
 from gsmflow.learning.softmax import ClassifierConfig, SoftmaxPair, pair_from_rows
 from gsmflow.methods.mean_regression import MeanRegression, shrink, within_class_covariances
 
@@ -63,7 +63,7 @@ class GaussianPrototypes:
         """``d``, the number of feature dimensions."""
         return self.means.shape[1]
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         """What draws scaled features of classes ``(k,)``, seen or unseen."""
         means = self.means[classes]
 
@@ -171,7 +171,7 @@ def choose_gaussian(
         generator.set_state(state)
         gaussian = solver.solve(setting.ridge, setting.shrinkage)
         pair = classify_gaussian(scaled, gaussian, setting.classifier_lr, generator)
-        outcome = judge(pair, scaled.problem, held_out)
+        outcome = evaluate(pair, scaled.problem, held_out)
         penalty = outcome.curve().best_penalty()
         value = (outcome.t1 + outcome.calibrated(penalty).H) / 2
         return replace(setting, penalty=penalty, value=value)

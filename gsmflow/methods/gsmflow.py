@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import (
     ClassifierRows,
@@ -245,7 +245,7 @@ class GSMFlow(nn.Module):
             semantics = semantics + spread * normal(semantics)
         return semantics if self.positioning is None else self.positioning(semantics)
 
-    def perturb(self, features: Tensor, draws: Draws) -> Tensor:
+    def perturb(self, features: Tensor, draws: BatchRandom) -> Tensor:
         """Visual perturbation (paper, sec. 3.3): ``x + pi * mask * N(0, I)``, ``(n, d)``.
 
         The mask drops dimensions of the noise, the same for the whole batch, not rescaled.
@@ -256,7 +256,7 @@ class GSMFlow(nn.Module):
             noise = noise * kept
         return features + self.config.pi * noise
 
-    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The training loss of one batch (paper, eq. 4 to 8).
 
         ``mean(z^2) / 2 - mean(log_det) / d``, plus ``lambda`` times the mean squared distance,
@@ -290,7 +290,7 @@ class GSMFlow(nn.Module):
             total = total + self.config.prototype_weight * parts["prototype"]
         return Losses(total, parts)
 
-    def _prototype_loss(self, draws: Draws, of_seen: list[Tensor] | None) -> Tensor:
+    def _prototype_loss(self, draws: BatchRandom, of_seen: list[Tensor] | None) -> Tensor:
         """The loss from the offsets of the seen classes, if they were computed for the batch."""
         classes, means = self.seen_classes, self.class_means
         count = self.config.prototypes_of(len(classes))

@@ -21,21 +21,21 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
 from gsmflow.learning.feed import Feed, class_means, join
-from gsmflow.learning.sampling import Draw, Reservoir
+from gsmflow.learning.sampling import FeatureSampler, Reservoir
 from gsmflow.methods.class_folds import (
     START,
+    ClassFolds,
+    DiscriminantGate,
     Discriminants,
-    Gate,
-    Rehearsal,
     Setting,
     choose_setting,
+    fit_discriminant_gate,
     fit_discriminants,
-    fit_gate,
+    fold_classes,
     gzsl_scores,
-    rehearse,
     zsl_scores,
 )
-from gsmflow.methods.feature_transform import EncodedFeed, Encoder, FeatureTransform
+from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform, FeatureTransformer
 from gsmflow.methods.gaussian_prototypes import GaussianPrototypes
 from gsmflow.methods.linear_discriminant import LinearScores, discriminant_by_factor, floored
 from gsmflow.methods.mean_regression import within_class_covariances
@@ -92,7 +92,7 @@ class PrototypeDiscriminant(nn.Module):
     mean_bias: Tensor
 
     def __init__(
-        self, encoder: Encoder, tensors: dict[str, Tensor], description: dict[str, Any]
+        self, encoder: FeatureTransformer, tensors: dict[str, Tensor], description: dict[str, Any]
     ) -> None:
         super().__init__()
         self._encoder = encoder
@@ -122,9 +122,13 @@ class PrototypeDiscriminant(nn.Module):
         InputError
             If there are fewer than four seen classes.
         """
-        rehearsal, transform, setting, value = _choose(problem, feed, config, generator)
-        gate = fit_gate(rehearsal, setting, config.length_exponent) if config.gated else None
-        encoder = rehearsal.encoder
+        folds_of_classes, transform, setting, value = _choose(problem, feed, config, generator)
+        gate = (
+            fit_discriminant_gate(folds_of_classes, setting, config.length_exponent)
+            if config.gated
+            else None
+        )
+        encoder = folds_of_classes.encoder
         fitted = _fit(problem, EncodedFeed(feed, encoder), setting, config.length_exponent)
         predicting = fitted.regression.linear(setting.ridge)
         description = {
@@ -140,7 +144,7 @@ class PrototypeDiscriminant(nn.Module):
     ) -> "PrototypeDiscriminant":
         """A model from what `describe` and ``state_dict`` gave."""
         parts = {n.removeprefix(_ENCODER): t for n, t in tensors.items() if n.startswith(_ENCODER)}
-        encoder = Encoder(description["chosen"]["feature_transform"], **parts)
+        encoder = FeatureTransformer(description["chosen"]["feature_transform"], **parts)
         own = {name: t for name, t in tensors.items() if not name.startswith(_ENCODER)}
         return cls(encoder, own, {name: description[name] for name in _DESCRIBED})
 
@@ -198,7 +202,7 @@ class PrototypeDiscriminant(nn.Module):
             scores = gzsl_scores(common, own, seen, gate)
         return scores, zsl_scores(common, seen, gate)
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         """What draws scaled features of classes ``(k,)``, from a Gaussian around each mean."""
         draw = self._gaussians().sampler(classes)
 
@@ -234,11 +238,11 @@ class PrototypeDiscriminant(nn.Module):
         means[classes] = self.means
         return GaussianPrototypes(means, self.factor)
 
-    def _gate(self) -> Gate | None:
+    def _gate(self) -> DiscriminantGate | None:
         if len(self.gate) == 0:
             return None
         values = _array(self.gate)
-        return Gate(values[:3], float(values[3]), float(values[4]), float(values[5]))
+        return DiscriminantGate(values[:3], float(values[3]), float(values[4]), float(values[5]))
 
 
 _ENCODER = "_encoder."
@@ -247,7 +251,7 @@ _DESCRIBED = ("model", "config", "chosen")
 
 def _choose(
     problem: Problem, feed: Feed, config: DiscriminantConfig, generator: torch.Generator
-) -> tuple[Rehearsal, FeatureTransform, Setting, float]:
+) -> tuple[ClassFolds, FeatureTransform, Setting, float]:
     """The transform and the setting of best recognition on seen classes playing unseen."""
     transforms: Sequence[FeatureTransform] = get_args(FeatureTransform)
     if config.feature_transform != "auto":
@@ -259,12 +263,12 @@ def _choose(
         given["shrinkage"] = _LITTLE_SHRINKAGE
     start = replace(START, **given)
     state = generator.get_state()
-    found: list[tuple[Rehearsal, FeatureTransform, Setting, float]] = []
+    found: list[tuple[ClassFolds, FeatureTransform, Setting, float]] = []
     for transform in transforms:
         generator.set_state(state)  # all meet the same folds
-        rehearsal = rehearse(feed, problem.semantics, transform, generator)
-        setting, value = choose_setting(rehearsal, config.length_exponent, start, [*given])
-        found.append((rehearsal, transform, setting, value))
+        folds_of_classes = fold_classes(feed, problem.semantics, transform, generator)
+        setting, value = choose_setting(folds_of_classes, config.length_exponent, start, [*given])
+        found.append((folds_of_classes, transform, setting, value))
         # One at a time in memory.
         found = [max(found, key=lambda one: one[3])]
     return found[0]
@@ -288,7 +292,7 @@ def _fit(problem: Problem, feed: Feed, setting: Setting, length_exponent: float)
 def _tensors(
     problem: Problem,
     fitted: Discriminants,
-    gate: Gate | None,
+    gate: DiscriminantGate | None,
     predicting: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> dict[str, Tensor]:
     own = fitted.own()

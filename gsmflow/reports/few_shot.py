@@ -47,11 +47,11 @@ def few_shot_figures(told: Field) -> ShotFigures:
     for k in by_k.object():
         if not k.isdecimal():
             raise by_k.refused(f"numbers of labelled rows in place of {k!r}")
-        own = {name: by_k[k][name].figure() for name in _JUDGED}
+        own = {name: by_k[k][name].mean_std() for name in _JUDGED}
         if by_k[k]["calibrated"].value is not None:
-            own["H_pen"] = by_k[k]["calibrated"]["H"].figure()
+            own["H_pen"] = by_k[k]["calibrated"]["H"].mean_std()
         if by_k[k]["share"].value is not None:
-            own["share"] = by_k[k]["share"].figure()
+            own["share"] = by_k[k]["share"].mean_std()
         figures[int(k)] = own
     return figures
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from gsmflow.core.aggregate import figure
+from gsmflow.core.aggregate import mean_std
 from gsmflow.core.files import write_bytes
-from gsmflow.core.tables import Figure as Number
+from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.generation_shifts import Shifts
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports.tables import ShotFigures
@@ -119,7 +119,7 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> 
     save_figure(figure, path)
 
 
-def _draw_band(panel: Axes, points: Mapping[int, Number], label: str, **style: Any) -> None:
+def _draw_band(panel: Axes, points: Mapping[int, MeanStd], label: str, **style: Any) -> None:
     x = [float(np.log2(1 + k)) for k in points]
     means = np.array([own.mean for own in points.values()])
     stds = np.array([own.std or 0.0 for own in points.values()])
@@ -128,8 +128,8 @@ def _draw_band(panel: Axes, points: Mapping[int, Number], label: str, **style: A
         panel.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.15, lw=0)
 
 
-def _figure_of(value: float | Mapping[str, Any]) -> Number:
-    told = figure(value)
+def _figure_of(value: float | Mapping[str, Any]) -> MeanStd:
+    told = mean_std(value)
     assert told is not None
     return told
 

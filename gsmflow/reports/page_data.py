@@ -28,20 +28,20 @@ from gsmflow.learning.feed import Feed
 from gsmflow.learning.sampling import Sampler, synthesize
 
 __all__ = [
-    "EVIDENCE_FILE",
+    "PAGE_DATA_FILE",
     "Answers",
     "ClassShifts",
-    "Evidence",
     "FeatureSample",
+    "PageData",
     "draw_features",
     "pick_answers",
     "pick_shifts",
-    "read_evidence",
+    "read_page_data",
     "thin_curve",
-    "write_evidence",
+    "write_page_data",
 ]
 
-EVIDENCE_FILE = "evidence.safetensors"
+PAGE_DATA_FILE = "page_data.safetensors"
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]
 
@@ -113,7 +113,7 @@ class ClassShifts:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class PageData:
     """What is kept.
 
     Attributes
@@ -160,7 +160,7 @@ def thin_curve(curve: SeenUnseenCurve) -> _Floats:
 
 
 def pick_shifts(shifts: Mapping[str, Shifts], problem: Problem) -> dict[str, ClassShifts]:
-    """Shifts of methods that were measured against the same real rows, as `Evidence.shifts`."""
+    """Shifts of methods that were measured against the same real rows, as `PageData.shifts`."""
     if not shifts:
         return {}
     real = next(iter(shifts.values())).real
@@ -243,24 +243,24 @@ def _principal_components(
     return points.astype(np.float32), shares.astype(np.float32)
 
 
-def write_evidence(path: Path, evidence: Evidence) -> None:
+def write_page_data(path: Path, page_data: PageData) -> None:
     """Write evidence as one safetensors file, atomically."""
     arrays: dict[str, NDArray[Any]] = {}
-    for part, own in (("answers", evidence.answers), ("sample", evidence.sample)):
+    for part, own in (("answers", page_data.answers), ("sample", page_data.sample)):
         if own is not None:
             arrays |= {f"{part}.{name}": value for name, value in vars(own).items()}
     # Names of methods are text of anyone's making: they stand in the metadata, numbered.
-    for i, points in enumerate(evidence.curves.values()):
+    for i, points in enumerate(page_data.curves.values()):
         arrays[f"curves.{i}"] = points
-    for i, shifts in enumerate(evidence.shifts.values()):
+    for i, shifts in enumerate(page_data.shifts.values()):
         arrays |= {f"shifts.{i}.{name}": value for name, value in vars(shifts).items()}
-    names = {part: json.dumps(list(getattr(evidence, part))) for part in ("curves", "shifts")}
+    names = {part: json.dumps(list(getattr(page_data, part))) for part in ("curves", "shifts")}
     tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
     write_tensors(path, tensors, names)
 
 
-def read_evidence(path: Path, classes: int) -> Evidence:
-    """Read what `write_evidence` wrote.
+def read_page_data(path: Path, classes: int) -> PageData:
+    """Read what `write_page_data` wrote.
 
     Parameters
     ----------
@@ -283,29 +283,29 @@ def read_evidence(path: Path, classes: int) -> Evidence:
             for i, name in enumerate(names["shifts"])
         }
         sample = _below("sample", arrays)
-        evidence = Evidence(
+        page_data = PageData(
             answers=Answers(**_below("answers", arrays)),
             curves={name: arrays[f"curves.{i}"] for i, name in enumerate(names["curves"])},
             sample=FeatureSample(**sample) if sample else None,
             shifts=shifts,
         )
-        _check(evidence, classes)
+        _check(page_data, classes)
     except Exception as error:
         # Any byte may be wrong: the reader and what follows raise a dozen unrelated types.
         raise InputError(
             f"{path}: not readable as what this run kept of its test split ({one_line(error)}), "
             "expected the file that it wrote; delete it to do without"
         ) from error
-    return evidence
+    return page_data
 
 
 def _below(part: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{part}.")}
 
 
-def _check(evidence: Evidence, classes: int) -> None:
+def _check(page_data: PageData, classes: int) -> None:
     """Raise `ValueError` unless all arrays fit each other."""
-    answers, sample = evidence.answers, evidence.sample
+    answers, sample = page_data.answers, page_data.sample
     places: list[IntArray | NDArray[np.int32]] = [answers.labels, answers.seen, answers.unseen]
     if any(p.ndim != 1 or p.min() < 0 or p.max() >= classes for p in places):
         raise ValueError(f"answers are not among {classes} classes")
@@ -316,8 +316,8 @@ def _check(evidence: Evidence, classes: int) -> None:
         and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1
     ):
         raise ValueError("parts of the sample differ in length")
-    for shifts in evidence.shifts.values():
+    for shifts in page_data.shifts.values():
         if len(shifts.variances) != classes or len(shifts.consistency) > classes:
             raise ValueError(f"shifts are not of {classes} classes")
-    if any(points.ndim != 2 or len(points) != 2 for points in evidence.curves.values()):
+    if any(points.ndim != 2 or len(points) != 2 for points in page_data.curves.values()):
         raise ValueError("a curve is not made of points")

@@ -12,7 +12,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE
-from gsmflow.core.tables import Cell, Figure, Grid
+from gsmflow.core.tables import Cell, Grid, MeanStd
 from gsmflow.reports.few_shot import few_shot_figures
 from gsmflow.reports.published import Published
 
@@ -66,7 +66,7 @@ class Row:
     semantics: str
     method: str
     protocol: str
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, MeanStd]
     run: str = ""
     venue: str = ""
     seeds: int | None = None
@@ -118,7 +118,7 @@ def published_row(entry: Published) -> Row:
         method=entry.method,
         protocol=f"published, {entry.figures}; {entry.setting}; best on test unless its paper says "
         "otherwise",
-        figures={name: Figure(value) for name, value in entry.measures.items()},
+        figures={name: MeanStd(value) for name, value in entry.measures.items()},
         venue=f"{entry.venue} {entry.year}".strip(),
         source=entry.source,
     )
@@ -223,7 +223,7 @@ def _merge_equal(rows: Iterable[Row]) -> Iterator[Row]:
         yield from [replace(group[0], run="")] if alike else group
 
 
-def _rounded(figures: Mapping[str, Figure]) -> frozenset[tuple[str, float, float]]:
+def _rounded(figures: Mapping[str, MeanStd]) -> frozenset[tuple[str, float, float]]:
     """Figures to be compared: the same computation elsewhere may differ in the last bits."""
     return frozenset(
         (name, round(figure.mean, 3), round(figure.std or 0, 3)) for name, figure in figures.items()
@@ -275,7 +275,7 @@ def _read_run(directory: Path, root: Path) -> list[Row]:
 
 
 def _companion(
-    own: Row, kind: str, method: str, figures: Mapping[str, Figure], seeds: int | None
+    own: Row, kind: str, method: str, figures: Mapping[str, MeanStd], seeds: int | None
 ) -> Row:
     """A row of the same run that is not the run's own."""
     return replace(
@@ -294,14 +294,14 @@ def _count_seeds(told: Field) -> int:
     return len(seeds.value)
 
 
-def _figures(told: Field, names: Sequence[str], seeds: int) -> dict[str, Figure]:
+def _figures(told: Field, names: Sequence[str], seeds: int) -> dict[str, MeanStd]:
     """Figures of these names, and H under the penalty; spread only where it is over seeds."""
     figures = told.figures(names)
     if "H" in figures and told["calibrated"].value is not None:
-        figures["H_pen"] = told["calibrated"]["H"].figure()
+        figures["H_pen"] = told["calibrated"]["H"].mean_std()
     # A closed form has the same figures under every seed.
     if seeds == 1 or not any(figure.std for figure in figures.values()):
-        return {name: Figure(figure.mean) for name, figure in figures.items()}
+        return {name: MeanStd(figure.mean) for name, figure in figures.items()}
     return figures
 
 

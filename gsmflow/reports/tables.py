@@ -5,9 +5,8 @@ from typing import Any, TypeAlias
 
 from rich.table import Table
 
-from gsmflow.core.aggregate import figure
-from gsmflow.core.tables import Cell, Grid
-from gsmflow.core.tables import Figure as Number
+from gsmflow.core.aggregate import mean_std
+from gsmflow.core.tables import Cell, Grid, MeanStd
 
 __all__ = [
     "ORACLE_LABEL",
@@ -26,7 +25,7 @@ ORACLE_LABEL = "oracle (real unseen rows)"
 
 # Few-shot figures in percent: of each k those that are known of the measures, H_pen (H under the
 # penalty) and share (of real rows among those of an unseen class).
-ShotFigures: TypeAlias = Mapping[int, Mapping[str, Number]]
+ShotFigures: TypeAlias = Mapping[int, Mapping[str, MeanStd]]
 
 
 _MEASURES = ("T1", "U", "S", "H", "AUSUC")
@@ -122,7 +121,7 @@ def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
         calibrated, told = point["calibrated"] or {}, point["validation"] or {}
         values = [point[name] for name in _MEASURES] + [calibrated.get("H")]
         values += [told.get("H"), told.get("H_calibrated")] if validated else []
-        rows.append((*point["values"].values(), *map(figure, values)))
+        rows.append((*point["values"].values(), *map(mean_std, values)))
     notes = [sweep["protocol"]]
     if validated:
         notes.append("val.: on the validation classes, by which a value is to be chosen")
@@ -179,5 +178,5 @@ def _cells(measures: Mapping[str, Any]) -> list[str]:
 
 
 def _text(value: float | Mapping[str, Any] | None, plus_minus: str) -> str:
-    told = figure(value)
+    told = mean_std(value)
     return "-" if told is None else told.text(plus_minus)

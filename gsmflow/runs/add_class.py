@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from gsmflow.core.arrays import FloatArray
-from gsmflow.core.distributed import ALONE
+from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
@@ -91,7 +91,9 @@ def add_classes(
     try:
         precision = pick_precision(recipe.precision, trained.device)
         log = RunLog(directory / "log.jsonl")
-        run = Run(recipe, type(model), trained.device, precision, ALONE, directory, log, console)
+        run = Run(
+            recipe, type(model), trained.device, precision, SINGLE_PROCESS, directory, log, console
+        )
         _write(run, trained, fitted, classes)
         conclude(
             run,

@@ -6,7 +6,7 @@ from typing import Any
 
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.data.scaling import FeatureScaling
-from gsmflow.evaluation.protocol import Measures, Outcome, judge_all
+from gsmflow.evaluation.protocol import Measures, Outcome, evaluate_all
 from gsmflow.learning.contract import Scorer
 from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import Rescaled, Sampler
@@ -24,8 +24,8 @@ __all__ = [
     "BaselineChoices",
     "BaselineOutcome",
     "choose_baselines",
+    "evaluate_baseline",
     "fit_baselines",
-    "judge_baseline",
 ]
 
 
@@ -129,10 +129,10 @@ def _standardised(run: Run, problem: Problem) -> Scaled:
     return scale_problem(problem, "standardised", run.device, run.recipe.features_in)
 
 
-def judge_baseline(baseline: Baseline, problem: Problem, held_out: HeldOut) -> BaselineOutcome:
+def evaluate_baseline(baseline: Baseline, problem: Problem, held_out: HeldOut) -> BaselineOutcome:
     """A baseline's row of the table, and the outcome that its curve is drawn from."""
     scorers = list(dict.fromkeys(baseline.scorers.values()))  # one may stand for several figures
-    judged = dict(zip(scorers, judge_all(scorers, problem, held_out), strict=True))
+    judged = dict(zip(scorers, evaluate_all(scorers, problem, held_out), strict=True))
     outcomes = {criterion: judged[scorer] for criterion, scorer in baseline.scorers.items()}
     plain, calibrated = outcomes["H"].calibrated(0.0), outcomes["calibrated_H"]
     measures = Measures(

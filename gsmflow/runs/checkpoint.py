@@ -28,7 +28,7 @@ from gsmflow.runs.directory import read_run_recipe
 __all__ = [
     "CLASSIFIER_FILE",
     "TENSOR_FILE",
-    "KeptModel",
+    "SavedModel",
     "TrainedRun",
     "open_trained",
     "read_model",
@@ -98,7 +98,7 @@ def write_model(
 
 
 @dataclass(frozen=True, eq=False)
-class KeptModel:
+class SavedModel:
     """A model as a run directory has it.
 
     Attributes
@@ -123,7 +123,7 @@ class KeptModel:
     fingerprint: str
 
 
-def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
+def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
     """Read what `write_model` wrote.
 
     Raises
@@ -145,7 +145,7 @@ def read_model(directory: Path, model_class: type[Model]) -> KeptModel:
             raise ValueError(f"classes are not among {len(names)} names")
         model = model_class.from_state(description, own)
         told = str(description.get("fingerprint", ""))
-        return KeptModel(model, scaling, names, seen, unseen, told)
+        return SavedModel(model, scaling, names, seen, unseen, told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ class TrainedRun:
     directory: Path
     recipe: Recipe
     metrics: dict[str, Any]
-    kept: KeptModel
+    kept: SavedModel
     scorer: Scorer
     device: torch.device
 
@@ -250,7 +250,7 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     return dict(metrics)
 
 
-def _scorer(directory: Path, kept: KeptModel, device: torch.device, *, bayes: bool) -> Scorer:
+def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: bool) -> Scorer:
     classes = kept.seen_classes, kept.unseen_classes
     own = own_scorer(kept.model, kept.scaling, classes, device, bayes=bayes)
     if own is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from gsmflow.core.distributed import ALONE, Team
+from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.environment import command_line, describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
@@ -25,7 +25,7 @@ from gsmflow.data.splits import draw_from_each_class
 from gsmflow.evaluation.generation_shifts import Shifts, measure_real, measure_shifts
 from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
-from gsmflow.evaluation.protocol import Measures, Outcome, judge
+from gsmflow.evaluation.protocol import Measures, Outcome, evaluate
 from gsmflow.learning.contract import Model, Scorer, Trainable
 from gsmflow.learning.feed import Feed, make_feed
 from gsmflow.learning.sampling import Sampler
@@ -35,29 +35,37 @@ from gsmflow.recipes.recipe import Recipe, check_model_class
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
 from gsmflow.reports.figures import run_figure, shifts_figure
 from gsmflow.reports.page_data import (
-    EVIDENCE_FILE,
-    Evidence,
+    PAGE_DATA_FILE,
+    PageData,
     draw_features,
     pick_answers,
     pick_shifts,
     thin_curve,
-    write_evidence,
+    write_page_data,
 )
 from gsmflow.reports.tables import extra_lines, gated_name, result_table
 from gsmflow.runs.baselines import (
     Baseline,
     BaselineChoices,
     choose_baselines,
+    evaluate_baseline,
     fit_baselines,
-    judge_baseline,
 )
 from gsmflow.runs.directory import RunLog, enter_run, open_run
 from gsmflow.runs.few_shot import check_shots, keep_choices, measure_few_shot
-from gsmflow.runs.gate import fit_gate, judge_gate, keep_scores
+from gsmflow.runs.gate import evaluate_gate, fit_gate, keep_scores
 from gsmflow.runs.selected_on_test import drop_candidates, keep_candidates, select_on_test
-from gsmflow.runs.stages import Fitted, Run, assist, classify, classify_real, fit_final, validate
+from gsmflow.runs.stages import (
+    Fitted,
+    Run,
+    classify,
+    classify_real,
+    fit_final,
+    run_worker,
+    validate,
+)
 
-__all__ = ["RunResult", "assist_experiment", "conclude", "read_dataset", "run_experiment"]
+__all__ = ["RunResult", "conclude", "read_dataset", "run_experiment", "run_worker_experiment"]
 
 _ORACLE_SEED = 7
 _SHIFTS = "shifts.png"
@@ -128,7 +136,7 @@ def run_experiment(
     recipe: Recipe,
     console: Console,
     model_class: type[Model] | None = None,
-    team: Team = ALONE,
+    group: Group = SINGLE_PROCESS,
     directory: Path | None = None,
 ) -> RunResult:
     """Run a recipe to its table, its picture and its run directory.
@@ -142,7 +150,7 @@ def run_experiment(
     model_class
         A variant of the model that the recipe names; None for that model itself.
     team
-        The processes that train together; this one leads. The others call `assist_experiment`.
+        The processes that train together; this one leads. The others call `run_worker_experiment`.
     directory
         Where to write, or to go on with what was written; None for what the recipe says.
 
@@ -151,7 +159,7 @@ def run_experiment(
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    run, dataset, resumed = _open(recipe, console, model_class, team, directory)
+    run, dataset, resumed = _open(recipe, console, model_class, group, directory)
     _announce(run, dataset, resumed)
 
     chosen, validation = _choose(run, dataset)
@@ -192,7 +200,7 @@ def conclude(
 
     # The one place where the test split is opened: nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
-    outcome = judge(classifiers, problem, held_out)
+    outcome = evaluate(classifiers, problem, held_out)
     if not len(held_out.unseen):
         metrics = told | _seen_alone(outcome, penalty)
         run.console.print(
@@ -202,7 +210,7 @@ def conclude(
         )
         _report(run, metrics, fitted, outcome, penalty, {})
         return RunResult(run.directory, metrics, problem, held_out, fitted)
-    judged = {b.name: judge_baseline(b, problem, held_out) for b in baselines}
+    judged = {b.name: evaluate_baseline(b, problem, held_out) for b in baselines}
     metrics = told | {
         **asdict(outcome.measures(penalty)),
         "baselines": {
@@ -215,10 +223,10 @@ def conclude(
     metrics["shifts"] = {name: own.summary() for name, own in shifts.items()}
     curves = {run.label: (outcome, penalty)}
     if gated is not None:
-        metrics["gate"], with_gate = judge_gate(gated, held_out, outcome)
+        metrics["gate"], with_gate = evaluate_gate(gated, held_out, outcome)
         curves[gated_name(metrics)] = with_gate, None
     curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
-    _keep_evidence(run, fitted, unseen, curves, shifts)
+    _keep_page_data(run, fitted, unseen, curves, shifts)
     _report(run, metrics, fitted, outcome, penalty, curves)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
@@ -244,45 +252,45 @@ def _asked_for(
     return told
 
 
-def assist_experiment(
+def run_worker_experiment(
     recipe: Recipe,
     console: Console,
     model_class: type[Model] | None,
-    team: Team,
+    group: Group,
     directory: Path | None = None,
 ) -> None:
     """The part of `run_experiment` that a process does which does not lead its team."""
-    run, dataset, _ = _open(recipe, console, model_class, team, directory)
+    run, dataset, _ = _open(recipe, console, model_class, group, directory)
     splits: tuple[Split, ...] = ("validation", "test") if recipe.calibrate else ("test",)
     for split in splits:
-        assist(run, training_problem(dataset, split))
+        run_worker(run, training_problem(dataset, split))
 
 
 def _open(
     recipe: Recipe,
     console: Console,
     model_class: type[Model] | None,
-    team: Team,
+    group: Group,
     place: Path | None,
 ) -> tuple[Run, Dataset, bool]:
     """The run, what it is run on, and whether it is resumed."""
     model_class = model_class or MODELS[recipe.model].model_class
     check_model_class(recipe, model_class)
-    device = team.device(recipe.device)
+    device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     # The others find it in the cache then.
-    dataset = team.leader_first(lambda: read_dataset(recipe))
+    dataset = group.main_first(lambda: read_dataset(recipe))
     if recipe.gate != "none" and not len(dataset.test_unseen):
         raise InputError(
             f"--gate: found {recipe.gate} with no rows of unseen classes in "
             f"{dataset.where('test_unseen')}, expected none: nothing judges a gate there"
         )
     check_shots(recipe, dataset)
-    directory, resumed = team.share_result(
+    directory, resumed = group.share_result(
         lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
     )
-    log = RunLog(directory / ("log.jsonl" if team.leads else f"log-{team.index}.jsonl"))
-    run = Run(recipe, model_class, device, precision, team, directory, log, console)
+    log = RunLog(directory / ("log.jsonl" if group.is_main else f"log-{group.index}.jsonl"))
+    run = Run(recipe, model_class, device, precision, group, directory, log, console)
     return run, dataset, resumed
 
 
@@ -374,7 +382,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     environment = {
         **describe_environment(run.device, run.recipe.seed),
         "precision": run.precision,
-        "processes": run.team.size,
+        "processes": run.group.size,
         "command": command_line(),
     }
     write_json(run.directory / "environment.json", environment)
@@ -391,7 +399,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     for note in dataset.notes:
         run.console.print(f"warning: {note}", soft_wrap=True)
     verb = "resuming" if resumed else "writing"
-    processes = "" if run.team.size == 1 else f", {run.team.size} processes"
+    processes = "" if run.group.size == 1 else f", {run.group.size} processes"
     run.console.print(
         f"{verb} {run.directory}, device {run.device}, {run.precision} products{processes}",
         soft_wrap=True,
@@ -437,7 +445,7 @@ def _diagnose(
     return shifts
 
 
-def _keep_evidence(
+def _keep_page_data(
     run: Run,
     fitted: Fitted,
     unseen: Feed,
@@ -451,13 +459,13 @@ def _keep_evidence(
         sample = draw_features(
             fitted.model, unseen, problem.unseen_classes, generator, precision=run.precision
         )
-    evidence = Evidence(
+    page_data = PageData(
         answers=pick_answers(curves[run.label][0]),
         curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
         sample=sample,
         shifts=pick_shifts(shifts, problem),
     )
-    write_evidence(run.directory / EVIDENCE_FILE, evidence)
+    write_page_data(run.directory / PAGE_DATA_FILE, page_data)
 
 
 def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
@@ -473,4 +481,4 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
     per_class = run.recipe.synthesized_per_class
     pair = classify_real(run, fitted.scaled, fitted.model, learned, per_class=per_class)
-    return judge(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()
+    return evaluate(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()

@@ -20,18 +20,18 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
-from gsmflow.evaluation.protocol import judge, judge_all
+from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.stages import AtEnd, Fitted, Run, classify_real, progress_bar
 
 __all__ = [
-    "Parted",
+    "Division",
     "check_shots",
+    "divide_rows",
     "keep_choices",
     "measure_few_shot",
-    "part_rows",
     "real_and_synthesized",
 ]
 
@@ -43,7 +43,7 @@ _DRAWS = {"validation": 11, "test": 12}
 
 
 @dataclass(frozen=True, eq=False)
-class Parted:
+class Division:
     """One draw of labelled rows.
 
     Attributes
@@ -59,7 +59,7 @@ class Parted:
     judged: Rows
 
 
-def part_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> Parted:
+def divide_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> Division:
     """Draw labelled rows of every class.
 
     Parameters
@@ -74,7 +74,7 @@ def part_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> Par
     places = shuffle_each_class(rows.labels, rng)
     order = np.lexsort((rows.labels, places))
     classes = len(np.unique(rows.labels))
-    return Parted(
+    return Division(
         labelled={k: rows.select(order[: k * classes]) for k in shots if k},
         judged=rows.select(np.flatnonzero(places >= max(shots))),
     )
@@ -136,18 +136,18 @@ def keep_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
     """
 
     def choose(scaled: Scaled, model: Model, scorer: Scorer) -> None:
-        parted = part_rows(held_out.unseen, run.recipe.shots, _rng(run, problem, 0))
-        rest = HeldOut(held_out.seen, parted.judged)
+        division = divide_rows(held_out.unseen, run.recipe.shots, _rng(run, problem, 0))
+        rest = HeldOut(held_out.seen, division.judged)
         weighed = run.recipe.synthesized_per_class is not None
         shares: Sequence[float | None] = _SHARES if weighed else (None,)
         chosen: dict[str, Any] = {}
-        total = len(parted.labelled) * len(shares)
+        total = len(division.labelled) * len(shares)
         with _bar(run, "few-shot on validation classes: training classifiers", total) as advance:
-            for k, rows in parted.labelled.items():
+            for k, rows in division.labelled.items():
                 tried = []
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
-                    curve = judge(pair, problem, rest).curve()
+                    curve = evaluate(pair, problem, rest).curve()
                     h, penalty = curve.best_harmonic_mean(), curve.best_penalty()
                     tried.append({"share": share, "penalty": penalty, "H": h})
                     advance()
@@ -187,14 +187,14 @@ def measure_few_shot(
     total = recipe.shot_draws * len([k for k in recipe.shots if k])
     with _bar(run, "few-shot: training classifiers", total) as advance:
         for draw in range(recipe.shot_draws):
-            parted = part_rows(held_out.unseen, recipe.shots, _rng(run, problem, draw))
+            division = divide_rows(held_out.unseen, recipe.shots, _rng(run, problem, draw))
             scorers = {0: scorer} if 0 in recipe.shots else {}
-            for k, rows in parted.labelled.items():
+            for k, rows in division.labelled.items():
                 model, share = fitted.model, shares.get(k)
                 scorers[k] = _classify(run, fitted.scaled, model, rows, k, share)
                 advance()
-            rest = HeldOut(held_out.seen, parted.judged)
-            outcomes = judge_all([*scorers.values()], problem, rest)
+            rest = HeldOut(held_out.seen, division.judged)
+            outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
                 measures = asdict(outcome.measures(penalties.get(k)))
                 run.log.write("few_shot", draw=draw, k=k, **measures)

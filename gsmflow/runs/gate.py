@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from gsmflow.core.distributed import ALONE
+from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_tensors
 from gsmflow.data.dataset import HeldOut, Problem, hold_out
@@ -43,7 +43,7 @@ from gsmflow.runs.gate_checkpoint import (
 )
 from gsmflow.runs.stages import AtEnd, Fitted, Run, train_module
 
-__all__ = ["fit_gate", "judge_gate", "keep_scores"]
+__all__ = ["evaluate_gate", "fit_gate", "keep_scores"]
 
 _STAGE = "gate"
 _FEWEST_CLASSES = 2
@@ -113,7 +113,9 @@ def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
     return make_gated(parts, space, scorer, len(problem.seen_classes))
 
 
-def judge_gate(gated: Gated, held_out: HeldOut, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
+def evaluate_gate(
+    gated: Gated, held_out: HeldOut, outcome: Outcome
+) -> tuple[dict[str, Any], Outcome]:
     """Judge a gate alone, and what comes of its choices.
 
     Parameters
@@ -195,7 +197,7 @@ def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
             model.load_state_dict(own_tensors(load_file(file)))
         return model
     # The other processes of a team have nothing to do by now.
-    return train_module(replace(run, team=ALONE), _STAGE, model, feed, config)[0]
+    return train_module(replace(run, group=SINGLE_PROCESS), _STAGE, model, feed, config)[0]
 
 
 _Maker: TypeAlias = Callable[[Run, Problem], tuple[ModelNumber | Smoothing, float]]

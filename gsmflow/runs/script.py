@@ -17,14 +17,14 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from gsmflow.core.console import ending, make_console
-from gsmflow.core.distributed import gathered_team
+from gsmflow.core.distributed import joined_group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.data.formats.digits import DIGITS_NAME
 from gsmflow.data.formats.files import find_stem
 from gsmflow.learning.contract import Model
 from gsmflow.methods.registry import RECOMMENDED_MODEL
 from gsmflow.recipes.recipe import Recipe, parse_recipe
-from gsmflow.runs.experiment import RunResult, assist_experiment, run_experiment
+from gsmflow.runs.experiment import RunResult, run_experiment, run_worker_experiment
 from gsmflow.runs.seeds import run_seeds
 
 __all__ = [
@@ -142,14 +142,14 @@ def run_recipe(
     recipe: Recipe, own_class: type[Model] | None, on_result: _OnResult, console: Console
 ) -> None:
     """Run a recipe with one seed or with several, alone or as one of a team."""
-    with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
-        console.quiet = not team.leads
+    with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
+        console.quiet = not group.is_main
         if recipe.seeds > 1:
-            run_seeds(recipe, console, own_class, team, on_result=on_result)
-        elif team.leads:
-            on_result(run_experiment(recipe, console, own_class, team))
+            run_seeds(recipe, console, own_class, group, on_result=on_result)
+        elif group.is_main:
+            on_result(run_experiment(recipe, console, own_class, group))
         else:
-            assist_experiment(recipe, console, own_class, team)
+            run_worker_experiment(recipe, console, own_class, group)
 
 
 def read_script(path: Path, flags: Sequence[str] = ()) -> Script:

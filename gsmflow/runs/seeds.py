@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from gsmflow.core.aggregate import summarise
-from gsmflow.core.distributed import ALONE, Team
+from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.learning.contract import Model
@@ -16,7 +16,7 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
 from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs.directory import enter_run, open_run
-from gsmflow.runs.experiment import RunResult, assist_experiment, run_experiment
+from gsmflow.runs.experiment import RunResult, run_experiment, run_worker_experiment
 
 __all__ = ["run_seeds"]
 
@@ -25,7 +25,7 @@ def run_seeds(
     recipe: Recipe,
     console: Console,
     model_class: type[Model] | None = None,
-    team: Team = ALONE,
+    group: Group = SINGLE_PROCESS,
     *,
     directory: Path | None = None,
     on_result: Callable[[RunResult], object] = lambda result: None,
@@ -59,20 +59,20 @@ def run_seeds(
     InputError
         If the data, the device or a run directory cannot be used.
     """
-    place = team.share_result(lambda: _enter(recipe, directory))
+    place = group.share_result(lambda: _enter(recipe, directory))
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     parts = {seed: place / f"seed{seed}" for seed in seeds}
     for seed, part in parts.items():
-        if team.share_result((part / METRICS_FILE).exists):
+        if group.share_result((part / METRICS_FILE).exists):
             console.print(f"seed {seed}: finished already, {part}", soft_wrap=True)
             continue
         console.print(f"seed {seed}")
         one = replace(recipe, seed=seed, seeds=1, run="")
-        if team.leads:
-            on_result(run_experiment(one, console, model_class, team, part))
+        if group.is_main:
+            on_result(run_experiment(one, console, model_class, group, part))
         else:
-            assist_experiment(one, console, model_class, team, part)
-    if not team.leads:
+            run_worker_experiment(one, console, model_class, group, part)
+    if not group.is_main:
         return {}
     runs = [read_json(part / METRICS_FILE) for part in parts.values()]
     metrics = {**summarise(runs), "seeds": list(seeds)}

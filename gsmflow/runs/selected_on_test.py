@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gsmflow.core.files import write_tensors
 from gsmflow.data.dataset import HeldOut
-from gsmflow.evaluation.protocol import judge_all
+from gsmflow.evaluation.protocol import evaluate_all
 from gsmflow.learning.contract import Model
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import feature_map
@@ -76,7 +76,7 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
             for i in range(len(kept["gzsl.bias"]))
         ]
         best["candidates"] += len(pairs)
-        for i, outcome in enumerate(judge_all(pairs, problem, held_out)):
+        for i, outcome in enumerate(evaluate_all(pairs, problem, held_out)):
             at = {"epoch": int(file.stem), "classifier_epoch": i + 1}
             plain = outcome.calibrated(0.0)
             if outcome.t1 > best["T1"]:

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from gsmflow.core.distributed import Team
+from gsmflow.core.distributed import Group
 from gsmflow.core.files import read_json, write_json, write_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
-from gsmflow.evaluation.protocol import judge
+from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import Compilable, Model, Scorer, StreamedRows, Trainable
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, SelectedFeed, scale_problem
 from gsmflow.learning.scorers import feature_map, own_scorer
@@ -53,13 +53,13 @@ __all__ = [
     "AtInterval",
     "Fitted",
     "Run",
-    "assist",
     "classify",
     "classify_real",
     "fit_classifiers",
     "fit_final",
     "forget_state",
     "progress_bar",
+    "run_worker",
     "train_module",
     "validate",
 ]
@@ -91,7 +91,7 @@ class Run:
     model_class: type[Model]
     device: torch.device
     precision: Precision
-    team: Team
+    group: Group
     directory: Path
     log: RunLog
     console: Console
@@ -200,7 +200,7 @@ def validate(
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
         scorer = _own_scorer(run, scaled, model) or fit_classifiers(run, scaled, model, bars=False)
-        outcome = judge(scorer, problem, held_out)
+        outcome = evaluate(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
         if at_end is not None and epoch in (0, run.recipe.total_epochs):
@@ -226,7 +226,7 @@ def forget_state(run: Run, problem: Problem) -> None:
     _state_file(run, problem).unlink(missing_ok=True)
 
 
-def assist(run: Run, problem: Problem) -> None:
+def run_worker(run: Run, problem: Problem) -> None:
     """The part of `validate` or `fit_final` that a process does which does not lead its team."""
     if not _is_done(run, problem):
         _train(run, _scale(run, problem))
@@ -358,7 +358,7 @@ def _result_file(run: Run, problem: Problem) -> Path:
 
 def _is_done(run: Run, problem: Problem) -> bool:
     """Whether the problem's training is done already; the same answer in all processes."""
-    return run.team.share_result(_result_file(run, problem).exists)
+    return run.group.share_result(_result_file(run, problem).exists)
 
 
 def _state_file(run: Run, problem: Problem) -> Path:
@@ -430,10 +430,10 @@ def train_module(
     if run.recipe.compile and isinstance(model, Compilable):
         _compile(run, model)
     generator = run.generator(stage, "training")
-    trainer = Trainer(model, feed, config, generator, precision=run.precision, team=run.team)
+    trainer = Trainer(model, feed, config, generator, precision=run.precision, group=run.group)
     progress: dict[str, Any] = {"history": [], "curve": []}
     state_file = run.directory / f"{stage}.state.safetensors"
-    if run.team.share_result(state_file.exists):
+    if run.group.share_result(state_file.exists):
         progress = trainer.load(state_file)
         run.console.print(f"{label}: continuing after epoch {trainer.epoch}")
     for point in progress["curve"]:
@@ -447,14 +447,14 @@ def train_module(
             _print_epoch(run, label, record, epochs, seconds)
             last = trainer.epoch == epochs
             due = every > 0 and trainer.epoch % every == 0
-            if run.team.leads and (last or due):
+            if run.group.is_main and (last or due):
                 point = measure(trainer.result, trainer.epoch)
                 if point is not None:
                     progress["curve"].append(point)
                     run.log.write("measures", split=stage, **point)
                     _print_point(run, point)
                     on_point(point)
-            if run.team.leads and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
+            if run.group.is_main and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
                 trainer.save(state_file, progress)
                 saved = time.monotonic()
     return trainer.result, progress
@@ -468,7 +468,7 @@ def _measure_once(
     on_point: Callable[[Mapping[str, float]], object],
 ) -> list[dict[str, float]]:
     """The curve of a model that has fitted itself."""
-    point = measure(model, 0) if run.team.leads else None
+    point = measure(model, 0) if run.group.is_main else None
     if point is None:
         return []
     run.log.write("measures", split=split, **point)

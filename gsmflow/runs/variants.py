@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gsmflow.core.distributed import gathered_team
+from gsmflow.core.distributed import joined_group
 from gsmflow.methods.registry import ModelName
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import enter_run
@@ -74,16 +74,16 @@ def run_variants(
     InputError
         If the data or the folder cannot be used.
     """
-    with gathered_team(recipe.device, recipe.devices, recipe.nodes) as team:
-        console.quiet = console.quiet or not team.leads
-        team.share_result(lambda: enter_run(folder, recipe))
+    with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
+        console.quiet = console.quiet or not group.is_main
+        group.share_result(lambda: enter_run(folder, recipe))
         measured: dict[str, dict[str, Any]] = {}
         for name, changed in variants.items():
             console.print(f"variant: {name}", style="bold")
             measured[name] = run_seeds(
-                changed, console, script.class_for(changed), team, directory=folder / name
+                changed, console, script.class_for(changed), group, directory=folder / name
             )
-        return measured if team.leads else {}
+        return measured if group.is_main else {}
 
 
 def figures_of(metrics: Mapping[str, Any]) -> dict[str, Any]:

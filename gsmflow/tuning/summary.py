@@ -20,22 +20,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gsmflow.core.aggregate import figure, summarise
+from gsmflow.core.aggregate import mean_std, summarise
 from gsmflow.recipes.recipe import Recipe, RecipeFile, recipe_flags, recipe_for, setting_names
 from gsmflow.reports.figures import save_figure
 from gsmflow.runs.script import Script
 from gsmflow.tuning.space import Dimension
 from gsmflow.tuning.study import Study, finished_trials, is_own
 from gsmflow.tuning.trial import Objective, Place, outcome_of
-from gsmflow.tuning.worker import Finalist, Plan, finalists, finals, search_is_over
+from gsmflow.tuning.worker import Finalist, StudyPlan, finalists, finals, search_is_over
 
 __all__ = [
-    "Judged",
+    "RankedFinalist",
     "choice_table",
     "chosen_file",
     "command_with",
     "finalist_table",
-    "judge_finalists",
+    "rank_finalists",
     "shown_progress",
     "study_figure",
 ]
@@ -47,7 +47,7 @@ _PANELS_IN_A_ROW = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class RankedFinalist:
     """A finalist that was validated with all seeds.
 
     Attributes
@@ -63,12 +63,14 @@ class Judged:
     measures: Mapping[str, Any]
 
 
-def judge_finalists(place: Place, study: Study, validated: Sequence[Finalist]) -> list[Judged]:
+def rank_finalists(
+    place: Place, study: Study, validated: Sequence[Finalist]
+) -> list[RankedFinalist]:
     """Finalists with what their validations came to, best mean of the objective first."""
     judged = []
     for finalist in validated:
         runs = [_mean_over_draws(place, recipe) for recipe in finalist.recipes]
-        judged.append(Judged(finalist, summarise(runs)))
+        judged.append(RankedFinalist(finalist, summarise(runs)))
     return sorted(
         judged, key=lambda one: float(one.measures[study.objective]["mean"]), reverse=True
     )
@@ -82,7 +84,7 @@ def _mean_over_draws(place: Place, recipe: Recipe) -> dict[str, float]:
 
 @contextmanager
 def shown_progress(
-    console: Console, place: Place, study: Study, plan: Plan
+    console: Console, place: Place, study: Study, plan: StudyPlan
 ) -> Iterator[Callable[[], None]]:
     """A context with a bar on a terminal; yields what prints the trials that were finished since.
 
@@ -126,7 +128,7 @@ def _trial_line(
     trials: Sequence[FrozenTrial],
     trial: FrozenTrial,
     number: int,
-    plan: Plan,
+    plan: StudyPlan,
 ) -> str:
     value = "" if trial.value is None else f" {100 * trial.value:.1f}"
     if trial.state == TrialState.COMPLETE:
@@ -149,7 +151,7 @@ def _trial_line(
     )
 
 
-def finalist_table(study: Study, judged: Sequence[Judged]) -> Table:
+def finalist_table(study: Study, judged: Sequence[RankedFinalist]) -> Table:
     """The finalists in percent, best first, mean and standard deviation over the seeds."""
     seeds = len(judged[0].finalist.recipes)
     table = Table(
@@ -165,13 +167,13 @@ def finalist_table(study: Study, judged: Sequence[Judged]) -> Table:
     for one in judged:
         trial = one.finalist.trial
         label = f"{trial.number}{', the recipe as it is' if one.finalist.own else ''}"
-        figures = [figure(one.measures[name]) for name in _COLUMNS]
+        figures = [mean_std(one.measures[name]) for name in _COLUMNS]
         cells = ["" if told is None else told.text(" ± ") for told in figures]
         table.add_row(label, *cells, style="bold" if one is judged[0] else None)
     return table
 
 
-def choice_table(study: Study, winner: Judged) -> Table:
+def choice_table(study: Study, winner: RankedFinalist) -> Table:
     """What was chosen, beside the recipe's own settings and how much each of them mattered."""
     importances = _importances(study)
     table = Table(
@@ -203,7 +205,7 @@ def _importances(study: Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study.study, evaluator=evaluator)
 
 
-def chosen_file(place: Place, study: Study, script: Script, winner: Judged) -> RecipeFile:
+def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinalist) -> RecipeFile:
     """The recipe file of the winner.
 
     It holds all that was searched, and what the command line had set in place of the script's

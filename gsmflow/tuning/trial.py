@@ -12,7 +12,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from gsmflow.core.devices import pick_device
-from gsmflow.core.distributed import ALONE
+from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.precision import Precision, pick_precision
@@ -34,9 +34,9 @@ from gsmflow.tuning.space import Space
 
 __all__ = [
     "Objective",
-    "Outcome",
     "Place",
     "TrialEndedError",
+    "TrialOutcome",
     "open_place",
     "outcome_of",
     "validate_recipe",
@@ -52,7 +52,7 @@ class TrialEndedError(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What a validation came to.
 
     Attributes
@@ -183,23 +183,23 @@ def validate_recipe(
             raise DivergedError(outcome.reason)
         write_json(directory / RECIPE_FILE, recipe.describe())
         log, console = RunLog(directory / "log.jsonl"), Console(quiet=True)
-        machine = (place.model_class, place.device, place.precision, ALONE)
+        machine = (place.model_class, place.device, place.precision, SINGLE_PROCESS)
         run = Run(recipe, *machine, directory, log, console)
         try:
             point = validate(run, problem, held_out, on_point)["curve"][-1]
         except DivergedError as error:
             forget_state(run, problem)
-            write_json(directory / _OUTCOME, asdict(Outcome(None, str(error))))
+            write_json(directory / _OUTCOME, asdict(TrialOutcome(None, str(error))))
             raise
         except TrialEndedError:
             forget_state(run, problem)
             raise
-        write_json(directory / _OUTCOME, asdict(Outcome(point)))
+        write_json(directory / _OUTCOME, asdict(TrialOutcome(point)))
     measures: dict[str, float] = point
     return measures
 
 
-def outcome_of(place: Place, recipe: Recipe, draw: int) -> Outcome | None:
+def outcome_of(place: Place, recipe: Recipe, draw: int) -> TrialOutcome | None:
     """What a recipe's validation on a draw of classes came to; None where it is not done."""
     file = place.directory(recipe, draw) / _OUTCOME
-    return Outcome(**read_json(file)) if file.exists() else None
+    return TrialOutcome(**read_json(file)) if file.exists() else None

@@ -13,7 +13,7 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.tuning.study import Study, claim, finished_trials, give_back, is_own, lags_behind
 from gsmflow.tuning.trial import Place, TrialEndedError, outcome_of, validate_recipe
 
-__all__ = ["Finalist", "Plan", "finalists", "finals", "search_is_over", "work"]
+__all__ = ["Finalist", "StudyPlan", "finalists", "finals", "search_is_over", "work"]
 
 # The step at which trials are compared first, whatever their epochs; then after each draw.
 _HALF_WAY = 1
@@ -22,7 +22,7 @@ _SEEDS = 2**31
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """How far a study goes.
 
     Attributes
@@ -63,7 +63,7 @@ class Finalist:
 
 
 def work(
-    place: Place, study: Study, plan: Plan, on_change: Callable[[], object] = lambda: None
+    place: Place, study: Study, plan: StudyPlan, on_change: Callable[[], object] = lambda: None
 ) -> list[Finalist]:
     """Run trials, then the finalists, together with whatever other processes do the same.
 
@@ -98,13 +98,13 @@ def finals(place: Place, chosen: Sequence[Finalist]) -> list[tuple[Recipe, int]]
     return [(recipe, draw) for one in chosen for recipe in one.recipes for draw in draws]
 
 
-def search_is_over(study: Study, plan: Plan) -> bool:
+def search_is_over(study: Study, plan: StudyPlan) -> bool:
     """Whether there are trials enough, or the time is up; one trial there must be."""
     finished = len(finished_trials(study))
     return finished >= plan.trials or (finished > 0 and time.time() > plan.until)
 
 
-def finalists(study: Study, plan: Plan) -> list[Finalist]:
+def finalists(study: Study, plan: StudyPlan) -> list[Finalist]:
     """The best complete trials, best first, and the script's own recipe if it is not among them.
 
     Of trials with the same settings the first counts.

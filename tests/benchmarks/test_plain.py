@@ -18,7 +18,7 @@ from benchmarks.plain import (
     plain_synthesis,
 )
 from gsmflow.core.errors import InputError
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import MemoryFeed, join
@@ -54,7 +54,7 @@ def package_loss(
     model: GSMFlow, problem: Problem, rows: Tensor, generator: torch.Generator
 ) -> Losses:
     features, labels = problem.train.features[rows], problem.train.labels[rows]
-    return model.loss(torch.from_numpy(features), torch.from_numpy(labels), Draws(generator))
+    return model.loss(torch.from_numpy(features), torch.from_numpy(labels), BatchRandom(generator))
 
 
 def make_plain_trainer(

@@ -138,7 +138,7 @@ def test_all_fields_that_cannot_be_read_are_listed(folder: Path) -> None:
     assert fields == ["trainval", "val", "test_seen"]
     write_gbu(folder, dataset, features=text, labels=np.full((120, 1), 1.5), att=None)
     assert len(told(look(folder), "error")) == 3
-    assert look(folder).portrait is None
+    assert look(folder).summary is None
 
 
 def test_what_is_missing_because_of_a_field_is_no_finding(folder: Path) -> None:
@@ -191,8 +191,8 @@ def test_classes_without_rows_are_no_error(folder: Path, judged: bool) -> None:
     about = [finding for finding in examined.findings if "have no rows (okapi)" in finding.sentence]
     assert [finding.classes.tolist() for finding in about] == [[10]]
     assert len(examined.findings) == (1 if judged else 3)  # 3 classes and their rows in no split
-    assert examined.portrait is not None
-    assert examined.portrait.unseen_classes == (4 if judged else 1)
+    assert examined.summary is not None
+    assert examined.summary.unseen_classes == (4 if judged else 1)
 
 
 def test_both_files_may_be_unreadable(folder: Path) -> None:
@@ -228,7 +228,7 @@ def test_arrays_that_do_not_belong_together_have_no_portrait(folder: Path) -> No
     write_gbu(folder, make_dataset(), features=features, labels=np.ones((119, 1)))
     examined = look(folder)
     assert [finding.about for finding in examined.findings] == ["labels", "features"]
-    assert examined.portrait is None
+    assert examined.summary is None
 
 
 def test_features_larger_than_memory_are_read_through_a_file(
@@ -239,7 +239,7 @@ def test_features_larger_than_memory_are_read_through_a_file(
     expected = look(folder)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
     found = look(folder)
-    assert found.portrait == expected.portrait
+    assert found.summary == expected.summary
     assert told(found, "error") == told(expected, "error")
 
 
@@ -266,15 +266,15 @@ def test_the_only_files_are_taken_and_several_are_named(folder: Path) -> None:
     write_gbu(folder, make_dataset())
     (folder / "res101.mat").rename(folder / "vit.mat")
     (folder / "att_splits.mat").rename(folder / "sent_splits.mat")
-    portrait = look(folder).portrait
-    assert portrait is not None
-    assert (portrait.features_name, portrait.semantics_name) == ("vit", "sent")
+    summary = look(folder).summary
+    assert summary is not None
+    assert (summary.features_name, summary.semantics_name) == ("vit", "sent")
     (folder / "clip.mat").write_bytes((folder / "vit.mat").read_bytes())
     with pytest.raises(InputError, match=r"^--features: found clip, vit in .*, expected the name"):
         look(folder)
-    portrait = look(folder, features="clip").portrait
-    assert portrait is not None
-    assert portrait.features_name == "clip"
+    summary = look(folder, features="clip").summary
+    assert summary is not None
+    assert summary.features_name == "clip"
     with pytest.raises(InputError, match=r"w2v_splits.mat: no such file"):
         look(folder, features="clip", semantics="w2v")
 

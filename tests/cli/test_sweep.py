@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gsmflow.cli.sweep import SweepOptions, run_sweep
 from gsmflow.core.errors import InputError
-from gsmflow.core.tables import Figure
+from gsmflow.core.tables import MeanStd
 from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
 from gsmflow.runs.experiment import run_experiment
@@ -126,8 +126,8 @@ def test_the_table_and_the_picture_show_every_point(
     ]
     columns = dict(zip(grid.columns, zip(*rows, strict=True), strict=True))
     assert list(columns)[: len(over)] == list(over)
-    assert columns["val. H"] == (Figure(25.0),) * len(rows)
-    assert columns["H"] == tuple(Figure(pytest.approx(10 * i + 15), 2.0) for i in range(len(rows)))
+    assert columns["val. H"] == (MeanStd(25.0),) * len(rows)
+    assert columns["H"] == tuple(MeanStd(pytest.approx(10 * i + 15), 2.0) for i in range(len(rows)))
     picture = tmp_path / "sweep.png"
     sweep_figure(picture, told)
     assert picture.read_bytes().startswith(b"\x89PNG")

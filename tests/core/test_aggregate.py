@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsmflow.core.aggregate import figure, summarise
+from gsmflow.core.aggregate import mean_std, summarise
 
 RUNS = [
     {"T1": 0.5, "seed": 0, "calibrated": {"H": 0.25}, "protocol": "p", "curve": [1], "own": 1},
@@ -49,9 +49,9 @@ def test_what_differs_is_left_out_and_what_is_missing_everywhere_stays_missing()
 
 
 def test_figures_are_percent() -> None:
-    told = [figure(v) for v in (0.515, {"mean": 0.5, "std": 0.025}, {"mean": 0.5, "std": None})]
+    told = [mean_std(v) for v in (0.515, {"mean": 0.5, "std": 0.025}, {"mean": 0.5, "std": None})]
     assert [f.text(" ±") for f in told if f is not None] == ["51.5", "50.0 ±2.5", "50.0"]
-    constant = figure({"mean": 0.5, "std": 0.0})
+    constant = mean_std({"mean": 0.5, "std": 0.0})
     assert constant is not None
     assert constant.text(" ±") == "50.0"
-    assert figure(None) is None
+    assert mean_std(None) is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gsmflow.core.distributed import ALONE, gathered_team
+from gsmflow.core.distributed import SINGLE_PROCESS, joined_group
 from gsmflow.core.errors import InputError
 from gsmflow.recipes.recipe import Recipe, check_recipe
 from tests.builders import make_dataset, write_gbu
@@ -22,8 +22,8 @@ SCRIPT = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from gsmflow import fitting, train
-from gsmflow.recipe import Recipe
-from gsmflow.script import run_script
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.script import run_script
 
 if "STOP" in os.environ:
     fitting._SAVE_EVERY_SECONDS = 0
@@ -145,14 +145,14 @@ def test_devices_that_are_not_there_are_named(
 ) -> None:
     monkeypatch.setattr("gsmflow.core.distributed.pick_device", torch.device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match=match), gathered_team(device, devices, 1):
+    with pytest.raises(InputError, match=match), joined_group(device, devices, 1):
         pass
 
 
 def test_one_process_is_alone() -> None:
-    with gathered_team("cpu", 1, 1) as team:
-        assert team is ALONE
-    assert ALONE.leads
+    with joined_group("cpu", 1, 1) as group:
+        assert group is SINGLE_PROCESS
+    assert SINGLE_PROCESS.is_main
     rows = torch.arange(5)
-    assert torch.equal(ALONE.share(rows), rows)
-    assert ALONE.device("cpu") == torch.device("cpu")
+    assert torch.equal(SINGLE_PROCESS.share(rows), rows)
+    assert SINGLE_PROCESS.device("cpu") == torch.device("cpu")

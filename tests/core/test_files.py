@@ -16,7 +16,7 @@ from gsmflow.core.devices import pick_device
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_bytes, write_json, write_tensors
-from gsmflow.core.rng import Draws, make_generator
+from gsmflow.core.rng import BatchRandom, make_generator
 
 CPU = torch.device("cpu")
 
@@ -234,8 +234,8 @@ def test_a_console_in_a_log_file_leaves_lines_of_120_whole(
 
 def test_shares_of_a_batch_meet_its_numbers_between_them() -> None:
     rows = torch.zeros(12, 3, dtype=torch.float64)
-    whole = Draws(torch.Generator().manual_seed(1))
-    parts = [Draws(torch.Generator().manual_seed(1), share, 4) for share in range(4)]
+    whole = BatchRandom(torch.Generator().manual_seed(1))
+    parts = [BatchRandom(torch.Generator().manual_seed(1), share, 4) for share in range(4)]
     for _ in range(2):
         expected = whole.normal(rows)
         assert expected.dtype == rows.dtype
@@ -246,7 +246,7 @@ def test_shares_of_a_batch_meet_its_numbers_between_them() -> None:
 
 
 def test_a_subset_has_distinct_numbers_each_equally_often() -> None:
-    draws = Draws(torch.Generator().manual_seed(1))
+    draws = BatchRandom(torch.Generator().manual_seed(1))
     subsets = [draws.subset(4, 10) for _ in range(3000)]
     assert all(len(subset.unique()) == 4 for subset in subsets)
     counts = torch.bincount(torch.cat(subsets), minlength=10)

@@ -6,17 +6,17 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from gsmflow.core.tables import Figure, Grid, latex, markdown, terminal_table
+from gsmflow.core.tables import Grid, MeanStd, latex, markdown, terminal_table
 
 GRID = Grid(
     title="A · percent",
     columns=("method", "features", "U", "H pen."),
     align="llrr",
     sections=(
-        (("ESZSL", "att_splits", Figure(12.34), None),),
+        (("ESZSL", "att_splits", MeanStd(12.34), None),),
         (
-            ("GSMFlow", "att_splits", Figure(51.54, 2.06), Figure(100.0, 0.0)),
-            ("GSMFlow", "own", Figure(0.04), Figure(99.96)),
+            ("GSMFlow", "att_splits", MeanStd(51.54, 2.06), MeanStd(100.0, 0.0)),
+            ("GSMFlow", "own", MeanStd(0.04), MeanStd(99.96)),
         ),
     ),
     notes=("1: first", "2: second"),
@@ -25,7 +25,7 @@ NASTY = r"50% of $x$ & #1_a {b} ~c^d \e | <f> *g* `h` [i](j) __k__ ~~l~~ &amp; �
 
 
 def nasty() -> Grid:
-    return Grid(NASTY, (NASTY, "x"), "lr", (((NASTY, None), ("next", Figure(1.0))),), (NASTY,))
+    return Grid(NASTY, (NASTY, "x"), "lr", (((NASTY, None), ("next", MeanStd(1.0))),), (NASTY,))
 
 
 def printed(grid: Grid, width: int) -> str:
@@ -77,13 +77,13 @@ def rendered(text: str) -> TextOf:
 @pytest.mark.parametrize(
     ("figure", "text"),
     [
-        (Figure(51.54), "51.5"),
-        (Figure(51.54, 2.06), "51.5 ± 2.1"),
-        (Figure(100.0, 0.0), "100.0 ± 0.0"),
-        (Figure(0.0), "0.0"),
+        (MeanStd(51.54), "51.5"),
+        (MeanStd(51.54, 2.06), "51.5 ± 2.1"),
+        (MeanStd(100.0, 0.0), "100.0 ± 0.0"),
+        (MeanStd(0.0), "0.0"),
     ],
 )
-def test_a_figure_has_one_decimal(figure: Figure, text: str) -> None:
+def test_a_figure_has_one_decimal(figure: MeanStd, text: str) -> None:
     assert figure.text(" ± ") == text
 
 
@@ -180,7 +180,7 @@ def test_the_terminal_shows_a_deviation_below_its_mean_and_a_rule_between_sectio
 
 def test_a_narrow_terminal_folds_words_and_never_figures() -> None:
     long = "a name that is far too long for a narrow terminal " * 2
-    sections = (((long, long, Figure(51.5, 2.1), Figure(12.3)),),)
+    sections = (((long, long, MeanStd(51.5, 2.1), MeanStd(12.3)),),)
     grid = Grid(GRID.title, GRID.columns, GRID.align, sections)
     assert re.findall(r"\d+\.\d", printed(grid, 50)) == ["51.5", "12.3", "2.1"]
     assert max(map(len, printed(grid, 50).splitlines())) <= 50

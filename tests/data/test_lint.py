@@ -12,7 +12,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import Finding, check_dataset, usable_part
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.digits import load_digit_pairs
-from gsmflow.data.lint import FEW_ROWS, find_oddities, twin_rows
+from gsmflow.data.lint import FEW_ROWS, find_warnings, twin_rows
 from tests.builders import make_dataset
 
 FIELDS = ("features", "labels", "semantics", "class_names", "trainval", "test_seen", "test_unseen")
@@ -27,15 +27,15 @@ def tiny(**changes: Any) -> Dataset:
 def only(dataset: Dataset) -> Finding:
     """The one warning; that it is no error is what the loader says of it."""
     check_dataset(dataset)
-    (finding,) = find_oddities(dataset)
+    (finding,) = find_warnings(dataset)
     assert finding.level == "warning"
     assert finding.sentence.startswith(f"tiny.mat, field '{finding.about}': found ")
     return finding
 
 
 def test_a_good_dataset_has_none() -> None:
-    assert list(find_oddities(tiny())) == []
-    assert list(find_oddities(load_digit_pairs())) == []
+    assert list(find_warnings(tiny())) == []
+    assert list(find_warnings(load_digit_pairs())) == []
 
 
 def test_names_that_classes_share() -> None:
@@ -101,7 +101,7 @@ def test_rows_that_repeat_others() -> None:
 def test_test_rows_that_repeat_training_rows(test_row: int, split: str, training_row: int) -> None:
     features = tiny().features.copy()
     features[test_row] = features[training_row]
-    repeats, leak = find_oddities(tiny(features=features))
+    repeats, leak = find_warnings(tiny(features=features))
     assert repeats.rows.tolist() == [max(test_row, training_row)]
     assert (leak.about, leak.rows.tolist()) == (split, [test_row])
 
@@ -115,7 +115,7 @@ def test_training_rows_that_the_validation_split_leaves_out() -> None:
     finding = only(tiny(train=tiny().train[3:]))
     assert (finding.about, finding.rows.tolist()) == ("trainval", [0, 1, 2])
     none = np.empty(0, dtype=np.int64)
-    assert list(find_oddities(tiny(train=none, val=none))) == []  # both are drawn
+    assert list(find_warnings(tiny(train=none, val=none))) == []  # both are drawn
 
 
 @pytest.mark.parametrize("split", ["test_seen", "test_unseen"])
@@ -124,12 +124,12 @@ def test_classes_of_few_rows(split: str) -> None:
     (c, other) = np.unique(labels[rows])[:2]
     keep = labels[rows] != c
     keep[np.flatnonzero(~keep)[: FEW_ROWS - 1]] = True
-    (finding,) = (f for f in find_oddities(tiny(**{split: rows[keep]})) if f.about == split)
+    (finding,) = (f for f in find_warnings(tiny(**{split: rows[keep]})) if f.about == split)
     assert finding.classes.tolist() == [c]
     assert f"class {c + 1} (class_{c}) with {FEW_ROWS - 1}" in finding.sentence
     if split == "test_seen":  # a seen class without any test rows counts as well
         without = rows[labels[rows] != other]
-        (finding,) = (f for f in find_oddities(tiny(test_seen=without)) if f.about == split)
+        (finding,) = (f for f in find_warnings(tiny(test_seen=without)) if f.about == split)
         assert f"(class_{other}) with 0" in finding.sentence
 
 
@@ -165,5 +165,5 @@ def test_nothing_else_happens_on_what_is_broken(pair: tuple[str, str]) -> None:
         dataset = CORRUPTIONS[name](dataset)
     usable = usable_part(dataset)
     assert usable is not None
-    for finding in find_oddities(usable):
+    for finding in find_warnings(usable):
         assert "\n" not in finding.sentence

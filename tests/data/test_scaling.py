@@ -176,11 +176,11 @@ def test_slabs_change_nothing(
     whole = fit_feature_scaling(training, name)
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", slab)
     order = np.random.default_rng(0).permutation(len(training))
-    parted = fit_feature_scaling(Rows(training, np.zeros(len(training)), order), name)
-    np.testing.assert_allclose(parted.shift, whole.shift, rtol=2e-7)
-    np.testing.assert_allclose(parted.spread, whole.spread, rtol=2e-7)
+    division = fit_feature_scaling(Rows(training, np.zeros(len(training)), order), name)
+    np.testing.assert_allclose(division.shift, whole.shift, rtol=2e-7)
+    np.testing.assert_allclose(division.spread, whole.spread, rtol=2e-7)
     if name in ("minmax", "standardised"):
-        assert np.isinf(parted.spread[3])
+        assert np.isinf(division.spread[3])
 
 
 def test_small_deviations_around_a_large_mean_are_kept() -> None:

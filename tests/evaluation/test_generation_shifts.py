@@ -22,7 +22,7 @@ from gsmflow.data.dataset import open_held_out, training_problem
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.evaluation.generation_shifts import RealClasses, Shifts, measure_real, measure_shifts
 from gsmflow.learning.feed import MappedFeed, MemoryFeed, make_feed
-from gsmflow.learning.sampling import Draw
+from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
 from tests.builders import feed_of, make_dataset, seeded
 
@@ -40,7 +40,7 @@ class Table:
     rows: dict[int, Tensor]
     sizes: list[int] = field(default_factory=list)
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         given = dict.fromkeys(classes.tolist(), 0)
 
         def draw(positions: Tensor, generator: torch.Generator) -> Tensor:

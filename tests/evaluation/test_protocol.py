@@ -8,7 +8,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import HeldOut, Problem, Rows
-from gsmflow.evaluation.protocol import Calibrated, Measures, Outcome, TopK, judge
+from gsmflow.evaluation.protocol import Calibrated, Measures, Outcome, TopK, evaluate
 
 # Seen and unseen class numbers interleave and leave gaps; the columns are 1, 4, 7, 2, 5.
 SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
@@ -64,7 +64,7 @@ def figures(measures: Measures | Calibrated | TopK, *names: str) -> list[float]:
 
 @pytest.fixture
 def outcome() -> Outcome:
-    return judge(ColumnsScorer(), PROBLEM, HeldOut(SEEN_ROWS, UNSEEN_ROWS))
+    return evaluate(ColumnsScorer(), PROBLEM, HeldOut(SEEN_ROWS, UNSEEN_ROWS))
 
 
 def test_measures_of_a_hand_made_case(outcome: Outcome) -> None:
@@ -125,7 +125,7 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
         ([9, 0, 0, 5, 5, 0, 1], 5),  # third, after its equal
         ([0, 0, 0, 0, 1, 0, 1], 5),  # first
     )
-    top = judge(ColumnsScorer(), PROBLEM, HeldOut(seen, unseen)).top_k(2)
+    top = evaluate(ColumnsScorer(), PROBLEM, HeldOut(seen, unseen)).top_k(2)
     s, u = (1 + 1 + 1 / 3) / 3, 1 / 2
     assert top.k == 2
     assert figures(top, "T1", "S", "U", "H") == pytest.approx([1, s, u, 2 * s * u / (s + u)])
@@ -162,7 +162,7 @@ def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
         row[0, column] = 1
         own = Rows(row, np.array([c]))
         part = (own, UNSEEN_ROWS) if c in SEEN else (SEEN_ROWS, own)
-        accuracy = judge(ColumnsScorer(), PROBLEM, HeldOut(*part)).calibrated(0)
+        accuracy = evaluate(ColumnsScorer(), PROBLEM, HeldOut(*part)).calibrated(0)
         assert (accuracy.S if c in SEEN else accuracy.U) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_huge_penalty_turns_gzsl_into_zsl() -> None:
     scores = rng.normal(size=(60, 5)).astype(np.float32)
     features = np.concatenate([scores, scores[:, 3:]], axis=1)
     parts = [Rows(features[:30], rng.choice(SEEN, 30)), Rows(features[30:], rng.choice(UNSEEN, 30))]
-    measures = judge(ColumnsScorer(), PROBLEM, HeldOut(*parts)).measures(penalty=1e6)
+    measures = evaluate(ColumnsScorer(), PROBLEM, HeldOut(*parts)).measures(penalty=1e6)
     assert measures.calibrated is not None
     assert measures.calibrated.S == 0
     assert measures.calibrated.H == 0

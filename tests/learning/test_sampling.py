@@ -10,7 +10,7 @@ from torch import Tensor
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.data.scaling import fit_feature_scaling
-from gsmflow.learning.sampling import Draw, Rescaled, Reservoir, Sampler, synthesize
+from gsmflow.learning.sampling import FeatureSampler, Rescaled, Reservoir, Sampler, synthesize
 from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
 from tests.builders import feed_of, make_dataset, seeded
 
@@ -22,7 +22,7 @@ class Counting:
         self.dtype = dtype
         self.sizes: list[int] = []
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
             first = sum(self.sizes)
             self.sizes.append(len(positions))
@@ -181,7 +181,7 @@ def test_rescaled_features_are_those_of_the_other_scaling() -> None:
     class Rows:
         """Draws the rows in the order of the positions, in the scaling of its own."""
 
-        def sampler(self, classes: Tensor) -> Draw:
+        def sampler(self, classes: Tensor) -> FeatureSampler:
             return lambda positions, generator: torch.from_numpy(own(rows))[positions]
 
     draw = Rescaled(Rows(), own, other).sampler(torch.tensor([0]))

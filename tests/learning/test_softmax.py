@@ -12,7 +12,7 @@ from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.contract import RowsByEpoch, rows_with
 from gsmflow.learning.feed import MemoryFeed, Scaled, join, scale_problem
-from gsmflow.learning.sampling import Draw, Reservoir, synthesize
+from gsmflow.learning.sampling import FeatureSampler, Reservoir, synthesize
 from gsmflow.learning.softmax import (
     ClassifierConfig,
     SoftmaxClassifier,
@@ -218,7 +218,7 @@ class Blobs:
         self.drawn: list[Tensor] = []
         self.labels: list[Tensor] = []
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         centres = torch.tensor([CENTRES[int(c)] for c in classes], dtype=torch.float64)
 
         def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
@@ -356,7 +356,7 @@ class ScaledBlobs(Blobs):
         super().__init__(spread)
         self.scaled = scaled
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         plain = super().sampler(classes)
 
         def draw(positions: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.precision import Precision
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.learning.contract import Losses
@@ -42,7 +42,7 @@ class Regression(nn.Module):
         self.batches: list[tuple[Tensor, Tensor]] = []
         self.errors: list[float] = []
 
-    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         self.batches.append((features, labels))
         error = self.error(features + self.noise * draws.normal(features), labels)
         self.errors.append(error.item())

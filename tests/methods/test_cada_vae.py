@@ -13,7 +13,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.learning.contract import RowsByEpoch, RowsRequest
@@ -150,7 +150,7 @@ def test_the_published_sizes_and_start() -> None:
 
 
 class Noise:
-    """Stands for `Draws`: the numbers that it gives are known beforehand."""
+    """Stands for `BatchRandom`: the numbers that it gives are known beforehand."""
 
     shares = 1
 
@@ -244,7 +244,7 @@ def test_an_ablation_takes_its_loss_out(
     scaled: Scaled, changes: dict[str, float], without: str
 ) -> None:
     model = make_model(scaled, **changes)
-    losses = model.loss(*batch(scaled), Draws(seeded(2)))
+    losses = model.loss(*batch(scaled), BatchRandom(seeded(2)))
     weights = {
         "reconstruction": 1.0,
         "kl": 0.25 * 50 / 93,
@@ -259,9 +259,9 @@ def test_an_ablation_takes_its_loss_out(
 def test_shares_of_a_batch_have_its_loss_as_their_mean(scaled: Scaled) -> None:
     model = make_model(scaled)
     features, labels = batch(scaled)
-    whole = model.loss(features, labels, Draws(seeded(2))).total
+    whole = model.loss(features, labels, BatchRandom(seeded(2))).total
     parts = [
-        model.loss(features[rows], labels[rows], Draws(seeded(2), share, 2)).total
+        model.loss(features[rows], labels[rows], BatchRandom(seeded(2), share, 2)).total
         for share, rows in enumerate((slice(0, 6), slice(6, 12)))
     ]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)

@@ -13,13 +13,13 @@ from gsmflow.core.errors import InputError
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.methods.class_folds import (
-    Gate,
-    Rehearsal,
+    ClassFolds,
+    DiscriminantGate,
     Setting,
     choose_setting,
-    fit_gate,
+    fit_discriminant_gate,
+    fold_classes,
     gzsl_scores,
-    rehearse,
     zsl_scores,
 )
 from gsmflow.methods.linear_discriminant import discriminant
@@ -43,29 +43,34 @@ def world(
 
 
 @pytest.fixture(scope="module")
-def rehearsal() -> Rehearsal:
+def folds_of_classes() -> ClassFolds:
     feed, semantics = world()
-    return rehearse(feed, semantics, "none", seeded(0))
+    return fold_classes(feed, semantics, "none", seeded(0))
 
 
 def test_every_class_plays_unseen_once_and_a_fifth_of_its_rows_is_held_out(
-    rehearsal: Rehearsal,
+    folds_of_classes: ClassFolds,
 ) -> None:
-    assert rehearsal.classes.tolist() == list(range(0, 24, 2))
-    assert sorted(np.bincount(rehearsal.folds)) == [2, 2, 2, 3, 3]
-    assert len(rehearsal.judged) == 12 * 15
-    np.testing.assert_array_equal(np.bincount(rehearsal.columns[rehearsal.held]), np.full(12, 3))
+    assert folds_of_classes.classes.tolist() == list(range(0, 24, 2))
+    assert sorted(np.bincount(folds_of_classes.folds)) == [2, 2, 2, 3, 3]
+    assert len(folds_of_classes.judged) == 12 * 15
+    np.testing.assert_array_equal(
+        np.bincount(folds_of_classes.columns[folds_of_classes.held]), np.full(12, 3)
+    )
 
 
-def test_a_fold_is_what_the_other_classes_rows_alone_make_it(rehearsal: Rehearsal) -> None:
+def test_a_fold_is_what_the_other_classes_rows_alone_make_it(folds_of_classes: ClassFolds) -> None:
     feed, semantics = world()
     fold = 1
-    trials = list(rehearsal.trials(SETTING, 0.25))
+    trials = list(folds_of_classes.trials(SETTING, 0.25))
     fitted, judged, columns = trials[fold]
-    seen = rehearsal.classes[rehearsal.folds != fold]
-    unseen = rehearsal.classes[rehearsal.folds == fold]
-    encoded = rehearsal.encoder(feed.features).numpy().astype(np.float64)
-    held = [np.abs(encoded - row).sum(axis=1).argmin() for row in rehearsal.judged[rehearsal.held]]
+    seen = folds_of_classes.classes[folds_of_classes.folds != fold]
+    unseen = folds_of_classes.classes[folds_of_classes.folds == fold]
+    encoded = folds_of_classes.encoder(feed.features).numpy().astype(np.float64)
+    held = [
+        np.abs(encoded - row).sum(axis=1).argmin()
+        for row in folds_of_classes.judged[folds_of_classes.held]
+    ]
     is_fitted = ~np.isin(np.arange(len(encoded)), held)
     labels = feed.labels.numpy()
     means = np.stack([encoded[(labels == c) & is_fitted].mean(axis=0) for c in seen])
@@ -78,18 +83,21 @@ def test_a_fold_is_what_the_other_classes_rows_alone_make_it(rehearsal: Rehearsa
     expected = discriminant(covariance, every, means.mean(axis=0), 0.25)(judged)
     np.testing.assert_allclose(fitted.common(judged), expected, atol=2e-3)
     names = np.concatenate([seen, unseen])[columns]
-    assert {*names} == {*rehearsal.classes}
+    assert {*names} == {*folds_of_classes.classes}
     rows = [np.abs(encoded - row).sum(axis=1).argmin() for row in judged]
     np.testing.assert_array_equal(names, labels[rows])
 
 
 def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
-    rehearsal: Rehearsal,
+    folds_of_classes: ClassFolds,
 ) -> None:
-    chosen, value = choose_setting(rehearsal, 0.25, SETTING)
-    assert value >= choose_setting(rehearsal, 0.25, SETTING, ["whitening", "ridge", "shrinkage"])[1]
+    chosen, value = choose_setting(folds_of_classes, 0.25, SETTING)
+    assert (
+        value
+        >= choose_setting(folds_of_classes, 0.25, SETTING, ["whitening", "ridge", "shrinkage"])[1]
+    )
     values = []
-    for fitted, judged, columns in rehearsal.trials(chosen, 0.25):
+    for fitted, judged, columns in folds_of_classes.trials(chosen, 0.25):
         scores, seen = fitted.common(judged), fitted.seen
         unseen_rows = columns >= seen
         t1 = mean_class_accuracy(
@@ -107,18 +115,18 @@ def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
     assert value == pytest.approx(np.mean(values), abs=1e-9)
 
 
-def test_parts_that_are_fixed_stay(rehearsal: Rehearsal) -> None:
+def test_parts_that_are_fixed_stay(folds_of_classes: ClassFolds) -> None:
     start = Setting(whitening=0.0, ridge=1.6, shrinkage=0.05)
-    chosen, _ = choose_setting(rehearsal, 0.0, start, ["whitening", "shrinkage"])
+    chosen, _ = choose_setting(folds_of_classes, 0.0, start, ["whitening", "shrinkage"])
     assert (chosen.whitening, chosen.shrinkage) == (0.0, 0.05)
 
 
 def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
-    rehearsal: Rehearsal,
+    folds_of_classes: ClassFolds,
 ) -> None:
-    gate = fit_gate(rehearsal, SETTING, 0.25)
+    gate = fit_discriminant_gate(folds_of_classes, SETTING, 0.25)
     told, is_unseen = [], []
-    for fitted, judged, columns in rehearsal.trials(SETTING, 0.25):
+    for fitted, judged, columns in folds_of_classes.trials(SETTING, 0.25):
         common, own, seen = fitted.common(judged), fitted.own()(judged), fitted.seen
         parts = common[:, :seen], common[:, seen:], own
         told.append(np.stack([part.max(axis=1) for part in parts], axis=1))
@@ -136,7 +144,7 @@ def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
 def test_gated_scores_are_the_log_probabilities_of_one_distribution() -> None:
     rng = np.random.default_rng(0)
     common, own = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 3))
-    gate = Gate(np.array([0.3, -0.2, 1.0]), 0.1, 2.0, 0.5)
+    gate = DiscriminantGate(np.array([0.3, -0.2, 1.0]), 0.1, 2.0, 0.5)
     scores = gzsl_scores(common, own.astype(np.float32), 3, gate)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
     odds = 0.3 * common[:, :3].max(1) - 0.2 * common[:, 3:].max(1) + own.max(1) + 0.1
@@ -150,14 +158,14 @@ def test_gated_scores_are_the_log_probabilities_of_one_distribution() -> None:
 def test_too_few_classes_to_hold_any_out_are_refused() -> None:
     feed, semantics = world(classes=3)
     with pytest.raises(InputError, match="seen classes: found 3, expected at least 4"):
-        rehearse(feed, semantics, "none", seeded(0))
+        fold_classes(feed, semantics, "none", seeded(0))
 
 
 def test_a_class_of_one_row_is_fitted_and_never_judged_as_seen() -> None:
     feed, semantics = world()
     rows = torch.cat([torch.arange(1), torch.arange(15, len(feed.labels))])
     single = MemoryFeed(feed.features[rows], feed.labels[rows])
-    rehearsal = rehearse(single, semantics, "sqrt", seeded(0))
-    assert (rehearsal.columns[rehearsal.held] != 0).all()
-    assert np.isfinite(rehearsal.means).all()
-    assert np.isfinite(choose_setting(rehearsal, 0.25, SETTING)[1])
+    folds_of_classes = fold_classes(single, semantics, "sqrt", seeded(0))
+    assert (folds_of_classes.columns[folds_of_classes.held] != 0).all()
+    assert np.isfinite(folds_of_classes.means).all()
+    assert np.isfinite(choose_setting(folds_of_classes, 0.25, SETTING)[1])

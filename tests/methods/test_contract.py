@@ -205,7 +205,7 @@ def test_it_resumes_to_the_same_numbers(start: Start, monkeypatch: pytest.Monkey
     def crash(*arguments: Any, **keywords: Any) -> None:
         raise CrashError
 
-    stages = [(experiment, "fit_final"), (experiment, "classify"), (experiment, "judge")]
+    stages = [(experiment, "fit_final"), (experiment, "classify"), (experiment, "evaluate")]
     monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
     run_epoch = Trainer.run_epoch
 

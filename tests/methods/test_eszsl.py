@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, Rows, open_held_out, training_problem
-from gsmflow.evaluation.protocol import judge
+from gsmflow.evaluation.protocol import evaluate
 from gsmflow.methods.eszsl import ESZSL, ESZSLSolver, choose_regularizers
 from tests.builders import make_dataset
 
@@ -107,8 +107,8 @@ def test_slabs_change_nothing(
 
     (whole, best) = figures()
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 100)
-    (parted, best_parted) = figures()
-    assert_close(parted, whole, 1e-5)
+    (division, best_parted) = figures()
+    assert_close(division, whole, 1e-5)
     assert best_parted == pytest.approx(best)
 
 
@@ -126,7 +126,9 @@ def test_a_linear_world_is_solved() -> None:
     # Semantics long enough that no class lies between others, where a linear score cannot win.
     dataset = check_dataset(make_dataset(classes=60, unseen=5, val=8, d=30, a=15, noise=0.02))
     problem = training_problem(dataset, "test")
-    outcome = judge(ESZSLSolver(problem).solve(1.0, 1e-3), problem, open_held_out(dataset, "test"))
+    outcome = evaluate(
+        ESZSLSolver(problem).solve(1.0, 1e-3), problem, open_held_out(dataset, "test")
+    )
     assert outcome.t1 > 0.95
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gsmflow.learning.feed import MemoryFeed
-from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform, fit_encoder
+from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform, fit_transformer
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(1.0, 2.0, size=(50, 6)).astype(np.float32)
@@ -23,7 +23,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("transform", get_args(FeatureTransform))
 def test_encoded_rows_are_transformed_and_standardised(transform: FeatureTransform) -> None:
-    encoded = fit_encoder(FEED, transform)(FEED.features).numpy()
+    encoded = fit_transformer(FEED, transform)(FEED.features).numpy()
     told = BY_HAND[transform].astype(np.float64)
     spread = told.std(axis=0)
     varies = spread > 1e-6
@@ -34,13 +34,13 @@ def test_encoded_rows_are_transformed_and_standardised(transform: FeatureTransfo
 
 @pytest.mark.parametrize("transform", ["none", "sqrt"])
 def test_decoding_undoes_it(transform: FeatureTransform) -> None:
-    encoder = fit_encoder(FEED, transform)
+    encoder = fit_transformer(FEED, transform)
     again = encoder.decode(encoder(FEED.features)).numpy()
     np.testing.assert_allclose(again, FEATURES, atol=1e-4)
 
 
 def test_decoded_rows_of_unit_length_have_the_mean_length() -> None:
-    encoder = fit_encoder(FEED, "unit")
+    encoder = fit_transformer(FEED, "unit")
     again = encoder.decode(encoder(FEED.features)).numpy()
     lengths = np.linalg.norm(FEATURES, axis=1)
     np.testing.assert_allclose(np.linalg.norm(again, axis=1), lengths.mean(), rtol=1e-4)
@@ -48,12 +48,12 @@ def test_decoded_rows_of_unit_length_have_the_mean_length() -> None:
 
 
 def test_a_row_of_zeros_stays_finite() -> None:
-    encoder = fit_encoder(FEED, "unit")
+    encoder = fit_transformer(FEED, "unit")
     assert torch.isfinite(encoder(torch.zeros(1, 6))).all()
 
 
 def test_an_encoded_feed_takes_its_own_rows() -> None:
-    encoder, rows = fit_encoder(FEED, "sqrt"), torch.tensor([7, 3, 11])
+    encoder, rows = fit_transformer(FEED, "sqrt"), torch.tensor([7, 3, 11])
     feed = EncodedFeed(FEED, encoder, rows)
     assert feed.labels.tolist() == [7, 3, 11]
     assert feed.feature_dim == 6

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, Rows, open_held_out, training_problem
-from gsmflow.evaluation.protocol import judge
+from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import synthesize
 from gsmflow.methods.gaussian_prototypes import (
@@ -252,7 +252,9 @@ def linear_world() -> tuple[Scaled, HeldOut]:
 def test_a_linear_world_is_solved() -> None:
     scaled, held_out = linear_world()
     gaussian = PrototypeSolver(scaled).solve(0.03, 0.1)
-    outcome = judge(classify_gaussian(scaled, gaussian, 1e-2, seeded(0)), scaled.problem, held_out)
+    outcome = evaluate(
+        classify_gaussian(scaled, gaussian, 1e-2, seeded(0)), scaled.problem, held_out
+    )
     plain = outcome.calibrated(0.0)
     assert outcome.t1 > 0.95  # a tenth by chance
     assert min(plain.U, plain.S) > 0.9  # a sixtieth by chance
@@ -280,7 +282,9 @@ def test_samples_are_streamed_where_they_are_too_many(monkeypatch: pytest.Monkey
     scaled, held_out = linear_world()
     gaussian = PrototypeSolver(scaled).solve(0.03, 0.1)
     monkeypatch.setattr("gsmflow.methods.gaussian_prototypes._RESERVOIR_BYTES", 4 * 30 * 500)
-    outcome = judge(classify_gaussian(scaled, gaussian, 1e-2, seeded(0)), scaled.problem, held_out)
+    outcome = evaluate(
+        classify_gaussian(scaled, gaussian, 1e-2, seeded(0)), scaled.problem, held_out
+    )
     assert outcome.t1 > 0.95
     assert outcome.calibrated(0.0).H > 0.9
 

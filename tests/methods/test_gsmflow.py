@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from gsmflow.core.precision import autocast
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Problem, training_problem
 from gsmflow.learning.trainer import Trainer, TrainingConfig
@@ -80,7 +80,7 @@ def test_likelihood_loss_is_its_formula(switches: dict[str, Any]) -> None:
     features, labels = make_batch(problem)
     z, log_det = (v.detach().numpy() for v in latents(model, features, labels))
     expected = np.mean(z**2) / 2 - np.mean(log_det) / 4
-    parts = model.loss(features, labels, Draws(seeded(0))).parts
+    parts = model.loss(features, labels, BatchRandom(seeded(0))).parts
     assert parts["likelihood"].item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -88,7 +88,7 @@ def test_likelihood_loss_is_the_negative_log_density_per_dimension() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False).double()
     features, labels = make_batch(problem)
-    likelihood = model.loss(features, labels, Draws(seeded(0))).parts["likelihood"]
+    likelihood = model.loss(features, labels, BatchRandom(seeded(0))).parts["likelihood"]
     log_prob = model.log_prob(features, labels).mean()
     expected = -log_prob / 4 - math.log(2 * math.pi) / 2
     torch.testing.assert_close(likelihood.detach(), expected)
@@ -140,7 +140,7 @@ def test_prototype_loss_is_its_formula(switches: dict[str, Any]) -> None:
         offsets = model.flow.offsets(model.condition(torch.tensor([c])))
         centre = model.flow.inverse(torch.zeros(1, 4).double(), offsets)
         errors.append((centre[0].detach().numpy() - rows.astype(np.float64).mean(axis=0)) ** 2)
-    total, parts = model.loss(*make_batch(problem), Draws(seeded(0)))
+    total, parts = model.loss(*make_batch(problem), BatchRandom(seeded(0)))
     # The stored means are rounded to float32.
     assert parts["prototype"].item() == pytest.approx(np.mean(errors), rel=1e-5)
     expected = parts["likelihood"] + 2.5 * parts["prototype"]
@@ -153,7 +153,7 @@ def test_prototype_loss_of_a_subset_is_unbiased(trains_condition: bool) -> None:
     switches = {"perturbation": False, "prototype_trains_condition": trains_condition}
     every = make_model(problem, **switches).double()
     some = make_model(problem, prototype_classes=1, **switches).double()
-    batch, draws = make_batch(problem), Draws(seeded(0))
+    batch, draws = make_batch(problem), BatchRandom(seeded(0))
     expected = gradients(every, every.loss(*batch, draws).parts["prototype"])
     # Each of the five seen classes is drawn equally often.
     values, sums = [], {name: torch.zeros_like(g) for name, g in expected.items()}
@@ -191,9 +191,10 @@ def test_a_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
     model = make_model(problem, perturbation=False).double()
     features, labels = make_batch(problem)
     # Three rows at a time, fewer than the five classes, against all thirteen at once.
-    whole = model.loss(features, labels, Draws(seeded(0))).parts["likelihood"]
+    whole = model.loss(features, labels, BatchRandom(seeded(0))).parts["likelihood"]
     parts = [
-        len(rows) * model.loss(features[rows], labels[rows], Draws(seeded(0))).parts["likelihood"]
+        len(rows)
+        * model.loss(features[rows], labels[rows], BatchRandom(seeded(0))).parts["likelihood"]
         for rows in torch.arange(13).split(3)
     ]
     torch.testing.assert_close(torch.stack(parts).sum() / 13, whole)
@@ -205,9 +206,9 @@ def test_bf16_losses_are_those_of_fp32_up_to_its_rounding_and_reach_the_weights_
     problem = make_problem()
     model = make_model(problem, perturbation=False)
     features, labels = make_batch(problem)
-    exact = model.loss(features.float(), labels, Draws(seeded(0)))
+    exact = model.loss(features.float(), labels, BatchRandom(seeded(0)))
     with autocast("bf16", torch.device("cpu")):
-        rounded = model.loss(features.float(), labels, Draws(seeded(0)))
+        rounded = model.loss(features.float(), labels, BatchRandom(seeded(0)))
     for name, value in rounded.parts.items():
         assert value.dtype == torch.float32
         assert value.item() != exact.parts[name].item()
@@ -232,7 +233,7 @@ def gradients(model: GSMFlow, value: Tensor) -> dict[str, Tensor]:
 def test_prototype_loss_reaches_the_positioning_only_when_asked(trains_condition: bool) -> None:
     problem = make_problem()
     model = make_model(problem, prototype_trains_condition=trains_condition).double()
-    total, parts = model.loss(*make_batch(problem), Draws(seeded(0)))
+    total, parts = model.loss(*make_batch(problem), BatchRandom(seeded(0)))
     prototype, likelihood = (gradients(model, parts[part]) for part in ("prototype", "likelihood"))
     for name, gradient in gradients(model, total).items():
         torch.testing.assert_close(gradient, likelihood[name] + prototype[name])
@@ -247,7 +248,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
     problem = make_problem()
     model = make_model(problem, prototype_trains_condition=True).double()
     features, labels = make_batch(problem)
-    exact = gradients(model, model.loss(features, labels, Draws(seeded(0))).total)
+    exact = gradients(model, model.loss(features, labels, BatchRandom(seeded(0))).total)
     step = 1e-6
     for name, parameter in model.named_parameters():
         direction = torch.randn(parameter.shape, generator=seeded(9), dtype=torch.float64)
@@ -255,7 +256,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
         for sign in (1, -1):
             with torch.no_grad():
                 parameter.add_(sign * step * direction)
-                values.append(model.loss(features, labels, Draws(seeded(0))).total.item())
+                values.append(model.loss(features, labels, BatchRandom(seeded(0))).total.item())
                 parameter.sub_(sign * step * direction)
         slope = (values[0] - values[1]) / (2 * step)
         assert slope == pytest.approx(float((exact[name] * direction).sum()), rel=1e-4, abs=1e-7)
@@ -266,7 +267,7 @@ def test_prototype_weight_zero_leaves_the_prototype_out() -> None:
     total, parts = (
         make_model(problem, prototype_weight=0.0)
         .double()
-        .loss(*make_batch(problem), Draws(seeded(0)))
+        .loss(*make_batch(problem), BatchRandom(seeded(0)))
     )
     assert set(parts) == {"likelihood"}
     assert torch.equal(total, parts["likelihood"])
@@ -275,7 +276,7 @@ def test_prototype_weight_zero_leaves_the_prototype_out() -> None:
 def test_noise_is_gaussian_with_standard_deviation_pi() -> None:
     model = make_model(pi=0.3)
     features = torch.full((20_000, 4), 7.0)
-    noise = (model.perturb(features, Draws(seeded(0))) - features).double().numpy()
+    noise = (model.perturb(features, BatchRandom(seeded(0))) - features).double().numpy()
     assert kstest(noise.flatten() / 0.3, "norm").pvalue > 1e-3
     np.testing.assert_allclose(np.cov(noise.T), 0.3**2 * np.eye(4), atol=0.005)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.015)
@@ -283,7 +284,7 @@ def test_noise_is_gaussian_with_standard_deviation_pi() -> None:
 
 def test_dropout_frees_whole_dimensions_of_noise_and_keeps_its_size() -> None:
     model = make_model(pi=0.3, perturbation_dropout=0.25)
-    draws = Draws(seeded(0))
+    draws = BatchRandom(seeded(0))
     features = torch.zeros(200, 2000)
     noises = [model.perturb(features, draws) for _ in range(2)]
     for noise in noises:
@@ -297,13 +298,13 @@ def test_dropout_frees_whole_dimensions_of_noise_and_keeps_its_size() -> None:
 def test_full_dropout_frees_every_dimension() -> None:
     features = torch.randn(5, 300, generator=seeded(1))
     model = make_model(perturbation_dropout=1.0)
-    assert torch.equal(model.perturb(features, Draws(seeded(0))), features)
+    assert torch.equal(model.perturb(features, BatchRandom(seeded(0))), features)
 
 
 def test_perturbation_takes_its_numbers_from_the_generator_alone() -> None:
     model, features = make_model(perturbation_dropout=0.5), torch.zeros(6, 40)
     before = torch.get_rng_state()
-    first, same, other = (model.perturb(features, Draws(seeded(s))) for s in (1, 1, 2))
+    first, same, other = (model.perturb(features, BatchRandom(seeded(s))) for s in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -314,16 +315,18 @@ def test_loss_with_perturbation_is_the_loss_of_perturbed_features() -> None:
     problem = make_problem()
     noisy, plain = (make_model(problem, pi=0.5, perturbation=on).double() for on in (True, False))
     features, labels = make_batch(problem)
-    expected = plain.loss(noisy.perturb(features, Draws(seeded(3))), labels, Draws(seeded(0))).total
-    found = noisy.loss(features, labels, Draws(seeded(3))).total
+    expected = plain.loss(
+        noisy.perturb(features, BatchRandom(seeded(3))), labels, BatchRandom(seeded(0))
+    ).total
+    found = noisy.loss(features, labels, BatchRandom(seeded(3))).total
     torch.testing.assert_close(found, expected)
-    assert not torch.allclose(found, plain.loss(features, labels, Draws(seeded(0))).total)
+    assert not torch.allclose(found, plain.loss(features, labels, BatchRandom(seeded(0))).total)
 
 
 def test_loss_without_perturbation_does_not_depend_on_the_generator() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False).double()
-    first, second = (model.loss(*make_batch(problem), Draws(seeded(s))).total for s in (0, 1))
+    first, second = (model.loss(*make_batch(problem), BatchRandom(seeded(s))).total for s in (0, 1))
     assert torch.equal(first, second)
 
 
@@ -349,7 +352,7 @@ def test_noise_on_the_semantics_has_its_share_of_their_spread() -> None:
     problem = make_problem()
     settings: dict[str, Any] = {"relative_positioning": False, "semantics_scaling": "none"}
     model = make_model(problem, semantics_noise=0.4, **settings)
-    classes, draws = torch.tensor(SEEN), Draws(seeded(0))
+    classes, draws = torch.tensor(SEEN), BatchRandom(seeded(0))
     clean = model.condition(classes)
     noise = torch.stack(
         [model.condition(classes, draws.shared_normal) - clean for _ in range(4000)]
@@ -368,7 +371,7 @@ def test_noise_on_the_semantics_is_for_training_alone(batch: int) -> None:
         make_model(problem, perturbation=False, semantics_noise=level).double() for level in (0, 1)
     )
     losses = [
-        model.loss(features, labels, Draws(seeded(s))).total.item()
+        model.loss(features, labels, BatchRandom(seeded(s))).total.item()
         for model, s in ((clean, 0), (clean, 1), (noisy, 0), (noisy, 1))
     ]
     assert losses[0] == losses[1]
@@ -481,8 +484,8 @@ def test_a_model_survives_its_description_and_state(switches: dict[str, Any]) ->
     assert torch.equal(restored.sample(classes, seeded(0)), samples)
     assert torch.equal(restored.log_prob(samples, classes), model.log_prob(samples, classes))
     batch = (samples, torch.tensor([1, 3, 4, 6]))
-    expected = model.loss(*batch, Draws(seeded(0))).total
-    assert torch.equal(restored.loss(*batch, Draws(seeded(0))).total, expected)
+    expected = model.loss(*batch, BatchRandom(seeded(0))).total
+    assert torch.equal(restored.loss(*batch, BatchRandom(seeded(0))).total, expected)
 
 
 @pytest.mark.parametrize("scaling", ["none", "norm"])

@@ -16,16 +16,16 @@ from gsmflow.core.errors import InputError
 from gsmflow.evaluation.metrics import SeenUnseenCurve
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.feed import MemoryFeed
-from gsmflow.learning.sampling import Draw, synthesize
+from gsmflow.learning.sampling import FeatureSampler, synthesize
 from gsmflow.reports.page_data import (
     Answers,
     ClassShifts,
-    Evidence,
+    PageData,
     draw_features,
     pick_answers,
-    read_evidence,
+    read_page_data,
     thin_curve,
-    write_evidence,
+    write_page_data,
 )
 from tests.builders import seeded
 
@@ -75,7 +75,7 @@ class Around:
     def __init__(self, d: int) -> None:
         self.d = d
 
-    def sampler(self, classes: Tensor) -> Draw:
+    def sampler(self, classes: Tensor) -> FeatureSampler:
         def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
             return classes[positions, None] + torch.randn(
                 len(positions), self.d, generator=generator
@@ -110,14 +110,14 @@ def test_a_sample_is_in_its_principal_components(d: int, rows: int) -> None:
     np.testing.assert_allclose(sample.shares, reference.explained_variance_ratio_, atol=1e-6)
 
 
-def make_evidence() -> Evidence:
+def make_page_data() -> PageData:
     outcome = make_outcome(0)
     points = torch.randn(20, 4, generator=seeded(2)).numpy()
     unseen = MemoryFeed(torch.from_numpy(points), torch.tensor([2, 7] * 10))
     real, own = (
         ClassShifts(np.array([0.5, share]), np.array([1, 2, np.nan, 4, 5])) for share in (1.0, 0.1)
     )
-    return Evidence(
+    return PageData(
         answers=pick_answers(outcome),
         curves={"Ours, né <i>": thin_curve(outcome.curve()), "curves.0": np.zeros((2, 3))},
         sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
@@ -126,52 +126,52 @@ def make_evidence() -> Evidence:
 
 
 def test_evidence_is_read_as_it_was_written(tmp_path: Path) -> None:
-    evidence, file = make_evidence(), tmp_path / "evidence.safetensors"
-    write_evidence(file, evidence)
-    found = read_evidence(file, 5)
-    assert list(found.curves) == list(evidence.curves)
+    page_data, file = make_page_data(), tmp_path / "page_data.safetensors"
+    write_page_data(file, page_data)
+    found = read_page_data(file, 5)
+    assert list(found.curves) == list(page_data.curves)
     assert list(found.shifts) == ["", "Ours, né <i>"]
-    pairs = [(found.answers, evidence.answers), (found.sample, evidence.sample)]
-    pairs += list(zip(found.shifts.values(), evidence.shifts.values(), strict=True))
+    pairs = [(found.answers, page_data.answers), (found.sample, page_data.sample)]
+    pairs += list(zip(found.shifts.values(), page_data.shifts.values(), strict=True))
     for ours, theirs in pairs:
         for name, values in vars(theirs).items():
             np.testing.assert_array_equal(getattr(ours, name), values)
             assert getattr(ours, name).dtype == values.dtype
-    for name, curve in evidence.curves.items():
+    for name, curve in page_data.curves.items():
         np.testing.assert_array_equal(found.curves[name], curve)
 
 
-def damaged(change: str, evidence: Evidence) -> Evidence:
-    answers, sample = evidence.answers, evidence.sample
+def damaged(change: str, page_data: PageData) -> PageData:
+    answers, sample = page_data.answers, page_data.sample
     if change == "class":
-        return replace(evidence, answers=replace(answers, seen=answers.seen + 5))
+        return replace(page_data, answers=replace(answers, seen=answers.seen + 5))
     if change == "length":
-        return replace(evidence, answers=Answers(**{**vars(answers), "seen": answers.seen[1:]}))
+        return replace(page_data, answers=Answers(**{**vars(answers), "seen": answers.seen[1:]}))
     if change == "sample":
-        return replace(evidence, sample=replace(sample, real=sample.real[1:]))
-    return replace(evidence, curves={"Ours": np.zeros((3, 2))})
+        return replace(page_data, sample=replace(sample, real=sample.real[1:]))
+    return replace(page_data, curves={"Ours": np.zeros((3, 2))})
 
 
 @pytest.mark.parametrize("change", ["class", "length", "sample", "curve"])
 def test_evidence_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> None:
-    file = tmp_path / "evidence.safetensors"
-    write_evidence(file, damaged(change, make_evidence()))
+    file = tmp_path / "page_data.safetensors"
+    write_page_data(file, damaged(change, make_page_data()))
     with pytest.raises(InputError, match="not readable as what this run kept") as caught:
-        read_evidence(file, 5)
+        read_page_data(file, 5)
     assert str(file) in str(caught.value)
 
 
 def test_a_damaged_file_of_evidence_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "evidence.safetensors"
-    write_evidence(file, make_evidence())
+    file = tmp_path / "page_data.safetensors"
+    write_page_data(file, make_page_data())
     content = file.read_bytes()
     for broken in (b"", content[:100], content[:-9], b"\xff" * 8 + content):
         file.write_bytes(broken)
         with pytest.raises(InputError, match="not readable as what this run kept"):
-            read_evidence(file, 5)
+            read_page_data(file, 5)
     file.write_bytes(content)
     with pytest.raises(InputError, match="not of 6 classes"):
-        read_evidence(file, 6)
+        read_page_data(file, 6)
     save_file(load_file(file), file)  # without what the arrays are called
     with pytest.raises(InputError, match="delete it to do without"):
-        read_evidence(file, 5)
+        read_page_data(file, 5)

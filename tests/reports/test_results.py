@@ -11,7 +11,7 @@ from rich.console import Console
 from gsmflow.cli.main import main
 from gsmflow.cli.results import ResultsOptions, run_results
 from gsmflow.core.errors import InputError
-from gsmflow.core.tables import Figure
+from gsmflow.core.tables import MeanStd
 from gsmflow.reports.results import Row, collect_runs, render_csv
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "gsmflow" / "reports" / "published.csv"
@@ -421,7 +421,7 @@ def test_files_hold_the_table(tmp_path: Path) -> None:
 
 
 def test_csv_quotes_what_it_must() -> None:
-    row = Row("run", "D", "f", "s", 'a, "b"\nc', "p", {"T1": Figure(50.0)})
+    row = Row("run", "D", "f", "s", 'a, "b"\nc', "p", {"T1": MeanStd(50.0)})
     header, line = csv.reader(io.StringIO(render_csv([row])))
     assert dict(zip(header, line, strict=True))["method"] == 'a, "b"\nc'
 

@@ -69,7 +69,7 @@ def test_a_run_writes_its_directory(tmp_path: Path) -> None:
         "shifts.png",
         "per_class.csv",
         "confusion.csv",
-        "evidence.safetensors",
+        "page_data.safetensors",
     }
     metrics = json.loads((result.directory / "metrics.json").read_text())
     baselines = metrics["baselines"]
@@ -240,7 +240,7 @@ def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tiny_recipe(tmp_path, run="whole"))
-    stages = ("validate", "fit_final", "classify", "judge", "measure_shifts", "run_figure")
+    stages = ("validate", "fit_final", "classify", "evaluate", "measure_shifts", "run_figure")
     for stage in (*stages, "write_json"):
         with monkeypatch.context() as patch:
             patch.setattr(experiment, stage, _fail)
@@ -277,8 +277,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) 
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from gsmflow import fitting\n"
-        "from gsmflow.recipe import Recipe\n"
-        "from gsmflow.script import run_script\n"
+        "from gsmflow.recipes.recipe import Recipe\n"
+        "from gsmflow.runs.script import run_script\n"
         "fitting._SAVE_EVERY_SECONDS = 0\n"
         "run_script({'res101': Recipe(dataset='TINY')})\n"
     )

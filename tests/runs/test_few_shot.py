@@ -18,13 +18,13 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
-from gsmflow.evaluation.protocol import Outcome, judge
+from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.recipes.recipe import Recipe, check_recipe, parse_recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import few_shot as fewshot
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import RunResult, run_experiment
-from gsmflow.runs.few_shot import part_rows, real_and_synthesized
+from gsmflow.runs.few_shot import divide_rows, real_and_synthesized
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import CADA_SMALL, make_dataset, tiny_recipe
 from tests.methods.test_contract import ClosedForm
@@ -74,18 +74,18 @@ def test_draws_are_nested_of_the_right_size_and_apart_from_what_is_judged(
     case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
 ) -> None:
     labels, shots = case
-    parted = part_rows(rows_with(labels), shots, np.random.default_rng(seed))
-    assert tuple(parted.labelled) == tuple(k for k in shots if k)
+    division = divide_rows(rows_with(labels), shots, np.random.default_rng(seed))
+    assert tuple(division.labelled) == tuple(k for k in shots if k)
     smaller: set[int] = set()
-    for k, rows in parted.labelled.items():
+    for k, rows in division.labelled.items():
         own = index_of(rows)
         assert Counter(rows.labels.tolist()) == {int(c): k for c in np.unique(labels)}
         assert len(own) == len(set(own))
         assert smaller <= set(own)
         smaller = set(own)
-    judged = index_of(parted.judged)
+    judged = index_of(division.judged)
     assert sorted([*smaller, *judged]) == list(range(len(labels)))
-    assert set(parted.judged.labels.tolist()) == set(labels.tolist())
+    assert set(division.judged.labels.tolist()) == set(labels.tolist())
 
 
 @given(labels_and_shots(), st.integers(0, 99))
@@ -93,9 +93,9 @@ def test_a_number_of_rows_draws_the_same_ones_whatever_the_others(
     case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
 ) -> None:
     labels, shots = case
-    together = part_rows(rows_with(labels), shots, np.random.default_rng(seed)).labelled
+    together = divide_rows(rows_with(labels), shots, np.random.default_rng(seed)).labelled
     for k, rows in together.items():
-        alone = part_rows(rows_with(labels), (k,), np.random.default_rng(seed)).labelled[k]
+        alone = divide_rows(rows_with(labels), (k,), np.random.default_rng(seed)).labelled[k]
         assert set(index_of(alone)) == set(index_of(rows))
 
 
@@ -135,19 +135,19 @@ def test_a_run_judges_every_number_of_rows_on_the_same_others(
 ) -> None:
     learned: list[tuple[Problem, Rows]] = []
     judged: list[tuple[Problem, HeldOut, list[Outcome]]] = []
-    classify, judge_all = fewshot.classify_real, fewshot.judge_all
+    classify, evaluate_all = fewshot.classify_real, fewshot.evaluate_all
 
     def watch_learning(run: Any, scaled: Any, model: Any, rows: Rows, **counts: Any) -> Any:
         learned.append((scaled.problem, rows))
         return classify(run, scaled, model, rows, **counts)
 
     def watch_judging(scorers: Any, problem: Problem, held_out: HeldOut) -> list[Outcome]:
-        outcomes = judge_all(scorers, problem, held_out)
+        outcomes = evaluate_all(scorers, problem, held_out)
         judged.append((problem, held_out, outcomes))
         return outcomes
 
     monkeypatch.setattr(fewshot, "classify_real", watch_learning)
-    monkeypatch.setattr(fewshot, "judge_all", watch_judging)
+    monkeypatch.setattr(fewshot, "evaluate_all", watch_judging)
     result = start(tmp_path, model, run="first")
     whole = result.held_out
     assert len(judged) == 2
@@ -165,7 +165,7 @@ def test_a_run_judges_every_number_of_rows_on_the_same_others(
         assert set(index_of(rest.unseen)) == set(index_of(whole.unseen)) - three
         assert index_of(rest.seen) == index_of(whole.seen)
         assert len(outcomes) == 3
-        own = judge(trained.scorer, problem, rest)
+        own = evaluate(trained.scorer, problem, rest)
         np.testing.assert_allclose(outcomes[0].scores, own.scores, rtol=1e-5, atol=1e-5)
         draws.append(three)
     assert draws[0] != draws[1]
@@ -272,7 +272,7 @@ def test_it_resumes_to_the_same_numbers(
     def crash(*arguments: Any, **keywords: Any) -> None:
         raise RuntimeError("a stand-in for a crash")
 
-    stages = [(fewshot, "judge"), (experiment, "fit_final"), (fewshot, "judge_all")]
+    stages = [(fewshot, "evaluate"), (experiment, "fit_final"), (fewshot, "evaluate_all")]
     for module, stage in stages:
         with monkeypatch.context() as patch:
             patch.setattr(module, stage, crash)
@@ -295,8 +295,8 @@ def test_draws_do_not_depend_on_the_model(tmp_path: Path, monkeypatch: pytest.Mo
         judged.append(index_of(held_out.unseen))
         return original(scorers, problem, held_out)
 
-    original = fewshot.judge_all
-    monkeypatch.setattr(fewshot, "judge_all", watch)
+    original = fewshot.evaluate_all
+    monkeypatch.setattr(fewshot, "evaluate_all", watch)
     start(tmp_path, "cada-vae", run="a", calibrate=False)
     start(tmp_path, "gsmflow", run="b")
     start(tmp_path, "cada-vae", run="c", seed=1, calibrate=False)

@@ -97,7 +97,7 @@ def test_a_gate_resumes_to_the_same_numbers(
         patch.setattr(fitting.Trainer, "run_epoch", crash_midway)
         with pytest.raises(RuntimeError):
             start(tmp_path, run="half", **CASES[case])
-    stages = (experiment, "fit_gate"), (gating, "write_gate"), (experiment, "judge_gate")
+    stages = (experiment, "fit_gate"), (gating, "write_gate"), (experiment, "evaluate_gate")
     for module, stage in stages:
         with monkeypatch.context() as patch:
             patch.setattr(module, stage, crash)
@@ -236,7 +236,7 @@ def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
         type(result.fitted.model),
         torch.device("cpu"),
         "fp32",
-        gating.ALONE,
+        gating.SINGLE_PROCESS,
         tmp_path,
         fitting.RunLog(tmp_path / "log.jsonl"),
         Console(quiet=True),

@@ -21,7 +21,6 @@ from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import RunResult
 from gsmflow.runs.gate_checkpoint import read_gate
 from gsmflow.runs.predict import answer_rows
-from tests.runs.test_gate import CASES, start
 from tests.cli.test_predict import (
     answers,
     change,
@@ -31,6 +30,7 @@ from tests.cli.test_predict import (
     predict,
     save,
 )
+from tests.runs.test_gate import CASES, start
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -189,10 +189,10 @@ def test_the_scores_are_bit_for_bit_those_of_the_run(
 
     def watch(gated: Any, held_out: Any, outcome: Any) -> Any:
         judged.append(gated)
-        return judge(gated, held_out, outcome)
+        return evaluate(gated, held_out, outcome)
 
-    judge = experiment.judge_gate
-    monkeypatch.setattr(experiment, "judge_gate", watch)
+    evaluate = experiment.evaluate_gate
+    monkeypatch.setattr(experiment, "evaluate_gate", watch)
     for case in GATES:
         result = start(tmp_path, run=case, **CASES[case])
         features = dataset_of(result).features

@@ -90,7 +90,7 @@ def test_the_honest_figures_are_those_without_it(tmp_path: Path) -> None:
 def test_candidates_survive_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path, run="whole", **SETTINGS)
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "judge", _fail)
+        patch.setattr(experiment, "evaluate", _fail)
         with pytest.raises(RuntimeError):
             run(tmp_path, run="broken", **SETTINGS)
     resumed = run(tmp_path, run="broken", resume=True, **SETTINGS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from gsmflow.core.distributed import ALONE
+from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, open_held_out, training_problem
@@ -46,7 +46,7 @@ def make_run(directory: Path, **changes: Any) -> Run:
     directory.mkdir(exist_ok=True)
     log = RunLog(directory / "log.jsonl")
     recipe = replace(RECIPE, **changes)
-    return Run(recipe, GSMFlow, CPU, "fp32", ALONE, directory, log, Console(quiet=True))
+    return Run(recipe, GSMFlow, CPU, "fp32", SINGLE_PROCESS, directory, log, Console(quiet=True))
 
 
 class EnoughError(Exception):

@@ -35,7 +35,7 @@ from gsmflow.tuning import trial as trial_module
 from gsmflow.tuning.space import space_of
 from gsmflow.tuning.study import Study, claim, finished_trials, open_study, quiet_optuna
 from gsmflow.tuning.trial import Place, open_place
-from gsmflow.tuning.worker import Plan, finalists
+from gsmflow.tuning.worker import StudyPlan, finalists
 from tests.builders import make_dataset, write_gbu
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -454,7 +454,7 @@ def test_the_own_recipe_is_a_finalist_beside_the_best(
     tune(folder, trials=12, finalists=2)
     _, study = open_tiny(folder)
     for count in (1, 2, 12):
-        found = finalists(study, Plan(12, count, 0, 0.0))
+        found = finalists(study, StudyPlan(12, count, 0, 0.0))
         assert sum(finalist.own for finalist in found) == 1
         assert len({json.dumps(finalist.trial.params) for finalist in found}) == len(found)
         assert len(found) <= count + 1

@@ -14,11 +14,11 @@ from gsmflow.data.extract.descriptions import Descriptions, read_descriptions, r
 from gsmflow.data.extract.images import ImageFolder, class_key, find_images, said_path
 from gsmflow.data.extract.splits import Shares, choose_classes, split_rows
 
-__all__ = ["Plan", "assemble", "check_plan", "make_plan"]
+__all__ = ["ExtractionPlan", "assemble", "check_plan", "make_plan"]
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ExtractionPlan:
     """What is known before any image is read.
 
     Attributes
@@ -42,7 +42,7 @@ class Plan:
     unseen: tuple[frozenset[int], Path] | None
 
 
-def make_plan(images: Path, semantics: Path, unseen: Path | None) -> Plan:
+def make_plan(images: Path, semantics: Path, unseen: Path | None) -> ExtractionPlan:
     """Find images and read descriptions.
 
     Parameters
@@ -72,7 +72,7 @@ def make_plan(images: Path, semantics: Path, unseen: Path | None) -> Plan:
             )
         files[c] = own
     order = sorted(files)
-    return Plan(
+    return ExtractionPlan(
         folder=folder,
         described=described,
         paths=tuple(path for c in order for path in files[c]),
@@ -92,7 +92,7 @@ def _numbers_of(file: Path, number: Mapping[str, int], semantics: Path) -> froze
     return frozenset(numbers)
 
 
-def check_plan(plan: Plan, shares: Shares) -> None:
+def check_plan(plan: ExtractionPlan, shares: Shares) -> None:
     """Refuse whatever is wrong with classes and splits before hours of work.
 
     Raises
@@ -108,7 +108,7 @@ def check_plan(plan: Plan, shares: Shares) -> None:
 
 
 def assemble(
-    plan: Plan,
+    plan: ExtractionPlan,
     shares: Shares,
     features: FloatArray,
     labels: IntArray,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.contract import Losses
@@ -180,7 +180,7 @@ class HypersphericalVAEs(nn.Module):
             "feature_dim": self.image_encoder.hidden.in_features,
         }
 
-    def loss(self, features: Tensor, labels: Tensor, draws: Draws) -> Losses:
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The training loss of one batch: reconstruction, 0.1 transport, classification.
 
         The reconstruction is the mean absolute error of both modalities, each decoded from a draw

@@ -14,16 +14,16 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
-from gsmflow.core.tables import Figure
+from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
 from gsmflow.reports.few_shot import few_shot_draws, few_shot_figures
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
-    EVIDENCE_FILE,
+    PAGE_DATA_FILE,
     Answers,
     ClassShifts,
     FeatureSample,
-    read_evidence,
+    read_page_data,
 )
 from gsmflow.reports.tables import ORACLE_LABEL, extra_lines, few_shot_grid, gated_name
 
@@ -138,7 +138,7 @@ def _few_shot(told: Field) -> dict[str, Any] | None:
     rows = [row[1:] for row in grid.sections[0]]  # without the run's name
     return {
         "columns": grid.columns[1:],
-        "rows": [[asdict(own) if isinstance(own, Figure) else own for own in row] for row in rows],
+        "rows": [[asdict(own) if isinstance(own, MeanStd) else own for own in row] for row in rows],
         "notes": grid.notes,
         "draws": few_shot_draws(told),
     }
@@ -161,7 +161,7 @@ def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
     part |= _test_rows(directory, told, method)
     reasons, judged = _MISSING, told["U"].value is not None
     if not judged:
-        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), _NOT_JUDGED)
+        reasons |= dict.fromkeys(("answers", "map", "shifts"), _NOT_JUDGED)
     for name, known in (
         ("map", part.get("answers")),
         ("history", history.is_file()),
@@ -188,12 +188,12 @@ _NOTHING_TO_SHOW = {
 _MISSING = {
     "classes": "This run's directory has no per_class.csv: it was made before runs wrote their "
     "answers class by class. Run it again to see them.",
-    "answers": "This run's directory has no evidence.safetensors, in which a run keeps the scores "
+    "answers": "This run's directory has no page_data.safetensors, in which a run keeps the scores "
     "of its test rows: the penalty cannot be moved, and there are no curves. Run it again to see "
     "them.",
-    "counts": "This run's directory has neither evidence.safetensors nor confusion.csv: its "
+    "counts": "This run's directory has neither page_data.safetensors nor confusion.csv: its "
     "confusion matrix is not known. Run it again to see it.",
-    "map": "This run's directory has no evidence.safetensors, in which a run keeps a sample of its "
+    "map": "This run's directory has no page_data.safetensors, in which a run keeps a sample of its "
     "features: there is no map of them. Run it again to see it.",
     "history": "This run's directory has no history.json: its losses are not known.",
     "validation": "This run chose nothing on validation classes (--no-calibrate): there is no "
@@ -286,30 +286,30 @@ def _test_rows(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
         return {}
     classes = read_per_class(file)
     part: dict[str, Any] = {"classes": [_describe_class(own) for own in classes]}
-    evidence_file, confusion_file = directory / EVIDENCE_FILE, directory / "confusion.csv"
-    if not evidence_file.is_file():
+    page_data_file, confusion_file = directory / PAGE_DATA_FILE, directory / "confusion.csv"
+    if not page_data_file.is_file():
         if confusion_file.is_file():
             counts = read_confusion(confusion_file, len(classes))
             part["counts"] = pack(counts.ravel().astype("<i4"))
         return part
-    evidence = read_evidence(evidence_file, len(classes))
-    rows = np.bincount(evidence.answers.labels, minlength=len(classes))
+    page_data = read_page_data(page_data_file, len(classes))
+    rows = np.bincount(page_data.answers.labels, minlength=len(classes))
     if rows.tolist() != [own.rows for own in classes]:
         raise InputError(
-            f"{evidence_file}: found other numbers of rows than in {file.name}, expected both of "
+            f"{page_data_file}: found other numbers of rows than in {file.name}, expected both of "
             "one run"
         )
     curves = [
         {"method": name, "U": pack(unseen.astype("<f4")), "S": pack(seen.astype("<f4"))}
-        for name, (unseen, seen) in evidence.curves.items()
+        for name, (unseen, seen) in page_data.curves.items()
     ]
     return part | {
-        "answers": _pack_answers(evidence.answers, len(classes)),
+        "answers": _pack_answers(page_data.answers, len(classes)),
         "counts": True,
         "curves": curves,
-        "areas": _areas(told, evidence.curves),
-        "map": None if evidence.sample is None else _pack_map(evidence.sample, method),
-        "class_shifts": [_pack_shifts(name, own) for name, own in evidence.shifts.items()],
+        "areas": _areas(told, page_data.curves),
+        "map": None if page_data.sample is None else _pack_map(page_data.sample, method),
+        "class_shifts": [_pack_shifts(name, own) for name, own in page_data.shifts.items()],
     }
 
 

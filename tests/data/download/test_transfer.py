@@ -301,7 +301,8 @@ def test_what_arrives_is_what_lies_there_last(
 def test_a_killed_process_leaves_what_the_next_continues(site: Site, part: Path) -> None:
     site.odd = [stall(300_000)]
     program = (
-        "import sys; from pathlib import Path; from gsmflow.fetch import Patience, fetch\n"
+        "import sys; from pathlib import Path\n"
+        "from gsmflow.data.download.transfer import Patience, fetch\n"
         "fetch(sys.argv[1], Path(sys.argv[2]), '', show=print, tell=print, patience=Patience())"
     )
     words = [sys.executable, "-c", program, site.url, str(part)]

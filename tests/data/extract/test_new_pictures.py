@@ -22,8 +22,8 @@ from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import RunResult, run_experiment
-from tests.data.extract.test_store import mean_colour
 from tests.cli.test_predict import answers, predict
+from tests.data.extract.test_store import mean_colour
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "stand_in")
 

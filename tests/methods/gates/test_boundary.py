@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from gsmflow.core.rng import Draws
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import open_held_out, training_problem
 from gsmflow.learning.feed import Scaled, scale_problem
@@ -32,11 +32,11 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_repeats() -> None:
     model, scaled = made_up()
     rows = torch.arange(8)
     batch = scaled.feed.take(rows), scaled.feed.labels[rows]
-    loss = model.loss(*batch, Draws(seeded(1)))
+    loss = model.loss(*batch, BatchRandom(seeded(1)))
     parts = loss.parts
     total = parts["reconstruction"] + 0.1 * parts["transport"] + parts["classification"]
     torch.testing.assert_close(loss.total, total)
-    torch.testing.assert_close(model.loss(*batch, Draws(seeded(1))).total, loss.total)
+    torch.testing.assert_close(model.loss(*batch, BatchRandom(seeded(1))).total, loss.total)
     loss.total.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 

@@ -20,7 +20,7 @@ from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
 from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
-from gsmflow.evaluation.protocol import Outcome, judge
+from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
 from gsmflow.reports import figures as report
 from gsmflow.reports.page.document import pack, read_run
@@ -29,12 +29,12 @@ from gsmflow.reports.page.render import render_page
 from gsmflow.reports.page_data import (
     Answers,
     ClassShifts,
-    Evidence,
     FeatureSample,
+    PageData,
     pick_answers,
-    read_evidence,
+    read_page_data,
     thin_curve,
-    write_evidence,
+    write_page_data,
 )
 from gsmflow.runs.experiment import RunResult
 from gsmflow.runs.seeds import run_seeds
@@ -81,7 +81,7 @@ def judged_again(result: RunResult) -> Outcome:
         SoftmaxClassifier(kept[f"{which}.weight"], kept[f"{which}.bias"], classes)
         for which, classes in (("gzsl", problem.classes), ("zsl", problem.unseen_classes))
     )
-    return judge(SoftmaxPair(result.fitted.scaled.scaling, gzsl, zsl), problem, result.held_out)
+    return evaluate(SoftmaxPair(result.fitted.scaled.scaling, gzsl, zsl), problem, result.held_out)
 
 
 @pytest.fixture(scope="module")
@@ -223,8 +223,8 @@ def test_the_command_line_is_kept(one: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "missing"),
     [
-        (["evidence.safetensors"], {"answers", "map"}),
-        (["evidence.safetensors", "confusion.csv"], {"answers", "counts", "map"}),
+        (["page_data.safetensors"], {"answers", "map"}),
+        (["page_data.safetensors", "confusion.csv"], {"answers", "counts", "map"}),
         (["per_class.csv"], {"classes", "answers", "counts", "map"}),
         (["history.json"], {"history"}),
         (["environment.json"], {"environment", "command"}),
@@ -255,9 +255,9 @@ def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
 
 
 def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
-    file = one / "evidence.safetensors"
-    evidence = read_evidence(file, len(NAMES))
-    write_evidence(file, replace(evidence, sample=None, shifts={}))
+    file = one / "page_data.safetensors"
+    page_data = read_page_data(file, len(NAMES))
+    write_page_data(file, replace(page_data, sample=None, shifts={}))
     put("shifts", {})(one)
     (one / "history.json").write_text("[]")
     (part,) = read_run(one)["parts"]
@@ -323,7 +323,7 @@ def cut(name: str) -> Callable[[Path], object]:
         (write("history.json", '[{"epoch": 1, "likelihood": NaN}]'), "expected a finite number"),
         (write("recipe.json", "3"), "recipe.json: found 3, expected an object"),
         (write("environment.json", "{"), "environment.json: not readable"),
-        (cut("evidence.safetensors"), "evidence.safetensors: not readable"),
+        (cut("page_data.safetensors"), "page_data.safetensors: not readable"),
         (write("per_class.csv", ""), "per_class.csv, line 1: found ''"),
         (cut("per_class.csv"), "per_class.csv"),
     ],
@@ -346,10 +346,10 @@ def test_a_damaged_run_is_one_sentence_and_no_page(
 
 
 def test_answers_of_another_run_are_refused(one: Path) -> None:
-    file = one / "evidence.safetensors"
-    evidence = read_evidence(file, len(NAMES))
-    fewer = Answers(**{name: values[1:] for name, values in vars(evidence.answers).items()})
-    write_evidence(file, replace(evidence, answers=fewer))
+    file = one / "page_data.safetensors"
+    page_data = read_page_data(file, len(NAMES))
+    fewer = Answers(**{name: values[1:] for name, values in vars(page_data.answers).items()})
+    write_page_data(file, replace(page_data, answers=fewer))
     with pytest.raises(InputError, match="found other numbers of rows than in"):
         read_run(one)
 
@@ -803,11 +803,11 @@ def test_no_few_shot_section_where_there_are_no_such_figures(
 def test_an_older_run_has_a_page_that_says_what_is_missing(
     show: Callable[..., Shown], one: Path, runs: Runs
 ) -> None:
-    (one / "evidence.safetensors").unlink()
+    (one / "page_data.safetensors").unlink()
     page = show(one).page
     assert not page.is_visible("#penalty")
     assert not page.is_visible("#map-canvas")
-    assert "no evidence.safetensors" in page.inner_text("#tradeoff")
+    assert "no page_data.safetensors" in page.inner_text("#tradeoff")
     mistakes = table(page, "#mistakes")
     outcome = runs.outcomes[0]
     assert sum(int(row[2]) for row in mistakes) == (outcome.predictions() != outcome.labels).sum()
@@ -889,7 +889,7 @@ def large_run(folder: Path, like: Path) -> None:
     write_confusion(folder / "confusion.csv", outcome, names)
     points = rng.normal(size=(4000, 50)).astype(np.float32)
     shifts = ClassShifts(rng.random(50), 1 + rng.random(200))
-    evidence = Evidence(
+    page_data = PageData(
         answers=pick_answers(outcome),
         curves={name: thin_curve(outcome.curve()) for name in ("GSMFlow", "ESZSL")},
         sample=FeatureSample(
@@ -900,7 +900,7 @@ def large_run(folder: Path, like: Path) -> None:
         ),
         shifts={"": shifts, "GSMFlow": shifts_of(rng)},
     )
-    write_evidence(folder / "evidence.safetensors", evidence)
+    write_page_data(folder / "page_data.safetensors", page_data)
 
 
 def shifts_of(rng: np.random.Generator) -> ClassShifts:
