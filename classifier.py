@@ -1,10 +1,8 @@
-"""The softmax classifier and ESZSL, for scripts of your own.
+"""The softmax classifier, for the ``train_*.py`` recipes and scripts of your own.
 
-``fit_softmax`` and ``SoftmaxClassifier`` live in `gsmflow.classifier`, the closed-form baseline
-``ESZSLSolver`` in `gsmflow.eszsl`.
+``SoftmaxConfig``, ``fit_softmax`` and ``SoftmaxClassifier`` live in `gsmflow.learning.softmax`.
 """
 
-from gsmflow.learning.softmax import ClassifierConfig, SoftmaxClassifier, fit_softmax
-from gsmflow.methods.eszsl import ESZSLSolver
+from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxConfig, fit_softmax
 
-__all__ = ["ClassifierConfig", "ESZSLSolver", "SoftmaxClassifier", "fit_softmax"]
+__all__ = ["SoftmaxClassifier", "SoftmaxConfig", "fit_softmax"]

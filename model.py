@@ -1,5 +1,10 @@
-"""The model, for the ``train_*.py`` recipes: ``GSMFlow``, which lives in `gsmflow.model`."""
+"""The models and their settings, for the ``train_*.py`` recipes.
 
-from gsmflow.methods.gsmflow import GSMFlow
+``GSMFlow`` with ``GSMFlowConfig`` lives in `gsmflow.methods.gsmflow`, ``CADAVAE`` with
+``CADAVAEConfig`` in `gsmflow.methods.cada_vae`.
+"""
 
-__all__ = ["GSMFlow"]
+from gsmflow.methods.cada_vae import CADAVAE, CADAVAEConfig
+from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
+
+__all__ = ["CADAVAE", "CADAVAEConfig", "GSMFlow", "GSMFlowConfig"]

@@ -3,29 +3,36 @@
 32 objects, 12 of them unseen; 64 attributes.
 """
 
-from model import GSMFlow
-from util import Recipe, run
+from classifier import SoftmaxConfig
+from model import GSMFlow, GSMFlowConfig
+from util import Recipe, TrainingConfig, run
 
 # Published hyperparameters, for ResNet-101 features. The published code takes the semantics as
 # they are shipped: --semantics-scaling none; here they have mean length 20 unless told otherwise.
 RES101 = Recipe(
     dataset="APY",
     feature_scaling="minmax",  # to [0, 1] over the training rows
-    epochs=600,  # passes over the training rows
-    batch_size=200,  # rows per step
-    learning_rate=3e-4,  # Adam's, at the start
-    weight_decay=1e-6,  # Adam's L2 penalty
-    lr_decay=0.55,  # factor on the learning rate every 15 epochs
-    fast_epochs=24,  # passes over the training rows under --schedule fast
-    fast_learning_rate=6e-4,  # Adam's at its highest, under --schedule fast
-    blocks=5,  # coupling blocks
-    pi=0.02,  # standard deviation of the visual perturbation
-    prototype_weight=3.0,  # lambda, the weight of the prototype loss
-    anchors="seen",  # the published aPY code chooses the anchors from all classes
-    samples_per_class=9000,  # synthesized features per unseen class
-    classifier_lr=1e-3,  # Adam's, of the softmax classifier
-    classifier_batch_size=1200,  # rows per step of the classifier
-    classifier_epochs=20,  # passes over real seen and synthesized unseen rows
+    method=GSMFlowConfig(
+        blocks=5,  # coupling blocks
+        pi=0.02,  # standard deviation of the visual perturbation
+        prototype_weight=3.0,  # lambda, the weight of the prototype loss
+        anchors="seen",  # the published aPY code chooses the anchors from all classes
+        samples_per_class=9000,  # synthesized features per unseen class
+    ),
+    training=TrainingConfig(
+        epochs=600,  # passes over the training rows
+        batch_size=200,  # rows per step
+        learning_rate=3e-4,  # Adam's, at the start
+        weight_decay=1e-6,  # Adam's L2 penalty
+        lr_decay=0.55,  # factor on the learning rate every 15 epochs
+        fast_epochs=24,  # passes over the training rows under --schedule fast
+        fast_learning_rate=6e-4,  # Adam's at its highest, under --schedule fast
+    ),
+    classifier=SoftmaxConfig(
+        lr=1e-3,  # Adam's, of the softmax classifier
+        batch_size=1200,  # rows per step of the classifier
+        epochs=20,  # passes over real seen and synthesized unseen rows
+    ),
 )
 
 if __name__ == "__main__":

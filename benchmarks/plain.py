@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.learning.softmax import ClassifierConfig
+from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.learning.trainer import TrainingConfig
-from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
+from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 
 __all__ = [
     "PlainModel",
@@ -100,7 +100,7 @@ class PlainModel(nn.Module):
         seen_classes: Tensor,
         class_means: Tensor,
         anchors: Tensor,
-        config: ModelConfig,
+        config: GSMFlowConfig,
     ) -> None:
         super().__init__()
         self.config = config
@@ -316,7 +316,7 @@ def plain_softmax(
     features: Tensor,
     labels: Tensor,
     classes: IntArray,
-    config: ClassifierConfig,
+    config: SoftmaxConfig,
     device: torch.device,
     generator: torch.Generator,
 ) -> nn.Sequential:
@@ -375,7 +375,7 @@ def plain_pair(
     labels: Tensor,
     unseen_classes: IntArray,
     per_class: int,
-    config: ClassifierConfig,
+    config: SoftmaxConfig,
     generator: torch.Generator,
     on_synthesized: Callable[[], object] = lambda: None,
 ) -> tuple[nn.Sequential, nn.Sequential]:

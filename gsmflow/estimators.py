@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -26,21 +27,22 @@ from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import PrecisionName, pick_precision
 from gsmflow.core.rng import make_generator
+from gsmflow.core.settings import check_value
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import FeatureScalingName
-from gsmflow.learning.contract import Classifying, Scorer, Trainable
+from gsmflow.learning.contract import Classifying, GivesRows, Scorer, Trainable
 from gsmflow.learning.feed import scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.learning.scorers import ModelScorer, class_log_densities, feature_map
-from gsmflow.learning.softmax import ClassifierConfig, SoftmaxPair, pair_from_rows
+from gsmflow.learning.softmax import SoftmaxPair, pair_from_rows
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
-from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.prototype_discriminant import TransformName
-from gsmflow.methods.registry import MODELS, ModelName
+from gsmflow.methods.registry import find_method
 from gsmflow.recipes.fit import classifier_generators, make_model, rows_request, train_epochs
-from gsmflow.recipes.recipe import Recipe, check_value
+from gsmflow.recipes.recipe import Recipe, settings_of
 
 __all__ = [
     "CADAVAEClassifier",
@@ -82,7 +84,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         What all random numbers came from.
     """
 
-    _model: ClassVar[ModelName]
+    _method: ClassVar[str]
 
     semantics: Mapping[Any, ArrayLike] | None
     penalty: float
@@ -113,12 +115,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             self, X, y, dtype=np.float32, ensure_min_features=2, ensure_min_samples=2
         )
         check_classification_targets(labels)
-        settings = self._settings()
+        recipe = self._recipe()
         given = self.semantics if semantics is None else semantics
         self.classes_, vectors = _described(given, np.unique(labels))
         self.seed_ = _draw_seed(self.random_state)
-        recipe = Recipe(dataset="fit", model=self._model, seed=self.seed_, **settings)
-        self._learn(recipe, rows, labels, vectors)
+        self._learn(replace(recipe, seed=self.seed_), rows, labels, vectors)
         return self
 
     def _learn(self, recipe: Recipe, X: FloatArray, y: NDArray[Any], vectors: FloatArray) -> None:
@@ -136,22 +137,22 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
         scaled = scale_problem(problem, recipe.feature_scaling, device, "memory")
-        model = make_model(recipe, MODELS[self._model].model_class, scaled, device)
+        model = make_model(recipe, recipe.method_info.model, scaled, device)
         history: list[dict[str, float]] = []
         if isinstance(model, Trainable) and isinstance(model, torch.nn.Module):
             generator = make_generator(device, recipe.seed, problem.split, "training")
-            training = recipe.part(TrainingConfig)
-            trainer = Trainer(model, scaled.feed, training, generator, precision=precision)
+            trainer = Trainer(model, scaled.feed, recipe.training, generator, precision=precision)
             for record, seconds in train_epochs(trainer, history):
-                self._say(record, recipe.total_epochs, seconds)
+                self._say(record, recipe.training.total_epochs, seconds)
             model = trainer.result
         self.classifiers_ = {}
         if not isinstance(model, Classifying):  # which tells classes apart by itself
+            assert isinstance(model, GivesRows)
             pair = pair_from_rows(
                 model.classifier_rows(rows_request(recipe, scaled, precision)),
                 problem,
                 feature_map(scaled.scaling, model, device),
-                recipe.part(ClassifierConfig),
+                recipe.softmax,
                 classifier_generators(recipe, scaled),
             )
             self.classifiers_ = pair.tensors()
@@ -302,22 +303,28 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             else:
                 rest[name] = tensor
         parts, own.scaling_ = split_scaling(rest, content["parameters"]["feature_scaling"])
-        model_class = MODELS[cls._model].model_class
-        own.model_ = model_class.from_state(content["model"], parts).to(device)
+        model_class = find_method(cls._method).model
+        restored: Any = model_class.from_state(content["model"], parts).to(device)
+        own.model_ = restored
         own.classifiers_ = heads
         own.n_features_in_ = len(own.scaling_.shift)
         if content["feature_names"]:
             own.feature_names_in_ = np.array(content["feature_names"], dtype=object)
         return own
 
-    def _settings(self) -> dict[str, Any]:
-        """The parameters that are settings of a recipe, checked."""
+    def _recipe(self) -> Recipe:
+        """The recipe that the parameters are settings of, checked."""
         given = {k: v for k, v in self.get_params(deep=False).items() if k not in _OWN}
         name = type(self).__name__
         penalty: object = self.penalty
         if not (isinstance(penalty, float | numbers.Integral) and math.isfinite(penalty)):
             raise InputError(f"{name}, penalty: found {self.penalty!r}, expected a finite number")
-        return {k: check_value(f"{name}, {k}", k, _plain(value)) for k, value in given.items()}
+        recipe = Recipe(dataset="fit", method=find_method(self._method).config())
+        hints = {k: setting.hint for k, setting in settings_of(recipe).items()}
+        checked = {
+            k: check_value(f"{name}, {k}", hints[k], _plain(value)) for k, value in given.items()
+        }
+        return recipe.replace(**checked)
 
     def _device(self) -> torch.device:
         return pick_device(self.get_params(deep=False)["device"])
@@ -410,7 +417,7 @@ class GSMFlowClassifier(ZeroShotClassifier):
     (3, 6)
     """
 
-    _model = "gsmflow"
+    _method = "gsmflow"
 
     def __init__(
         self,
@@ -560,7 +567,7 @@ class CADAVAEClassifier(ZeroShotClassifier):
     (220, 12)
     """
 
-    _model = "cada-vae"
+    _method = "cada-vae"
 
     def __init__(
         self,
@@ -661,7 +668,7 @@ class PrototypeDiscriminantClassifier(ZeroShotClassifier):
     True
     """
 
-    _model = "discriminant"
+    _method = "discriminant"
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.feed import Scaled
-from gsmflow.learning.softmax import ClassifierConfig
+from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import RunLog
@@ -128,7 +128,7 @@ def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[st
             rows.labels,
             problem.unseen_classes,
             recipe.samples_per_class,
-            recipe.part(ClassifierConfig),
+            recipe.part(SoftmaxConfig),
             make_generator(_CPU, recipe.seed, "synthesis"),
             on_synthesized=note_synthesized,
         )

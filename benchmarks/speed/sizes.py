@@ -8,7 +8,7 @@ import torch
 from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.learning.feed import MemoryFeed
-from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
+from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from gsmflow.recipes.recipe import Recipe
 
 __all__ = [
@@ -243,6 +243,6 @@ def made_up_feed(problem: Problem, device: torch.device) -> MemoryFeed:
 
 def made_up_model(size: Size, problem: Problem) -> GSMFlow:
     """An untrained model for a problem, on the CPU."""
-    config = size.recipe.part(ModelConfig)
+    config = size.recipe.part(GSMFlowConfig)
     generator = make_generator(_CPU, size.recipe.seed, "initial weights")
     return GSMFlow.for_problem(problem, made_up_feed(problem, _CPU), config, generator)

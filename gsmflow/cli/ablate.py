@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from gsmflow.cli.verb import Verb
+from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
 from gsmflow.core.run_files import ABLATION_FILE
 from gsmflow.reports.tables import ablation_table
 from gsmflow.runs.script import ScriptOptions, script_recipe
-from gsmflow.runs.variants import ablation_recipes, figures_of, run_variants
+from gsmflow.runs.variants import ablation_recipes, figures_of, folder_words, run_variants
 
 __all__ = ["VERB", "AblateOptions", "run_ablation"]
 
@@ -19,13 +20,10 @@ __all__ = ["VERB", "AblateOptions", "run_ablation"]
 class AblateOptions(ScriptOptions):
     """Compare a recipe with itself without each idea of its paper, into one table.
 
-    Of GSMFlow: the full model, the condition in the first coupling block alone, no visual
-    perturbation, no relative positioning, no prototype loss. Of CADA-VAE: the full model, without
-    the distribution alignment (CA-VAE), without the cross-alignment (DA-VAE), with the slips of
-    the published code. Of the prototype discriminant: the full model, without its gate, with
-    little shrinkage of the covariance, the semantics and the features as they are, a mean's whole
-    length. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it
-    was interrupted.
+    The ablations are those that the method's file names: of GSMFlow, for example, the condition in
+    the first coupling block alone, no visual perturbation, no relative positioning, no prototype
+    loss. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it was
+    interrupted.
     """
 
 
@@ -49,9 +47,15 @@ def run_ablation(options: AblateOptions, console: Console, flags: Sequence[str])
     script, recipe = script_recipe(
         options.script, flags, prog=f"python -m gsmflow ablate {options.script}"
     )
-    words = ["ablation", *recipe.variant, recipe.features, recipe.semantics, recipe.schedule]
+    variants = ablation_recipes(recipe)
+    if len(variants) == 1:
+        raise InputError(
+            f"--model: found {recipe.model}, which names no ablation, expected a method with some"
+        )
+    words = ["ablation", *folder_words(recipe), recipe.features, recipe.semantics]
+    words += [recipe.training.schedule] if recipe.method_info.trains else []
     folder = recipe.out / recipe.dataset / (recipe.run or "-".join(words))
-    measured = run_variants(script, recipe, ablation_recipes(recipe), folder, console)
+    measured = run_variants(script, recipe, variants, folder, console)
     if not measured:
         return
     full = measured["full"]

@@ -1,11 +1,11 @@
 """The command ``sweep``: a recipe with several values of one setting or of several, compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Console
 from tyro.conf import UseAppendAction
@@ -14,13 +14,14 @@ from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.run_files import SWEEP_FILE
+from gsmflow.core.settings import flag_of, plain_type
 from gsmflow.core.tables import markdown, terminal_table
-from gsmflow.recipes.recipe import Recipe
+from gsmflow.recipes.recipe import Recipe, settings_of
 from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
-from gsmflow.runs.directory import computed_fields
+from gsmflow.runs.directory import STORAGE_FIELDS
 from gsmflow.runs.script import Script, ScriptOptions, script_recipe
-from gsmflow.runs.variants import figures_of, run_variants
+from gsmflow.runs.variants import figures_of, folder_words, run_variants
 
 __all__ = ["VERB", "SweepOptions", "run_sweep"]
 
@@ -67,8 +68,9 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
     script, recipe = script_recipe(options.script, flags, prog=prog)
     over = _fields_and_values(options.over, recipe)
     points = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
-    recipes = {_name(point): _recipe_at(script, flags, point, prog) for point in points}
-    words = ["sweep", *recipe.variant, recipe.features, recipe.semantics, *over]
+    hints = {name: settings_of(recipe)[name].hint for name in over}
+    recipes = {_name(point): _recipe_at(script, flags, point, hints, prog) for point in points}
+    words = ["sweep", *folder_words(recipe), recipe.features, recipe.semantics, *over]
     folder = recipe.out / recipe.dataset / (recipe.run or "-".join(words))
     measured = run_variants(script, recipe, _without_repeats(recipes, over), folder, console)
     if not measured:
@@ -99,7 +101,7 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
 
 def _fields_and_values(over: Sequence[Sequence[str]], recipe: Recipe) -> dict[str, list[str]]:
     """Values by field; raise `InputError` where a field cannot be swept over."""
-    allowed = computed_fields(recipe).keys() - _FIXED
+    allowed = settings_of(recipe).keys() - _FIXED - STORAGE_FIELDS
     found: dict[str, list[str]] = {}
     for name, *values in over:
         field = name.replace("-", "_")
@@ -116,21 +118,25 @@ def _fields_and_values(over: Sequence[Sequence[str]], recipe: Recipe) -> dict[st
     return found
 
 
-def _recipe_at(script: Script, flags: Sequence[str], point: Mapping[str, str], prog: str) -> Recipe:
+def _recipe_at(
+    script: Script,
+    flags: Sequence[str],
+    point: Mapping[str, str],
+    hints: Mapping[str, Any],
+    prog: str,
+) -> Recipe:
     """The recipe of a script's own flags and a value for each field."""
-    words = [word for name, value in point.items() for word in _words(name, value)]
+    words = [word for name, value in point.items() for word in _words(name, value, hints[name])]
     _, recipe = script_recipe(script.path, [*flags, *words], prog=prog)
     return replace(recipe, run="")
 
 
-def _words(name: str, value: str) -> list[str]:
-    flag = name.replace("_", "-")
-    kinds = {f.name: f.type for f in fields(Recipe)}
-    if kinds[name] not in (bool, "bool"):
-        return [f"--{flag}", value]
+def _words(name: str, value: str, hint: Any) -> list[str]:
+    if plain_type(hint)[0] is not bool:
+        return [flag_of(name), value]
     if value not in ("true", "false"):
         raise InputError(f"--over {name}: found {value!r}, expected true or false")
-    return [f"--{flag}" if value == "true" else f"--no-{flag}"]
+    return [flag_of(name if value == "true" else f"no_{name}")]
 
 
 def _name(point: Mapping[str, str]) -> str:
@@ -144,7 +150,7 @@ def _without_repeats(
     """The recipes, of which one alone has baselines where they are the same for all."""
     differ = bool(over.keys() & _DATA)
     return {
-        name: recipe if differ or i == 0 else replace(recipe, baselines=False)
+        name: recipe if differ or i == 0 else replace(recipe, beside=())
         for i, (name, recipe) in enumerate(recipes.items())
     }
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import ending
-from gsmflow.runs.script import INTERRUPTED, ScriptOptions, run_recipe, script_recipe
+from gsmflow.runs.script import INTERRUPTED, ScriptOptions, run_job, script_recipe
 
 __all__ = ["VERB", "TrainOptions", "run_training"]
 
@@ -51,7 +51,7 @@ def run_training(options: TrainOptions, console: Console, flags: Sequence[str]) 
     prog = f"python -m gsmflow train {options.script}"
     with ending(console, INTERRUPTED):
         script, recipe = script_recipe(options.script, flags, prog=prog)
-        run_recipe(recipe, script.class_for(recipe), script.on_result, console)
+        run_job(script.job(recipe), script.on_result, console)
 
 
 VERB = Verb(TrainOptions, run_training, takes_flags=True)

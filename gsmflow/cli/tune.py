@@ -17,8 +17,9 @@ from rich.console import Console
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
-from gsmflow.recipes.recipe import write_recipe_file
+from gsmflow.recipes.files import write_recipe_file
 from gsmflow.runs.script import Script, ScriptOptions, script_recipe
+from gsmflow.runs.variants import folder_words
 from gsmflow.tuning.space import space_of
 from gsmflow.tuning.study import Study, finished_trials, open_study, quiet_optuna
 from gsmflow.tuning.summary import (
@@ -140,9 +141,9 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, St
         options.script, flags, prog=f"python -m gsmflow tune {options.script}"
     )
     space = space_of(recipe, options.search)
-    name = "-".join(["tune", *recipe.variant, recipe.features, recipe.semantics])
+    name = "-".join(["tune", *folder_words(recipe), recipe.features, recipe.semantics])
     folder = options.study or recipe.out / recipe.dataset / name
-    place = open_place(folder, space, script.class_for(recipe), options.class_draws)
+    place = open_place(folder, space, script.job(recipe), options.class_draws)
     return script, place, open_study(place, options.objective)
 
 

@@ -1,13 +1,16 @@
 """Random generators, one for each purpose."""
 
 import zlib
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BatchRandom", "make_generator"]
+__all__ = ["BatchRandom", "Generators", "make_generator"]
+
+_CPU = torch.device("cpu")
 
 
 def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Generator:
@@ -25,6 +28,33 @@ def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Gene
     entropy = [seed, *(zlib.crc32(word.encode()) for word in purpose)]
     state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The generators of one stage of a run, one for each purpose.
+
+    Attributes
+    ----------
+    seed
+        The run's seed, ``>= 0``.
+    stage
+        The stage, such as ``"validation"`` or ``"test"``.
+    device
+        Where the stage computes.
+    """
+
+    seed: int
+    stage: str
+    device: torch.device
+
+    def on_cpu(self, purpose: str) -> torch.Generator:
+        """The generator of a purpose, on the CPU."""
+        return make_generator(_CPU, self.seed, self.stage, purpose)
+
+    def on_device(self, purpose: str) -> torch.Generator:
+        """The generator of a purpose, where the stage computes."""
+        return make_generator(self.device, self.seed, self.stage, purpose)
 
 
 class BatchRandom(NamedTuple):

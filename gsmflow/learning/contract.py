@@ -16,17 +16,21 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.precision import Precision
-from gsmflow.core.rng import BatchRandom
-from gsmflow.data.dataset import Problem
+from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, join
-from gsmflow.learning.sampling import Reservoir
+from gsmflow.learning.sampling import Reservoir, Sampler
 
 __all__ = [
+    "Choosing",
     "ClassifierRows",
     "Classifying",
+    "ClassifyingCalibrated",
     "Compilable",
     "Density",
+    "Encoding",
     "Extensible",
+    "GivesRows",
     "Losses",
     "Model",
     "RowsByEpoch",
@@ -82,6 +86,19 @@ class RowsRequest:
     real_unseen: Feed | None = None
     synthesizes: bool = True
     on_samples: Callable[[int], object] = lambda count: None
+
+    def reservoir_of(self, sampler: Sampler, width: int) -> Reservoir:
+        """Rows of width ``width`` that a sampler draws of the unseen classes, as asked for."""
+        device = self.scaled.feed.labels.device
+        return Reservoir(
+            sampler,
+            torch.from_numpy(self.scaled.problem.unseen_classes).to(device),
+            self.samples_per_class,
+            capacity=self.capacity_bytes // (4 * width),
+            generator=self.generator,
+            precision=self.precision,
+            on_samples=self.on_samples,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +173,7 @@ class Model(Protocol):
     """
 
     @classmethod
-    def for_problem(
-        cls, problem: Problem, feed: Feed, config: Any, generator: torch.Generator
-    ) -> "Model":
+    def for_problem(cls, scaled: Scaled, config: Any, generators: Generators) -> "Model":
         """A model for a problem, on the CPU.
 
         It is untrained if it is `Trainable`. Any other model fits itself here, to the same
@@ -166,14 +181,12 @@ class Model(Protocol):
 
         Parameters
         ----------
-        problem
-            Gives the classes and their semantics.
-        feed
-            The scaled training rows.
+        scaled
+            The problem, the scaling of its features and the scaled training rows.
         config
-            Settings, of the class that the table of models names.
-        generator
-            A CPU generator for the initial weights.
+            Settings, of the class that the method names.
+        generators
+            Sources of random numbers, one for each purpose.
         """
 
     @classmethod
@@ -183,26 +196,58 @@ class Model(Protocol):
     def describe(self) -> dict[str, Any]:
         """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
 
-    @property
-    def encoder(self) -> nn.Module | None:
-        """The map from scaled features ``(n, d)`` to what the classifiers score, ``(n, r)``.
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters and buffers by name."""
 
-        None where that are the features themselves.
-        """
+    def to(self, device: torch.device) -> "Model":
+        """The model itself, moved to a device."""
+
+
+@runtime_checkable
+class Encoding(Protocol):
+    """A model whose classifiers score encoded features."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The map from scaled features ``(n, d)`` to what the classifiers score, ``(n, r)``."""
+
+
+@runtime_checkable
+class GivesRows(Protocol):
+    """A model that gives rows for classifiers to learn from."""
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """What the classifiers learn from, as `encoder` gives it or as the model makes it.
+        """What the classifiers learn from, encoded as test features are or as the model makes it.
 
         The GZSL classifier's rows have labels among all classes of the problem, each with one
         row at least, the ZSL classifier's among the unseen ones. They depend on nothing but the
         model and the request.
         """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Parameters and buffers by name."""
 
-    def to(self, device: torch.device) -> "Model":
-        """The model itself, moved to a device."""
+@runtime_checkable
+class Choosing(Protocol):
+    """A model some of whose settings are chosen on the validation classes before it is fitted."""
+
+    @classmethod
+    def choose(
+        cls, scaled: Scaled, held_out: HeldOut, config: Any, generators: Generators
+    ) -> dict[str, Any]:
+        """The best settings on a validation problem, JSON-ready.
+
+        Parameters
+        ----------
+        scaled, config, generators
+            As `Model.for_problem` takes them.
+        held_out
+            The validation rows.
+        """
+
+    @classmethod
+    def for_choice(
+        cls, scaled: Scaled, config: Any, choice: dict[str, Any], generators: Generators
+    ) -> Model:
+        """The model of a problem with the settings that `choose` found; else as `for_problem`."""
 
 
 @runtime_checkable
@@ -243,6 +288,14 @@ class Classifying(Protocol):
         features
             ``(n, d)``. Columns are in the order of `Problem.classes` and `Problem.unseen_classes`.
         """
+
+
+@runtime_checkable
+class ClassifyingCalibrated(Protocol):
+    """A model that scores classes apart for figures under a calibration factor."""
+
+    def calibrated_class_scores(self, features: Tensor) -> FloatArray:
+        """GZSL scores ``(n, classes)`` of scaled features ``(n, d)``, for calibrated figures."""
 
 
 @runtime_checkable

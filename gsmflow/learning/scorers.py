@@ -9,11 +9,20 @@ from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.data.scaling import FeatureScaling
-from gsmflow.learning.contract import Classifying, Density, Model, Scorer
+from gsmflow.learning.contract import (
+    Classifying,
+    ClassifyingCalibrated,
+    Density,
+    Encoding,
+    Model,
+    Scorer,
+)
 from gsmflow.learning.softmax import FeatureMap
 
 __all__ = [
     "Bayes",
+    "BayesConfig",
+    "CalibratedModelScorer",
     "ModelScorer",
     "class_log_densities",
     "feature_map",
@@ -34,9 +43,9 @@ def feature_map(scaling: FeatureScaling, model: Model, device: torch.device) -> 
     model, device
         The model, and where it is.
     """
-    encoder = model.encoder
-    if encoder is None:
+    if not isinstance(model, Encoding):
         return scaling
+    encoder = model.encoder
 
     @torch.no_grad()
     def encoded(features: FloatArray) -> FloatArray:
@@ -76,6 +85,22 @@ class ModelScorer:
         return self.model.class_scores(torch.from_numpy(self.scaling(features)).to(self.device))
 
 
+@dataclass(frozen=True, eq=False)
+class CalibratedModelScorer(ModelScorer):
+    """A `ModelScorer` whose model scores apart for figures under a calibration factor."""
+
+    def calibrated_scores(self, features: FloatArray) -> FloatArray:
+        """Scores ``(n, seen + unseen)`` of unscaled features ``(n, d)`` for calibrated figures."""
+        assert isinstance(self.model, ClassifyingCalibrated)
+        rows = torch.from_numpy(self.scaling(features)).to(self.device)
+        return self.model.calibrated_class_scores(rows)
+
+
+@dataclass(frozen=True)
+class BayesConfig:
+    """The classifier `Bayes`, which has no settings."""
+
+
 def own_scorer(
     model: Model,
     scaling: FeatureScaling,
@@ -98,7 +123,8 @@ def own_scorer(
         Whether its densities are the scores.
     """
     if isinstance(model, Classifying):
-        return ModelScorer(scaling, model, device)
+        apart = isinstance(model, ClassifyingCalibrated)
+        return (CalibratedModelScorer if apart else ModelScorer)(scaling, model, device)
     if bayes:
         assert isinstance(model, Density)
         return Bayes(scaling, model, np.concatenate(classes), classes[1], device)

@@ -4,23 +4,24 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, StreamedRows
 from gsmflow.learning.feed import Feed
 from gsmflow.learning.sampling import Reservoir
 
 __all__ = [
-    "ClassifierConfig",
     "FeatureMap",
     "OnEpoch",
     "SoftmaxClassifier",
+    "SoftmaxConfig",
     "SoftmaxPair",
     "fit_softmax",
     "fit_softmax_by_epoch",
@@ -33,16 +34,16 @@ _PARTS = ("weight", "bias", "classes")
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class SoftmaxConfig:
     """The settings of the softmax classifier; defaults are FLO's published ones."""
 
-    classifier_lr: float = 5e-3
+    lr: Annotated[float, Range(above=0)] = 5e-3
     """Adam's learning rate (betas 0.5, 0.999)."""
-    classifier_batch_size: int = 1000
+    batch_size: Annotated[int, Range(min=1)] = 1000
     """Rows per step of the classifier."""
-    classifier_epochs: int = 30
+    epochs: Annotated[int, Range(min=1)] = 30
     """Passes over the classifier's rows, real and synthesized."""
-    classifier_weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(min=0)] = 0.0
     """Adam's L2 penalty on the classifier's weights; 0 as published."""
 
 
@@ -140,7 +141,7 @@ class SoftmaxPair:
 def fit_softmax_by_epoch(
     rows_of_epoch: Callable[[], Feed],
     classes: IntArray,
-    config: ClassifierConfig,
+    config: SoftmaxConfig,
     generator: torch.Generator,
     on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
 ) -> SoftmaxClassifier:
@@ -162,18 +163,18 @@ def fit_softmax_by_epoch(
     """
     feed = rows_of_epoch()
     layer = _Layer(classes, _no_rows(feed), config, generator)
-    for epoch in range(config.classifier_epochs):
+    for epoch in range(config.epochs):
         feed = rows_of_epoch() if epoch else feed
         targets = layer.columns(feed.labels)
         order = torch.randperm(len(targets), generator=generator, device=targets.device)
-        for rows in torch.split(order, config.classifier_batch_size):
+        for rows in torch.split(order, config.batch_size):
             layer.step(feed.take(rows), targets[rows])
         on_epoch(layer.classifier())
     return layer.classifier()
 
 
 def fit_softmax(
-    feed: Feed, classes: IntArray, config: ClassifierConfig, generator: torch.Generator
+    feed: Feed, classes: IntArray, config: SoftmaxConfig, generator: torch.Generator
 ) -> SoftmaxClassifier:
     """`fit_softmax_by_epoch` on the same training rows in every epoch."""
     return fit_softmax_by_epoch(lambda: feed, classes, config, generator)
@@ -183,13 +184,13 @@ def fit_softmax_streamed(
     feed: Feed,
     reservoir: Reservoir,
     classes: tuple[IntArray, IntArray],
-    config: ClassifierConfig,
+    config: SoftmaxConfig,
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: Callable[[SoftmaxClassifier, SoftmaxClassifier], object] = lambda gzsl, zsl: None,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
     """Train the classifiers of both protocols while their synthesized rows are being made.
 
-    There are as many steps as in ``classifier_epochs`` passes over the real and all synthesized
+    There are as many steps as in ``epochs`` passes over the real and all synthesized
     rows. A batch has them in proportion: the real ones pass by pass, the synthesized ones drawn
     from the reservoir, which is renewed at an even pace. The second classifier learns from those
     rows of the same batches that are of unseen classes.
@@ -216,9 +217,9 @@ def fit_softmax_streamed(
         _Layer(c, _no_rows(feed), config, generator)
         for c, generator in zip(classes, generators, strict=True)
     )
-    n, batch_size = len(feed.labels), config.classifier_batch_size
+    n, batch_size = len(feed.labels), config.batch_size
     steps_per_epoch = math.ceil((n + reservoir.total) / batch_size)
-    steps = steps_per_epoch * config.classifier_epochs
+    steps = steps_per_epoch * config.epochs
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
     mixed = bool(torch.isin(feed.labels, zsl.ascending).any())
@@ -250,7 +251,7 @@ def pair_from_rows(
     rows: ClassifierRows,
     problem: Problem,
     space: FeatureMap,
-    config: ClassifierConfig,
+    config: SoftmaxConfig,
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> SoftmaxPair:
@@ -304,7 +305,7 @@ class _Layer:
     """A linear layer in training on rows like the given ones, with an Adam of its own."""
 
     def __init__(
-        self, classes: IntArray, like: Tensor, config: ClassifierConfig, generator: torch.Generator
+        self, classes: IntArray, like: Tensor, config: SoftmaxConfig, generator: torch.Generator
     ) -> None:
         self._classes = classes
         columns = torch.from_numpy(classes).to(like.device)
@@ -314,12 +315,10 @@ class _Layer:
         self._bias = nn.Parameter(like.new_zeros(len(classes)))
         nn.init.xavier_normal_(self._weight, generator=generator)
         groups: list[dict[str, Any]] = [
-            {"params": [self._weight], "weight_decay": config.classifier_weight_decay},
+            {"params": [self._weight], "weight_decay": config.weight_decay},
             {"params": [self._bias]},
         ]
-        self._optimizer = torch.optim.Adam(
-            groups, lr=config.classifier_lr, betas=(0.5, 0.999), fused=True
-        )
+        self._optimizer = torch.optim.Adam(groups, lr=config.lr, betas=(0.5, 0.999), fused=True)
 
     def columns(self, labels: Tensor) -> Tensor:
         """The column of each label, ``(n,)``."""

@@ -5,28 +5,60 @@ A bilinear score ``x V s`` of features and semantics, with
 elsewhere. Features are standardised per dimension on the training rows, which lifts it a lot.
 """
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError
+from gsmflow.core.rng import Generators
+from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut, Problem
-from gsmflow.data.scaling import FeatureScaling, fit_feature_scaling
+from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.protocol import Outcome, evaluate_all
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.method import Method
 
-__all__ = ["ESZSL", "Criterion", "ESZSLChoice", "ESZSLSolver", "choose_regularizers"]
+__all__ = [
+    "ESZSL",
+    "METHOD",
+    "Criterion",
+    "ESZSLChoice",
+    "ESZSLConfig",
+    "ESZSLSolution",
+    "ESZSLSolver",
+    "choose_regularizers",
+]
 
 Criterion: TypeAlias = Literal["T1", "H", "calibrated_H"]
 
+_CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 _GAMMAS = tuple(10.0**e for e in range(7))
 _LAMBDAS = tuple(10.0**e for e in range(-5, 4))
 
 
+@dataclass(frozen=True)
+class ESZSLConfig:
+    """The settings of an `ESZSL`.
+
+    T1, H and calibrated H are different tasks with different best regularizers; choosing for each
+    makes the baseline as strong as it can be.
+    """
+
+    gamma: Annotated[float | None, Range(above=0)] = None
+    """Regularizer of the features; none: the power of ten from 1 to 1e6 that is best on the
+    validation classes, for T1, H and calibrated H each."""
+    lam: Annotated[float | None, Range(above=0)] = None
+    """Regularizer of the semantics; none: the power of ten from 1e-5 to 1e3 that is best there."""
+
+
 @dataclass(frozen=True, eq=False)
-class ESZSL:
-    """A fitted ESZSL.
+class ESZSLSolution:
+    """The solution for one pair of regularizers.
 
     Attributes
     ----------
@@ -59,14 +91,14 @@ class ESZSLSolver:
 
     Parameters
     ----------
-    problem
+    scaled
         Its training rows and the semantics of its seen classes are fitted.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        train = problem.train
+    def __init__(self, scaled: Scaled) -> None:
+        problem, train = scaled.problem, scaled.problem.train
         self._problem = problem
-        self._scaling = fit_feature_scaling(train, "standardised")
+        self._scaling = scaled.scaling
         semantics = problem.semantics.astype(np.float64)
         s = semantics[problem.seen_classes]
         columns = np.searchsorted(problem.seen_classes, train.labels)
@@ -83,11 +115,11 @@ class ESZSLSolver:
         self._core = self._x_vectors.T @ xy @ s @ s_vectors
         self._class_vectors = s_vectors.T @ semantics.T
 
-    def solve(self, gamma: float, lam: float) -> ESZSL:
+    def solve(self, gamma: float, lam: float) -> ESZSLSolution:
         """The solution for regularizers ``gamma > 0`` of features, ``lam > 0`` of semantics."""
         core = self._core / (self._x_values + gamma)[:, None] / (self._s_values + lam)
         class_weights = self._x_vectors @ (core @ self._class_vectors)
-        return ESZSL(self._problem, self._scaling, class_weights)
+        return ESZSLSolution(self._problem, self._scaling, class_weights)
 
 
 @dataclass(frozen=True)
@@ -103,23 +135,25 @@ class ESZSLChoice:
     value: float
 
 
-def choose_regularizers(problem: Problem, held_out: HeldOut) -> dict[Criterion, ESZSLChoice]:
+def choose_regularizers(
+    scaled: Scaled, held_out: HeldOut, config: ESZSLConfig
+) -> dict[Criterion, ESZSLChoice]:
     """Choose ESZSL's regularizers on a validation problem, apart for each figure of a table.
-
-    ZSL accuracy, H, and H under the best penalty are different tasks with different best
-    regularizers; choosing for each makes the baseline as strong as it can be.
 
     Returns
     -------
     dict
-        The pair from a grid of powers of ten (gamma 1 to 1e6, lambda 1e-5 to 1e3) that is best
-        by each criterion.
+        The pair that is best by each criterion, of a grid of powers of ten (gamma 1 to 1e6,
+        lambda 1e-5 to 1e3), in which a regularizer that is set has one value.
     """
-    solver = ESZSLSolver(problem)
+    solver = ESZSLSolver(scaled)
+    gammas = _GAMMAS if config.gamma is None else (config.gamma,)
+    lambdas = _LAMBDAS if config.lam is None else (config.lam,)
     best: dict[Criterion, ESZSLChoice] = {}
-    for gamma in _GAMMAS:
-        fitted = [solver.solve(gamma, lam) for lam in _LAMBDAS]
-        for lam, outcome in zip(_LAMBDAS, evaluate_all(fitted, problem, held_out), strict=True):
+    for gamma in gammas:
+        fitted = [solver.solve(gamma, lam) for lam in lambdas]
+        outcomes = evaluate_all(fitted, scaled.problem, held_out)
+        for lam, outcome in zip(lambdas, outcomes, strict=True):
             penalty, values = _criteria(outcome)
             for criterion, value in values.items():
                 if criterion not in best or value > best[criterion].value:
@@ -134,3 +168,106 @@ def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
         "H": outcome.calibrated(0.0).H,
         "calibrated_H": outcome.calibrated(penalty).H,
     }
+
+
+class ESZSL(nn.Module):
+    """A fitted ESZSL: the weights of every class, for each figure of a table.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    weights
+        ``V s`` of every class of the dataset, for T1, for H and for calibrated H,
+        ``(3, d, classes)``, float64.
+    seen_classes, unseen_classes
+        Disjoint class numbers, in the order of the score columns.
+    """
+
+    weights: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+
+    def __init__(
+        self, config: ESZSLConfig, weights: Tensor, seen_classes: Tensor, unseen_classes: Tensor
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("weights", weights)
+        self.register_buffer("seen_classes", seen_classes)
+        self.register_buffer("unseen_classes", unseen_classes)
+
+    @classmethod
+    def for_problem(cls, scaled: Scaled, config: ESZSLConfig, generators: Generators) -> "ESZSL":
+        """The solution for regularizers that are set; arguments as `Model.for_problem` has.
+
+        Raises
+        ------
+        InputError
+            If one of the regularizers is to be chosen.
+        """
+        if config.gamma is None or config.lam is None:
+            raise InputError(
+                "gamma, lam: found no value for one of them, expected both where there are no "
+                "validation classes to choose them on"
+            )
+        return cls._of_pairs(scaled, config, [(config.gamma, config.lam)] * len(_CRITERIA))
+
+    @classmethod
+    def choose(
+        cls, scaled: Scaled, held_out: HeldOut, config: ESZSLConfig, generators: Generators
+    ) -> dict[str, Any]:
+        """The regularizers that are best on a validation problem, by the criterion."""
+        chosen = choose_regularizers(scaled, held_out, config)
+        return {criterion: asdict(choice) for criterion, choice in chosen.items()}
+
+    @classmethod
+    def for_choice(
+        cls, scaled: Scaled, config: ESZSLConfig, choice: dict[str, Any], generators: Generators
+    ) -> "ESZSL":
+        """The solutions for the regularizers that `choose` found."""
+        pairs = [(choice[name]["gamma"], choice[name]["lam"]) for name in _CRITERIA]
+        return cls._of_pairs(scaled, config, pairs)
+
+    @classmethod
+    def _of_pairs(
+        cls, scaled: Scaled, config: ESZSLConfig, pairs: list[tuple[float, float]]
+    ) -> "ESZSL":
+        solver = ESZSLSolver(scaled)
+        weights = np.stack([solver.solve(gamma, lam).class_weights for gamma, lam in pairs])
+        classes = scaled.problem.seen_classes, scaled.problem.unseen_classes
+        return cls(config, torch.from_numpy(weights), *map(torch.from_numpy, classes))
+
+    @classmethod
+    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "ESZSL":
+        """A model from what `describe` and ``state_dict`` gave."""
+        return cls(ESZSLConfig(**description["config"]), **tensors)
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {"model": "ESZSL", "config": asdict(self.config)}
+
+    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
+        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features."""
+        gzsl = self._scores(features, "H", torch.cat([self.seen_classes, self.unseen_classes]))
+        return gzsl, self._scores(features, "T1", self.unseen_classes)
+
+    def calibrated_class_scores(self, features: Tensor) -> FloatArray:
+        """GZSL scores ``(n, classes)`` with the regularizers chosen for calibrated H."""
+        classes = torch.cat([self.seen_classes, self.unseen_classes])
+        return self._scores(features, "calibrated_H", classes)
+
+    def _scores(self, features: Tensor, criterion: Criterion, classes: Tensor) -> FloatArray:
+        weights = self.weights[_CRITERIA.index(criterion)].cpu().numpy()
+        scores: Any = features.cpu().numpy() @ weights[:, classes.cpu().numpy()]
+        return np.asarray(scores)
+
+
+METHOD = Method(
+    name="eszsl",
+    label="ESZSL",
+    paper="Romera-Paredes and Torr, ICML 2015; after the paper",
+    config=ESZSLConfig,
+    model=ESZSL,
+    published={"": {"feature_scaling": "standardised"}},
+)

@@ -6,12 +6,13 @@ Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from gsmflow.core.rng import BatchRandom
+from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import (
     ClassifierRows,
@@ -21,8 +22,9 @@ from gsmflow.learning.contract import (
     rows_with,
     with_semantics,
 )
-from gsmflow.learning.feed import Feed, class_means, join
-from gsmflow.learning.sampling import Reservoir
+from gsmflow.learning.feed import Scaled, class_means, join
+from gsmflow.learning.method import Method
+from gsmflow.learning.search import Between, OneOf, Times, TimesOneOf
 from gsmflow.methods.coupling_flow import ConditionalFlow, ConditionBlocks
 from gsmflow.methods.positioning import (
     RelativePositioning,
@@ -31,7 +33,7 @@ from gsmflow.methods.positioning import (
     scaled_semantics,
 )
 
-__all__ = ["AnchorPool", "GSMFlow", "ModelConfig"]
+__all__ = ["METHOD", "AnchorPool", "GSMFlow", "GSMFlowConfig"]
 
 AnchorPool: TypeAlias = Literal["seen", "all"]
 
@@ -39,18 +41,18 @@ _MANY = 4
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class GSMFlowConfig:
     """The settings of a `GSMFlow`; defaults are the published ones where the datasets agree.
 
     The three ideas of the paper are switches: ``condition_blocks``, ``perturbation`` and
     ``relative_positioning``.
     """
 
-    blocks: int = 5
+    blocks: Annotated[int, Range(min=1)] = 5
     """Number of coupling blocks, K."""
-    hidden: int = 2048
+    hidden: Annotated[int, Range(min=1)] = 2048
     """Hidden units of each coupling subnet."""
-    condition_dim: int = 1024
+    condition_dim: Annotated[int, Range(min=1)] = 1024
     """Length of the relatively positioned condition."""
     condition_blocks: ConditionBlocks = "all"
     """Blocks that see the condition: all (paper) or the first alone (ablation)."""
@@ -60,24 +62,26 @@ class ModelConfig:
     """Classes that the anchors are chosen from: seen, or all (published aPY code)."""
     semantics_scaling: SemanticsScalingName = "norm"
     """Scale of the semantics: norm (one factor, to semantics-norm), standardised, or none."""
-    semantics_norm: float = 20.0
+    semantics_norm: Annotated[float, Range(above=0)] = 20.0
     """Mean length of the seen classes' semantics under --semantics-scaling norm."""
     perturbation: bool = True
     """Whether noise is added to the features in training (visual perturbation)."""
-    pi: float = 0.05
+    pi: Annotated[float, Range(min=0)] = 0.05
     """Standard deviation of that noise, in units of the scaled features."""
-    perturbation_dropout: float = 0.0
+    perturbation_dropout: Annotated[float, Range(min=0, max=1)] = 0.0
     """Share of dimensions left free of noise, drawn anew for each batch, 0 to 1."""
-    semantics_noise: float = 0.0
+    semantics_noise: Annotated[float, Range(min=0)] = 0.0
     """Standard deviation of noise on the semantics in training, as a share of how far the seen
     classes' semantics are from their mean (root mean square); 0 as published."""
-    prototype_weight: float = 1.0
+    prototype_weight: Annotated[float, Range(min=0)] = 1.0
     """Weight (lambda) of the prototype loss; 0 leaves it out."""
-    prototype_classes: int = 64
+    prototype_classes: Annotated[int, Range(min=1)] = 64
     """Seen classes in a step's prototype loss, drawn anew for each step, where there are more than
     four times as many; otherwise all."""
     prototype_trains_condition: bool = False
     """Whether the prototype loss also trains the condition's layers (published code: no)."""
+    samples_per_class: Annotated[int, Range(min=1)] = 300
+    """Synthesized features per unseen class."""
 
     def prototypes_of(self, seen: int) -> int:
         """How many of so many seen classes are in a step's prototype loss."""
@@ -110,7 +114,7 @@ class GSMFlow(nn.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: GSMFlowConfig,
         *,
         semantics: Tensor,
         seen_classes: Tensor,
@@ -143,21 +147,10 @@ class GSMFlow(nn.Module):
 
     @classmethod
     def for_problem(
-        cls, problem: Problem, feed: Feed, config: ModelConfig, generator: torch.Generator
+        cls, scaled: Scaled, config: GSMFlowConfig, generators: Generators
     ) -> "GSMFlow":
-        """A model for a problem, untrained, on the CPU.
-
-        Parameters
-        ----------
-        problem
-            Gives the classes and their semantics.
-        feed
-            The scaled training rows.
-        config
-            Settings.
-        generator
-            A CPU generator for the initial weights.
-        """
+        """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has."""
+        problem, feed = scaled.problem, scaled.feed
         seen, semantics = problem.seen_classes, scaled_semantics(problem, config)
         pool = seen if config.anchors == "seen" else problem.classes
         seen_classes = torch.tensor(seen)
@@ -167,14 +160,14 @@ class GSMFlow(nn.Module):
             seen_classes=seen_classes,
             class_means=class_means(feed, seen_classes.to(feed.labels.device)).cpu(),
             anchor_rows=torch.from_numpy(anchor_classes(semantics, pool)),
-            generator=generator,
+            generator=generators.on_cpu("initial weights"),
         )
 
     @classmethod
     def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "GSMFlow":
         """A model from what `describe` and ``state_dict`` gave."""
         model = cls(
-            ModelConfig(**description["config"]),
+            GSMFlowConfig(**description["config"]),
             semantics=tensors["semantics"],
             seen_classes=tensors["seen_classes"],
             class_means=tensors["class_means"],
@@ -204,11 +197,6 @@ class GSMFlow(nn.Module):
         """``d``, the number of feature dimensions."""
         return self.class_means.shape[1]
 
-    @property
-    def encoder(self) -> nn.Module | None:
-        """None: the classifiers work on the features themselves."""
-        return None
-
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
         """Unperturbed real seen rows, and synthesized unseen ones, streamed if those are many."""
         feed, real = request.scaled.feed, request.real_unseen
@@ -216,16 +204,7 @@ class GSMFlow(nn.Module):
             assert real is not None
             both = join(feed, real)
             return RowsByEpoch(lambda: both, lambda: real)
-        reservoir = Reservoir(
-            self,
-            torch.from_numpy(request.scaled.problem.unseen_classes).to(feed.labels.device),
-            request.samples_per_class,
-            capacity=request.capacity_bytes // (4 * self.feature_dim),
-            generator=request.generator,
-            precision=request.precision,
-            on_samples=request.on_samples,
-        )
-        return rows_with(feed, reservoir, real)
+        return rows_with(feed, request.reservoir_of(self, self.feature_dim), real)
 
     def compile_for_training(self) -> str | None:
         """Compile the coupling blocks; the reason where that is not possible."""
@@ -342,3 +321,28 @@ class GSMFlow(nn.Module):
         z, log_det = self.flow(features, self.flow.offsets(self.condition(present)), rows)
         density: Tensor = log_det - (z.square() + math.log(2 * math.pi)).sum(dim=1) / 2
         return density
+
+
+METHOD = Method(
+    name="gsmflow",
+    label="GSMFlow",
+    paper="Chen et al., ACM MM 2021; after the published code",
+    config=GSMFlowConfig,
+    model=GSMFlow,
+    variants={
+        "condition-first": {"condition_blocks": "first"},
+        "no-perturbation": {"perturbation": False},
+        "no-positioning": {"relative_positioning": False},
+        "no-prototypes": {"prototype_weight": 0.0},
+    },
+    search={
+        "hidden": TimesOneOf((0.5, 1, 2)),
+        "relative_positioning": OneOf((True, False)),
+        "condition_dim": TimesOneOf((0.25, 0.5, 1), when=("relative_positioning", True)),
+        "pi": Times(0.2, 5, when=("perturbation", True)),
+        "prototype_weight": Times(0.1, 10),
+        "semantics_norm": Times(0.25, 4, when=("semantics_scaling", "norm")),
+        "semantics_noise": Between(0, 1),
+        "samples_per_class": Times(0.25, 2),
+    },
+)

@@ -9,7 +9,7 @@ what each part is worth.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.rng import Generators
+from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
-from gsmflow.learning.feed import Feed, class_means, join
-from gsmflow.learning.sampling import FeatureSampler, Reservoir
+from gsmflow.learning.feed import Feed, Scaled, class_means, join
+from gsmflow.learning.method import Method
+from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.methods.class_folds import (
     START,
     ClassFolds,
@@ -36,11 +39,11 @@ from gsmflow.methods.class_folds import (
     zsl_scores,
 )
 from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform, FeatureTransformer
-from gsmflow.methods.gaussian_prototypes import GaussianPrototypes
+from gsmflow.methods.gaussian_prototypes import ClassGaussians
 from gsmflow.methods.linear_discriminant import LinearScores, discriminant_by_factor, floored
 from gsmflow.methods.mean_regression import within_class_covariances
 
-__all__ = ["DiscriminantConfig", "PrototypeDiscriminant", "TransformName"]
+__all__ = ["METHOD", "DiscriminantConfig", "PrototypeDiscriminant", "TransformName"]
 
 TransformName: TypeAlias = Literal["auto", "none", "sqrt", "unit"]
 
@@ -59,7 +62,7 @@ class DiscriminantConfig:
     """Whether the semantics' main directions may be weighed down, by as much as is best there."""
     covariance_shrinkage: bool = True
     """Whether the covariance is shrunk by as much as is best there; off: by 0.05."""
-    length_exponent: float = 0.25
+    length_exponent: Annotated[float, Range(min=0, max=1)] = 0.25
     """How much of a class mean's length is left out of account, 0 (none) to 1 (cosine)."""
     gated: bool = True
     """Whether a gate between seen and unseen classes is learned there; off: one discriminant
@@ -102,26 +105,17 @@ class PrototypeDiscriminant(nn.Module):
 
     @classmethod
     def for_problem(
-        cls, problem: Problem, feed: Feed, config: DiscriminantConfig, generator: torch.Generator
+        cls, scaled: Scaled, config: DiscriminantConfig, generators: Generators
     ) -> "PrototypeDiscriminant":
-        """The discriminant of a problem, on the CPU.
-
-        Parameters
-        ----------
-        problem
-            Gives the classes and their semantics.
-        feed
-            The scaled training rows.
-        config
-            Settings.
-        generator
-            A CPU generator; draws the folds.
+        """The discriminant of a problem, on the CPU; arguments as `Model.for_problem` has.
 
         Raises
         ------
         InputError
             If there are fewer than four seen classes.
         """
+        problem, feed = scaled.problem, scaled.feed
+        generator = generators.on_cpu("initial weights")
         folds_of_classes, transform, setting, value = _choose(problem, feed, config, generator)
         gate = (
             fit_discriminant_gate(folds_of_classes, setting, config.length_exponent)
@@ -220,23 +214,15 @@ class PrototypeDiscriminant(nn.Module):
         if not request.synthesizes and given is not None:
             both = join(real, given)
             return RowsByEpoch(lambda: both, lambda: given)
-        reservoir = Reservoir(
-            self._gaussians(),
-            self.unseen_classes,
-            request.samples_per_class,
-            capacity=request.capacity_bytes // (4 * real.feature_dim),
-            generator=request.generator,
-            precision=request.precision,
-            on_samples=request.on_samples,
-        )
+        reservoir = request.reservoir_of(self._gaussians(), real.feature_dim)
         return rows_with(real, reservoir, given)
 
-    def _gaussians(self) -> GaussianPrototypes:
+    def _gaussians(self) -> ClassGaussians:
         """Of encoded features."""
         classes = torch.cat([self.seen_classes, self.unseen_classes])
         means = self.means.new_zeros(int(classes.max()) + 1, self.means.shape[1])
         means[classes] = self.means
-        return GaussianPrototypes(means, self.factor)
+        return ClassGaussians(means, self.factor)
 
     def _gate(self) -> DiscriminantGate | None:
         if len(self.gate) == 0:
@@ -324,3 +310,19 @@ def _tensors(
 
 def _array(tensor: Tensor) -> Any:
     return tensor.cpu().numpy()
+
+
+METHOD = Method(
+    name="discriminant",
+    label="Prototype discriminant",
+    paper="this package's (docs/beyond.md)",
+    config=DiscriminantConfig,
+    model=PrototypeDiscriminant,
+    variants={
+        "no-gate": {"gated": False},
+        "no-shrinkage": {"covariance_shrinkage": False},
+        "no-whitening": {"semantics_whitening": False},
+        "no-transform": {"feature_transform": "none"},
+        "whole-length": {"length_exponent": 0.0},
+    },
+)

@@ -6,36 +6,44 @@ Nothing here writes, prints or shows progress; whoever calls does.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from gsmflow.core.errors import DivergedError
 from gsmflow.core.precision import Precision
-from gsmflow.core.rng import make_generator
-from gsmflow.learning.contract import Model, RowsRequest
+from gsmflow.core.rng import Generators
+from gsmflow.learning.contract import Choosing, Model, RowsRequest
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import Trainer
-from gsmflow.methods.registry import MODELS
 from gsmflow.recipes.recipe import Recipe
 
 __all__ = ["check_finite", "classifier_generators", "make_model", "rows_request", "train_epochs"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
-_CPU = torch.device("cpu")
+# Rows of each unseen class for a classifier beside a model without a setting of them.
+_SAMPLES_PER_CLASS = 300
 _BLOWN_UP = 1e6
 
 
 def make_model(
-    recipe: Recipe, model_class: type[Model], scaled: Scaled, device: torch.device
+    recipe: Recipe,
+    model_class: type[Model],
+    scaled: Scaled,
+    device: torch.device,
+    choice: dict[str, Any] | None = None,
 ) -> Model:
-    """A recipe's model for a problem, on a device; untrained if it is `Trainable`."""
-    problem = scaled.problem
-    initial = make_generator(_CPU, recipe.seed, problem.split, "initial weights")
-    config = recipe.part(MODELS[recipe.model].config)
-    return model_class.for_problem(problem, scaled.feed, config, initial).to(device)
+    """A recipe's model for a problem, on a device; untrained if it is `Trainable`.
+
+    ``choice`` is what the model chose on validation classes, if it chooses there.
+    """
+    generators = Generators(recipe.seed, scaled.problem.split, device)
+    if choice is not None:
+        assert issubclass(model_class, Choosing)
+        return model_class.for_choice(scaled, recipe.method, choice, generators).to(device)
+    return model_class.for_problem(scaled, recipe.method, generators).to(device)
 
 
 def train_epochs(
@@ -105,11 +113,11 @@ def rows_request(
     on_samples: Callable[[int], object] = lambda count: None,
 ) -> RowsRequest:
     """What a recipe asks a model for, to make the classifiers' rows of."""
-    device = scaled.feed.labels.device
+    generators = Generators(recipe.seed, scaled.problem.split, scaled.feed.labels.device)
     return RowsRequest(
         scaled,
-        make_generator(device, recipe.seed, scaled.problem.split, "synthesis"),
-        samples_per_class=recipe.samples_per_class,
+        generators.on_device("synthesis"),
+        samples_per_class=recipe.samples_per_class or _SAMPLES_PER_CLASS,
         capacity_bytes=recipe.reservoir_mib * 2**20,
         precision=precision,
         on_samples=on_samples,
@@ -120,7 +128,5 @@ def classifier_generators(
     recipe: Recipe, scaled: Scaled
 ) -> tuple[torch.Generator, torch.Generator]:
     """Of the GZSL and of the ZSL classifier, on the device of the rows."""
-    device, split = scaled.feed.labels.device, scaled.problem.split
-    purposes = ("classifier", "zsl classifier")
-    gzsl, zsl = (make_generator(device, recipe.seed, split, purpose) for purpose in purposes)
-    return gzsl, zsl
+    generators = Generators(recipe.seed, scaled.problem.split, scaled.feed.labels.device)
+    return generators.on_device("classifier"), generators.on_device("zsl classifier")

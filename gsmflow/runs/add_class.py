@@ -24,7 +24,8 @@ from gsmflow.learning.contract import Extensible
 from gsmflow.learning.feed import scale_problem
 from gsmflow.runs.checkpoint import TrainedRun, write_model
 from gsmflow.runs.directory import RunLog, make_run_directory
-from gsmflow.runs.experiment import conclude
+from gsmflow.runs.experiment import conclude, run_facts
+from gsmflow.runs.sections import SECTIONS
 from gsmflow.runs.stages import Fitted, Run, classify
 
 __all__ = ["add_classes", "added_classes", "check_same_dataset", "grow_dataset", "path_beside"]
@@ -57,12 +58,12 @@ def add_classes(
     Raises
     ------
     InputError
-        If a class is there already, or the directory is, or the model cannot be told of classes.
+        If a class is there already, or the directory is, or the model takes no further classes.
     """
     model = trained.kept.model
     if not isinstance(model, Extensible):
         raise InputError(
-            f"{trained.directory}: found a model that cannot be told of further classes, expected "
+            f"{trained.directory}: found a model that takes no further classes, expected "
             "one with with_classes()"
         )
     _check_new(dataset, classes)
@@ -72,11 +73,11 @@ def add_classes(
         trained.recipe,
         run=directory.name,
         resume=False,
-        baselines=False,
+        beside=(),
         oracle=False,
         test_selected=False,
         shots=(),
-        gate="none",
+        gate=None,
     )
     scaled = scale_problem(problem, recipe.feature_scaling, trained.device, recipe.features_in)
     fitted = Fitted(
@@ -95,14 +96,9 @@ def add_classes(
             recipe, type(model), trained.device, precision, SINGLE_PROCESS, directory, log, console
         )
         _write(run, trained, fitted, classes)
-        conclude(
-            run,
-            dataset,
-            fitted,
-            classify(run, fitted),
-            trained.metrics["validation"],
-            note=_note(classes),
-        )
+        sections = [section for section in SECTIONS if section.wanted(recipe)]
+        facts = run_facts(run, dataset, trained.metrics["validation"], _note(classes))
+        conclude(run, dataset, fitted, classify(run, fitted), facts, sections, {})
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise

@@ -21,7 +21,6 @@ from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import feature_map, own_scorer
 from gsmflow.learning.softmax import SoftmaxPair
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
-from gsmflow.methods.registry import MODELS
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import read_run_recipe
 
@@ -213,16 +212,16 @@ def open_trained(
     """
     metrics = _read_metrics(directory)
     recipe = read_run_recipe(directory)
-    kind = MODELS[recipe.model]
-    label = kind.label if model_class is None else model_class.__name__
+    method = recipe.method_info
+    label = method.label if model_class is None else model_class.__name__
     if metrics["model"] != label:
         raise InputError(
             f"{directory / METRICS_FILE}, field 'model': found {metrics['model']}, expected "
             f"{label}; a run of a model of your own is opened in Python, with its class"
         )
-    kept = read_model(directory, model_class or kind.model_class)
+    kept = read_model(directory, model_class or method.model)
     kept.model.to(device)
-    scorer = _scorer(directory, kept, device, bayes=recipe.classifier == "bayes")
+    scorer = _scorer(directory, kept, device, bayes=recipe.classifier_name == "bayes")
     run = TrainedRun(directory, recipe, metrics, kept, scorer, device)
     _check_scores(run)
     return run

@@ -13,9 +13,11 @@ from typing import Any
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.run_files import ADDED_FILE, METRICS_FILE, RECIPE_FILE
-from gsmflow.recipes.recipe import Recipe, recipe_from
+from gsmflow.recipes.files import describe_recipe, recipe_from
+from gsmflow.recipes.recipe import Recipe
 
 __all__ = [
+    "STORAGE_FIELDS",
     "RunLog",
     "computed_fields",
     "enter_run",
@@ -27,7 +29,7 @@ __all__ = [
 
 # Fields that say where a run and its features are kept and where its settings come from, not what
 # it computes.
-_PLACE_FIELDS = {"out", "run", "resume", "cache", "features_in", "recipe"}
+STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "recipe"}
 
 
 def open_run(recipe: Recipe) -> tuple[Path, bool]:
@@ -92,7 +94,7 @@ def make_run_directory(directory: Path, recipe: Recipe) -> bool:
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     try:
         temporary.mkdir(parents=True)
-        write_json(temporary / RECIPE_FILE, recipe.describe())
+        write_json(temporary / RECIPE_FILE, describe_recipe(recipe))
         temporary.rename(directory)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -139,13 +141,12 @@ def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
 
 def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """Fields that differ: name to (value in the file, value in the recipe)."""
-    stored = read_json(file)
-    if not isinstance(stored, dict):
-        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
+    stored = describe_recipe(recipe_from(read_json(file), str(file)))
+    found, expected = (_computed(described) for described in (stored, describe_recipe(recipe)))
     return {
-        name: (stored.get(name), value)
-        for name, value in computed_fields(recipe).items()
-        if stored.get(name) != value
+        name: (found.get(name), expected.get(name))
+        for name in [*expected, *(name for name in found if name not in expected)]
+        if found.get(name) != expected.get(name)
     }
 
 
@@ -158,15 +159,22 @@ def read_run_recipe(directory: Path) -> Recipe:
         If its file is missing or damaged, or has fields or values that no recipe has.
     """
     file = directory / RECIPE_FILE
-    stored = read_json(file)
-    if not isinstance(stored, dict):
-        raise InputError(f"{file}: found {type(stored).__name__}, expected a run's recipe")
-    return recipe_from(stored, str(file))
+    return recipe_from(read_json(file), str(file))
 
 
 def computed_fields(recipe: Recipe) -> dict[str, Any]:
-    """The fields that say what a run computes, JSON-ready."""
-    return {name: v for name, v in recipe.describe().items() if name not in _PLACE_FIELDS}
+    """The fields that say what a run computes, JSON-ready; nested ones as ``PART.FIELD``."""
+    return _computed(describe_recipe(recipe))
+
+
+def _computed(described: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in described.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": v for inner, v in value.items()}
+        elif name not in STORAGE_FIELDS:
+            flat[name] = value
+    return flat
 
 
 class RunLog:

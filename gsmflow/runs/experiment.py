@@ -1,6 +1,6 @@
-"""One run, end to end: data, fit, classify, judge, report, run directory."""
+"""One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,61 +16,55 @@ from gsmflow.core.files import write_json
 from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.data.cache import load_cached
+from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
-from gsmflow.data.splits import draw_from_each_class
-from gsmflow.evaluation.generation_shifts import Shifts, measure_real, measure_shifts
 from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
-from gsmflow.evaluation.protocol import Measures, Outcome, evaluate
+from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Model, Scorer, Trainable
-from gsmflow.learning.feed import Feed, make_feed
+from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
-from gsmflow.methods.gates.base import Gated
-from gsmflow.methods.registry import MODELS
-from gsmflow.recipes.recipe import Recipe, check_model_class
+from gsmflow.recipes.checks import check_model_class
+from gsmflow.recipes.files import describe_recipe
+from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
-from gsmflow.reports.figures import run_figure, shifts_figure
+from gsmflow.reports.figures import run_figure
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
     PageData,
     draw_features,
     pick_answers,
-    pick_shifts,
     thin_curve,
     write_page_data,
 )
-from gsmflow.reports.tables import extra_lines, gated_name, result_table
-from gsmflow.runs.baselines import (
-    Baseline,
-    BaselineChoices,
-    choose_baselines,
-    evaluate_baseline,
-    fit_baselines,
-)
+from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs.directory import RunLog, enter_run, open_run
-from gsmflow.runs.few_shot import check_shots, keep_choices, measure_few_shot
-from gsmflow.runs.gate import evaluate_gate, fit_gate, keep_scores
-from gsmflow.runs.selected_on_test import drop_candidates, keep_candidates, select_on_test
+from gsmflow.runs.section import Evaluated, Section, SectionResult
+from gsmflow.runs.sections import SECTIONS
 from gsmflow.runs.stages import (
     Fitted,
     Run,
+    Validated,
+    choose,
     classify,
-    classify_real,
     fit_final,
     run_worker,
     validate,
 )
 
-__all__ = ["RunResult", "conclude", "read_dataset", "run_experiment", "run_worker_experiment"]
-
-_ORACLE_SEED = 7
-_SHIFTS = "shifts.png"
-# Samples per class that the generation shifts are measured on, at most.
-_DIAGNOSED = 200
+__all__ = [
+    "Job",
+    "RunResult",
+    "conclude",
+    "read_dataset",
+    "run_experiment",
+    "run_facts",
+    "run_worker_experiment",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +78,7 @@ class RunResult:
     metrics
         What ``metrics.json`` holds.
     problem, held_out
-        What the final model was trained and judged on.
+        What the final model was trained and evaluated on.
     fitted
         The model.
     """
@@ -132,25 +126,49 @@ def read_dataset(recipe: Recipe) -> Dataset:
     )
 
 
-def run_experiment(
-    recipe: Recipe,
-    console: Console,
-    model_class: type[Model] | None = None,
-    group: Group = SINGLE_PROCESS,
-    directory: Path | None = None,
-) -> RunResult:
-    """Run a recipe to its table, its picture and its run directory.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be run.
 
-    Parameters
+    Attributes
     ----------
     recipe
         A checked recipe.
+    model_class
+        A variant of the model that the recipe's method names; None for that model.
+    dataset
+        Data in memory in place of the files that the recipe names; None for those.
+    """
+
+    recipe: Recipe
+    model_class: type[Model] | None = None
+    dataset: Dataset | None = None
+
+    def open_dataset(self) -> Dataset:
+        """The data in memory, checked, or the files that the recipe names.
+
+        Raises
+        ------
+        InputError
+            If the data are missing or faulty.
+        """
+        return read_dataset(self.recipe) if self.dataset is None else check_dataset(self.dataset)
+
+
+def run_experiment(
+    job: Job, console: Console, group: Group = SINGLE_PROCESS, directory: Path | None = None
+) -> RunResult:
+    """Run a job to its table, its picture and its run directory.
+
+    Parameters
+    ----------
+    job
+        What is run.
     console
         Where progress and the table are printed.
-    model_class
-        A variant of the model that the recipe names; None for that model itself.
-    team
-        The processes that train together; this one leads. The others call `run_worker_experiment`.
+    group
+        The processes that train together, of which this is the main one. The others call
+        `run_worker_experiment`.
     directory
         Where to write, or to go on with what was written; None for what the recipe says.
 
@@ -159,175 +177,154 @@ def run_experiment(
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    run, dataset, resumed = _open(recipe, console, model_class, group, directory)
+    run, dataset, resumed = _open(job, console, group, directory)
     _announce(run, dataset, resumed)
+    sections = [section for section in SECTIONS if section.wanted(run.recipe)]
+    if not len(dataset.test_unseen):
+        # There are no test rows of unseen classes for a section, nor for a method beside.
+        sections = []
 
-    chosen, validation = _choose(run, dataset)
-    problem = training_problem(dataset, "test")
-    fitted = fit_final(run, problem, keep_candidates if recipe.test_selected else None)
-    classifiers = classify(run, fitted)
-    gated = fit_gate(run, fitted, classifiers)
-    baselines = [] if chosen is None else fit_baselines(run, problem, chosen)
-    return conclude(run, dataset, fitted, classifiers, validation, gated, baselines)
+    choice, validated = _validate(run, dataset, sections)
+    intervals = [s.at_interval for s in sections if s.at_interval is not None]
+    fitted = fit_final(
+        run, training_problem(dataset, "test"), choice, intervals[0] if intervals else None
+    )
+    scorer = classify(run, fitted)
+    found = {} if validated is None else validated.found
+    parts = {
+        section.key: section.fit(run, dataset, fitted, scorer, found.get(section.key))
+        for section in sections
+    }
+    facts = run_facts(run, dataset, None if validated is None else validated.describe())
+    if choice is not None:
+        facts["choices"] = choice
+    return conclude(run, dataset, fitted, scorer, facts, sections, parts)
 
 
 def conclude(
     run: Run,
     dataset: Dataset,
     fitted: Fitted,
-    classifiers: Scorer,
-    validation: dict[str, Any] | None,
-    gated: Gated | None = None,
-    baselines: Sequence[Baseline] = (),
-    note: str = "",
+    scorer: Scorer,
+    facts: dict[str, Any],
+    sections: Sequence[Section],
+    parts: Mapping[str, Any],
 ) -> RunResult:
-    """Judge what was fitted on the test split, and report; opens the test split.
+    """Evaluate what was fitted on the test split, and report; opens the test split.
 
     Parameters
     ----------
     run, dataset
         What is run.
-    fitted, classifiers, gated, baselines
+    fitted, scorer
         What was fitted.
-    validation
-        What was found on the validation classes, the penalty among it; None if nothing was.
-    note
-        What else the table is to say of the protocol.
+    facts
+        What ``metrics.json`` says of the run besides its figures on test.
+    sections
+        What is measured beside T1, U, S and H.
+    parts
+        What each section fitted, by its key.
     """
+    validation = facts["validation"]
     penalty = None if validation is None else float(validation["penalty"])
-    problem, recipe = fitted.scaled.problem, run.recipe
-    told = _told(run, dataset, penalty, validation, note)
+    problem = fitted.scaled.problem
 
     # The one place where the test split is opened: nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
-    outcome = evaluate(classifiers, problem, held_out)
+    outcome = evaluate(scorer, problem, held_out)
     if not len(held_out.unseen):
-        metrics = told | _seen_alone(outcome, penalty)
         run.console.print(
-            f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to judge on: S "
-            "alone is measured",
+            f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to evaluate on: "
+            "S alone is measured",
             soft_wrap=True,
         )
-        _report(run, metrics, fitted, outcome, penalty, {})
+        metrics = facts | _seen_alone(outcome, penalty)
+        _report(run, metrics, fitted, outcome, penalty, {}, ())
         return RunResult(run.directory, metrics, problem, held_out, fitted)
-    judged = {b.name: evaluate_baseline(b, problem, held_out) for b in baselines}
-    metrics = told | {
+    evaluated = Evaluated(run, fitted, scorer, held_out, outcome, penalty, parts)
+    results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
+    metrics = {
+        **facts,
         **asdict(outcome.measures(penalty)),
-        "baselines": {
-            b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
-        },
+        "baselines": {},
+        "shifts": {},
+        **{key: result.metrics for key, result in results.items()},
     }
-    metrics |= _asked_for(run, fitted, classifiers, held_out, outcome, penalty)
-    unseen = make_feed(held_out.unseen, fitted.scaled.scaling, run.device, recipe.features_in)
-    shifts = _diagnose(run, fitted, baselines, unseen)
-    metrics["shifts"] = {name: own.summary() for name, own in shifts.items()}
     curves = {run.label: (outcome, penalty)}
-    if gated is not None:
-        metrics["gate"], with_gate = evaluate_gate(gated, held_out, outcome)
-        curves[gated_name(metrics)] = with_gate, None
-    curves |= {b.name: (judged[b.name].outcome, b.penalty) for b in baselines}
-    _keep_page_data(run, fitted, unseen, curves, shifts)
-    _report(run, metrics, fitted, outcome, penalty, curves)
+    for result in results.values():
+        curves |= result.curves
+    _keep_page_data(evaluated, curves, results.values())
+    pictures = [picture for result in results.values() for picture in result.pictures]
+    _report(run, metrics, fitted, outcome, penalty, curves, pictures)
+    for section in sections:
+        section.finish(run)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
 
-def _asked_for(
-    run: Run,
-    fitted: Fitted,
-    classifiers: Scorer,
-    held_out: HeldOut,
-    outcome: Outcome,
-    penalty: float | None,
-) -> dict[str, Any]:
-    """Measures that a recipe asks for beside those of the table."""
-    recipe, told = run.recipe, dict[str, Any]()
-    if recipe.top_k > 1:
-        told["top_k"] = asdict(outcome.top_k(recipe.top_k))
-    if recipe.shots:
-        told["few_shot"] = measure_few_shot(run, fitted, classifiers, held_out, penalty)
-    if recipe.oracle:
-        told["oracle"] = asdict(_oracle(run, fitted, held_out))
-    if recipe.test_selected:
-        told["test_selected"] = select_on_test(run, fitted, held_out)
-    return told
-
-
 def run_worker_experiment(
-    recipe: Recipe,
-    console: Console,
-    model_class: type[Model] | None,
-    group: Group,
-    directory: Path | None = None,
+    job: Job, console: Console, group: Group, directory: Path | None = None
 ) -> None:
-    """The part of `run_experiment` that a process does which does not lead its team."""
-    run, dataset, _ = _open(recipe, console, model_class, group, directory)
-    splits: tuple[Split, ...] = ("validation", "test") if recipe.calibrate else ("test",)
+    """What a process of a group does in `run_experiment` that is not the main one."""
+    run, dataset, _ = _open(job, console, group, directory)
+    splits: tuple[Split, ...] = ("validation", "test") if job.recipe.calibrate else ("test",)
     for split in splits:
         run_worker(run, training_problem(dataset, split))
 
 
-def _open(
-    recipe: Recipe,
-    console: Console,
-    model_class: type[Model] | None,
-    group: Group,
-    place: Path | None,
-) -> tuple[Run, Dataset, bool]:
+def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[Run, Dataset, bool]:
     """The run, what it is run on, and whether it is resumed."""
-    model_class = model_class or MODELS[recipe.model].model_class
+    recipe = job.recipe
+    model_class = job.model_class or recipe.method_info.model
     check_model_class(recipe, model_class)
     device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     # The others find it in the cache then.
-    dataset = group.main_first(lambda: read_dataset(recipe))
-    if recipe.gate != "none" and not len(dataset.test_unseen):
-        raise InputError(
-            f"--gate: found {recipe.gate} with no rows of unseen classes in "
-            f"{dataset.where('test_unseen')}, expected none: nothing judges a gate there"
-        )
-    check_shots(recipe, dataset)
+    dataset = group.main_first(job.open_dataset)
+    for section in SECTIONS:
+        if section.wanted(recipe):
+            section.check(recipe, dataset)
     directory, resumed = group.share_result(
-        lambda: open_run(recipe) if place is None else (place, enter_run(place, recipe))
+        lambda: open_run(recipe) if path is None else (path, enter_run(path, recipe))
     )
     log = RunLog(directory / ("log.jsonl" if group.is_main else f"log-{group.index}.jsonl"))
     run = Run(recipe, model_class, device, precision, group, directory, log, console)
     return run, dataset, resumed
 
 
-def _choose(run: Run, dataset: Dataset) -> tuple[BaselineChoices | None, dict[str, Any] | None]:
-    """All that is chosen, on validation classes: the baselines' settings and the penalty."""
-    if not (run.recipe.baselines or run.recipe.calibrate):
-        return None, None
+def _validate(
+    run: Run, dataset: Dataset, sections: Sequence[Section]
+) -> tuple[dict[str, Any] | None, Validated | None]:
+    """All that is chosen, on validation classes: the model's settings and the penalty."""
     problem = training_problem(dataset, "validation")
     held_out = open_held_out(dataset, "validation")
-    # Where nothing judges unseen classes, no baseline stands beside the model.
-    judges = run.recipe.baselines and len(dataset.test_unseen)
-    chosen = choose_baselines(run, problem, held_out) if judges else None
+    choice = choose(run, problem, held_out)
     if not run.recipe.calibrate:
-        return chosen, None
-    at_end = None
-    if run.recipe.gate == "cosmo":
-        at_end = keep_scores(run, problem, held_out)
-    elif any(run.recipe.shots):
-        at_end = keep_choices(run, problem, held_out)
-    return chosen, validate(run, problem, held_out, at_end=at_end)
+        return choice, None
+    at_end = {s.key: s.at_end(run, problem, held_out) for s in sections if s.at_end is not None}
+    return choice, validate(run, problem, held_out, choice, at_end=at_end)
 
 
-def _told(
-    run: Run,
-    dataset: Dataset,
-    penalty: float | None,
-    validation: dict[str, Any] | None,
-    note: str,
+def run_facts(
+    run: Run, dataset: Dataset, validation: dict[str, Any] | None, note: str = ""
 ) -> dict[str, Any]:
-    """What ``metrics.json`` says of a run besides its figures on test."""
+    """What ``metrics.json`` says of a run besides its figures on test.
+
+    Parameters
+    ----------
+    run, dataset
+        What is run.
+    validation
+        The penalty and the curve on validation classes; None without a validation.
+    note
+        What else the table is to say of the protocol.
+    """
     return {
         "model": run.label,
         "dataset": dataset.name,
         "features": dataset.features_name,
         "semantics": dataset.semantics_name,
         "seed": run.recipe.seed,
-        "protocol": _protocol(run, dataset, penalty) + note,
+        "protocol": _protocol(run, dataset, validation is not None) + note,
         "validation": validation,
     }
 
@@ -354,6 +351,7 @@ def _report(
     outcome: Outcome,
     penalty: float | None,
     curves: Mapping[str, tuple[Outcome, float | None]],
+    pictures: Sequence[Path],
 ) -> None:
     """Draw the picture, write the metrics (which marks the run as finished), print the table."""
     validation, picture = metrics["validation"], run.directory / "run.png"
@@ -365,16 +363,42 @@ def _report(
     write_confusion(run.directory / "confusion.csv", outcome, names)
     run.log.write("metrics", **metrics)
     write_json(run.directory / METRICS_FILE, metrics)
-    drop_candidates(run)
     run.console.print(result_table(metrics))
     if few_shot is not None:
         run.console.print(few_shot_table(run.directory, metrics))
     for line in extra_lines(metrics):
         run.console.print(line, soft_wrap=True)
     run.console.print(f"run directory: {run.directory}", soft_wrap=True)
-    pictures = [picture, *([run.directory / _SHIFTS] if metrics["shifts"] else [])]
-    pictures += [] if few_shot is None else [few_shot]
-    run.console.print(f"pictures: {', '.join(map(str, pictures))}", soft_wrap=True)
+    drawn = [picture, *pictures, *([] if few_shot is None else [few_shot])]
+    run.console.print(f"pictures: {', '.join(map(str, drawn))}", soft_wrap=True)
+
+
+def _keep_page_data(
+    evaluated: Evaluated,
+    curves: Mapping[str, tuple[Outcome, float | None]],
+    results: Iterable[SectionResult],
+) -> None:
+    """Write what the run's page shows of the test split."""
+    run, fitted, sample = evaluated.run, evaluated.fitted, None
+    if isinstance(fitted.model, Sampler):
+        unseen = make_feed(
+            evaluated.held_out.unseen, fitted.scaled.scaling, run.device, run.recipe.features_in
+        )
+        sample = draw_features(
+            fitted.model,
+            unseen,
+            evaluated.problem.unseen_classes,
+            run.generators("test").on_device("map"),
+            precision=run.precision,
+        )
+    shifts = {name: one for result in results for name, one in result.class_shifts.items()}
+    page_data = PageData(
+        answers=pick_answers(evaluated.outcome),
+        curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
+        sample=sample,
+        shifts=shifts,
+    )
+    write_page_data(run.directory / PAGE_DATA_FILE, page_data)
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
@@ -388,7 +412,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     write_json(run.directory / "environment.json", environment)
     # With it the run answers pictures, wherever its directory is copied to.
     copy_record(run.recipe.data / run.recipe.dataset, run.directory)
-    run.log.write("resume" if resumed else "start", recipe=run.recipe.describe())
+    run.log.write("resume" if resumed else "start", recipe=describe_recipe(run.recipe))
     run.console.print(
         f"{dataset.name}: {n} rows of {d} features, {dataset.semantics.shape[1]}-d semantics, "
         f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes, "
@@ -406,79 +430,11 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     )
 
 
-def _protocol(run: Run, dataset: Dataset, penalty: float | None) -> str:
+def _protocol(run: Run, dataset: Dataset, calibrated: bool) -> str:
     trained = issubclass(run.model_class, Trainable)
     text = "last epoch of generator and classifier; " if trained else ""
     text += "nothing chosen on test"
-    if penalty is not None:
+    if calibrated:
         count = len(np.unique(dataset.labels[dataset.val]))
-        text += f"; pen.: with a penalty on seen classes chosen on {count} validation classes"
+        text += f"; cal.: with a calibration factor chosen on {count} validation classes"
     return text
-
-
-def _diagnose(
-    run: Run, fitted: Fitted, baselines: Sequence[Baseline], unseen: Feed
-) -> dict[str, Shifts]:
-    """Measure the generation shifts of whatever synthesizes, model and baselines; draw them."""
-    scaled, recipe = fitted.scaled, run.recipe
-    real = measure_real(scaled.feed, unseen)
-    samplers: dict[str, Sampler] = {}
-    if isinstance(fitted.model, Sampler):
-        samplers[run.label] = fitted.model
-    for baseline in baselines:
-        sampler = baseline.sampler_in(scaled.scaling)
-        if sampler is not None:
-            samplers[baseline.name] = sampler
-    shifts = {
-        name: measure_shifts(
-            sampler,
-            real,
-            scaled.problem.semantics,
-            min(recipe.samples_per_class, _DIAGNOSED),
-            run.generator("test", "shifts"),
-            precision=run.precision,
-        )
-        for name, sampler in samplers.items()
-    }
-    if shifts:
-        shifts_figure(run.directory / _SHIFTS, shifts, scaled.problem.class_names)
-    return shifts
-
-
-def _keep_page_data(
-    run: Run,
-    fitted: Fitted,
-    unseen: Feed,
-    curves: Mapping[str, tuple[Outcome, float | None]],
-    shifts: Mapping[str, Shifts],
-) -> None:
-    """Write what the run's page shows of the test split."""
-    problem, sample = fitted.scaled.problem, None
-    if isinstance(fitted.model, Sampler):
-        generator = run.generator("test", "map")
-        sample = draw_features(
-            fitted.model, unseen, problem.unseen_classes, generator, precision=run.precision
-        )
-    page_data = PageData(
-        answers=pick_answers(curves[run.label][0]),
-        curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
-        sample=sample,
-        shifts=pick_shifts(shifts, problem),
-    )
-    write_page_data(run.directory / PAGE_DATA_FILE, page_data)
-
-
-def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
-    """The ceiling of these features: the same classifiers, trained on real unseen rows.
-
-    Half of each unseen class's rows, drawn with a fixed seed, trains; the other half, with all
-    test-seen rows, is judged. Where the model synthesizes, the real rows are repeated to as many,
-    so that they are learned from for as many steps and weigh as much beside the seen classes.
-    """
-    rng = np.random.default_rng(_ORACLE_SEED)
-    labels = held_out.unseen.labels
-    trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
-    learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
-    per_class = run.recipe.synthesized_per_class
-    pair = classify_real(run, fitted.scaled, fitted.model, learned, per_class=per_class)
-    return evaluate(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()

@@ -17,29 +17,47 @@ import numpy as np
 
 from gsmflow.core.aggregate import summarise
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
 from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.stages import AtEnd, Fitted, Run, classify_real, progress_bar
+from gsmflow.runs.section import Evaluated, Section, SectionResult
+from gsmflow.runs.stages import AtEnd, Finding, Run, classify_real, progress_bar
 
 __all__ = [
+    "SECTION",
+    "Choice",
     "Division",
     "check_shots",
     "divide_rows",
-    "keep_choices",
+    "find_choices",
     "measure_few_shot",
+    "read_choices",
     "real_and_synthesized",
 ]
 
-_CHOICES = "few_shot_choices.json"
 # Shares of an unseen class's rows that are real, the others synthesized; 1 synthesizes none.
 _SHARES = (0.1, 0.3, 0.6, 1.0)
 # Words of the draws' random numbers, which differ from those of all other uses of a run's seed.
 _DRAWS = {"validation": 11, "test": 12}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen on validation classes for a number of labelled rows.
+
+    Attributes
+    ----------
+    share
+        Of a class's rows that is real; None for a method without a setting of synthesized rows.
+    penalty
+        On seen classes.
+    """
+
+    share: float | None
+    penalty: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +69,12 @@ class Division:
     labelled
         For each ``k >= 1``: ``k`` rows of each class, one of every class after the other; they
         begin with the rows of each smaller ``k``.
-    judged
+    evaluated
         The rows that are in none of these.
     """
 
     labelled: Mapping[int, Rows]
-    judged: Rows
+    evaluated: Rows
 
 
 def divide_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> Division:
@@ -76,7 +94,7 @@ def divide_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> D
     classes = len(np.unique(rows.labels))
     return Division(
         labelled={k: rows.select(order[: k * classes]) for k in shots if k},
-        judged=rows.select(np.flatnonzero(places >= max(shots))),
+        evaluated=rows.select(np.flatnonzero(places >= max(shots))),
     )
 
 
@@ -105,7 +123,7 @@ def check_shots(recipe: Recipe, dataset: Dataset) -> None:
     if not len(dataset.test_unseen):
         raise InputError(
             f"--shots: found with no rows of unseen classes in {dataset.where('test_unseen')}, "
-            "expected none: nothing judges it there"
+            "expected none: there are no test rows for it"
         )
     lenders = {"test_unseen": dataset.unseen_classes}
     if recipe.calibrate:
@@ -127,18 +145,18 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
-def keep_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
-    """What chooses each k's share of real rows and its penalty, and writes them down.
+def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
+    """What chooses each k's share of real rows and its penalty.
 
     To be called at the end of the training on validation classes. Of one draw of validation rows,
-    the share is that of the best H under the best penalty, which is the penalty chosen. A model
-    with its own numbers of rows has no share to choose.
+    the share is that of the best H under the best penalty, which is the penalty chosen. A method
+    without a setting of synthesized rows has no share to choose.
     """
 
-    def choose(scaled: Scaled, model: Model, scorer: Scorer) -> None:
+    def find(scaled: Scaled, model: Model, scorer: Scorer) -> Finding:
         division = divide_rows(held_out.unseen, run.recipe.shots, _rng(run, problem, 0))
-        rest = HeldOut(held_out.seen, division.judged)
-        weighed = run.recipe.synthesized_per_class is not None
+        rest = HeldOut(held_out.seen, division.evaluated)
+        weighed = run.recipe.samples_per_class is not None
         shares: Sequence[float | None] = _SHARES if weighed else (None,)
         chosen: dict[str, Any] = {}
         total = len(division.labelled) * len(shares)
@@ -151,72 +169,74 @@ def keep_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                     h, penalty = curve.best_harmonic_mean(), curve.best_penalty()
                     tried.append({"share": share, "penalty": penalty, "H": h})
                     advance()
-                chosen[str(k)] = {**max(tried, key=lambda own: own["H"]), "tried": tried}
-        write_json(run.directory / _CHOICES, chosen)
+                chosen[str(k)] = {**max(tried, key=lambda one: one["H"]), "tried": tried}
+        return Finding(facts=chosen)
 
-    return choose
+    return find
 
 
-def measure_few_shot(
-    run: Run, fitted: Fitted, scorer: Scorer, held_out: HeldOut, penalty: float | None
-) -> dict[str, Any]:
+def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> SectionResult:
     """Judge the classifiers that have learned from labelled rows too.
 
     Parameters
     ----------
-    run, fitted
-        What is run, and its model.
-    scorer
-        The run's own, without labelled rows: k = 0.
-    held_out
-        The test rows; those of unseen classes lend the labelled ones.
-    penalty
-        On seen classes, for k = 0.
+    evaluated
+        The run; its scorer stands for k = 0, and the test rows of unseen classes lend the labelled
+        ones.
+    choices
+        What was chosen on the validation classes for each k, if anything was.
 
     Returns
     -------
-    dict
+    SectionResult
         For each k, as text: the ``share`` of a class's rows that is real (None where none is
-        chosen), and the measures of `evaluate.Measures`, summarised over the draws.
+        chosen), and the measures of `Measures`, summarised over the draws.
     """
-    problem, recipe = fitted.scaled.problem, run.recipe
-    choices = _read_choices(run)
-    penalties = {0: penalty} | {k: choice["penalty"] for k, choice in choices.items()}
-    shares = {k: choice["share"] for k, choice in choices.items()}
+    run, fitted, held_out = evaluated.run, evaluated.fitted, evaluated.held_out
+    problem, recipe = evaluated.problem, run.recipe
+    penalties = {0: evaluated.penalty} | {k: one.penalty for k, one in choices.items()}
+    shares = {k: one.share for k, one in choices.items()}
     measured: dict[int, list[dict[str, Any]]] = {k: [] for k in recipe.shots}
     total = recipe.shot_draws * len([k for k in recipe.shots if k])
     with _bar(run, "few-shot: training classifiers", total) as advance:
         for draw in range(recipe.shot_draws):
             division = divide_rows(held_out.unseen, recipe.shots, _rng(run, problem, draw))
-            scorers = {0: scorer} if 0 in recipe.shots else {}
+            scorers = {0: evaluated.scorer} if 0 in recipe.shots else {}
             for k, rows in division.labelled.items():
                 model, share = fitted.model, shares.get(k)
                 scorers[k] = _classify(run, fitted.scaled, model, rows, k, share)
                 advance()
-            rest = HeldOut(held_out.seen, division.judged)
+            rest = HeldOut(held_out.seen, division.evaluated)
             outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
                 measures = asdict(outcome.measures(penalties.get(k)))
                 run.log.write("few_shot", draw=draw, k=k, **measures)
                 measured[k].append(measures)
-    return {str(k): {"share": shares.get(k), **summarise(of)} for k, of in measured.items()}
+    return SectionResult(
+        {str(k): {"share": shares.get(k), **summarise(of)} for k, of in measured.items()}
+    )
 
 
-def _read_choices(run: Run) -> dict[int, dict[str, Any]]:
-    """What was chosen on validation classes for each k, if anything was."""
-    file = run.directory / _CHOICES
-    if not (run.recipe.calibrate and any(run.recipe.shots)):
+def read_choices(run: Run, found: Finding | None) -> dict[int, Choice]:
+    """What `find_choices` found for each k; nothing where there was no training to find it in.
+
+    Raises
+    ------
+    InputError
+        If it is of other numbers of rows.
+    """
+    if found is None or not any(run.recipe.shots):
         return {}
-    content = read_json(file)
     try:
         return {
-            k: {name: content[str(k)][name] for name in ("share", "penalty")}
+            k: Choice(found.facts[str(k)]["share"], found.facts[str(k)]["penalty"])
             for k in run.recipe.shots
             if k
         }
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{file}: found other fields, expected a share and a penalty for each number of --shots"
+            f"{run.directory}: found other fields of few-shot learning, expected a share and a "
+            "penalty for each number of --shots"
         ) from error
 
 
@@ -224,7 +244,7 @@ def _classify(
     run: Run, scaled: Scaled, model: Model, rows: Rows, k: int, share: float | None
 ) -> Scorer:
     """The classifiers that learn from k labelled rows of each class too."""
-    real, synthesized = None, run.recipe.samples_per_class
+    real, synthesized = None, run.recipe.samples_per_class or 1
     if share is not None:
         real, synthesized = real_and_synthesized(k, share, synthesized)
     return classify_real(run, scaled, model, rows, per_class=real, synthesized=synthesized)
@@ -240,3 +260,13 @@ def _bar(run: Run, text: str, total: int) -> AbstractContextManager[Callable[...
     if total:
         run.console.print(f"{text}, {total} in all", soft_wrap=True)
     return progress_bar(run.console, "few-shot", total)
+
+
+SECTION = Section(
+    key="few_shot",
+    wanted=lambda recipe: bool(recipe.shots),
+    check=check_shots,
+    at_end=find_choices,
+    fit=lambda run, dataset, fitted, scorer, found: read_choices(run, found),
+    measure=measure_few_shot,
+)

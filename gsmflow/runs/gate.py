@@ -5,9 +5,8 @@ gates `boundary` and `likelihood` learn from four fifths of the training rows; t
 threshold. The gate `cosmo` learns from scores of the validation rows.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +14,21 @@ from safetensors.torch import load_file
 
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import write_tensors
-from gsmflow.data.dataset import HeldOut, Problem, hold_out
+from gsmflow.data.dataset import Dataset, HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
 from gsmflow.evaluation.protocol import Outcome
-from gsmflow.learning.contract import ClassifierRows, Model, Scorer, StreamedRows
+from gsmflow.learning.contract import ClassifierRows, GivesRows, Model, Scorer, StreamedRows
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
 from gsmflow.learning.scorers import feature_map
-from gsmflow.learning.softmax import ClassifierConfig, SoftmaxClassifier, fit_softmax_by_epoch
+from gsmflow.learning.softmax import SoftmaxClassifier, fit_softmax_by_epoch
 from gsmflow.learning.state import own_tensors
 from gsmflow.learning.trainer import TrainingConfig
-from gsmflow.methods.gates.base import Gated, GateName, accepting_threshold, measure_gate
+from gsmflow.methods.gates.base import Gated, accepting_threshold, measure_gate
 from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, boundary_training
-from gsmflow.methods.gates.cosmo import Smoothing, fit_smoothing
-from gsmflow.methods.registry import MODELS
+from gsmflow.methods.gates.cosmo import CosmoConfig, Smoothing, fit_smoothing
 from gsmflow.recipes.fit import rows_request
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.tables import gated_name
 from gsmflow.runs.checkpoint import reading
 from gsmflow.runs.gate_checkpoint import (
     GATE_FILE,
@@ -41,22 +40,22 @@ from gsmflow.runs.gate_checkpoint import (
     shares_scores,
     write_gate,
 )
-from gsmflow.runs.stages import AtEnd, Fitted, Run, train_module
+from gsmflow.runs.section import Evaluated, Section, SectionResult
+from gsmflow.runs.stages import AtEnd, Finding, Fitted, Run, train_module
 
-__all__ = ["evaluate_gate", "fit_gate", "keep_scores"]
+__all__ = ["SECTION", "evaluate_gate", "find_scores", "fit_gate"]
 
 _STAGE = "gate"
 _FEWEST_CLASSES = 2
-_SCORES = "gate-scores.safetensors"
 
 
-def keep_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
-    """What writes both experts' scores of the validation rows, which `cosmo` learns from.
+def find_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
+    """What finds both experts' scores of the validation rows, which `cosmo` learns from.
 
     To be called at the end of the training on validation classes.
     """
 
-    def keep(scaled: Scaled, model: Model, scorer: Scorer) -> None:
+    def find(scaled: Scaled, model: Model, scorer: Scorer) -> Finding:
         classifier = _fit_classifier(run, scaled, model, scorer)
         space = feature_map(scaled.scaling, model, run.device)
         seen = seen_scores(classifier, space, scorer, len(problem.seen_classes))
@@ -70,13 +69,14 @@ def keep_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
             "unseen": np.concatenate([scorer.zsl_scores(features) for features in slabs]),
             "columns": columns,
         }
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        write_tensors(run.directory / _SCORES, tensors, {})
+        return Finding(tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    return keep
+    return find
 
 
-def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
+def fit_gate(
+    run: Run, fitted: Fitted, scorer: Scorer, found: Finding | None = None
+) -> Gated | None:
     """Train the gate that the recipe names, and what it chooses between; None without one.
 
     Writes them into the run directory, from where `keptgate.read_gate` takes them.
@@ -89,14 +89,16 @@ def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
         The model, and the training rows.
     scorer
         Gives the scores of the unseen classes; where it learned from no rows, also of the seen.
+    found
+        What `find_scores` found on the validation classes, for `cosmo`.
 
     Raises
     ------
     InputError
         If there are fewer than two seen classes, or none of them has a row to hold out.
     """
-    name, problem = run.recipe.gate, fitted.scaled.problem
-    if name == "none":
+    name, problem = run.recipe.gate_name, fitted.scaled.problem
+    if run.recipe.gate is None:
         return None
     if len(problem.seen_classes) < _FEWEST_CLASSES:
         raise InputError(
@@ -104,7 +106,7 @@ def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
             f"{_FEWEST_CLASSES}"
         )
     run.console.print(f"training the gate ({name}) and the classifier of the seen classes")
-    learned, threshold = _MAKERS[name](run, problem)
+    learned, threshold = _learn(run, problem, found)
     classifier = _fit_classifier(run, fitted.scaled, fitted.model, scorer)
     parts = GateParts(name, learned, threshold, classifier)
     write_gate(run.directory, parts)
@@ -116,14 +118,14 @@ def fit_gate(run: Run, fitted: Fitted, scorer: Scorer) -> Gated | None:
 def evaluate_gate(
     gated: Gated, held_out: HeldOut, outcome: Outcome
 ) -> tuple[dict[str, Any], Outcome]:
-    """Judge a gate alone, and what comes of its choices.
+    """Evaluate a gate alone, and what comes of its choices.
 
     Parameters
     ----------
     gated
         The gate and its experts.
     held_out
-        The rows to judge on.
+        The rows to evaluate on.
     outcome
         Of the same rows without the gate.
 
@@ -132,41 +134,57 @@ def evaluate_gate(
     tuple
         Facts for ``metrics.json``, and the outcome with the gate.
     """
-    numbers, scores = [], []
-    for part in (held_out.seen, held_out.unseen):
-        for _, features in part.slabs():
-            told = gated.numbers_and_scores(features)
-            numbers.append(told[0])
-            scores.append(told[1])
-    with_it = replace(outcome, scores=np.concatenate(scores))
+    slabs = [x for rows in (held_out.seen, held_out.unseen) for _, x in rows.slabs()]
+    numbers, scores = zip(*map(gated.numbers_and_scores, slabs), strict=True)
+    with_gate = replace(outcome, scores=np.concatenate(scores))
     threshold = gated.gate.threshold
     alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
-    facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_it.measures())}
-    return facts, with_it
+    facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_gate.measures())}
+    return facts, with_gate
 
 
-def _likelihood(run: Run, problem: Problem) -> tuple[ModelNumber, float]:
-    """A model like the run's: rows of low density under the seen classes are of unseen ones."""
-    recipe = run.recipe
-    config = recipe.part(MODELS[recipe.model].config)
-    return _with_model(run, problem, run.model_class, config, recipe.part(TrainingConfig))
+def _measure(evaluated: Evaluated, gated: Gated) -> SectionResult:
+    facts, with_gate = evaluate_gate(gated, evaluated.held_out, evaluated.outcome)
+    label = gated_name({"model": evaluated.run.label, "gate": facts})
+    return SectionResult(facts, curves={label: (with_gate, None)})
 
 
-def _boundary(run: Run, problem: Problem) -> tuple[ModelNumber, float]:
-    """Rows far from the directions of all seen classes are of unseen ones."""
-    config = run.recipe.part(BoundaryConfig)
-    return _with_model(run, problem, HypersphericalVAEs, config, boundary_training(config))
+def _check(recipe: Recipe, dataset: Dataset) -> None:
+    if not len(dataset.test_unseen):
+        raise InputError(
+            f"--gate: found {recipe.gate_name} with no rows of unseen classes in "
+            f"{dataset.where('test_unseen')}, expected none: there are no test rows for a gate"
+        )
 
 
-def _cosmo(run: Run, problem: Problem) -> tuple[Smoothing, float]:
+def _scores_for_cosmo(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
+    if isinstance(run.recipe.gate, CosmoConfig):
+        return find_scores(run, problem, held_out)
+    return lambda scaled, model, scorer: Finding()
+
+
+def _learn(
+    run: Run, problem: Problem, found: Finding | None
+) -> tuple[ModelNumber | Smoothing, float]:
+    """What gives the gate's numbers, and the threshold."""
+    recipe, gate = run.recipe, run.recipe.gate
+    if isinstance(gate, CosmoConfig):
+        assert found is not None
+        return _smoothing(found, gate.share)
+    if isinstance(gate, BoundaryConfig):
+        return _with_model(run, problem, HypersphericalVAEs, gate, boundary_training(gate))
+    # Rows of low density under a model like the run's are of unseen classes.
+    return _with_model(run, problem, run.model_class, recipe.method, recipe.training)
+
+
+def _smoothing(found: Finding, share: float) -> tuple[Smoothing, float]:
     """Learned from scores of validation rows; a fifth is left out and sets the threshold."""
-    stored = load_file(run.directory / _SCORES)
-    seen, unseen, columns = (stored[name].numpy() for name in ("seen", "unseen", "columns"))
+    seen, unseen, columns = (found.tensors[name].numpy() for name in ("seen", "unseen", "columns"))
     apart = draw_fifth(columns)
     smoothing = fit_smoothing(seen[~apart], unseen[~apart], columns[~apart])
     accepted = apart & (columns < seen.shape[1])
     odds = smoothing.log_odds(seen[accepted], unseen[accepted])
-    return smoothing, accepting_threshold(odds, run.recipe.gate_share)
+    return smoothing, accepting_threshold(odds, share)
 
 
 def _with_model(
@@ -180,12 +198,11 @@ def _with_model(
     rest, held = hold_out(problem)
     recipe = run.recipe
     scaled = scale_problem(rest, gate_scaling(recipe), run.device, recipe.features_in)
-    initial = run.generator(_STAGE, "initial weights", device=torch.device("cpu"))
-    model = model_class.for_problem(rest, scaled.feed, config, initial)
+    model = model_class.for_problem(scaled, config, run.generators(_STAGE))
     trained = _train(run, model, scaled.feed, training)
     number = ModelNumber(trained, scaled.scaling, rest.seen_classes, run.device)
     numbers = np.concatenate([number(features) for _, features in held.slabs()])
-    return number, accepting_threshold(numbers, recipe.gate_share)
+    return number, accepting_threshold(numbers, recipe.gate.share)
 
 
 def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
@@ -198,14 +215,6 @@ def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
         return model
     # The other processes of a team have nothing to do by now.
     return train_module(replace(run, group=SINGLE_PROCESS), _STAGE, model, feed, config)[0]
-
-
-_Maker: TypeAlias = Callable[[Run, Problem], tuple[ModelNumber | Smoothing, float]]
-_MAKERS: dict[GateName, _Maker] = {
-    "boundary": _boundary,
-    "likelihood": _likelihood,
-    "cosmo": _cosmo,
-}
 
 
 def _fit_classifier(
@@ -221,13 +230,14 @@ def _fit_classifier(
     problem = scaled.problem
     # Of the synthesized rows, which are not needed, as few as can be.
     request = rows_request(run.recipe, scaled, run.precision)
+    assert isinstance(model, GivesRows)
     rows = model.classifier_rows(replace(request, samples_per_class=1))
     classes = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
     return fit_softmax_by_epoch(
         lambda: _of_classes(rows, classes),
         problem.seen_classes,
-        run.recipe.part(ClassifierConfig),
-        run.generator(problem.split, "seen classifier"),
+        run.recipe.softmax,
+        run.generators(problem.split).on_device("seen classifier"),
     )
 
 
@@ -235,3 +245,13 @@ def _of_classes(rows: ClassifierRows, classes: torch.Tensor) -> Feed:
     """Those of the GZSL classifier's rows that are of some classes, for one epoch."""
     feed = rows.real if isinstance(rows, StreamedRows) else rows.gzsl()
     return SelectedFeed(feed, torch.isin(feed.labels, classes).nonzero()[:, 0])
+
+
+SECTION = Section(
+    key="gate",
+    wanted=lambda recipe: recipe.gate is not None,
+    check=_check,
+    at_end=_scores_for_cosmo,
+    fit=lambda run, dataset, fitted, scorer, found: fit_gate(run, fitted, scorer, found),
+    measure=_measure,
+)

@@ -24,7 +24,7 @@ from gsmflow.learning.contract import Classifying, Density, Model, Scorer
 from gsmflow.learning.scorers import Bayes, feature_map, seen_log_density
 from gsmflow.learning.softmax import FeatureMap, SoftmaxClassifier
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
-from gsmflow.methods.gates.base import Gate, Gated, GateName, Scores
+from gsmflow.methods.gates.base import Gate, Gated, Scores
 from gsmflow.methods.gates.boundary import HypersphericalVAEs
 from gsmflow.methods.gates.cosmo import NUMBERS, Smoothing
 from gsmflow.recipes.recipe import Recipe
@@ -100,7 +100,7 @@ class GateParts:
         Of the seen classes alone; None where their scores are columns of the run's own.
     """
 
-    name: GateName
+    name: str
     learned: ModelNumber | Smoothing
     threshold: float
     classifier: SoftmaxClassifier | None
@@ -119,7 +119,7 @@ class GateParts:
 
 def gate_scaling(recipe: Recipe) -> FeatureScalingName:
     """What the model of a recipe's gate is trained behind."""
-    return "l2" if recipe.gate == "boundary" else recipe.feature_scaling
+    return "l2" if recipe.gate_name == "boundary" else recipe.feature_scaling
 
 
 def shares_scores(model: Model, scorer: Scorer) -> bool:
@@ -206,7 +206,7 @@ def read_gate(run: TrainedRun) -> Gated:
     InputError
         If a file is missing or damaged, or of another gate.
     """
-    file, gate = run.directory / _DESCRIPTION_FILE, run.recipe.gate
+    file, gate = run.directory / _DESCRIPTION_FILE, run.recipe.gate_name
     if not file.is_file():
         raise InputError(
             f"{file}: no such file, expected what the run keeps of its gate ({gate}); --gate none "
@@ -232,7 +232,7 @@ def _read_smoothing(told: Field) -> Smoothing:
 
 def _read_number(run: TrainedRun, told: Field) -> ModelNumber:
     file, description = run.directory / GATE_FILE, told["model"].object()
-    model_class = HypersphericalVAEs if run.recipe.gate == "boundary" else type(run.kept.model)
+    model_class = HypersphericalVAEs if run.recipe.gate_name == "boundary" else type(run.kept.model)
     with reading(file, "gate", deletable=True):
         own, scaling = split_scaling(load_file(file), gate_scaling(run.recipe))
         model: GateModel = model_class.from_state(description, own).to(run.device)

@@ -19,12 +19,14 @@ from tyro.conf import Positional, arg
 from gsmflow.core.console import ending, make_console
 from gsmflow.core.distributed import joined_group
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.digits import DIGITS_NAME
 from gsmflow.data.formats.files import find_stem
 from gsmflow.learning.contract import Model
-from gsmflow.methods.registry import RECOMMENDED_MODEL
-from gsmflow.recipes.recipe import Recipe, parse_recipe
-from gsmflow.runs.experiment import RunResult, run_experiment, run_worker_experiment
+from gsmflow.methods.registry import RECOMMENDED, find_method
+from gsmflow.recipes.flags import parse_recipe
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.experiment import Job, RunResult, run_experiment, run_worker_experiment
 from gsmflow.runs.seeds import run_seeds
 
 __all__ = [
@@ -32,7 +34,7 @@ __all__ = [
     "Script",
     "ScriptOptions",
     "read_script",
-    "run_recipe",
+    "run_job",
     "run_script",
     "script_recipe",
 ]
@@ -42,8 +44,8 @@ _OnResult: TypeAlias = Callable[[RunResult], object]
 _EXPECTED = "expected a script such as train_FLO.py, or a dataset's folder such as data/FLO"
 INTERRUPTED = "interrupted; the same command with --resume continues this run"
 
-# Set while a script is read: what it hands to `run_script` is then wanted, not its run.
-_READING: ContextVar[bool] = ContextVar("reading", default=False)
+# The script that is read: what it hands to `run_script` is then wanted, not its run.
+_READING: ContextVar[Path | None] = ContextVar("reading", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class Script:
 
     Attributes
     ----------
-    recipes, model_class, on_result
+    recipes, model_class, on_result, dataset
         The arguments of `run_script`.
     description
         The script's docstring.
@@ -63,6 +65,7 @@ class Script:
     recipes: Mapping[str, Recipe]
     model_class: type[Model] | None
     on_result: _OnResult
+    dataset: Dataset | None
     description: str
     path: Path
 
@@ -72,9 +75,9 @@ class Script:
         started = ("python",) if self.path.is_file() else ("python", "-m", "gsmflow", "train")
         return *started, str(self.path)
 
-    def class_for(self, recipe: Recipe) -> type[Model] | None:
-        """The script's variant of the model that a recipe names, if it has one."""
-        return _own_class(self.recipes, self.model_class, recipe)
+    def job(self, recipe: Recipe) -> Job:
+        """The recipe as a job: with the script's variant of the model and its data, if any."""
+        return _job(self.recipes, recipe, self.model_class, self.dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,23 +91,19 @@ class ScriptOptions:
 
 
 class _HandedOver(BaseException):
-    """Carries a script's recipes out of it, past whatever it does about exceptions."""
+    """Carries what a script hands over out of it, past whatever it does about exceptions."""
 
-    def __init__(
-        self,
-        recipes: Mapping[str, Recipe],
-        model_class: type[Model] | None,
-        on_result: _OnResult,
-        description: str,
-    ) -> None:
+    def __init__(self, script: Script) -> None:
         super().__init__()
-        self.handed = (recipes, model_class, on_result, description)
+        self.script = script
 
 
 def run_script(
     recipes: Mapping[str, Recipe],
     model_class: type[Model] | None = None,
     on_result: _OnResult = lambda result: None,
+    *,
+    dataset: Dataset | None = None,
 ) -> None:
     """Parse the command line over a script's recipes, run, and print the table.
 
@@ -114,42 +113,51 @@ def run_script(
         Recipes by the stem of the feature file that they were made for; ``--features`` picks
         one, and the first serves all other features.
     model_class
-        A variant of the model that the recipes name, for that model; ``--model`` with another
-        name leaves it aside.
+        A variant of the model that the recipes' method names; ``--model`` with another name
+        leaves it aside.
     on_result
         Called with the run when it is finished, with each run where there are several seeds.
+    dataset
+        Data in memory, which the run checks; None for the files that the recipe names.
 
     Notes
     -----
     Ends the program with exit code 2 and one sentence on bad input, and with 130 when
     interrupted.
     """
-    description = inspect.getdoc(sys.modules["__main__"]) or "Train GSMFlow."
-    if _READING.get():
-        raise _HandedOver(recipes, model_class, on_result, description)
+    main = sys.modules["__main__"]
+    description = inspect.getdoc(main) or "Train on a dataset."
+    path = _READING.get()
+    if path is not None:
+        raise _HandedOver(Script(recipes, model_class, on_result, dataset, description, path))
     console = make_console()
     with ending(console, INTERRUPTED):
-        recipe = parse_recipe(
-            recipes,
-            sys.argv[1:],
-            prog=sys.argv[0],
-            description=description,
-        )
-        run_recipe(recipe, _own_class(recipes, model_class, recipe), on_result, console)
+        recipe = parse_recipe(recipes, sys.argv[1:], prog=sys.argv[0], description=description)
+        run_job(_job(recipes, recipe, model_class, dataset), on_result, console)
 
 
-def run_recipe(
-    recipe: Recipe, own_class: type[Model] | None, on_result: _OnResult, console: Console
-) -> None:
-    """Run a recipe with one seed or with several, alone or as one of a team."""
+def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
+    """Run a job with one seed or with several, in one process or as one of a group."""
+    recipe = job.recipe
     with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
         console.quiet = not group.is_main
         if recipe.seeds > 1:
-            run_seeds(recipe, console, own_class, group, on_result=on_result)
+            run_seeds(job, console, group, on_result=on_result)
         elif group.is_main:
-            on_result(run_experiment(recipe, console, own_class, group))
+            on_result(run_experiment(job, console, group))
         else:
-            run_worker_experiment(recipe, console, own_class, group)
+            run_worker_experiment(job, console, group)
+
+
+def _job(
+    recipes: Mapping[str, Recipe],
+    recipe: Recipe,
+    model_class: type[Model] | None,
+    dataset: Dataset | None,
+) -> Job:
+    """A recipe as a job; a script's model class is for the method that its recipes name."""
+    is_own = recipe.model == next(iter(recipes.values())).model
+    return Job(recipe, model_class if is_own else None, dataset)
 
 
 def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
@@ -175,12 +183,12 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
         return _dataset_script(path, flags)
     if not path.is_file():
         raise InputError(f"{path}: no such file, {_EXPECTED}")
-    token, argv, folders = _READING.set(True), sys.argv, sys.path
+    token, argv, folders = _READING.set(path), sys.argv, sys.path
     sys.argv, sys.path = [str(path)], [str(path.resolve().parent), *folders]
     try:
         runpy.run_path(str(path), run_name="__main__")
     except _HandedOver as handed:
-        return Script(*handed.handed, path)
+        return handed.script
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{path}: found {type(error).__name__} ({one_line(error)}), expected a Python script "
@@ -195,7 +203,8 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
 def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
     """The recommended method on a dataset, in the form of a script."""
     place = folder if folder.name else folder.resolve()
-    recipe = Recipe(dataset=place.name, data=place.parent, model=RECOMMENDED_MODEL)
+    config = find_method(RECOMMENDED).config()
+    recipe = Recipe(dataset=place.name, data=place.parent, method=config)
     if folder.is_dir():
         if not any(folder.glob("*.mat")):
             raise InputError(
@@ -210,7 +219,8 @@ def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
         }
         recipe = replace(recipe, **stems)
     description = f"Train on {place.name}: the recommended method, or another with --model."
-    return Script({recipe.features: recipe}, None, lambda result: None, description, folder)
+    recipes = {recipe.features: recipe}
+    return Script(recipes, None, lambda result: None, None, description, folder)
 
 
 def script_recipe(path: Path, flags: Sequence[str], *, prog: str) -> tuple[Script, Recipe]:
@@ -233,10 +243,3 @@ def script_recipe(path: Path, flags: Sequence[str], *, prog: str) -> tuple[Scrip
     """
     script = read_script(path, flags)
     return script, parse_recipe(script.recipes, flags, prog=prog, description=script.description)
-
-
-def _own_class(
-    recipes: Mapping[str, Recipe], model_class: type[Model] | None, recipe: Recipe
-) -> type[Model] | None:
-    """A script's own class, where a recipe is of the model that the script's recipes name."""
-    return model_class if recipe.model == next(iter(recipes.values())).model else None

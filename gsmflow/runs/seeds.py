@@ -11,20 +11,18 @@ from gsmflow.core.aggregate import summarise
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.run_files import METRICS_FILE
-from gsmflow.learning.contract import Model
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
 from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs.directory import enter_run, open_run
-from gsmflow.runs.experiment import RunResult, run_experiment, run_worker_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment, run_worker_experiment
 
 __all__ = ["run_seeds"]
 
 
 def run_seeds(
-    recipe: Recipe,
+    job: Job,
     console: Console,
-    model_class: type[Model] | None = None,
     group: Group = SINGLE_PROCESS,
     *,
     directory: Path | None = None,
@@ -34,13 +32,11 @@ def run_seeds(
 
     Parameters
     ----------
-    recipe
-        A checked recipe.
+    job
+        What is run.
     console
         Where progress and the tables are printed.
-    model_class
-        A variant of the model that the recipe names; None for that model itself.
-    team
+    group
         The processes that train together; all of them call this.
     directory
         Where to write, or to go on with what was written; None for what the recipe says.
@@ -51,40 +47,41 @@ def run_seeds(
     -------
     dict
         What ``metrics.json`` of the directory holds: the shape of one run's, with a mean, a
-        standard deviation and the values of the runs in place of each number. In a process that
-        does not lead, nothing.
+        standard deviation and the values of the runs in path of each number. In a process that
+        is not the main one, nothing.
 
     Raises
     ------
     InputError
         If the data, the device or a run directory cannot be used.
     """
-    place = group.share_result(lambda: _enter(recipe, directory))
+    recipe = job.recipe
+    path = group.share_result(lambda: _enter(recipe, directory))
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    parts = {seed: place / f"seed{seed}" for seed in seeds}
-    for seed, part in parts.items():
-        if group.share_result((part / METRICS_FILE).exists):
-            console.print(f"seed {seed}: finished already, {part}", soft_wrap=True)
+    folders = {seed: path / f"seed{seed}" for seed in seeds}
+    for seed, folder in folders.items():
+        if group.share_result((folder / METRICS_FILE).exists):
+            console.print(f"seed {seed}: finished already, {folder}", soft_wrap=True)
             continue
         console.print(f"seed {seed}")
-        one = replace(recipe, seed=seed, seeds=1, run="")
+        one = replace(job, recipe=replace(recipe, seed=seed, seeds=1, run=""))
         if group.is_main:
-            on_result(run_experiment(one, console, model_class, group, part))
+            on_result(run_experiment(one, console, group, folder))
         else:
-            run_worker_experiment(one, console, model_class, group, part)
+            run_worker_experiment(one, console, group, folder)
     if not group.is_main:
         return {}
-    runs = [read_json(part / METRICS_FILE) for part in parts.values()]
+    runs = [read_json(folder / METRICS_FILE) for folder in folders.values()]
     metrics = {**summarise(runs), "seeds": list(seeds)}
     del metrics["seed"]
-    write_json(place / METRICS_FILE, metrics)
-    few_shot = draw_few_shot(place, metrics)
+    write_json(path / METRICS_FILE, metrics)
+    few_shot = draw_few_shot(path, metrics)
     console.print(result_table(metrics))
     if few_shot is not None:
-        console.print(few_shot_table(place, metrics))
+        console.print(few_shot_table(path, metrics))
     for line in extra_lines(metrics):
         console.print(line, soft_wrap=True)
-    console.print(f"run directory: {place}", soft_wrap=True)
+    console.print(f"run directory: {path}", soft_wrap=True)
     if few_shot is not None:
         console.print(f"picture: {few_shot}", soft_wrap=True)
     return metrics

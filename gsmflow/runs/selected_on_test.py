@@ -16,13 +16,14 @@ from torch import Tensor
 from gsmflow.core.files import write_tensors
 from gsmflow.data.dataset import HeldOut
 from gsmflow.evaluation.protocol import evaluate_all
-from gsmflow.learning.contract import Model
+from gsmflow.learning.contract import Encoding, Model
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import feature_map
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
+from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import Fitted, Run, fit_classifiers
 
-__all__ = ["drop_candidates", "keep_candidates", "select_on_test"]
+__all__ = ["SECTION", "drop_candidates", "keep_candidates", "select_on_test"]
 
 _FOLDER = "candidates"
 _ENCODER = "encoder."
@@ -43,7 +44,7 @@ def keep_candidates(run: Run, scaled: Scaled, model: Model, epoch: int) -> None:
     fit_classifiers(run, scaled, model, bars=False, on_epoch=keep)
     file = run.directory / _FOLDER / f"{epoch:06}.safetensors"
     tensors = {name: torch.stack(own) for name, own in kept.items()}
-    if model.encoder is not None:
+    if isinstance(model, Encoding):
         tensors |= {f"{_ENCODER}{name}": t for name, t in model.encoder.state_dict().items()}
     write_tensors(file, tensors, {})
 
@@ -62,7 +63,7 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
     best: dict[str, Any] = {"T1": -1.0, "H": -1.0, "candidates": 0}
     for file in sorted((run.directory / _FOLDER).glob("*.safetensors")):
         kept = load_file(file)
-        if model.encoder is not None:
+        if isinstance(model, Encoding):
             own = {n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)}
             model.encoder.load_state_dict(own)
         pairs = [
@@ -89,3 +90,16 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
 def drop_candidates(run: Run) -> None:
     """Delete what `keep_candidates` wrote."""
     shutil.rmtree(run.directory / _FOLDER, ignore_errors=True)
+
+
+def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
+    return SectionResult(select_on_test(evaluated.run, evaluated.fitted, evaluated.held_out))
+
+
+SECTION = Section(
+    key="test_selected",
+    wanted=lambda recipe: recipe.test_selected,
+    at_interval=keep_candidates,
+    measure=_measure,
+    finish=drop_candidates,
+)

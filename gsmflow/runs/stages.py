@@ -4,11 +4,12 @@ Training the model on a problem, choosing the penalty on validation classes, and
 softmax classifiers. All of them log, show progress and resume.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,27 +17,34 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from gsmflow.core.distributed import Group
 from gsmflow.core.files import read_json, write_json, write_tensors
 from gsmflow.core.precision import Precision
-from gsmflow.core.rng import make_generator
+from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
 from gsmflow.evaluation.protocol import evaluate
-from gsmflow.learning.contract import Compilable, Model, Scorer, StreamedRows, Trainable
+from gsmflow.learning.contract import (
+    Choosing,
+    Compilable,
+    GivesRows,
+    Model,
+    Scorer,
+    StreamedRows,
+    Trainable,
+)
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, SelectedFeed, scale_problem
 from gsmflow.learning.scorers import feature_map, own_scorer
 from gsmflow.learning.softmax import (
-    ClassifierConfig,
     OnEpoch,
     SoftmaxClassifier,
     SoftmaxPair,
     pair_from_rows,
 )
 from gsmflow.learning.trainer import Trainer, TrainingConfig
-from gsmflow.methods.registry import MODELS
 from gsmflow.recipes.fit import (
     check_finite,
     classifier_generators,
@@ -45,14 +53,17 @@ from gsmflow.recipes.fit import (
     train_epochs,
 )
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, write_model
+from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, reading, write_model
 from gsmflow.runs.directory import RunLog
 
 __all__ = [
     "AtEnd",
     "AtInterval",
+    "Finding",
     "Fitted",
     "Run",
+    "Validated",
+    "choose",
     "classify",
     "classify_real",
     "fit_classifiers",
@@ -69,6 +80,7 @@ _LOG_LINES = 20
 _INTERVALS = 20
 # What a problem's training is called on the console: rows of the test split take no part in it.
 _TRAINING = {"validation": "validation", "test": "final"}
+_FOUND_FILE = "validation.safetensors"
 # What is there once a problem's training is done.
 _RESULT = {"validation": "validation.json", "test": TENSOR_FILE}
 
@@ -98,13 +110,13 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The model's name in tables: a class of the user's own goes by its own name."""
-        kind = MODELS[self.recipe.model]
-        return kind.label if self.model_class is kind.model_class else self.model_class.__name__
+        """The model's name in tables: a variant of the user goes by the name of its class."""
+        method = self.recipe.method_info
+        return method.label if self.model_class is method.model else self.model_class.__name__
 
-    def generator(self, *purpose: str, device: torch.device | None = None) -> torch.Generator:
-        """A generator of its own for a purpose, on the run's device unless another is named."""
-        return make_generator(device or self.device, self.recipe.seed, *purpose)
+    def generators(self, stage: str) -> Generators:
+        """The random generators of a stage."""
+        return Generators(self.recipe.seed, stage, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +140,75 @@ class Fitted:
 
 # What to do with the model at an interval of its training: given its data, itself, the epoch.
 AtInterval: TypeAlias = Callable[[Run, Scaled, Model, int], object]
-# What to do with a model at the end of its training: given its data, itself, and what scores.
-AtEnd: TypeAlias = Callable[[Scaled, Model, Scorer], object]
+# What a part of a run finds with the validation model at the end of its training: given its data,
+# the model, and what scores.
+AtEnd: TypeAlias = Callable[[Scaled, Model, Scorer], "Finding"]
 
 
-def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None) -> Fitted:
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What was found with the validation model, to be kept with the validation's result.
+
+    Attributes
+    ----------
+    facts
+        JSON-ready.
+    tensors
+        By name.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """What the training on validation classes came to.
+
+    Attributes
+    ----------
+    penalty
+        The penalty on seen classes of best H at the last epoch.
+    curve
+        Measures at the epochs asked for, the last one included.
+    found
+        What the parts of the run found, by their names.
+    """
+
+    penalty: float
+    curve: list[dict[str, float]]
+    found: dict[str, Finding]
+
+    def describe(self) -> dict[str, Any]:
+        """The penalty and the curve, as ``metrics.json`` has them."""
+        return {"penalty": self.penalty, "curve": self.curve}
+
+
+def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | None:
+    """Let the model choose settings on the validation classes; None where it chooses none.
+
+    Also written to ``choice.json``, from where a resumed run takes it.
+    """
+    if not issubclass(run.model_class, Choosing):
+        return None
+    file = run.directory / "choice.json"
+    if file.exists():
+        stored: dict[str, Any] = read_json(file)
+        return stored
+    count = len(problem.unseen_classes)
+    run.console.print(f"{run.label}: choosing settings on {count} validation classes")
+    generators = run.generators(problem.split)
+    choice = run.model_class.choose(_scale(run, problem), held_out, run.recipe.method, generators)
+    write_json(file, choice)
+    return choice
+
+
+def fit_final(
+    run: Run,
+    problem: Problem,
+    choice: dict[str, Any] | None = None,
+    at_interval: AtInterval | None = None,
+) -> Fitted:
     """Train the model on a problem and save it; load it where that is done already.
 
     Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
@@ -143,6 +219,8 @@ def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None)
         What is run.
     problem
         What to learn from.
+    choice
+        What `choose` gave.
     at_interval
         Called every ``curve_every`` epochs, or twenty times where that is 0, and at the end.
     """
@@ -151,13 +229,13 @@ def fit_final(run: Run, problem: Problem, at_interval: AtInterval | None = None)
     if _is_done(run, problem):
         model = read_model(run.directory, run.model_class).model.to(run.device)
         return Fitted(model, scaled, read_json(history_file))
-    every = run.recipe.curve_every or math.ceil(run.recipe.total_epochs / _INTERVALS)
+    every = run.recipe.curve_every or math.ceil(run.recipe.training.total_epochs / _INTERVALS)
 
     def look(model: Model, epoch: int) -> None:
         if at_interval is not None:
             at_interval(run, scaled, model, epoch)
 
-    model, progress = _train(run, scaled, look, every)
+    model, progress = _train(run, scaled, choice, look, every)
     write_json(history_file, progress["history"])
     write_model(run.directory, model, scaled, run.recipe.feature_scaling)
     _state_file(run, problem).unlink(missing_ok=True)
@@ -168,43 +246,49 @@ def validate(
     run: Run,
     problem: Problem,
     held_out: HeldOut,
+    choice: dict[str, Any] | None = None,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
-    at_end: AtEnd | None = None,
-) -> dict[str, Any]:
+    at_end: Mapping[str, AtEnd] | None = None,
+) -> Validated:
     """Train the model with the validation classes playing unseen, and choose the penalty.
 
     Parameters
     ----------
     run, problem, held_out
-        The run, and the validation problem with its rows to be judged on.
+        The run, and the validation problem with its rows to be evaluated on.
+    choice
+        What `choose` gave.
     on_point
         Called with each point of the curve, those included that a resumed run finds measured; an
         exception that it raises ends the training.
     at_end
-        Called after the last epoch, unless the training was done already.
+        Called after the last epoch, by the name of the part of the run that asks.
 
     Returns
     -------
-    dict
-        ``penalty``: the penalty on seen classes of best H at the last epoch; ``curve``: measures
-        at the epochs asked for, the last one included. Also written to ``validation.json``, from
+    Validated
+        Also written to ``validation.json``, and what was found to ``validation.safetensors``, from
         where a resumed run takes it.
     """
-    file = _result_file(run, problem)
+    file, found_file = _result_file(run, problem), run.directory / _FOUND_FILE
     if _is_done(run, problem):
-        stored: dict[str, Any] = read_json(file)
+        stored = read_json(file)
         for point in stored["curve"]:
             on_point(point)
-        return stored
-    scaled = _scale(run, problem)
+        return Validated(stored["penalty"], stored["curve"], _read_found(found_file))
+    scaled, wanted = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
-        scorer = _own_scorer(run, scaled, model) or fit_classifiers(run, scaled, model, bars=False)
+        scorer = _model_scorer(run, scaled, model) or fit_classifiers(
+            run, scaled, model, bars=False
+        )
         outcome = evaluate(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         penalty = outcome.curve().best_penalty()
-        if at_end is not None and epoch in (0, run.recipe.total_epochs):
-            at_end(scaled, model, scorer)
+        if epoch in (0, run.recipe.training.total_epochs):
+            found = {name: find(scaled, model, scorer) for name, find in wanted.items()}
+            if found:  # before the training's state says that this epoch was measured
+                _write_found(found_file, found)
         measures = asdict(outcome.measures(penalty))
         calibrated = measures.pop("calibrated")
         return {
@@ -214,11 +298,32 @@ def validate(
             **{f"{name}_calibrated": calibrated[name] for name in ("U", "S", "H")},
         }
 
-    _, progress = _train(run, scaled, measure, run.recipe.curve_every, on_point)
-    result = {"penalty": progress["curve"][-1]["penalty"], "curve": progress["curve"]}
-    write_json(file, result)
+    _, progress = _train(run, scaled, choice, measure, run.recipe.curve_every, on_point)
+    curve = progress["curve"]
+    validated = Validated(curve[-1]["penalty"], curve, _read_found(found_file))
+    write_json(file, validated.describe())
     _state_file(run, problem).unlink(missing_ok=True)
-    return result
+    return validated
+
+
+def _write_found(file: Path, found: Mapping[str, Finding]) -> None:
+    tensors = {f"{name}.{k}": t for name, one in found.items() for k, t in one.tensors.items()}
+    facts = {name: one.facts for name, one in found.items()}
+    write_tensors(file, tensors, {"facts": json.dumps(facts)})
+
+
+def _read_found(file: Path) -> dict[str, Finding]:
+    """What `_write_found` wrote; nothing where there is no such file."""
+    if not file.exists():
+        return {}
+    with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as kept:
+        facts = json.loads(kept.metadata()["facts"])
+        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    found = {name: Finding(one) for name, one in facts.items()}
+    for name, tensor in tensors.items():
+        part, _, inner = name.partition(".")
+        found[part].tensors[inner] = tensor
+    return found
 
 
 def forget_state(run: Run, problem: Problem) -> None:
@@ -237,11 +342,11 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
 
     A model that classifies by itself, or by its densities, needs none, and nothing is written.
     """
-    own = _own_scorer(run, fitted.scaled, fitted.model)
+    own = _model_scorer(run, fitted.scaled, fitted.model)
     if own is not None:
         return own
     classes = len(fitted.scaled.problem.unseen_classes)
-    count = run.recipe.synthesized_per_class
+    count = run.recipe.samples_per_class
     samples = "" if count is None else f"{count} samples of each of "
     run.console.print(f"synthesizing {samples}{classes} unseen classes, training the classifier")
     pair = fit_classifiers(run, fitted.scaled, fitted.model)
@@ -249,9 +354,9 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     return pair
 
 
-def _own_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
+def _model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
     """What scores without a classifier that learns from the model's rows, if anything does."""
-    problem, bayes = scaled.problem, run.recipe.classifier == "bayes"
+    problem, bayes = scaled.problem, run.recipe.classifier_name == "bayes"
     classes = problem.seen_classes, problem.unseen_classes
     return own_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
 
@@ -284,7 +389,7 @@ def classify_real(
         Rows to synthesize of each unseen class beside them, for a model that has no numbers of
         its own; 0 for none of any model.
     """
-    config = run.recipe.part(ClassifierConfig)
+    config = run.recipe.softmax
     real: Feed = MemoryFeed(
         torch.from_numpy(scaled.scaling(unseen.features)).to(run.device),
         torch.from_numpy(unseen.labels).to(run.device),
@@ -298,6 +403,7 @@ def classify_real(
         samples_per_class=synthesized,
         synthesizes=synthesized > 0,
     )
+    assert isinstance(model, GivesRows)
     rows = model.classifier_rows(request)
     space = feature_map(scaled.scaling, model, run.device)
     generators = classifier_generators(run.recipe, scaled)
@@ -327,17 +433,18 @@ def fit_classifiers(
     on_epoch
         Called after each epoch of either classifier.
     """
-    config, problem = run.recipe.part(ClassifierConfig), scaled.problem
+    config, problem = run.recipe.softmax, scaled.problem
     generators = classifier_generators(run.recipe, scaled)
     space = feature_map(scaled.scaling, model, run.device)
-    samples = run.recipe.samples_per_class * len(problem.unseen_classes)
+    samples = (run.recipe.samples_per_class or 0) * len(problem.unseen_classes)
     with progress_bar(run.console, "synthesizing", samples, shown=bars) as advance:
         request = rows_request(run.recipe, scaled, run.precision, advance)
+        assert isinstance(model, GivesRows)
         rows = model.classifier_rows(request)
         if isinstance(rows, StreamedRows):  # one bar for both
             return pair_from_rows(rows, problem, space, config, generators, on_epoch)
     text = "training the classifier"
-    with progress_bar(run.console, text, 2 * config.classifier_epochs, shown=bars) as advance:
+    with progress_bar(run.console, text, 2 * config.epochs, shown=bars) as advance:
 
         def on_either(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
             advance()
@@ -368,6 +475,7 @@ def _state_file(run: Run, problem: Problem) -> Path:
 def _train(
     run: Run,
     scaled: Scaled,
+    choice: dict[str, Any] | None = None,
     measure: Callable[[Model, int], dict[str, float] | None] = lambda model, epoch: None,
     every: int = 0,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
@@ -380,11 +488,10 @@ def _train(
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
-    model = make_model(recipe, run.model_class, scaled, run.device)
+    model = make_model(recipe, run.model_class, scaled, run.device, choice)
     if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
         return model, {"history": [], "curve": _measure_once(run, model, split, measure, on_point)}
-    training = recipe.part(TrainingConfig)
-    return train_module(run, split, model, scaled.feed, training, measure, every, on_point)
+    return train_module(run, split, model, scaled.feed, recipe.training, measure, every, on_point)
 
 
 def train_module(
@@ -429,7 +536,7 @@ def train_module(
     label, epochs = _TRAINING.get(stage, stage), config.total_epochs
     if run.recipe.compile and isinstance(model, Compilable):
         _compile(run, model)
-    generator = run.generator(stage, "training")
+    generator = run.generators(stage).on_device("training")
     trainer = Trainer(model, feed, config, generator, precision=run.precision, group=run.group)
     progress: dict[str, Any] = {"history": [], "curve": []}
     state_file = run.directory / f"{stage}.state.safetensors"

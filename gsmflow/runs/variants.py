@@ -1,4 +1,4 @@
-"""A recipe beside variants of itself, over the same seeds; the command ``ablate``."""
+"""A recipe beside variants of itself, over the same seeds."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,38 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from gsmflow.core.distributed import joined_group
-from gsmflow.methods.registry import ModelName
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import enter_run
 from gsmflow.runs.script import Script
 from gsmflow.runs.seeds import run_seeds
 
-__all__ = ["VARIANTS", "ablation_recipes", "figures_of", "run_variants"]
-
-# Of each model: each variant's name and folder, and what it changes.
-VARIANTS: Mapping[ModelName, Mapping[str, Mapping[str, Any]]] = {
-    "gsmflow": {
-        "full": {},
-        "condition-first": {"condition_blocks": "first"},
-        "no-perturbation": {"perturbation": False},
-        "no-positioning": {"relative_positioning": False},
-        "no-prototypes": {"prototype_weight": 0.0},
-    },
-    "cada-vae": {
-        "full": {},
-        "ca-vae": {"delta": 0.0},
-        "da-vae": {"gamma": 0.0},
-        "as-published": {"as_published": True},
-    },
-    "discriminant": {
-        "full": {},
-        "no-gate": {"gated": False},
-        "no-shrinkage": {"covariance_shrinkage": False},
-        "no-whitening": {"semantics_whitening": False},
-        "no-transform": {"feature_transform": "none"},
-        "whole-length": {"length_exponent": 0.0},
-    },
-}
+__all__ = ["ablation_recipes", "figures_of", "folder_words", "run_variants"]
 
 
 def run_variants(
@@ -67,7 +41,7 @@ def run_variants(
     Returns
     -------
     dict
-        What ``metrics.json`` of each variant holds; nothing in a process that does not lead.
+        What ``metrics.json`` of each variant holds; nothing in a process that is not the main one.
 
     Raises
     ------
@@ -80,9 +54,7 @@ def run_variants(
         measured: dict[str, dict[str, Any]] = {}
         for name, changed in variants.items():
             console.print(f"variant: {name}", style="bold")
-            measured[name] = run_seeds(
-                changed, console, script.class_for(changed), group, directory=folder / name
-            )
+            measured[name] = run_seeds(script.job(changed), console, group, directory=folder / name)
         return measured if group.is_main else {}
 
 
@@ -91,12 +63,17 @@ def figures_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {k: metrics[k] for k in ("T1", "U", "S", "H", "AUSUC", "calibrated")}
 
 
+def folder_words(recipe: Recipe) -> list[str]:
+    """What names the method in a folder's name: nothing for GSMFlow."""
+    return [] if recipe.model == "gsmflow" else [recipe.model]
+
+
 def ablation_recipes(recipe: Recipe) -> dict[str, Recipe]:
     """The recipes by their names; one that changes nothing is left out."""
     variants = {"full": replace(recipe, run="")}
-    for name, changes in VARIANTS[recipe.model].items():
-        # The baselines stand beside the full model; they are the same for every variant.
-        changed = replace(recipe, run="", **changes)
+    for name, changes in recipe.method_info.variants.items():
+        changed = recipe.replace(run="", **changes)
         if changed not in variants.values():
-            variants[name] = replace(changed, baselines=False)
+            # The methods beside the full model are the same for every variant.
+            variants[name] = replace(changed, beside=())
     return variants

@@ -1,12 +1,11 @@
-"""What is searched: which settings of a recipe, and how far around its own values.
+"""What is searched: which settings of a recipe, and how far around its values.
 
-The table at the end of the file is all of it. A setting is searched where the recipe makes use of
-it; a new one takes one line.
+A method names the ranges of its settings in its file; those of training and classifier stand here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from optuna.distributions import (
     BaseDistribution,
@@ -17,11 +16,12 @@ from optuna.distributions import (
 )
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.settings import plain_type
 from gsmflow.data.scaling import FeatureScalingName
-from gsmflow.methods.registry import unused_fields
-from gsmflow.recipes.recipe import Recipe
+from gsmflow.learning.search import Between, OneOf, SearchRange, Times, TimesOneOf, ZeroOrBetween
+from gsmflow.recipes.recipe import Recipe, setting_value, settings_of
 
-__all__ = ["Dimension", "Space", "searched_fields", "space_of"]
+__all__ = ["Dimension", "Space", "search_ranges", "space_of"]
 
 # How far below its smallest value a logarithmic scale goes on, for 0.
 _BELOW = 10
@@ -76,7 +76,7 @@ class Space:
     @property
     def own(self) -> dict[str, Any]:
         """What would have to be drawn for the recipe itself, by field."""
-        return {n: d.drawn(getattr(self.recipe, n)) for n, d in self.dimensions.items()}
+        return {n: d.drawn(setting_value(self.recipe, n)) for n, d in self.dimensions.items()}
 
     def values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that drawn values stand for, by field."""
@@ -84,107 +84,39 @@ class Space:
 
     def apply(self, drawn: Mapping[str, Any]) -> Recipe:
         """The recipe with the settings that drawn values stand for."""
-        return replace(self.recipe, **self.values(drawn))
+        return self.recipe.replace(**self.values(drawn))
 
     def describe(self) -> dict[str, str]:
         """Each range as text that tells it from another."""
         return {name: distribution_to_json(d) for name, d in self.distributions.items()}
 
 
-_Range: TypeAlias = Callable[[Any], Dimension | None]
+# Ranges of the settings that methods share, before and after those of the method.
+_TRAINING: Mapping[str, SearchRange] = {
+    "epochs": Times(0.25, 2, when=("schedule", "published")),
+    "learning_rate": Times(0.2, 5, when=("schedule", "published")),
+    "fast_epochs": Times(0.5, 2, when=("schedule", "fast")),
+    "fast_learning_rate": Times(0.2, 5, when=("schedule", "fast")),
+    "weight_decay": ZeroOrBetween(1e-6, 1e-2),
+}
+_REST: Mapping[str, SearchRange] = {
+    "feature_scaling": OneOf(get_args(FeatureScalingName)),
+    "classifier_lr": Times(0.1, 10),
+    "classifier_epochs": Times(0.3, 2),
+    "classifier_weight_decay": ZeroOrBetween(1e-6, 1e-2),
+}
 
 
-def _times(low: float, high: float) -> _Range:
-    """The recipe's own value times ``low`` to ``high``, on a logarithmic scale; a 0 stays 0."""
-
-    def around(own: float) -> Dimension | None:
-        if own == 0:
-            return None
-        if isinstance(own, int):
-            least, most = max(1, round(low * own)), max(own, round(high * own))
-            return Dimension(IntDistribution(least, most, log=True))
-        return Dimension(FloatDistribution(low * own, high * own, log=True))
-
-    return around
-
-
-def _times_one_of(*factors: float) -> _Range:
-    """The recipe's own whole number times one of the factors."""
-
-    def around(own: int) -> Dimension:
-        return Dimension(CategoricalDistribution(sorted({max(1, round(f * own)) for f in factors})))
-
-    return around
-
-
-def _between(low: float, high: float) -> _Range:
-    """Any number from ``low`` to ``high``, or to the recipe's own beyond them."""
-
-    def around(own: float) -> Dimension:
-        return Dimension(FloatDistribution(min(low, own), max(high, own)))
-
-    return around
-
-
-def _zero_or_between(low: float, high: float) -> _Range:
-    """0, or ``low`` to ``high`` (or the recipe's own beyond them) on a logarithmic scale."""
-
-    def around(own: float) -> Dimension:
-        least, most = min(low, own or low), max(high, own)
-        return Dimension(FloatDistribution(least / _BELOW, most, log=True), smallest=least)
-
-    return around
-
-
-def _one_of(*options: str | bool) -> _Range:
-    def around(own: str | bool) -> Dimension:
-        return Dimension(CategoricalDistribution(options))
-
-    return around
-
-
-def _published(recipe: Recipe) -> bool:
-    return recipe.schedule == "published"
-
-
-def _fast(recipe: Recipe) -> bool:
-    return recipe.schedule == "fast"
-
-
-def _always(recipe: Recipe) -> bool:
-    return True
-
-
-# Field, range, and whether a recipe makes use of it.
-_TABLE: tuple[tuple[str, _Range, Callable[[Recipe], bool]], ...] = (
-    ("epochs", _times(0.25, 2), _published),
-    ("learning_rate", _times(0.2, 5), _published),
-    ("fast_epochs", _times(0.5, 2), _fast),
-    ("fast_learning_rate", _times(0.2, 5), _fast),
-    ("hidden", _times_one_of(0.5, 1, 2), _always),
-    ("latent_dim", _times_one_of(0.5, 1, 2), _always),
-    ("beta", _times(0.25, 2), _always),
-    ("gamma", _times(0.25, 4), _always),
-    ("delta", _times(0.25, 4), _always),
-    ("latents_unseen", _times(0.25, 2), _always),
-    ("relative_positioning", _one_of(True, False), _always),
-    ("condition_dim", _times_one_of(0.25, 0.5, 1), lambda recipe: recipe.relative_positioning),
-    ("weight_decay", _zero_or_between(1e-6, 1e-2), _always),
-    ("pi", _times(0.2, 5), lambda recipe: recipe.perturbation),
-    ("prototype_weight", _times(0.1, 10), _always),
-    ("semantics_norm", _times(0.25, 4), lambda recipe: recipe.semantics_scaling == "norm"),
-    ("semantics_noise", _between(0, 1), _always),
-    ("feature_scaling", _one_of(*get_args(FeatureScalingName)), _always),
-    ("samples_per_class", _times(0.25, 2), _always),
-    ("classifier_lr", _times(0.1, 10), _always),
-    ("classifier_epochs", _times(0.3, 2), _always),
-    ("classifier_weight_decay", _zero_or_between(1e-6, 1e-2), _always),
-)
-
-
-def searched_fields() -> list[str]:
-    """The recipe's fields that can be searched, by some recipe or other."""
-    return [name for name, _, _ in _TABLE]
+def search_ranges(recipe: Recipe) -> dict[str, SearchRange]:
+    """The ranges that a recipe makes use of, by the flat name of the setting."""
+    known = settings_of(recipe)
+    ranges = {**_TRAINING, **recipe.method_info.search, **_REST}
+    return {
+        name: found
+        for name, found in ranges.items()
+        if name in known
+        and (found.when is None or setting_value(recipe, found.when[0]) == found.when[1])
+    }
 
 
 def space_of(recipe: Recipe, only: Sequence[str] = ()) -> Space:
@@ -195,25 +127,52 @@ def space_of(recipe: Recipe, only: Sequence[str] = ()) -> Space:
     recipe
         The recipe.
     only
-        Fields to restrict the search to; empty: all that the recipe makes use of.
+        Settings to restrict the search to; empty: all that the recipe makes use of.
 
     Raises
     ------
     InputError
-        If one of them is not searched, or not made use of.
+        If one of them is not searched, or not made use of, or there is none to search.
     """
-    kinds, unused = get_type_hints(Recipe), unused_fields(recipe.model)
-    found = {}
-    for name, around, used in _TABLE:
-        own = getattr(recipe, name)
-        dimension = around(float(own) if kinds[name] is float else own)
-        if name not in unused and used(recipe) and dimension is not None:
+    known = settings_of(recipe)
+    found: dict[str, Dimension] = {}
+    for name, wanted in search_ranges(recipe).items():
+        value = setting_value(recipe, name)
+        is_float = plain_type(known[name].hint)[0] is float
+        dimension = _dimension(wanted, float(value) if is_float else value)
+        if dimension is not None:
             found[name] = dimension
-    wanted = [name.replace("-", "_") for name in only]
-    for name in wanted:
+    names = [name.replace("-", "_") for name in only]
+    for name in names:
         if name not in found:
             raise InputError(
                 f"--search: found {name!r}, expected one or more of {', '.join(found)}, which this "
                 "recipe makes use of"
             )
-    return Space(recipe, {n: d for n, d in found.items() if not wanted or n in wanted})
+    return Space(recipe, {n: d for n, d in found.items() if not names or n in names})
+
+
+def _dimension(wanted: SearchRange, value: Any) -> Dimension | None:
+    """What is drawn in a range around a recipe's value; None where nothing can be."""
+    match wanted:
+        case Times():
+            return _times(wanted, value)
+        case TimesOneOf(factors=factors):
+            choices = sorted({max(1, round(f * value)) for f in factors})
+            return Dimension(CategoricalDistribution(choices))
+        case Between(low=low, high=high):
+            return Dimension(FloatDistribution(min(low, value), max(high, value)))
+        case ZeroOrBetween(low=low, high=high):
+            least, most = min(low, value or low), max(high, value)
+            return Dimension(FloatDistribution(least / _BELOW, most, log=True), smallest=least)
+        case OneOf(options=options):
+            return Dimension(CategoricalDistribution(options))
+
+
+def _times(wanted: Times, value: Any) -> Dimension | None:
+    if value == 0:
+        return None
+    if isinstance(value, int):
+        least, most = max(1, round(wanted.low * value)), max(value, round(wanted.high * value))
+        return Dimension(IntDistribution(least, most, log=True))
+    return Dimension(FloatDistribution(wanted.low * value, wanted.high * value, log=True))

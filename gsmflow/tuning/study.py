@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.methods.gates.boundary import BoundaryConfig
 from gsmflow.runs.directory import computed_fields
 from gsmflow.tuning.space import Space
 from gsmflow.tuning.trial import Objective, Place
@@ -52,12 +51,11 @@ _RANDOM_TRIALS = 10
 _TRIALS_BEFORE_PRUNING = 5
 # Share of the settings in which a trial differs from the best one before it.
 _CHANGED_SHARE = 1 / 3
-# Fields that no trial depends on, or that other facts tell better than they do.
-_UNTOLD = (
-    *("data", "device", "precision"),
-    *("baselines", "calibrate", "curve_every", "oracle", "seeds", "test_selected", "top_k"),
-    *("shots", "shot_draws", "gate", "gate_share", *(f.name for f in fields(BoundaryConfig))),
-)
+# Fields that no trial depends on, or that other facts say better.
+_NOT_COMPARED = {
+    *("data", "device", "precision", "beside", "calibrate", "curve_every", "oracle", "seeds"),
+    *("test_selected", "top_k", "shots", "shot_draws", "dataset", "features", "semantics"),
+}
 # The starts of two processes of the same number lie further apart.
 _START_TOLERANCE = 2.0
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -265,16 +263,20 @@ def _is_alive(node: str, pid: int, start: float) -> bool:
 def _identity(place: Place, objective: Objective) -> dict[str, Any]:
     """What a study is of; two processes that agree on it may share one."""
     recipe = computed_fields(place.space.recipe)
-    fields = {name: value for name, value in recipe.items() if name not in _UNTOLD}
+    compared = {
+        name: value
+        for name, value in recipe.items()
+        if name not in _NOT_COMPARED and not name.startswith("gate")
+    }
     return {
-        **{name: fields.pop(name) for name in ("dataset", "features", "semantics")},
+        **{name: recipe[name] for name in ("dataset", "features", "semantics")},
         "data_digest": place.data_digest(),
         "objective": objective,
         "class_draws": len(place.class_draws),
         "model": place.model_class.__name__,
         "device": place.device.type,
         "precision": place.precision,
-        "recipe": fields,
+        "recipe": compared,
         "search": ", ".join(place.space.dimensions),
         "range": place.space.describe(),
     }

@@ -21,7 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std, summarise
-from gsmflow.recipes.recipe import Recipe, RecipeFile, recipe_flags, recipe_for, setting_names
+from gsmflow.recipes.files import RecipeFile
+from gsmflow.recipes.flags import recipe_flags, recipe_for
+from gsmflow.recipes.recipe import Recipe, learning_settings, setting_value
 from gsmflow.reports.figures import save_figure
 from gsmflow.runs.script import Script
 from gsmflow.tuning.space import Dimension
@@ -185,7 +187,7 @@ def choice_table(study: Study, winner: RankedFinalist) -> Table:
         table.add_column(name, justify="left" if name == "setting" else "right")
     chosen = study.space.values(winner.finalist.trial.params)
     for name, value in chosen.items():
-        own = getattr(study.space.recipe, name)
+        own = setting_value(study.space.recipe, name)
         share = [f"{100 * importances.get(name, 0.0):.0f} %"] if importances else []
         style = "bold" if value != own else None
         table.add_row(name, _short(own), _short(value), *share, style=style)
@@ -213,8 +215,11 @@ def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinali
     """
     recipe = study.space.recipe
     picked = recipe_for(script.recipes, recipe.features, recipe.model)
-    given = {n: getattr(recipe, n) for n in setting_names()}
-    given = {name: value for name, value in given.items() if value != getattr(picked, name)}
+    given = {
+        name: value
+        for name in learning_settings(recipe)
+        if (value := setting_value(recipe, name)) != setting_value(picked, name)
+    }
     finalist = winner.finalist
     values = study.space.values(finalist.trial.params)
     trials = finished_trials(study)
@@ -223,7 +228,7 @@ def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinali
         dataset=recipe.dataset,
         features=recipe.features,
         semantics=recipe.semantics,
-        model=recipe.model,
+        method=recipe.model,
         chosen={
             "how": "python -m gsmflow tune, on validation classes alone",
             "script": str(script.path),
@@ -243,11 +248,13 @@ def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinali
 def command_with(script: Script, recipe: Recipe, file: Path) -> str:
     """The command that runs a script with a recipe file, at the places of another recipe."""
     picked = recipe_for(script.recipes, recipe.features, recipe.model)
-    # Without --features and --model a script takes its first recipe's.
     first = next(iter(script.recipes.values()))
-    default = replace(picked, features=first.features, model=first.model)
-    settled = {name: getattr(default, name) for name in (*setting_names(), "run", "resume")}
-    words = recipe_flags(replace(recipe, recipe=str(file), **settled), default)
+    # Without --features a script takes its first recipe's.
+    default = replace(picked, features=first.features)
+    settled = {name: setting_value(default, name) for name in learning_settings(default)}
+    settled |= {"run": default.run, "resume": default.resume}
+    words = [] if recipe.model == first.model else ["--model", recipe.model]
+    words += recipe_flags(recipe.replace(recipe=str(file), **settled), default)
     return shlex.join([*script.command, *words])
 
 

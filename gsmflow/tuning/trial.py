@@ -25,11 +25,11 @@ from gsmflow.data.dataset import (
     training_problem,
 )
 from gsmflow.learning.contract import Model
-from gsmflow.methods.registry import MODELS
-from gsmflow.recipes.recipe import Recipe
+from gsmflow.recipes.files import describe_recipe
+from gsmflow.recipes.recipe import Recipe, setting_value
 from gsmflow.runs.directory import RunLog
-from gsmflow.runs.experiment import read_dataset
-from gsmflow.runs.stages import Run, forget_state, validate
+from gsmflow.runs.experiment import Job
+from gsmflow.runs.stages import Run, choose, forget_state, validate
 from gsmflow.tuning.space import Space
 
 __all__ = [
@@ -95,7 +95,7 @@ class Place:
 
     def directory(self, recipe: Recipe, draw: int) -> Path:
         """Where a recipe is validated on a draw of classes: its settings and seed name it too."""
-        values = {name: getattr(recipe, name) for name in self.space.dimensions}
+        values = {name: setting_value(recipe, name) for name in self.space.dimensions}
         key = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
         name = f"{key.hexdigest()}-seed{recipe.seed}{f'-draw{draw}' if draw else ''}"
         return self.folder / "trials" / name
@@ -114,12 +114,19 @@ class Place:
         return digest.hexdigest()
 
 
-def open_place(
-    folder: Path, space: Space, model_class: type[Model] | None, class_draws: int
-) -> Place:
-    """Read the dataset of a study's recipe; a class is a variant of the model that it names.
+def open_place(folder: Path, space: Space, job: Job, class_draws: int) -> Place:
+    """Read the dataset of a study.
 
-    ``class_draws`` is the number of draws of validation classes.
+    Parameters
+    ----------
+    folder
+        The study's.
+    space
+        What is searched, around the job's recipe.
+    job
+        What is validated.
+    class_draws
+        Draws of validation classes.
 
     Raises
     ------
@@ -134,13 +141,13 @@ def open_place(
         )
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    dataset = read_dataset(recipe)
+    dataset = job.open_dataset()
     draws = [redraw_validation(dataset, draw) for draw in range(class_draws)]
     sides = tuple(
         (training_problem(drawn, "validation"), open_held_out(drawn, "validation"))
         for drawn in draws
     )
-    model_class = model_class or MODELS[recipe.model].model_class
+    model_class = job.model_class or recipe.method_info.model
     return Place(folder, space, model_class, device, precision, sides)
 
 
@@ -181,12 +188,13 @@ def validate_recipe(
         outcome = outcome_of(place, recipe, draw)
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)
-        write_json(directory / RECIPE_FILE, recipe.describe())
+        write_json(directory / RECIPE_FILE, describe_recipe(recipe))
         log, console = RunLog(directory / "log.jsonl"), Console(quiet=True)
         machine = (place.model_class, place.device, place.precision, SINGLE_PROCESS)
         run = Run(recipe, *machine, directory, log, console)
         try:
-            point = validate(run, problem, held_out, on_point)["curve"][-1]
+            choice = choose(run, problem, held_out)
+            point = validate(run, problem, held_out, choice, on_point).curve[-1]
         except DivergedError as error:
             forget_state(run, problem)
             write_json(directory / _OUTCOME, asdict(TrialOutcome(None, str(error))))

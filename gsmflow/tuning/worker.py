@@ -133,7 +133,7 @@ def _trial_recipe(study: Study, drawn: Mapping[str, object]) -> Recipe:
 
 def _first_recipe(recipe: Recipe) -> Recipe:
     """A trial's recipe on its first draw of classes, measured half-way too."""
-    return replace(recipe, curve_every=(recipe.total_epochs + 1) // 2)
+    return replace(recipe, curve_every=(recipe.training.total_epochs + 1) // 2)
 
 
 def _run_trial(place: Place, study: Study, trial: Trial) -> None:
@@ -148,7 +148,7 @@ def _run_trial(place: Place, study: Study, trial: Trial) -> None:
             raise TrialEndedError
 
     def look(point: Mapping[str, float]) -> None:
-        if point["epoch"] < recipe.total_epochs:
+        if point["epoch"] < recipe.training.total_epochs:
             compare(point[study.objective], _HALF_WAY)
 
     try:

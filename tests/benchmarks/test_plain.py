@@ -22,7 +22,7 @@ from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import MemoryFeed, join
-from gsmflow.learning.softmax import ClassifierConfig, SoftmaxClassifier, fit_softmax
+from gsmflow.learning.softmax import SoftmaxConfig, SoftmaxClassifier, fit_softmax
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.gsmflow import GSMFlow
 from tests.builders import feed_of, seeded
@@ -227,7 +227,7 @@ def assert_same_classifier(plain: torch.nn.Sequential, expected: SoftmaxClassifi
 )
 def test_the_classifier_is_the_packages(settings: dict[str, Any]) -> None:
     features, labels, classes = make_rows()
-    config = ClassifierConfig(classifier_lr=0.05, **settings)
+    config = SoftmaxConfig(classifier_lr=0.05, **settings)
     found = plain_softmax(features, labels, classes, config, CPU, seeded(2))
     expected = fit_softmax(MemoryFeed(features, labels), classes, config, seeded(2))
     assert_same_classifier(found, expected)
@@ -246,7 +246,7 @@ def test_the_classifier_meets_every_row_once_an_epoch_with_its_label(
     monkeypatch.setattr(torch.nn.functional, "nll_loss", spy)
     features, labels, classes = make_rows()
     # With so small a learning rate an output names its row: the weights stay as they start.
-    config = ClassifierConfig(classifier_lr=1e-12, classifier_batch_size=16, classifier_epochs=3)
+    config = SoftmaxConfig(classifier_lr=1e-12, classifier_batch_size=16, classifier_epochs=3)
     classifier = plain_softmax(features, labels, classes, config, CPU, seeded(2))
     outputs = classifier(features).detach()
     assert [len(target) for _, target in met] == [16, 16, 16, 2] * 3
@@ -264,7 +264,7 @@ def test_the_classifier_meets_every_row_once_an_epoch_with_its_label(
 def test_a_pair_learns_from_real_and_synthesized_rows() -> None:
     problem = make_double_problem()
     model = make_model(problem).double()
-    config = ClassifierConfig(classifier_lr=0.05, classifier_batch_size=100, classifier_epochs=3)
+    config = SoftmaxConfig(classifier_lr=0.05, classifier_batch_size=100, classifier_epochs=3)
     seen_features, seen_labels = map(
         torch.from_numpy, (problem.train.features, problem.train.labels)
     )

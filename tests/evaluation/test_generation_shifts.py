@@ -23,7 +23,7 @@ from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.evaluation.generation_shifts import RealClasses, Shifts, measure_real, measure_shifts
 from gsmflow.learning.feed import MappedFeed, MemoryFeed, make_feed
 from gsmflow.learning.sampling import FeatureSampler
-from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
+from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from tests.builders import feed_of, make_dataset, seeded
 
 CPU = torch.device("cpu")
@@ -278,7 +278,7 @@ def test_a_flow_is_measured_by_its_generator(precision: Precision) -> None:
     dataset = check_dataset(make_dataset())
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     feed = feed_of(problem)
-    config = ModelConfig(blocks=1, hidden=4, condition_dim=3)
+    config = GSMFlowConfig(blocks=1, hidden=4, condition_dim=3)
     model = GSMFlow.for_problem(problem, feed, config, seeded(0))
     unseen = MemoryFeed(
         torch.from_numpy(held_out.unseen.features), torch.from_numpy(held_out.unseen.labels)

@@ -11,7 +11,7 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.sampling import FeatureSampler, Rescaled, Reservoir, Sampler, synthesize
-from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
+from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from tests.builders import feed_of, make_dataset, seeded
 
 
@@ -34,7 +34,7 @@ class Counting:
 
 def make_gsmflow() -> GSMFlow:
     problem = training_problem(check_dataset(make_dataset()), "test")
-    config = ModelConfig(blocks=1, hidden=4, condition_dim=3)
+    config = GSMFlowConfig(blocks=1, hidden=4, condition_dim=3)
     return GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
 
 

@@ -14,7 +14,7 @@ from gsmflow.learning.contract import RowsByEpoch, rows_with
 from gsmflow.learning.feed import MemoryFeed, Scaled, join, scale_problem
 from gsmflow.learning.sampling import FeatureSampler, Reservoir, synthesize
 from gsmflow.learning.softmax import (
-    ClassifierConfig,
+    SoftmaxConfig,
     SoftmaxClassifier,
     SoftmaxPair,
     fit_softmax,
@@ -40,7 +40,7 @@ def fit(
     features: NDArray[Any], labels: NDArray[Any], *, seed: int = 0, **settings: Any
 ) -> SoftmaxClassifier:
     rows, targets = torch.from_numpy(features), torch.from_numpy(labels)
-    feed, config = MemoryFeed(rows, targets), ClassifierConfig(**settings)
+    feed, config = MemoryFeed(rows, targets), SoftmaxConfig(**settings)
     return fit_softmax(feed, CLASSES, config, generator(seed))
 
 
@@ -107,7 +107,7 @@ def test_a_pair_scores_behind_its_scaling() -> None:
 def test_initial_weights_are_xavier_normal() -> None:
     d, k = 200, 300
     feed = MemoryFeed(torch.zeros(1, d), torch.zeros(1, dtype=torch.int64))
-    config = ClassifierConfig(classifier_epochs=0)
+    config = SoftmaxConfig(classifier_epochs=0)
     classifier = fit_softmax(feed, np.arange(k), config, generator())
     weight = classifier.weight.numpy()
     std = np.sqrt(2 / (d + k))
@@ -253,7 +253,7 @@ def stream(
         feed,
         reservoir,
         (np.concatenate([SEEN, UNSEEN]), UNSEEN),
-        ClassifierConfig(**settings),
+        SoftmaxConfig(**settings),
         (generator(seed + 1), generator(seed + 2)),
         on_epoch,
     )
@@ -374,7 +374,7 @@ def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
     sampler = ScaledBlobs(0.4, scaled)
     reservoir = Reservoir(sampler, unseen, 200, capacity=capacity, generator=generator(1))
     assert reservoir.streams is streams
-    config = ClassifierConfig(classifier_lr=0.05, classifier_batch_size=50)
+    config = SoftmaxConfig(classifier_lr=0.05, classifier_batch_size=50)
     rows_given = rows_with(scaled.feed, reservoir)
     generators = generator(2), generator(3)
     pair = pair_from_rows(rows_given, scaled.problem, scaled.scaling, config, generators)
@@ -394,7 +394,7 @@ def test_rows_that_are_all_held_are_rows_that_are_given() -> None:
     reservoir = Reservoir(sampler, unseen, 90, capacity=1000, generator=generator(1))
     rows = MemoryFeed(*synthesize(sampler, unseen, 90, generator(1)))
     both = join(scaled.feed, rows)
-    config = ClassifierConfig(classifier_epochs=3, classifier_batch_size=64)
+    config = SoftmaxConfig(classifier_epochs=3, classifier_batch_size=64)
     first, second = (
         pair_from_rows(given, scaled.problem, scaled.scaling, config, (generator(2), generator(3)))
         for given in (

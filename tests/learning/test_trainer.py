@@ -21,7 +21,7 @@ from gsmflow.data.dataset import training_problem
 from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.learning.trainer import Trainer, TrainingConfig, learning_rate
-from gsmflow.methods.gsmflow import GSMFlow, ModelConfig
+from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from tests.builders import feed_of, make_dataset
 
 CONFIG = TrainingConfig(
@@ -66,7 +66,7 @@ def make_trainer(
 
 def make_gsmflow_trainer() -> Trainer:
     problem = training_problem(check_dataset(make_dataset()), "test")
-    config = ModelConfig(blocks=2, hidden=8, condition_dim=6, perturbation_dropout=0.5)
+    config = GSMFlowConfig(blocks=2, hidden=8, condition_dim=6, perturbation_dropout=0.5)
     feed = feed_of(problem)
     model = GSMFlow.for_problem(problem, feed, config, torch.Generator().manual_seed(0))
     return Trainer(model, feed, CONFIG, torch.Generator().manual_seed(1))

@@ -20,7 +20,7 @@ from gsmflow.learning.contract import RowsByEpoch, RowsRequest
 from gsmflow.learning.feed import MemoryFeed, Scaled, scale_problem
 from gsmflow.methods.cada_vae import (
     CADAVAE,
-    CADAConfig,
+    CADAVAEConfig,
     kl_from_standard_normal,
     rows_of_each_class,
     wasserstein_distance,
@@ -31,7 +31,7 @@ from tests.builders import make_dataset, seeded
 D, A, SMALL = (
     6,
     5,
-    CADAConfig(
+    CADAVAEConfig(
         latent_dim=4,
         image_encoder_hidden=7,
         semantics_encoder_hidden=8,
@@ -115,12 +115,12 @@ def test_the_gradient_is_finite_where_both_gaussians_are_the_same() -> None:
 def test_weights_rise_over_the_published_epochs_of_a_hundred(
     epoch: int, beta: float, gamma: float, delta: float
 ) -> None:
-    assert weights_at(CADAConfig(), epoch / 100) == pytest.approx((beta, gamma, delta))
+    assert weights_at(CADAVAEConfig(), epoch / 100) == pytest.approx((beta, gamma, delta))
 
 
 def test_the_published_sizes_and_start() -> None:
     model = CADAVAE(
-        CADAConfig(),
+        CADAVAEConfig(),
         semantics=torch.zeros(10, 312),
         feature_dim=2048,
         generator=seeded(0),

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from gsmflow.core.errors import InputError
-from gsmflow.learning.softmax import ClassifierConfig
+from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.learning.trainer import TrainingConfig
-from gsmflow.methods.gsmflow import ModelConfig
+from gsmflow.methods.gsmflow import GSMFlowConfig
 from gsmflow.methods.registry import MODELS, ModelName, unused_fields
 from gsmflow.recipes.recipe import (
     Recipe,
@@ -273,7 +273,7 @@ def test_a_list_of_whole_numbers_is_nothing_else(value: Any) -> None:
         recipe_from({"dataset": "CUB", "shots": value}, "a file")
 
 
-@pytest.mark.parametrize("kind", [ModelConfig, TrainingConfig, ClassifierConfig])
+@pytest.mark.parametrize("kind", [GSMFlowConfig, TrainingConfig, SoftmaxConfig])
 def test_a_part_has_the_recipes_values(kind: Any) -> None:
     recipe = parse("--features=vit", "--blocks=9", "--batch-size=8", "--classifier-lr=0.5")
     part = recipe.part(kind)

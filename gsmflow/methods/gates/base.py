@@ -6,7 +6,7 @@ for it, and the classifier of the unseen classes for every other row.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from gsmflow.core.arrays import FloatArray
 
 __all__ = [
     "Gate",
+    "GateKind",
     "GateMeasures",
-    "GateName",
     "Gated",
     "Scores",
     "Views",
@@ -26,7 +26,23 @@ __all__ = [
     "route",
 ]
 
-GateName: TypeAlias = Literal["none", "boundary", "likelihood", "cosmo"]
+
+@dataclass(frozen=True)
+class GateKind:
+    """A gate that a run can have, at the end of its file as ``GATE``.
+
+    Attributes
+    ----------
+    name
+        What ``--gate`` takes.
+    config
+        A frozen dataclass of its settings; its ``share`` is that of held-out seen rows which the
+        threshold accepts.
+    """
+
+    name: str
+    config: type[Any]
+
 
 # What is told of each row of features ``(n, d)`` as the dataset has them.
 Scores: TypeAlias = Callable[[FloatArray], NDArray[Any]]

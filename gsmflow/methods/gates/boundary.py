@@ -6,20 +6,22 @@ direction is the direction of a class.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.rng import BatchRandom
-from gsmflow.data.dataset import Problem
+from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.core.settings import Range
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.contract import Losses
-from gsmflow.learning.feed import Feed
+from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import TrainingConfig
+from gsmflow.methods.gates.base import GateKind
 
 __all__ = [
+    "GATE",
     "BoundaryConfig",
     "HypersphericalVAEs",
     "boundary_training",
@@ -37,15 +39,17 @@ _EPSILON, _ITERATIONS = 0.1, 100
 class BoundaryConfig:
     """The settings of the boundary gate; defaults are the published ones."""
 
-    boundary_latent_dim: int = 64
+    share: Annotated[float, Range(above=0, max=1)] = 0.95
+    """Share of held-out seen rows that the gate's threshold accepts."""
+    latent_dim: Annotated[int, Range(min=2)] = 64
     """Dimensions of the space whose unit sphere the boundary gate works on."""
-    boundary_hidden: int = 512
+    hidden: Annotated[int, Range(min=1)] = 512
     """Hidden units of the boundary gate's encoders and decoders."""
-    boundary_epochs: int = 500
+    epochs: Annotated[int, Range(min=1)] = 500
     """The boundary gate's passes over its training rows; published are 500 to 1000."""
-    boundary_batch_size: int = 128
+    batch_size: Annotated[int, Range(min=1)] = 128
     """The boundary gate's rows per step."""
-    boundary_learning_rate: float = 1e-4
+    learning_rate: Annotated[float, Range(above=0)] = 1e-4
     """Adam's learning rate for the boundary gate."""
 
 
@@ -53,9 +57,9 @@ def boundary_training(config: BoundaryConfig) -> TrainingConfig:
     """How the gate's model is trained: Adam at one learning rate."""
     return TrainingConfig(
         schedule="published",
-        epochs=config.boundary_epochs,
-        batch_size=config.boundary_batch_size,
-        learning_rate=config.boundary_learning_rate,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
         lr_decay=1.0,
         weight_decay=0.0,
     )
@@ -118,7 +122,7 @@ class HypersphericalVAEs(nn.Module):
         self.config = config
         self.register_buffer("semantics", semantics)
         self.register_buffer("seen_classes", seen_classes)
-        hidden, k, a = config.boundary_hidden, config.boundary_latent_dim, semantics.shape[1]
+        hidden, k, a = config.hidden, config.latent_dim, semantics.shape[1]
         # Torch's layers draw initial weights of their own before these are overwritten.
         with torch.random.fork_rng(devices=[]):
             self.image_encoder = SphereEncoder(feature_dim, hidden, k)
@@ -133,28 +137,27 @@ class HypersphericalVAEs(nn.Module):
 
     @classmethod
     def for_problem(
-        cls, problem: Problem, feed: Feed, config: BoundaryConfig, generator: torch.Generator
+        cls, scaled: Scaled, config: BoundaryConfig, generators: Generators
     ) -> "HypersphericalVAEs":
         """A model for a problem's seen classes, untrained, on the CPU.
 
         Parameters
         ----------
-        problem
-            Gives the classes and their semantics.
-        feed
-            The training rows, of length 1.
+        scaled
+            The classes, their semantics and the training rows, of length 1.
         config
             Settings.
-        generator
-            A CPU generator for the initial weights.
+        generators
+            Sources of random numbers.
         """
+        problem = scaled.problem
         semantics = problem.semantics[problem.seen_classes]
         return cls(
             config,
             semantics=torch.from_numpy(fit_feature_scaling(semantics, "l2")(semantics)),
             seen_classes=torch.tensor(problem.seen_classes),
-            feature_dim=feed.feature_dim,
-            generator=generator,
+            feature_dim=scaled.feed.feature_dim,
+            generator=generators.on_cpu("initial weights"),
         )
 
     @classmethod
@@ -342,3 +345,6 @@ def transport_cost(first: Tensor, second: Tensor, epsilon: float, iterations: in
     solved = solve_batch(costs, epsilon, max_iter=iterations, method="log_sinkhorn")
     cost: Tensor = solved.value_linear
     return cost
+
+
+GATE = GateKind("boundary", BoundaryConfig)

@@ -8,7 +8,7 @@ learned from the scores of held-out rows, of seen classes and of classes that pl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from gsmflow.core.arrays import IntArray
+from gsmflow.core.settings import Range
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
+from gsmflow.methods.gates.base import GateKind
 
-__all__ = ["NUMBERS", "Smoothing", "fit_smoothing", "score_temperature"]
+__all__ = ["GATE", "NUMBERS", "CosmoConfig", "Smoothing", "fit_smoothing", "score_temperature"]
 
 # What a `Smoothing` is kept as; the weights are those of the two experts' best scores.
 NUMBERS = ("seen_weight", "unseen_weight", "bias", "seen_temperature", "unseen_temperature")
@@ -28,6 +30,14 @@ NUMBERS = ("seen_weight", "unseen_weight", "bias", "seen_temperature", "unseen_t
 _LOG_TEMPERATURES = (-7.0, 7.0)
 # What may be added to the log-odds so that H is best on the rows that were learned from.
 _SHIFTS = np.linspace(-4, 4, 81)
+
+
+@dataclass(frozen=True)
+class CosmoConfig:
+    """The settings of the gate `cosmo`."""
+
+    share: Annotated[float, Range(above=0, max=1)] = 0.95
+    """Share of held-out seen rows that the gate's threshold accepts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,3 +188,6 @@ def score_temperature(parts: Sequence[tuple[NDArray[Any], IntArray]]) -> float:
 
 def _confidences(seen: NDArray[Any], unseen: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([seen.max(axis=1), unseen.max(axis=1)], axis=1).astype(np.float64)
+
+
+GATE = GateKind("cosmo", CosmoConfig)

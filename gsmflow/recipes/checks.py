@@ -1,0 +1,121 @@
+"""Whether a recipe can be run: bounds, names, and choices that go together."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.settings import check_settings, flag_of
+from gsmflow.learning.contract import Density, GivesRows, Model
+from gsmflow.methods.registry import METHODS
+from gsmflow.recipes.recipe import PARTS, Recipe, used_parts
+
+__all__ = ["check_model_class", "check_recipe"]
+
+_OPTIONAL_NAMES = ("run", "second_semantics")
+_NAMES = ("dataset", "features", "semantics", *_OPTIONAL_NAMES)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise `InputError` if a value is out of range or choices do not go together."""
+    check_settings(recipe)
+    for part in used_parts(recipe):
+        check_settings(getattr(recipe, part), PARTS[part])
+    check_model_class(recipe, recipe.method_info.model)
+    _check_beside(recipe)
+    _check_gate(recipe)
+    _check_shots(recipe)
+    processes = recipe.devices * recipe.nodes
+    if recipe.training.batch_size % processes:
+        raise InputError(
+            f"--batch-size: found {recipe.training.batch_size}, expected a multiple of "
+            f"{processes}, the number of processes that share a batch"
+        )
+    for name in ("mix_seen", "mix_unseen"):
+        if getattr(recipe, name) and not recipe.second_semantics:
+            raise InputError(
+                f"{flag_of(name)}: found {getattr(recipe, name):g} without --second-semantics, "
+                "expected the embedding that describes so many"
+            )
+    for name in _NAMES:
+        value = getattr(recipe, name)
+        empty = not value and name not in _OPTIONAL_NAMES
+        if empty or Path(value).name != value or value == "..":
+            raise InputError(f"{flag_of(name)}: found {value!r}, expected a plain file name")
+
+
+def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
+    """Raise `InputError` if the recipe asks for what a model has not: a density, or rows."""
+    name = model_class.__name__
+    if recipe.shots and (recipe.method_info.classifies or not issubclass(model_class, GivesRows)):
+        raise InputError(
+            f"--shots: found with a model that classifies by itself ({name}) and learns from no "
+            "labelled row of an unseen class, expected a model whose rows a classifier learns "
+            "from, such as gsmflow"
+        )
+    if recipe.oracle and not issubclass(model_class, GivesRows):
+        raise InputError(
+            f"--oracle: found with a model that gives no rows for a classifier ({name}), expected "
+            "--no-oracle: there is no such ceiling for it"
+        )
+    if recipe.test_selected and recipe.method_info.classifies:
+        raise InputError(
+            f"--test-selected: found with a model that classifies by itself ({name}), expected "
+            "--no-test-selected: there are no epochs to select from"
+        )
+    for flag, found, others in (
+        ("--gate", recipe.gate_name == "likelihood", "boundary, cosmo or none"),
+        ("--classifier", recipe.classifier_name == "bayes", "softmax"),
+    ):
+        if found and not issubclass(model_class, Density):
+            chosen = "likelihood" if flag == "--gate" else "bayes"
+            raise InputError(
+                f"{flag}: found {chosen} with a model without a density ({name}), expected {others}"
+            )
+
+
+def _check_beside(recipe: Recipe) -> None:
+    for name in recipe.beside:
+        if name not in METHODS:
+            raise InputError(f"--beside: found {name!r}, expected some of {', '.join(METHODS)}")
+    if len(set(recipe.beside)) < len(recipe.beside):
+        raise InputError(f"--beside: found {' '.join(recipe.beside)}, expected each method once")
+
+
+def _check_gate(recipe: Recipe) -> None:
+    if recipe.gate_name == "cosmo" and not recipe.calibrate:
+        raise InputError(
+            "--gate: found cosmo with --no-calibrate, expected --calibrate, the training on "
+            "validation classes that this gate learns from"
+        )
+    if recipe.classifier_name == "bayes" and recipe.test_selected:
+        raise InputError(
+            "--test-selected: found with --classifier bayes, which has no epochs to select from, "
+            "expected --classifier softmax"
+        )
+
+
+def _check_shots(recipe: Recipe) -> None:
+    """Raise `InputError` if rows are asked for in no order, or of what cannot learn from them."""
+    shots = recipe.shots
+    if not shots:
+        return
+    if min(shots) < 0 or any(a >= b for a, b in pairwise(shots)):
+        raise InputError(
+            f"--shots: found {' '.join(map(str, shots))}, expected whole numbers of at least 0, "
+            "ascending, each once"
+        )
+    if recipe.classifier_name == "bayes":
+        raise InputError(
+            "--shots: found with --classifier bayes, which learns from no labelled row, expected "
+            "--classifier softmax"
+        )
+    if recipe.gate is not None:
+        raise InputError(
+            f"--shots: found with --gate {recipe.gate_name}, which tells apart classes without "
+            "labelled rows, expected --gate none"
+        )
+    if max(shots) and recipe.samples_per_class is not None and not recipe.calibrate:
+        raise InputError(
+            "--shots: found with --no-calibrate, expected --calibrate, the training on validation "
+            "classes, where the weight of labelled rows beside synthesized ones is chosen"
+        )

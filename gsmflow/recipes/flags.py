@@ -1,0 +1,245 @@
+"""The command line of a recipe: the flags of the method that runs, and of nothing else."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import field, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.settings import field_texts, flag_of, plain_type
+from gsmflow.methods.gates.registry import GATES, find_gate
+from gsmflow.methods.registry import METHODS, RECOMMENDED, find_method
+from gsmflow.recipes.checks import check_recipe
+from gsmflow.recipes.files import RecipeFile, read_recipe_file, settings_from
+from gsmflow.recipes.recipe import (
+    CLASSIFIERS,
+    PARTS,
+    Recipe,
+    setting_value,
+    settings_of,
+    used_parts,
+)
+
+__all__ = ["parse_recipe", "published_recipe", "recipe_flags", "recipe_for"]
+
+_RECOMMENDED = "recommended"
+_MODEL_TEXT = (
+    "What is trained. Each method has settings, which --model NAME --help lists, and published "
+    "ones where the script's recipe was written for another."
+)
+
+
+def parse_recipe(
+    recipes: Mapping[str, Recipe], argv: Sequence[str], *, prog: str, description: str
+) -> Recipe:
+    """The recipe for a command line.
+
+    Parameters
+    ----------
+    recipes
+        Recipes by the stem of the feature file that they were made for; ``--features`` picks
+        one, and the first serves all other features.
+    argv
+        Command-line words; ``--recipe`` names a file of settings that override the recipe's, and
+        a setting's flag overrides both.
+    prog, description
+        For the help text.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, a flag belongs to another method, classifier or gate, or the
+        recipe file is faulty or of other features. An unknown flag or a wrong type ends the
+        program with exit code 2 and a message.
+    """
+    first = next(iter(recipes.values()))
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--features", default=first.features, nargs="?")
+    for flag in ("--model", "--classifier", "--gate"):
+        early.add_argument(flag, nargs="?")
+    early.add_argument("--recipe", default="", nargs="?")
+    chosen, _ = early.parse_known_args(argv)
+    recommended = chosen.recipe == _RECOMMENDED
+    if recommended and chosen.model not in (None, RECOMMENDED):
+        raise InputError(
+            f"--model: found {chosen.model} with --recipe {_RECOMMENDED}, expected "
+            f"{RECOMMENDED} or none"
+        )
+    usual = RECOMMENDED if recommended else first.model
+    default = recipe_for(recipes, chosen.features, chosen.model or usual)
+    default = _with_choices(default, chosen.classifier, chosen.gate)
+    file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe and not recommended else None
+    if file is not None:
+        _check_method(chosen.recipe, file, default)
+        where = f"{chosen.recipe}, field 'settings"
+        default = default.replace(**settings_from(default, file.settings, where))
+    _refuse_foreign_flags(default, argv)
+    recipe = _parse_flags(default, argv, prog=prog, description=description)
+    check_recipe(recipe)
+    if file is not None:
+        _check_belonging(file, recipe)
+    return recipe
+
+
+def recipe_for(recipes: Mapping[str, Recipe], features: str, model: str | None = None) -> Recipe:
+    """The recipe that was made for features, or the first one, which serves all others.
+
+    For a method that it was not written for, it has that method's published settings in place of
+    its settings; for a method that there is not, it is as it was.
+    """
+    recipe = recipes.get(features, next(iter(recipes.values())))
+    if model is None or model == recipe.model or model not in METHODS:
+        return recipe
+    return published_recipe(recipe, model)
+
+
+def published_recipe(recipe: Recipe, model: str) -> Recipe:
+    """A recipe with the published settings of a method, on the dataset and features that it has."""
+    info = find_method(model)
+    plain = Recipe(dataset=recipe.dataset, method=info.config())
+    parts = {part: getattr(plain, part) for part in PARTS if part != "gate"}
+    bare = replace(recipe, **parts, feature_scaling=plain.feature_scaling)
+    return bare.replace(**info.settings_for(recipe.dataset, recipe.features))
+
+
+def _with_choices(recipe: Recipe, classifier: str | None, gate: str | None) -> Recipe:
+    """The recipe with a classifier and a gate by their names; unknown names change nothing."""
+    if (
+        classifier is not None
+        and classifier in CLASSIFIERS
+        and classifier != recipe.classifier_name
+    ):
+        recipe = replace(recipe, classifier=CLASSIFIERS[classifier]())
+    if gate == "none":
+        return replace(recipe, gate=None)
+    if gate is not None and gate in GATES and gate != recipe.gate_name:
+        recipe = replace(recipe, gate=find_gate(gate).config())
+    return recipe
+
+
+def _check_method(path: str, file: RecipeFile, recipe: Recipe) -> None:
+    if file.method != recipe.model:
+        raise InputError(
+            f"{path}, field 'method': found {file.method!r}, expected {recipe.model!r}, as this "
+            "run has it; settings were chosen for one of them"
+        )
+
+
+def _check_belonging(file: RecipeFile, recipe: Recipe) -> None:
+    for name in ("dataset", "features", "semantics"):
+        found, expected = getattr(file, name), getattr(recipe, name)
+        if found != expected:
+            raise InputError(
+                f"{recipe.recipe}, field '{name}': found {found!r}, expected {expected!r}, "
+                "as this run has it; settings were chosen for one of them"
+            )
+
+
+def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
+    """Raise `InputError` at a flag that another method, classifier or gate makes use of alone."""
+    known = settings_of(default).keys() | _choices(default).keys() | {"help"}
+    for word in argv:
+        if not word.startswith("--"):
+            continue
+        flag = word.partition("=")[0].replace("_", "-")
+        name = flag.removeprefix("--").replace("-", "_")
+        if {name, name.removeprefix("no_")} & known:
+            continue
+        for chooser, chosen, users in _users_of(name.removeprefix("no_"), default):
+            if users:
+                raise InputError(
+                    f"{flag}: found with {chooser} {chosen}, which makes no use of it, expected "
+                    f"{chooser} {' or '.join(users)}"
+                )
+
+
+def _users_of(name: str, default: Recipe) -> list[tuple[str, str, list[str]]]:
+    """Who makes use of a setting: the flag that chooses, what it has chosen, and other choices."""
+    gates = [gate for gate in GATES if name in settings_of(_with_choices(default, None, gate))]
+    classifiers = [
+        kind for kind in CLASSIFIERS if name in settings_of(_with_choices(default, kind, None))
+    ]
+    methods = [
+        model
+        for model in METHODS
+        if name in settings_of(recipe := published_recipe(default, model))
+        or name in _choices(recipe)
+    ]
+    return [
+        ("--gate", default.gate_name, gates),
+        ("--classifier", default.classifier_name, classifiers),
+        ("--model", default.model, methods),
+    ]
+
+
+def _choices(recipe: Recipe) -> dict[str, tuple[Any, str, str]]:
+    """The flags that choose a part by its name: type, value and text of each."""
+    texts = field_texts(Recipe)
+    found: dict[str, tuple[Any, str, str]] = {
+        "model": (Literal[tuple(METHODS)], recipe.model, _MODEL_TEXT)
+    }
+    if "classifier" in used_parts(recipe):
+        kinds: Any = Literal[tuple(CLASSIFIERS)]
+        found["classifier"] = kinds, recipe.classifier_name, texts["classifier"]
+    gates: Any = Literal[("none", *GATES)]
+    found["gate"] = gates, recipe.gate_name, texts["gate"]
+    return found
+
+
+def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description: str) -> Recipe:
+    """The recipe with the flags of a command line, which are those that it makes use of."""
+    groups: dict[str, list[tuple[str, Any, Any]]] = {part: [] for part in ("", *PARTS)}
+    for name, (hint, value, text) in _choices(default).items():
+        groups[""].append((name, _shown(hint, text), field(default=value)))
+    known = settings_of(default)
+    for name, setting in known.items():
+        value = setting_value(default, name)
+        shown = name, _shown(setting.hint, setting.text), field(default=value)
+        groups[setting.part].append(shown)
+    for part in PARTS:
+        if groups[part]:
+            nested: Any = make_dataclass(part, groups[part], frozen=True, kw_only=True)
+            groups[""].append(
+                (f"{part}_settings", Annotated[nested, tyro.conf.OmitArgPrefixes], field())
+            )
+    every: Any = make_dataclass("Recipe", groups[""], frozen=True, kw_only=True)
+    parsed = tyro.cli(every, args=list(argv), prog=prog, description=description)
+    values = {
+        name: getattr(getattr(parsed, f"{s.part}_settings") if s.part else parsed, name)
+        for name, s in known.items()
+    }
+    return default.replace(**values)
+
+
+def _shown(hint: Any, text: str) -> Any:
+    """A type with its help text, as tyro takes it."""
+    return Annotated[plain_type(hint)[0], tyro.conf.arg(help=text)]
+
+
+def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
+    """Words of a command line that turn one recipe into another: the inverse of `parse_recipe`.
+
+    Both are of one method.
+    """
+    words: list[str] = []
+    for flag, ours, theirs in (
+        ("--classifier", recipe.classifier_name, default.classifier_name),
+        ("--gate", recipe.gate_name, default.gate_name),
+    ):
+        if ours != theirs:
+            words += [flag, ours]
+    base = _with_choices(default, recipe.classifier_name, recipe.gate_name)
+    for name in settings_of(recipe):
+        value = setting_value(recipe, name)
+        if value == setting_value(base, name):
+            continue
+        if isinstance(value, bool):
+            words.append(flag_of(name) if value else flag_of(f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [flag_of(name), *map(str, value)]
+        else:
+            words += [flag_of(name), str(value)]
+    return words

@@ -1,0 +1,111 @@
+"""The methods that stand beside a run's model, each with its published settings.
+
+They go through the same stages as the model, in folders of their own below the run's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from gsmflow.core.distributed import SINGLE_PROCESS
+from gsmflow.data.dataset import Dataset, open_held_out, training_problem
+from gsmflow.data.scaling import FeatureScaling
+from gsmflow.evaluation.protocol import evaluate
+from gsmflow.learning.contract import Scorer
+from gsmflow.learning.sampling import Rescaled, Sampler
+from gsmflow.recipes.flags import published_recipe
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.directory import RunLog
+from gsmflow.runs.section import Evaluated, Section, SectionResult
+from gsmflow.runs.stages import Fitted, Run, choose, classify, fit_final, validate
+
+__all__ = ["SECTION", "Beside", "beside_recipe", "fit_beside"]
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A fitted method beside the model.
+
+    Attributes
+    ----------
+    label
+        As printed in tables.
+    fitted, scorer
+        Its model, and what scores with it.
+    penalty
+        On seen classes, chosen on validation classes; None where none was chosen.
+    choice
+        The settings that it chose there, JSON-ready; None where it chooses none.
+    """
+
+    label: str
+    fitted: Fitted
+    scorer: Scorer
+    penalty: float | None
+    choice: Mapping[str, Any] | None
+
+    def sampler_in(self, scaling: FeatureScaling) -> Sampler | None:
+        """Its sampler, of features in another scaling; None where it synthesizes none."""
+        model = self.fitted.model
+        if not isinstance(model, Sampler):
+            return None
+        return Rescaled(model, self.fitted.scaled.scaling, scaling)
+
+
+def beside_recipe(recipe: Recipe, name: str) -> Recipe:
+    """The recipe of a method beside the model: its published settings, on the same data."""
+    return replace(
+        published_recipe(recipe, name), gate=None, beside=(), curve_every=0, compile=False
+    )
+
+
+def fit_beside(run: Run, dataset: Dataset) -> list[Beside]:
+    """Fit the methods that the recipe wants beside the model; the test split stays closed."""
+    names = [name for name in run.recipe.beside if name != run.recipe.model]
+    return [_fit(run, dataset, name) for name in names]
+
+
+def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
+    recipe = beside_recipe(run.recipe, name)
+    directory = run.directory / "beside" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    # The other processes of a group have nothing to do by now.
+    own = replace(
+        run,
+        recipe=recipe,
+        model_class=recipe.method_info.model,
+        group=SINGLE_PROCESS,
+        directory=directory,
+        log=RunLog(directory / "log.jsonl"),
+    )
+    run.console.print(f"beside the model: {own.label}")
+    problem, held_out = (
+        training_problem(dataset, "validation"),
+        open_held_out(dataset, "validation"),
+    )
+    choice = choose(own, problem, held_out)
+    validated = validate(own, problem, held_out, choice) if recipe.calibrate else None
+    fitted = fit_final(own, training_problem(dataset, "test"), choice)
+    scorer = classify(own, fitted)
+    return Beside(
+        own.label, fitted, scorer, None if validated is None else validated.penalty, choice
+    )
+
+
+def _measure(evaluated: Evaluated, beside: list[Beside]) -> SectionResult:
+    """Evaluate each of them on the test split."""
+    problem, held_out = evaluated.problem, evaluated.held_out
+    metrics, curves = {}, {}
+    for one in beside:
+        outcome = evaluate(one.scorer, problem, held_out)
+        metrics[one.label] = {**asdict(outcome.measures(one.penalty)), "choices": one.choice}
+        curves[one.label] = outcome, one.penalty
+    return SectionResult(metrics, curves=curves)
+
+
+SECTION = Section(
+    key="baselines",
+    wanted=lambda recipe: bool(set(recipe.beside) - {recipe.model}),
+    fit=lambda run, dataset, fitted, scorer, found: fit_beside(run, dataset),
+    measure=_measure,
+)

@@ -1,0 +1,54 @@
+"""The generation shifts of whatever synthesizes features: the model and the methods beside it."""
+
+from gsmflow.evaluation.generation_shifts import measure_real, measure_shifts
+from gsmflow.learning.feed import make_feed
+from gsmflow.learning.sampling import Sampler
+from gsmflow.reports.figures import shifts_figure
+from gsmflow.reports.page_data import pick_shifts
+from gsmflow.runs.beside import SECTION as BESIDE
+from gsmflow.runs.section import Evaluated, Section, SectionResult
+
+__all__ = ["SECTION"]
+
+_PICTURE = "shifts.png"
+# Samples per class that are measured, at most.
+_MEASURED = 200
+
+
+def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
+    run, scaled = evaluated.run, evaluated.fitted.scaled
+    samplers: dict[str, Sampler] = {}
+    if isinstance(evaluated.fitted.model, Sampler):
+        samplers[run.label] = evaluated.fitted.model
+    for beside in evaluated.parts.get(BESIDE.key) or ():
+        sampler = beside.sampler_in(scaled.scaling)
+        if sampler is not None:
+            samplers[beside.label] = sampler
+    if not samplers:
+        return SectionResult({})
+    unseen = make_feed(
+        evaluated.held_out.unseen, scaled.scaling, run.device, run.recipe.features_in
+    )
+    real = measure_real(scaled.feed, unseen)
+    count = min(run.recipe.samples_per_class or _MEASURED, _MEASURED)
+    shifts = {
+        name: measure_shifts(
+            sampler,
+            real,
+            scaled.problem.semantics,
+            count,
+            run.generators("test").on_device("shifts"),
+            precision=run.precision,
+        )
+        for name, sampler in samplers.items()
+    }
+    picture = run.directory / _PICTURE
+    shifts_figure(picture, shifts, scaled.problem.class_names)
+    return SectionResult(
+        {name: one.summary() for name, one in shifts.items()},
+        class_shifts=pick_shifts(shifts, scaled.problem),
+        pictures=(picture,),
+    )
+
+
+SECTION = Section(key="shifts", wanted=lambda recipe: True, measure=_measure)
