@@ -6,7 +6,7 @@ classifier scores them. A model that synthesizes features is a `synthesis.Sample
 generation shifts are measured of such a model alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -22,6 +22,7 @@ from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, join
 from gsmflow.learning.sampling import Reservoir, Sampler
 
 __all__ = [
+    "Batch",
     "Choosing",
     "ClassifierRows",
     "Classifying",
@@ -31,11 +32,15 @@ __all__ = [
     "Encoding",
     "Extensible",
     "GivesRows",
+    "LossTrained",
     "Losses",
     "Model",
+    "Optimizer",
+    "ParameterGroup",
     "RowsByEpoch",
     "RowsRequest",
     "Scorer",
+    "StepTrained",
     "StreamedRows",
     "Trainable",
     "WarmedUp",
@@ -251,8 +256,8 @@ class Choosing(Protocol):
 
 
 @runtime_checkable
-class Trainable(Protocol):
-    """A model that `train.Trainer` trains."""
+class LossTrained(Protocol):
+    """A model that `trainer.Trainer` trains by minimising its loss, one batch a step."""
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The training loss of one batch, or of a process's share of it.
@@ -266,6 +271,94 @@ class Trainable(Protocol):
         draws
             Source of random numbers.
         """
+
+
+class Batch(NamedTuple):
+    """Training rows: scaled features ``(n, d)`` and their seen classes ``(n,)``."""
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterGroup:
+    """Parameters with an Adam of their own, and where it differs from the training settings.
+
+    Attributes
+    ----------
+    parameters
+        What it changes.
+    betas
+        Its decay rates of the first and of the second moment, each in [0, 1).
+    learning_rate_factor
+        Factor on the learning rate of the schedule, ``> 0``.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    betas: tuple[float, float] = (0.9, 0.999)
+    learning_rate_factor: float = 1.0
+
+
+class Optimizer(Protocol):
+    """The optimizer of one `ParameterGroup`, as a training step is given it."""
+
+    def minimize(self, loss: Tensor) -> None:
+        """Take one step down the gradient of a scalar loss, with these parameters alone.
+
+        The gradients of all other parameters stay as they are.
+        """
+
+
+@runtime_checkable
+class StepTrained(Protocol):
+    """A model with a training step that needs several optimizers, such as a GAN.
+
+    The trainer makes an Adam of each group, schedules its learning rate, and saves its state. All
+    else that a step changes must be a parameter or a buffer, or a resumed training would differ.
+
+    A step of a Wasserstein GAN with five critic steps::
+
+        for _ in range(5):
+            features, labels = next(batches)
+            critic_loss = self.critic_loss(features, labels, random)
+            optimizers["critic"].minimize(critic_loss)
+        generator_loss = self.generator_loss(labels, random)
+        optimizers["generator"].minimize(generator_loss)
+        return {"critic": critic_loss, "generator": generator_loss}
+    """
+
+    def parameter_groups(self) -> Mapping[str, ParameterGroup]:
+        """What is optimized, by the name of the optimizer; the same in every call."""
+
+    def training_step(
+        self,
+        batches: Iterator[Batch],
+        random: BatchRandom,
+        optimizers: Mapping[str, Optimizer],
+    ) -> Mapping[str, Tensor]:
+        """Train for one step; forward passes are in the precision of the training.
+
+        Parameters
+        ----------
+        batches
+            Batches without end. A pass over the rows takes each at most once, in a random order;
+            after it comes another pass. An epoch has as many steps as a pass has batches, however
+            many batches a step takes.
+        random
+            Source of random numbers.
+        optimizers
+            One for each of `parameter_groups`.
+
+        Returns
+        -------
+        mapping
+            Parts of the loss for the log, scalars. A part may be missing in some steps: its mean
+            over an epoch is that of the steps which have it.
+        """
+
+
+Trainable = (LossTrained, StepTrained)
+"""What a model that `trainer.Trainer` trains is an instance of, one or the other."""
 
 
 @runtime_checkable

@@ -1,11 +1,12 @@
-"""The training loop: any model with ``loss()``, epoch by epoch, resumable to the same numbers."""
+"""The training loop: any `Trainable` model, epoch by epoch, resumable to the same numbers."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Generic, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from safetensors import safe_open
@@ -17,7 +18,15 @@ from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.core.rng import BatchRandom
-from gsmflow.learning.contract import Losses, WarmedUp
+from gsmflow.core.settings import Range
+from gsmflow.learning.contract import (
+    Batch,
+    Losses,
+    Optimizer,
+    ParameterGroup,
+    StepTrained,
+    WarmedUp,
+)
 from gsmflow.learning.feed import Feed
 
 __all__ = ["Schedule", "Trainer", "TrainingConfig", "learning_rate"]
@@ -25,7 +34,13 @@ __all__ = ["Schedule", "Trainer", "TrainingConfig", "learning_rate"]
 _Model = TypeVar("_Model", bound=nn.Module)
 Schedule: TypeAlias = Literal["published", "fast"]
 
+_Step: TypeAlias = Callable[
+    [Iterator[Batch], BatchRandom, Mapping[str, Optimizer]], Mapping[str, Tensor]
+]
+
 _WARM_UP = 0.1
+# The name of the one optimizer of a model that has a loss.
+_LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -35,25 +50,25 @@ class TrainingConfig:
     schedule: Schedule = "published"
     """published: many epochs, the learning rate falling in steps. fast: few epochs, the learning
     rate rising, then falling along a cosine, and the weights averaged over the last steps."""
-    epochs: int = 300
+    epochs: Annotated[int, Range(min=1)] = 300
     """Passes over the training rows (published); the last partial batch of each is left out."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Range(min=1)] = 256
     """Rows per step."""
-    learning_rate: float = 3e-4
+    learning_rate: Annotated[float, Range(above=0)] = 3e-4
     """Adam's learning rate at the start (published)."""
-    weight_decay: float = 1e-5
+    weight_decay: Annotated[float, Range(min=0)] = 1e-5
     """Adam's L2 penalty."""
     amsgrad: bool = False
     """Whether Adam divides by the largest second moment so far (AMSGrad)."""
-    lr_decay: float = 0.8
+    lr_decay: Annotated[float, Range(above=0, max=1)] = 0.8
     """Factor on the learning rate after every --lr-decay-every epochs (published)."""
-    lr_decay_every: int = 15
+    lr_decay_every: Annotated[int, Range(min=1)] = 15
     """Epochs between two decays of the learning rate (published)."""
-    fast_epochs: int = 12
+    fast_epochs: Annotated[int, Range(min=1)] = 12
     """Passes over the training rows (fast)."""
-    fast_learning_rate: float = 6e-4
+    fast_learning_rate: Annotated[float, Range(above=0)] = 6e-4
     """Adam's learning rate at its highest (fast)."""
-    averaging: float = 0.95
+    averaging: Annotated[float, Range(min=0, max=1)] = 0.95
     """Share of the averaged weights that a step keeps, against the weights it adds (fast)."""
 
     @property
@@ -75,6 +90,76 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> fl
     return config.fast_learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
+class _Adam:
+    """The Adam of one `ParameterGroup`."""
+
+    def __init__(self, group: ParameterGroup, config: TrainingConfig) -> None:
+        self._parameters = list(group.parameters)
+        self._factor = group.learning_rate_factor
+        self._moments = ["step", "exp_avg", "exp_avg_sq"]
+        self._moments += ["max_exp_avg_sq"] if config.amsgrad else []
+        self._adam = torch.optim.Adam(
+            self._parameters,
+            lr=config.learning_rate * self._factor,
+            betas=group.betas,
+            weight_decay=config.weight_decay,
+            amsgrad=config.amsgrad,
+            fused=True,
+        )
+
+    def set_learning_rate(self, value: float) -> None:
+        """Set the schedule's learning rate for the next steps."""
+        for group in self._adam.param_groups:
+            group["lr"] = value * self._factor
+
+    def minimize(self, loss: Tensor) -> None:
+        """Take one step down the gradient of a scalar loss, with these parameters alone."""
+        self._adam.zero_grad()
+        # A backward pass runs in the precision of its forward pass, whatever is set around it.
+        with autocast("fp32", loss.device):
+            loss.backward(  # type: ignore[no-untyped-call]
+                inputs=[p for p in self._parameters if p.requires_grad]
+            )
+            self._adam.step()
+        # The copies in bf16 of what has just been changed: forward passes may follow in this step.
+        torch.clear_autocast_cache()
+
+    def state(self) -> dict[str, Tensor]:
+        """The moments of each parameter that has been changed so far, by its number."""
+        return {
+            f"{i}.{name}": self._adam.state[parameter][name]
+            for i, parameter in enumerate(self._parameters)
+            if parameter in self._adam.state
+            for name in self._moments
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take back what `state` gave."""
+        self._adam.state.clear()
+        for i in sorted({int(name.partition(".")[0]) for name in tensors}):
+            parameter = self._parameters[i]
+            moments = {name: tensors[f"{i}.{name}"] for name in self._moments}
+            for name, value in moments.items():
+                if name != "step" and value.shape != parameter.shape:
+                    raise ValueError(f"moments of shape {tuple(value.shape)}")
+            # A fused Adam keeps its step count beside the parameters.
+            self._adam.state[parameter] = {k: v.to(device) for k, v in moments.items()}
+
+
+def _step_of(loss: Callable[[Tensor, Tensor, BatchRandom], Losses]) -> _Step:
+    """The training step of a model that has a loss: minimise it over one batch."""
+
+    def step(
+        batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
+    ) -> Mapping[str, Tensor]:
+        features, labels = next(batches)
+        losses = loss(features, labels, random)
+        optimizers[_LOSS].minimize(losses.total)
+        return losses.parts
+
+    return step
+
+
 class Trainer(Generic[_Model]):
     """Trains a model with Adam on a schedule.
 
@@ -84,19 +169,24 @@ class Trainer(Generic[_Model]):
     Parameters
     ----------
     model
-        Any torch module with a ``loss(features (n, d), labels (n,), draws) -> Losses``, on the
-        device of the rows; one that is `WarmedUp` is told before each epoch how much is done.
+        Any torch module that is `LossTrained` or `StepTrained`, on the device of the rows. Before
+        each epoch of one that is `WarmedUp`, its ``warm_up`` is called.
     feed
         The training rows.
     config
         Settings.
     generator
         Source of batches and perturbations, on the device of the rows; in the same state in all
-        processes of a team.
+        processes of a group.
     precision
         Of the matrix products in a step.
-    team
+    group
         The processes that train this model together, each on its share of every batch.
+
+    Raises
+    ------
+    InputError
+        If several processes are to train a `StepTrained` model.
     """
 
     def __init__(
@@ -116,15 +206,20 @@ class Trainer(Generic[_Model]):
         self.precision = precision
         self.group = group
         self.epoch = 0
-        self._loss: Callable[[Tensor, Tensor, BatchRandom], Losses] = group.wrap(model, "loss")
-        self._parameters = list(model.parameters())
-        self._optimizer = torch.optim.Adam(
-            self._parameters,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            amsgrad=config.amsgrad,
-            fused=True,
-        )
+        self._training_step: _Step
+        groups: Mapping[str, ParameterGroup]
+        trained: object = model  # for the type checker, a module is no protocol's instance
+        if isinstance(trained, StepTrained):
+            if group.size > 1:
+                raise InputError(
+                    f"--devices: found {group.size} processes, expected 1 for a model that has "
+                    "several optimizers"
+                )
+            self._training_step, groups = trained.training_step, trained.parameter_groups()
+        else:
+            self._training_step = _step_of(group.wrap(model, "loss"))
+            groups = {_LOSS: ParameterGroup(list(model.parameters()))}
+        self._optimizers = {name: _Adam(own, config) for name, own in groups.items()}
         self._average: AveragedModel | None = None
         if config.schedule == "fast":
             average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
@@ -148,42 +243,45 @@ class Trainer(Generic[_Model]):
         dict
             The mean of each part of the loss over the epoch's steps.
         """
-        n, device = len(self.feed.labels), self.feed.labels.device
-        batch_size = min(self.config.batch_size, n - n % self.group.size)
+        device = self.feed.labels.device
         model: object = self.model
         if isinstance(model, WarmedUp):
             model.warm_up(self.epoch / self.config.total_epochs)
-        order = torch.randperm(n, generator=self.generator, device=device)
+        batches = self._batches()
         sums: dict[str, Tensor] = {}
+        counts: Counter[str] = Counter()
         with tf32_products(self.precision):
             for step in range(self.steps_per_epoch):
                 self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
-                parts = self._step(order[step * batch_size : (step + 1) * batch_size])
-                for name, value in parts.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value
+                for name, value in self._step(batches).items():
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+                    counts[name] += 1
                 on_step()
         self.epoch += 1
         # Read once an epoch: reading a number makes the device finish what it was given.
-        return {
-            name: float(self.group.mean(total)) / self.steps_per_epoch
-            for name, total in sums.items()
-        }
+        return {name: float(self.group.mean(total)) / counts[name] for name, total in sums.items()}
+
+    def _batches(self) -> Iterator[Batch]:
+        """The share that this process has of batches without end, pass after pass."""
+        n, device = len(self.feed.labels), self.feed.labels.device
+        batch_size = min(self.config.batch_size, n - n % self.group.size)
+        while True:
+            order = torch.randperm(n, generator=self.generator, device=device)
+            for start in range(0, self.steps_per_epoch * batch_size, batch_size):
+                rows = self.group.share(order[start : start + batch_size])
+                yield Batch(self.feed.take(rows), self.feed.labels[rows])
 
     def _set_learning_rate(self, step: int) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.steps_per_epoch)
+        for optimizer in self._optimizers.values():
+            optimizer.set_learning_rate(learning_rate(self.config, step, self.steps_per_epoch))
 
-    def _step(self, batch: Tensor) -> dict[str, Tensor]:
-        rows = self.group.share(batch)
-        draws = BatchRandom(self.generator, self.group.index, self.group.size)
-        with autocast(self.precision, rows.device):
-            losses = self._loss(self.feed.take(rows), self.feed.labels[rows], draws)
-        self._optimizer.zero_grad()
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+    def _step(self, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+        random = BatchRandom(self.generator, self.group.index, self.group.size)
+        with autocast(self.precision, self.feed.labels.device):
+            parts = self._training_step(batches, random, self._optimizers)
         if self._average is not None:
             self._average.update_parameters(self.model)
-        return {name: value.detach() for name, value in losses.parts.items()}
+        return parts
 
     def save(self, path: Path, progress: Mapping[str, object]) -> None:
         """Write the state to one safetensors file, atomically.
@@ -196,13 +294,16 @@ class Trainer(Generic[_Model]):
             JSON-ready facts of the caller's, given back by `load`.
         """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for i, parameter in enumerate(self._parameters):
-            for name, value in self._optimizer.state[parameter].items():
-                tensors[f"optimizer.{i}.{name}"] = value
+        moments = {
+            f"optimizer.{name}.{key}": value
+            for name, optimizer in self._optimizers.items()
+            for key, value in optimizer.state().items()
+        }
+        tensors |= moments
         if self._average is not None:
             tensors |= {f"average.{k}": v for k, v in self._average.state_dict().items()}
         tensors["generator"] = self.generator.get_state()
-        state = {"epoch": self.epoch, "progress": progress}
+        state = {"epoch": self.epoch, "moments": sorted(moments), "progress": progress}
         write_tensors(path, tensors, {"state": json.dumps(state)})
 
     def load(self, path: Path) -> dict[str, object]:
@@ -221,12 +322,13 @@ class Trainer(Generic[_Model]):
             self.model.load_state_dict(_below("model.", tensors))
             if self._average is not None:
                 self._average.load_state_dict(_below("average.", tensors))
-            for i, parameter in enumerate(self._parameters):
-                names = ["step", "exp_avg", "exp_avg_sq"]
-                names += ["max_exp_avg_sq"] if self.config.amsgrad else []
-                slots = {name: tensors[f"optimizer.{i}.{name}"] for name in names}
-                # A fused Adam keeps its step count beside the parameters.
-                self._optimizer.state[parameter] = {k: v.to(device) for k, v in slots.items()}
+            # By the names that were written: a file that lacks one of them is damaged.
+            moments = {name: tensors[name] for name in state["moments"]}
+            known = tuple(f"optimizer.{name}." for name in self._optimizers)
+            if not all(name.startswith(known) for name in moments):
+                raise ValueError("moments of other optimizers")
+            for name, optimizer in self._optimizers.items():
+                optimizer.load_state(_below(f"optimizer.{name}.", moments), device)
             self.generator.set_state(tensors["generator"])
             self.epoch = state["epoch"]
             progress: dict[str, object] = state["progress"]

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from gsmflow.core.files import write_bytes
 from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.generation_shifts import Shifts
 from gsmflow.evaluation.protocol import Outcome
+from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.tables import ShotFigures
 
 __all__ = [
@@ -232,23 +234,36 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 
 
 def _draw_losses(panel: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    epochs = [record["epoch"] for record in history]
-    marker = "o" if len(history) == 1 else "-"
-    if "likelihood" not in history[0]:
-        for name in (name for name in history[0] if name != "epoch"):
-            panel.plot(epochs, [r[name] for r in history], marker, label=name)
-        panel.set(title="training losses", xlabel="epoch", ylabel="loss", yscale="log")
-        panel.legend(fontsize="small")
-        return
-    twin = panel.twinx() if "prototype" in history[0] else None
-    (line,) = panel.plot(epochs, [r["likelihood"] for r in history], marker, color="C0")
-    lines, names = [line], ["likelihood"]
-    if twin is not None:
-        (line,) = twin.plot(epochs, [r["prototype"] for r in history], marker, color="C1")
-        twin.set(ylabel="prototype loss, mean squared distance", yscale="log")
-        lines, names = [*lines, line], [*names, "prototype"]
-    panel.set(title="training losses", xlabel="epoch", ylabel="likelihood loss, nats per dimension")
-    (twin or panel).legend(lines, names, fontsize="small")
+    names = loss_parts(history)
+    lines: dict[str, Line2D] = {}
+    last = panel
+    for i, axis in enumerate(loss_axes(history)):
+        outward = 0.0 if i < 2 else _width_beside(panel, last)
+        if i > 0:
+            last = panel.twinx()
+            last.spines["right"].set_position(("outward", outward))
+        for name in axis.parts:
+            records = [record for record in history if name in record]
+            epochs, values = [r["epoch"] for r in records], [r[name] for r in records]
+            rank = names.index(name)
+            (lines[name],) = last.plot(epochs, values, color=f"C{rank}")
+            if len(epochs) == 1:  # each point smaller than those that it may lie upon
+                lines[name].set(marker="o", markersize=6 + 3 * (len(names) - 1 - rank))
+        last.set(ylabel=axis.title, yscale="log" if axis.logarithmic else "linear")
+    panel.set(title="training losses", xlabel="epoch")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    # On the axes that are drawn last, or their lines would cross it.
+    last.legend([lines[name] for name in names], names, fontsize="small")
+
+
+def _width_beside(panel: Axes, right: Axes) -> float:
+    """Points that the labels of axes on the right of a panel reach beyond it, and a gap."""
+    figure = panel.figure
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    box = right.yaxis.get_tightbbox()
+    assert box is not None
+    return float(box.x1 - panel.get_window_extent().x1) * 72 / figure.dpi + 8
 
 
 def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:

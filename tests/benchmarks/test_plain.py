@@ -22,7 +22,7 @@ from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import MemoryFeed, join
-from gsmflow.learning.softmax import SoftmaxConfig, SoftmaxClassifier, fit_softmax
+from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxConfig, fit_softmax
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.gsmflow import GSMFlow
 from tests.builders import feed_of, seeded

@@ -14,8 +14,8 @@ from gsmflow.learning.contract import RowsByEpoch, rows_with
 from gsmflow.learning.feed import MemoryFeed, Scaled, join, scale_problem
 from gsmflow.learning.sampling import FeatureSampler, Reservoir, synthesize
 from gsmflow.learning.softmax import (
-    SoftmaxConfig,
     SoftmaxClassifier,
+    SoftmaxConfig,
     SoftmaxPair,
     fit_softmax,
     fit_softmax_streamed,

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import BatchRandom
+from gsmflow.core.settings import check_settings
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.learning.contract import Losses
@@ -108,6 +110,32 @@ def scheduled(
         optimizer.step()
         scheduler.step()
     return found
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed", "refused"),
+    [
+        ("epochs", 1, 0),
+        ("batch_size", 1, 0),
+        ("learning_rate", 1e-9, 0.0),
+        ("weight_decay", 0.0, -1e-9),
+        ("lr_decay", 1e-9, 0.0),
+        ("lr_decay", 1.0, 1.1),
+        ("lr_decay_every", 1, 0),
+        ("fast_epochs", 1, 0),
+        ("fast_learning_rate", 1e-9, 0.0),
+        ("averaging", 0.0, -0.1),
+        ("averaging", 1.0, 1.1),
+    ],
+)
+def test_settings_have_bounds(field: str, allowed: float, refused: float) -> None:
+    changed: dict[str, Any] = {field: allowed}
+    check_settings(replace(CONFIG, **changed))
+    changed[field] = refused
+    with pytest.raises(
+        InputError, match=f"^--{field.replace('_', '-')}: found {refused}, expected"
+    ):
+        check_settings(replace(CONFIG, **changed))
 
 
 @pytest.mark.parametrize(("decay", "every"), [(0.8, 15), (0.5, 1), (1.0, 3)])
@@ -325,8 +353,10 @@ def drop_metadata(path: Path) -> None:
 
 def drop_moments(path: Path) -> None:
     tensors = load_file(path)
-    kept = {name: v for name, v in tensors.items() if not name.startswith("optimizer.1")}
-    save_file(kept, path, {"state": '{"epoch": 1, "progress": {}}'})
+    kept = {name: v for name, v in tensors.items() if not name.startswith("optimizer.loss.1")}
+    assert len(kept) < len(tensors)
+    with safe_open(path, framework="pt") as file:
+        save_file(kept, path, file.metadata())
 
 
 def replace_by_other_shapes(path: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,41 @@ def test_prototype_loss_has_a_line_of_its_own(tmp_path: Path) -> None:
         run_figure(path, history=history(40, prototype=prototype), curve=[], outcomes={})
         orange[prototype] = ink(read_png(path), ORANGE)
     assert orange[True] > 100 > orange[False]
+
+
+GREEN, RED = (44, 160, 44), (214, 39, 40)
+
+
+def test_every_loss_part_is_drawn_whatever_its_name(tmp_path: Path) -> None:
+    records: list[dict[str, float]] = [
+        {"epoch": e, "critic": -2 / e, "vae": 900 - 9.0 * e, "generator": e / 9 - 2, "mmd": 1 / e}
+        for e in range(1, 30)
+    ]
+    for record in records[:10]:
+        del record["generator"]
+    path = tmp_path / "run.png"
+    run_figure(path, history=records, curve=[], outcomes={})
+    panel = read_png(path)[:, :650]
+    for colour in (BLUE, ORANGE, GREEN, RED):
+        # More than the line of the legend, which is 20 points long.
+        assert ink(panel, colour) > 250, colour
+
+
+def test_labels_of_several_axes_of_losses_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: figures.append(figure))
+    records = [
+        {"epoch": e, "critic": -2 / e, "penalty": 0.04 / e**0.9, "vae": 9e3 - e, "long": 9.0 + e}
+        for e in range(1, 30)
+    ]
+    run_figure(Path("run.png"), history=records, curve=[], outcomes={})
+    (figure,) = figures
+    figure.draw_without_rendering()
+    losses = [panel for panel in figure.axes if "loss" in panel.get_ylabel()]
+    boxes = [panel.yaxis.get_tightbbox() for panel in losses]
+    assert len(boxes) == 4
+    for left, right in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)):
+        assert left.x1 < right.x0
 
 
 def test_a_run_of_one_epoch_still_shows_its_losses(tmp_path: Path) -> None:

@@ -259,21 +259,27 @@ function drawShots(id, label, series, limits) {
   });
 }
 
-/** Losses by epoch: the first on the left axis, others on a logarithmic one where they can be. */
-function drawHistory(history) {
+/** Losses by epoch, on the axes that the document names: the first left, all others right. */
+function drawHistory(history, axes) {
   const { epoch, ...losses } = history;
   const names = Object.keys(losses);
-  const others = names.slice(1).flatMap((name) => losses[name]);
-  const scales = { x: axis("epoch", { ticks: { precision: 0 } }), y: axis(`${names[0]} loss`) };
-  if (others.length) {
-    scales.other = axis(`${names.slice(1).join(", ")} loss`, {
-      type: others.every((value) => value > 0) ? "logarithmic" : "linear",
-      position: "right",
-      grid: { drawOnChartArea: false },
+  const scales = { x: axis("epoch", { ticks: { precision: 0 } }) };
+  const idOf = (i) => (i ? `y${i}` : "y");
+  axes.forEach(({ title, logarithmic }, i) => {
+    scales[idOf(i)] = axis(title, {
+      type: logarithmic ? "logarithmic" : "linear",
+      position: i ? "right" : "left",
+      grid: { drawOnChartArea: i === 0 },
     });
-  }
-  const datasets = names.map((name, i) =>
-    line(i, name, pointsOf(epoch, losses[name]), { yAxisID: i ? "other" : "y" }));
+  });
+  const datasets = names.map((name, i) => {
+    const known = pointsOf(epoch, losses[name]).filter((_, j) => losses[name][j] !== null);
+    return line(i, name, known, {
+      yAxisID: idOf(axes.findIndex(({ parts }) => parts.includes(name))),
+      // Colours repeat after as many series as there are dashes: the same pair must not.
+      borderDash: DASHES[(i + Math.floor(i / DASHES.length)) % DASHES.length],
+    });
+  });
   drawChart("history", `Losses by epoch: ${names.join(", ")}`, {
     type: "line", data: { datasets }, options: { scales },
   });

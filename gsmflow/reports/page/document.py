@@ -17,6 +17,7 @@ from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
 from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
 from gsmflow.reports.few_shot import few_shot_draws, few_shot_figures
+from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -157,7 +158,9 @@ def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
     }
     history = directory / "history.json"
     if history.is_file():
-        part["history"] = _columns(Field(history, "", read_json(history)).records())
+        records = Field(history, "", read_json(history)).records()
+        part["history"] = _columns(records)
+        part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
     part |= _test_rows(directory, told, method)
     reasons, judged = _MISSING, told["U"].value is not None
     if not judged:
@@ -193,8 +196,8 @@ _MISSING = {
     "them.",
     "counts": "This run's directory has neither page_data.safetensors nor confusion.csv: its "
     "confusion matrix is not known. Run it again to see it.",
-    "map": "This run's directory has no page_data.safetensors, in which a run keeps a sample of its "
-    "features: there is no map of them. Run it again to see it.",
+    "map": "This run's directory has no page_data.safetensors, in which a run keeps a sample of "
+    "its features: there is no map of them. Run it again to see it.",
     "history": "This run's directory has no history.json: its losses are not known.",
     "validation": "This run chose nothing on validation classes (--no-calibrate): there is no "
     "validation curve.",
@@ -235,11 +238,10 @@ def _validation(told: Field) -> dict[str, list[float]] | None:
     return {name: [record[name] for record in records] for name in _CURVE}
 
 
-def _columns(records: list[dict[str, float]]) -> dict[str, list[float]] | None:
-    """Records with the same names as one list for each name; None where there are none."""
-    names = list(records[0]) if records else []
-    shared = [name for name in names if all(name in record for record in records)]
-    return {name: [record[name] for record in records] for name in shared} or None
+def _columns(records: list[dict[str, float]]) -> dict[str, list[float | None]] | None:
+    """Epochs and loss parts as one list for each name, None where an epoch lacks a part."""
+    names = ["epoch", *loss_parts(records)]
+    return {name: [r.get(name) for r in records] for name in names} if records else None
 
 
 def _shift_figures(told: Field) -> list[dict[str, Any]] | None:

@@ -367,8 +367,9 @@ function epochTable(columns, format) {
 
 function showTraining() {
   if (present("history", "history-body")) {
-    drawHistory(part.history);
-    tableOnDemand("history-table", () => epochTable(part.history, (value) => value.toPrecision(5)));
+    drawHistory(part.history, part.loss_axes);
+    tableOnDemand("history-table", () =>
+      epochTable(part.history, (value) => (value === null ? "" : value.toPrecision(5))));
   }
   if (present("validation", "validation-body")) {
     drawValidation(part.validation);

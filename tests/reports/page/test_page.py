@@ -36,6 +36,7 @@ from gsmflow.reports.page_data import (
     thin_curve,
     write_page_data,
 )
+from gsmflow.reports.tables import extra_lines
 from gsmflow.runs.experiment import RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import make_dataset, tiny_recipe, write_gbu
@@ -139,7 +140,7 @@ def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
             own = source["calibrated"]
             penalised = own and {"mean": 100 * own[measure], "std": None}
             assert figures[f"{measure} pen."] == penalised
-    assert document["extra"] == report.extra_lines(metrics)
+    assert document["extra"] == extra_lines(metrics)
     assert document["extra"][1].startswith("SELECTED ON TEST")
 
 
@@ -238,6 +239,23 @@ def test_what_an_older_run_lacks_is_said(one: Path, files: list[str], missing: s
     for name, sentence in part["missing"].items():
         assert sentence.endswith(".")
         assert part.get(name) is None
+
+
+def test_every_loss_part_has_a_column_and_an_axis(one: Path) -> None:
+    records = [{"epoch": 1, "critic": -1.0, "penalty": 0.5}, {"epoch": 2, "critic": 2, "vae": 900}]
+    (one / "history.json").write_text(json.dumps(records))
+    (part,) = read_run(one)["parts"]
+    assert part["history"] == {
+        "epoch": [1, 2],
+        "critic": [-1, 2],
+        "penalty": [0.5, None],
+        "vae": [None, 900],
+    }
+    assert part["loss_axes"] == [
+        {"parts": ("critic",), "title": "critic loss", "logarithmic": False},
+        {"parts": ("penalty",), "title": "penalty loss", "logarithmic": False},
+        {"parts": ("vae",), "title": "vae loss", "logarithmic": False},
+    ]
 
 
 def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
@@ -672,6 +690,35 @@ def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Ru
         assert len(table(page, f"#{place}")) > 1
     epochs = [row[0] for row in table(page, "#validation-table")]
     assert epochs == ["2", "4"]
+
+
+def test_loss_parts_are_lines_on_axes_that_suit_them(show: Callable[..., Shown], one: Path) -> None:
+    records = [
+        {"epoch": e, "critic": -1 / e, "penalty": 0.5 / e, "generator": e / 9, "vae": 900 + e}
+        for e in range(1, 31)
+    ]
+    del records[4]["generator"]
+    (one / "history.json").write_text(json.dumps(records))
+    page = show(one).page
+    lines = page.evaluate(
+        "() => charts.get('history').data.datasets.map((own) => {"
+        "  const scale = charts.get('history').scales[own.yAxisID];"
+        "  return [own.label, own.data.map(({ x, y }) => [x, y]), scale.type,"
+        "    scale.options.position, scale.options.title.text]; })"
+    )
+    signed, positive = ("linear", "left", "critic loss"), ("logarithmic", "right")
+    axes = {
+        "critic": signed,
+        "penalty": (*positive, "penalty, generator loss"),
+        "generator": (*positive, "penalty, generator loss"),
+        "vae": ("linear", "right", "vae loss"),
+    }
+    for (name, points, *axis), (expected, its_axis) in zip(lines, axes.items(), strict=True):
+        assert name == expected
+        assert points == [[r["epoch"], r[name]] for r in records if name in r]
+        assert tuple(axis) == its_axis
+    rows = table(page, "#history-table")
+    assert rows[4] == ["5", "-0.20000", "0.10000", "", "905.00"]
 
 
 def drawn_points(page: Any, canvas: str) -> dict[str, list[list[float]]]:
