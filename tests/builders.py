@@ -1,5 +1,6 @@
 """Small datasets in memory and on disk, for tests."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import scipy.io
 import torch
 from numpy.typing import NDArray
 
+from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import Dataset, Problem
-from gsmflow.learning.feed import MemoryFeed
-from gsmflow.recipes.recipe import Recipe
+from gsmflow.data.scaling import FeatureScalingName
+from gsmflow.learning.feed import MemoryFeed, Scaled, scale_problem
+from gsmflow.methods.gates.registry import find_gate
+from gsmflow.methods.registry import find_method
+from gsmflow.recipes.recipe import CLASSIFIERS, Recipe, settings_of
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -110,6 +115,27 @@ def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     return features, splits
 
 
+@dataclass(frozen=True)
+class SeededGenerators(Generators):
+    """Generators that all start from one seed, whatever their purpose."""
+
+    def on_cpu(self, purpose: str) -> torch.Generator:
+        return seeded(self.seed)
+
+    def on_device(self, purpose: str) -> torch.Generator:
+        return seeded(self.seed)
+
+
+def generators(seed: int) -> Generators:
+    """A generator of this seed for every purpose, on the CPU."""
+    return SeededGenerators(seed, "test", torch.device("cpu"))
+
+
+def scaled_of(problem: Problem, name: FeatureScalingName = "none") -> Scaled:
+    """A problem ready to learn from, in memory on the CPU."""
+    return scale_problem(problem, name, torch.device("cpu"), "memory")
+
+
 def seeded(seed: int) -> torch.Generator:
     """A generator of its own."""
     return torch.Generator().manual_seed(seed)
@@ -195,10 +221,32 @@ def _write_hdf5(file: h5py.File, name: str, value: NDArray[Any]) -> None:
     data.attrs["MATLAB_class"] = np.bytes_(kind)
 
 
+def make_recipe(**settings: Any) -> Recipe:
+    """A recipe from settings by flat name; model, classifier and gate by their names."""
+    config = find_method(settings.pop("model", "gsmflow")).config()
+    return changed(Recipe(dataset=settings.pop("dataset"), method=config), **settings)
+
+
+def changed(recipe: Recipe, **settings: Any) -> Recipe:
+    """A recipe with some settings changed, by flat name; classifier and gate by their names."""
+    if isinstance(settings.get("classifier"), str):
+        settings["classifier"] = CLASSIFIERS[settings["classifier"]]()
+    if isinstance(settings.get("gate"), str):
+        name = settings["gate"]
+        settings["gate"] = None if name == "none" else find_gate(name).config()
+    return recipe.replace(**settings)
+
+
 def tiny_recipe(folder: Path, **changes: Any) -> Recipe:
-    """A recipe over a dataset that is written below a folder; its runs are in ``folder/out``."""
+    """A recipe over a dataset that is written below a folder; its runs are in ``folder/out``.
+
+    It has those of `SMALL` that its method makes use of.
+    """
     data = folder / "data"
     if not data.exists():
         write_gbu(data / "TINY", make_dataset())
     places = {"dataset": "TINY", "data": data, "out": folder / "out"}
-    return Recipe(**(places | SMALL | changes))
+    plain = make_recipe(**(places | changes))
+    known = settings_of(plain)
+    small = {name: value for name, value in SMALL.items() if name in known and name not in changes}
+    return plain.replace(**small)

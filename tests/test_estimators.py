@@ -36,7 +36,7 @@ from gsmflow.estimators import (
     ZeroShotClassifier,
 )
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.experiment import Job, run_experiment
 from tests.builders import make_dataset, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -216,10 +216,8 @@ def test_it_learns_what_a_run_with_its_settings_learns(
     fitted = small(kind, random_state=3)
     own = fitted.get_params()
     settings = {k: v for k, v in own.items() if k not in module._OWN}
-    recipe = tiny_recipe(
-        tmp_path, **settings, model=model, seed=3, baselines=False, calibrate=False
-    )
-    result = run_experiment(recipe, Console(quiet=True))
+    recipe = tiny_recipe(tmp_path, **settings, model=model, seed=3, beside=(), calibrate=False)
+    result = run_experiment(Job(recipe), Console(quiet=True))
     run = open_trained(result.directory, torch.device("cpu"))
     train = result.problem.train
     names = np.array(result.problem.class_names)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from gsmflow.cli.ablate import AblateOptions, run_ablation
-from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.experiment import Job, run_experiment
 from gsmflow.runs.variants import VARIANTS
 from tests.builders import CADA_SMALL, SMALL, tiny_recipe
 
@@ -35,7 +35,7 @@ def ablate(
     script = tmp_path / "train_tiny.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import Recipe, run\n"
-        f"run({{'res101': Recipe(dataset='TINY', **{SMALL | settings!r})}})\n"
+        f"run({{'res101': make_recipe(dataset='TINY', **{SMALL | settings!r})}})\n"
     )
     places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = AblateOptions(script=script)
@@ -52,8 +52,8 @@ def test_every_variant_is_the_recipe_with_its_flag(tmp_path: Path) -> None:
     assert list(ablation["variants"]) == list(FLAGS)
     for name, changes in FLAGS.items():
         told = ablation["variants"][name]
-        settings = {"run": name, "seed": 1, "calibrate": False, "baselines": False, **changes}
-        alone = run_experiment(tiny_recipe(tmp_path, **settings), Console(quiet=True)).metrics
+        settings = {"run": name, "seed": 1, "calibrate": False, "beside": (), **changes}
+        alone = run_experiment(Job(tiny_recipe(tmp_path, **settings)), Console(quiet=True)).metrics
         assert told["calibrated"] is None
         for measure in ("T1", "U", "S", "H", "AUSUC"):
             assert told[measure]["values"][1] == alone[measure], (name, measure)
@@ -92,6 +92,6 @@ def test_cada_vae_has_ablations_of_its_own(tmp_path: Path) -> None:
     ablation = ablate(tmp_path, settings=settings)
     assert ablation["model"] == "CADA-VAE"
     assert list(ablation["variants"]) == ["full", "ca-vae", "da-vae", "as-published"]
-    changes = {"baselines": False, "calibrate": False, "gamma": 0.0}
-    alone = run_experiment(tiny_recipe(tmp_path, **settings, **changes), Console(quiet=True))
+    changes = {"beside": (), "calibrate": False, "gamma": 0.0}
+    alone = run_experiment(Job(tiny_recipe(tmp_path, **settings, **changes)), Console(quiet=True))
     assert ablation["variants"]["da-vae"]["H"]["values"] == [alone.metrics["H"]]

@@ -25,8 +25,8 @@ from gsmflow.methods.registry import MODELS
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
-from gsmflow.runs.experiment import RunResult, run_experiment
-from tests.builders import CADA_SMALL, make_dataset, tiny_recipe, write_gbu
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe, write_gbu
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -61,7 +61,7 @@ def without_last(dataset: Dataset) -> Dataset:
 
 def recipe_in(folder: Path, dataset: Dataset, model: str) -> Recipe:
     write_gbu(folder / "data" / "TINY", dataset)
-    return tiny_recipe(folder, run="run", baselines=False, **SETTINGS[model])
+    return tiny_recipe(folder, run="run", beside=(), **SETTINGS[model])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def before(folder: Path) -> Callable[[str], RunResult]:
     def get(model: str) -> RunResult:
         if model not in RUNS:
             recipe = recipe_in(folder / model, without_last(WHOLE), model)
-            RUNS[model] = run_experiment(recipe, Console(quiet=True))
+            RUNS[model] = run_experiment(Job(recipe), Console(quiet=True))
         return RUNS[model]
 
     return get
@@ -129,7 +129,7 @@ def test_a_class_added_later_is_known_as_one_from_the_start(
     assert files_of(first.directory) == untouched
     grown = open_trained(into, CPU)
     assert grown.kept.class_names == WHOLE.class_names
-    start = run_experiment(recipe_in(tmp_path, WHOLE, model), Console(quiet=True))
+    start = run_experiment(Job(recipe_in(tmp_path, WHOLE, model)), Console(quiet=True))
     whole = open_trained(start.directory, CPU)
     # The model meets seen rows alone, so that it is the same; so are all random numbers.
     rows = np.arange(len(WHOLE.labels))
@@ -203,7 +203,7 @@ def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_in(tmp_path, without_last(WHOLE), "gsmflow")
-    first = run_experiment(replace(recipe, epochs=4, gate="cosmo"), Console(quiet=True))
+    first = run_experiment(Job(changed(recipe, epochs=4, gate="cosmo")), Console(quiet=True))
     assert list(first.directory.glob("gate*"))
     file, into = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), tmp_path / "grown"
     words = ("--name", LAST, "--semantics", file, "--into", into)
@@ -224,7 +224,7 @@ def test_a_run_that_was_added_to_is_not_resumed(
     into = first.directory.with_name("run-with-class_11")
     recipe = open_trained(into, CPU).recipe
     with pytest.raises(ValueError, match=r"added.json: found classes that were added"):
-        run_experiment(replace(recipe, resume=True), Console(quiet=True))
+        run_experiment(Job(changed(recipe, resume=True)), Console(quiet=True))
     code, _, err = add(capsys, first.directory, "--name", LAST, "--semantics", file)
     assert code == 2
     assert err.startswith(f"error: {into}: exists already")

@@ -36,11 +36,10 @@ from gsmflow.data.extract.features import extract_features
 from gsmflow.data.extract.record import copy_record, recorded_backbone
 from gsmflow.data.extract.texts import TEXT_ENCODERS, encode_texts
 from gsmflow.data.formats.files import load_dataset
-from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.results import collect_runs
-from gsmflow.runs.experiment import RunResult, run_experiment
-from tests.builders import SMALL, SPLITS
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from tests.builders import SMALL, SPLITS, make_recipe
 from tests.data.extract.test_store import mean_colour
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -336,9 +335,9 @@ def test_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def run_on(place: Path, console: Console, **changes: Any) -> RunResult:
-    settings = {**SMALL, "features": "mean", "baselines": False, **changes}
-    recipe = Recipe(dataset="MINE", data=place / "data", out=place / "out", **settings)
-    return run_experiment(recipe, console)
+    settings = {**SMALL, "features": "mean", "beside": (), **changes}
+    recipe = make_recipe(dataset="MINE", data=place / "data", out=place / "out", **settings)
+    return run_experiment(Job(recipe), console)
 
 
 def per_class(result: RunResult) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.methods.registry import MODELS
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from gsmflow.runs.predict import answer_rows
 from tests.builders import CADA_SMALL, tiny_recipe, write_mat
 
@@ -45,8 +45,8 @@ def trained(folder: Path) -> Callable[[str], RunResult]:
 
     def get(model: str) -> RunResult:
         if model not in RUNS:
-            recipe = tiny_recipe(folder, run=model, baselines=False, **SETTINGS[model])
-            RUNS[model] = run_experiment(recipe, Console(quiet=True))
+            recipe = tiny_recipe(folder, run=model, beside=(), **SETTINGS[model])
+            RUNS[model] = run_experiment(Job(recipe), Console(quiet=True))
         return RUNS[model]
 
     return get
@@ -242,7 +242,7 @@ def test_bad_flags_are_told(
 def test_a_run_that_chose_no_penalty_has_none(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny_recipe(folder, run="plain", model="discriminant", baselines=False)
+    recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=())
     result = run_experiment(
         type(recipe)(**{**vars(recipe), "calibrate": False}), Console(quiet=True)
     )

@@ -12,7 +12,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.tables import MeanStd
 from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
-from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.experiment import Job, run_experiment
 from tests.builders import CADA_SMALL, SMALL, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def sweep(
     script = tmp_path / "train_tiny.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import Recipe, run\n"
-        f"run({{'res101': Recipe(dataset='TINY', baselines=False, **{SETTINGS!r})}})\n"
+        f"run({{'res101': make_recipe(dataset='TINY', beside=(), **{SETTINGS!r})}})\n"
     )
     places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = SweepOptions(script=script, over=over)
@@ -47,8 +47,8 @@ def test_every_point_is_the_recipe_with_its_values(tmp_path: Path) -> None:
         assert point["validation"] is None
     last = told["points"][-1]
     assert last["values"] == {"latent_dim": "4", "dynamic_latents": "false"}
-    changes = {**SETTINGS, "latent_dim": 4, "calibrate": False, "baselines": False}
-    alone = run_experiment(tiny_recipe(tmp_path, **changes), Console(quiet=True)).metrics
+    changes = {**SETTINGS, "latent_dim": 4, "calibrate": False, "beside": ()}
+    alone = run_experiment(Job(tiny_recipe(tmp_path, **changes)), Console(quiet=True)).metrics
     for name in ("T1", "U", "S", "H", "AUSUC"):
         assert last[name]["values"] == [alone[name]]
     runs = {f: f.stat().st_mtime_ns for f in tmp_path.glob("out/TINY/sweep*/*/seed0/*.json")}

@@ -12,8 +12,8 @@ import torch
 
 from gsmflow.core.distributed import SINGLE_PROCESS, joined_group
 from gsmflow.core.errors import InputError
-from gsmflow.recipes.recipe import Recipe, check_recipe
-from tests.builders import make_dataset, write_gbu
+from gsmflow.recipes.recipe import check_recipe
+from tests.builders import make_dataset, make_recipe, write_gbu
 
 ROOT = Path(__file__).resolve().parents[2]
 # One thread in each, so that sums over rows are the only ones that differ in order.
@@ -34,7 +34,7 @@ if "STOP" in os.environ:
         return run_epoch(self, *arguments)
     train.Trainer.run_epoch = stopping
 
-run_script({{"res101": Recipe(
+run_script({{"res101": make_recipe(
     dataset="TINY", hidden=8, condition_dim=6, blocks=2, epochs=5, batch_size=8, pi=0.3,
     perturbation_dropout=0.3, prototype_classes=1, samples_per_class=10, classifier_epochs=3,
     learning_rate=1e-2, precision="fp32",
@@ -128,8 +128,8 @@ def test_a_mistake_is_said_once(folder: Path) -> None:
 
 def test_a_batch_is_shared_equally() -> None:
     with pytest.raises(InputError, match="--batch-size: found 10, expected a multiple of 4"):
-        check_recipe(Recipe(dataset="X", batch_size=10, devices=2, nodes=2))
-    check_recipe(Recipe(dataset="X", batch_size=12, devices=2, nodes=2))
+        check_recipe(make_recipe(dataset="X", batch_size=10, devices=2, nodes=2))
+    check_recipe(make_recipe(dataset="X", batch_size=12, devices=2, nodes=2))
 
 
 @pytest.mark.parametrize(

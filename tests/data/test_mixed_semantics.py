@@ -9,9 +9,9 @@ import pytest
 from gsmflow.core.errors import InputError
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import described_by_second, mix_semantics, with_second_semantics
-from gsmflow.recipes.recipe import Recipe, check_recipe
+from gsmflow.recipes.recipe import check_recipe
 from gsmflow.runs.experiment import read_dataset
-from tests.builders import SHARED, gbu_fields, make_dataset, tiny_recipe, write_mat
+from tests.builders import SHARED, gbu_fields, make_dataset, make_recipe, tiny_recipe, write_mat
 
 SEEN, UNSEEN = np.arange(8), np.arange(8, 12)
 
@@ -93,16 +93,16 @@ def test_a_missing_second_embedding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"sent_splits.mat: no such file, expected a second"):
         read_dataset(recipe)
     with pytest.raises(InputError, match="--second-semantics: found sent with DIGITS"):
-        read_dataset(Recipe(dataset="DIGITS", second_semantics="sent"))
+        read_dataset(make_recipe(dataset="DIGITS", second_semantics="sent"))
 
 
 @pytest.mark.parametrize("name", ["mix_seen", "mix_unseen"])
 def test_a_share_without_a_second_embedding_is_refused(name: str) -> None:
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(InputError, match=f"{flag}: found 50 without --second-semantics"):
-        check_recipe(Recipe(dataset="TINY", **{name: 50.0}))  # type: ignore[arg-type]
+        check_recipe(make_recipe(dataset="TINY", **{name: 50.0}))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=f"{flag}: found 101"):
-        check_recipe(Recipe(dataset="TINY", second_semantics="s", **{name: 101.0}))  # type: ignore[arg-type]
+        check_recipe(make_recipe(dataset="TINY", second_semantics="s", **{name: 101.0}))  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "CUB").is_dir(), reason="CUB's files are not here")

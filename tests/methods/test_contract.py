@@ -33,8 +33,8 @@ from gsmflow.recipes.recipe import Recipe, check_recipe, parse_recipe, setting_n
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs import experiment
 from gsmflow.runs import stages as fitting
-from gsmflow.runs.experiment import RunResult, run_experiment
-from tests.builders import CADA_SMALL, make_dataset, seeded, tiny_recipe
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from tests.builders import CADA_SMALL, make_dataset, make_recipe, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -124,9 +124,9 @@ def case(request: pytest.FixtureRequest) -> tuple[type[Model] | None, dict[str, 
 @pytest.fixture
 def start(case: tuple[type[Model] | None, dict[str, Any]], tmp_path: Path) -> Start:
     def run(**changes: Any) -> RunResult:
-        recipe = tiny_recipe(tmp_path, **{"baselines": False, **case[1], **changes})
+        recipe = tiny_recipe(tmp_path, **{"beside": (), **case[1], **changes})
         check_recipe(recipe)
-        return run_experiment(recipe, Console(quiet=True), case[0])
+        return run_experiment(Job(recipe, case[0]), Console(quiet=True))
 
     return run
 
@@ -314,7 +314,7 @@ def test_streamed_rows_include_given_ones_of_unseen_classes() -> None:
 
 
 def tiny_config(name: Any) -> Any:
-    recipe = Recipe(dataset="TINY", model=name, hidden=8, condition_dim=8, blocks=1)
+    recipe = make_recipe(dataset="TINY", model=name, hidden=8, condition_dim=8, blocks=1)
     return recipe.part(MODELS[recipe.model].config)
 
 
@@ -325,14 +325,14 @@ def test_published_settings_are_fields_that_the_model_uses(name: Any) -> None:
         dataset, _, features = place.partition("/")
         settings = published_settings(name, dataset, features)
         assert settings.keys() <= hints.keys() - unused_fields(name)
-        check_recipe(Recipe(dataset=dataset or "TINY", model=name, **settings))
+        check_recipe(make_recipe(dataset=dataset or "TINY", model=name, **settings))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_flag_of_another_model_is_refused_and_not_listed(
     name: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipes = {"res101": Recipe(dataset="TINY", model=name)}
+    recipes = {"res101": make_recipe(dataset="TINY", model=name)}
 
     def parse(*words: str) -> Recipe:
         return parse_recipe(recipes, words, prog="train.py", description="Train.")

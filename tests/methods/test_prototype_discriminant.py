@@ -16,8 +16,8 @@ from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.recipes.recipe import Recipe, parse_recipe
-from gsmflow.runs.experiment import run_experiment
-from tests.builders import feed_of, make_dataset, seeded, tiny_recipe
+from gsmflow.runs.experiment import Job, run_experiment
+from tests.builders import feed_of, make_dataset, make_recipe, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -84,7 +84,7 @@ def test_the_transform_is_chosen_among_all() -> None:
 
 
 def test_recommended_stands_for_this_model() -> None:
-    recipes = {"res101": Recipe(dataset="TINY", epochs=3)}
+    recipes = {"res101": make_recipe(dataset="TINY", epochs=3)}
 
     def parse(*words: str) -> Recipe:
         return parse_recipe(recipes, words, prog="train.py", description="Train.")
@@ -100,6 +100,6 @@ def test_recommended_stands_for_this_model() -> None:
 
 
 def test_a_run_speaks_of_no_epochs(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, model="discriminant", baselines=False)
-    protocol = run_experiment(recipe, Console(quiet=True)).metrics["protocol"]
+    recipe = tiny_recipe(tmp_path, model="discriminant", beside=())
+    protocol = run_experiment(Job(recipe), Console(quiet=True)).metrics["protocol"]
     assert protocol.startswith("nothing chosen on test; pen.: ")

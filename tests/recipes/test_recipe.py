@@ -29,15 +29,16 @@ from gsmflow.recipes.recipe import (
 
 HINTS = get_type_hints(Recipe)
 # With second semantics, so that they may be mixed in, and with the gate that has settings.
-RES101 = Recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", gate="boundary")
-VIT = Recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
+RES101 = make_recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", gate="boundary")
+VIT = make_recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
 # A recipe file and a model bring other settings with them; labelled rows go without a gate.
 INDEPENDENT = [f.name for f in fields(Recipe) if f.name not in ("recipe", "model", "shots")]
+from tests.builders import changed
 
 
 def parse(*words: str, model: ModelName = "gsmflow") -> Recipe:
-    recipes = {features: replace(recipe, model=model) for features, recipe in RECIPES.items()}
+    recipes = {features: changed(recipe, model=model) for features, recipe in RECIPES.items()}
     return parse_recipe(recipes, words, prog="train.py", description="Train a thing.")
 
 

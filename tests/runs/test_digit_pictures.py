@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gsmflow.recipes.recipe import recipe_for
 from gsmflow.runs.digit_pictures import draw_digit_pairs
-from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.experiment import Job, run_experiment
 from train_DIGITS import PIXELS
 
 # docs/settings.md, seed 0
@@ -16,11 +16,12 @@ MEASURED_H_WITH_PENALTY = 0.881
 # docs/cada_vae.md, seed 0
 MEASURED_H_OF_CADA_VAE = 0.926
 MEASURED_H_OF_ESZSL = 0.860
+from tests.builders import changed
 
 
 def test_digits_reach_the_measured_h_and_are_above_eszsl(tmp_path: Path) -> None:
     recipe = replace(PIXELS, out=tmp_path, device="cpu", oracle=True)
-    result = run_experiment(recipe, Console(quiet=True))
+    result = run_experiment(Job(recipe), Console(quiet=True))
     ours, eszsl = result.metrics, result.metrics["baselines"]["ESZSL"]
     assert ours["H"] > MEASURED_H - 0.01
     assert ours["calibrated"]["H"] > MEASURED_H_WITH_PENALTY - 0.01
@@ -34,9 +35,9 @@ def test_digits_reach_the_measured_h_and_are_above_eszsl(tmp_path: Path) -> None
 
 def test_cada_vae_on_digits_reaches_the_measured_h(tmp_path: Path) -> None:
     recipe = recipe_for({"pixels": PIXELS}, "pixels", "cada-vae")
-    settings = {"baselines": False, "calibrate": False, "oracle": True}
-    recipe = replace(recipe, out=tmp_path, device="cpu", **settings)
-    metrics = run_experiment(recipe, Console(quiet=True)).metrics
+    settings = {"beside": (), "calibrate": False, "oracle": True}
+    recipe = changed(recipe, out=tmp_path, device="cpu", **settings)
+    metrics = run_experiment(Job(recipe), Console(quiet=True)).metrics
     assert metrics["model"] == "CADA-VAE"
     assert metrics["H"] > MEASURED_H_OF_CADA_VAE - 0.01
     assert metrics["H"] > MEASURED_H_OF_ESZSL + 0.03

@@ -1,6 +1,5 @@
 import json
 import os
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import RunLog, open_run
+from tests.builders import changed, make_recipe
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
-    return Recipe(dataset="CUB", out=tmp_path / "out")
+    return make_recipe(dataset="CUB", out=tmp_path / "out")
 
 
 def start(recipe: Recipe, run: str, *, age: float = 0, finished: bool = False) -> Path:
     """A run that was last touched ``age`` seconds ago."""
-    directory, resumed = open_run(replace(recipe, run=run))
+    directory, resumed = open_run(changed(recipe, run=run))
     assert not resumed
     if finished:
         (directory / METRICS_FILE).write_text("{}")
@@ -30,20 +30,20 @@ def start(recipe: Recipe, run: str, *, age: float = 0, finished: bool = False) -
 
 
 def resume(recipe: Recipe, run: str = "") -> tuple[Path, bool]:
-    return open_run(replace(recipe, run=run, resume=True))
+    return open_run(changed(recipe, run=run, resume=True))
 
 
 def test_a_run_has_its_directory_and_its_recipe(recipe: Recipe) -> None:
-    directory, resumed = open_run(replace(recipe, run="first"))
+    directory, resumed = open_run(changed(recipe, run="first"))
     assert directory == recipe.out / "CUB" / "first"
     assert not resumed
     stored = json.loads((directory / "recipe.json").read_text())
-    assert stored == replace(recipe, run="first").describe()
+    assert stored == changed(recipe, run="first").describe()
 
 
 def test_a_run_without_a_name_takes_time_and_seed(recipe: Recipe) -> None:
     before = datetime.now().replace(microsecond=0)
-    directory, _ = open_run(replace(recipe, seed=3))
+    directory, _ = open_run(changed(recipe, seed=3))
     stamp = datetime.strptime(directory.name, "%Y%m%d-%H%M%S-seed3")
     assert before <= stamp <= datetime.now()
 
@@ -52,7 +52,7 @@ def test_a_name_is_not_taken_twice(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     (directory / "precious").touch()
     with pytest.raises(InputError, match=str(directory)):
-        open_run(replace(recipe, run="first", seed=1))
+        open_run(changed(recipe, run="first", seed=1))
     assert (directory / "precious").exists()
     assert json.loads((directory / RECIPE_FILE).read_text())["seed"] == 0
 
@@ -72,7 +72,7 @@ def test_a_named_run_is_resumed(recipe: Recipe) -> None:
 def test_a_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     with pytest.raises(InputError, match="'epochs': found 300, expected 5") as caught:
-        resume(replace(recipe, epochs=5), "first")
+        resume(changed(recipe, epochs=5), "first")
     assert str(directory / RECIPE_FILE) in str(caught.value)
 
 
@@ -84,21 +84,21 @@ def test_a_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
 
 def test_a_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
     start(recipe, "first")
-    moved = replace(recipe, out=recipe.out.with_name("moved"))
+    moved = changed(recipe, out=recipe.out.with_name("moved"))
     recipe.out.rename(moved.out)
     assert resume(moved, "first") == (moved.out / "CUB" / "first", True)
 
 
 def test_a_run_is_resumed_wherever_the_same_settings_come_from(recipe: Recipe) -> None:
     directory = start(recipe, "first")
-    assert resume(replace(recipe, recipe="choice.json")) == (directory, True)
+    assert resume(changed(recipe, recipe="choice.json")) == (directory, True)
 
 
 def test_the_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
     start(recipe, "oldest", age=30)
     expected = start(recipe, "older", age=20)
     start(recipe, "finished", age=10, finished=True)
-    start(replace(recipe, seed=1), "other recipe")
+    start(changed(recipe, seed=1), "other recipe")
     assert resume(recipe) == (expected, True)
 
 
@@ -108,8 +108,8 @@ def test_without_an_unfinished_run_a_new_one_starts(
 ) -> None:
     made = {
         "finished": lambda: start(recipe, "finished", finished=True),
-        "other recipe": lambda: start(replace(recipe, pi=0.5), "other recipe"),
-        "other data": lambda: start(replace(recipe, dataset="SUN"), "other data"),
+        "other recipe": lambda: start(changed(recipe, pi=0.5), "other recipe"),
+        "other data": lambda: start(changed(recipe, dataset="SUN"), "other data"),
     }
     old = [made[name]() for name in others]
     directory, resumed = resume(recipe)
@@ -130,7 +130,7 @@ def test_two_runs_of_one_second_have_directories_of_their_own(
     first, _ = open_run(recipe)
     assert first.name == "20260102-030405-seed0"
     # As when a sweep over another setting starts several jobs at once.
-    second, resumed = open_run(replace(recipe, pi=0.5))
+    second, resumed = open_run(changed(recipe, pi=0.5))
     assert not resumed
     assert second != first
 
@@ -200,10 +200,10 @@ def test_opening_a_log_alone_writes_nothing(tmp_path: Path) -> None:
 def test_a_directory_that_a_kill_left_half_made_is_neither_found_nor_in_the_way(
     tmp_path: Path,
 ) -> None:
-    recipe = Recipe(dataset="TINY", out=tmp_path, run="a")
+    recipe = make_recipe(dataset="TINY", out=tmp_path, run="a")
     directory, _ = open_run(recipe)
     directory.rename(directory.with_name(".a.1.part"))
-    found, resumed = open_run(Recipe(dataset="TINY", out=tmp_path, resume=True))
+    found, resumed = open_run(make_recipe(dataset="TINY", out=tmp_path, resume=True))
     assert not resumed
     assert found.name != ".a.1.part"
     assert open_run(recipe) == (directory, False)

@@ -26,7 +26,7 @@ from gsmflow.learning.feed import Feed, MappedFeed, MemoryFeed
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import stages as fitting
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from tests.builders import SMALL, make_dataset, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(recipe: Recipe) -> RunResult:
-    return run_experiment(recipe, Console(quiet=True))
+    return run_experiment(Job(recipe), Console(quiet=True))
 
 
 def tensors_of(result: RunResult) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_the_console_says_what_comes_from_the_cache(tmp_path: Path) -> None:
     printed = StringIO()
     console = Console(file=printed, width=200)
     for name in ("first", "second"):
-        run_experiment(tiny_recipe(tmp_path, run=name, calibrate=False), console)
+        run_experiment(Job(tiny_recipe(tmp_path, run=name, calibrate=False)), console)
     lines = printed.getvalue().splitlines()
     starts = [line for line in lines if line.startswith("TINY: 120 rows")]
     assert [line.endswith(", from the cache") for line in starts] == [False, True]
@@ -280,7 +280,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) 
         "from gsmflow.recipes.recipe import Recipe\n"
         "from gsmflow.runs.script import run_script\n"
         "fitting._SAVE_EVERY_SECONDS = 0\n"
-        "run_script({'res101': Recipe(dataset='TINY')})\n"
+        "run_script({'res101': make_recipe(dataset='TINY')})\n"
     )
     settings = {**SMALL, "epochs": recipe.epochs, "curve_every": recipe.curve_every}
     settings |= {"data": recipe.data, "out": recipe.out}

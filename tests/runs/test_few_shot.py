@@ -19,14 +19,14 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.recipes.recipe import Recipe, check_recipe, parse_recipe
+from gsmflow.recipes.recipe import check_recipe, parse_recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import few_shot as fewshot
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from gsmflow.runs.few_shot import divide_rows, real_and_synthesized
 from gsmflow.runs.seeds import run_seeds
-from tests.builders import CADA_SMALL, make_dataset, tiny_recipe
+from tests.builders import CADA_SMALL, changed, make_dataset, make_recipe, tiny_recipe
 from tests.methods.test_contract import ClosedForm
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -46,10 +46,10 @@ def _quick_few_shot_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(folder: Path, case: str = "gsmflow", **changes: Any) -> RunResult:
-    few = {"shots": (0, 1, 3), "shot_draws": 2, "baselines": False}
+    few = {"shots": (0, 1, 3), "shot_draws": 2, "beside": ()}
     recipe = tiny_recipe(folder, **{**MODELS[case], **few, **changes})
     check_recipe(recipe)
-    return run_experiment(recipe, Console(quiet=True))
+    return run_experiment(Job(recipe), Console(quiet=True))
 
 
 @st.composite
@@ -282,8 +282,8 @@ def test_it_resumes_to_the_same_numbers(
 
 
 def test_a_model_of_ones_own_learns_from_labelled_rows(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, shots=(0, 2), shot_draws=1, baselines=False)
-    metrics = run_experiment(recipe, Console(quiet=True), ClosedForm).metrics
+    recipe = tiny_recipe(tmp_path, shots=(0, 2), shot_draws=1, beside=())
+    metrics = run_experiment(Job(recipe, ClosedForm), Console(quiet=True)).metrics
     assert metrics["few_shot"]["2"]["H"]["std"] is None
     assert metrics["few_shot"]["2"]["share"] in (0.1, 0.3, 0.6, 1.0)
 
@@ -313,7 +313,7 @@ def test_seeds_pool_their_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     recipe = tiny_recipe(
         tmp_path, **MODELS["cada-vae"], shots=(0, 2), shot_draws=2, seeds=2, calibrate=False
     )
-    summary = run_seeds(replace(recipe, baselines=False, run="both"), Console(quiet=True))
+    summary = run_seeds(Job(changed(recipe, beside=(), run="both")), Console(quiet=True))
     folder = recipe.out / "TINY" / "both"
     parts = [json.loads((folder / f"seed{s}" / "metrics.json").read_text()) for s in (0, 1)]
     values = [v for part in parts for v in part["few_shot"]["2"]["H"]["values"]]
@@ -387,7 +387,7 @@ def test_classes_without_rows_are_judged_by_nothing(
 
 
 def test_a_flag_of_a_model_that_does_not_learn_so_is_refused() -> None:
-    recipes = {"res101": Recipe(dataset="TINY", model="discriminant")}
+    recipes = {"res101": make_recipe(dataset="TINY", model="discriminant")}
     with pytest.raises(InputError, match="--shots: found with --model discriminant"):
         parse_recipe(recipes, ["--shots", "0", "1"], prog="train.py", description="")
 

@@ -20,19 +20,19 @@ from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs import experiment
 from gsmflow.runs import gate as gating
 from gsmflow.runs import stages as fitting
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from gsmflow.runs.stages import Fitted
-from tests.builders import CADA_SMALL, make_dataset, tiny_recipe
+from tests.builders import CADA_SMALL, make_dataset, make_recipe, tiny_recipe
 from tests.methods.test_contract import ClosedForm
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 BOUNDARY = {
-    "boundary_epochs": 4,
-    "boundary_hidden": 16,
-    "boundary_latent_dim": 8,
-    "boundary_batch_size": 15,
-    "boundary_learning_rate": 1e-2,
+    "gate_epochs": 4,
+    "gate_hidden": 16,
+    "gate_latent_dim": 8,
+    "gate_batch_size": 15,
+    "gate_learning_rate": 1e-2,
 }
 # Each gate, with models of each kind: of a softmax, of densities, of its own scores.
 CASES: dict[str, dict[str, Any]] = {
@@ -47,9 +47,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def start(folder: Path, **changes: Any) -> RunResult:
-    recipe = tiny_recipe(folder, **{"baselines": False, **changes})
+    recipe = tiny_recipe(folder, **{"beside": (), **changes})
     check_recipe(recipe)
-    return run_experiment(recipe, Console(quiet=True))
+    return run_experiment(Job(recipe), Console(quiet=True))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -213,7 +213,7 @@ def test_a_class_of_ones_own_without_a_density_is_refused_before_anything_is_wri
 ) -> None:
     recipe = tiny_recipe(tmp_path, gate="likelihood")
     with pytest.raises(InputError, match=r"--gate: found likelihood .*ClosedForm"):
-        run_experiment(recipe, Console(quiet=True), ClosedForm)
+        run_experiment(Job(recipe, ClosedForm), Console(quiet=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -246,7 +246,7 @@ def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
 
 
 def parse_flags(words: str, recipe: Recipe | None = None) -> Recipe:
-    recipes = {"res101": recipe or Recipe(dataset="TINY")}
+    recipes = {"res101": recipe or make_recipe(dataset="TINY")}
     return parse_recipe(recipes, words.split(), prog="p", description="d")
 
 
@@ -259,11 +259,11 @@ def test_the_flag_is_parsed() -> None:
     ("words", "message"),
     [
         (
-            "--boundary-epochs 40",
-            "--boundary-epochs: found with --gate none, which makes no use of it, expected "
+            "--gate-epochs 40",
+            "--gate-epochs: found with --gate none, which makes no use of it, expected "
             "--gate boundary",
         ),
-        ("--boundary_hidden=8", "--boundary-hidden: found with --gate none"),
+        ("--gate_hidden=8", "--gate-hidden: found with --gate none"),
         ("--gate cosmo --boundary-latent-dim 8", "--boundary-latent-dim: found with --gate cosmo"),
         (
             "--gate-share 0.9",
@@ -281,6 +281,6 @@ def test_every_flag_of_the_boundary_gate_is_its_own() -> None:
     for word in words.split():
         with pytest.raises(InputError, match="makes no use of it, expected --gate boundary"):
             parse_flags(f"--gate likelihood {word}")
-    assert parse_flags(f"--gate boundary --gate-share 0.9 {words}").boundary_epochs == 7
+    assert parse_flags(f"--gate boundary --gate-share 0.9 {words}").gate_epochs == 7
     # A script may have chosen the gate.
-    assert parse_flags(words, Recipe(dataset="TINY", gate="boundary")).boundary_hidden == 7
+    assert parse_flags(words, make_recipe(dataset="TINY", gate="boundary")).gate_hidden == 7

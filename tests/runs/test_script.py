@@ -11,9 +11,9 @@ import pytest
 from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
 from gsmflow.methods.gsmflow import GSMFlow
-from gsmflow.recipes.recipe import Recipe, recipe_for
+from gsmflow.recipes.recipe import recipe_for
 from gsmflow.runs.script import read_script, script_recipe
-from tests.builders import SMALL, make_dataset, write_gbu
+from tests.builders import SMALL, make_dataset, make_recipe, write_gbu
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(ROOT.glob("train_*.py"))
@@ -46,7 +46,7 @@ def test_a_script_of_ones_own_has_its_own_model_and_neighbours(tmp_path: Path) -
         "        return PI\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
-        "        run({'a': Recipe(dataset='A', pi=PI)}, Mine)\n"
+        "        run({'a': make_recipe(dataset='A', pi=PI)}, Mine)\n"
         "    except Exception:\n"
         "        raise SystemExit('caught')\n",
     )
@@ -72,7 +72,7 @@ def test_a_script_sees_its_own_name_as_its_command_line(
     ("text", "message"),
     [
         (None, "no such file, expected a script such as train_FLO.py, or a dataset's folder"),
-        ("run({'a': Recipe(dataset='A')", "found SyntaxError"),
+        ("run({'a': make_recipe(dataset='A')", "found SyntaxError"),
         ("1 / 0", "found ZeroDivisionError (division by zero), expected a Python script that"),
         ("Recipe(dataset='A', pie=1)", "found TypeError"),
         ("sys.exit(3)", "found SystemExit (3), expected a Python script that calls run()"),
@@ -96,17 +96,19 @@ def test_a_datasets_folder_stands_for_the_recommended_method(tmp_path: Path) -> 
     for name in ("dinov2-base.mat", "att_splits.mat", "sent_splits.mat"):
         touch(folder / name)
     script, recipe = script_recipe(folder, ["--seed", "3"], prog="gsmflow")
-    assert recipe == Recipe(
+    assert recipe == make_recipe(
         dataset="MINE", data=tmp_path, features="dinov2-base", model="discriminant", seed=3
     )
     assert script.class_for(recipe) is None
     assert script.command == ("python", "-m", "gsmflow", "train", str(folder))
     # Another model has the settings that a script of its own would give it.
     _, other = script_recipe(folder, ["--model", "cada-vae"], prog="gsmflow")
-    plain = recipe_for({"": Recipe(dataset="MINE")}, "dinov2-base", "cada-vae")
+    plain = recipe_for({"": make_recipe(dataset="MINE")}, "dinov2-base", "cada-vae")
     assert other == replace(plain, data=tmp_path, features="dinov2-base")
     _, flow = script_recipe(folder, ["--model", "gsmflow", "--schedule", "fast"], prog="gsmflow")
-    assert flow == Recipe(dataset="MINE", data=tmp_path, features="dinov2-base", schedule="fast")
+    assert flow == make_recipe(
+        dataset="MINE", data=tmp_path, features="dinov2-base", schedule="fast"
+    )
 
 
 def test_of_several_feature_files_one_is_named(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_train_runs_a_folder_and_a_script_alike(
         "    print('told of', type(result.fitted.model).__name__)\n"
         f"SETTINGS = {SMALL!r}\n"
         "if __name__ == '__main__':\n"
-        "    run({'res101': Recipe(dataset='TINY', **SETTINGS)}, Mine, told)\n",
+        "    run({'res101': make_recipe(dataset='TINY', **SETTINGS)}, Mine, told)\n",
     )
     assert train(path, *flags, "--run", "by-script", "--epochs", "2") == 0
     assert "told of Mine" in capsys.readouterr().out

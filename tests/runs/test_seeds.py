@@ -11,7 +11,7 @@ from rich.console import Console
 from gsmflow.core.errors import InputError
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import seeds as module
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import tiny_recipe
 
@@ -28,14 +28,14 @@ def stored(folder: Path) -> dict[str, Any]:
 def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
     results: list[RunResult] = []
     recipe = tiny_recipe(tmp_path, run="both", seed=3, seeds=2, calibrate=False)
-    summary = run_seeds(recipe, QUIET, on_result=results.append)
+    summary = run_seeds(Job(recipe), QUIET, on_result=results.append)
     group = tmp_path / "out" / "TINY" / "both"
     assert stored(group) == summary
     assert summary["seeds"] == [3, 4]
     assert [result.directory for result in results] == [group / "seed3", group / "seed4"]
     for number, seed in enumerate(summary["seeds"]):
         alone = tiny_recipe(tmp_path, run=f"alone{seed}", seed=seed, calibrate=False)
-        metrics = run_experiment(alone, QUIET).metrics
+        metrics = run_experiment(Job(alone), QUIET).metrics
         assert stored(group / f"seed{seed}") == metrics
         for name in ("T1", "U", "S", "H", "AUSUC"):
             assert summary[name]["values"][number] == metrics[name]
@@ -44,7 +44,7 @@ def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
 
 
 def test_finished_seeds_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_seeds(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False), QUIET)
+    whole = run_seeds(Job(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False)), QUIET)
     ran: list[int] = []
 
     def run_until_the_last(recipe: Recipe, *arguments: Any) -> RunResult:
@@ -56,14 +56,14 @@ def test_finished_seeds_are_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "run_experiment", run_until_the_last)
     recipe = tiny_recipe(tmp_path, seeds=3, calibrate=False)
     with pytest.raises(RuntimeError):
-        run_seeds(recipe, QUIET)
+        run_seeds(Job(recipe), QUIET)
     again = tiny_recipe(tmp_path, seeds=3, calibrate=False, resume=True)
-    assert run_seeds(again, QUIET) == whole
+    assert run_seeds(Job(again), QUIET) == whole
     assert ran == [0, 1, 1, 2]
 
 
 def test_seeds_of_another_recipe_are_refused(tmp_path: Path) -> None:
-    run_seeds(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=1), QUIET)
+    run_seeds(Job(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=1)), QUIET)
     other = tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=2, resume=True)
     with pytest.raises(InputError, match="epochs"):
-        run_seeds(other, QUIET)
+        run_seeds(Job(other), QUIET)

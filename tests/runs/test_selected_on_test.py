@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gsmflow.data.dataset import HeldOut
 from gsmflow.runs import experiment
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from gsmflow.runs.stages import Fitted, Run, fit_classifiers
 from tests.builders import tiny_recipe
 
@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {"curve_every": 2, "test_selected": True, "calibrate"
 
 
 def run(tmp_path: Path, **changes: Any) -> RunResult:
-    return run_experiment(tiny_recipe(tmp_path, **changes), Console(quiet=True))
+    return run_experiment(Job(tiny_recipe(tmp_path, **changes)), Console(quiet=True))
 
 
 @pytest.mark.parametrize("streamed", [False, True])

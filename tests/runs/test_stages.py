@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, open_held_out, training_problem
 from gsmflow.methods.gsmflow import GSMFlow
-from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import stages as fitting
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.stages import Run, forget_state, validate
-from tests.builders import make_dataset
+from tests.builders import changed, make_dataset, make_recipe
 
-RECIPE = Recipe(
+RECIPE = make_recipe(
     dataset="TINY",
     blocks=1,
     hidden=8,
@@ -45,7 +43,7 @@ def parts() -> tuple[Problem, HeldOut]:
 def make_run(directory: Path, **changes: Any) -> Run:
     directory.mkdir(exist_ok=True)
     log = RunLog(directory / "log.jsonl")
-    recipe = replace(RECIPE, **changes)
+    recipe = changed(RECIPE, **changes)
     return Run(recipe, GSMFlow, CPU, "fp32", SINGLE_PROCESS, directory, log, Console(quiet=True))
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from gsmflow.tuning.study import quiet_optuna
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = [
-    replace(recipe, schedule=schedule)
+    changed(recipe, schedule=schedule)
     for path in sorted(ROOT.glob("train_*.py"))
     for recipe in read_script(path).recipes.values()
     for schedule in ("published", "fast")
 ]
-RECIPE = Recipe(dataset="TINY", epochs=8, pi=0.1, hidden=64, samples_per_class=100)
+RECIPE = make_recipe(dataset="TINY", epochs=8, pi=0.1, hidden=64, samples_per_class=100)
+from tests.builders import changed
 
 
 def drawn_at_random(space: Space, count: int) -> list[dict[str, Any]]:
@@ -76,7 +77,7 @@ def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
             assert isinstance(ends, FloatDistribution | IntDistribution)
             values = [ends.low, ends.high]
         for value in values:
-            check_recipe(replace(recipe, **{name: dimension.value(value)}))
+            check_recipe(changed(recipe, **{name: dimension.value(value)}))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
 def test_what_a_recipe_makes_no_use_of_is_not_searched(
     changes: dict[str, Any], absent: set[str]
 ) -> None:
-    space = space_of(replace(RECIPE, **changes))
+    space = space_of(changed(RECIPE, **changes))
     assert not absent & space.dimensions.keys()
 
 
@@ -109,7 +110,7 @@ def test_ranges_are_around_the_recipes_own_values() -> None:
 
 
 def test_a_smallest_recipe_has_a_space_too() -> None:
-    recipe = replace(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
+    recipe = changed(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
     for drawn in drawn_at_random(space, 50):
@@ -117,7 +118,7 @@ def test_a_smallest_recipe_has_a_space_too() -> None:
 
 
 def test_an_own_value_beyond_a_range_widens_it() -> None:
-    recipe = replace(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
+    recipe = changed(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
     for name in ("semantics_noise", "classifier_weight_decay"):
@@ -140,7 +141,7 @@ def test_a_logarithmic_range_has_a_zero() -> None:
 
 
 def test_a_whole_number_in_a_script_is_searched_as_the_number_it_stands_for() -> None:
-    space = space_of(replace(RECIPE, pi=1))
+    space = space_of(changed(RECIPE, pi=1))
     assert isinstance(space.distributions["pi"], FloatDistribution)
 
 
@@ -152,4 +153,4 @@ def test_the_search_can_be_restricted() -> None:
 
 def test_spaces_of_other_ranges_are_told_apart() -> None:
     assert space_of(RECIPE).describe() == space_of(RECIPE).describe()
-    assert space_of(RECIPE).describe() != space_of(replace(RECIPE, pi=0.2)).describe()
+    assert space_of(RECIPE).describe() != space_of(changed(RECIPE, pi=0.2)).describe()

@@ -27,7 +27,7 @@ from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.recipes.recipe import Recipe, parse_recipe, read_recipe_file
-from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.experiment import Job, run_experiment
 from gsmflow.runs.script import script_recipe
 from gsmflow.runs.stages import Run
 from gsmflow.tuning import summary, worker
@@ -36,7 +36,7 @@ from gsmflow.tuning.space import space_of
 from gsmflow.tuning.study import Study, claim, finished_trials, open_study, quiet_optuna
 from gsmflow.tuning.trial import Place, open_place
 from gsmflow.tuning.worker import StudyPlan, finalists
-from tests.builders import make_dataset, write_gbu
+from tests.builders import changed, make_dataset, make_recipe, write_gbu
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = f'''"""A small script."""
@@ -48,7 +48,7 @@ from util import Recipe, run
 class Mine(GSMFlow):
     """A model of one's own."""
 
-TINY = Recipe(
+TINY = make_recipe(
     dataset="TINY",
     blocks=1,
     hidden=8,
@@ -59,7 +59,7 @@ TINY = Recipe(
     classifier_epochs=3,
     classifier_batch_size=50,
 )
-OTHER = Recipe(dataset="TINY", features="vit")
+OTHER = make_recipe(dataset="TINY", features="vit")
 
 if __name__ == "__main__":
     run({{"res101": TINY, "vit": OTHER}}, Mine)
@@ -166,7 +166,7 @@ def by_chance(recipe: Recipe, half_way: bool) -> float:
 def test_the_first_trial_is_the_scripts_own_recipe_as_a_run_validates_it(folder: Path) -> None:
     tune(folder, trials=3)
     _, recipe = script_recipe(folder / "tiny.py", flags_of(folder), prog="")
-    metrics = run_experiment(recipe, Console(quiet=True)).metrics
+    metrics = run_experiment(Job(recipe), Console(quiet=True)).metrics
     first = finished_trials(open_tiny(folder)[1])[0]
     point = metrics["validation"]["curve"][-1]
     assert first.value == point["H_calibrated"]
@@ -198,7 +198,7 @@ def test_a_study_leaves_its_files_and_no_states(folder: Path) -> None:
         assert f", {number} of 8: " in text
     assert "validating " in text
     assert "the recipe as it is" in text
-    for name in space_of(Recipe(dataset="TINY")).dimensions:
+    for name in space_of(make_recipe(dataset="TINY")).dimensions:
         assert name in text
 
 
@@ -278,7 +278,7 @@ def test_the_printed_command_makes_the_winner_again(
     script, base = script_recipe(folder / "tiny.py", [*flags_of(folder), *flags], prog="")
     recipe = parse_recipe(script.recipes, words[2:], prog="", description="")
     file = str(folder / "study" / "recipe.json")
-    assert recipe == replace(base, recipe=file, **study.space.values(best.params))
+    assert recipe == changed(base, recipe=file, **study.space.values(best.params))
     stored = read_recipe_file(Path(file))
     assert stored.settings.keys() == {"pi", "learning_rate", "blocks", "anchors"}
     assert (stored.dataset, stored.features, stored.semantics) == ("TINY", "res101", "att")
@@ -298,7 +298,7 @@ def test_the_printed_command_names_features_that_are_not_the_scripts_first(
     words = shlex.split(text.splitlines()[-1])[2:]
     recipe = parse_recipe(script.recipes, words, prog="", description="")
     assert recipe.features == "vit"
-    assert recipe.blocks == base.blocks == Recipe(dataset="TINY").blocks
+    assert recipe.blocks == base.blocks == make_recipe(dataset="TINY").blocks
 
 
 def test_trials_are_pruned_that_are_below_the_median_half_way(
@@ -731,7 +731,7 @@ def test_a_study_lies_beside_the_runs_unless_it_is_told_where(
     assert (folder / "out" / "TINY" / "tune-res101-att" / "recipe.json").exists()
     # It is no run to be resumed.
     _, recipe = script_recipe(folder / "tiny.py", [*flags_of(folder), "--resume"], prog="")
-    result = run_experiment(replace(recipe, calibrate=False), Console(quiet=True))
+    result = run_experiment(Job(changed(recipe, calibrate=False)), Console(quiet=True))
     assert result.directory.name != "tune-res101-att"
 
 

@@ -19,9 +19,8 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.extract import record
 from gsmflow.data.extract.backbones import Backbone, BackboneSpec
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
-from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
-from gsmflow.runs.experiment import RunResult, run_experiment
+from gsmflow.runs.experiment import Job, RunResult, run_experiment
 from tests.cli.test_predict import answers, predict
 from tests.data.extract.test_store import mean_colour
 
@@ -36,6 +35,7 @@ CLASSES = {
     "dark blue": (10, 10, 90),
     "blue": (20, 20, 220),
 }
+from tests.builders import make_recipe
 
 
 def backbone() -> Backbone:
@@ -97,20 +97,20 @@ def result(tmp_path_factory: pytest.TempPathFactory, stand_in: Any) -> RunResult
         batch_size=3,
     )
     run_extract(options, Console(quiet=True))
-    recipe = Recipe(
+    recipe = make_recipe(
         dataset="COLOURS",
         features="mean",
         model="discriminant",
         data=place / "data",
         out=place / "out",
-        baselines=False,
+        beside=(),
         device="cpu",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "gsmflow.reports.figures.save_figure", lambda figure, path, dpi=0: path.write_bytes(b"")
         )
-        made = run_experiment(recipe, Console(quiet=True))
+        made = run_experiment(Job(recipe), Console(quiet=True))
     shutil.rmtree(place / "data")
     shutil.rmtree(place / "images")
     return made

@@ -14,11 +14,11 @@ from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, b
 from tests.builders import make_dataset, seeded
 
 SMALL = BoundaryConfig(
-    boundary_latent_dim=8,
-    boundary_hidden=32,
-    boundary_epochs=12,
-    boundary_batch_size=14,
-    boundary_learning_rate=2e-2,
+    gate_latent_dim=8,
+    gate_hidden=32,
+    gate_epochs=12,
+    gate_batch_size=14,
+    gate_learning_rate=2e-2,
 )
 
 
@@ -65,7 +65,7 @@ def test_a_model_of_the_same_state_gives_the_same_cosines() -> None:
 def test_training_brings_rows_to_the_direction_of_their_class() -> None:
     model, scaled = made_up()
     trainer = Trainer(model, scaled.feed, boundary_training(SMALL), seeded(2))
-    history = [trainer.run_epoch() for _ in range(SMALL.boundary_epochs)]
+    history = [trainer.run_epoch() for _ in range(SMALL.gate_epochs)]
     assert history[-1]["classification"] < 0.5 * history[0]["classification"]
     held_out = open_held_out(check_dataset(make_dataset()), "test")
     features = torch.from_numpy(scaled.scaling(held_out.seen.features))
