@@ -22,7 +22,7 @@ from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
-from gsmflow.reports import figures as report
+from gsmflow.reports import figures
 from gsmflow.reports.page.document import pack, read_run
 from gsmflow.reports.page.projection import project
 from gsmflow.reports.page.render import render_page
@@ -36,6 +36,7 @@ from gsmflow.reports.page_data import (
     thin_curve,
     write_page_data,
 )
+from gsmflow.reports.tables import extra_lines
 from gsmflow.runs.experiment import RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import make_dataset, tiny_recipe, write_gbu
@@ -93,7 +94,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     recipe = tiny_recipe(root, run="group", seeds=2, **asked)
     outcomes: list[Outcome] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "save_figure", lambda figure, path, dpi=120: None)
+        patch.setattr(figures, "save_figure", lambda figure, path, dpi=120: None)
         run_seeds(
             recipe,
             Console(quiet=True),
@@ -139,7 +140,7 @@ def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
             own = source["calibrated"]
             penalised = own and {"mean": 100 * own[measure], "std": None}
             assert figures[f"{measure} pen."] == penalised
-    assert document["extra"] == report.extra_lines(metrics)
+    assert document["extra"] == extra_lines(metrics)
     assert document["extra"][1].startswith("SELECTED ON TEST")
 
 
