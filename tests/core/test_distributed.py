@@ -21,18 +21,19 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SCRIPT = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from gsmflow import fitting, train
+from gsmflow.learning import trainer
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs import stages
 from gsmflow.runs.script import run_script
 
 if "STOP" in os.environ:
-    fitting._SAVE_EVERY_SECONDS = 0
-    run_epoch = train.Trainer.run_epoch
+    stages._SAVE_EVERY_SECONDS = 0
+    run_epoch = trainer.Trainer.run_epoch
     def stopping(self, *arguments):
         if self.epoch == int(os.environ["STOP"]):
             os._exit(3)
         return run_epoch(self, *arguments)
-    train.Trainer.run_epoch = stopping
+    trainer.Trainer.run_epoch = stopping
 
 run_script({{"res101": make_recipe(
     dataset="TINY", hidden=8, condition_dim=6, blocks=2, epochs=5, batch_size=8, pi=0.3,
@@ -44,7 +45,7 @@ run_script({{"res101": make_recipe(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("team")
+    folder = tmp_path_factory.mktemp("distributed")
     write_gbu(folder / "data" / "TINY", make_dataset())
     (folder / "script.py").write_text(SCRIPT)
     return folder

@@ -11,13 +11,14 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from benchmarks.residuals import Options as ResidualsOptions
+from benchmarks.speed.command import BenchOptions
 from gsmflow.cli.main import VERBS, find_verb
 from gsmflow.recipes.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "data" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-OURS = (Recipe, ResidualsOptions, *(find_verb(name).options for name in VERBS))
+OURS = (Recipe, ResidualsOptions, BenchOptions, *(find_verb(name).options for name in VERBS))
 # Flags of torchrun and of a browser, in commands that the pages show.
 OTHERS = {
     *("nproc-per-node", "nnodes", "rdzv-backend", "rdzv-endpoint"),

@@ -276,11 +276,12 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) 
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from gsmflow import fitting\n"
+        "from gsmflow.methods.gsmflow import GSMFlowConfig\n"
         "from gsmflow.recipes.recipe import Recipe\n"
+        "from gsmflow.runs import stages\n"
         "from gsmflow.runs.script import run_script\n"
-        "fitting._SAVE_EVERY_SECONDS = 0\n"
-        "run_script({'res101': make_recipe(dataset='TINY')})\n"
+        "stages._SAVE_EVERY_SECONDS = 0\n"
+        "run_script({'res101': Recipe(dataset='TINY', method=GSMFlowConfig())})\n"
     )
     settings = {**SMALL, "epochs": recipe.epochs, "curve_every": recipe.curve_every}
     settings |= {"data": recipe.data, "out": recipe.out}

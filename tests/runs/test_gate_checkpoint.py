@@ -38,6 +38,12 @@ CPU = torch.device("cpu")
 RUNS: dict[str, RunResult] = {}
 # So that rows are routed both ways, and both experts are right at times.
 BALANCED = {"gate_share": 0.6, "classifier_lr": 0.05, "classifier_epochs": 20}
+# COSMO learns its gate from a few held-out rows here, and with most seeds no row of an unseen class
+# is classified correctly. With these, many are, on every instruction set of the processor.
+COSMO: dict[str, dict[str, Any]] = {
+    "cosmo": {"seed": 6},
+    "cosmo cada-vae": {"seed": 14, "classifier_epochs": 60},
+}
 GATES = ("likelihood", "boundary", "cosmo")
 
 
@@ -52,7 +58,8 @@ def trained(folder: Path) -> Callable[[str], RunResult]:
 
     def get(case: str) -> RunResult:
         if case not in RUNS:
-            RUNS[case] = start(folder, run=case.replace(" ", "-"), **(BALANCED | CASES[case]))
+            changes = BALANCED | CASES[case] | COSMO.get(case, {})
+            RUNS[case] = start(folder, run=case.replace(" ", "-"), **changes)
         return RUNS[case]
 
     return get
@@ -93,7 +100,7 @@ def test_the_figures_with_the_gate_follow_from_the_answers(
     assert accuracy(unseen, said) == pytest.approx(measures["U"])
     assert accuracy(seen, said) == pytest.approx(measures["S"])
     u, s = measures["U"], measures["S"]
-    assert case == "cosmo" or 0 < u < 1
+    assert 0 < u < 1
     assert 0 < s < 1
     assert (u, s) != (metrics["U"], metrics["S"])
     assert measures["H"] == pytest.approx(2 * u * s / (u + s) if u + s else 0)

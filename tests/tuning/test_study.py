@@ -779,10 +779,10 @@ import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from rich.console import Console
-from gsmflow import fitting
-from gsmflow.tuning import command
-from gsmflow.tuning.command import TuneOptions, run_tuning
-fitting._SAVE_EVERY_SECONDS = 0
+from gsmflow.cli import tune as command
+from gsmflow.cli.tune import TuneOptions, run_tuning
+from gsmflow.runs import stages
+stages._SAVE_EVERY_SECONDS = 0
 command.study_figure = lambda path, study: None
 for line in sys.stdin:
     study, trials, workers, *flags = line.split()

@@ -22,7 +22,7 @@ from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
-from gsmflow.reports import figures as report
+from gsmflow.reports import figures
 from gsmflow.reports.page.document import pack, read_run
 from gsmflow.reports.page.projection import project
 from gsmflow.reports.page.render import render_page
@@ -94,7 +94,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     recipe = tiny_recipe(root, run="group", seeds=2, **asked)
     outcomes: list[Outcome] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "save_figure", lambda figure, path, dpi=120: None)
+        patch.setattr(figures, "save_figure", lambda figure, path, dpi=120: None)
         run_seeds(
             recipe,
             Console(quiet=True),
