@@ -50,7 +50,7 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_every_range_of_a_method_is_around_a_setting_that_says_how_to_learn(model: str) -> None:
+def test_every_range_of_a_method_is_of_one_of_its_settings(model: str) -> None:
     recipe, ranges = make_recipe(dataset="TINY", model=model), find_method(model).search
     assert ranges.keys() <= set(learning_settings(recipe))
     assert all(settings_of(recipe)[name].part == "method" for name in ranges)
@@ -69,7 +69,7 @@ def test_the_page_lists_every_setting_that_is_searched() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_recipe_is_in_the_space_around_it_and_all_in_it_is_in_range(recipe: Recipe) -> None:
+def test_the_space_of_a_recipe_holds_it_and_valid_recipes_only(recipe: Recipe) -> None:
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
     for name, distribution in space.distributions.items():
@@ -107,14 +107,12 @@ def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
         ({"prototype_weight": 0.0}, {"prototype_weight"}),
     ],
 )
-def test_what_a_recipe_makes_no_use_of_is_not_searched(
-    changes: dict[str, Any], absent: set[str]
-) -> None:
+def test_unused_settings_are_not_searched(changes: dict[str, Any], absent: set[str]) -> None:
     space = space_of(changed(RECIPE, **changes))
     assert not absent & space.dimensions.keys()
 
 
-def test_ranges_are_around_the_recipes_own_values() -> None:
+def test_ranges_are_around_the_values_of_the_recipe() -> None:
     space = space_of(RECIPE)
     epochs, pi, hidden = (space.distributions[name] for name in ("epochs", "pi", "hidden"))
     assert isinstance(epochs, IntDistribution)
@@ -125,7 +123,7 @@ def test_ranges_are_around_the_recipes_own_values() -> None:
     assert hidden.choices == (32, 64, 128)
 
 
-def test_a_smallest_recipe_has_a_space_too() -> None:
+def test_the_smallest_recipe_has_a_space() -> None:
     recipe = changed(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
@@ -133,7 +131,7 @@ def test_a_smallest_recipe_has_a_space_too() -> None:
         check_recipe(space.apply(drawn))
 
 
-def test_an_own_value_beyond_a_range_widens_it() -> None:
+def test_a_recipe_value_outside_a_range_widens_it() -> None:
     recipe = changed(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
@@ -156,12 +154,12 @@ def test_a_logarithmic_range_has_a_zero() -> None:
     assert 200 * 0.1 < zeros < 200 * 0.35  # one of its five decades
 
 
-def test_a_whole_number_in_a_script_is_searched_as_the_number_it_stands_for() -> None:
+def test_an_integer_value_of_a_float_setting_is_searched_as_float() -> None:
     space = space_of(changed(RECIPE, pi=1))
     assert isinstance(space.distributions["pi"], FloatDistribution)
 
 
-def test_a_setting_that_the_method_chooses_itself_is_not_searched_unless_it_is_given() -> None:
+def test_a_setting_chosen_by_the_method_is_searched_only_if_it_is_given() -> None:
     recipe = make_recipe(dataset="TINY", model="gaussian-prototypes")
     assert setting_value(recipe, "classifier_lr") is None
     assert "classifier_lr" not in space_of(recipe).dimensions
@@ -174,6 +172,6 @@ def test_the_search_can_be_restricted() -> None:
         space_of(RECIPE, ["pi", "fast_epochs"])
 
 
-def test_spaces_of_other_ranges_are_told_apart() -> None:
+def test_spaces_of_other_ranges_have_other_descriptions() -> None:
     assert space_of(RECIPE).describe() == space_of(RECIPE).describe()
     assert space_of(RECIPE).describe() != space_of(changed(RECIPE, pi=0.2)).describe()
