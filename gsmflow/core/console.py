@@ -8,6 +8,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from gsmflow.core.errors import InputError, UnavailableError
+from gsmflow.core.extras import EXTRA_OF, missing_package
 
 __all__ = ["ending", "make_console"]
 
@@ -41,6 +42,10 @@ def ending(console: Console, interrupted: str) -> Iterator[None]:
         yield
     except InputError as error:
         _stop(console, f"error: {error}", 2)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA_OF:
+            raise
+        _stop(console, f"error: {missing_package(error.name, 'this command')}", 2)
     except UnavailableError as error:
         _stop(console, f"error: {error}", 1)
     except KeyboardInterrupt:

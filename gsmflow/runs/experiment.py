@@ -1,7 +1,7 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
-from gsmflow.data.dataset import Dataset, HeldOut, Problem, Split, open_held_out, training_problem
+from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.data.formats.files import load_dataset
@@ -25,7 +25,7 @@ from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.learning.contract import Model, Scorer, Trainable
+from gsmflow.learning.contract import Scorer, Trainable
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
 from gsmflow.recipes.checks import check_model_class
@@ -43,6 +43,7 @@ from gsmflow.reports.page_data import (
 )
 from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs.directory import RunLog, enter_run, open_run
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.sections import SECTIONS
 from gsmflow.runs.stages import (
@@ -57,37 +58,13 @@ from gsmflow.runs.stages import (
 )
 
 __all__ = [
-    "Job",
-    "RunResult",
     "conclude",
+    "open_dataset",
     "read_dataset",
     "run_experiment",
     "run_facts",
     "run_worker_experiment",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """A finished run.
-
-    Attributes
-    ----------
-    directory
-        The run directory.
-    metrics
-        What ``metrics.json`` holds.
-    problem, held_out
-        What the final model was trained and evaluated on.
-    fitted
-        The model.
-    """
-
-    directory: Path
-    metrics: dict[str, Any]
-    problem: Problem
-    held_out: HeldOut
-    fitted: Fitted
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -126,33 +103,15 @@ def read_dataset(recipe: Recipe) -> Dataset:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What is to be run.
+def open_dataset(job: Job) -> Dataset:
+    """A job's data in memory, checked, or the files that its recipe names.
 
-    Attributes
-    ----------
-    recipe
-        A checked recipe.
-    model_class
-        A variant of the model that the recipe's method names; None for that model.
-    dataset
-        Data in memory in place of the files that the recipe names; None for those.
+    Raises
+    ------
+    InputError
+        If the data are missing or faulty.
     """
-
-    recipe: Recipe
-    model_class: type[Model] | None = None
-    dataset: Dataset | None = None
-
-    def open_dataset(self) -> Dataset:
-        """The data in memory, checked, or the files that the recipe names.
-
-        Raises
-        ------
-        InputError
-            If the data are missing or faulty.
-        """
-        return read_dataset(self.recipe) if self.dataset is None else check_dataset(self.dataset)
+    return read_dataset(job.recipe) if job.dataset is None else check_dataset(job.dataset)
 
 
 def run_experiment(
@@ -279,7 +238,7 @@ def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[
     device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     # The others find it in the cache then.
-    dataset = group.main_first(job.open_dataset)
+    dataset = group.main_first(lambda: open_dataset(job))
     for section in SECTIONS:
         if section.wanted(recipe):
             section.check(recipe, dataset)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import InputError
+from gsmflow.core.extras import require
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
 from gsmflow.evaluation.protocol import Outcome
@@ -150,6 +151,8 @@ def _measure(evaluated: Evaluated, gated: Gated) -> SectionResult:
 
 
 def _check(recipe: Recipe, dataset: Dataset) -> None:
+    if isinstance(recipe.gate, BoundaryConfig):
+        require("ot", "--gate boundary")
     if not len(dataset.test_unseen):
         raise InputError(
             f"--gate: found {recipe.gate_name} with no rows of unseen classes in "

@@ -17,7 +17,6 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from gsmflow.core.console import ending, make_console
-from gsmflow.core.distributed import joined_group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.digits import DIGITS_NAME
@@ -26,8 +25,7 @@ from gsmflow.learning.contract import Model
 from gsmflow.methods.registry import RECOMMENDED, find_method
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.experiment import Job, RunResult, run_experiment, run_worker_experiment
-from gsmflow.runs.seeds import run_seeds
+from gsmflow.runs.job import Job, RunResult
 
 __all__ = [
     "INTERRUPTED",
@@ -138,6 +136,11 @@ def run_script(
 
 def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
     """Run a job with one seed or with several, in one process or as one of a group."""
+    # What only a run needs: --help is not to wait for it.
+    from gsmflow.core.distributed import joined_group
+    from gsmflow.runs.experiment import run_experiment, run_worker_experiment
+    from gsmflow.runs.seeds import run_seeds
+
     recipe = job.recipe
     with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
         console.quiet = not group.is_main

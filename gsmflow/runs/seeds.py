@@ -15,7 +15,8 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
 from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs.directory import enter_run, open_run
-from gsmflow.runs.experiment import Job, RunResult, run_experiment, run_worker_experiment
+from gsmflow.runs.experiment import run_experiment, run_worker_experiment
+from gsmflow.runs.job import Job, RunResult
 
 __all__ = ["run_seeds"]
 

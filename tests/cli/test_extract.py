@@ -38,7 +38,8 @@ from gsmflow.data.extract.texts import TEXT_ENCODERS, encode_texts
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.results import collect_runs
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.builders import SMALL, SPLITS, make_recipe
 from tests.data.extract.test_store import mean_colour
 

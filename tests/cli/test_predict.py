@@ -20,7 +20,8 @@ from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.methods.registry import MODELS
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.predict import answer_rows
 from tests.builders import CADA_SMALL, tiny_recipe, write_mat
 

@@ -16,7 +16,8 @@ from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.recipes.recipe import Recipe, parse_recipe
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from tests.builders import feed_of, make_dataset, make_recipe, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

@@ -23,8 +23,9 @@ from gsmflow.recipes.recipe import check_recipe, parse_recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import few_shot as fewshot
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.few_shot import divide_rows, real_and_synthesized
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import CADA_SMALL, changed, make_dataset, make_recipe, tiny_recipe
 from tests.methods.test_contract import ClosedForm

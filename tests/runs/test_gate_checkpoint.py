@@ -18,8 +18,8 @@ from scipy.special import log_expit, log_softmax
 from gsmflow.core.arrays import row_slices
 from gsmflow.runs import experiment
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import RunResult
 from gsmflow.runs.gate_checkpoint import read_gate
+from gsmflow.runs.job import RunResult
 from gsmflow.runs.predict import answer_rows
 from tests.cli.test_predict import (
     answers,

@@ -20,7 +20,8 @@ from gsmflow.data.extract import record
 from gsmflow.data.extract.backbones import Backbone, BackboneSpec
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.cli.test_predict import answers, predict
 from tests.data.extract.test_store import mean_colour
 

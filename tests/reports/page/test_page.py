@@ -37,7 +37,7 @@ from gsmflow.reports.page_data import (
     write_page_data,
 )
 from gsmflow.reports.tables import extra_lines
-from gsmflow.runs.experiment import RunResult
+from gsmflow.runs.job import RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import make_dataset, tiny_recipe, write_gbu
 
