@@ -18,7 +18,6 @@ from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
-from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.data.splits import draw_from_each_class
@@ -106,10 +105,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
         in none.
     """
     load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
-    dataset = (
-        load_digit_pairs()
-        if recipe.dataset == DIGITS_NAME
-        else load(recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics)
+    dataset = load(
+        recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
     )
     if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
         raise InputError(
@@ -118,11 +115,6 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
     if not recipe.second_semantics:
         return dataset
-    if recipe.dataset == DIGITS_NAME:
-        raise InputError(
-            f"--second-semantics: found {recipe.second_semantics} with {DIGITS_NAME}, which is "
-            "built in, expected none"
-        )
     return with_second_semantics(
         dataset,
         recipe.data,

@@ -256,7 +256,7 @@ def test_the_json_file_has_everything_counted_from_1(
     assert labels["rows"] == (places["labels"] + 1).tolist()
     assert content["class_names"][labels["rows"][0]] == "class_3"
     assert len(content["errors"]) == len(told(look(folder), "error"))
-    assert content["portrait"]["features"]["rows"] == 144
+    assert content["summary"]["features"]["rows"] == 144
     code, _, err = check(capsys, folder, "--json", folder)
     assert code == 2
     assert err.startswith(f"error: --json: found {folder}, which cannot be written")

@@ -347,7 +347,7 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_an_entry(
     root: Path, folder: Path
 ) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; from gsmflow import cache\n"
+        "import os, signal, sys; from pathlib import Path; from gsmflow.data import cache\n"
         "cache.write_json = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cache.load_cached(Path(sys.argv[1]), 'TINY', features='res101', semantics='att',"
         " cache=Path(sys.argv[2]))\n"

@@ -194,7 +194,7 @@ def test_train_and_validation_sharing_a_class() -> None:
         tiny(), train=np.setdiff1d(tiny().train, moved), val=np.append(tiny().val, moved)
     )
     found = "rows of class 5 (class_4), which is also in tiny.mat, field 'train'"
-    refused(dataset, "val", found, "classes of their own")
+    refused(dataset, "val", found, "other classes")
 
 
 @pytest.mark.parametrize("count", [0, 1])

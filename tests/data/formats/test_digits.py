@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.digits import DIGITS_NAME, PAIR_SHAPE, load_digit_pairs
+from gsmflow.data.formats.digits import PAIR_SHAPE, load_digit_pairs
 
 SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
 
@@ -43,7 +43,7 @@ def test_the_images_can_be_told_apart_by_their_pixels() -> None:
 
 
 def test_every_row_is_in_one_split_and_classes_are_balanced(pairs: Dataset) -> None:
-    assert pairs.name == DIGITS_NAME
+    assert pairs.name == "DIGITS"
     assert pairs.features.shape == (len(pairs.labels), PAIR_SHAPE[0] * PAIR_SHAPE[1])
     assert pairs.features.dtype == np.float32
     rows = np.concatenate([pairs.train, pairs.val, pairs.test_seen, pairs.test_unseen])
