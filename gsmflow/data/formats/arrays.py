@@ -50,7 +50,7 @@ class Fields(Protocol):
         """The file and the field, for messages."""
 
     def __contains__(self, field: str) -> bool:
-        """Whether there is such a field; asked of splits alone."""
+        """Whether there is such a split; raises an `InputError` as `array`."""
 
     def array(self, field: str) -> NDArray[Any]:
         """Numbers or texts; raises an `InputError` if the field is missing or unreadable."""
@@ -77,7 +77,7 @@ def read_arrays(
         names = attempt("class_names", partial(fields.class_names, len(semantics)))
     splits = _read_splits(fields, None if stored is None else len(stored), refuse)
     labels = attempt("labels", partial(_read_labels, fields, names, refuse))
-    if stored is None or semantics is None or labels is None:
+    if stored is None or semantics is None or labels is None or splits is None:
         return None
     pieces = _copied_pieces(stored) if isinstance(stored, np.memmap) else array_pieces(stored)
     features = attempt("features", lambda: keep((len(stored), stored.shape[1]), pieces))
@@ -190,10 +190,15 @@ def _read_labels(fields: Fields, names: tuple[str, ...] | None, refuse: Refuse) 
     return np.array([number_of.get(text, -1) for text in texts], dtype=np.int64)
 
 
-def _read_splits(fields: Fields, n: int | None, refuse: Refuse) -> dict[str, IntArray]:
-    """Rows of each split; ``n`` is the number of all rows, if it is known."""
+def _read_splits(fields: Fields, n: int | None, refuse: Refuse) -> dict[str, IntArray] | None:
+    """Rows of each split; ``n`` is the number of all rows, if it is known.
+
+    None if it cannot be read which splits there are.
+    """
     none, found = np.empty(0, dtype=np.int64), dict[str, IntArray]()
-    given = [split for split in SPLITS if split in REQUIRED_SPLITS or split in fields]
+    given = try_field(refuse, "trainval", partial(_given_splits, fields))
+    if given is None:
+        return None
     for split in given:
         rows = try_field(refuse, split, partial(_read_rows, fields, split, n))
         found[split] = none if rows is None else rows
@@ -202,6 +207,10 @@ def _read_splits(fields: Fields, n: int | None, refuse: Refuse) -> dict[str, Int
             rest = np.setdiff1d(found["trainval"], found[other]) if other in given else none
             found[split] = rest
     return found
+
+
+def _given_splits(fields: Fields) -> list[str]:
+    return [split for split in SPLITS if split in fields or split in REQUIRED_SPLITS]
 
 
 def _read_rows(fields: Fields, split: str, n: int | None) -> IntArray:

@@ -97,11 +97,12 @@ class _Fields:
 def _opened(path: Path, where: str) -> Iterator[NpzFile]:
     """An archive that is open; whatever NumPy raises becomes an `InputError`."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, NpzFile):
-            raise ValueError("it holds one array")
-        with loaded:
-            yield loaded
+        with path.open("rb") as file:  # NumPy leaves the files open that it fails on
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, NpzFile):
+                raise ValueError("it holds one array")
+            with loaded:
+                yield loaded
     except PermissionError as error:
         raise InputError(f"{path}: no permission to read this file") from error
     except Exception as error:

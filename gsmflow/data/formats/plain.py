@@ -143,10 +143,10 @@ def _stem(kind: str, name: str) -> str:
 
 def _load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
     try:
-        loaded = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            raise ValueError("it is an archive")
-        return loaded
+        if mapped:
+            return np.lib.format.open_memmap(file, mode="r")
+        with file.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
     except PermissionError as error:
         raise InputError(f"{file}: no permission to read this file") from error
     except Exception as error:
