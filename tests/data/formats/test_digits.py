@@ -37,7 +37,7 @@ def images_of(pairs: Dataset, *splits: str) -> set[int]:
     return {index[image.tobytes()] for half in halves(pairs, rows) for image in half}
 
 
-def test_the_images_can_be_told_apart_by_their_pixels() -> None:
+def test_images_have_distinct_pixels() -> None:
     index, digits = originals()
     assert len(index) == len(digits)
 
@@ -66,7 +66,7 @@ def test_classes(pairs: Dataset) -> None:
     np.testing.assert_array_equal(np.unique(pairs.labels[pairs.test_seen]), pairs.seen_classes)
 
 
-def test_every_digit_is_trained_on_in_both_places(pairs: Dataset) -> None:
+def test_every_digit_is_trained_on_in_both_positions(pairs: Dataset) -> None:
     training = np.unique(pairs.labels[pairs.train])
     assert set(training // 10) == set(range(10))
     assert set(training % 10) == set(range(10))
