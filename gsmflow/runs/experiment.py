@@ -19,7 +19,6 @@ from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
-from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.metrics import mean_class_accuracy
@@ -77,10 +76,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
         in none.
     """
     load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
-    dataset = (
-        load_digit_pairs()
-        if recipe.dataset == DIGITS_NAME
-        else load(recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics)
+    dataset = load(
+        recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
     )
     if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
         raise InputError(
@@ -89,11 +86,6 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
     if not recipe.second_semantics:
         return dataset
-    if recipe.dataset == DIGITS_NAME:
-        raise InputError(
-            f"--second-semantics: found {recipe.second_semantics} with {DIGITS_NAME}, which is "
-            "built in, expected none"
-        )
     return with_second_semantics(
         dataset,
         recipe.data,

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from gsmflow.cli.main import main
-from gsmflow.data import new_rows as inputs
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.methods.registry import MODELS
@@ -188,7 +187,7 @@ def test_pieces_do_not_change_the_answers(
         [line["class"] for line in answers(predict(capsys, result.directory, f)[1])] for f in files
     ]
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
-    monkeypatch.setattr(inputs, "_TEXT_BYTES", 500)
+    monkeypatch.setattr("gsmflow.data.text_rows._TEXT_BYTES", 500)
     for file, names in zip(files, whole, strict=True):
         told = answers(predict(capsys, result.directory, file)[1])
         assert [line["class"] for line in told] == names

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.files import replacing
-from gsmflow.data.formats.matlab import keep_in_memory
+from gsmflow.data.formats.base import keep_in_memory
 
 __all__ = ["write_features", "write_splits"]
 
