@@ -43,7 +43,7 @@ def ending(console: Console, interrupted: str) -> Iterator[None]:
     except InputError as error:
         _stop(console, f"error: {error}", 2)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA_OF:
+        if error.name is None or error.name not in EXTRA_OF:
             raise
         _stop(console, f"error: {missing_package(error.name, 'this command')}", 2)
     except UnavailableError as error:
