@@ -172,7 +172,7 @@ def choose_gaussian(
         gaussian = solver.solve(setting.ridge, setting.shrinkage)
         pair = classify_gaussian(scaled, gaussian, setting.classifier_lr, generator)
         outcome = evaluate(pair, scaled.problem, held_out)
-        penalty = outcome.curve().best_penalty()
+        penalty = outcome.curve().best_gamma()
         value = (outcome.t1 + outcome.calibrated(penalty).H) / 2
         return replace(setting, penalty=penalty, value=value)
 

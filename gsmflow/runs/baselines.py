@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
+from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.data.scaling import FeatureScaling
-from gsmflow.evaluation.protocol import Measures, Outcome, evaluate_all
+from gsmflow.evaluation.measures import Measures, measure
+from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Scorer
 from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import Rescaled, Sampler
@@ -129,18 +133,25 @@ def _standardised(run: Run, problem: Problem) -> Scaled:
     return scale_problem(problem, "standardised", run.device, run.recipe.features_in)
 
 
+@dataclass(frozen=True)
+class _ScorerPerFigure:
+    """Scores from the scorer that was chosen for each figure; a `CalibratedScorer`."""
+
+    scorers: Mapping[Criterion, Scorer]
+
+    def gzsl_scores(self, features: FloatArray) -> NDArray[Any]:
+        return self.scorers["H"].gzsl_scores(features)
+
+    def zsl_scores(self, features: FloatArray) -> NDArray[Any]:
+        return self.scorers["T1"].zsl_scores(features)
+
+    def calibrated_scores(self, features: FloatArray) -> NDArray[Any]:
+        return self.scorers["calibrated_H"].gzsl_scores(features)
+
+
 def evaluate_baseline(baseline: Baseline, problem: Problem, held_out: HeldOut) -> BaselineOutcome:
     """A baseline's row of the table, and the outcome that its curve is drawn from."""
-    scorers = list(dict.fromkeys(baseline.scorers.values()))  # one may stand for several figures
-    judged = dict(zip(scorers, evaluate_all(scorers, problem, held_out), strict=True))
-    outcomes = {criterion: judged[scorer] for criterion, scorer in baseline.scorers.items()}
-    plain, calibrated = outcomes["H"].calibrated(0.0), outcomes["calibrated_H"]
-    measures = Measures(
-        T1=outcomes["T1"].t1,
-        U=plain.U,
-        S=plain.S,
-        H=plain.H,
-        AUSUC=calibrated.curve().area,
-        calibrated=calibrated.calibrated(baseline.penalty),
-    )
-    return BaselineOutcome(measures, calibrated)
+    different = len(set(baseline.scorers.values())) > 1
+    scorer = _ScorerPerFigure(baseline.scorers) if different else baseline.scorers["H"]
+    outcome = evaluate(scorer, problem, held_out)
+    return BaselineOutcome(measure(outcome, baseline.penalty), outcome)

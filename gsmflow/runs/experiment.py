@@ -23,9 +23,9 @@ from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.data.splits import draw_from_each_class
 from gsmflow.evaluation.generation_shifts import Shifts, measure_real, measure_shifts
-from gsmflow.evaluation.metrics import mean_class_accuracy
+from gsmflow.evaluation.measures import Measures, measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
-from gsmflow.evaluation.protocol import Measures, Outcome, evaluate
+from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Model, Scorer, Trainable
 from gsmflow.learning.feed import Feed, make_feed
 from gsmflow.learning.sampling import Sampler
@@ -194,7 +194,7 @@ def conclude(
     note
         What else the table is to say of the protocol.
     """
-    penalty = None if validation is None else float(validation["penalty"])
+    penalty = None if validation is None else float(validation["gamma"])
     problem, recipe = fitted.scaled.problem, run.recipe
     told = _told(run, dataset, penalty, validation, note)
 
@@ -212,9 +212,9 @@ def conclude(
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     judged = {b.name: evaluate_baseline(b, problem, held_out) for b in baselines}
     metrics = told | {
-        **asdict(outcome.measures(penalty)),
+        **measure(outcome, penalty).as_json(),
         "baselines": {
-            b.name: {**asdict(judged[b.name].measures), "choices": b.choices} for b in baselines
+            b.name: {**judged[b.name].measures.as_json(), "choices": b.choices} for b in baselines
         },
     }
     metrics |= _asked_for(run, fitted, classifiers, held_out, outcome, penalty)
@@ -246,7 +246,7 @@ def _asked_for(
     if recipe.shots:
         told["few_shot"] = measure_few_shot(run, fitted, classifiers, held_out, penalty)
     if recipe.oracle:
-        told["oracle"] = asdict(_oracle(run, fitted, held_out))
+        told["oracle"] = _oracle(run, fitted, held_out).as_json()
     if recipe.test_selected:
         told["test_selected"] = select_on_test(run, fitted, held_out)
     return told
@@ -334,17 +334,7 @@ def _told(
 
 def _seen_alone(outcome: Outcome, penalty: float | None) -> dict[str, Any]:
     """The figures where there are no rows of unseen classes: S, and None for what is not known."""
-    calibrated = None
-    if penalty is not None:
-        seen = mean_class_accuracy(outcome.labels, outcome.predictions(penalty))
-        calibrated = {"penalty": penalty, "U": None, "S": seen, "H": None}
-    return {
-        **dict.fromkeys(("T1", "U", "H", "AUSUC")),
-        "S": mean_class_accuracy(outcome.labels, outcome.predictions()),
-        "calibrated": calibrated,
-        "baselines": {},
-        "shifts": {},
-    }
+    return {**measure(outcome, penalty).as_json(), "baselines": {}, "shifts": {}}
 
 
 def _report(
@@ -412,7 +402,7 @@ def _protocol(run: Run, dataset: Dataset, penalty: float | None) -> str:
     text += "nothing chosen on test"
     if penalty is not None:
         count = len(np.unique(dataset.labels[dataset.val]))
-        text += f"; pen.: with a penalty on seen classes chosen on {count} validation classes"
+        text += f"; cal.: with a calibration factor chosen on {count} validation classes"
     return text
 
 
@@ -481,4 +471,4 @@ def _oracle(run: Run, fitted: Fitted, held_out: HeldOut) -> Measures:
     learned, rest = (held_out.unseen.select(np.flatnonzero(own)) for own in (trains, ~trains))
     per_class = run.recipe.synthesized_per_class
     pair = classify_real(run, fitted.scaled, fitted.model, learned, per_class=per_class)
-    return evaluate(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)).measures()
+    return measure(evaluate(pair, fitted.scaled.problem, HeldOut(held_out.seen, rest)))

@@ -10,7 +10,7 @@ classes, which lend rows in the same way.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
@@ -148,7 +149,7 @@ def keep_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
                     curve = evaluate(pair, problem, rest).curve()
-                    h, penalty = curve.best_harmonic_mean(), curve.best_penalty()
+                    h, penalty = curve.best_harmonic_mean(), curve.best_gamma()
                     tried.append({"share": share, "penalty": penalty, "H": h})
                     advance()
                 chosen[str(k)] = {**max(tried, key=lambda own: own["H"]), "tried": tried}
@@ -177,7 +178,7 @@ def measure_few_shot(
     -------
     dict
         For each k, as text: the ``share`` of a class's rows that is real (None where none is
-        chosen), and the measures of `evaluate.Measures`, summarised over the draws.
+        chosen), and the measures of `measures.Measures`, summarised over the draws.
     """
     problem, recipe = fitted.scaled.problem, run.recipe
     choices = _read_choices(run)
@@ -196,7 +197,7 @@ def measure_few_shot(
             rest = HeldOut(held_out.seen, division.judged)
             outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
-                measures = asdict(outcome.measures(penalties.get(k)))
+                measures = measure(outcome, penalties.get(k)).as_json()
                 run.log.write("few_shot", draw=draw, k=k, **measures)
                 measured[k].append(measures)
     return {str(k): {"share": shares.get(k), **summarise(of)} for k, of in measured.items()}

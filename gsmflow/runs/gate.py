@@ -18,6 +18,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_tensors
 from gsmflow.data.dataset import HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import ClassifierRows, Model, Scorer, StreamedRows
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
@@ -141,7 +142,7 @@ def evaluate_gate(
     with_it = replace(outcome, scores=np.concatenate(scores))
     threshold = gated.gate.threshold
     alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
-    facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_it.measures())}
+    facts = {"name": gated.name, **asdict(alone), "measures": measure(with_it).as_json()}
     return facts, with_it
 
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +24,7 @@ from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
+from gsmflow.evaluation.measures import metrics_in, validation_point
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import Compilable, Model, Scorer, StreamedRows, Trainable
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, SelectedFeed, scale_problem
@@ -186,7 +187,7 @@ def validate(
     Returns
     -------
     dict
-        ``penalty``: the penalty on seen classes of best H at the last epoch; ``curve``: measures
+        ``gamma``: the calibration factor of best H at the last epoch; ``curve``: measures
         at the epochs asked for, the last one included. Also written to ``validation.json``, from
         where a resumed run takes it.
     """
@@ -202,20 +203,12 @@ def validate(
         scorer = _own_scorer(run, scaled, model) or fit_classifiers(run, scaled, model, bars=False)
         outcome = evaluate(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
-        penalty = outcome.curve().best_penalty()
         if at_end is not None and epoch in (0, run.recipe.total_epochs):
             at_end(scaled, model, scorer)
-        measures = asdict(outcome.measures(penalty))
-        calibrated = measures.pop("calibrated")
-        return {
-            "epoch": epoch,
-            **measures,
-            "penalty": penalty,
-            **{f"{name}_calibrated": calibrated[name] for name in ("U", "S", "H")},
-        }
+        return {"epoch": epoch, **validation_point(outcome)}
 
     _, progress = _train(run, scaled, measure, run.recipe.curve_every, on_point)
-    result = {"penalty": progress["curve"][-1]["penalty"], "curve": progress["curve"]}
+    result = {"gamma": progress["curve"][-1]["gamma"], "curve": progress["curve"]}
     write_json(file, result)
     _state_file(run, problem).unlink(missing_ok=True)
     return result
@@ -495,8 +488,8 @@ def _print_epoch(
 
 
 def _print_point(run: Run, point: Mapping[str, float]) -> None:
-    names = {"T1": "T1", "U": "U", "S": "S", "H": "H", "H_calibrated": "H with best penalty"}
-    values = "  ".join(f"{label} {100 * point[name]:.1f}" for name, label in names.items())
+    shown = metrics_in("validation")
+    values = "  ".join(f"{metric.label} {100 * point[metric.key]:.1f}" for metric in shown)
     run.console.print(f"  on validation classes, percent:  {values}")
 
 
