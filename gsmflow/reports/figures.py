@@ -112,7 +112,7 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, FewShotPoints]) -
                     if metric.key in point.figures
                 }
                 style = "--" if metric.calibrated else "-"
-                name = f"{label}, {metric.label}" if metric.calibrated else label
+                name = label if metric is metrics[0] else f"{label}, {metric.label}"
                 if points:
                     _draw_band(panel, points, name, color=colour, marker=marker, ls=style)
         # Halving the number of labelled rows is one step, from one row on.
@@ -281,9 +281,9 @@ def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float |
                 panel.plot(100 * point.U, 100 * point.S, marker, color=f"C{i}")
     if not outcomes:
         panel.text(50, 50, "no rows of unseen classes", ha="center", va="center")
-    panel.plot([], [], "ko", label="not calibrated")
+    panel.plot([], [], "ko", label="gamma 0")
     if any(gamma is not None for _, gamma in outcomes.values()):
-        panel.plot([], [], "kD", label="calibrated on validation classes")
+        panel.plot([], [], "kD", label="gamma from validation classes")
     panel.set(title="test: S over U as gamma grows", xlabel="U, percent", ylabel="S, percent")
     panel.set(xlim=(0, 100), ylim=(0, 100))
     panel.legend(loc="lower left", fontsize="small")

@@ -1,4 +1,4 @@
-"""Published figures of the benchmark datasets, to stand beside one's own."""
+"""Published figures of the benchmark datasets, to compare runs with."""
 
 import csv
 from dataclasses import dataclass
