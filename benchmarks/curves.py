@@ -88,7 +88,7 @@ def draw_curves(path: Path, curves: list[Curve]) -> None:
         for curve, colour in zip(own, _COLOURS, strict=False):
             style = {"color": colour, "marker": "o", "ms": 2.5, "lw": 1.2}
             panel.plot(curve.seconds, [100 * h for h in curve.h], label=curve.name, **style)
-            label = f"{curve.name}, best penalty"
+            label = f"{curve.name}, best gamma"
             panel.plot(
                 curve.seconds, [100 * h for h in curve.calibrated], "--", label=label, **style
             )

@@ -90,12 +90,12 @@ def _gaussian(problem: Problem, held_out: HeldOut, seed: int) -> Scorer:
 
 
 def figures_of(outcome: Outcome) -> dict[str, NDArray[np.float64]]:
-    """T1 of each unseen class, ``(u,)``; H with the best penalty and AUSUC, ``(1,)`` each."""
+    """T1 of each unseen class, ``(u,)``; H with the best gamma and AUSUC, ``(1,)`` each."""
     unseen = outcome.labels[~outcome.row_is_seen]
     curve = outcome.curve()
     return {
         "T1": per_class_accuracy(unseen, outcome.zsl_predictions())[1],
-        "H pen.": np.array([outcome.calibrated(curve.best_penalty()).H]),
+        "H cal.": np.array([outcome.calibrated(curve.best_gamma()).H]),
         "AUSUC": np.array([curve.area]),
     }
 

@@ -1,6 +1,5 @@
 """Values of a run's JSON files that can name their place when they are not what was expected."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,15 +74,6 @@ class Field:
             return MeanStd(self.percent())
         std = self["std"]
         return MeanStd(self["mean"].percent(), None if std.value is None else std.percent())
-
-    def figures(self, names: Sequence[str]) -> dict[str, MeanStd]:
-        """Figures of these names, in percent.
-
-        S alone of a run that no row of an unseen class has judged: the others are null then.
-        """
-        own, others = self.object(), [name for name in names if name != "S"]
-        seen_alone = all(name in own and own[name] is None for name in others)
-        return {name: self[name].mean_std() for name in (["S"] if seen_alone else names)}
 
     def records(self) -> list[dict[str, float]]:
         """A list of objects of finite numbers, each with an ``epoch``."""

@@ -9,8 +9,10 @@ from rich.table import Table
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import terminal_table
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.reports.figures import few_shot_figure
-from gsmflow.reports.tables import ShotFigures, few_shot_grid
+from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.tables import FewShotPoint, FewShotPoints, few_shot_grid
 
 __all__ = [
     "FEW_SHOT_PICTURE",
@@ -24,15 +26,14 @@ __all__ = [
 
 FEW_SHOT_PICTURE = "few_shot.png"
 
-_JUDGED = ("T1", "U", "S", "H", "AUSUC")
 ORIGIN = ("dataset", "features", "semantics")
 _NOTES = (
-    "k: labelled rows of each unseen class; rows that the largest k leaves are judged",
+    "k: labelled rows of each unseen class; tested on the rows that the largest k leaves",
     "±: standard deviation over draws of these rows, and over seeds where there are several",
 )
 
 
-def few_shot_figures(told: Field) -> ShotFigures:
+def few_shot_figures(metrics: Field) -> FewShotPoints:
     """The few-shot figures of a run, or of several seeds', from its ``metrics.json``.
 
     Raises
@@ -40,23 +41,21 @@ def few_shot_figures(told: Field) -> ShotFigures:
     InputError
         If there are none, or they are damaged.
     """
-    by_k = told["few_shot"]
+    by_k = metrics["few_shot"]
     if not by_k.value:
         raise by_k.refused("the figures of a run with --shots")
-    figures = {}
+    points = {}
     for k in by_k.object():
         if not k.isdecimal():
             raise by_k.refused(f"numbers of labelled rows in place of {k!r}")
-        own = {name: by_k[k][name].mean_std() for name in _JUDGED}
-        if by_k[k]["calibrated"].value is not None:
-            own["H_pen"] = by_k[k]["calibrated"]["H"].mean_std()
-        if by_k[k]["share"].value is not None:
-            own["share"] = by_k[k]["share"].mean_std()
-        figures[int(k)] = own
-    return figures
+        record = by_k[k]
+        figures, share = read_metrics(record, metrics_in("few_shot")), record["share"]
+        real_share = None if share.value is None else share.mean_std()
+        points[int(k)] = FewShotPoint(figures, real_share)
+    return points
 
 
-def few_shot_draws(told: Field) -> int:
+def few_shot_draws(metrics: Field) -> int:
     """Of how many draws a run's few-shot figures are, or several seeds', from ``metrics.json``.
 
     Raises
@@ -64,7 +63,7 @@ def few_shot_draws(told: Field) -> int:
     InputError
         If the values of the draws are damaged.
     """
-    by_k = told["few_shot"]
+    by_k = metrics["few_shot"]
     of_all = [by_k[k]["H"]["values"] for k in by_k.object()]
     counts = [len(values.items()) for values in of_all]
     for values, count in zip(of_all, counts, strict=True):
@@ -89,10 +88,10 @@ def few_shot_table(directory: Path, metrics: Mapping[str, Any]) -> Table:
     return comparison_table(title, {metrics["model"]: _of_metrics(directory, metrics)})
 
 
-def _of_metrics(directory: Path, metrics: Mapping[str, Any]) -> ShotFigures:
+def _of_metrics(directory: Path, metrics: Mapping[str, Any]) -> FewShotPoints:
     return few_shot_figures(Field(directory / METRICS_FILE, "", metrics))
 
 
-def comparison_table(title: str, runs: Mapping[str, ShotFigures]) -> Table:
+def comparison_table(title: str, runs: Mapping[str, FewShotPoints]) -> Table:
     """The table of several runs' few-shot figures, by the run's name."""
     return terminal_table(few_shot_grid(f"{title} · few-shot · percent", runs, _NOTES))

@@ -1,16 +1,20 @@
 """The tables of runs, ablations, sweeps and few-shot learning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std
 from gsmflow.core.tables import Cell, Grid, MeanStd
+from gsmflow.evaluation.measures import metrics_in
+from gsmflow.reports.metric_values import mean_std_of
 
 __all__ = [
     "ORACLE_LABEL",
-    "ShotFigures",
+    "FewShotPoint",
+    "FewShotPoints",
     "ablation_table",
     "extra_lines",
     "few_shot_grid",
@@ -23,18 +27,24 @@ __all__ = [
 ORACLE_LABEL = "oracle (real unseen rows)"
 
 
-# Few-shot figures in percent: of each k those that are known of the measures, H_pen (H under the
-# penalty) and share (of real rows among those of an unseen class).
-ShotFigures: TypeAlias = Mapping[int, Mapping[str, MeanStd]]
+@dataclass(frozen=True)
+class FewShotPoint:
+    """Few-shot figures of a run at one number of labelled rows, in percent.
+
+    Attributes
+    ----------
+    figures
+        Those that are known of the metrics of the few-shot table, by key.
+    real_share
+        Share of real rows among those of an unseen class; None where it is not known.
+    """
+
+    figures: Mapping[str, MeanStd]
+    real_share: MeanStd | None = None
 
 
-_MEASURES = ("T1", "U", "S", "H", "AUSUC")
-
-
-_CALIBRATED = ("U", "S", "H")
-
-
-_CHOSEN = {name: name for name in ("T1", "U", "S", "H")}
+# By the number of labelled rows of each unseen class.
+FewShotPoints: TypeAlias = Mapping[int, FewShotPoint]
 
 
 def result_table(metrics: Mapping[str, Any]) -> Table:
@@ -70,7 +80,7 @@ def gated_name(metrics: Mapping[str, Any]) -> str:
 
 
 def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """What a run was asked for besides its table, each a labelled line of its own, in percent."""
+    """What a run measured besides its table, each a labelled line, in percent."""
     lines = []
     if "gate" in metrics:
         gate = metrics["gate"]
@@ -81,20 +91,22 @@ def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
             f"accepted as seen, of test rows:  {_in_line(gate, accepted)}"
         )
     if "top_k" in metrics:
-        told = metrics["top_k"]
-        k = told["k"]["mean"] if isinstance(told["k"], Mapping) else told["k"]
-        lines.append(f"right class among the first {k:.0f} answers:  {_in_line(told)}")
+        top_k = metrics["top_k"]
+        k = top_k["k"]["mean"] if isinstance(top_k["k"], Mapping) else top_k["k"]
+        names = {metric.label: metric.name for metric in metrics_in("top_k")}
+        lines.append(f"right class among the first {k:.0f} answers:  {_in_line(top_k, names)}")
     if "test_selected" in metrics:
+        names = {metric.label: metric.name for metric in metrics_in("selected_on_test")}
         lines.append(
             "SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
             f"to be compared with figures selected likewise alone):  "
-            f"{_in_line(metrics['test_selected'])}"
+            f"{_in_line(metrics['test_selected'], names)}"
         )
     return lines
 
 
-def _in_line(told: Mapping[str, Any], names: Mapping[str, str] = _CHOSEN) -> str:
-    return "  ".join(f"{label} {_text(told[name], ' ±')}" for label, name in names.items())
+def _in_line(values: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    return "  ".join(f"{label} {_text(values[name], ' ±')}" for label, name in names.items())
 
 
 def ablation_table(ablation: Mapping[str, Any]) -> Table:
@@ -115,13 +127,15 @@ def ablation_table(ablation: Mapping[str, Any]) -> Table:
 def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
     """The table of a sweep, in percent, from what ``sweep.json`` holds."""
     validated = any(point["validation"] for point in sweep["points"])
-    names = [*_MEASURES, "H pen.", *(("val. H", "val. H pen.") if validated else ())]
+    shown, on_validation = metrics_in("sweep"), metrics_in("sweep_validation") if validated else ()
+    names = [metric.label for metric in shown]
+    names += [f"val. {metric.label}" for metric in on_validation]
     rows: list[tuple[Cell, ...]] = []
     for point in sweep["points"]:
-        calibrated, told = point["calibrated"] or {}, point["validation"] or {}
-        values = [point[name] for name in _MEASURES] + [calibrated.get("H")]
-        values += [told.get("H"), told.get("H_calibrated")] if validated else []
-        rows.append((*point["values"].values(), *map(mean_std, values)))
+        validation = point["validation"] or {}
+        figures = [mean_std_of(point, metric) for metric in shown]
+        figures += [mean_std(validation.get(metric.key)) for metric in on_validation]
+        rows.append((*point["values"].values(), *figures))
     notes = [sweep["protocol"]]
     if validated:
         notes.append("val.: on the validation classes, by which a value is to be chosen")
@@ -135,7 +149,7 @@ def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
     )
 
 
-def few_shot_grid(title: str, runs: Mapping[str, ShotFigures], notes: Sequence[str]) -> Grid:
+def few_shot_grid(title: str, runs: Mapping[str, FewShotPoints], notes: Sequence[str]) -> Grid:
     """The table of few-shot figures: a section for each run, a row for each k.
 
     Parameters
@@ -147,36 +161,38 @@ def few_shot_grid(title: str, runs: Mapping[str, ShotFigures], notes: Sequence[s
     notes
         Sentences below the table.
     """
-    names = {**{name: name for name in _MEASURES}, "H_pen": "H pen.", "share": "real"}
-    of_all = [figures for run in runs.values() for figures in run.values()]
-    known = {key: label for key, label in names.items() if any(key in own for own in of_all)}
-    if "share" in known:
+    points = [point for run in runs.values() for point in run.values()]
+    shown = [m for m in metrics_in("few_shot") if any(m.key in point.figures for point in points)]
+    with_shares = any(point.real_share is not None for point in points)
+    if with_shares:
         notes = [
             *notes,
             "real: share of real rows among those of an unseen class; the others are synthesized",
         ]
+
+    def row(name: str, k: int, point: FewShotPoint) -> tuple[Cell, ...]:
+        figures = (point.figures.get(metric.key) for metric in shown)
+        return (name, str(k), *figures, *([point.real_share] if with_shares else []))
+
+    columns = ("method", "k", *(metric.label for metric in shown), *(["real"] * with_shares))
     sections = tuple(
-        tuple((name, str(k), *map(own.get, known)) for k, own in run.items())
-        for name, run in runs.items()
+        tuple(row(name, k, point) for k, point in run.items()) for name, run in runs.items()
     )
-    columns = ("method", "k", *known.values())
     return Grid(title, columns, "l" + "r" * (len(columns) - 1), sections, tuple(notes))
 
 
 def _add_columns(table: Table, first: str) -> None:
     table.add_column(first, overflow="fold")
-    for name in (*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)):
+    for metric in metrics_in("table"):
         # Of several seeds, the standard deviation stands below the mean.
-        table.add_column(name, justify="right", min_width=4, overflow="fold")
+        table.add_column(metric.label, justify="right", min_width=4, overflow="fold")
 
 
 def _cells(measures: Mapping[str, Any]) -> list[str]:
-    calibrated = measures.get("calibrated") or {}
-    values = [measures[name] for name in _MEASURES]
-    values += [calibrated.get(name) for name in _CALIBRATED]
-    return [_text(value, "\n±") for value in values]
+    figures = (mean_std_of(measures, metric) for metric in metrics_in("table"))
+    return ["-" if figure is None else figure.text("\n±") for figure in figures]
 
 
 def _text(value: float | Mapping[str, Any] | None, plus_minus: str) -> str:
-    told = mean_std(value)
-    return "-" if told is None else told.text(plus_minus)
+    figure = mean_std(value)
+    return "-" if figure is None else figure.text(plus_minus)

@@ -4,12 +4,13 @@ They go through the same stages as the model, in folders of their own below the 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.data.dataset import Dataset, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScaling
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import Scorer
 from gsmflow.learning.sampling import Rescaled, Sampler
@@ -98,7 +99,7 @@ def _measure(evaluated: Evaluated, beside: list[Beside]) -> SectionResult:
     metrics, curves = {}, {}
     for one in beside:
         outcome = evaluate(one.scorer, problem, held_out)
-        metrics[one.label] = {**asdict(outcome.measures(one.penalty)), "choices": one.choice}
+        metrics[one.label] = {**measure(outcome, one.penalty).as_json(), "choices": one.choice}
         curves[one.label] = outcome, one.penalty
     return SectionResult(metrics, curves=curves)
 

@@ -1,7 +1,6 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
-from gsmflow.evaluation.metrics import mean_class_accuracy
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Scorer, Trainable
@@ -177,7 +176,7 @@ def conclude(
         What each section fitted, by its key.
     """
     validation = facts["validation"]
-    penalty = None if validation is None else float(validation["penalty"])
+    penalty = None if validation is None else float(validation["gamma"])
     problem = fitted.scaled.problem
 
     # The one place where the test split is opened: nothing is chosen from here on.
@@ -189,14 +188,15 @@ def conclude(
             "S alone is measured",
             soft_wrap=True,
         )
-        metrics = facts | _seen_alone(outcome, penalty)
+        empty: dict[str, Any] = {"baselines": {}, "shifts": {}}
+        metrics = facts | measure(outcome, penalty).as_json() | empty
         _report(run, metrics, fitted, outcome, penalty, {}, ())
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     evaluated = Evaluated(run, fitted, scorer, held_out, outcome, penalty, parts)
     results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
     metrics = {
         **facts,
-        **asdict(outcome.measures(penalty)),
+        **measure(outcome, penalty).as_json(),
         "baselines": {},
         "shifts": {},
         **{key: result.metrics for key, result in results.items()},
@@ -277,21 +277,6 @@ def run_facts(
         "seed": run.recipe.seed,
         "protocol": _protocol(run, dataset, validation is not None) + note,
         "validation": validation,
-    }
-
-
-def _seen_alone(outcome: Outcome, penalty: float | None) -> dict[str, Any]:
-    """The figures where there are no rows of unseen classes: S, and None for what is not known."""
-    calibrated = None
-    if penalty is not None:
-        seen = mean_class_accuracy(outcome.labels, outcome.predictions(penalty))
-        calibrated = {"penalty": penalty, "U": None, "S": seen, "H": None}
-    return {
-        **dict.fromkeys(("T1", "U", "H", "AUSUC")),
-        "S": mean_class_accuracy(outcome.labels, outcome.predictions()),
-        "calibrated": calibrated,
-        "baselines": {},
-        "shifts": {},
     }
 
 

@@ -10,7 +10,7 @@ classes, which lend rows in the same way.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gsmflow.core.aggregate import summarise
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
@@ -166,7 +167,7 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
                     curve = evaluate(pair, problem, rest).curve()
-                    h, penalty = curve.best_harmonic_mean(), curve.best_penalty()
+                    h, penalty = curve.best_harmonic_mean(), curve.best_gamma()
                     tried.append({"share": share, "penalty": penalty, "H": h})
                     advance()
                 chosen[str(k)] = {**max(tried, key=lambda one: one["H"]), "tried": tried}
@@ -209,7 +210,7 @@ def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> Sec
             rest = HeldOut(held_out.seen, division.evaluated)
             outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
-                measures = asdict(outcome.measures(penalties.get(k)))
+                measures = measure(outcome, penalties.get(k)).as_json()
                 run.log.write("few_shot", draw=draw, k=k, **measures)
                 measured[k].append(measures)
     return SectionResult(

@@ -17,6 +17,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.extras import require
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import ClassifierRows, GivesRows, Model, Scorer, StreamedRows
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
@@ -140,7 +141,7 @@ def evaluate_gate(
     with_gate = replace(outcome, scores=np.concatenate(scores))
     threshold = gated.gate.threshold
     alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
-    facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_gate.measures())}
+    facts = {"name": gated.name, **asdict(alone), "measures": measure(with_gate).as_json()}
     return facts, with_gate
 
 

@@ -375,7 +375,7 @@ def test_a_run_that_nothing_judges_unseen_classes_of(place: Path) -> None:
     assert result.problem.unseen_classes.tolist() == [6]
     metrics = json.loads((result.directory / "metrics.json").read_text())
     assert [metrics[name] for name in ("T1", "U", "H", "AUSUC")] == [None] * 4
-    assert metrics["calibrated"].keys() == {"penalty", "U", "S", "H"}
+    assert metrics["calibrated"].keys() == {"gamma", "U", "S", "H"}
     rows = [row for row in per_class(result).values() if row["kind"] == "seen"]
     assert metrics["S"] == pytest.approx(np.mean([float(row["gzsl"]) for row in rows]))
     assert metrics["calibrated"]["S"] == pytest.approx(
@@ -389,7 +389,7 @@ def test_a_run_that_nothing_judges_unseen_classes_of(place: Path) -> None:
     document = read_run(result.directory)
     (row,) = document["rows"]
     known = dict(zip(document["columns"], row["figures"], strict=True))
-    assert [name for name, figure in known.items() if figure is not None] == ["S", "S pen."]
+    assert [name for name, figure in known.items() if figure is not None] == ["S", "S cal."]
     missing = document["parts"][0]["missing"]
     assert missing.keys() == {"answers", "map", "shifts"}
     assert all("no rows of unseen classes" in sentence for sentence in missing.values())

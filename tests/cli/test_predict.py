@@ -359,7 +359,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: change(d / "metrics.json", model="Mine"),
         "field 'model': found Mine, expected",
     ),
-    "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.penalty'"),
+    "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.gamma'"),
     "recipe": (lambda d: change(d / "recipe.json", pi="x"), "recipe.json, field 'pi': found \"x\""),
     "unknown": (lambda d: change(d / "recipe.json", what=1), "recipe.json: found a field 'what'"),
     "described": (

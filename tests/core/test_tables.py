@@ -10,7 +10,7 @@ from gsmflow.core.tables import Grid, MeanStd, latex, markdown, terminal_table
 
 GRID = Grid(
     title="A · percent",
-    columns=("method", "features", "U", "H pen."),
+    columns=("method", "features", "U", "H cal."),
     align="llrr",
     sections=(
         (("ESZSL", "att_splits", MeanStd(12.34), None),),
@@ -90,7 +90,7 @@ def test_a_figure_has_one_decimal(figure: MeanStd, text: str) -> None:
 def test_markdown_is_read_back_by_another_reader() -> None:
     page = rendered(markdown(GRID))
     assert page.rows == [
-        ["method", "features", "U", "H pen."],
+        ["method", "features", "U", "H cal."],
         ["ESZSL", "att_splits", "12.3", "-"],
         ["", "", "", ""],
         ["GSMFlow", "att_splits", "51.5 ± 2.1", "100.0 ± 0.0"],
@@ -115,7 +115,7 @@ def test_latex_has_booktabs_rules_around_its_sections() -> None:
     assert lines == [
         r"\begin{tabular}{@{}llrr@{}}",
         r"\toprule",
-        r"method & features & U & H pen. \\",
+        r"method & features & U & H cal. \\",
         r"\midrule",
         r"ESZSL & att\_splits & $12.3$ & -- \\",
         r"\midrule",
@@ -164,7 +164,7 @@ def test_the_terminal_shows_a_deviation_below_its_mean_and_a_rule_between_sectio
     lines = [line.rstrip() for line in printed(GRID, 100).splitlines()]
     assert [line.split() for line in lines] == [
         ["A", "·", "percent"],
-        ["method", "features", "U", "H", "pen."],
+        ["method", "features", "U", "H", "cal."],
         [lines[2]],
         ["ESZSL", "att_splits", "12.3", "-"],
         [lines[2]],

@@ -116,7 +116,7 @@ def test_the_figures_with_the_gate_follow_from_the_answers(
     calibrated = metrics["calibrated"]
     if calibrated is not None:
         chosen = ", as the run chose it on validation classes"
-        said = f"penalty on seen classes {calibrated['penalty']:.6g}{chosen}{without}"
+        said = f"penalty on seen classes {calibrated['gamma']:.6g}{chosen}{without}"
         assert accuracy(unseen, said, "--gate", "none") == pytest.approx(calibrated["U"])
         assert accuracy(seen, said, "--gate", "none") == pytest.approx(calibrated["S"])
 
