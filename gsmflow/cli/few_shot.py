@@ -13,6 +13,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.tables import terminal_table
 from gsmflow.reports.few_shot import FEW_SHOT_PICTURE, ORIGIN, comparison_table, few_shot_figures
 from gsmflow.reports.figures import few_shot_figure
 
@@ -63,7 +64,7 @@ def run_few_shot(options: FewShotOptions, console: Console) -> None:
     common = [text for name, text in first.items() if _is_shared(origins, name)]
     names = _names(metrics, origins)
     figures = {names[run]: few_shot_figures(record) for run, record in metrics.items()}
-    console.print(comparison_table(" · ".join(common), figures))
+    console.print(terminal_table(comparison_table(" · ".join(common), figures)))
     try:
         few_shot_figure(options.picture, ", ".join(common), figures)
     except OSError as error:

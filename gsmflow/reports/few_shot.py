@@ -1,14 +1,12 @@
-"""Few-shot figures over the number of labelled rows; the command ``few-shot``."""
+"""Few-shot figures over the number of labelled rows: table, picture, part of the page."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from gsmflow.core.json_fields import Field
-from gsmflow.core.run_files import METRICS_FILE
-from gsmflow.core.tables import terminal_table
+from gsmflow.core.tables import Grid, MeanStd
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.reports.figures import few_shot_figure
 from gsmflow.reports.metric_values import read_metrics
@@ -21,6 +19,7 @@ __all__ = [
     "draw_few_shot",
     "few_shot_draws",
     "few_shot_figures",
+    "few_shot_page",
     "few_shot_table",
 ]
 
@@ -72,26 +71,37 @@ def few_shot_draws(metrics: Field) -> int:
     return counts[0]
 
 
-def draw_few_shot(directory: Path, metrics: Mapping[str, Any]) -> Path | None:
-    """Draw a run's few-shot figures into its directory; the file, None where there are none."""
-    if "few_shot" not in metrics:
-        return None
-    path = directory / FEW_SHOT_PICTURE
-    title = ", ".join(metrics[name] for name in ORIGIN)
-    few_shot_figure(path, title, {metrics["model"]: _of_metrics(directory, metrics)})
+def draw_few_shot(metrics: Field, folder: Path) -> Path:
+    """Draw a run's few-shot figures into a folder; the file."""
+    path = folder / FEW_SHOT_PICTURE
+    title = ", ".join(metrics[name].text() for name in ORIGIN)
+    few_shot_figure(path, title, {metrics["model"].text(): few_shot_figures(metrics)})
     return path
 
 
-def few_shot_table(directory: Path, metrics: Mapping[str, Any]) -> Table:
+def few_shot_table(metrics: Field) -> Grid:
     """The table of a run's few-shot figures."""
-    title = " · ".join(metrics[name] for name in ORIGIN)
-    return comparison_table(title, {metrics["model"]: _of_metrics(directory, metrics)})
+    title = " · ".join(metrics[name].text() for name in ORIGIN)
+    return comparison_table(title, {metrics["model"].text(): few_shot_figures(metrics)})
 
 
-def _of_metrics(directory: Path, metrics: Mapping[str, Any]) -> FewShotPoints:
-    return few_shot_figures(Field(directory / METRICS_FILE, "", metrics))
-
-
-def comparison_table(title: str, runs: Mapping[str, FewShotPoints]) -> Table:
+def comparison_table(title: str, runs: Mapping[str, FewShotPoints]) -> Grid:
     """The table of several runs' few-shot figures, by the run's name."""
-    return terminal_table(few_shot_grid(f"{title} · few-shot · percent", runs, _NOTES))
+    return few_shot_grid(f"{title} · few-shot · percent", runs, _NOTES)
+
+
+def few_shot_page(metrics: Field) -> dict[str, Any]:
+    """The table of few-shot figures for a run's page, a row for each number of labelled rows."""
+    figures = few_shot_figures(metrics)
+    notes = ("k = 0: the run's classifier, without labelled rows",) if 0 in figures else ()
+    grid = few_shot_grid("", {"": figures}, notes)
+    rows = [row[1:] for row in grid.sections[0]]  # without the run's name
+    return {
+        "columns": grid.columns[1:],
+        "charted": [metric.label for metric in metrics_in("few_shot_chart")],
+        "rows": [
+            [asdict(cell) if isinstance(cell, MeanStd) else cell for cell in row] for row in rows
+        ],
+        "notes": grid.notes,
+        "draws": few_shot_draws(metrics),
+    }

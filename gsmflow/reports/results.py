@@ -14,9 +14,9 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE
 from gsmflow.core.tables import Cell, Grid, MeanStd
 from gsmflow.evaluation.measures import Metric, metrics_in
-from gsmflow.reports.few_shot import few_shot_figures
 from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.published import Published
+from gsmflow.reports.section import SectionReport, SectionRow, measured
 
 __all__ = ["Collection", "Row", "collect_runs", "published_row", "render_csv", "results_grid"]
 
@@ -82,7 +82,7 @@ class Collection:
     warnings: tuple[str, ...]
 
 
-def collect_runs(folder: Path) -> Collection:
+def collect_runs(folder: Path, reports: Sequence[SectionReport]) -> Collection:
     """Read all finished runs below a folder, in the order of their paths.
 
     What lies below a run belongs to it: the single runs of several seeds are not listed again.
@@ -100,7 +100,7 @@ def collect_runs(folder: Path) -> Collection:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if METRICS_FILE in files and ABLATION_FILE not in files:
             try:
-                rows += _read_run(Path(path), folder)
+                rows += _read_run(Path(path), folder, reports)
             except InputError as error:
                 warnings.append(str(error))
             else:
@@ -232,7 +232,7 @@ def _rounded(figures: Mapping[str, MeanStd]) -> frozenset[tuple[str, float, floa
     )
 
 
-def _read_run(directory: Path, root: Path) -> list[Row]:
+def _read_run(directory: Path, root: Path, reports: Sequence[SectionReport]) -> list[Row]:
     """The rows of a run: its model's, its baselines', its oracle's, what was selected on test."""
     file = directory / METRICS_FILE
     metrics = Field(file, "", read_json(file))
@@ -252,27 +252,25 @@ def _read_run(directory: Path, root: Path) -> list[Row]:
         seeds=seeds,
         source=str(file),
     )
-    rows = [model]
-    for name in metrics["baselines"].object():
-        figures = _figures(metrics["baselines"][name], metrics_in("results"), seeds)
-        varied = any(figure.std is not None for figure in figures.values())
-        rows.append(_companion(model, _BASELINE, name, figures, seeds if varied else None))
-    if metrics["gate"].value is not None:
-        name, measures = metrics["gate"]["name"].text(), metrics["gate"]["measures"]
-        figures = _figures(measures, metrics_in("results"), seeds)
-        method = f"{model.method} with gate: {name}"
-        rows.append(replace(model, method=method, figures=figures))
-    if metrics["oracle"].value is not None:
-        figures = _figures(metrics["oracle"], metrics_in("results"), seeds)
-        rows.append(_companion(model, _ORACLE, "oracle", figures, seeds))
-    if metrics["few_shot"].value is not None:
-        for k, point in few_shot_figures(metrics).items():
-            row = _companion(model, _FEW_SHOT, model.method, point.figures, seeds)
-            rows.append(replace(row, shots=k))
-    if metrics["test_selected"].value is not None:
-        figures = _figures(metrics["test_selected"], metrics_in("selected_on_test"), seeds)
-        rows.append(_companion(model, _SELECTED, model.method, figures, seeds))
-    return rows
+    return [
+        model,
+        *(
+            _added(model, row)
+            for report in measured(metrics, reports)
+            for row in report.rows(metrics)
+        ),
+    ]
+
+
+def _added(model: Row, row: SectionRow) -> Row:
+    """A row of a section, beside its model's."""
+    figures = _figures(row.measures, metrics_in(row.view), model.seeds or 1)
+    if row.kind == _RUN:
+        return replace(model, method=row.method, figures=figures)
+    varied = any(figure.std is not None for figure in figures.values())
+    seeds = model.seeds if row.kind != _BASELINE or varied else None
+    companion = _companion(model, row.kind, row.method, figures, seeds)
+    return replace(companion, shots=row.shots)
 
 
 def _companion(

@@ -4,27 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from rich.console import Console
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std
-from gsmflow.core.tables import Cell, Grid, MeanStd
-from gsmflow.evaluation.measures import metrics_in
-from gsmflow.reports.metric_values import mean_std_of
+from gsmflow.core.json_fields import Field
+from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
+from gsmflow.evaluation.measures import Metric, metrics_in
+from gsmflow.reports.metric_values import mean_std_of, read_metrics
+from gsmflow.reports.section import SectionReport, measured, table_rows
 
 __all__ = [
-    "ORACLE_LABEL",
     "FewShotPoint",
     "FewShotPoints",
     "ablation_table",
-    "extra_lines",
     "few_shot_grid",
-    "gated_name",
+    "figures_in_line",
+    "print_metrics",
     "result_table",
+    "section_lines",
     "sweep_grid",
 ]
-
-
-ORACLE_LABEL = "oracle (real unseen rows)"
 
 
 @dataclass(frozen=True)
@@ -47,66 +47,53 @@ class FewShotPoint:
 FewShotPoints: TypeAlias = Mapping[int, FewShotPoint]
 
 
-def result_table(metrics: Mapping[str, Any]) -> Table:
+def result_table(metrics: Field, reports: Sequence[SectionReport]) -> Table:
     """The table of a run, or of the runs of several seeds, in percent.
 
     Parameters
     ----------
     metrics
-        What ``metrics.json`` holds.
+        ``metrics.json``.
+    reports
+        Of the sections whose rows stand in it.
     """
-    seeds = metrics.get("seeds")
-    which = f"seed {metrics['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
+    facts = metrics.object()
+    seeds = facts.get("seeds")
+    which = f"seed {facts['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
     table = Table(
-        title=f"{metrics['dataset']} · {metrics['features']} · {metrics['semantics']} · "
+        title=f"{facts['dataset']} · {facts['features']} · {facts['semantics']} · "
         f"{which} · percent, means over classes",
-        caption=metrics["protocol"],
+        caption=facts["protocol"],
         caption_justify="left",
     )
     _add_columns(table, "method")
-    rows = {**metrics["baselines"], metrics["model"]: metrics}
-    if "gate" in metrics:
-        rows[gated_name(metrics)] = metrics["gate"]["measures"]
-    if "oracle" in metrics:
-        rows[ORACLE_LABEL] = metrics["oracle"]
-    for method, measures in rows.items():
-        table.add_row(method, *_cells(measures), style="bold" if measures is metrics else None)
+    for row in table_rows(metrics, reports):
+        style = "bold" if row.measures is metrics else None
+        table.add_row(row.method, *_cells(row.measures.object()), style=style)
     return table
 
 
-def gated_name(metrics: Mapping[str, Any]) -> str:
-    """The name in tables of a run's model with its gate."""
-    return f"{metrics['model']} with gate: {metrics['gate']['name']}"
+def print_metrics(metrics: Field, reports: Sequence[SectionReport], console: Console) -> None:
+    """Print the tables and the lines of a run, or of the runs of several seeds."""
+    console.print(result_table(metrics, reports))
+    shown = measured(metrics, reports)
+    for report in shown:
+        if report.table is not None:
+            console.print(terminal_table(report.table(metrics)))
+    for line in section_lines(metrics, shown):
+        console.print(line, soft_wrap=True)
 
 
-def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """What a run measured besides its table, each a labelled line, in percent."""
-    lines = []
-    if "gate" in metrics:
-        gate = metrics["gate"]
-        alone = {"AUROC": "AUROC", "FPR at 95% TPR": "FPR95"}
-        accepted = {"seen": "accepted_seen", "unseen": "accepted_unseen"}
-        lines.append(
-            f"gate {gate['name']} alone:  {_in_line(gate, alone)};  "
-            f"accepted as seen, of test rows:  {_in_line(gate, accepted)}"
-        )
-    if "top_k" in metrics:
-        top_k = metrics["top_k"]
-        k = top_k["k"]["mean"] if isinstance(top_k["k"], Mapping) else top_k["k"]
-        names = {metric.label: metric.name for metric in metrics_in("top_k")}
-        lines.append(f"right class among the first {k:.0f} answers:  {_in_line(top_k, names)}")
-    if "test_selected" in metrics:
-        names = {metric.label: metric.name for metric in metrics_in("selected_on_test")}
-        lines.append(
-            "SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
-            f"to be compared with figures selected likewise alone):  "
-            f"{_in_line(metrics['test_selected'], names)}"
-        )
-    return lines
+def section_lines(metrics: Field, reports: Sequence[SectionReport]) -> list[str]:
+    """What the sections say below the table, a labelled line each."""
+    return [line for report in measured(metrics, reports) for line in report.lines(metrics)]
 
 
-def _in_line(values: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return "  ".join(f"{label} {_text(values[name], ' ±')}" for label, name in names.items())
+def figures_in_line(record: Field, metrics: Sequence[Metric]) -> str:
+    """Metrics with their labels in one line, in percent."""
+    figures = read_metrics(record, metrics)
+    shown = (m for m in metrics if m.key in figures)
+    return "  ".join(f"{m.label} {figures[m.key].text(' ±')}" for m in shown)
 
 
 def ablation_table(ablation: Mapping[str, Any]) -> Table:
@@ -191,8 +178,3 @@ def _add_columns(table: Table, first: str) -> None:
 def _cells(measures: Mapping[str, Any]) -> list[str]:
     figures = (mean_std_of(measures, metric) for metric in metrics_in("table"))
     return ["-" if figure is None else figure.text("\n±") for figure in figures]
-
-
-def _text(value: float | Mapping[str, Any] | None, plus_minus: str) -> str:
-    figure = mean_std(value)
-    return "-" if figure is None else figure.text(plus_minus)

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,8 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
-from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
-from gsmflow.reports.few_shot import few_shot_draws, few_shot_figures
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.page.projection import MapName, project
@@ -28,7 +26,8 @@ from gsmflow.reports.page_data import (
     FeatureSample,
     read_page_data,
 )
-from gsmflow.reports.tables import ORACLE_LABEL, extra_lines, few_shot_grid, gated_name
+from gsmflow.reports.section import SectionReport, table_rows
+from gsmflow.reports.tables import section_lines
 
 __all__ = ["pack", "read_run"]
 
@@ -36,13 +35,17 @@ __all__ = ["pack", "read_run"]
 _PACKED = {"<u2": "Uint16", "<i4": "Int32", "<f4": "Float32", "<f8": "Float64"}
 
 
-def read_run(directory: Path, method: MapName = "pca") -> dict[str, Any]:
+def read_run(
+    directory: Path, reports: Sequence[SectionReport], method: MapName = "pca"
+) -> dict[str, Any]:
     """Read a run, or the runs of several seeds, as a document that the page's script shows.
 
     Parameters
     ----------
     directory
         A run directory.
+    reports
+        Of the sections that the page shows.
     method
         How the map of features is made.
 
@@ -60,12 +63,13 @@ def read_run(directory: Path, method: MapName = "pca") -> dict[str, Any]:
     metrics = _open_metrics(directory)
     seeds = metrics["seeds"].value
     if seeds is None:
-        parts = [_read_part(directory, metrics, method)]
+        parts = [_read_part(directory, metrics, method, reports)]
     else:
         if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
             raise metrics["seeds"].refused("a list of seeds")
         folders = [directory / f"seed{seed}" for seed in seeds]
-        parts = [_read_part(folder, _open_metrics(folder), method) for folder in folders]
+        parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
+    over_seeds = [report for report in reports if report.page_of_seeds]
     return {
         "run": directory.resolve().name,
         "model": metrics["model"].text(),
@@ -74,8 +78,10 @@ def read_run(directory: Path, method: MapName = "pca") -> dict[str, Any]:
         "semantics": metrics["semantics"].text(),
         "protocol": metrics["protocol"].text(),
         "seeds": seeds,
-        **_headline(metrics),
-        "few_shot": None if seeds is None else _few_shot(metrics),  # a single run is a part alone
+        **_headline(metrics, reports),
+        # A single run is a part alone.
+        **(dict.fromkeys([r.key for r in over_seeds]) if seeds is None else {}),
+        **({} if seeds is None else _sections(metrics, over_seeds)),
         "parts": parts,
     }
 
@@ -96,24 +102,17 @@ def _open_metrics(directory: Path) -> Field:
     return Field(file, "", read_json(file))
 
 
-def _headline(metrics: Field) -> dict[str, Any]:
+def _headline(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
     """Rows of the table, each a method with its figures, and the lines that stand apart."""
-    baselines = metrics["baselines"]
-    rows = [_row(name, "baseline", baselines[name]) for name in baselines.object()]
-    rows.append(_row(metrics["model"].text(), "model", metrics))
-    if metrics["gate"].value is not None:
-        rows.append(_row(gated_name(metrics.object()), "model", metrics["gate"]["measures"]))
-    if metrics["oracle"].value is not None:
-        rows.append(_row(ORACLE_LABEL, "oracle", metrics["oracle"]))
-    if metrics["top_k"].value is not None:  # read to refuse what is damaged
-        read_metrics(metrics["top_k"], metrics_in("top_k"))
-    if metrics["test_selected"].value is not None:
-        read_metrics(metrics["test_selected"], metrics_in("selected_on_test"))
+    kinds = {"run": "model"}
     return {
         "glossary": _glossary(),
         "columns": [metric.label for metric in metrics_in("table")],
-        "rows": rows,
-        "extra": extra_lines(metrics.object()),
+        "rows": [
+            _row(row.method, kinds.get(row.kind, row.kind), row.measures)
+            for row in table_rows(metrics, reports)
+        ],
+        "extra": section_lines(metrics, reports),
     }
 
 
@@ -137,34 +136,25 @@ def _row(method: str, kind: str, record: Field) -> dict[str, Any]:
     return {"method": method, "kind": kind, "figures": figures}
 
 
-def _few_shot(metrics: Field) -> dict[str, Any] | None:
-    """The table of few-shot figures, a row for each number of labelled rows."""
-    if metrics["few_shot"].value is None:
-        return None
-    figures = few_shot_figures(metrics)
-    notes = ("k = 0: the run's classifier, without labelled rows",) if 0 in figures else ()
-    grid = few_shot_grid("", {"": figures}, notes)
-    rows = [row[1:] for row in grid.sections[0]]  # without the run's name
+def _sections(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
+    """What each section shows on the page, by its key; None where it was not measured."""
     return {
-        "columns": grid.columns[1:],
-        "charted": [metric.label for metric in metrics_in("few_shot_chart")],
-        "rows": [
-            [asdict(cell) if isinstance(cell, MeanStd) else cell for cell in row] for row in rows
-        ],
-        "notes": grid.notes,
-        "draws": few_shot_draws(metrics),
+        report.key: report.page(metrics) if metrics[report.key].value is not None else None
+        for report in reports
+        if report.page is not None
     }
 
 
-def _read_part(directory: Path, metrics: Field, method: MapName) -> dict[str, Any]:
+def _read_part(
+    directory: Path, metrics: Field, method: MapName, reports: Sequence[SectionReport]
+) -> dict[str, Any]:
     """One run's side of the page."""
     part: dict[str, Any] = {
         "name": f"seed {metrics['seed'].number():.0f}",
         "gamma": _gamma(metrics),
-        "points": _points(metrics),
-        "few_shot": _few_shot(metrics),
+        "points": _points(metrics, reports),
         "validation": _validation(metrics),
-        "shifts": _shift_figures(metrics),
+        **_sections(metrics, reports),
         **_settings(directory),
     }
     history = directory / "history.json"
@@ -172,7 +162,7 @@ def _read_part(directory: Path, metrics: Field, method: MapName) -> dict[str, An
         records = Field(history, "", read_json(history)).records()
         part["history"] = _columns(records)
         part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
-    part |= _test_rows(directory, metrics, method)
+    part |= _test_rows(directory, metrics, method, reports)
     reasons, has_unseen_rows = _MISSING, metrics["U"].value is not None
     if not has_unseen_rows:
         reasons |= dict.fromkeys(("answers", "map", "shifts"), _NO_UNSEEN_ROWS)
@@ -221,11 +211,11 @@ def _gamma(metrics: Field) -> float | None:
     return None if calibrated.value is None else calibrated["gamma"].number()
 
 
-def _points(metrics: Field) -> list[dict[str, Any]]:
-    """U and S of each method, without calibration and with it."""
-    methods = {metrics["model"].text(): metrics} | {
-        name: metrics["baselines"][name] for name in metrics["baselines"].object()
-    }
+def _points(metrics: Field, reports: Sequence[SectionReport]) -> list[dict[str, Any]]:
+    """U and S of the model and of the baselines, without calibration and with it."""
+    rows = table_rows(metrics, reports)
+    methods = {row.method: row.measures for row in rows if row.kind in ("baseline", "run")}
+    methods = {metrics["model"].text(): metrics} | methods
     points = []
     for name, record in methods.items():
         known = read_metrics(record, metrics_in("table"))
@@ -255,32 +245,6 @@ def _columns(records: list[dict[str, float]]) -> dict[str, list[float | None]] |
     return {name: [r.get(name) for r in records] for name in names} if records else None
 
 
-def _shift_figures(metrics: Field) -> list[dict[str, Any]] | None:
-    """The table of generation shifts, a row for each method that synthesizes."""
-    if metrics["shifts"].value is None:
-        return None
-    rows = []
-    for name in metrics["shifts"].object():
-        record = metrics["shifts"][name]
-        consistency, ratio = record["consistency"], record["variance_ratio"]
-        correlation = record["rank_correlation"]["unseen"]["synthesized_real"]
-        rows.append(
-            {
-                "method": name,
-                "samples": record["samples_per_class"].number(),
-                **{k: consistency[k].percent() for k in ("among_all", "real_among_all")},
-                "seen_ratio": _number_or_none(ratio["seen"]),
-                "unseen_ratio": _number_or_none(ratio["unseen"]),
-                "correlation": _number_or_none(correlation),
-            }
-        )
-    return rows or None
-
-
-def _number_or_none(field: Field) -> float | None:
-    return None if field.value is None else field.number()
-
-
 def _settings(directory: Path) -> dict[str, Any]:
     """The recipe, and the environment with the command line apart."""
     recipe_file, file = directory / RECIPE_FILE, directory / "environment.json"
@@ -292,7 +256,9 @@ def _settings(directory: Path) -> dict[str, Any]:
     return {"recipe": recipe, "environment": environment, "command": command}
 
 
-def _test_rows(directory: Path, metrics: Field, method: MapName) -> dict[str, Any]:
+def _test_rows(
+    directory: Path, metrics: Field, method: MapName, reports: Sequence[SectionReport]
+) -> dict[str, Any]:
     """What is shown of the test split: classes, answers, curves, the map, shifts by class."""
     file = directory / "per_class.csv"
     if not file.is_file():
@@ -320,16 +286,17 @@ def _test_rows(directory: Path, metrics: Field, method: MapName) -> dict[str, An
         "answers": _pack_answers(page_data.answers, len(classes)),
         "counts": True,
         "curves": curves,
-        "areas": _areas(metrics, page_data.curves),
+        "areas": _areas(metrics, page_data.curves, reports),
         "map": None if page_data.sample is None else _pack_map(page_data.sample, method),
         "class_shifts": [_pack_shifts(name, shifts) for name, shifts in page_data.shifts.items()],
     }
 
 
-def _areas(metrics: Field, curves: Mapping[str, Any]) -> dict[str, float]:
+def _areas(
+    metrics: Field, curves: Mapping[str, Any], reports: Sequence[SectionReport]
+) -> dict[str, float]:
     """The area under each method's curve, as its row of the table has it."""
-    baselines = metrics["baselines"]
-    records = {name: baselines[name] for name in curves if name in baselines.object()}
+    records = {row.method: row.measures for row in table_rows(metrics, reports)}
     return {name: records.get(name, metrics)["AUSUC"].percent() / 100 for name in curves}
 
 
