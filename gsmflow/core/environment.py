@@ -59,7 +59,7 @@ def _package_version(name: str) -> str | None:
 
 def _git_commit() -> str | None:
     """The commit of the code that runs, with ``+changes`` if the work tree differs from it."""
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     try:

@@ -64,7 +64,7 @@ def draw(name: str, rng: np.random.Generator) -> Image.Image:
     colour, shape = name.split()
     picture = Image.fromarray(rng.integers(0, 90, (32, 32, 3), dtype=np.uint8))
     x, y, r = (int(rng.integers(*span)) for span in ((8, 24), (8, 24), (4, 8)))
-    pen = ImageDraw.FeatureSampler(picture)
+    pen = ImageDraw.Draw(picture)
     (pen.ellipse if shape == "disc" else pen.rectangle)(
         (x - r, y - r, x + r, y + r), COLOURS[colour]
     )

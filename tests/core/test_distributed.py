@@ -21,18 +21,19 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SCRIPT = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from gsmflow import fitting, train
+from gsmflow.learning.trainer import Trainer
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs import stages
 from gsmflow.runs.script import run_script
 
 if "STOP" in os.environ:
-    fitting._SAVE_EVERY_SECONDS = 0
-    run_epoch = train.Trainer.run_epoch
+    stages._SAVE_EVERY_SECONDS = 0
+    run_epoch = Trainer.run_epoch
     def stopping(self, *arguments):
         if self.epoch == int(os.environ["STOP"]):
             os._exit(3)
         return run_epoch(self, *arguments)
-    train.Trainer.run_epoch = stopping
+    Trainer.run_epoch = stopping
 
 run_script({{"res101": Recipe(
     dataset="TINY", hidden=8, condition_dim=6, blocks=2, epochs=5, batch_size=8, pi=0.3,

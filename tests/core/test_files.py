@@ -213,7 +213,7 @@ def test_the_environment_is_json_with_what_a_figure_depends_on() -> None:
 
 
 def test_the_environment_names_the_commit() -> None:
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
