@@ -55,7 +55,7 @@ class Group:
         return pick_device(name) if self.fabric is None else self.fabric.device
 
     def share(self, rows: Tensor) -> Tensor:
-        """The share ``(n / size,)`` of a batch ``(n,)`` that this process has; `size` divides ``n``."""
+        """Rows ``(n / size,)`` of a batch ``(n,)`` for this process; `size` divides ``n``."""
         return rows.tensor_split(self.size)[self.index]
 
     def wrap(self, module: Any, method: str) -> Callable[..., Any]:

@@ -60,16 +60,16 @@ class Range:
     def contains(self, value: float) -> bool:
         """Whether a value is finite and within the bounds."""
         return (
-            value != float("inf")
+            abs(value) < float("inf")
             and (self.min is None or value >= self.min)
             and (self.above is None or value > self.above)
             and (self.max is None or value <= self.max)
-            and value == value
         )
 
     def __str__(self) -> str:
-        low = f"of at least {self.min:g}" if self.above is None else f"above {self.above:g}"
-        return f"a number {low}" + ("" if self.max is None else f" and at most {self.max:g}")
+        bounds = (("of at least", self.min), ("above", self.above), ("at most", self.max))
+        texts = [f"{text} {bound:g}" for text, bound in bounds if bound is not None]
+        return f"a number {' and '.join(texts)}" if texts else "a finite number"
 
 
 def field_types(config: type[Any]) -> Mapping[str, Any]:
