@@ -16,8 +16,8 @@ from gsmflow.data.extract.images import (
     class_key,
     find_images,
     open_picture,
+    path_text,
     quiet_readers,
-    said_path,
 )
 
 FORMATS = ("jpg", "png", "gif", "bmp", "tiff", "webp")
@@ -120,8 +120,8 @@ def test_no_folder_of_classes(tmp_path: Path, make: str | None) -> None:
 
 
 def test_a_name_that_is_no_text_can_be_said(tmp_path: Path) -> None:
-    assert said_path(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
-    assert said_path(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
+    assert path_text(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
+    assert path_text(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.extract import store as store_module
 from gsmflow.data.extract.backbones import Backbone
 from gsmflow.data.extract.features import extract_features
-from gsmflow.data.extract.store import FeatureStore, ImageFile, look_at, open_store
+from gsmflow.data.extract.store import FeatureStore, ImageFile, image_files, open_store
 
 COUNT, BATCH, BAD = 11, 2, {3, 4, 5, 10}
 
@@ -49,7 +49,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def files(root: Path) -> list[ImageFile]:
-    return look_at(root, [path.relative_to(root) for path in sorted(root.iterdir())])
+    return image_files(root, [path.relative_to(root) for path in sorted(root.iterdir())])
 
 
 @contextmanager
@@ -192,4 +192,4 @@ def test_two_processes_do_not_share_a_store(root: Path) -> None:
 
 def test_a_file_that_has_gone(root: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.png: not there any more"):
-        look_at(root, [Path("nowhere.png")])
+        image_files(root, [Path("nowhere.png")])
