@@ -210,7 +210,7 @@ def _check_manifest(
         write_json(manifest, wanted)
         return
     found = read_json(manifest)
-    remedy = f"delete {path_text(manifest.parent)} to begin anew"
+    remedy = f"delete {path_text(manifest.parent)} to start again"
     if not isinstance(found, dict) or found.keys() != wanted.keys():
         raise InputError(f"{manifest}: found no manifest, expected that of an extraction; {remedy}")
     for name in sorted({*found["settings"], *wanted["settings"]}):
