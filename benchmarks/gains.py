@@ -120,7 +120,7 @@ def main(options: Options, console: Console) -> None:
         console.print(f"draw {number}: discriminant {texts[0]}, Gaussian {texts[1]}")
     title = f"{options.dataset} · {options.features} · {options.semantics}"
     table = Table(
-        title=f"{title} · seen classes in the role of unseen ones in {len(metrics)} draws · percent",
+        title=f"{title} · {len(metrics)} draws of seen classes as unseen ones · percent",
         caption="gain: mean ± standard error; T1 over classes, the others over draws",
         caption_justify="left",
     )

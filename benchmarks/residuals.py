@@ -75,12 +75,10 @@ class Residuals:
 
 
 def residuals_of(options: Options) -> Residuals:
-    """Fit the Gaussian of the discriminant and whiten all rows with it."""
+    """Fit the Gaussian of the discriminant, and whiten and project all rows with it."""
     dataset = read_data(options)
-    problem, held_out = (
-        training_problem(dataset, "validation"),
-        open_held_out(dataset, "validation"),
-    )
+    problem = training_problem(dataset, "validation")
+    held_out = open_held_out(dataset, "validation")
     feed = scale_problem(problem, "none", _CPU, "memory").feed
     generator = make_generator(_CPU, options.seed, "folds")
     folds_of_classes = fold_classes(feed, problem.semantics, options.transform, generator)

@@ -66,7 +66,7 @@ class PredictOptions:
     """Gate, which first separates rows of seen from rows of unseen classes: run for the gate that
     the run was trained with, if any, or none."""
     only: Literal["all", "unseen"] = "all"
-    """unseen: answers among the unseen classes only (zero-shot learning); all: among all classes."""
+    """all: answers among all classes; unseen: among the unseen ones only (zero-shot learning)."""
     weights: Path | None = None
     """Present path of the backbone's weights; None: that when the dataset was made."""
     device: str = "auto"
