@@ -30,7 +30,8 @@ from gsmflow.methods.gsmflow import GSMFlowConfig
 from gsmflow.recipes.files import read_recipe_file
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from gsmflow.runs.script import script_recipe
 from gsmflow.runs.stages import Run, Validated
 from gsmflow.tuning import summary, worker
