@@ -173,7 +173,7 @@ def check_settings(config: Any, prefix: str = "") -> None:
         Put before the field's name in messages, which name the flag: ``--gate-share`` for the
         prefix ``"gate_"`` and the field ``share``.
     """
-    for name, hint in field_types(type(config)).items():
+    for name, hint in field_types(type(config)).items():  # type: ignore[arg-type]
         if plain_type(hint)[1] is not None:
             check_value(flag_of(prefix + name), hint, getattr(config, name))
 
@@ -195,7 +195,7 @@ def read_settings(config: type[_Config], stored: object, where: str) -> _Config:
     InputError
         If a field is unknown, or a value is of another type or out of range.
     """
-    hints = field_types(config)
+    hints = field_types(config)  # type: ignore[arg-type]
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected values by name")
     check_names(stored, hints, where)
