@@ -9,9 +9,9 @@ __all__ = ["REPORTS", "SECTIONS"]
 SECTIONS: tuple[Section, ...] = (
     top_k.SECTION,
     few_shot.SECTION,
+    gate.SECTION,
     oracle.SECTION,
     selected_on_test.SECTION,
-    gate.SECTION,
     beside.SECTION,
     shifts.SECTION,
 )
