@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gsmflow.core.arrays import IntArray
+from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
@@ -31,7 +31,7 @@ SETTING = Setting(whitening=0.25, ridge=0.2, shrinkage=0.5)
 
 def world(
     classes: int = 12, per_class: int = 15, noise: float = 0.5
-) -> tuple[MemoryFeed, IntArray]:
+) -> tuple[MemoryFeed, FloatArray]:
     """Rows of the even classes around a linear map of all classes' semantics."""
     rng = np.random.default_rng(0)
     semantics = rng.normal(size=(2 * classes, 4)).astype(np.float32)
@@ -63,7 +63,7 @@ def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassF
     feed, semantics = world()
     fold = 1
     trials = list(class_folds.trials(SETTING, 0.25))
-    fitted, judged, columns = trials[fold]
+    fitted, evaluated, columns = trials[fold]
     seen = class_folds.classes[class_folds.folds != fold]
     unseen = class_folds.classes[class_folds.folds == fold]
     encoded = class_folds.encoder(feed.features).numpy().astype(np.float64)
@@ -80,11 +80,11 @@ def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassF
     regression = MeanRegression(means, semantics, seen, SETTING.whitening)
     every = np.concatenate([means, regression.predict(SETTING.ridge)[unseen]])
     covariance = shrink(within + regression.error_covariance(SETTING.ridge), SETTING.shrinkage)
-    expected = discriminant(covariance, every, means.mean(axis=0), 0.25)(judged)
-    np.testing.assert_allclose(fitted.common(judged), expected, atol=2e-3)
+    expected = discriminant(covariance, every, means.mean(axis=0), 0.25)(evaluated)
+    np.testing.assert_allclose(fitted.common(evaluated), expected, atol=2e-3)
     names = np.concatenate([seen, unseen])[columns]
     assert {*names} == {*class_folds.classes}
-    rows = [np.abs(encoded - row).sum(axis=1).argmin() for row in judged]
+    rows = [np.abs(encoded - row).sum(axis=1).argmin() for row in evaluated]
     np.testing.assert_array_equal(names, labels[rows])
 
 
@@ -96,8 +96,8 @@ def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
         value >= choose_setting(class_folds, 0.25, SETTING, ["whitening", "ridge", "shrinkage"])[1]
     )
     values = []
-    for fitted, judged, columns in class_folds.trials(chosen, 0.25):
-        scores, seen = fitted.common(judged), fitted.seen
+    for fitted, evaluated, columns in class_folds.trials(chosen, 0.25):
+        scores, seen = fitted.common(evaluated), fitted.seen
         unseen_rows = columns >= seen
         t1 = mean_class_accuracy(
             columns[unseen_rows], seen + scores[unseen_rows][:, seen:].argmax(axis=1)
@@ -124,13 +124,13 @@ def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
     class_folds: ClassFolds,
 ) -> None:
     gate = fit_discriminant_gate(class_folds, SETTING, 0.25)
-    told, is_unseen = [], []
-    for fitted, judged, columns in class_folds.trials(SETTING, 0.25):
-        common, own, seen = fitted.common(judged), fitted.seen_expert()(judged), fitted.seen
+    inputs, is_unseen = [], []
+    for fitted, evaluated, columns in class_folds.trials(SETTING, 0.25):
+        common, own, seen = fitted.common(evaluated), fitted.seen_expert()(evaluated), fitted.seen
         parts = common[:, :seen], common[:, seen:], own
-        told.append(np.stack([part.max(axis=1) for part in parts], axis=1))
+        inputs.append(np.stack([part.max(axis=1) for part in parts], axis=1))
         is_unseen.append(columns >= seen)
-    features, answers = np.concatenate(told).astype(np.float64), np.concatenate(is_unseen)
+    features, answers = np.concatenate(inputs).astype(np.float64), np.concatenate(is_unseen)
     pipeline = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
     ).fit(features, answers)
@@ -160,7 +160,7 @@ def test_too_few_classes_to_hold_any_out_are_refused() -> None:
         fold_classes(feed, semantics, "none", seeded(0))
 
 
-def test_a_class_of_one_row_is_fitted_and_never_judged_as_seen() -> None:
+def test_a_class_of_one_row_is_fitted_and_never_evaluated_as_seen() -> None:
     feed, semantics = world()
     rows = torch.cat([torch.arange(1), torch.arange(15, len(feed.labels))])
     single = MemoryFeed(feed.features[rows], feed.labels[rows])
