@@ -434,13 +434,13 @@ def fit_discriminant_gate(
         seen_temperature=score_temperature([fold.scores_among_seen() for fold in folds]),
         unseen_temperature=score_temperature([fold.scores_among_unseen() for fold in folds]),
     )
-    penalties = []
+    gammas = []
     for fold in folds:
         every = np.arange(fold.common.shape[1])
         scores = gzsl_scores(fold.common, fold.seen_expert, fold.seen, gate)
         curve = seen_unseen_curve(scores, fold.columns, every, every[: fold.seen])
-        penalties.append(curve.best_penalty())
-    return replace(gate, bias=bias + float(np.mean(penalties)))
+        gammas.append(curve.best_gamma())
+    return replace(gate, bias=bias + float(np.mean(gammas)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,7 +181,7 @@ def choose_regularizers(
 
 def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
     """The calibration factor gamma of best H, and the value of each criterion."""
-    penalty = outcome.curve().best_penalty()
+    penalty = outcome.curve().best_gamma()
     return penalty, {
         "T1": outcome.t1,
         "H": outcome.calibrated(0.0).H,

@@ -103,4 +103,4 @@ def test_recommended_stands_for_this_model() -> None:
 def test_a_run_speaks_of_no_epochs(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, model="discriminant", beside=())
     protocol = run_experiment(Job(recipe), Console(quiet=True)).metrics["protocol"]
-    assert protocol.startswith("nothing chosen on test; pen.: ")
+    assert protocol.startswith("nothing chosen on test; cal.: ")
