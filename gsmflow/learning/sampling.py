@@ -51,10 +51,10 @@ class Rescaled:
 
     def sampler(self, classes: Tensor) -> FeatureSampler:
         """Draws features of classes ``(k,)`` in the target scaling."""
-        draw = self.model.sampler(classes)
+        draw_source = self.model.sampler(classes)
 
         def rescaled(positions: Tensor, generator: torch.Generator) -> Tensor:
-            features = self.source.inverse(draw(positions, generator).cpu().numpy())
+            features = self.source.inverse(draw_source(positions, generator).cpu().numpy())
             return torch.from_numpy(self.target(features)).to(positions.device)
 
         return rescaled

@@ -347,12 +347,12 @@ class CADAVAE(nn.Module):
         mean, log_variance = self.semantics_encoder.posterior(self.semantics[classes])
 
         @torch.no_grad()
-        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             posterior = mean[positions], log_variance[positions]
             latents = self._latents(posterior, BatchRandom(generator).normal)
             return _float32(self.image_decoder(latents))
 
-        return draw
+        return draw_features
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
         """Latents of equally many real rows of every seen class, and latents of unseen classes.

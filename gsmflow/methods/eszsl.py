@@ -64,7 +64,7 @@ class ESZSLSolution:
     Attributes
     ----------
     problem
-        What it was fitted on.
+        The problem that it was fitted on.
     scaling
         Applied to features before scoring.
     class_weights

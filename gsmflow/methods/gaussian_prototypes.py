@@ -92,12 +92,12 @@ class ClassGaussians:
         """Draws scaled features of classes ``(k,)``, seen or unseen."""
         means = self.means[classes]
 
-        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             shape = (len(positions), self.feature_dim)
             noise = torch.randn(shape, generator=generator, device=positions.device)
             return means[positions] + noise @ self.factor.T
 
-        return draw
+        return draw_features
 
 
 class PrototypeSolver:

@@ -313,7 +313,7 @@ class GSMFlow(nn.Module):
         offsets = self.flow.offsets(self.condition(classes))
 
         @torch.no_grad()
-        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             z = torch.randn(
                 (len(positions), self.feature_dim),
                 generator=generator,
@@ -322,7 +322,7 @@ class GSMFlow(nn.Module):
             )
             return self.flow.inverse(z, offsets, positions)
 
-        return draw
+        return draw_features
 
     def sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
         """Synthesized features ``(n, d)`` of classes ``(n,)``, seen or unseen."""

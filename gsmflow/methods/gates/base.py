@@ -34,7 +34,7 @@ class GateKind:
     Attributes
     ----------
     name
-        What ``--gate`` takes.
+        The value of ``--gate``.
     config
         A frozen dataclass of its settings. Its field ``share`` is the share of held-out seen rows
         that the threshold accepts.
