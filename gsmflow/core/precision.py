@@ -36,7 +36,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Torch before 2.10 does not say; the products that every processor has are used there.
+        # Older torch does not say what the processor multiplies: fp32 is always right.
         if not hasattr(torch.cpu, "get_capabilities"):
             return False
         capabilities = torch.cpu.get_capabilities()

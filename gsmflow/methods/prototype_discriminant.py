@@ -51,6 +51,8 @@ _LITTLE_SHRINKAGE = 0.05
 _NO_WHITENING = 0.0
 # Prefix of the encoder's tensors in ``state_dict``.
 _ENCODER = "_encoder."
+_GATE = "gate_"
+_GATE_PARTS = ("weight", "bias", "seen_temperature", "unseen_temperature")
 # The fields of `PrototypeDiscriminant.describe`; a saved description may have more.
 _DESCRIBED = ("model", "config", "chosen")
 
@@ -95,7 +97,6 @@ class PrototypeDiscriminant(nn.Module):
     common_bias: Tensor
     own_weight: Tensor
     own_bias: Tensor
-    gate: Tensor
     mean_weight: Tensor
     mean_bias: Tensor
 
@@ -237,11 +238,17 @@ class PrototypeDiscriminant(nn.Module):
         return ClassGaussians(means, self.factor)
 
     def _gate(self) -> DiscriminantGate | None:
-        """The gate from its tensor ``(6,)``; None for a model without one, ``(0,)``."""
-        if len(self.gate) == 0:
+        """The gate from its tensors; None for a model without one."""
+        tensors = self.state_dict()
+        if f"{_GATE}weight" not in tensors:
             return None
-        values = _array(self.gate)
-        return DiscriminantGate(values[:3], float(values[3]), float(values[4]), float(values[5]))
+        values = {name: _array(tensors[f"{_GATE}{name}"]) for name in _GATE_PARTS}
+        return DiscriminantGate(
+            weight=values["weight"],
+            bias=float(values["bias"]),
+            seen_temperature=float(values["seen_temperature"]),
+            unseen_temperature=float(values["unseen_temperature"]),
+        )
 
 
 class _Choice(NamedTuple):
@@ -302,14 +309,17 @@ def _tensors(
 ) -> dict[str, Tensor]:
     """The tensors that are saved, by name.
 
-    ``factor`` is the lower Cholesky factor of the covariance; ``gate`` has the six numbers of a
-    `DiscriminantGate`, or none; ``mean_weight`` and ``mean_bias`` map semantics to class means.
+    ``factor`` is the lower Cholesky factor of the covariance; those of the gate, if there is one,
+    begin with ``gate_``; ``mean_weight`` and ``mean_bias`` map semantics to class means.
     """
     seen_expert = fitted.seen_expert()
     factor = np.linalg.cholesky(floored(fitted.covariance))
-    gate_values: list[float] = []
+    gate_tensors = {}
     if gate is not None:
-        gate_values = [*gate.weight, gate.bias, gate.seen_temperature, gate.unseen_temperature]
+        gate_tensors = {
+            f"{_GATE}{name}": torch.tensor(getattr(gate, name), dtype=torch.float64)
+            for name in _GATE_PARTS
+        }
     arrays: dict[str, FloatArray | IntArray] = {
         "seen_classes": problem.seen_classes,
         "unseen_classes": problem.unseen_classes,
@@ -324,7 +334,7 @@ def _tensors(
     weight, bias = (torch.from_numpy(values) for values in mean_map)
     return {
         **tensors,
-        "gate": torch.tensor(gate_values, dtype=torch.float64),
+        **gate_tensors,
         "mean_weight": weight,
         "mean_bias": bias,
     }
