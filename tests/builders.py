@@ -51,6 +51,7 @@ SMALL_OF_ANY: dict[str, Any] = {
 CADA_SMALL: dict[str, Any] = {
     "model": "cada-vae",
     "feature_scaling": "minmax",
+    "semantics_scaling": "norm",
     "amsgrad": True,
     "epochs": 12,
     "batch_size": 8,
