@@ -9,7 +9,6 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from types import NoneType
@@ -73,14 +72,12 @@ class Range:
         return f"a number {low}" + ("" if self.max is None else f" and at most {self.max:g}")
 
 
-@cache
 def field_types(config: type[Any]) -> Mapping[str, Any]:
     """The type of each field of a dataclass by its name, with what it is annotated with."""
     hints = get_type_hints(config, include_extras=True)
     return {f.name: hints[f.name] for f in fields(config)}
 
 
-@cache
 def field_texts(config: type[Any]) -> Mapping[str, str]:
     """The text under each field of a dataclass, in one line, by the field's name."""
     found: dict[str, str] = {}
@@ -160,7 +157,7 @@ def _fits(kind: Any, value: Any) -> tuple[bool, str]:
 
 def check_settings(config: Any, prefix: str = "") -> None:
     """Raise `InputError` if a field is out of range; messages name its flag, behind a prefix."""
-    for name, hint in field_types(type(config)).items():  # type: ignore[arg-type]
+    for name, hint in field_types(type(config)).items():
         if plain_type(hint)[1] is not None:
             check_value(flag_of(prefix + name), hint, getattr(config, name))
 
@@ -182,7 +179,7 @@ def read_settings(config: type[_Config], stored: object, where: str) -> _Config:
     InputError
         If a field is unknown, or a value of another type or out of range.
     """
-    hints = field_types(config)  # type: ignore[arg-type]
+    hints = field_types(config)
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected values by name")
     check_names(stored, hints, where)
