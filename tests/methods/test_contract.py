@@ -52,7 +52,8 @@ from gsmflow.reports.page.document import read_run
 from gsmflow.runs import experiment, stages
 from gsmflow.runs.add_class import grow_dataset
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.variants import ablation_recipes
 from gsmflow.tuning.space import space_of
 from tests.builders import (

@@ -17,7 +17,8 @@ from gsmflow.learning.feed import MemoryFeed
 from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from tests.builders import (
     feed_of,
     generators,

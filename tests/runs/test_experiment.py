@@ -26,7 +26,8 @@ from gsmflow.learning.feed import Feed, MappedFeed, MemoryFeed
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import stages as fitting
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.builders import SMALL, make_dataset, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

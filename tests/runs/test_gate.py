@@ -20,7 +20,8 @@ from gsmflow.reports.tables import extra_lines, result_table
 from gsmflow.runs import experiment
 from gsmflow.runs import gate as gating
 from gsmflow.runs import stages as fitting
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.stages import Fitted
 from tests.builders import CADA_SMALL, make_dataset, make_recipe, tiny_recipe
 from tests.methods.test_contract import ClosedForm

@@ -11,7 +11,8 @@ from rich.console import Console
 from gsmflow.core.errors import InputError
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import seeds as module
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import tiny_recipe
 
