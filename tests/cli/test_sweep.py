@@ -14,10 +14,10 @@ from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
-from tests.builders import CADA_SMALL, SMALL, tiny_recipe
+from tests.builders import CADA_SMALL, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {**SMALL, **CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
+SETTINGS = {**CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
 
 
 def sweep(
@@ -26,8 +26,9 @@ def sweep(
     tiny_recipe(tmp_path)  # writes the data
     script = tmp_path / "train_tiny.py"
     script.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import Recipe, run\n"
-        f"run({{'res101': make_recipe(dataset='TINY', beside=(), **{SETTINGS!r})}})\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import run\n"
+        "from tests.builders import small_recipe\n"
+        f"run({{'res101': small_recipe(dataset='TINY', beside=(), **{SETTINGS!r})}})\n"
     )
     places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = SweepOptions(script=script, over=over)

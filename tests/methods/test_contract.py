@@ -54,6 +54,7 @@ from gsmflow.runs.add_class import grow_dataset
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.sections import REPORTS
 from gsmflow.runs.variants import ablation_recipes
 from gsmflow.tuning.space import space_of
 from tests.builders import (
@@ -276,7 +277,7 @@ def test_it_is_evaluated_better_than_by_chance(whole: RunResult) -> None:
 
 
 def test_its_page_lacks_what_the_model_has_not_and_nothing_else(whole: RunResult) -> None:
-    (part,) = read_run(whole.directory)["parts"]
+    (part,) = read_run(whole.directory, REPORTS)["parts"]
     samples = isinstance(whole.fitted.model, Sampler)
     missing = set() if whole.fitted.history else {"history"}
     assert set(part["missing"]) == missing | (set() if samples else {"map", "shifts"})
