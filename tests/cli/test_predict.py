@@ -244,10 +244,8 @@ def test_bad_flags_are_refused(
 def test_penalty_of_a_run_that_chose_none_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=())
-    result = run_experiment(
-        type(recipe)(**{**vars(recipe), "calibrate": False}), Console(quiet=True)
-    )
+    recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=(), calibrate=False)
+    result = run_experiment(Job(recipe), Console(quiet=True))
     file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
     code, _, err = predict(capsys, result.directory, file)
     assert code == 2
@@ -362,7 +360,10 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
         "field 'model': found Mine, expected",
     ),
     "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.gamma'"),
-    "recipe": (lambda d: change(d / "recipe.json", pi="x"), "recipe.json, field 'pi': found \"x\""),
+    "recipe": (
+        lambda d: change(d / "recipe.json", method={"name": "gsmflow", "pi": "x"}),
+        "recipe.json, field 'method', field 'pi': found \"x\"",
+    ),
     "unknown": (lambda d: change(d / "recipe.json", what=1), "recipe.json: found a field 'what'"),
     "described": (
         lambda d: change(d / "model.json", config={"a": 1}),

@@ -75,11 +75,11 @@ def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
         ((), "--over: found nothing"),
         ((("latentdim", "3"),), "--over: found 'latentdim', expected a field"),
         ((("seed", "3"),), "--over: found 'seed'"),
-        ((("pi",),), "--over: found pi without a value"),
+        ((("beta",),), "--over: found beta without a value"),
         ((("latent_dim", "2"), ("latent-dim", "4")), "--over: found twice"),
         ((("dynamic_latents", "yes"),), "--over dynamic_latents: found 'yes', expected true or"),
         ((("latent_dim", "0"),), "--latent-dim: found 0"),
-        ((("pi", "0.1"),), "--pi: found with --model cada-vae"),
+        ((("pi", "0.1"),), "--over: found 'pi', expected a field"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(

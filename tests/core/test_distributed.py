@@ -149,7 +149,7 @@ def test_main_process_alone_prints_an_error(
     def joined(*_: object) -> Iterator[Group]:
         yield Group(FakeFabric(rank, f"{directory}: exists already"))  # type: ignore[arg-type]
 
-    monkeypatch.setattr("gsmflow.runs.script.joined_group", joined)
+    monkeypatch.setattr("gsmflow.core.distributed.joined_group", joined)
     words = ["script.py", "--data", folder / "data", "--out", folder / "out", "--run", "taken"]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--devices", "2"])
     with pytest.raises(SystemExit) as ended:
