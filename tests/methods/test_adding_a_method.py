@@ -68,7 +68,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package that has the method, with a dataset to run on."""
     folder = tmp_path_factory.mktemp("copy")
     for name in ("gsmflow", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     for name in COPIED:
         shutil.copy(ROOT / name, folder / name)
     page = (ROOT / "docs" / "contributing.md").read_text()
