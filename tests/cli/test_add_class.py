@@ -19,14 +19,16 @@ from safetensors.numpy import load_file
 from gsmflow.cli.main import main
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
+from gsmflow.learning.contract import Extensible
 from gsmflow.methods.linear_discriminant import discriminant, discriminant_by_factor
 from gsmflow.methods.mean_regression import MeanRegression
-from gsmflow.methods.registry import MODELS
+from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.sections import REPORTS
 from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe, write_gbu
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -46,6 +48,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+EXTENSIBLE = [name for name in METHODS if issubclass(find_method(name).model, Extensible)]
+
+
 def without_last(dataset: Dataset) -> Dataset:
     """The dataset before anything is known of its last class."""
     last = len(dataset.class_names) - 1
@@ -62,7 +67,7 @@ def without_last(dataset: Dataset) -> Dataset:
 
 def recipe_in(folder: Path, dataset: Dataset, model: str) -> Recipe:
     write_gbu(folder / "data" / "TINY", dataset)
-    return tiny_recipe(folder, run="run", beside=(), **SETTINGS[model])
+    return tiny_recipe(folder, run="run", beside=(), **SETTINGS.get(model, {"model": model}))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ def scores_of(run: TrainedRun, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArra
     return run.scorer.gzsl_scores(features), run.scorer.zsl_scores(features)
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("model", EXTENSIBLE)
 def test_a_class_added_later_is_known_as_one_from_the_start(
     model: str,
     before: Callable[[str], RunResult],
@@ -141,7 +146,7 @@ def test_a_class_added_later_is_known_as_one_from_the_start(
     assert (answers == len(WHOLE.class_names) - 1).mean() > 0.8
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("model", EXTENSIBLE)
 def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
     model: str,
     before: Callable[[str], RunResult],
@@ -169,7 +174,7 @@ def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
     with (into / "per_class.csv").open() as lines:
         records = {line["name"]: line for line in csv.DictReader(lines)}
     assert records["a/new one"]["rows"] == "0"
-    assert "a/new one" in json.dumps(read_run(into))
+    assert "a/new one" in json.dumps(read_run(into, REPORTS))
     # A class joins such a run too.
     code, _, err = add(
         capsys, into, "--name", "second", "--semantics",
@@ -200,6 +205,19 @@ def test_old_columns_of_the_discriminant_stay(
         assert (new[name].shape != value.shape) == (name in grown)
 
 
+def test_a_method_that_takes_no_further_classes_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_in(tmp_path, without_last(WHOLE), "eszsl")
+    first = run_experiment(Job(recipe), Console(quiet=True))
+    file, into = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), tmp_path / "grown"
+    words = ("--name", LAST, "--semantics", file, "--into", into)
+    code, _, err = add(capsys, first.directory, *words)
+    assert code == 2
+    assert "found a model that takes no further classes" in err
+    assert not into.exists()
+
+
 def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,7 +227,7 @@ def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
     file, into = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), tmp_path / "grown"
     words = ("--name", LAST, "--semantics", file, "--into", into)
     assert add(capsys, first.directory, *words)[0] == 0
-    assert open_trained(into, CPU).recipe.gate == "none"
+    assert open_trained(into, CPU).recipe.gate is None
     assert not list(into.glob("gate*"))
     rows = vector_file(tmp_path / "rows.npy", WHOLE.features[:3])
     main(["predict", str(into), str(rows), "--device", "cpu"])

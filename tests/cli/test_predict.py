@@ -17,7 +17,7 @@ from rich.console import Console
 from gsmflow.cli.main import main
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
-from gsmflow.methods.registry import MODELS
+from gsmflow.methods.registry import find_method
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
@@ -244,10 +244,8 @@ def test_bad_flags_are_refused(
 def test_penalty_of_a_run_that_chose_none_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=())
-    result = run_experiment(
-        type(recipe)(**{**vars(recipe), "calibrate": False}), Console(quiet=True)
-    )
+    recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=(), calibrate=False)
+    result = run_experiment(Job(recipe), Console(quiet=True))
     file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
     code, _, err = predict(capsys, result.directory, file)
     assert code == 2
@@ -362,7 +360,10 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
         "field 'model': found Mine, expected",
     ),
     "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.gamma'"),
-    "recipe": (lambda d: change(d / "recipe.json", pi="x"), "recipe.json, field 'pi': found \"x\""),
+    "recipe": (
+        lambda d: change(d / "recipe.json", method={"name": "gsmflow", "pi": "x"}),
+        "recipe.json, field 'method', field 'pi': found \"x\"",
+    ),
     "unknown": (lambda d: change(d / "recipe.json", what=1), "recipe.json: found a field 'what'"),
     "described": (
         lambda d: change(d / "model.json", config={"a": 1}),
@@ -406,7 +407,7 @@ def test_damaged_run_is_refused(
 def test_run_of_a_custom_model_class_is_opened_with_it(
     trained: Callable[[str], RunResult], tmp_path: Path
 ) -> None:
-    class Mine(MODELS["gsmflow"].model_class):  # type: ignore[misc, name-defined]
+    class Mine(find_method("gsmflow").model):  # type: ignore[misc, name-defined]
         pass
 
     result = trained("gsmflow")

@@ -14,10 +14,10 @@ from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
-from tests.builders import CADA_SMALL, SMALL, tiny_recipe
+from tests.builders import CADA_SMALL, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {**SMALL, **CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
+SETTINGS = {**CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
 
 
 def sweep(
@@ -26,8 +26,9 @@ def sweep(
     tiny_recipe(tmp_path)  # writes the data
     script = tmp_path / "train_tiny.py"
     script.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import Recipe, run\n"
-        f"run({{'res101': make_recipe(dataset='TINY', beside=(), **{SETTINGS!r})}})\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util import run\n"
+        "from tests.builders import small_recipe\n"
+        f"run({{'res101': small_recipe(dataset='TINY', beside=(), **{SETTINGS!r})}})\n"
     )
     places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = SweepOptions(script=script, over=over)
@@ -74,11 +75,11 @@ def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
         ((), "--over: found nothing"),
         ((("latentdim", "3"),), "--over: found 'latentdim', expected a field"),
         ((("seed", "3"),), "--over: found 'seed'"),
-        ((("pi",),), "--over: found pi without a value"),
+        ((("beta",),), "--over: found beta without a value"),
         ((("latent_dim", "2"), ("latent-dim", "4")), "--over: found twice"),
         ((("dynamic_latents", "yes"),), "--over dynamic_latents: found 'yes', expected true or"),
         ((("latent_dim", "0"),), "--latent-dim: found 0"),
-        ((("pi", "0.1"),), "--pi: found with --model cada-vae"),
+        ((("pi", "0.1"),), "--over: found 'pi', expected a field"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(

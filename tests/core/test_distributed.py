@@ -15,10 +15,11 @@ from rich.console import Console
 
 from gsmflow.core.distributed import SINGLE_PROCESS, Group, joined_group
 from gsmflow.core.errors import InputError
-from gsmflow.recipes.recipe import Recipe, check_recipe
+from gsmflow.recipes.checks import check_recipe
 from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from gsmflow.runs.script import run_script
-from tests.builders import make_dataset, write_gbu
+from tests.builders import make_dataset, make_recipe, write_gbu
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--")
@@ -44,9 +45,9 @@ SCRIPT = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from gsmflow.learning.trainer import Trainer
-from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import stages
 from gsmflow.runs.script import run_script
+from tests.builders import make_recipe
 
 if "STOP" in os.environ:
     stages._SAVE_EVERY_SECONDS = 0
@@ -57,7 +58,7 @@ if "STOP" in os.environ:
         return run_epoch(self, *arguments)
     Trainer.run_epoch = stopping
 
-run_script({{"res101": Recipe(**{SETTINGS!r})}})
+run_script({{"res101": make_recipe(**{SETTINGS!r})}})
 """
 
 
@@ -89,8 +90,10 @@ def test_two_processes_give_the_numbers_of_one_even_after_a_crash(folder: Path) 
     torchrun starts the first two processes, which are ended in the fourth epoch; the command
     starts the second two by itself, which resume.
     """
-    recipe = Recipe(**SETTINGS, data=folder / "data", out=folder / "out", run="one", device="cpu")
-    expected = run_experiment(recipe, Console(quiet=True))
+    recipe = make_recipe(
+        **SETTINGS, data=folder / "data", out=folder / "out", run="one", device="cpu"
+    )
+    expected = run_experiment(Job(recipe), Console(quiet=True))
 
     assert start(folder, "--devices", "2", launcher=TORCHRUN, STOP="3").returncode != 0
     directory = folder / "out" / "TINY" / "two"
@@ -146,11 +149,11 @@ def test_main_process_alone_prints_an_error(
     def joined(*_: object) -> Iterator[Group]:
         yield Group(FakeFabric(rank, f"{directory}: exists already"))  # type: ignore[arg-type]
 
-    monkeypatch.setattr("gsmflow.runs.script.joined_group", joined)
+    monkeypatch.setattr("gsmflow.core.distributed.joined_group", joined)
     words = ["script.py", "--data", folder / "data", "--out", folder / "out", "--run", "taken"]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--devices", "2"])
     with pytest.raises(SystemExit) as ended:
-        run_script({"res101": Recipe(**SETTINGS)})
+        run_script({"res101": make_recipe(**SETTINGS)})
     assert ended.value.code == 2
     err = capsys.readouterr().err
     assert err.count("error: ") == err.count("exists already") == printed
@@ -166,8 +169,8 @@ def test_every_process_calls_main_first_once(rank: int) -> None:
 
 def test_batch_size_must_divide_into_equal_shares() -> None:
     with pytest.raises(InputError, match="--batch-size: found 10, expected a multiple of 4"):
-        check_recipe(Recipe(dataset="X", batch_size=10, devices=2, nodes=2))
-    check_recipe(Recipe(dataset="X", batch_size=12, devices=2, nodes=2))
+        check_recipe(make_recipe(dataset="X", batch_size=10, devices=2, nodes=2))
+    check_recipe(make_recipe(dataset="X", batch_size=12, devices=2, nodes=2))
 
 
 @pytest.mark.parametrize(

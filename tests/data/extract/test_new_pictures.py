@@ -22,6 +22,7 @@ from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
+from tests.builders import make_recipe
 from tests.cli.test_predict import answers, predict
 from tests.data.extract.test_store import mean_colour
 
@@ -36,7 +37,6 @@ CLASSES = {
     "dark blue": (10, 10, 90),
     "blue": (20, 20, 220),
 }
-from tests.builders import make_recipe
 
 
 def backbone() -> Backbone:
