@@ -54,9 +54,11 @@ def test_the_page_lists_what_is_searched() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.dataset}-{r.features}-{r.schedule}")
 def test_a_recipe_of_a_script_is_in_its_own_space_and_all_in_it_is_in_range(recipe: Recipe) -> None:
     space = space_of(recipe)
-    assert space.apply(space.own) == recipe
+    assert space.apply(space.recipe_params) == recipe
     for name, distribution in space.distributions.items():
-        assert distribution._contains(distribution.to_internal_repr(space.own[name])), name
+        assert distribution._contains(distribution.to_internal_repr(space.recipe_params[name])), (
+            name
+        )
     for drawn in drawn_at_random(space, 50):
         made = space.apply(drawn)
         check_recipe(made)
@@ -112,7 +114,7 @@ def test_ranges_are_around_the_recipes_own_values() -> None:
 def test_a_smallest_recipe_has_a_space_too() -> None:
     recipe = changed(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
     space = space_of(recipe)
-    assert space.apply(space.own) == recipe
+    assert space.apply(space.recipe_params) == recipe
     for drawn in drawn_at_random(space, 50):
         check_recipe(space.apply(drawn))
 
@@ -120,11 +122,11 @@ def test_a_smallest_recipe_has_a_space_too() -> None:
 def test_an_own_value_beyond_a_range_widens_it() -> None:
     recipe = changed(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
     space = space_of(recipe)
-    assert space.apply(space.own) == recipe
+    assert space.apply(space.recipe_params) == recipe
     for name in ("semantics_noise", "classifier_weight_decay"):
         distribution = space.distributions[name]
         assert isinstance(distribution, FloatDistribution)
-        assert distribution.low <= space.own[name] <= distribution.high
+        assert distribution.low <= space.recipe_params[name] <= distribution.high
 
 
 def test_a_logarithmic_range_has_a_zero() -> None:
