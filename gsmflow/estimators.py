@@ -78,8 +78,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     model_
         The fitted model.
     history_
-        The mean loss parts of each epoch, each with its ``epoch``; empty for a model that is not
-        trained.
+        The mean of each loss term in each epoch, with the number of the ``epoch``; empty for a
+        model that is not trained.
     seed_
         The seed of all random numbers of the fit.
     """

@@ -66,7 +66,7 @@ def train_epochs(
     Yields
     ------
     tuple
-        After each epoch, its record (``epoch`` and the mean parts of the loss) and its seconds.
+        After each epoch, its record (``epoch`` and the mean of each loss term) and its seconds.
 
     Raises
     ------

@@ -155,33 +155,33 @@ def seen_scores(
     return lambda features: classifier.scores(space(features))
 
 
-def make_gated(parts: GateParts, space: FeatureMap, scorer: Scorer, seen: int) -> Gated:
+def make_gated(gate_parts: GateParts, space: FeatureMap, scorer: Scorer, seen: int) -> Gated:
     """A gate between its two experts.
 
     Parameters
     ----------
-    parts
+    gate_parts
         The parts of the gate.
     space, scorer, seen
         As in `seen_scores`; the scorer also scores the unseen classes.
     """
-    experts = seen_scores(parts.classifier, space, scorer, seen), scorer.zsl_scores
-    return Gated(parts.name, parts.gate(), *experts)
+    experts = seen_scores(gate_parts.classifier, space, scorer, seen), scorer.zsl_scores
+    return Gated(gate_parts.name, gate_parts.gate(), *experts)
 
 
-def write_gate(directory: Path, parts: GateParts) -> None:
+def write_gate(directory: Path, gate_parts: GateParts) -> None:
     """Write the files of a gate; ``gate.json`` comes last and marks them as complete.
 
     Parameters
     ----------
     directory
         The run directory.
-    parts
+    gate_parts
         The parts of the gate.
     """
     (directory / _DESCRIPTION_FILE).unlink(missing_ok=True)
-    record: dict[str, Any] = {"name": parts.name, "threshold": parts.threshold}
-    learned, classifier = parts.learned, parts.classifier
+    record: dict[str, Any] = {"name": gate_parts.name, "threshold": gate_parts.threshold}
+    learned, classifier = gate_parts.learned, gate_parts.classifier
     if isinstance(learned, Smoothing):
         record["smoothing"] = learned.numbers()
     else:
@@ -217,13 +217,13 @@ def read_gate(run: TrainedRun) -> Gated:
     if record["name"].text() != gate:
         raise record["name"].refused(f"{gate}, as {RECIPE_FILE} has it")
     space = feature_map(run.kept.scaling, run.kept.model, run.device)
-    parts = GateParts(
+    gate_parts = GateParts(
         name=gate,
         learned=_read_smoothing(record) if gate == "cosmo" else _read_number(run, record),
         threshold=record["threshold"].number(),
         classifier=_read_classifier(run, space),
     )
-    return make_gated(parts, space, run.scorer, len(run.kept.seen_classes))
+    return make_gated(gate_parts, space, run.scorer, len(run.kept.seen_classes))
 
 
 def _read_smoothing(record: Field) -> Smoothing:
