@@ -36,7 +36,7 @@ RES101 = Recipe(
 # Chosen on the validation classes of the hand-crafted features (docs/settings.md).
 CLASSIC = RES101.replace(
     features="classic",
-    feature_scaling="centred",  # zero mean, one common spread
+    feature_scaling="centred",  # zero mean, divided by one common standard deviation
     epochs=4,
     hidden=512,  # hidden units of each coupling subnet
     semantics_norm=10.0,  # mean length of the semantics

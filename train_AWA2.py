@@ -7,8 +7,8 @@ from classifier import SoftmaxConfig
 from model import GSMFlow, GSMFlowConfig
 from util import Recipe, TrainingConfig, run
 
-# Published hyperparameters, for ResNet-101 features. The published code takes the semantics as
-# they are shipped: --semantics-scaling none; here they have mean length 20 unless told otherwise.
+# Published hyperparameters, for ResNet-101 features. The published code does not scale the
+# semantics (--semantics-scaling none); here they are scaled to mean length 20 by default.
 RES101 = Recipe(
     dataset="AWA2",
     feature_scaling="minmax",  # to [0, 1] over the training rows

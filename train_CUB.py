@@ -7,12 +7,12 @@ from classifier import SoftmaxConfig
 from model import GSMFlow, GSMFlowConfig
 from util import Recipe, TrainingConfig, run
 
-# Published hyperparameters, for ResNet-101 features. The published code takes the semantics as
-# they are shipped: --semantics-scaling none; here they have mean length 20 unless told otherwise.
+# Published hyperparameters, for ResNet-101 features. The published code does not scale the
+# semantics (--semantics-scaling none); here they are scaled to mean length 20 by default.
 RES101 = Recipe(
     dataset="CUB",
     semantics="sent",  # sent_splits.mat: sentence vectors; att: attributes
-    feature_scaling="none",  # as they are (pi is in raw units)
+    feature_scaling="none",  # unscaled (pi is in raw units)
     method=GSMFlowConfig(
         blocks=5,  # coupling blocks
         pi=0.05,  # standard deviation of the visual perturbation

@@ -10,7 +10,7 @@ from util import Recipe, TrainingConfig, run
 # No hyperparameters are published for SUN: these are CUB's, for ResNet-101 features.
 RES101 = Recipe(
     dataset="SUN",
-    feature_scaling="none",  # as they are (pi is in raw units)
+    feature_scaling="none",  # unscaled (pi is in raw units)
     method=GSMFlowConfig(
         blocks=5,  # coupling blocks
         pi=0.05,  # standard deviation of the visual perturbation

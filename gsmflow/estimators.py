@@ -1,6 +1,6 @@
-"""The models as scikit-learn estimators: rows, labels and a semantics vector for every class.
+"""The methods as scikit-learn estimators: fit on rows, labels and one semantics vector per class.
 
-A class with a semantics vector and no rows is an unseen one: it is recognised all the same.
+A class with a semantics vector and no rows is an unseen class; the estimators predict it too.
 """
 
 import json
@@ -53,35 +53,35 @@ __all__ = [
 
 _Self = TypeVar("_Self", bound="ZeroShotClassifier")
 
-# Parameters that are no settings of a recipe.
-_OWN = {"semantics", "penalty", "random_state", "verbose"}
+# Parameters of an estimator that are not settings of a recipe.
+_NOT_IN_RECIPE = {"semantics", "penalty", "random_state", "verbose"}
 _SEEDS = 2**31 - 1
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
-# What a saved estimator is, and what of it is read back.
+# The format of a saved estimator; files of other formats are refused.
 _FORMAT = "gsmflow estimator 1"
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
-    """What the estimators share: fitting, scores, answers, samples, saving.
+    """The base class of the estimators: fitting, scores, predictions, samples, saving.
 
     Attributes
     ----------
     classes_
         Seen and unseen classes, ascending, ``(k,)``: the columns of all scores.
     seen_classes_, unseen_classes_
-        Those with rows and those without, ascending.
+        The classes with rows and those without, ascending.
     n_features_in_
-        ``d``.
+        ``d``, the number of features.
     feature_names_in_
         Names of the columns, if `fit` was given a frame with names.
     model_
         The fitted model.
     history_
-        The mean loss parts of each epoch, each with its ``epoch``; empty for a model that is not
-        trained.
+        The mean of each loss term in each epoch, with the number of the ``epoch``; empty for a
+        model that is not trained.
     seed_
-        What all random numbers came from.
+        The seed of all random numbers of the fit.
     """
 
     _method: ClassVar[str]
@@ -94,7 +94,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def fit(
         self: _Self, X: ArrayLike, y: ArrayLike, semantics: Mapping[Any, ArrayLike] | None = None
     ) -> _Self:
-        """Learn from rows of the seen classes and the semantics of all.
+        """Learn from rows of the seen classes and the semantics of all classes.
 
         Parameters
         ----------
@@ -103,13 +103,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         y
             Class of each row, ``(n,)``: numbers or texts.
         semantics
-            The vector ``(a,)`` of each class, seen or unseen; None for that of the constructor.
+            The vector ``(a,)`` of each class, seen or unseen; None for the constructor's
+            ``semantics``.
 
         Raises
         ------
         InputError
-            If a class has no vector, or vectors differ in length or are not finite, or no class
-            is without rows, or a setting is out of range.
+            If a class has no vector, vectors differ in length or are not finite, every class has
+            rows, or a setting is out of range.
         """
         rows, labels = validate_data(
             self, X, y, dtype=np.float32, ensure_min_features=2, ensure_min_samples=2
@@ -117,12 +118,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         recipe = self._recipe()
         given = self.semantics if semantics is None else semantics
-        self.classes_, vectors = _described(given, np.unique(labels))
+        self.classes_, vectors = _classes_and_vectors(given, np.unique(labels))
         self.seed_ = _draw_seed(self.random_state)
         self._learn(replace(recipe, seed=self.seed_), rows, labels, vectors)
         return self
 
     def _learn(self, recipe: Recipe, X: FloatArray, y: NDArray[Any], vectors: FloatArray) -> None:
+        """Train the model and, unless it classifies by itself, the softmax classifiers."""
         labels = np.searchsorted(self.classes_, y).astype(np.int64)
         seen = np.unique(labels)
         unseen = np.setdiff1d(np.arange(len(self.classes_)), seen)
@@ -143,10 +145,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             generator = make_generator(device, recipe.seed, problem.split, "training")
             trainer = Trainer(model, scaled.feed, recipe.training, generator, precision=precision)
             for record, seconds in train_epochs(trainer, history):
-                self._say(record, recipe.training.total_epochs, seconds)
+                self._print_epoch(record, recipe.training.total_epochs, seconds)
             model = trainer.result
         self.classifiers_ = {}
-        if not isinstance(model, Classifying):  # which tells classes apart by itself
+        if not isinstance(model, Classifying):
             assert isinstance(model, GivesRows)
             pair = pair_from_rows(
                 model.classifier_rows(rows_request(recipe, scaled, precision)),
@@ -160,7 +162,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.seen_classes_, self.unseen_classes_ = self.classes_[seen], self.classes_[unseen]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Scores of all classes, less `penalty` for the seen ones.
+        """Scores of all classes; `penalty` is subtracted from those of the seen classes.
 
         Parameters
         ----------
@@ -170,8 +172,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         array
-            ``(n, k)``, columns as in ``classes_``; ``(n,)`` where there are two classes: the
-            second one's score less the first one's.
+            ``(n, k)``, columns as in ``classes_``; ``(n,)`` if there are two classes: the score
+            of the second less that of the first.
         """
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
@@ -205,14 +207,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         n
             How many, ``>= 1``.
         random_state
-            A seed or a ``RandomState``; None for the seed of the fit, which gives the same ones
-            in every call.
+            A seed or a ``RandomState``; None for the seed of the fit, which gives the same
+            samples in every call.
 
         Returns
         -------
         array
-            ``(n, d)``, as the features that were given; under ``feature_scaling="l2"`` of length
-            about 1.
+            ``(n, d)``, in the scale of the features given to `fit`; under
+            ``feature_scaling="l2"`` of length about 1.
 
         Raises
         ------
@@ -235,8 +237,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator into one safetensors file, which holds no code.
 
-        Its parameters stand in the file's metadata as JSON, `random_state` as the seed that came
-        of it.
+        The parameters are JSON in the file's metadata, with the drawn seed as `random_state`.
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"random_state": self.seed_}
@@ -274,7 +275,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             if content["format"] == _FORMAT and content["class"] == cls.__name__:
                 return cls._restored(content, tensors)
         except Exception as error:
-            # Any byte may be wrong: the reader and what follows raise a dozen unrelated types.
+            # A damaged file may raise any of a dozen unrelated types.
             raise InputError(
                 f"{path}: not readable as an estimator ({one_line(error)}), expected a file that "
                 "save() wrote"
@@ -289,32 +290,37 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         cls: type[_Self], content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
     ) -> _Self:
         given = content["semantics"]
-        own = cls(**content["parameters"])
-        own.semantics = given and {label: np.float32(vector) for label, vector in given}
-        own.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
+        estimator = cls(**content["parameters"])
+        estimator.semantics = given and {label: np.float32(vector) for label, vector in given}
+        estimator.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
         is_seen = np.array(content["is_seen"], dtype=bool)
-        own.seen_classes_, own.unseen_classes_ = own.classes_[is_seen], own.classes_[~is_seen]
-        own.history_, own.seed_ = content["history"], content["seed"]
-        device = own._device()
-        heads, rest = {}, {}
+        estimator.seen_classes_, estimator.unseen_classes_ = (
+            estimator.classes_[is_seen],
+            estimator.classes_[~is_seen],
+        )
+        estimator.history_, estimator.seed_ = content["history"], content["seed"]
+        device = estimator._device()
+        classifier_tensors, model_tensors = {}, {}
         for name, tensor in tensors.items():
             if name.startswith(_CLASSIFIERS):
-                heads[name.removeprefix(_CLASSIFIERS)] = tensor.to(device)
+                classifier_tensors[name.removeprefix(_CLASSIFIERS)] = tensor.to(device)
             else:
-                rest[name] = tensor
-        parts, own.scaling_ = split_scaling(rest, content["parameters"]["feature_scaling"])
+                model_tensors[name] = tensor
+        state, estimator.scaling_ = split_scaling(
+            model_tensors, content["parameters"]["feature_scaling"]
+        )
         model_class = find_method(cls._method).model
-        restored: Any = model_class.from_state(content["model"], parts).to(device)
-        own.model_ = restored
-        own.classifiers_ = heads
-        own.n_features_in_ = len(own.scaling_.shift)
+        restored: Any = model_class.from_state(content["model"], state).to(device)
+        estimator.model_ = restored
+        estimator.classifiers_ = classifier_tensors
+        estimator.n_features_in_ = len(estimator.scaling_.shift)
         if content["feature_names"]:
-            own.feature_names_in_ = np.array(content["feature_names"], dtype=object)
-        return own
+            estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+        return estimator
 
     def _recipe(self) -> Recipe:
-        """The recipe that the parameters are settings of, checked."""
-        given = {k: v for k, v in self.get_params(deep=False).items() if k not in _OWN}
+        """The recipe with the estimator's parameters as settings, checked."""
+        given = {k: v for k, v in self.get_params(deep=False).items() if k not in _NOT_IN_RECIPE}
         name = type(self).__name__
         penalty: object = self.penalty
         if not (isinstance(penalty, float | numbers.Integral) and math.isfinite(penalty)):
@@ -343,27 +349,29 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores less the penalty, ``(n, k)``, columns as in ``classes_``."""
         features = self._features(X)
-        ours = np.concatenate([self.seen_classes_, self.unseen_classes_])
-        scores = self._scorer().gzsl_scores(features).astype(np.float64)[:, np.argsort(ours)]
+        scored_classes = np.concatenate([self.seen_classes_, self.unseen_classes_])
+        scores = (
+            self._scorer().gzsl_scores(features).astype(np.float64)[:, np.argsort(scored_classes)]
+        )
         return np.asarray(scores - self.penalty * np.isin(self.classes_, self.seen_classes_))
 
-    def _say(self, record: Mapping[str, float], epochs: int, seconds: float) -> None:
+    def _print_epoch(self, record: Mapping[str, float], epochs: int, seconds: float) -> None:
         epoch = int(record["epoch"])
         if self.verbose and (epoch in (1, epochs) or epoch % max(1, epochs // _PRINTED) == 0):
-            parts = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "epoch")
-            print(f"epoch {epoch:>3}/{epochs}  {parts}  {seconds:.1f} s")
+            losses = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "epoch")
+            print(f"epoch {epoch:>3}/{epochs}  {losses}  {seconds:.1f} s")
 
 
 class GSMFlowClassifier(ZeroShotClassifier):
-    """A flow that synthesizes the unseen classes for a softmax classifier.
+    """A flow that synthesizes rows of the unseen classes for a softmax classifier.
 
-    Defaults are for some thousands of rows; settings have the names and the meanings that they
-    have for the training scripts. Attributes are those of `ZeroShotClassifier`.
+    The defaults suit some thousands of rows. Settings have the same names and meanings as in the
+    training scripts. Attributes are those of `ZeroShotClassifier`.
 
     Parameters
     ----------
     semantics
-        The vector ``(a,)`` of each class; that of `fit` stands in for it.
+        The vector ``(a,)`` of each class; ``semantics`` given to `fit` replaces it.
     feature_scaling
         Of the features, fitted on the rows: none, minmax, centred, standardised or l2.
     semantics_scaling, semantics_norm
@@ -382,15 +390,16 @@ class GSMFlowClassifier(ZeroShotClassifier):
     classifier_epochs, classifier_batch_size, classifier_lr, classifier_weight_decay
         Of the training of the classifier, with Adam.
     penalty
-        Subtracted from the scores of seen classes; best chosen on classes left out of a fit.
+        The calibration factor gamma, which is subtracted from the scores of seen classes. It is
+        best chosen on classes that are left out of a fit.
     precision
         Of the matrix products: fp32, tf32, bf16, or auto for bf16 where the hardware has it.
     device
-        cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        cpu, cuda, cuda:1, mps, or auto for the fastest available.
     random_state
         A seed, a ``RandomState``, or None for another seed in each fit.
     verbose
-        Above 0: the losses are printed some twenty times.
+        Above 0: the losses are printed about twenty times in a fit.
 
     References
     ----------
@@ -478,8 +487,8 @@ class GSMFlowClassifier(ZeroShotClassifier):
         X
             Features, ``(n, d)``.
         y
-            Classes, ``(n,)``: the densities are those of each row's class; None: those of the
-            mixture of all classes, seen and unseen, with equal weights.
+            Classes, ``(n,)``: each row's density is that of its class; None: that of the mixture
+            of all classes, seen and unseen, with equal weights.
 
         Raises
         ------
@@ -489,7 +498,7 @@ class GSMFlowClassifier(ZeroShotClassifier):
 
         Notes
         -----
-        Dimensions that were constant in training are left as the scaling has them.
+        For dimensions that were constant in training, the density is that of the scaled values.
         """
         features = self._features(X)
         if self.scaling_.unit_rows:
@@ -522,13 +531,13 @@ class GSMFlowClassifier(ZeroShotClassifier):
 class CADAVAEClassifier(ZeroShotClassifier):
     """Autoencoders of features and of semantics with one latent space, and a softmax classifier.
 
-    Defaults are for some thousands of rows; settings have the names and the meanings that they
-    have for the training scripts. Attributes are those of `ZeroShotClassifier`.
+    The defaults suit some thousands of rows. Settings have the same names and meanings as in the
+    training scripts. Attributes are those of `ZeroShotClassifier`.
 
     Parameters
     ----------
     semantics
-        The vector ``(a,)`` of each class; that of `fit` stands in for it.
+        The vector ``(a,)`` of each class; ``semantics`` given to `fit` replaces it.
     feature_scaling
         Of the features, fitted on the rows: none, minmax, centred, standardised or l2.
     semantics_scaling, semantics_norm
@@ -632,25 +641,25 @@ class CADAVAEClassifier(ZeroShotClassifier):
 class PrototypeDiscriminantClassifier(ZeroShotClassifier):
     """Linear discriminants around known and predicted class means, and a gate between them.
 
-    What recognises unseen classes best on the datasets at hand, in seconds; it needs four seen
-    classes or more. Scores are log-probabilities where it is gated. Attributes are those of
+    The method that recognises unseen classes best on the package's datasets, in seconds. It needs
+    four seen classes or more. With a gate, scores are log-probabilities. Attributes are those of
     `ZeroShotClassifier`.
 
     Parameters
     ----------
     semantics
-        The vector ``(a,)`` of each class; that of `fit` stands in for it.
+        The vector ``(a,)`` of each class; ``semantics`` given to `fit` replaces it.
     feature_scaling
         Of the features, fitted on the rows: none, minmax, centred, standardised or l2.
     feature_transform
-        After it: none, sqrt, unit, or auto for what is best on seen classes in the role of unseen
-        ones.
+        Applied after the scaling: none, sqrt, unit, or auto for the one that is best on held-out
+        seen classes.
     semantics_whitening, covariance_shrinkage
-        Whether both are chosen there.
+        Whether their amounts are chosen on held-out seen classes.
     length_exponent
-        How much of a class mean's length is left out of account, 0 to 1.
+        How much of the length of a class mean is ignored, 0 (none) to 1 (all).
     gated
-        Whether a gate between seen and unseen classes is learned there.
+        Whether a gate between seen and unseen classes is learned on held-out seen classes.
     penalty, device, random_state
         As of `GSMFlowClassifier`.
 
@@ -698,7 +707,7 @@ class PrototypeDiscriminantClassifier(ZeroShotClassifier):
         self.verbose = verbose
 
 
-def _described(
+def _classes_and_vectors(
     semantics: Mapping[Any, ArrayLike] | None, labels: NDArray[Any]
 ) -> tuple[NDArray[Any], FloatArray]:
     """All classes, ascending, ``(k,)``, and their vectors ``(k, a)``, or an `InputError`.
@@ -716,8 +725,8 @@ def _described(
     classes = _as_classes([*semantics], labels)
     if len(classes) == len(labels):
         raise InputError(
-            f"semantics: found the {len(labels)} classes that have rows, expected one class "
-            "without rows at least, to be recognised all the same"
+            f"semantics: found the {len(labels)} classes that have rows, expected at least one "
+            "class without rows, an unseen one"
         )
     vectors = [_vector(c, semantics[c]) for c in classes]
     length = len(vectors[0])
@@ -727,13 +736,13 @@ def _described(
                 f"semantics: found {len(vector)} values of class {c}, expected {length}, as of "
                 f"class {classes[0]}"
             )
-    described = np.stack(vectors)
-    _check_twins(classes, described, np.isin(classes, labels))
-    return classes, described
+    semantics_matrix = np.stack(vectors)
+    _check_twins(classes, semantics_matrix, np.isin(classes, labels))
+    return classes, semantics_matrix
 
 
 def _check_twins(classes: NDArray[Any], vectors: FloatArray, is_seen: NDArray[np.bool_]) -> None:
-    """Raise `InputError` where nothing tells an unseen class from a seen one."""
+    """Raise `InputError` if an unseen class has the same vector as a seen one."""
     seen = {
         vector.tobytes(): c for c, vector in zip(classes[is_seen], vectors[is_seen], strict=True)
     }
@@ -741,18 +750,18 @@ def _check_twins(classes: NDArray[Any], vectors: FloatArray, is_seen: NDArray[np
         if vector.tobytes() in seen:
             raise InputError(
                 f"semantics: found the same vector for {seen[vector.tobytes()]} and {c}, which "
-                "has no rows, expected vectors that tell them apart"
+                "has no rows, expected different vectors"
             )
 
 
 def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
-    """The keys in ascending order, in a type that holds the labels too."""
+    """The keys in ascending order, in a data type that also holds the labels."""
     is_text = isinstance(labels[0], str | bytes)
     for key in keys:
         if isinstance(key, str | bytes) != is_text:
             raise InputError(
                 f"semantics: found the key {key!r} for labels of type {labels.dtype}, expected "
-                f"{'texts' if is_text else 'numbers'} alone"
+                f"only {'texts' if is_text else 'numbers'}"
             )
     classes = np.unique(np.array(keys, dtype=object if labels.dtype == object else None))
     return classes.astype(np.result_type(classes, labels))
@@ -771,7 +780,7 @@ def _vector(label: Any, values: ArrayLike) -> FloatArray:
 
 
 def _draw_seed(random_state: Any) -> int:
-    """A seed: a whole number itself, or one drawn as scikit-learn draws."""
+    """The seed: a given whole number, or one drawn in scikit-learn's way."""
     if isinstance(random_state, numbers.Integral):
         check_random_state(random_state)
         return int(random_state)
@@ -783,5 +792,5 @@ def _pairs(semantics: Mapping[Any, ArrayLike]) -> list[tuple[Any, list[float]]]:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's own."""
+    """A NumPy scalar as a Python number; other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value

@@ -216,7 +216,7 @@ def test_it_learns_what_a_run_with_its_settings_learns(
 ) -> None:
     fitted = small(kind, random_state=3)
     own = fitted.get_params()
-    settings = {k: v for k, v in own.items() if k not in module._OWN}
+    settings = {k: v for k, v in own.items() if k not in module._NOT_IN_RECIPE}
     recipe = tiny_recipe(tmp_path, **settings, model=model, seed=3, beside=(), calibrate=False)
     result = run_experiment(Job(recipe), Console(quiet=True))
     run = open_trained(result.directory, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The command ``ablate``: a recipe beside itself without each idea of its paper."""
+"""The command ``ablate``: compare a recipe with its ablations, each without one of its ideas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ __all__ = ["VERB", "AblateOptions", "run_ablation"]
 
 @dataclass(frozen=True, kw_only=True)
 class AblateOptions(ScriptOptions):
-    """Compare a recipe with itself without each idea of its paper, into one table.
+    """Compare a recipe with its ablations, each without one idea of the paper, in one table.
 
-    The ablations are those that the method's file names: of GSMFlow, for example, the condition in
-    the first coupling block alone, no visual perturbation, no relative positioning, no prototype
+    Each method has its own ablations. Those of GSMFlow, for example, are: the condition in the
+    first coupling block alone, no visual perturbation, no relative positioning, no prototype
     loss. Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it was
     interrupted.
     """
@@ -33,11 +33,11 @@ def run_ablation(options: AblateOptions, console: Console, flags: Sequence[str])
     Parameters
     ----------
     options
-        Which script.
+        The script.
     console
         Where progress and tables are printed.
     flags
-        The script's own flags.
+        Flags of the script.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def run_ablation(options: AblateOptions, console: Console, flags: Sequence[str])
     variants = ablation_recipes(recipe)
     if len(variants) == 1:
         raise InputError(
-            f"--model: found {recipe.model}, which names no ablation, expected a method with some"
+            f"--model: found {recipe.model}, which has no ablations, expected a method with some"
         )
     words = ["ablation", *folder_words(recipe), recipe.features, recipe.semantics]
     words += [recipe.training.schedule] if recipe.method_info.trains else []

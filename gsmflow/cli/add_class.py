@@ -1,4 +1,4 @@
-"""The command ``add-class``: further unseen classes join a run whose model stays as trained."""
+"""The command ``add-class``: add unseen classes to a run whose model is not trained again."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,26 +25,27 @@ __all__ = ["VERB", "AddClassOptions", "run_add_class"]
 
 @dataclass(frozen=True, kw_only=True)
 class AddClassOptions:
-    """Let further unseen classes join a trained run, without training its model again.
+    """Add unseen classes to a trained run, without training its model again.
 
-    The model synthesizes them from their semantics and the classifiers are trained anew, for which
-    the run's dataset must be there; the prototype discriminant gets their columns alone. A new run
-    directory is written, which other commands take as any run's; the run stays as it is.
+    The model synthesizes rows of the new classes from their semantics, and the classifiers are
+    trained again, which needs the run's dataset. The prototype discriminant only gets a score
+    column for each new class. The result is a new run directory, which all commands accept; the
+    old run stays unchanged.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
     semantics: Path
-    """Semantics as the dataset has them, unscaled: .npy, .json or .csv with the vector of one
-    class, or a .csv of lines NAME,VALUES or a .json of vectors by name for several."""
+    """File of the new semantics, unscaled, as the dataset's: for one class a .npy, .json or .csv
+    with its vector; for several a .csv with lines NAME,VALUES or a .json of vectors by name."""
     name: str | None = None
-    """Name of the class; none where the file has the names."""
+    """Name of the class; none if the file has the names."""
     into: Path | None = None
     """The new run's directory; none: beside the run, RUN-with-NAME."""
     data: Path | None = None
-    """Folder of datasets; none: the one that the run was trained with."""
+    """Folder of datasets; none: the folder that the run was trained with."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the fastest available."""
 
 
 def run_add_class(options: AddClassOptions, console: Console) -> None:
@@ -53,7 +54,7 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
     Raises
     ------
     InputError
-        If the run, its dataset or the semantics cannot be used; nothing is written then.
+        If the run, its dataset or the semantics cannot be used. Then nothing is written.
     """
     trained = open_trained(options.run, pick_device(options.device))
     recipe = trained.recipe

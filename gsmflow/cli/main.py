@@ -1,6 +1,7 @@
-"""The command line ``python -m gsmflow``: one verb for each thing to do.
+"""The command line ``python -m gsmflow VERB``: finds the verb, parses its options and runs it.
 
-A verb's file is imported when that verb is asked for, so that none waits for what others need.
+The file of a verb is imported only when the verb is used, so that no verb waits for the imports of
+others.
 """
 
 import sys
@@ -18,15 +19,15 @@ from gsmflow.core.errors import InputError
 
 __all__ = ["VERBS", "find_verb", "main"]
 
-# Each verb, and what it does in a few words. `gsmflow.cli.VERB` has a `VERB`.
+# Each verb with a short description. The module `gsmflow.cli.<verb>` has its `VERB`.
 VERBS: Mapping[str, str] = {
-    "ablate": "compare a recipe with itself without each idea of its paper",
-    "add-class": "let further unseen classes join a trained run",
-    "check": "say what a dataset is, and all that is wrong with it",
+    "ablate": "compare a recipe with its ablations: the same without one idea of the paper",
+    "add-class": "add unseen classes to a trained run",
+    "check": "summarize a dataset, and list all that is wrong with it",
     "download": "fetch the published features into data/",
     "extract": "make a dataset of a folder of pictures and a description of their classes",
     "few-shot": "put the few-shot figures of runs side by side",
-    "predict": "say which class new pictures or rows of features are of",
+    "predict": "predict the classes of new pictures or rows of features",
     "report": "write a finished run as one HTML page",
     "results": "put finished runs into one table per dataset, beside published figures",
     "sweep": "run a recipe with several values of a setting",
@@ -36,17 +37,17 @@ VERBS: Mapping[str, str] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says.
+    """Parse a command line and run its verb.
 
     Parameters
     ----------
     argv
-        Words of the command line, the verb first; None for the program's words.
+        Words of the command line, the verb first; None for ``sys.argv[1:]``.
 
     Notes
     -----
-    Ends the program with exit code 2 and one sentence on bad input, with 1 and one on a failure
-    that is not the user's mistake, and with 130 when interrupted.
+    Ends the program with exit code 2 and one sentence on bad input, with 1 and one sentence on a
+    failure that is not the user's mistake, and with 130 when interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     console = make_console()
@@ -81,13 +82,13 @@ def _print_verbs() -> None:
 
 
 def _program() -> str:
-    """What the program was started as: by its name where it is installed as a command."""
+    """The command that started the program, for help texts: the installed one or python -m."""
     return "gsmflow" if Path(sys.argv[0]).stem == "gsmflow" else "python -m gsmflow"
 
 
 def _parse(name: str, verb: Verb, words: Sequence[str]) -> tuple[Any, list[str]]:
-    """The options of a verb, and words that are none of them, which are flags of a recipe."""
-    # All that follows the folder or script of `train` is the recipe's, --help too.
+    """The options of a verb, and the other words, which are flags of a recipe."""
+    # All words after the folder or script of `train` are for the recipe, --help too.
     count = 1 if name == "train" else len(words)
     settings: dict[str, Any] = {"prog": f"{_program()} {name}", "args": list(words[:count])}
     if not verb.takes_flags:

@@ -1,4 +1,4 @@
-"""The command ``report``: a finished run as one HTML page."""
+"""The command ``report``: write a finished run as one HTML page."""
 
 import webbrowser
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ __all__ = ["VERB", "ReportOptions", "run_report"]
 class ReportOptions:
     """Write a finished run as one HTML page that needs no network.
 
-    A run of several seeds is one page, too, with a choice of the seed.
+    A run of several seeds is also one page, with a choice of the seed.
     """
 
     run: Positional[Path]
     """The run directory, such as out/FLO/20250131-101500-seed0."""
     map: MapName = "pca"
-    """How the map of real and synthesized features is made: tsne and umap keep neighbours
+    """Projection for the map of real and synthesized features: tsne and umap keep neighbours
     together and take up to a minute; umap needs the package umap-learn."""
     into: Path | None = None
     """The file to write; None: report.html in the run directory."""
@@ -37,14 +37,14 @@ class ReportOptions:
 
 
 def run_report(options: ReportOptions, console: Console) -> None:
-    """Write the page, say where it is, and open it if that is asked for.
+    """Write the page, print its path, and open it with ``--open``.
 
     Parameters
     ----------
     options
-        Which run, and where to write.
+        The run, and where to write.
     console
-        For what is written.
+        Where the path is printed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The command ``sweep``: a recipe with several values of one setting or of several, compared."""
+"""The command ``sweep``: run a recipe with several values of one or more settings, and compare."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,39 +26,39 @@ from gsmflow.runs.variants import figures_of, folder_words, run_variants
 
 __all__ = ["VERB", "SweepOptions", "run_sweep"]
 
-# Fields that say what is judged, not how; a table of several would compare nothing.
+# Fields that say what is evaluated, not how; figures for several of their values do not compare.
 _FIXED = {"dataset", "data", "seed", "seeds", "device", "devices", "nodes", "shots", "shot_draws"}
-# The baselines depend on these, and on nothing else of a recipe.
+# The only fields of a recipe that its baselines depend on.
 _DATA = {"features", "semantics", "second_semantics", "mix_seen", "mix_unseen"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions(ScriptOptions):
-    """Run a recipe with several values of a setting, into one table and one picture.
+    """Run a recipe with several values of a setting; write one table and one picture.
 
     python -m gsmflow sweep train_CUB.py --model cada-vae --over latent_dim 16 32 64 128 --seeds 3
 
     Each runs with --seeds seeds, into OUT/DATASET/RUN; the same command goes on where it was
-    interrupted. The figures are those on test: they show what a setting does. To choose a value,
-    take the one that is best on the validation classes, which has a column of its own.
+    interrupted. The figures are those on test: they show the effect of a setting. To choose a
+    value, take the one that is best on the validation classes, which have their own column.
     """
 
     over: Annotated[tuple[tuple[str, ...], ...], UseAppendAction] = ()
-    """A field of the recipe and its values; true and false for a switch. Given more than once:
-    all combinations, the first field along the axis of the picture."""
+    """A field of the recipe and its values; true and false for a switch. Given more than once: all
+    combinations are run, and the first field is the x axis of the picture."""
 
 
 def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> None:
-    """Run a script's recipe with all values of what is swept over.
+    """Run a script's recipe with all combinations of the values to sweep over.
 
     Parameters
     ----------
     options
-        Which script, and what to sweep over.
+        The script, and the fields and values to sweep over.
     console
         Where progress and tables are printed.
     flags
-        The script's own flags.
+        Flags of the script.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
 
 
 def _fields_and_values(over: Sequence[Sequence[str]], recipe: Recipe) -> dict[str, list[str]]:
-    """Values by field; raise `InputError` where a field cannot be swept over."""
+    """The values by field; raises `InputError` if a field cannot be swept over."""
     allowed = settings_of(recipe).keys() - _FIXED - STORAGE_FIELDS
     found: dict[str, list[str]] = {}
     for name, *values in over:
@@ -126,7 +126,7 @@ def _recipe_at(
     hints: Mapping[str, Any],
     prog: str,
 ) -> Recipe:
-    """The recipe of a script's own flags and a value for each field."""
+    """The recipe of a script with its flags and the values of a point."""
     words = [word for name, value in point.items() for word in _words(name, value, hints[name])]
     _, recipe = script_recipe(script.path, [*flags, *words], prog=prog)
     return replace(recipe, run="")
@@ -141,23 +141,23 @@ def _words(name: str, value: str, hint: Any) -> list[str]:
 
 
 def _name(point: Mapping[str, str]) -> str:
-    """What a point's folder is called."""
+    """The name of a point's folder."""
     return ",".join(f"{name}={value.replace('/', '_')}" for name, value in point.items())
 
 
 def _without_repeats(
     recipes: Mapping[str, Recipe], over: Mapping[str, object]
 ) -> dict[str, Recipe]:
-    """The recipes, of which one alone has baselines where they are the same for all."""
-    differ = bool(over.keys() & _DATA)
+    """The recipes; only the first keeps its baselines if those are the same for all points."""
+    baselines_differ = bool(over.keys() & _DATA)
     return {
-        name: recipe if differ or i == 0 else replace(recipe, beside=())
+        name: recipe if baselines_differ or i == 0 else replace(recipe, beside=())
         for i, (name, recipe) in enumerate(recipes.items())
     }
 
 
 def _validation(folder: Path, recipe: Recipe) -> dict[str, float] | None:
-    """H on the validation classes at the end of the training, as means over the seeds."""
+    """H on the validation classes at the end of the training, mean over the seeds."""
     if not recipe.calibrate:
         return None
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)

@@ -1,4 +1,4 @@
-"""The command ``train``: a script's recipe, or the recommended method on a dataset."""
+"""The command ``train``: run a script's recipe, or train the recommended method on a dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class TrainOptions(ScriptOptions):
 
 
 def run_training(options: TrainOptions, console: Console, flags: Sequence[str]) -> None:
-    """Run a script as itself, or the recommended method on a dataset: the command ``train``.
+    """Run a script's recipe, or the recommended method on a dataset.
 
     Parameters
     ----------
     options
-        What is run.
+        The script or the dataset's folder.
     console
         Where progress and the table are printed.
     flags
-        The run's own flags.
+        Flags of the recipe.
 
     Raises
     ------

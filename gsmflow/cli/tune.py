@@ -1,4 +1,4 @@
-"""The command ``tune``: its options, its processes, and what it leaves."""
+"""The command ``tune``: its options, its worker processes, and the results that it writes."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ from gsmflow.tuning.summary import (
     shown_progress,
     study_figure,
 )
-from gsmflow.tuning.trial import Objective, Place, open_place
+from gsmflow.tuning.trial import Objective, StudySetup, open_setup
 from gsmflow.tuning.worker import Finalist, StudyPlan, work
 
 __all__ = ["VERB", "TuneOptions", "run_tuning"]
@@ -56,19 +56,19 @@ class TuneOptions(ScriptOptions):
     workers: int = 1
     """Processes that run trials at the same time and share the CPU's cores."""
     objective: Objective = "H_calibrated"
-    """What to make as high as possible: H under the best penalty, H without one, T1 or AUSUC."""
+    """What to maximize: H under the best calibration factor gamma, H without one, T1 or AUSUC."""
     class_draws: int = 3
-    """Draws of validation classes that a trial is validated on, each by a training of its own: the
-    dataset's own classes, then others of the seen ones. Their mean counts."""
+    """Draws of validation classes that a trial is validated on, with one training for each: first
+    the dataset's validation classes, then random ones of the seen classes. The mean counts."""
     search: tuple[str, ...] = ()
-    """Fields to search, such as pi epochs; none: all that the recipe makes use of."""
+    """Fields to search, such as pi epochs; none: all that the recipe uses."""
     finalists: int = 4
-    """Best trials that are validated with more seeds, beside the script's own recipe."""
+    """Best trials that are validated with more seeds, beside the script's recipe."""
     finalist_seeds: int = 2
     """More seeds for each of them; the best mean wins."""
     study: Path | None = None
-    """The study's folder; None: OUT/DATASET/tune-FEATURES-SEMANTICS, with --model's name before
-    them where it is another than gsmflow."""
+    """The study's folder; None: OUT/DATASET/tune-FEATURES-SEMANTICS, for a model other than gsmflow
+    OUT/DATASET/tune-MODEL-FEATURES-SEMANTICS."""
 
 
 def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> None:
@@ -77,11 +77,11 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
     Parameters
     ----------
     options
-        What to search, and how far.
+        What to search, and the size of the study.
     console
-        For progress and tables.
+        Where progress and tables are printed.
     flags
-        The script's own flags.
+        Flags of the script.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
     """
     _check(options)
     with quiet_optuna():
-        script, place, study = _open(options, flags)
-        recipe, there = study.space.recipe, len(finished_trials(study))
-        count = len(place.class_draws[0][0].unseen_classes)
+        script, setup, study = _open(options, flags)
+        recipe, finished = study.space.recipe, len(finished_trials(study))
+        count = len(setup.class_draws[0][0].unseen_classes)
         console.print(
             f"{recipe.dataset}, {recipe.features}, {recipe.semantics}: searching "
             f"{', '.join(study.space.dimensions)} by {options.objective} on {count} validation "
@@ -101,23 +101,23 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
             soft_wrap=True,
         )
         console.print(
-            f"study {place.folder}, {there} of {options.trials} trials finished, device "
-            f"{place.device}, {place.precision} products",
+            f"study {setup.folder}, {finished} of {options.trials} trials finished, device "
+            f"{setup.device}, {setup.precision} products",
             soft_wrap=True,
         )
         budget = float("inf") if options.minutes is None else 60 * options.minutes
         plan = StudyPlan(
             options.trials, options.finalists, options.finalist_seeds, time.time() + budget
         )
-        with shown_progress(console, place, study, plan) as update:
+        with shown_progress(console, setup, study, plan) as update:
             if options.workers > 1:
-                with _helpers(options, flags, plan) as helpers:
-                    while any(helper.is_alive() for helper in helpers):
+                with _workers(options, flags, plan) as workers:
+                    while any(worker.is_alive() for worker in workers):
                         update()
                         time.sleep(_POLL_SECONDS)
-            # What is left to do where a helper has ended early, which then says why.
-            validated = work(place, study, plan, update)
-        _report(console, script, place, study, validated)
+            # This process does what is left: all of it, or the work of a worker that failed.
+            validated = work(setup, study, plan, update)
+        _report(console, script, setup, study, validated)
 
 
 def _check(options: TuneOptions) -> None:
@@ -135,7 +135,7 @@ def _check(options: TuneOptions) -> None:
         raise InputError(f"--minutes: found {options.minutes}, expected a number above 0")
 
 
-def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, Study]:
+def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, StudySetup, Study]:
     """The script, its data and its study, as every process of the study opens them."""
     script, recipe = script_recipe(
         options.script, flags, prog=f"python -m gsmflow tune {options.script}"
@@ -143,18 +143,18 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, Place, St
     space = space_of(recipe, options.search)
     name = "-".join(["tune", *folder_words(recipe), recipe.features, recipe.semantics])
     folder = options.study or recipe.out / recipe.dataset / name
-    place = open_place(folder, space, script.job(recipe), options.class_draws)
-    return script, place, open_study(place, options.objective)
+    setup = open_setup(folder, space, script.job(recipe), options.class_draws)
+    return script, setup, open_study(setup, options.objective)
 
 
 @contextmanager
-def _helpers(
+def _workers(
     options: TuneOptions, flags: Sequence[str], plan: StudyPlan
 ) -> Iterator[Sequence[BaseProcess]]:
     """A context in which the worker processes run; they do not outlive it."""
     threads = max(1, torch.get_num_threads() // options.workers)
     processes = [
-        get_context("spawn").Process(target=_help, args=(options, list(flags), plan, threads))
+        get_context("spawn").Process(target=_run_worker, args=(options, list(flags), plan, threads))
         for _ in range(options.workers)
     ]
     try:
@@ -168,18 +168,18 @@ def _helpers(
                 process.join()
 
 
-def _help(options: TuneOptions, flags: Sequence[str], plan: StudyPlan, threads: int) -> None:
-    """What a worker process does from beginning to end."""
+def _run_worker(options: TuneOptions, flags: Sequence[str], plan: StudyPlan, threads: int) -> None:
+    """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    with quiet_optuna(), suppress(InputError):  # its parent meets it too, and says it once
-        _, place, study = _open(options, flags)
-        work(place, study, plan)
+    with quiet_optuna(), suppress(InputError):  # the parent finds the same mistake and reports it
+        _, setup, study = _open(options, flags)
+        work(setup, study, plan)
 
 
-def _leave_with_parent() -> None:
-    """End this process as soon as its parent has ended, however that was."""
+def _exit_with_parent() -> None:
+    """End this process as soon as its parent has ended, for whatever reason."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -187,21 +187,21 @@ def _leave_with_parent() -> None:
 
 
 def _report(
-    console: Console, script: Script, place: Place, study: Study, validated: Sequence[Finalist]
+    console: Console, script: Script, setup: StudySetup, study: Study, validated: Sequence[Finalist]
 ) -> None:
     """Write the winner's recipe file and the picture; print the tables."""
-    judged = rank_finalists(place, study, validated)
-    if not judged:
+    ranked = rank_finalists(setup, study, validated)
+    if not ranked:
         raise InputError(
-            f"{place.folder}: found no trial whose training stays finite, expected the script's "
-            "own at least; lower --learning-rate or bring the features to another scale with "
-            "--feature-scaling"
+            f"{setup.folder}: found no trial whose training stays finite, expected at least "
+            "that of the script's recipe; lower --learning-rate or bring the features to another "
+            "scale with --feature-scaling"
         )
-    file, picture = place.folder / RECIPE_FILE, place.folder / "study.png"
-    write_recipe_file(file, chosen_file(place, study, script, judged[0]))
+    file, picture = setup.folder / RECIPE_FILE, setup.folder / "study.png"
+    write_recipe_file(file, chosen_file(setup, study, script, ranked[0]))
     study_figure(picture, study)
-    console.print(finalist_table(study, judged))
-    console.print(choice_table(study, judged[0]))
+    console.print(finalist_table(study, ranked))
+    console.print(choice_table(study, ranked[0]))
     console.print(f"picture: {picture}", soft_wrap=True)
     console.print(f"recipe file: {file}, to be run with", soft_wrap=True)
     console.print(command_with(script, study.space.recipe, file), soft_wrap=True)

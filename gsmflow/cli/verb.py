@@ -1,4 +1,4 @@
-"""What a verb of the command line is."""
+"""The type of a verb of the command line."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ __all__ = ["Verb"]
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its options, and what it does with them.
+    """One verb: its options, and the function that runs it.
 
     Attributes
     ----------
     options
         A dataclass whose fields are the flags and whose docstring is the help text.
     run
-        Called with the options, a console and further words of the command line: flags of a
-        recipe, if ``takes_flags``.
+        Called with the options, a console and the other words of the command line, which are
+        flags of a recipe; there are none without ``takes_flags``.
     takes_flags
-        Whether words that are none of the options are flags of a recipe.
+        Whether words other than the options are allowed, as flags of a recipe.
     """
 
     options: type[Any]

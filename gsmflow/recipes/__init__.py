@@ -1,1 +1,1 @@
-"""A recipe: dataset, method, training and protocol; its flags, checks and files."""
+"""Recipes (dataset, method, training and protocol): their flags, checks, files and training."""

@@ -1,4 +1,4 @@
-"""Whether a recipe can be run: bounds, names, and choices that go together."""
+"""Checks of a recipe: bounds of values, names, and settings that exclude each other."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +7,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.settings import check_settings, flag_of
 from gsmflow.learning.contract import Density, GivesRows, Model
 from gsmflow.methods.registry import METHODS
-from gsmflow.recipes.recipe import PARTS, Recipe, used_parts
+from gsmflow.recipes.recipe import CONFIG_PREFIXES, Recipe, used_configs
 
 __all__ = ["check_model_class", "check_recipe"]
 
@@ -16,10 +16,10 @@ _NAMES = ("dataset", "features", "semantics", *_OPTIONAL_NAMES)
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise `InputError` if a value is out of range or choices do not go together."""
+    """Raise `InputError` if a value is out of range or settings exclude each other."""
     check_settings(recipe)
-    for part in used_parts(recipe):
-        check_settings(getattr(recipe, part), PARTS[part])
+    for name in used_configs(recipe):
+        check_settings(getattr(recipe, name), CONFIG_PREFIXES[name])
     check_model_class(recipe, recipe.method_info.model)
     _check_beside(recipe)
     _check_gate(recipe)
@@ -34,7 +34,7 @@ def check_recipe(recipe: Recipe) -> None:
         if getattr(recipe, name) and not recipe.second_semantics:
             raise InputError(
                 f"{flag_of(name)}: found {getattr(recipe, name):g} without --second-semantics, "
-                "expected the embedding that describes so many"
+                "expected the embedding that describes these classes"
             )
     for name in _NAMES:
         value = getattr(recipe, name)
@@ -44,13 +44,13 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
-    """Raise `InputError` if the recipe asks for what a model has not: a density, or rows."""
+    """Raise `InputError` if the recipe needs a density, rows or epochs that the model lacks."""
     name = model_class.__name__
     if recipe.shots and (recipe.method_info.classifies or not issubclass(model_class, GivesRows)):
         raise InputError(
             f"--shots: found with a model that classifies by itself ({name}) and learns from no "
-            "labelled row of an unseen class, expected a model whose rows a classifier learns "
-            "from, such as gsmflow"
+            "labelled row of an unseen class, expected a model that gives rows for a classifier, "
+            "such as gsmflow"
         )
     if recipe.oracle and not issubclass(model_class, GivesRows):
         raise InputError(
@@ -95,7 +95,7 @@ def _check_gate(recipe: Recipe) -> None:
 
 
 def _check_shots(recipe: Recipe) -> None:
-    """Raise `InputError` if rows are asked for in no order, or of what cannot learn from them."""
+    """Raise `InputError` if --shots is not ascending, or the other settings cannot use the rows."""
     shots = recipe.shots
     if not shots:
         return
@@ -111,8 +111,8 @@ def _check_shots(recipe: Recipe) -> None:
         )
     if recipe.gate is not None:
         raise InputError(
-            f"--shots: found with --gate {recipe.gate_name}, which tells apart classes without "
-            "labelled rows, expected --gate none"
+            f"--shots: found with --gate {recipe.gate_name}, which separates seen classes from "
+            "classes without labelled rows, expected --gate none"
         )
     if max(shots) and recipe.samples_per_class is not None and not recipe.calibrate:
         raise InputError(

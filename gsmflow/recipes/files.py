@@ -1,4 +1,4 @@
-"""Recipes as JSON: a run's whole recipe, and files of settings chosen for one dataset."""
+"""Recipes as JSON: the whole recipe of a run, and files of settings chosen for one dataset."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ from gsmflow.methods.gates.registry import GATES, find_gate
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.recipe import (
     CLASSIFIERS,
-    PARTS,
+    CONFIG_PREFIXES,
     Recipe,
     learning_settings,
     settings_of,
-    used_parts,
+    used_configs,
 )
 
 __all__ = [
@@ -40,16 +40,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeFile:
-    """What a recipe file holds: settings that were chosen for one dataset and its features.
+    """The content of a recipe file: settings that were chosen for one dataset and its features.
 
     Attributes
     ----------
     settings
-        Values by flat name, of those that `learning_settings` names; as JSON has them.
+        Values by flat name, in JSON's types; only settings that `learning_settings` lists.
     dataset, features, semantics, method
         What they were chosen for; the method by its name.
     chosen
-        How they were chosen, for readers.
+        How they were chosen, as information for readers.
     """
 
     settings: Mapping[str, Any]
@@ -61,35 +61,38 @@ class RecipeFile:
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON: its fields, and the parts that it makes use of, each with its name."""
-    top = {name: value for name, value in as_json(recipe).items() if name not in PARTS}
+    """A recipe as JSON: its fields, and the configurations that it uses, each with its name."""
+    top_level = {
+        name: value for name, value in as_json(recipe).items() if name not in CONFIG_PREFIXES
+    }
     names = {
         "method": recipe.model,
         "classifier": recipe.classifier_name,
         "gate": recipe.gate_name,
     }
-    parts = {part: as_json(getattr(recipe, part)) for part in used_parts(recipe)}
+    configs = {name: as_json(getattr(recipe, name)) for name in used_configs(recipe)}
     named = {
-        part: {"name": names[part], **values} if part in names else values
-        for part, values in parts.items()
+        name: {"name": names[name], **values} if name in names else values
+        for name, values in configs.items()
     }
-    return {"dataset": top.pop("dataset"), **named, **top}
+    return {"dataset": top_level.pop("dataset"), **named, **top_level}
 
 
 def recipe_from(stored: Any, where: str) -> Recipe:
-    """The recipe that `describe_recipe` described; fields that are not there keep their defaults.
+    """The recipe that `describe_recipe` described; missing fields get their defaults.
 
     Parameters
     ----------
     stored
-        Values by field, as JSON has them.
+        Values by field, as read from JSON.
     where
-        The place of them, for messages.
+        Where they were read, for error messages: a file, for example.
 
     Raises
     ------
     InputError
-        If it is of the old form, a field is unknown, or a value of another type or out of range.
+        If ``stored`` is of the old form, a field is unknown, or a value is of another type or out
+        of range.
     """
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected a recipe's fields")
@@ -106,41 +109,41 @@ def recipe_from(stored: Any, where: str) -> Recipe:
     values: dict[str, Any] = {
         name: check_value(f"{where}, field '{name}'", hints[name], value)
         for name, value in stored.items()
-        if name not in PARTS
+        if name not in CONFIG_PREFIXES
     }
-    for part in PARTS:
-        if stored.get(part) is not None:
-            values[part] = _read_part(part, stored[part], f"{where}, field '{part}'")
+    for config in CONFIG_PREFIXES:
+        if stored.get(config) is not None:
+            values[config] = _read_config(config, stored[config], f"{where}, field '{config}'")
     return Recipe(**values)
 
 
-def _read_part(part: str, stored: Any, where: str) -> Any:
-    """The configuration of a nested part."""
-    if part == "training":
+def _read_config(config: str, stored: Any, where: str) -> Any:
+    """The configuration in a field of a recipe, from its JSON."""
+    if config == "training":
         return read_settings(TrainingConfig, stored, where)
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected values by name")
-    names = {"method": METHODS, "classifier": CLASSIFIERS, "gate": GATES}[part]
+    names = {"method": METHODS, "classifier": CLASSIFIERS, "gate": GATES}[config]
     values = dict(stored)
     name = values.pop("name", None)
     if name not in names:
         raise InputError(
             f"{where}, field 'name': found {shortened(name)}, expected one of {', '.join(names)}"
         )
-    if part == "method":
+    if config == "method":
         return read_settings(find_method(name).config, values, where)
-    if part == "gate":
+    if config == "gate":
         return read_settings(find_gate(name).config, values, where)
     return read_settings(CLASSIFIERS[name], values, where)
 
 
 def settings_from(recipe: Recipe, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Settings by flat name, as JSON has them, in the types of a recipe's.
+    """Settings by flat name, converted from JSON's types to those of a recipe.
 
     Raises
     ------
     InputError
-        If one of them does not say how to learn, or is of another type or out of range.
+        If one of them is not among `learning_settings`, or is of another type or out of range.
     """
     known, allowed = settings_of(recipe), learning_settings(recipe)
     for name in settings:
@@ -161,7 +164,7 @@ def write_recipe_file(path: Path, file: RecipeFile) -> None:
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
-    """Read the JSON file that `write_recipe_file` wrote, or one like it by hand.
+    """Read a JSON file that `write_recipe_file` wrote, or one of the same form.
 
     Raises
     ------

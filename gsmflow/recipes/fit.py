@@ -1,6 +1,6 @@
-"""Learning itself: a model made and trained epoch by epoch, and what its classifiers learn from.
+"""Training without a run directory: make a model, train its epochs, ask it for rows.
 
-Nothing here writes, prints or shows progress; whoever calls does.
+Nothing here writes files, prints or shows progress; the caller does.
 """
 
 import math
@@ -23,7 +23,7 @@ __all__ = ["check_finite", "classifier_generators", "make_model", "rows_request"
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
-# Rows of each unseen class for a classifier beside a model without a setting of them.
+# Rows of each unseen class for a classifier, where the model has no setting for their number.
 _SAMPLES_PER_CLASS = 300
 _BLOWN_UP = 1e6
 
@@ -35,9 +35,10 @@ def make_model(
     device: torch.device,
     choice: dict[str, Any] | None = None,
 ) -> Model:
-    """A recipe's model for a problem, on a device; untrained if it is `Trainable`.
+    """A recipe's model for a problem, on a device; not yet trained if it is `Trainable`.
 
-    ``choice`` is what the model chose on validation classes, if it chooses there.
+    ``choice`` holds the settings that a `Choosing` model chose on validation classes; None for
+    other models.
     """
     generators = Generators(recipe.seed, scaled.problem.split, device)
     if choice is not None:
@@ -56,21 +57,21 @@ def train_epochs(
     Parameters
     ----------
     trainer
-        Fresh, or with a state that was loaded.
+        A new trainer, or one with a loaded state.
     history
-        The records of the epochs that are done; each further one is added.
+        The records of the finished epochs; the record of each further epoch is appended.
     on_step
         Called after each step.
 
     Yields
     ------
     tuple
-        After each epoch, its record (``epoch`` and the mean parts of the loss) and its seconds.
+        After each epoch, its record (``epoch`` and the mean of each loss term) and its seconds.
 
     Raises
     ------
     DivergedError
-        If the loss does not stay finite, or grows without bounds.
+        If the loss is not finite, or grows without bounds.
     """
     while trainer.epoch < trainer.config.total_epochs:
         start = time.monotonic()
@@ -82,7 +83,7 @@ def train_epochs(
 
 
 def check_finite(values: Mapping[str, float], epoch: int) -> None:
-    """Raise `DivergedError` at a value, by its name, that is not finite after an epoch."""
+    """Raise `DivergedError` if one of the named values is not finite after an epoch."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise DivergedError(
@@ -93,7 +94,10 @@ def check_finite(values: Mapping[str, float], epoch: int) -> None:
 
 
 def _check_bounded(history: Sequence[Mapping[str, float]]) -> None:
-    """A loss that has blown up does not come back, finite as it may stay for many epochs."""
+    """Raise `DivergedError` if a loss has grown far above its value in the first epoch.
+
+    Such a loss may stay finite for many epochs, but does not recover.
+    """
     first, last = history[0], history[-1]
     for name, value in last.items():
         bound = _BLOWN_UP * max(1.0, abs(first[name]))
@@ -112,7 +116,7 @@ def rows_request(
     precision: Precision,
     on_samples: Callable[[int], object] = lambda count: None,
 ) -> RowsRequest:
-    """What a recipe asks a model for, to make the classifiers' rows of."""
+    """The request to a model for the rows that the classifiers learn from."""
     generators = Generators(recipe.seed, scaled.problem.split, scaled.feed.labels.device)
     return RowsRequest(
         scaled,
@@ -127,6 +131,6 @@ def rows_request(
 def classifier_generators(
     recipe: Recipe, scaled: Scaled
 ) -> tuple[torch.Generator, torch.Generator]:
-    """Of the GZSL and of the ZSL classifier, on the device of the rows."""
+    """Random generators of the GZSL and of the ZSL classifier, on the device of the rows."""
     generators = Generators(recipe.seed, scaled.problem.split, scaled.feed.labels.device)
     return generators.on_device("classifier"), generators.on_device("zsl classifier")

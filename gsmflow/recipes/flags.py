@@ -1,4 +1,4 @@
-"""The command line of a recipe: the flags of the method that runs, and of nothing else."""
+"""The command line of a recipe: flags for the settings that the recipe uses, and no others."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,19 @@ from gsmflow.recipes.checks import check_recipe
 from gsmflow.recipes.files import RecipeFile, read_recipe_file, settings_from
 from gsmflow.recipes.recipe import (
     CLASSIFIERS,
-    PARTS,
+    CONFIG_PREFIXES,
     Recipe,
     setting_value,
     settings_of,
-    used_parts,
+    used_configs,
 )
 
 __all__ = ["parse_recipe", "published_recipe", "recipe_flags", "recipe_for"]
 
 _RECOMMENDED = "recommended"
 _MODEL_TEXT = (
-    "What is trained. Each method has settings, which --model NAME --help lists, and published "
-    "ones where the script's recipe was written for another."
+    "The method that is trained; --model NAME --help lists its settings. A method other than the "
+    "script's starts from its published settings."
 )
 
 
@@ -46,14 +46,14 @@ def parse_recipe(
         Command-line words; ``--recipe`` names a file of settings that override the recipe's, and
         a setting's flag overrides both.
     prog, description
-        For the help text.
+        The program's name and description, for the help text.
 
     Raises
     ------
     InputError
         If a value is out of range, a flag belongs to another method, classifier or gate, or the
-        recipe file is faulty or of other features. An unknown flag or a wrong type ends the
-        program with exit code 2 and a message.
+        recipe file is faulty or was written for other features. An unknown flag or a wrong type
+        ends the program with exit code 2 and a message.
     """
     first = next(iter(recipes.values()))
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -85,10 +85,10 @@ def parse_recipe(
 
 
 def recipe_for(recipes: Mapping[str, Recipe], features: str, model: str | None = None) -> Recipe:
-    """The recipe that was made for features, or the first one, which serves all others.
+    """The recipe that was made for these features, or else the first recipe.
 
-    For a method that it was not written for, it has that method's published settings in place of
-    its settings; for a method that there is not, it is as it was.
+    If ``model`` names another method than the recipe's, the recipe gets the published settings of
+    that method. An unknown ``model`` changes nothing.
     """
     recipe = recipes.get(features, next(iter(recipes.values())))
     if model is None or model == recipe.model or model not in METHODS:
@@ -97,16 +97,16 @@ def recipe_for(recipes: Mapping[str, Recipe], features: str, model: str | None =
 
 
 def published_recipe(recipe: Recipe, model: str) -> Recipe:
-    """A recipe with the published settings of a method, on the dataset and features that it has."""
+    """A recipe with the published settings of a method for the recipe's dataset and features."""
     info = find_method(model)
     plain = Recipe(dataset=recipe.dataset, method=info.config())
-    parts = {part: getattr(plain, part) for part in PARTS if part != "gate"}
-    bare = replace(recipe, **parts, feature_scaling=plain.feature_scaling)
-    return bare.replace(**info.settings_for(recipe.dataset, recipe.features))
+    configs = {name: getattr(plain, name) for name in CONFIG_PREFIXES if name != "gate"}
+    reset = replace(recipe, **configs, feature_scaling=plain.feature_scaling)
+    return reset.replace(**info.settings_for(recipe.dataset, recipe.features))
 
 
 def _with_choices(recipe: Recipe, classifier: str | None, gate: str | None) -> Recipe:
-    """The recipe with a classifier and a gate by their names; unknown names change nothing."""
+    """The recipe with the named classifier and gate; None or an unknown name changes nothing."""
     if (
         classifier is not None
         and classifier in CLASSIFIERS
@@ -139,7 +139,7 @@ def _check_belonging(file: RecipeFile, recipe: Recipe) -> None:
 
 
 def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
-    """Raise `InputError` at a flag that another method, classifier or gate makes use of alone."""
+    """Raise `InputError` at a flag that only another method, classifier or gate uses."""
     known = settings_of(default).keys() | _choices(default).keys() | {"help"}
     for word in argv:
         if not word.startswith("--"):
@@ -149,7 +149,7 @@ def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
         if {name, name.removeprefix("no_")} & known:
             continue
         for chooser, chosen, users in _users_of(name.removeprefix("no_"), default):
-            if users:
+            if users:  # choices under which the flag has a use
                 raise InputError(
                     f"{flag}: found with {chooser} {chosen}, which makes no use of it, expected "
                     f"{chooser} {' or '.join(users)}"
@@ -157,7 +157,7 @@ def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
 
 
 def _users_of(name: str, default: Recipe) -> list[tuple[str, str, list[str]]]:
-    """Who makes use of a setting: the flag that chooses, what it has chosen, and other choices."""
+    """For --gate, --classifier and --model: the flag, its value, the values that use a setting."""
     gates = [gate for gate in GATES if name in settings_of(_with_choices(default, None, gate))]
     classifiers = [
         kind for kind in CLASSIFIERS if name in settings_of(_with_choices(default, kind, None))
@@ -176,12 +176,12 @@ def _users_of(name: str, default: Recipe) -> list[tuple[str, str, list[str]]]:
 
 
 def _choices(recipe: Recipe) -> dict[str, tuple[Any, str, str]]:
-    """The flags that choose a part by its name: type, value and text of each."""
+    """The flags that choose a method, classifier or gate by name: type, value and help text."""
     texts = field_texts(Recipe)
     found: dict[str, tuple[Any, str, str]] = {
         "model": (Literal[tuple(METHODS)], recipe.model, _MODEL_TEXT)
     }
-    if "classifier" in used_parts(recipe):
+    if "classifier" in used_configs(recipe):
         kinds: Any = Literal[tuple(CLASSIFIERS)]
         found["classifier"] = kinds, recipe.classifier_name, texts["classifier"]
     gates: Any = Literal[("none", *GATES)]
@@ -190,25 +190,25 @@ def _choices(recipe: Recipe) -> dict[str, tuple[Any, str, str]]:
 
 
 def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description: str) -> Recipe:
-    """The recipe with the flags of a command line, which are those that it makes use of."""
-    groups: dict[str, list[tuple[str, Any, Any]]] = {part: [] for part in ("", *PARTS)}
+    """The recipe with the values of a command line, which takes flags for the settings it uses."""
+    groups: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in ("", *CONFIG_PREFIXES)}
     for name, (hint, value, text) in _choices(default).items():
         groups[""].append((name, _shown(hint, text), field(default=value)))
     known = settings_of(default)
     for name, setting in known.items():
         value = setting_value(default, name)
-        shown = name, _shown(setting.hint, setting.text), field(default=value)
-        groups[setting.part].append(shown)
-    for part in PARTS:
-        if groups[part]:
-            nested: Any = make_dataclass(part, groups[part], frozen=True, kw_only=True)
+        flag = name, _shown(setting.hint, setting.text), field(default=value)
+        groups[setting.config].append(flag)
+    for config in CONFIG_PREFIXES:
+        if groups[config]:
+            nested: Any = make_dataclass(config, groups[config], frozen=True, kw_only=True)
             groups[""].append(
-                (f"{part}_settings", Annotated[nested, tyro.conf.OmitArgPrefixes], field())
+                (f"{config}_settings", Annotated[nested, tyro.conf.OmitArgPrefixes], field())
             )
-    every: Any = make_dataclass("Recipe", groups[""], frozen=True, kw_only=True)
-    parsed = tyro.cli(every, args=list(argv), prog=prog, description=description)
+    flags: Any = make_dataclass("Recipe", groups[""], frozen=True, kw_only=True)
+    parsed = tyro.cli(flags, args=list(argv), prog=prog, description=description)
     values = {
-        name: getattr(getattr(parsed, f"{s.part}_settings") if s.part else parsed, name)
+        name: getattr(getattr(parsed, f"{s.config}_settings") if s.config else parsed, name)
         for name, s in known.items()
     }
     return default.replace(**values)
@@ -220,17 +220,17 @@ def _shown(hint: Any, text: str) -> Any:
 
 
 def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
-    """Words of a command line that turn one recipe into another: the inverse of `parse_recipe`.
+    """The flags that turn ``default`` into ``recipe``: the inverse of `parse_recipe`.
 
-    Both are of one method.
+    Both recipes must be of the same method.
     """
     words: list[str] = []
-    for flag, ours, theirs in (
+    for flag, name, default_name in (
         ("--classifier", recipe.classifier_name, default.classifier_name),
         ("--gate", recipe.gate_name, default.gate_name),
     ):
-        if ours != theirs:
-            words += [flag, ours]
+        if name != default_name:
+            words += [flag, name]
     base = _with_choices(default, recipe.classifier_name, recipe.gate_name)
     for name in settings_of(recipe):
         value = setting_value(recipe, name)

@@ -1,8 +1,8 @@
-"""A recipe: everything that a run depends on, nested by what it is a setting of.
+"""A recipe: all settings of a run, with a configuration for method, training, classifier and gate.
 
-Each setting also has a flat name, which is that of its flag: a field of the method or of the
-training has its own, ``blocks``, ``epochs``; a field of the classifier or of the gate has the
-part's name before it, ``classifier_epochs``, ``gate_share``.
+Each setting also has a flat name, which is that of its flag. For a field of the method or of the
+training it is the field's name (``blocks``, ``epochs``); a field of the classifier or of the gate
+has a prefix (``classifier_epochs``, ``gate_share``).
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from gsmflow.methods.gates.registry import gate_of
 
 __all__ = [
     "CLASSIFIERS",
-    "PARTS",
+    "CONFIG_PREFIXES",
     "ClassifierConfig",
     "Recipe",
     "Setting",
     "learning_settings",
     "setting_value",
     "settings_of",
-    "used_parts",
+    "used_configs",
 ]
 
 ClassifierConfig: TypeAlias = SoftmaxConfig | BayesConfig
@@ -40,8 +40,8 @@ CLASSIFIERS: Mapping[str, type[ClassifierConfig]] = {
     "bayes": BayesConfig,
 }
 
-# What the flat names of a part's settings begin with.
-PARTS: Mapping[str, str] = {
+# The fields of a recipe that hold a configuration, and the prefix of its settings' flat names.
+CONFIG_PREFIXES: Mapping[str, str] = {
     "method": "",
     "training": "",
     "classifier": "classifier_",
@@ -61,12 +61,12 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Settings of the training loop, for a method that is trained."""
     classifier: ClassifierConfig = field(default_factory=SoftmaxConfig)
-    """What tells classes apart: a softmax that learns from synthesized features, or bayes, the
-    class under which the model's density of a row is highest."""
+    """The classifier: a softmax that learns from synthesized features, or bayes, the class under
+    which the model's density of a row is highest."""
     gate: Any = None
-    """What decides first whether a row is of a seen or of an unseen class (docs/gates.md): boundary
-    (two hyperspherical VAEs), likelihood (the model's density), cosmo (adaptive confidence
-    smoothing), or none. Its row stands in the table beside the model's."""
+    """The gate, which first decides whether a row is of a seen or of an unseen class
+    (docs/gates.md): boundary (two hyperspherical VAEs), likelihood (the model's density), cosmo
+    (adaptive confidence smoothing), or none. The table gets a further row with the gate."""
     data: Path = Path("data")
     """Folder of datasets."""
     features: str = "res101"
@@ -74,42 +74,44 @@ class Recipe:
     semantics: str = "att"
     """Which semantics: att for att_splits.mat, sent for sent_splits.mat."""
     second_semantics: str = ""
-    """A second embedding of the classes, named as --semantics names the first, which describes
-    some of them in place of the first; empty: none."""
+    """A second embedding of the classes, named like that of --semantics, which replaces the first
+    for some of them; empty: none."""
     mix_seen: Annotated[float, Range(min=0, max=100)] = 0.0
-    """Percent of the seen classes that --second-semantics describes."""
+    """Percent of the seen classes that take their semantics from --second-semantics."""
     mix_unseen: Annotated[float, Range(min=0, max=100)] = 0.0
-    """Percent of the unseen classes that --second-semantics describes."""
+    """Percent of the unseen classes that take their semantics from --second-semantics."""
     feature_scaling: FeatureScalingName = "none"
     """Scaling of the features, fitted on training rows."""
     cache: bool = True
-    """Whether to keep the features as read in OUT/cache, from where the next start maps them."""
+    """Whether to keep the features in OUT/cache, so that the next run reads them faster."""
     features_in: FeedPlace = "auto"
-    """Training features: in memory, taken from the cache's memory map batch by batch, or auto:
-    mapped where they would fill half of the free memory."""
+    """Where training features are: in memory; map: read from the cache batch by batch through a
+    memory map; auto: map where they would fill half of the free memory, else memory."""
     calibrate: bool = True
-    """Whether to train once more with the validation classes playing unseen, to choose the
-    calibration factor and draw the validation curve; doubles the time."""
+    """Whether to train once more with the validation classes as unseen classes, to choose the
+    calibration factor gamma and draw the validation curve; doubles the time."""
     curve_every: Annotated[int, Range(min=0)] = 0
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
     beside: tuple[str, ...] = ("eszsl", "gaussian-prototypes")
-    """Methods that stand beside the model in the table, each with its published settings and by
-    the same protocol; none: the model alone."""
+    """Methods to compare with: each gets a row in the table, with its published settings and the
+    same protocol; none: the model alone."""
     oracle: bool = False
-    """Whether to print the ceiling: the same classifier trained on half of the real unseen rows."""
+    """Whether to print an upper bound: the same classifier trained on half of the real unseen
+    rows."""
     shots: tuple[int, ...] = ()
-    """Few-shot learning: so many labelled rows of each unseen class, such as 0 1 2 5 10 20, are
-    drawn from the test rows, learned from and not evaluated (docs/few_shot.md); empty: none."""
+    """Few-shot learning: numbers of labelled rows of each unseen class, such as 0 1 2 5 10 20. The
+    rows are drawn from the test rows, trained on and not evaluated (docs/few_shot.md); empty:
+    none."""
     shot_draws: Annotated[int, Range(min=1)] = 5
-    """Draws of those rows; the figures are means over them."""
+    """Random draws of those rows; the figures are means over the draws."""
     test_selected: bool = False
     """Whether to print, apart from the table, the best figures on test over intervals of the
     training (every --curve-every epochs, else twenty) and epochs of the classifier, as much of the
-    published code does; they may be compared with such figures alone."""
+    published code does. They may be compared only with figures chosen in the same way."""
     top_k: Annotated[int, Range(min=1)] = 1
-    """Above 1: also the accuracies where the right class may be among so many best answers."""
+    """Above 1: also the top-k accuracies, for which the right class may be among the k best."""
     reservoir_mib: Annotated[int, Range(min=1)] = 512
-    """Synthesized features held in memory at once, MiB; more are streamed through as many."""
+    """Memory for synthesized features, MiB; if there are more, they are streamed through it."""
     precision: PrecisionName = "auto"
     """Matrix products: fp32, tf32 (GPU), bf16, or auto: bf16 where the hardware has it."""
     compile: bool = False
@@ -117,20 +119,20 @@ class Recipe:
     minute or more and, on a CPU, a C++ compiler; whether steps get faster depends on the machine
     (docs/speed.md)."""
     recipe: str = ""
-    """File of chosen settings, as python -m gsmflow tune writes it: they stand in for the script's
-    settings; recommended: the method that does best on all datasets (docs/beyond.md) in place of
-    the script's; empty: none."""
+    """File of chosen settings, as python -m gsmflow tune writes it, which replace the script's;
+    recommended: the method that does best on all datasets (docs/beyond.md) in place of the
+    script's; empty: none."""
     seed: Annotated[int, Range(min=0, max=2**31 - 1)] = 0
     """Seed of every random choice of the run."""
     seeds: Annotated[int, Range(min=1)] = 1
-    """Runs, with seeds from --seed upwards, each kept; the table shows their mean and standard
-    deviation."""
+    """Number of runs, with seeds from --seed upwards; all are kept, and the table shows their mean
+    and standard deviation."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the fastest available."""
     devices: Annotated[int, Range(min=1)] = 1
-    """Processes that train together on each node, each on a GPU (or a CPU process)."""
+    """Processes of distributed training on each node, each with a GPU (or on the CPU)."""
     nodes: Annotated[int, Range(min=1)] = 1
-    """Nodes that train together, launched by torchrun."""
+    """Nodes of distributed training, launched by torchrun."""
     out: Path = Path("out")
     """Folder of runs; a run writes OUT/DATASET/RUN."""
     run: str = ""
@@ -160,7 +162,7 @@ class Recipe:
 
     @property
     def softmax(self) -> SoftmaxConfig:
-        """The settings of the softmax; the defaults where another classifier is set."""
+        """The settings of the softmax; its defaults if the classifier is another."""
         return self.classifier if isinstance(self.classifier, SoftmaxConfig) else SoftmaxConfig()
 
     @property
@@ -172,24 +174,24 @@ class Recipe:
     def replace(self, **settings: Any) -> "Recipe":
         """The recipe with some settings replaced, by their flat names.
 
-        ``method``, ``training``, ``classifier`` and ``gate`` may be given whole, too.
+        ``method``, ``training``, ``classifier`` and ``gate`` also take a whole configuration.
 
         Raises
         ------
         TypeError
             If the recipe has no such setting.
         """
-        parts = {name: settings.pop(name) for name in PARTS if name in settings}
-        recipe = replace(self, **parts)
+        configs = {name: settings.pop(name) for name in CONFIG_PREFIXES if name in settings}
+        recipe = replace(self, **configs)
         known = settings_of(recipe)
-        by_part: dict[str, dict[str, Any]] = {}
+        by_config: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             if name not in known:
                 raise TypeError(f"{name}: no setting of a recipe for {recipe.model}")
-            by_part.setdefault(known[name].part, {})[known[name].field] = value
-        changed = by_part.pop("", {})
-        for part, values in by_part.items():
-            changed[part] = replace(getattr(recipe, part), **values)
+            by_config.setdefault(known[name].config, {})[known[name].field] = value
+        changed = by_config.pop("", {})
+        for config, values in by_config.items():
+            changed[config] = replace(getattr(recipe, config), **values)
         return replace(recipe, **changed)
 
 
@@ -199,56 +201,57 @@ class Setting:
 
     Attributes
     ----------
-    part
-        The recipe's field that it is nested in; empty for a field of the recipe.
+    config
+        The recipe's field whose configuration has the setting; empty for a field of the recipe.
     field
-        Its name there.
+        Its name in the configuration or the recipe.
     hint
         Its type, with its bounds.
     text
-        What it is, in one line.
+        Its help text.
     """
 
-    part: str
+    config: str
     field: str
     hint: Any
     text: str
 
 
-def used_parts(recipe: Recipe) -> list[str]:
-    """The nested parts that a recipe makes use of."""
+def used_configs(recipe: Recipe) -> list[str]:
+    """The fields of a recipe whose configurations it uses."""
     used = {
         "method": True,
         "training": recipe.method_info.trains,
         "classifier": not recipe.method_info.classifies,
         "gate": recipe.gate is not None,
     }
-    return [part for part in PARTS if used[part]]
+    return [name for name in CONFIG_PREFIXES if used[name]]
 
 
 def settings_of(recipe: Recipe) -> dict[str, Setting]:
-    """All settings that a recipe makes use of, by their flat names."""
+    """All settings that a recipe uses, by their flat names."""
     hints, texts = field_types(Recipe), field_texts(Recipe)
     found = {
         name: Setting("", name, hint, texts[name])
         for name, hint in hints.items()
-        if name not in PARTS
+        if name not in CONFIG_PREFIXES
     }
-    for part in used_parts(recipe):
-        config = type(getattr(recipe, part))
-        texts = field_texts(config)  # type: ignore[arg-type]
-        for name, hint in field_types(config).items():  # type: ignore[arg-type]
-            found[PARTS[part] + name] = Setting(part, name, hint, texts.get(name, ""))
+    for config in used_configs(recipe):
+        config_class = type(getattr(recipe, config))
+        texts = field_texts(config_class)  # type: ignore[arg-type]
+        for name, hint in field_types(config_class).items():  # type: ignore[arg-type]
+            flat_name = CONFIG_PREFIXES[config] + name
+            found[flat_name] = Setting(config, name, hint, texts.get(name, ""))
     return found
 
 
 def learning_settings(recipe: Recipe) -> list[str]:
-    """Flat names of the settings that say how to learn, which a recipe file may set."""
-    nested = [n for n, s in settings_of(recipe).items() if s.part not in ("", "gate")]
+    """Flat names of the settings of learning, which are those that a recipe file may set."""
+    nested = [n for n, s in settings_of(recipe).items() if s.config not in ("", "gate")]
     return [*nested, "feature_scaling"]
 
 
 def setting_value(recipe: Recipe, name: str) -> Any:
     """The value of a setting by its flat name."""
     setting = settings_of(recipe)[name]
-    return getattr(getattr(recipe, setting.part) if setting.part else recipe, setting.field)
+    return getattr(getattr(recipe, setting.config) if setting.config else recipe, setting.field)

@@ -1,1 +1,1 @@
-"""Run directories, checkpoints, stages, one experiment, seeds and variants."""
+"""Running recipes: run directories, checkpoints, training stages, experiments, seeds, variants."""

@@ -1,4 +1,4 @@
-"""The command ``add-class``: further unseen classes join a run whose model stays as trained."""
+"""Adding unseen classes to a finished run: its model is kept, its classifiers are trained again."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ from gsmflow.runs.stages import Fitted, Run, classify
 
 __all__ = ["add_classes", "added_classes", "check_same_dataset", "grow_dataset", "path_beside"]
 
-_NAMED = 3
+_MAX_NAMES = 3
 
 
 def add_classes(
@@ -40,25 +40,25 @@ def add_classes(
     directory: Path,
     console: Console,
 ) -> None:
-    """Let classes join a run.
+    """Add unseen classes to a finished run, as a new run in its own directory.
 
     Parameters
     ----------
     trained
-        The run.
+        The finished run.
     dataset
-        What it was trained on, with the classes that were added to it before.
+        The dataset that it was trained on, with the classes that were added to the run before.
     classes
-        Names and semantics of the new ones.
+        Names and semantics of the new classes.
     directory
-        Of the new run; must not exist.
+        The directory of the new run; must not exist.
     console
         Where progress and the table are printed.
 
     Raises
     ------
     InputError
-        If a class is there already, or the directory is, or the model takes no further classes.
+        If a class or the directory exists already, or classes cannot be added to the model.
     """
     model = trained.kept.model
     if not isinstance(model, Extensible):
@@ -95,7 +95,7 @@ def add_classes(
         run = Run(
             recipe, type(model), trained.device, precision, SINGLE_PROCESS, directory, log, console
         )
-        _write(run, trained, fitted, classes)
+        _write_files(run, trained, fitted, classes)
         sections = [section for section in SECTIONS if section.wanted(recipe)]
         facts = run_facts(run, dataset, trained.metrics["validation"], _note(classes))
         conclude(run, dataset, fitted, classify(run, fitted), facts, sections, {})
@@ -104,8 +104,8 @@ def add_classes(
         raise
 
 
-def _write(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -> None:
-    """All but what the classifiers and the figures are."""
+def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -> None:
+    """Write the files of the new run, except those of the classifiers and the evaluation."""
     write_json(
         run.directory / "environment.json", describe_environment(run.device, run.recipe.seed)
     )
@@ -113,12 +113,12 @@ def _write(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -
     write_json(run.directory / "history.json", fitted.history)
     if trained.metrics["validation"] is not None:
         write_json(run.directory / "validation.json", trained.metrics["validation"])
-    every = added_classes(trained.directory) | classes
+    all_added = added_classes(trained.directory) | classes
     write_json(
         run.directory / ADDED_FILE,
         {
             "run": trained.directory.resolve(),
-            "classes": {name: vector.tolist() for name, vector in every.items()},
+            "classes": {name: vector.tolist() for name, vector in all_added.items()},
         },
     )
     run.log.write("add-class", run=str(trained.directory), classes=[*classes])
@@ -126,20 +126,21 @@ def _write(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -
 
 
 def _note(classes: Mapping[str, Any]) -> str:
-    said = ", ".join(classes) if len(classes) <= _NAMED else f"{len(classes)} classes"
-    return f"; {said} added to a trained run"
+    """The addition as a note for the protocol line of the table."""
+    names = ", ".join(classes) if len(classes) <= _MAX_NAMES else f"{len(classes)} classes"
+    return f"; {names} added to a trained run"
 
 
 def path_beside(run: Path, classes: Mapping[str, Any]) -> Path:
-    """``RUN-with-NAME``, in letters that file names can have."""
-    said = "+".join(classes) if len(classes) <= _NAMED else f"{len(classes)}-classes"
-    said = re.sub(r"[^\w.+-]+", "_", said)[:100]
-    place = run if run.name else run.resolve()
-    return place.parent / f"{place.name}-with-{said}"
+    """The path ``RUN-with-NAME``, with characters that are safe in file names."""
+    names = "+".join(classes) if len(classes) <= _MAX_NAMES else f"{len(classes)}-classes"
+    names = re.sub(r"[^\w.+-]+", "_", names)[:100]
+    named_run = run if run.name else run.resolve()
+    return named_run.parent / f"{named_run.name}-with-{names}"
 
 
 def added_classes(directory: Path) -> NewClasses:
-    """The classes that were added to a run before, by name."""
+    """The semantics of the classes that were added to a run, by name."""
     file = directory / ADDED_FILE
     if not file.exists():
         return {}
@@ -153,7 +154,7 @@ def added_classes(directory: Path) -> NewClasses:
 
 
 def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:
-    """A dataset with further classes, which have no rows."""
+    """The dataset with new classes, which have no rows."""
     vectors: list[FloatArray] = [dataset.semantics, *(v[None] for v in classes.values())]
     return replace(
         dataset,
@@ -163,20 +164,20 @@ def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:
 
 
 def _problem(trained: TrainedRun, dataset: Dataset) -> Problem:
-    """The problem of a run's final training, with all classes that it does not know yet."""
+    """The problem of the run's final training, with the new classes as unseen classes."""
     known = trained.kept
-    further = np.arange(len(known.class_names), len(dataset.class_names))
+    new_classes = np.arange(len(known.class_names), len(dataset.class_names))
     problem = training_problem(dataset, "test")
-    return replace(problem, unseen_classes=np.concatenate([known.unseen_classes, further]))
+    return replace(problem, unseen_classes=np.concatenate([known.unseen_classes, new_classes]))
 
 
 def check_same_dataset(trained: TrainedRun, dataset: Dataset) -> None:
-    """Raise `InputError` unless a dataset is what the run was trained on."""
+    """Raise `InputError` unless the run was trained on this dataset."""
     kept = trained.kept
     if not kept.fingerprint:
         raise InputError(
-            f"{trained.directory / 'model.json'}: found no field 'fingerprint', which tells the "
-            "dataset, expected it for classes to be added; train again"
+            f"{trained.directory / 'model.json'}: found no field 'fingerprint', expected that "
+            "of the run's dataset, which is checked before classes are added; train again"
         )
     if (
         kept.class_names != dataset.class_names
@@ -189,6 +190,7 @@ def check_same_dataset(trained: TrainedRun, dataset: Dataset) -> None:
 
 
 def _check_new(dataset: Dataset, classes: NewClasses) -> None:
+    """Raise `InputError` if a name or a semantics vector exists already."""
     for name, vector in classes.items():
         if name in dataset.class_names:
             raise InputError(
@@ -198,5 +200,5 @@ def _check_new(dataset: Dataset, classes: NewClasses) -> None:
         if len(twins):
             raise InputError(
                 f"--semantics: found the same vector for {name} and "
-                f"{dataset.class_names[twins[0]]}, expected semantics that tell them apart"
+                f"{dataset.class_names[twins[0]]}, expected different vectors"
             )

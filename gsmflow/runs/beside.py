@@ -1,6 +1,6 @@
-"""The methods that stand beside a run's model, each with its published settings.
+"""A section of a run: other methods for comparison, each with its published settings.
 
-They go through the same stages as the model, in folders of their own below the run's.
+They go through the same stages as the run's model, in the folders ``beside/NAME`` of the run.
 """
 
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ __all__ = ["SECTION", "Beside", "beside_recipe", "fit_beside"]
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """A fitted method beside the model.
+    """A fitted method that is compared with the run's model.
 
     Attributes
     ----------
     label
-        As printed in tables.
+        The method's name in tables.
     fitted, scorer
-        Its model, and what scores with it.
+        Its model, and the scorer of that model.
     penalty
-        On seen classes, chosen on validation classes; None where none was chosen.
+        The calibration factor gamma, chosen on validation classes; None where none was chosen.
     choice
-        The settings that it chose there, JSON-ready; None where it chooses none.
+        The settings that it chose on validation classes, JSON-ready; None if it chooses none.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Beside:
     choice: Mapping[str, Any] | None
 
     def sampler_in(self, scaling: FeatureScaling) -> Sampler | None:
-        """Its sampler, of features in another scaling; None where it synthesizes none."""
+        """A sampler of its features in another scaling; None if the method synthesizes none."""
         model = self.fitted.model
         if not isinstance(model, Sampler):
             return None
@@ -56,14 +56,14 @@ class Beside:
 
 
 def beside_recipe(recipe: Recipe, name: str) -> Recipe:
-    """The recipe of a method beside the model: its published settings, on the same data."""
+    """The recipe of a method for comparison: its published settings, on the same data."""
     return replace(
         published_recipe(recipe, name), gate=None, beside=(), curve_every=0, compile=False
     )
 
 
 def fit_beside(run: Run, dataset: Dataset) -> list[Beside]:
-    """Fit the methods that the recipe wants beside the model; the test split stays closed."""
+    """Fit the methods that the recipe compares its model with; reads no test row."""
     names = [name for name in run.recipe.beside if name != run.recipe.model]
     return [_fit(run, dataset, name) for name in names]
 
@@ -72,8 +72,8 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
     recipe = beside_recipe(run.recipe, name)
     directory = run.directory / "beside" / name
     directory.mkdir(parents=True, exist_ok=True)
-    # The other processes of a group have nothing to do by now.
-    own = replace(
+    # Only the main process does this, alone.
+    beside_run = replace(
         run,
         recipe=recipe,
         model_class=recipe.method_info.model,
@@ -81,28 +81,29 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
         directory=directory,
         log=RunLog(directory / "log.jsonl"),
     )
-    run.console.print(f"beside the model: {own.label}")
+    run.console.print(f"beside the model: {beside_run.label}")
     problem, held_out = (
         training_problem(dataset, "validation"),
         open_held_out(dataset, "validation"),
     )
-    choice = choose(own, problem, held_out)
-    validated = validate(own, problem, held_out, choice) if recipe.calibrate else None
-    fitted = fit_final(own, training_problem(dataset, "test"), choice)
-    scorer = classify(own, fitted)
+    choice = choose(beside_run, problem, held_out)
+    validated = validate(beside_run, problem, held_out, choice) if recipe.calibrate else None
+    fitted = fit_final(beside_run, training_problem(dataset, "test"), choice)
+    scorer = classify(beside_run, fitted)
     return Beside(
-        own.label, fitted, scorer, None if validated is None else validated.penalty, choice
+        beside_run.label, fitted, scorer, None if validated is None else validated.penalty, choice
     )
 
 
 def _measure(evaluated: Evaluated, beside: list[Beside]) -> SectionResult:
-    """Evaluate each of them on the test split."""
+    """Evaluate each method on the test split."""
     problem, held_out = evaluated.problem, evaluated.held_out
     metrics, curves = {}, {}
-    for one in beside:
-        outcome = evaluate(one.scorer, problem, held_out)
-        metrics[one.label] = {**measure(outcome, one.penalty).as_json(), "choices": one.choice}
-        curves[one.label] = outcome, one.penalty
+    for method in beside:
+        outcome = evaluate(method.scorer, problem, held_out)
+        measures = measure(outcome, method.penalty).as_json()
+        metrics[method.label] = {**measures, "choices": method.choice}
+        curves[method.label] = outcome, method.penalty
     return SectionResult(metrics, curves=curves)
 
 

@@ -1,4 +1,4 @@
-"""Trained models in run directories: how they are kept, and reading them back to be used."""
+"""Checkpoints: writing trained models into run directories, and reading finished runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,18 +42,18 @@ _DESCRIPTION_FILE = "model.json"
 
 @contextmanager
 def reading(file: Path, what: str, *, deletable: bool = False) -> Iterator[None]:
-    """A context in which whatever fails is told as one fault of a file that a run wrote.
+    """A context that turns every error into an `InputError` about a damaged file of a run.
 
-    Any byte of it may be wrong: the readers, and what is made of it, raise a dozen unrelated types.
+    A damaged file may raise any of a dozen unrelated types.
 
     Parameters
     ----------
     file
         The file.
     what
-        What it was to be.
+        What the file should contain, in a few words.
     deletable
-        Whether a run without it trains again what is in it.
+        Whether a resumed run trains the content again if the file is missing.
     """
     try:
         yield
@@ -76,7 +76,7 @@ def write_model(
     model
         The model.
     scaled
-        Gives the classes, and the scaling of the features.
+        The problem with its classes, and the scaling of the features.
     feature_scaling
         The name of that scaling.
     """
@@ -98,20 +98,20 @@ def write_model(
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A model as a run directory has it.
+    """A model as read from a run directory.
 
     Attributes
     ----------
     model
-        On the CPU.
+        The model, on the CPU.
     scaling
-        Of the features that it works behind.
+        The scaling of the features that the model takes.
     class_names
         One name per class of the dataset.
     seen_classes, unseen_classes
         Disjoint class numbers, in the order of the score columns.
     fingerprint
-        Of the problem that it was trained on; empty if that was not kept.
+        The fingerprint of the problem that it was trained on; empty if it was not written.
     """
 
     model: Model
@@ -133,38 +133,39 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
     file = directory / TENSOR_FILE
     description: dict[str, Any] = read_json(directory / _DESCRIPTION_FILE)
     with reading(file, "model", deletable=True):
-        own, scaling = split_scaling(load_file(file), description["feature_scaling"])
+        state, scaling = split_scaling(load_file(file), description["feature_scaling"])
         seen, unseen = (
             np.array(description[name], dtype=np.int64)
             for name in ("seen_classes", "unseen_classes")
         )
         names = tuple(description["class_names"])
-        every = np.concatenate([seen, unseen])
-        if len(np.unique(every)) < len(every) or every.min() < 0 or every.max() >= len(names):
+        classes = np.concatenate([seen, unseen])
+        unique = len(np.unique(classes)) == len(classes)
+        if not unique or classes.min() < 0 or classes.max() >= len(names):
             raise ValueError(f"classes are not among {len(names)} names")
-        model = model_class.from_state(description, own)
-        told = str(description.get("fingerprint", ""))
-        return SavedModel(model, scaling, names, seen, unseen, told)
+        model = model_class.from_state(description, state)
+        problem_fingerprint = str(description.get("fingerprint", ""))
+        return SavedModel(model, scaling, names, seen, unseen, problem_fingerprint)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A finished run, to be used.
+    """A finished run, ready to score rows.
 
     Attributes
     ----------
     directory
         The run directory.
     recipe
-        What was run.
+        The recipe of the run.
     metrics
-        What ``metrics.json`` holds.
+        The content of ``metrics.json``.
     kept
-        The model, on the device, its scaling and its classes.
+        The saved model, on the device, with its scaling and its classes.
     scorer
-        What the run judged with.
+        The scorer that the run was evaluated with.
     device
-        Where the model is.
+        The device of the model.
     """
 
     directory: Path
@@ -186,7 +187,7 @@ class TrainedRun:
 
     @property
     def penalty(self) -> float | None:
-        """The penalty on seen classes that was chosen on validation classes, if one was."""
+        """The calibration factor gamma that was chosen on validation classes; None without one."""
         calibrated = self.metrics["calibrated"]
         return None if calibrated is None else float(calibrated["gamma"])
 
@@ -203,12 +204,12 @@ def open_trained(
     device
         Where to put the model.
     model_class
-        The class of a run with a model of the user's own; None for a model of the table.
+        The class of the model, for a run of a user's class; None for the package's methods.
 
     Raises
     ------
     InputError
-        If it is no finished run of this model, or a file of it is missing or damaged.
+        If there is no finished run of this model, or one of its files is missing or damaged.
     """
     metrics = _read_metrics(directory)
     recipe = read_run_recipe(directory)
@@ -217,7 +218,7 @@ def open_trained(
     if metrics["model"] != label:
         raise InputError(
             f"{directory / METRICS_FILE}, field 'model': found {metrics['model']}, expected "
-            f"{label}; a run of a model of your own is opened in Python, with its class"
+            f"{label}; a run of your own model class is opened in Python, with that class"
         )
     kept = read_model(directory, model_class or method.model)
     kept.model.to(device)
@@ -234,8 +235,8 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     metrics: Any = read_json(file)
     if isinstance(metrics, dict) and "seeds" in metrics:
         raise InputError(
-            f"{file}: found the mean of several seeds, expected the run of one; they lie in "
-            f"folders of their own in {directory}"
+            f"{file}: found the mean of several seeds, expected the run of one seed, which is "
+            f"in a subfolder of {directory}"
         )
     if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):
         raise InputError(f"{file}: found other fields, expected the figures that a run wrote")
@@ -251,9 +252,9 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
 
 def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: bool) -> Scorer:
     classes = kept.seen_classes, kept.unseen_classes
-    own = direct_scorer(kept.model, kept.scaling, classes, device, bayes=bayes)
-    if own is not None:
-        return own
+    model_scorer = direct_scorer(kept.model, kept.scaling, classes, device, bayes=bayes)
+    if model_scorer is not None:
+        return model_scorer
     file = directory / CLASSIFIER_FILE
     with reading(file, "classifiers"):
         tensors = {name: t.to(device) for name, t in load_file(file).items()}
@@ -262,7 +263,7 @@ def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: b
 
 
 def _check_scores(run: TrainedRun) -> None:
-    """Raise `InputError` unless the parts of a run fit each other, by the scores of one row."""
+    """Raise `InputError` unless the files of a run fit each other; scores one row to see it."""
     row = np.zeros((1, run.feature_dim), dtype=np.float32)
     try:
         found = run.scorer.gzsl_scores(row).shape, run.scorer.zsl_scores(row).shape

@@ -18,19 +18,19 @@ _IMAGES = 5
 
 
 def draw_digit_pairs(result: RunResult, path: Path) -> bool:
-    """Draw several unseen numbers of a finished run on digit pairs, as PNG.
+    """Draw real and synthesized images of several unseen numbers into a PNG file.
 
     Parameters
     ----------
     result
-        A run on the built-in dataset.
+        A finished run on the built-in dataset of digit pairs.
     path
         The file.
 
     Returns
     -------
     bool
-        Whether it was drawn: not for a model that synthesizes no features.
+        Whether it was drawn; False for a model that synthesizes no features.
     """
     model, unseen = result.fitted.model, result.problem.unseen_classes
     if not isinstance(model, Sampler):
@@ -41,8 +41,8 @@ def draw_digit_pairs(result: RunResult, path: Path) -> bool:
     rows = {}
     for position in np.linspace(0, len(unseen) - 1, _NUMBERS).round().astype(int):
         c = unseen[position]
-        own = np.flatnonzero(result.held_out.unseen.labels == c)[:_IMAGES]
-        real = result.held_out.unseen.take(own)
+        rows_of_class = np.flatnonzero(result.held_out.unseen.labels == c)[:_IMAGES]
+        real = result.held_out.unseen.take(rows_of_class)
         positions = torch.full((_IMAGES,), int(position), device=device)
         sampled = sampler(positions, generator).cpu().numpy()
         synthesized = result.fitted.scaled.scaling.inverse(sampled)

@@ -1,4 +1,4 @@
-"""Run directories: ``out/<dataset>/<run>/``, their log, and finding the run to resume."""
+"""Run directories, ``out/<dataset>/<run>/``: making and resuming them, their recipe, their log."""
 
 import json
 import os
@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 
-# Fields that say where a run and its features are kept and where its settings come from, not what
-# it computes.
+# Fields of the recipe that do not change what a run computes: where it and its features are stored,
+# and where its settings come from.
 STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "recipe"}
 
 
@@ -43,8 +43,8 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     Raises
     ------
     InputError
-        If the named run exists and is not to be resumed, is to be resumed and does not exist, or
-        was started with another recipe.
+        If the named run exists without ``resume``, does not exist with it, or was started with
+        another recipe.
     """
     parent = recipe.out / recipe.dataset
     if recipe.resume:
@@ -69,17 +69,17 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
 
 
 def enter_run(directory: Path, recipe: Recipe) -> bool:
-    """Make a run's directory where it is told to be, or resume the run that is there.
+    """Make a run's directory at a given path, or resume the run in it.
 
     Returns
     -------
     bool
-        Whether it is resumed.
+        Whether a run is resumed.
 
     Raises
     ------
     InputError
-        If it was started with another recipe, or cannot be made.
+        If the run was started with another recipe, or the directory cannot be made.
     """
     if make_run_directory(directory, recipe):
         return False
@@ -88,7 +88,7 @@ def enter_run(directory: Path, recipe: Recipe) -> bool:
 
 
 def make_run_directory(directory: Path, recipe: Recipe) -> bool:
-    """Make the directory together with its recipe, or neither; False where it exists."""
+    """Make the directory and write its recipe, atomically; False if it exists already."""
     if directory.exists():
         return False
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
@@ -107,7 +107,7 @@ def make_run_directory(directory: Path, recipe: Recipe) -> bool:
 def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
     candidates = []
     for file in parent.glob(f"[!.]*/{RECIPE_FILE}"):
-        # Another run's damaged recipe is no reason not to find this one.
+        # A run with a damaged recipe is skipped.
         with suppress(InputError):
             if not (file.parent / METRICS_FILE).exists() and not _differences(file, recipe):
                 candidates.append(file.parent)
@@ -115,15 +115,15 @@ def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
 
 
 def _resume(directory: Path, recipe: Recipe) -> None:
-    """Check that a run goes on with its recipe, and clear away what a kill left half written."""
+    """Check that the run has this recipe, and delete files that a killed process left behind."""
     if (directory / ADDED_FILE).exists():
         raise InputError(
             f"{directory / ADDED_FILE}: found classes that were added to another run, expected a "
             "run that was trained here, to be resumed"
         )
     _check_same_recipe(directory, recipe)
-    for part in directory.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+    for unfinished in directory.rglob(".*.part"):
+        unfinished.unlink(missing_ok=True)
 
 
 def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
@@ -151,19 +151,19 @@ def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def read_run_recipe(directory: Path) -> Recipe:
-    """The recipe that a run was started with; fields that it does not have keep their defaults.
+    """The recipe that a run was started with; fields that its file lacks get their defaults.
 
     Raises
     ------
     InputError
-        If its file is missing or damaged, or has fields or values that no recipe has.
+        If its file is missing or damaged, or has unknown fields or values.
     """
     file = directory / RECIPE_FILE
     return recipe_from(read_json(file), str(file))
 
 
 def computed_fields(recipe: Recipe) -> dict[str, Any]:
-    """The fields that say what a run computes, JSON-ready; nested ones as ``PART.FIELD``."""
+    """The fields that change what a run computes, JSON-ready; nested ones as ``CONFIG.FIELD``."""
     return _computed(describe_recipe(recipe))
 
 
@@ -178,10 +178,10 @@ def _computed(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RunLog:
-    """The JSON-lines log of a run: one record a line, appended as things happen.
+    """The JSON-lines log of a run, with one record a line.
 
     A resumed run may repeat epochs that it had logged but not saved; the last record of an epoch
-    counts. A line that a kill cut short is dropped when the log is opened again.
+    counts. A line that a killed process left unfinished is dropped when the log is opened again.
 
     Parameters
     ----------

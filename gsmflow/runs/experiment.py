@@ -67,13 +67,13 @@ __all__ = [
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """The dataset that a recipe names, from the cache beside its runs if it has one.
+    """Read the dataset that a recipe names, from the cache if the recipe uses one.
 
     Raises
     ------
     InputError
-        If its files are missing or faulty, or its features are to be taken from a cache and are
-        in none.
+        If its files are missing or faulty, or if the features must be mapped and are not in a
+        cache.
     """
     load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
     dataset = load(
@@ -96,7 +96,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
 
 
 def open_dataset(job: Job) -> Dataset:
-    """A job's data in memory, checked, or the files that its recipe names.
+    """The data of a job: those in memory, checked, or those read from the recipe's files.
 
     Raises
     ------
@@ -109,19 +109,19 @@ def open_dataset(job: Job) -> Dataset:
 def run_experiment(
     job: Job, console: Console, group: Group = SINGLE_PROCESS, directory: Path | None = None
 ) -> RunResult:
-    """Run a job to its table, its picture and its run directory.
+    """Run a job: train, evaluate, print the table, and write the run directory.
 
     Parameters
     ----------
     job
-        What is run.
+        The recipe, model class and data.
     console
         Where progress and the table are printed.
     group
-        The processes that train together, of which this is the main one. The others call
+        The distributed group, of which this is the main process. The other processes call
         `run_worker_experiment`.
     directory
-        Where to write, or to go on with what was written; None for what the recipe says.
+        The directory to make or resume; None for the one that the recipe names.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def run_experiment(
     _announce(run, dataset, resumed)
     sections = [section for section in SECTIONS if section.wanted(run.recipe)]
     if not len(dataset.test_unseen):
-        # There are no test rows of unseen classes for a section, nor for a method beside.
+        # All sections need test rows of unseen classes.
         sections = []
 
     choice, validated = _validate(run, dataset, sections)
@@ -161,26 +161,26 @@ def conclude(
     sections: Sequence[Section],
     parts: Mapping[str, Any],
 ) -> RunResult:
-    """Evaluate what was fitted on the test split, and report; opens the test split.
+    """Open the test split, evaluate the fitted model on it, and report.
 
     Parameters
     ----------
     run, dataset
-        What is run.
+        The run and its dataset.
     fitted, scorer
-        What was fitted.
+        The trained model and its scorer.
     facts
-        What ``metrics.json`` says of the run besides its figures on test.
+        The fields of ``metrics.json`` besides the figures on test.
     sections
-        What is measured beside T1, U, S and H.
+        The measurements besides T1, U, S and H.
     parts
-        What each section fitted, by its key.
+        The result of each section's ``fit``, by the section's key.
     """
     validation = facts["validation"]
     penalty = None if validation is None else float(validation["gamma"])
     problem = fitted.scaled.problem
 
-    # The one place where the test split is opened: nothing is chosen from here on.
+    # The test split is opened here and nowhere else; nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
     outcome = evaluate(scorer, problem, held_out)
     if not len(held_out.unseen):
@@ -216,7 +216,7 @@ def conclude(
 def run_worker_experiment(
     job: Job, console: Console, group: Group, directory: Path | None = None
 ) -> None:
-    """What a process of a group does in `run_experiment` that is not the main one."""
+    """Do the work of a group's other processes: the training of `run_experiment`."""
     run, dataset, _ = _open(job, console, group, directory)
     splits: tuple[Split, ...] = ("validation", "test") if job.recipe.calibrate else ("test",)
     for split in splits:
@@ -224,13 +224,13 @@ def run_worker_experiment(
 
 
 def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[Run, Dataset, bool]:
-    """The run, what it is run on, and whether it is resumed."""
+    """The run, its dataset, and whether the run is resumed."""
     recipe = job.recipe
     model_class = job.model_class or recipe.method_info.model
     check_model_class(recipe, model_class)
     device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    # The others find it in the cache then.
+    # The other processes then read it from the cache.
     dataset = group.main_first(lambda: open_dataset(job))
     for section in SECTIONS:
         if section.wanted(recipe):
@@ -246,7 +246,7 @@ def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[
 def _validate(
     run: Run, dataset: Dataset, sections: Sequence[Section]
 ) -> tuple[dict[str, Any] | None, Validated | None]:
-    """All that is chosen, on validation classes: the model's settings and the penalty."""
+    """Choose the model's settings and the calibration factor gamma on the validation classes."""
     problem = training_problem(dataset, "validation")
     held_out = open_held_out(dataset, "validation")
     choice = choose(run, problem, held_out)
@@ -259,16 +259,17 @@ def _validate(
 def run_facts(
     run: Run, dataset: Dataset, validation: dict[str, Any] | None, note: str = ""
 ) -> dict[str, Any]:
-    """What ``metrics.json`` says of a run besides its figures on test.
+    """The fields of ``metrics.json`` besides the figures on test.
 
     Parameters
     ----------
     run, dataset
-        What is run.
+        The run and its dataset.
     validation
-        The penalty and the curve on validation classes; None without a validation.
+        The calibration factor gamma and the curve on validation classes; None without a
+        validation.
     note
-        What else the table is to say of the protocol.
+        Text that is added to the description of the protocol.
     """
     return {
         "model": run.label,
@@ -290,7 +291,7 @@ def _report(
     curves: Mapping[str, tuple[Outcome, float | None]],
     pictures: Sequence[Path],
 ) -> None:
-    """Draw the picture, write the metrics (which marks the run as finished), print the table."""
+    """Draw the picture, print the table, and write ``metrics.json``, the mark of a finished run."""
     validation, picture = metrics["validation"], run.directory / "run.png"
     points = [] if validation is None else validation["curve"]
     record = Field(run.directory / METRICS_FILE, "", metrics)
@@ -313,7 +314,7 @@ def _keep_page_data(
     curves: Mapping[str, tuple[Outcome, float | None]],
     results: Iterable[SectionResult],
 ) -> None:
-    """Write what the run's page shows of the test split."""
+    """Write the page data: what the run's page shows of the test split."""
     run, fitted, sample = evaluated.run, evaluated.fitted, None
     if isinstance(fitted.model, Sampler):
         unseen = make_feed(
@@ -326,7 +327,7 @@ def _keep_page_data(
             run.generators("test").on_device("map"),
             precision=run.precision,
         )
-    shifts = {name: one for result in results for name, one in result.class_shifts.items()}
+    shifts = {name: s for result in results for name, s in result.class_shifts.items()}
     page_data = PageData(
         answers=pick_answers(evaluated.outcome),
         curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
@@ -337,6 +338,7 @@ def _keep_page_data(
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
+    """Write the environment and the start into the run directory; print dataset and device."""
     n, d = dataset.features.shape
     environment = {
         **describe_environment(run.device, run.recipe.seed),
@@ -345,7 +347,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         "command": command_line(),
     }
     write_json(run.directory / "environment.json", environment)
-    # With it the run answers pictures, wherever its directory is copied to.
+    # With the copy, the run can predict pictures, wherever its directory is moved to.
     copy_record(run.recipe.data / run.recipe.dataset, run.directory)
     run.log.write("resume" if resumed else "start", recipe=describe_recipe(run.recipe))
     run.console.print(
@@ -366,6 +368,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
 
 
 def _protocol(run: Run, dataset: Dataset, calibrated: bool) -> str:
+    """The description of the protocol for the table: how epochs and gamma were chosen."""
     trained = issubclass(run.model_class, Trainable)
     text = "last epoch of generator and classifier; " if trained else ""
     text += "nothing chosen on test"

@@ -1,11 +1,11 @@
-"""Few-shot learning: some labelled rows of every unseen class are learned from, the rest judged.
+"""A section of a run: few-shot learning, with ``k`` labelled rows of every unseen class.
 
-``k`` rows of each unseen class enter the classifiers' training, drawn from the rows that would
-otherwise be judged. In one draw, those of a small ``k`` are among those of a larger one, and the
-rows that not even the largest takes are judged for all of them, so that figures differ by what was
-learned alone. Beside synthesized rows, a class's real ones are repeated until they are a share of
-its rows; the share, and the penalty on seen classes, are chosen for each ``k`` on the validation
-classes, which lend rows in the same way.
+The ``k`` rows of each unseen class are drawn from its test rows and added to the training rows of
+the classifiers. Within one draw, the rows of a small ``k`` are among those of a larger one, and all
+``k`` are evaluated on the same rows, which the largest ``k`` leaves, so that figures differ only by
+the training rows. If the model synthesizes, real rows are repeated until they are a given share of
+the class's training rows. The share and the calibration factor gamma are chosen for each ``k`` on
+the validation classes, whose labelled rows are drawn in the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,20 +44,21 @@ __all__ = [
 
 # Shares of an unseen class's rows that are real, the others synthesized; 1 synthesizes none.
 _SHARES = (0.1, 0.3, 0.6, 1.0)
-# Words of the draws' random numbers, which differ from those of all other uses of a run's seed.
+# Seed words of the random draws, by split; no other use of a run's seed has these.
 _DRAWS = {"validation": 11, "test": 12}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on validation classes for a number of labelled rows.
+    """The values chosen on validation classes for one number of labelled rows.
 
     Attributes
     ----------
     share
-        Of a class's rows that is real; None for a method without a setting of synthesized rows.
+        The share of a class's rows that is real; None for a method without a setting for the
+        number of synthesized rows.
     penalty
-        On seen classes.
+        The calibration factor gamma, subtracted from the scores of seen classes.
     """
 
     share: float | None
@@ -66,15 +67,15 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """One draw of labelled rows.
+    """One random draw of labelled rows.
 
     Attributes
     ----------
     labelled
-        For each ``k >= 1``: ``k`` rows of each class, one of every class after the other; they
+        For each ``k >= 1``: ``k`` rows of each class, in rounds of one row of every class. They
         begin with the rows of each smaller ``k``.
     evaluated
-        The rows that are in none of these.
+        The rows that are not labelled for any ``k``.
     """
 
     labelled: Mapping[int, Rows]
@@ -87,38 +88,39 @@ def divide_rows(rows: Rows, shots: Sequence[int], rng: np.random.Generator) -> D
     Parameters
     ----------
     rows
-        Of the unseen classes, each with more rows than the largest of ``shots``.
+        Rows of the unseen classes, each with more rows than the largest of ``shots``.
     shots
         Numbers ``k >= 0`` of labelled rows per class.
     rng
-        Source of the draw. It draws the same rows for a ``k`` whatever the other numbers are.
+        The random generator. The rows of one ``k`` do not depend on the other numbers.
     """
-    places = shuffle_each_class(rows.labels, rng)
-    order = np.lexsort((rows.labels, places))
+    ranks = shuffle_each_class(rows.labels, rng)
+    order = np.lexsort((rows.labels, ranks))
     classes = len(np.unique(rows.labels))
     return Division(
         labelled={k: rows.select(order[: k * classes]) for k in shots if k},
-        evaluated=rows.select(np.flatnonzero(places >= max(shots))),
+        evaluated=rows.select(np.flatnonzero(ranks >= max(shots))),
     )
 
 
 def real_and_synthesized(k: int, share: float, per_class: int) -> tuple[int, int]:
-    """How many rows of an unseen class are to be labelled ones, repeated, and how many synthesized.
+    """The numbers of real rows (labelled, repeated) and of synthesized rows of an unseen class.
 
     Parameters
     ----------
     k
         Labelled rows of each class, ``>= 1``.
     share
-        Of a class's rows that is to be real, in (0, 1].
+        The share of the class's rows that is to be real, in (0, 1].
     per_class
-        Rows of a class in all, though each real row is taken once at least.
+        The total number of rows of a class; exceeded if ``k`` is larger than its real share, as
+        each labelled row is used at least once.
     """
     return max(k, round(share * per_class)), round((1 - share) * per_class)
 
 
 def check_shots(recipe: Recipe, dataset: Dataset) -> None:
-    """Raise `InputError` unless every class that lends labelled rows has more than are asked for.
+    """Raise `InputError` unless every class has more rows than the largest ``k`` takes from it.
 
     The rows are counted; their features are not read.
     """
@@ -129,19 +131,19 @@ def check_shots(recipe: Recipe, dataset: Dataset) -> None:
             f"--shots: found with no rows of unseen classes in {dataset.where('test_unseen')}, "
             "expected none: there are no test rows for it"
         )
-    lenders = {"test_unseen": dataset.unseen_classes}
+    classes_of = {"test_unseen": dataset.unseen_classes}
     if recipe.calibrate:
-        lenders["val"] = np.unique(dataset.labels[dataset.val])
-    most = max(recipe.shots)
-    for name, classes in lenders.items():
+        classes_of["val"] = np.unique(dataset.labels[dataset.val])
+    largest = max(recipe.shots)
+    for name, classes in classes_of.items():
         labels = dataset.labels[getattr(dataset, name)]
         counts = np.bincount(labels, minlength=len(dataset.semantics))[classes]
         fewest = int(counts.argmin())
-        if most > 0 and counts[fewest] <= most:
+        if largest > 0 and counts[fewest] <= largest:
             raise InputError(
-                f"--shots: found {most} with class {dataset.class_names[classes[fewest]]}, which "
-                f"has {_rows(counts[fewest])} in {dataset.where(name)}, expected fewer: the others "
-                "of its rows are judged"
+                f"--shots: found {largest} with class {dataset.class_names[classes[fewest]]}, "
+                f"which has {_rows(counts[fewest])} in {dataset.where(name)}, expected fewer: the "
+                "remaining rows are for the evaluation"
             )
 
 
@@ -150,21 +152,24 @@ def _rows(count: int) -> str:
 
 
 def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
-    """What chooses each k's share of real rows and its penalty.
+    """A function that chooses the share of real rows and the calibration factor gamma of each k.
 
-    To be called at the end of the training on validation classes. Of one draw of validation rows,
-    the share is that of the best H under the best penalty, which is the penalty chosen. A method
-    without a setting of synthesized rows has no share to choose.
+    The function is called at the end of the training on validation classes. On one draw of
+    validation rows, it takes the share with the best H, each share under its best gamma, and that
+    gamma. For a method without a setting for the number of synthesized rows, there is no share to
+    choose.
     """
 
     def find(scaled: Scaled, model: Model, scorer: Scorer) -> Finding:
         division = divide_rows(held_out.unseen, run.recipe.shots, _rng(run, problem, 0))
         rest = HeldOut(held_out.seen, division.evaluated)
-        weighed = run.recipe.samples_per_class is not None
-        shares: Sequence[float | None] = _SHARES if weighed else (None,)
+        synthesizes = run.recipe.samples_per_class is not None
+        shares: Sequence[float | None] = _SHARES if synthesizes else (None,)
         chosen: dict[str, Any] = {}
         total = len(division.labelled) * len(shares)
-        with _bar(run, "few-shot on validation classes: training classifiers", total) as advance:
+        with _progress_bar(
+            run, "few-shot on validation classes: training classifiers", total
+        ) as advance:
             for k, rows in division.labelled.items():
                 tried = []
                 for share in shares:
@@ -173,22 +178,22 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                     h, penalty = curve.best_harmonic_mean(), curve.best_gamma()
                     tried.append({"share": share, "penalty": penalty, "H": h})
                     advance()
-                chosen[str(k)] = {**max(tried, key=lambda one: one["H"]), "tried": tried}
+                chosen[str(k)] = {**max(tried, key=lambda result: result["H"]), "tried": tried}
         return Finding(facts=chosen)
 
     return find
 
 
 def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> SectionResult:
-    """Judge the classifiers that have learned from labelled rows too.
+    """Train classifiers with labelled rows of the unseen classes, and evaluate them.
 
     Parameters
     ----------
     evaluated
-        The run; its scorer stands for k = 0, and the test rows of unseen classes lend the labelled
-        ones.
+        The run. Its scorer is that of k = 0, and the labelled rows are drawn from its test rows of
+        unseen classes.
     choices
-        What was chosen on the validation classes for each k, if anything was.
+        The values chosen on the validation classes for each k; may be empty.
 
     Returns
     -------
@@ -198,13 +203,13 @@ def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> Sec
     """
     run, fitted, held_out = evaluated.run, evaluated.fitted, evaluated.held_out
     problem, recipe = evaluated.problem, run.recipe
-    penalties = {0: evaluated.penalty} | {k: one.penalty for k, one in choices.items()}
-    shares = {k: one.share for k, one in choices.items()}
+    penalties = {0: evaluated.penalty} | {k: choice.penalty for k, choice in choices.items()}
+    shares = {k: choice.share for k, choice in choices.items()}
     measured: dict[int, list[dict[str, Any]]] = {k: [] for k in recipe.shots}
     total = recipe.shot_draws * len([k for k in recipe.shots if k])
-    with _bar(run, "few-shot: training classifiers", total) as advance:
-        for draw in range(recipe.shot_draws):
-            division = divide_rows(held_out.unseen, recipe.shots, _rng(run, problem, draw))
+    with _progress_bar(run, "few-shot: training classifiers", total) as advance:
+        for repetition in range(recipe.shot_draws):
+            division = divide_rows(held_out.unseen, recipe.shots, _rng(run, problem, repetition))
             scorers = {0: evaluated.scorer} if 0 in recipe.shots else {}
             for k, rows in division.labelled.items():
                 model, share = fitted.model, shares.get(k)
@@ -214,20 +219,20 @@ def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> Sec
             outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
                 measures = measure(outcome, penalties.get(k)).as_json()
-                run.log.write("few_shot", draw=draw, k=k, **measures)
+                run.log.write("few_shot", draw=repetition, k=k, **measures)
                 measured[k].append(measures)
     return SectionResult(
-        {str(k): {"share": shares.get(k), **summarise(of)} for k, of in measured.items()}
+        {str(k): {"share": shares.get(k), **summarise(draws)} for k, draws in measured.items()}
     )
 
 
 def read_choices(run: Run, found: Finding | None) -> dict[int, Choice]:
-    """What `find_choices` found for each k; nothing where there was no training to find it in.
+    """The choices that `find_choices` made for each k; none without a validation training.
 
     Raises
     ------
     InputError
-        If it is of other numbers of rows.
+        If they were made for other numbers of rows.
     """
     if found is None or not any(run.recipe.shots):
         return {}
@@ -247,20 +252,20 @@ def read_choices(run: Run, found: Finding | None) -> dict[int, Choice]:
 def _classify(
     run: Run, scaled: Scaled, model: Model, rows: Rows, k: int, share: float | None
 ) -> Scorer:
-    """The classifiers that learn from k labelled rows of each class too."""
+    """Train the classifiers with k labelled rows of each unseen class."""
     real, synthesized = None, run.recipe.samples_per_class or 1
     if share is not None:
         real, synthesized = real_and_synthesized(k, share, synthesized)
     return classify_real(run, scaled, model, rows, per_class=real, synthesized=synthesized)
 
 
-def _rng(run: Run, problem: Problem, draw: int) -> np.random.Generator:
-    """Of a draw: the same for all models with a seed."""
-    return np.random.default_rng([run.recipe.seed, _DRAWS[problem.split], draw])
+def _rng(run: Run, problem: Problem, repetition: int) -> np.random.Generator:
+    """The random generator of one draw; the same for all models of a seed."""
+    return np.random.default_rng([run.recipe.seed, _DRAWS[problem.split], repetition])
 
 
-def _bar(run: Run, text: str, total: int) -> AbstractContextManager[Callable[..., None]]:
-    """A progress bar, below a line that stays."""
+def _progress_bar(run: Run, text: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+    """A progress bar, below a permanent line of text."""
     if total:
         run.console.print(f"{text}, {total} in all", soft_wrap=True)
     return progress_bar(run.console, "few-shot", total)

@@ -1,8 +1,8 @@
-"""The gate in a run: its own training, the seen classes' own classifier, and the judging.
+"""A section of a run: train its gate and the classifier of the seen classes, and evaluate both.
 
-Nothing here meets a row of the test split before the gate, its threshold included, is fixed. The
-gates `boundary` and `likelihood` learn from four fifths of the training rows; the others set the
-threshold. The gate `cosmo` learns from scores of the validation rows.
+No test row is read before the gate and its threshold are fixed. The gates `boundary` and
+`likelihood` are trained on four fifths of the training rows; the other fifth sets the threshold.
+The gate `cosmo` is trained on scores of the validation rows.
 """
 
 from collections.abc import Mapping
@@ -54,18 +54,18 @@ _FEWEST_CLASSES = 2
 
 
 def find_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
-    """What finds both experts' scores of the validation rows, which `cosmo` learns from.
+    """A function that scores the validation rows with both experts; `cosmo` learns from the scores.
 
-    To be called at the end of the training on validation classes.
+    The function is called at the end of the training on validation classes.
     """
 
     def find(scaled: Scaled, model: Model, scorer: Scorer) -> Finding:
         classifier = _fit_classifier(run, scaled, model, scorer)
         space = feature_map(scaled.scaling, model, run.device)
         seen = seen_scores(classifier, space, scorer, len(problem.seen_classes))
-        parts = (held_out.seen, held_out.unseen)
-        slabs = [features for part in parts for _, features in part.slabs()]
-        labels = np.concatenate([part.labels for part in parts])
+        both = (held_out.seen, held_out.unseen)
+        slabs = [features for rows in both for _, features in rows.slabs()]
+        labels = np.concatenate([rows.labels for rows in both])
         order = np.argsort(problem.classes)
         columns = order[np.searchsorted(problem.classes, labels, sorter=order)]
         arrays = {
@@ -81,20 +81,20 @@ def find_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
 def fit_gate(
     run: Run, fitted: Fitted, scorer: Scorer, found: Finding | None = None
 ) -> Gated | None:
-    """Train the gate that the recipe names, and what it chooses between; None without one.
+    """Train the gate of the recipe and the classifier of the seen classes; None without a gate.
 
-    Writes them into the run directory, from where `keptgate.read_gate` takes them.
+    Writes them into the run directory, from where `gate_checkpoint.read_gate` reads them.
 
     Parameters
     ----------
     run
-        What is run.
+        The run.
     fitted
         The model, and the training rows.
     scorer
-        Gives the scores of the unseen classes; where it learned from no rows, also of the seen.
+        Scores the unseen classes, and the seen classes too if it was not trained on rows.
     found
-        What `find_scores` found on the validation classes, for `cosmo`.
+        The scores that `find_scores` found on the validation classes, for `cosmo`.
 
     Raises
     ------
@@ -112,17 +112,17 @@ def fit_gate(
     run.console.print(f"training the gate ({name}) and the classifier of the seen classes")
     learned, threshold = _learn(run, problem, found)
     classifier = _fit_classifier(run, fitted.scaled, fitted.model, scorer)
-    parts = GateParts(name, learned, threshold, classifier)
-    write_gate(run.directory, parts)
+    gate_parts = GateParts(name, learned, threshold, classifier)
+    write_gate(run.directory, gate_parts)
     (run.directory / f"{_STAGE}.state.safetensors").unlink(missing_ok=True)
     space = feature_map(fitted.scaled.scaling, fitted.model, run.device)
-    return make_gated(parts, space, scorer, len(problem.seen_classes))
+    return make_gated(gate_parts, space, scorer, len(problem.seen_classes))
 
 
 def evaluate_gate(
     gated: Gated, held_out: HeldOut, outcome: Outcome
 ) -> tuple[dict[str, Any], Outcome]:
-    """Evaluate a gate alone, and what comes of its choices.
+    """Evaluate a gate alone, and the predictions with it.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ def evaluate_gate(
     held_out
         The rows to evaluate on.
     outcome
-        Of the same rows without the gate.
+        The outcome on the same rows without the gate.
 
     Returns
     -------
     tuple
-        Facts for ``metrics.json``, and the outcome with the gate.
+        The metrics for ``metrics.json``, and the outcome with the gate.
     """
     slabs = [x for rows in (held_out.seen, held_out.unseen) for _, x in rows.slabs()]
     numbers, scores = zip(*map(gated.numbers_and_scores, slabs), strict=True)
@@ -171,35 +171,35 @@ def _scores_for_cosmo(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
 def _learn(
     run: Run, problem: Problem, found: Finding | None
 ) -> tuple[ModelNumber | Smoothing, float]:
-    """What gives the gate's numbers, and the threshold."""
+    """Train the gate: the function that gives its numbers, and its threshold."""
     recipe, gate = run.recipe, run.recipe.gate
     if isinstance(gate, CosmoConfig):
         assert found is not None
-        return _smoothing(found, gate.share)
+        return _learn_smoothing(found, gate.share)
     if isinstance(gate, BoundaryConfig):
-        return _with_model(run, problem, HypersphericalVAEs, gate, boundary_training(gate))
-    # Rows of low density under a model like the run's are of unseen classes.
-    return _with_model(run, problem, run.model_class, recipe.method, recipe.training)
+        return _learn_model(run, problem, HypersphericalVAEs, gate, boundary_training(gate))
+    # Rows of unseen classes have a low density under a model like the run's.
+    return _learn_model(run, problem, run.model_class, recipe.method, recipe.training)
 
 
-def _smoothing(found: Finding, share: float) -> tuple[Smoothing, float]:
-    """Learned from scores of validation rows; a fifth is left out and sets the threshold."""
+def _learn_smoothing(found: Finding, share: float) -> tuple[Smoothing, float]:
+    """Learn `cosmo` from scores of validation rows; a held-out fifth sets the threshold."""
     seen, unseen, columns = (found.tensors[name].numpy() for name in ("seen", "unseen", "columns"))
-    apart = draw_fifth(columns)
-    smoothing = fit_smoothing(seen[~apart], unseen[~apart], columns[~apart])
-    accepted = apart & (columns < seen.shape[1])
+    held = draw_fifth(columns)
+    smoothing = fit_smoothing(seen[~held], unseen[~held], columns[~held])
+    accepted = held & (columns < seen.shape[1])
     odds = smoothing.log_odds(seen[accepted], unseen[accepted])
     return smoothing, accepting_threshold(odds, share)
 
 
-def _with_model(
+def _learn_model(
     run: Run,
     problem: Problem,
     model_class: type[HypersphericalVAEs] | type[Model],
     config: Any,
     training: TrainingConfig,
 ) -> tuple[ModelNumber, float]:
-    """A number by a model of four fifths of the rows; the others set the threshold."""
+    """Train a model on four fifths of the rows; the other fifth sets the threshold."""
     rest, held = hold_out(problem)
     recipe = run.recipe
     scaled = scale_problem(rest, gate_scaling(recipe), run.device, recipe.features_in)
@@ -211,29 +211,28 @@ def _with_model(
 
 
 def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
-    """Train a gate's model; load it where that is done already."""
+    """Train a gate's model, or load it if it is trained already."""
     file = run.directory / GATE_FILE
     model = model.to(run.device)
     if file.exists():
         with reading(file, "gate", deletable=True):
             model.load_state_dict(model_tensors(load_file(file)))
         return model
-    # The other processes of a team have nothing to do by now.
+    # Only the main process trains the gate.
     return train_module(replace(run, group=SINGLE_PROCESS), _STAGE, model, feed, config)[0]
 
 
 def _fit_classifier(
     run: Run, scaled: Scaled, model: Model, scorer: Scorer
 ) -> SoftmaxClassifier | None:
-    """A classifier of the seen classes that has learned nothing of other ones.
+    """Train a softmax classifier of the seen classes alone, on the rows of seen classes.
 
-    A softmax that learns from those of the classifiers' rows that are of seen classes; None where
-    the scorer learned from no such rows, so that its own columns of them do.
+    None if the scorer was not trained on rows: then its columns of the seen classes serve.
     """
     if shares_scores(model, scorer):
         return None
     problem = scaled.problem
-    # Of the synthesized rows, which are not needed, as few as can be.
+    # The synthesized rows are not needed; the request takes the smallest number.
     request = rows_request(run.recipe, scaled, run.precision)
     assert isinstance(model, GivesRows)
     rows = model.classifier_rows(replace(request, samples_per_class=1))
@@ -247,7 +246,7 @@ def _fit_classifier(
 
 
 def _of_classes(rows: ClassifierRows, classes: torch.Tensor) -> Feed:
-    """Those of the GZSL classifier's rows that are of some classes, for one epoch."""
+    """The rows of the GZSL classifier, for one epoch, that are of the given classes."""
     feed = rows.real if isinstance(rows, StreamedRows) else rows.gzsl()
     return SelectedFeed(feed, torch.isin(feed.labels, classes).nonzero()[:, 0])
 

@@ -1,8 +1,8 @@
-"""A run's gate in its directory: what it is made of, how that is kept, and reading it back.
+"""Gate checkpoints: writing a run's gate into its directory, and reading it.
 
-``gate.json`` has the threshold and what is said of the gate's model, or the numbers of `cosmo`;
-``gate.safetensors`` that model with its feature scaling; ``gate-classifier.safetensors`` the
-classifier of the seen classes, unless those scores are columns of the run's own.
+``gate.json`` has the threshold, and the description of the gate's model or the numbers of `cosmo`.
+``gate.safetensors`` has the gate's model with its feature scaling. ``gate-classifier.safetensors``
+has the classifier of the seen classes, unless the run's scorer gives their scores.
 """
 
 from dataclasses import dataclass
@@ -53,18 +53,18 @@ GateModel: TypeAlias = HypersphericalVAEs | Model
 
 @dataclass(frozen=True, eq=False)
 class ModelNumber:
-    """The number of a gate that sees features alone, by a model of its own.
+    """The number of a gate that has its own model and needs only the features of a row.
 
     Attributes
     ----------
     model
         `HypersphericalVAEs`, or a model with a density.
     scaling
-        What it was trained behind.
+        The scaling of the features that the model takes.
     seen_classes
         Ascending class numbers, ``(s,)``.
     device
-        Where the model is.
+        The device of the model.
     """
 
     model: GateModel
@@ -73,9 +73,10 @@ class ModelNumber:
     device: torch.device
 
     def __call__(self, features: FloatArray) -> NDArray[Any]:
-        """Higher, ``(n,)``, for features ``(n, d)`` that are more likely of an unseen class.
+        """The numbers ``(n,)`` of features ``(n, d)``; a high one suggests an unseen class.
 
-        Minus the cosine to the nearest seen class, or minus the log-density of the seen classes.
+        A number is minus the cosine to the nearest seen class, or minus the log-density of the
+        seen classes.
         """
         rows = torch.from_numpy(self.scaling(features)).to(self.device)
         if isinstance(self.model, HypersphericalVAEs):
@@ -86,18 +87,18 @@ class ModelNumber:
 
 @dataclass(frozen=True, eq=False)
 class GateParts:
-    """What a gate is made of.
+    """All that a gate consists of.
 
     Attributes
     ----------
     name
-        Of the gate.
+        The gate's name.
     learned
-        What gives its numbers; of `cosmo` also the scores.
+        Gives its numbers; that of `cosmo` also gives the combined scores.
     threshold
-        Rows with at most this number are accepted.
+        Rows with at most this number are accepted as rows of seen classes.
     classifier
-        Of the seen classes alone; None where their scores are columns of the run's own.
+        The classifier of the seen classes alone; None if the run's scorer gives their scores.
     """
 
     name: str
@@ -106,7 +107,7 @@ class GateParts:
     classifier: SoftmaxClassifier | None
 
     def gate(self) -> Gate:
-        """The gate by itself."""
+        """The gate without its experts."""
         learned = self.learned
         if isinstance(learned, Smoothing):
             return Gate(
@@ -118,17 +119,17 @@ class GateParts:
 
 
 def gate_scaling(recipe: Recipe) -> FeatureScalingName:
-    """What the model of a recipe's gate is trained behind."""
+    """The feature scaling for the model of a recipe's gate."""
     return "l2" if recipe.gate_name == "boundary" else recipe.feature_scaling
 
 
 def shares_scores(model: Model, scorer: Scorer) -> bool:
-    """Whether a run's own scores of seen classes know nothing of other ones.
+    """Whether the gate uses the run's scores of seen classes, which do not depend on unseen ones.
 
     Parameters
     ----------
     model, scorer
-        The run's model, and what scores with it.
+        The run's model, and its scorer.
     """
     return isinstance(model, Classifying) or isinstance(scorer, Bayes)
 
@@ -136,65 +137,65 @@ def shares_scores(model: Model, scorer: Scorer) -> bool:
 def seen_scores(
     classifier: SoftmaxClassifier | None, space: FeatureMap, scorer: Scorer, seen: int
 ) -> Scores:
-    """What scores the seen classes for a gate.
+    """The function that scores the seen classes for a gate.
 
     Parameters
     ----------
     classifier
-        Of the seen classes alone; None: the scorer's columns of them.
+        The classifier of the seen classes alone; None: the scorer's columns of them.
     space
-        From features as the dataset has them to what the classifier scores.
+        Maps unscaled features of the dataset to the inputs of the classifier.
     scorer
-        The run's own.
+        The run's scorer.
     seen
-        How many seen classes there are.
+        The number of seen classes.
     """
     if classifier is None:
         return lambda features: scorer.gzsl_scores(features)[:, :seen]
     return lambda features: classifier.scores(space(features))
 
 
-def make_gated(parts: GateParts, space: FeatureMap, scorer: Scorer, seen: int) -> Gated:
+def make_gated(gate_parts: GateParts, space: FeatureMap, scorer: Scorer, seen: int) -> Gated:
     """A gate between its two experts.
 
     Parameters
     ----------
-    parts
-        What the gate is made of.
+    gate_parts
+        The parts of the gate.
     space, scorer, seen
-        As `seen_scores` takes them; the scorer also scores the unseen classes.
+        As in `seen_scores`; the scorer also scores the unseen classes.
     """
-    experts = seen_scores(parts.classifier, space, scorer, seen), scorer.zsl_scores
-    return Gated(parts.name, parts.gate(), *experts)
+    experts = seen_scores(gate_parts.classifier, space, scorer, seen), scorer.zsl_scores
+    return Gated(gate_parts.name, gate_parts.gate(), *experts)
 
 
-def write_gate(directory: Path, parts: GateParts) -> None:
-    """Write the files that a gate has; ``gate.json``, the last, marks them as complete.
+def write_gate(directory: Path, gate_parts: GateParts) -> None:
+    """Write the files of a gate; ``gate.json`` comes last and marks them as complete.
 
     Parameters
     ----------
     directory
         The run directory.
-    parts
-        What the gate is made of.
+    gate_parts
+        The parts of the gate.
     """
     (directory / _DESCRIPTION_FILE).unlink(missing_ok=True)
-    told: dict[str, Any] = {"name": parts.name, "threshold": parts.threshold}
-    learned, classifier = parts.learned, parts.classifier
+    record: dict[str, Any] = {"name": gate_parts.name, "threshold": gate_parts.threshold}
+    learned, classifier = gate_parts.learned, gate_parts.classifier
     if isinstance(learned, Smoothing):
-        told["smoothing"] = learned.numbers()
+        record["smoothing"] = learned.numbers()
     else:
-        told["model"] = learned.model.describe()
+        record["model"] = learned.model.describe()
         tensors = tensors_with_scaling(learned.model, learned.scaling)
         write_tensors(directory / GATE_FILE, tensors, {"format": "pt"})
     if classifier is not None:
         tensors = classifier.tensors(_CLASSIFIER)
         write_tensors(directory / _CLASSIFIER_FILE, tensors, {"format": "pt"})
-    write_json(directory / _DESCRIPTION_FILE, told)
+    write_json(directory / _DESCRIPTION_FILE, record)
 
 
 def read_gate(run: TrainedRun) -> Gated:
-    """The gate that a run was judged with, from what `write_gate` wrote.
+    """Read the gate that a run was evaluated with, as `write_gate` wrote it.
 
     Parameters
     ----------
@@ -209,35 +210,35 @@ def read_gate(run: TrainedRun) -> Gated:
     file, gate = run.directory / _DESCRIPTION_FILE, run.recipe.gate_name
     if not file.is_file():
         raise InputError(
-            f"{file}: no such file, expected what the run keeps of its gate ({gate}); --gate none "
+            f"{file}: no such file, expected the saved gate of the run ({gate}); --gate none "
             "answers without it, and training again with --resume keeps it"
         )
-    told = Field(file, "", read_json(file))
-    if told["name"].text() != gate:
-        raise told["name"].refused(f"{gate}, as {RECIPE_FILE} has it")
+    record = Field(file, "", read_json(file))
+    if record["name"].text() != gate:
+        raise record["name"].refused(f"{gate}, as {RECIPE_FILE} has it")
     space = feature_map(run.kept.scaling, run.kept.model, run.device)
-    parts = GateParts(
+    gate_parts = GateParts(
         name=gate,
-        learned=_read_smoothing(told) if gate == "cosmo" else _read_number(run, told),
-        threshold=told["threshold"].number(),
+        learned=_read_smoothing(record) if gate == "cosmo" else _read_number(run, record),
+        threshold=record["threshold"].number(),
         classifier=_read_classifier(run, space),
     )
-    return make_gated(parts, space, run.scorer, len(run.kept.seen_classes))
+    return make_gated(gate_parts, space, run.scorer, len(run.kept.seen_classes))
 
 
-def _read_smoothing(told: Field) -> Smoothing:
-    numbers = told["smoothing"]
+def _read_smoothing(record: Field) -> Smoothing:
+    numbers = record["smoothing"]
     return Smoothing.from_numbers({name: numbers[name].number() for name in NUMBERS})
 
 
-def _read_number(run: TrainedRun, told: Field) -> ModelNumber:
-    file, description = run.directory / GATE_FILE, told["model"].object()
+def _read_number(run: TrainedRun, record: Field) -> ModelNumber:
+    file, description = run.directory / GATE_FILE, record["model"].object()
     model_class = HypersphericalVAEs if run.recipe.gate_name == "boundary" else type(run.kept.model)
     with reading(file, "gate", deletable=True):
-        own, scaling = split_scaling(load_file(file), gate_scaling(run.recipe))
-        model: GateModel = model_class.from_state(description, own).to(run.device)
+        state, scaling = split_scaling(load_file(file), gate_scaling(run.recipe))
+        model: GateModel = model_class.from_state(description, state).to(run.device)
         number = ModelNumber(model, scaling, run.kept.seen_classes, run.device)
-        number(_a_row(run))  # fails where the parts do not fit each other or the run
+        number(_zero_row(run))  # raises an error if the files do not fit each other or the run
     return number
 
 
@@ -250,12 +251,12 @@ def _read_classifier(run: TrainedRun, space: FeatureMap) -> SoftmaxClassifier | 
         classifier = SoftmaxClassifier.from_tensors(_CLASSIFIER, tensors)
         if not np.array_equal(classifier.classes, seen):
             raise ValueError(f"classes other than the {len(seen)} seen ones")
-        found = classifier.scores(space(_a_row(run))).shape[1]
+        found = classifier.scores(space(_zero_row(run))).shape[1]
         if found != len(seen):
             raise ValueError(f"scores of {found} classes, {len(seen)} are seen")
     return classifier
 
 
-def _a_row(run: TrainedRun) -> FloatArray:
-    """Features ``(1, d)`` to try things with."""
+def _zero_row(run: TrainedRun) -> FloatArray:
+    """Features ``(1, d)`` of zeros, to check that the files fit each other."""
     return np.zeros((1, run.feature_dim), dtype=np.float32)

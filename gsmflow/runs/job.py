@@ -1,4 +1,4 @@
-"""What is to be run, and what comes of it."""
+"""The input and the result of a run: `Job` and `RunResult`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,16 @@ __all__ = ["Job", "RunResult"]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is to be run.
+    """A recipe to run, with a model class and data that may replace the recipe's.
 
     Attributes
     ----------
     recipe
         A checked recipe.
     model_class
-        A variant of the model that the recipe's method names; None for that model.
+        A class to use in place of the model of the recipe's method; None for that model.
     dataset
-        Data in memory in place of the files that the recipe names; None for those.
+        Data in memory; None to read the files that the recipe names.
     """
 
     recipe: Recipe
@@ -42,11 +42,11 @@ class RunResult:
     directory
         The run directory.
     metrics
-        What ``metrics.json`` holds.
+        The content of ``metrics.json``.
     problem, held_out
-        What the final model was trained and evaluated on.
+        The data that the final model was trained and evaluated on.
     fitted
-        The model.
+        The final model.
     """
 
     directory: Path

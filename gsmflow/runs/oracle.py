@@ -1,4 +1,4 @@
-"""The oracle: the ceiling of the features, by classifiers trained on real unseen rows."""
+"""A section of a run: the oracle, an upper bound by classifiers trained on real unseen rows."""
 
 import numpy as np
 
@@ -20,17 +20,19 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     """Train the run's classifiers on half of the real unseen rows, and evaluate them on the rest.
 
     The half of each unseen class is drawn with a fixed seed; all test-seen rows are evaluated.
-    Where the model synthesizes, the real rows are repeated to as many, so that they are learned
-    from for as many steps and weigh as much beside the seen classes.
+    If the model synthesizes, the real rows are repeated to the number of synthesized ones, so that
+    the steps of training and the weight relative to seen classes are the same.
     """
     run, held_out = evaluated.run, evaluated.held_out
     rng = np.random.default_rng(_SEED)
     labels = held_out.unseen.labels
-    trains = draw_from_each_class(labels, lambda rows: rows // 2, rng)
-    learned, rest = (held_out.unseen.select(np.flatnonzero(rows)) for rows in (trains, ~trains))
+    is_training = draw_from_each_class(labels, lambda rows: rows // 2, rng)
+    training, rest = (
+        held_out.unseen.select(np.flatnonzero(rows)) for rows in (is_training, ~is_training)
+    )
     per_class = run.recipe.samples_per_class
     scaled, model = evaluated.fitted.scaled, evaluated.fitted.model
-    pair = classify_real(run, scaled, model, learned, per_class=per_class)
+    pair = classify_real(run, scaled, model, training, per_class=per_class)
     outcome = evaluate(pair, evaluated.problem, HeldOut(held_out.seen, rest))
     return SectionResult(measure(outcome).as_json())
 

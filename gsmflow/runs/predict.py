@@ -1,4 +1,4 @@
-"""The best classes of each row, by a trained run."""
+"""Predictions of a finished run: the best classes of each row, with their scores."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,8 @@ class Answer(NamedTuple):
     name, kind
         The class, and whether it is seen.
     score
-        Less the penalty, if it is seen; with a gate, as the gate combines the experts'.
+        The score, less the penalty if the class is seen; with a gate, the gate's combination of
+        its experts' scores.
     """
 
     name: str
@@ -42,41 +43,41 @@ def answer_rows(
     Parameters
     ----------
     run
-        A trained run.
+        A finished run.
     features
-        As its dataset has them, ``(n, d)``.
+        Unscaled features as in its dataset, ``(n, d)``.
     penalty
-        Subtracted from the scores of seen classes.
+        The calibration factor gamma, subtracted from the scores of seen classes.
     only
-        ``"unseen"``: answers and scores of the run's classifier of unseen classes alone, without
-        a gate.
+        ``"unseen"``: the run's classifier of unseen classes alone, without a gate.
     top_k
-        How many of each row, at most.
+        The largest number of classes for each row.
     gated
         The run's gate; None to answer without one.
     """
     classes = answerable_classes(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
-    scored = run.scorer.gzsl_scores if gated is None else gated.scores
+    score = run.scorer.gzsl_scores if gated is None else gated.scores
     if only == "unseen":
-        scored = run.scorer.zsl_scores
-    for part in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
-        scores = scored(features[part]) - penalty * is_seen
+        score = run.scorer.zsl_scores
+    for rows in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
+        scores = score(features[rows]) - penalty * is_seen
         best = _best(scores, top_k)
-        for own, columns in zip(scores, best, strict=True):
+        for row_scores, columns in zip(scores, best, strict=True):
             yield [
-                Answer(names[c], "seen" if is_seen[c] else "unseen", float(own[c])) for c in columns
+                Answer(names[c], "seen" if is_seen[c] else "unseen", float(row_scores[c]))
+                for c in columns
             ]
 
 
 def answerable_classes(run: TrainedRun, only: Literal["all", "unseen"]) -> IntArray:
-    """The classes that may be answers, the columns of their scores."""
+    """The classes that can be predicted, in the order of the score columns."""
     return run.classes if only == "all" else run.kept.unseen_classes
 
 
 def _best(scores: NDArray[Any], top_k: int) -> NDArray[Any]:
-    """Columns of the highest scores of each row, ``(n, k)``; the first of equals before others."""
+    """The columns of the k highest scores of each row, ``(n, k)``; of equal scores the first."""
     if top_k == 1:
         return np.asarray(scores.argmax(axis=1))[:, None]
     return np.argsort(-scores, axis=1, kind="stable")[:, :top_k]

@@ -1,7 +1,7 @@
-"""Running a recipe as a script, or by ``train``: command line in, table out, and the exit code.
+"""Running a recipe from a script or the command ``train``, and reading a script without running it.
 
-A script's recipes can also be had without running them, for the commands that work on a script. A
-dataset's folder stands in for a script: its recipe is the recommended method.
+The commands that work on a script (`tune`, `sweep`, ...) read its recipes. A dataset's folder can
+take the place of a script: its recipe is the recommended method.
 """
 
 import inspect
@@ -40,13 +40,13 @@ _OnResult: TypeAlias = Callable[[RunResult], object]
 _EXPECTED = "expected a script such as train_FLO.py, or a dataset's folder such as data/FLO"
 INTERRUPTED = "interrupted; the same command with --resume continues this run"
 
-# The script that is read: what it hands to `run_script` is then wanted, not its run.
+# The script that `read_script` reads; `run_script` then hands over its arguments and runs nothing.
 _READING: ContextVar[Path | None] = ContextVar("reading", default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """What a script hands to `run_script`, or what a dataset's folder stands for.
+    """The arguments of a script's call of `run_script`, or their equivalent for a dataset's folder.
 
     Attributes
     ----------
@@ -68,26 +68,26 @@ class Script:
     @property
     def command(self) -> tuple[str, ...]:
         """Words of the command that runs it."""
-        started = ("python",) if self.path.is_file() else ("python", "-m", "gsmflow", "train")
-        return *started, str(self.path)
+        program = ("python",) if self.path.is_file() else ("python", "-m", "gsmflow", "train")
+        return *program, str(self.path)
 
     def job(self, recipe: Recipe) -> Job:
-        """The recipe as a job: with the script's variant of the model and its data, if any."""
+        """The recipe as a job, with the script's model class and data, if it has any."""
         return _job(self.recipes, recipe, self.model_class, self.dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptOptions:
-    """Options of a command that works on a script; words beside them are the recipe's flags."""
+    """Options of a command that works on a script; all other words are flags of the recipe."""
 
     script: Annotated[Positional[Path], arg(metavar="SCRIPT|DATASET")]
-    """A script, such as train_FLO.py, or a dataset's folder, such as data/MINE, which stands for
-    the recommended method on it. Flags of the run may follow: python -m gsmflow train
+    """A script, such as train_FLO.py, or a dataset's folder, such as data/MINE, for the
+    recommended method on it. Flags of the run may follow: python -m gsmflow train
     SCRIPT|DATASET --help lists them."""
 
 
 class _HandedOver(BaseException):
-    """Carries what a script hands over out of it, past whatever it does about exceptions."""
+    """Carries a script's arguments out of it; a `BaseException`, which scripts do not catch."""
 
     def __init__(self, script: Script) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def run_script(
     *,
     dataset: Dataset | None = None,
 ) -> None:
-    """Parse the command line over a script's recipes, run, and print the table.
+    """Parse a script's command line, run the recipe, and print the table.
 
     Parameters
     ----------
@@ -109,12 +109,12 @@ def run_script(
         Recipes by the stem of the feature file that they were made for; ``--features`` picks
         one, and the first serves all other features.
     model_class
-        A variant of the model that the recipes' method names; ``--model`` with another name
-        leaves it aside.
+        A class to use in place of the model of the recipes' method; it is not used if ``--model``
+        names another method.
     on_result
-        Called with the run when it is finished, with each run where there are several seeds.
+        Called with each finished run; there are several with ``--seeds``.
     dataset
-        Data in memory, which the run checks; None for the files that the recipe names.
+        Data in memory, which the run checks; None to read the files that the recipe names.
 
     Notes
     -----
@@ -134,7 +134,7 @@ def run_script(
 
 def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
     """Run a job with one seed or with several, in one process or as one of a group."""
-    # What only a run needs: --help is not to wait for it.
+    # Imported here so that --help is fast.
     from gsmflow.core.distributed import joined_group
     from gsmflow.runs.experiment import run_experiment, run_worker_experiment
     from gsmflow.runs.seeds import run_seeds
@@ -156,13 +156,13 @@ def _job(
     model_class: type[Model] | None,
     dataset: Dataset | None,
 ) -> Job:
-    """A recipe as a job; a script's model class is for the method that its recipes name."""
-    is_own = recipe.model == next(iter(recipes.values())).model
-    return Job(recipe, model_class if is_own else None, dataset)
+    """A recipe as a job; a script's model class only serves the method of the script's recipes."""
+    is_script_method = recipe.model == next(iter(recipes.values())).model
+    return Job(recipe, model_class if is_script_method else None, dataset)
 
 
 def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
-    """What a script hands to `run_script`, which it calls as ``run``, without running a recipe.
+    """Read the arguments of a script's call of `run_script` (in scripts, ``run``); run nothing.
 
     The script is executed up to that call, with its folder on ``sys.path`` for that time. In place
     of a script there may be a dataset's folder, or ``DIGITS`` for the built-in one.
@@ -172,13 +172,13 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
     path
         The script or the folder.
     flags
-        Words of the command line: of several feature files in a folder they name one.
+        Words of the command line, which may name one of several feature files in a folder.
 
     Raises
     ------
     InputError
-        If the file is missing, is not Python, fails, or never makes the call; if a folder has no
-        dataset, or several.
+        If the file is missing, is not Python, raises an error, or does not call `run_script`; if
+        a folder has no dataset, or several.
     """
     if not path.is_file():
         return _dataset_script(path, flags)
@@ -186,8 +186,8 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
     sys.argv, sys.path = [str(path)], [str(path.resolve().parent), *folders]
     try:
         runpy.run_path(str(path), run_name="__main__")
-    except _HandedOver as handed:
-        return handed.script
+    except _HandedOver as handed_over:
+        return handed_over.script
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{path}: found {type(error).__name__} ({one_line(error)}), expected a Python script "
@@ -201,10 +201,10 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
 
 def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
     """The recommended method on a dataset, in the form of a script."""
-    place = folder if folder.name else folder.resolve()
+    named = folder if folder.name else folder.resolve()
     config = find_method(RECOMMENDED).config()
-    recipe = Recipe(dataset=place.name, data=place.parent, method=config)
-    # Reading formats takes a second to import, which --help of a script is not to wait for.
+    recipe = Recipe(dataset=named.name, data=named.parent, method=config)
+    # Imported here so that --help of a script is fast: the import takes a second.
     from gsmflow.data.formats.files import has_dataset, usual_name
 
     if not has_dataset(folder):
@@ -214,12 +214,12 @@ def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
             f"{folder}: found no dataset in this folder, {_EXPECTED}; python -m gsmflow "
             "extract makes one of pictures"
         )
-    given = {word.partition("=")[0] for word in flags}
-    if "--features" not in given:
+    given_flags = {word.partition("=")[0] for word in flags}
+    if "--features" not in given_flags:
         recipe = replace(recipe, features=usual_name("features", folder))
-    if "--semantics" not in given:
+    if "--semantics" not in given_flags:
         recipe = replace(recipe, semantics=usual_name("semantics", folder))
-    description = f"Train on {place.name}: the recommended method, or another with --model."
+    description = f"Train on {named.name}: the recommended method, or another with --model."
     recipes = {recipe.features: recipe}
     return Script(recipes, None, lambda result: None, None, description, folder)
 

@@ -1,4 +1,4 @@
-"""A section of a run: one thing that is measured beside T1, U, S and H, whole in its file."""
+"""Sections of a run: the type of an optional measurement besides T1, U, S and H, one per file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,15 +23,16 @@ class Evaluated:
     Attributes
     ----------
     run, fitted, scorer
-        What is run, its model, and what scores with it.
+        The run, its trained model, and the scorer of that model.
     held_out
         The test rows.
     outcome
-        The model's scores of them.
+        The model's scores of the test rows.
     penalty
-        On seen classes, chosen on validation classes; None where none was chosen.
+        The calibration factor gamma, chosen on validation classes; None where none was chosen.
     parts
-        What each section fitted before the test split was opened, by the section's key.
+        The result of each section's ``fit``, by the section's key; made before the test split was
+        opened.
     """
 
     run: Run
@@ -44,24 +45,25 @@ class Evaluated:
 
     @property
     def problem(self) -> Problem:
-        """What the model was trained on."""
+        """The problem that the model was trained on."""
         return self.fitted.scaled.problem
 
 
 @dataclass(frozen=True, eq=False)
 class SectionResult:
-    """What a section measured.
+    """The result of a section's ``measure``.
 
     Attributes
     ----------
     metrics
         JSON-ready, for ``metrics.json``.
     curves
-        Further methods on the test split, each with the penalty chosen for it, by label.
+        Outcomes of other methods on the test split, by label, each with the calibration factor
+        gamma that was chosen for the method.
     class_shifts
-        Generation shifts class by class, by method, for the run's page.
+        Generation shifts of each class, by method, for the run's page.
     pictures
-        Files that were drawn.
+        The files of the pictures that were drawn.
     """
 
     metrics: Any
@@ -72,27 +74,28 @@ class SectionResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Section:
-    """One thing that is measured beside T1, U, S and H, at the end of its file as ``SECTION``.
+    """One optional measurement besides T1, U, S and H; the object ``SECTION`` of its file.
 
     Attributes
     ----------
     report
         What tables, console, pictures and page show of it, and its key in ``metrics.json``.
     wanted
-        Whether a recipe asks for it.
+        Whether a recipe asks for the section.
     check
-        Raises `InputError` where the dataset cannot serve it; called before anything is trained.
+        Raises `InputError` if the section cannot work on the dataset; called before any training.
     at_end
-        Makes what finds something with the validation model at the end of its training.
+        Returns a function that is called with the validation model at the end of its training, and
+        returns a `Finding`.
     at_interval
-        What to do with the final model at intervals of its training.
+        Called with the final model at intervals of its training.
     fit
-        What is fitted before the test split is opened; given the run, the dataset, the model, what
-        scores, and what ``at_end`` found.
+        Called before the test split is opened, with the run, the dataset, the fitted model, its
+        scorer and the `Finding` of ``at_end``; returns the argument of ``measure``.
     measure
-        Measures on the test split, given what ``fit`` gave.
+        Measures on the test split; called with the evaluated run and the result of ``fit``.
     finish
-        Called once the metrics are written.
+        Called after the metrics are written.
     """
 
     report: SectionReport

@@ -1,4 +1,4 @@
-"""All sections of a run, in the order in which they are measured."""
+"""The list of all sections of a run, in the order of their measurement."""
 
 from gsmflow.reports.section import SectionReport
 from gsmflow.runs import beside, few_shot, gate, oracle, selected_on_test, shifts, top_k

@@ -1,4 +1,4 @@
-"""The same recipe with several seeds: each run kept, and their mean and standard deviation."""
+"""Runs of one recipe with several seeds, summarised as mean and standard deviation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,22 +36,22 @@ def run_seeds(
     Parameters
     ----------
     job
-        What is run.
+        The recipe, model class and data.
     console
         Where progress and the tables are printed.
     group
-        The processes that train together; all of them call this.
+        The distributed group; all its processes call this function.
     directory
-        Where to write, or to go on with what was written; None for what the recipe says.
+        The directory to make or resume; None for the one that the recipe names.
     on_result
         Called with each run that finishes.
 
     Returns
     -------
     dict
-        What ``metrics.json`` of the directory holds: the shape of one run's, with a mean, a
-        standard deviation and the values of the runs in path of each number. In a process that
-        is not the main one, nothing.
+        The content of the directory's ``metrics.json``: as of one run, but with a mean, a
+        standard deviation and the values of the runs in place of each number. Empty in a process
+        that is not the main one.
 
     Raises
     ------
@@ -67,11 +67,11 @@ def run_seeds(
             console.print(f"seed {seed}: finished already, {folder}", soft_wrap=True)
             continue
         console.print(f"seed {seed}")
-        one = replace(job, recipe=replace(recipe, seed=seed, seeds=1, run=""))
+        seed_job = replace(job, recipe=replace(recipe, seed=seed, seeds=1, run=""))
         if group.is_main:
-            on_result(run_experiment(one, console, group, folder))
+            on_result(run_experiment(seed_job, console, group, folder))
         else:
-            run_worker_experiment(one, console, group, folder)
+            run_worker_experiment(seed_job, console, group, folder)
     if not group.is_main:
         return {}
     runs = [read_json(folder / METRICS_FILE) for folder in folders.values()]
@@ -89,6 +89,7 @@ def run_seeds(
 
 
 def _enter(recipe: Recipe, directory: Path | None) -> Path:
+    """Make the directory of all seeds, or resume it."""
     if directory is None:
         return open_run(recipe)[0]
     enter_run(directory, recipe)

@@ -1,8 +1,7 @@
-"""Figures selected on test: the best over the training's intervals and the classifier's epochs.
+"""A section of a run: the best figures on test, over the epochs of training and classifier.
 
-Much of the published code reports such figures, so that a comparison with them needs the same. They
-say what an oracle that knows the test labels would stop at, not what a method reaches; nothing
-else in a run reads them.
+Much of the published code reports such figures, so that a comparison needs them. They are figures
+of early stopping by the test labels, which a method does not have. Nothing else in a run uses them.
 """
 
 import shutil
@@ -34,20 +33,20 @@ _ENCODER = "encoder."
 
 
 def keep_candidates(run: Run, scaled: Scaled, model: Model, epoch: int) -> None:
-    """Train the classifiers from a model in training, and keep them as after each of their epochs.
+    """Train classifiers on a model in training, and write their state after each of their epochs.
 
-    They are written below the run directory, with the encoder that they work behind if there is
-    one; no row of the test split is needed.
+    The files are below the run directory. They include the model's encoder if it has one, as the
+    classifiers are trained on encoded features. No test row is read.
     """
-    kept: dict[str, list[Tensor]] = {}
+    states: dict[str, list[Tensor]] = {}
 
     def keep(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
-        for part, tensor in (("weight", classifier.weight), ("bias", classifier.bias)):
-            kept.setdefault(f"{which}.{part}", []).append(tensor.to("cpu", copy=True))
+        for name, tensor in (("weight", classifier.weight), ("bias", classifier.bias)):
+            states.setdefault(f"{which}.{name}", []).append(tensor.to("cpu", copy=True))
 
     fit_classifiers(run, scaled, model, bars=False, on_epoch=keep)
     file = run.directory / _FOLDER / f"{epoch:06}.safetensors"
-    tensors = {name: torch.stack(own) for name, own in kept.items()}
+    tensors = {name: torch.stack(by_epoch) for name, by_epoch in states.items()}
     if isinstance(model, Encoding):
         tensors |= {f"{_ENCODER}{name}": t for name, t in model.encoder.state_dict().items()}
     write_tensors(file, tensors, {})
@@ -68,8 +67,10 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
     for file in sorted((run.directory / _FOLDER).glob("*.safetensors")):
         kept = load_file(file)
         if isinstance(model, Encoding):
-            own = {n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)}
-            model.encoder.load_state_dict(own)
+            encoder = {
+                n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)
+            }
+            model.encoder.load_state_dict(encoder)
         pairs = [
             SoftmaxPair(
                 space,

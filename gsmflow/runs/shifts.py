@@ -1,4 +1,4 @@
-"""The generation shifts of whatever synthesizes features: the model and the methods beside it."""
+"""A section of a run: generation shifts of all methods that synthesize features."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from gsmflow.runs.section import Evaluated, Section, SectionResult
 __all__ = ["SECTION"]
 
 _PICTURE = "shifts.png"
-# Samples per class that are measured, at most.
+# The largest number of samples per class that are measured.
 _MEASURED = 200
 
 
@@ -49,7 +49,7 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     picture = run.directory / _PICTURE
     shifts_figure(picture, shifts, scaled.problem.class_names)
     return SectionResult(
-        {name: one.summary() for name, one in shifts.items()},
+        {name: measured.summary() for name, measured in shifts.items()},
         class_shifts=pick_shifts(shifts, scaled.problem),
         pictures=(picture,),
     )

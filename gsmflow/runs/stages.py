@@ -1,7 +1,8 @@
-"""The stages of a run that learn.
+"""The training stages of a run, with log, progress bars and resumption.
 
-Training the model on a problem, choosing the penalty on validation classes, and training the
-softmax classifiers. All of them log, show progress and resume.
+A model chooses its settings (`choose`), is trained with the validation classes as unseen classes
+(`validate`), which gives the calibration factor gamma, and is trained for the test split
+(`fit_final`). Then the softmax classifiers are trained (`classify`).
 """
 
 import json
@@ -79,25 +80,25 @@ __all__ = [
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
 _INTERVALS = 20
-# What a problem's training is called on the console: rows of the test split take no part in it.
+# The name of a problem's training on the console. Neither training reads a test row.
 _TRAINING = {"validation": "validation", "test": "final"}
 _FOUND_FILE = "validation.safetensors"
-# What is there once a problem's training is done.
+# The file that marks a problem's training as done.
 _RESULT = {"validation": "validation.json", "test": TENSOR_FILE}
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What every stage of one run needs.
+    """One run: its recipe, where it computes, and where it writes. All stages take it.
 
     Attributes
     ----------
     recipe, model_class
-        What is run.
-    device, precision, team
-        Where, in which products, and by which processes.
+        The recipe, and the class of the model.
+    device, precision, group
+        The device, the precision of matrix products, and the distributed group.
     directory, log, console
-        Where to write and print.
+        Where files, log records and messages are written.
     """
 
     recipe: Recipe
@@ -111,7 +112,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The model's name in tables: a variant of the user goes by the name of its class."""
+        """The model's name in tables; for a model class of the user, the name of the class."""
         method = self.recipe.method_info
         return method.label if self.model_class is method.model else self.model_class.__name__
 
@@ -127,11 +128,11 @@ class Fitted:
     Attributes
     ----------
     model
-        On the run's device.
+        The model, on the run's device.
     scaled
-        What it was trained on, and the feature scaling that it works behind.
+        The problem that it was trained on, with the scaling of its features.
     history
-        The mean loss parts of each epoch, each with its ``epoch``.
+        The mean of each loss term in each epoch, with the number of the ``epoch``.
     """
 
     model: Model
@@ -139,23 +140,22 @@ class Fitted:
     history: list[dict[str, float]]
 
 
-# What to do with the model at an interval of its training: given its data, itself, the epoch.
+# Called at an interval of the training with the run, the data, the model and the epoch.
 AtInterval: TypeAlias = Callable[[Run, Scaled, Model, int], object]
-# What a part of a run finds with the validation model at the end of its training: given its data,
-# the model, and what scores.
+# Called at the end of the validation training with the data, the model and its scorer.
 AtEnd: TypeAlias = Callable[[Scaled, Model, Scorer], "Finding"]
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What was found with the validation model, to be kept with the validation's result.
+    """Values that a section found with the validation model, saved with the validation's result.
 
     Attributes
     ----------
     facts
-        JSON-ready.
+        Values by name, JSON-ready.
     tensors
-        By name.
+        Tensors by name.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -164,16 +164,16 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """What the training on validation classes came to.
+    """The result of the training with the validation classes as unseen classes.
 
     Attributes
     ----------
     penalty
-        The penalty on seen classes of best H at the last epoch.
+        The calibration factor gamma of best H at the last epoch.
     curve
-        Measures at the epochs asked for, the last one included.
+        The measures at intervals of the training and at its last epoch.
     found
-        What the parts of the run found, by their names.
+        The findings of the run's sections, by section key.
     """
 
     penalty: float
@@ -181,14 +181,14 @@ class Validated:
     found: dict[str, Finding]
 
     def describe(self) -> dict[str, Any]:
-        """The penalty and the curve, as ``metrics.json`` has them."""
+        """The calibration factor gamma and the curve, as in ``metrics.json``."""
         return {"gamma": self.penalty, "curve": self.curve}
 
 
 def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | None:
-    """Let the model choose settings on the validation classes; None where it chooses none.
+    """Let the model choose settings on the validation classes; None if it chooses none.
 
-    Also written to ``choice.json``, from where a resumed run takes it.
+    The choice is also written to ``choice.json``, which a resumed run reads.
     """
     if not issubclass(run.model_class, Choosing):
         return None
@@ -210,20 +210,20 @@ def fit_final(
     choice: dict[str, Any] | None = None,
     at_interval: AtInterval | None = None,
 ) -> Fitted:
-    """Train the model on a problem and save it; load it where that is done already.
+    """Train the model on a problem and save it, or load it if it is trained already.
 
     Writes ``model.safetensors``, ``model.json`` and ``history.json`` into the run directory.
 
     Parameters
     ----------
     run
-        What is run.
+        The run.
     problem
-        What to learn from.
+        The training problem.
     choice
-        What `choose` gave.
+        The settings that `choose` returned.
     at_interval
-        Called every ``curve_every`` epochs, or twenty times where that is 0, and at the end.
+        Called every ``curve_every`` epochs, or twenty times if that is 0, and at the end.
     """
     history_file = run.directory / "history.json"
     scaled = _scale(run, problem)
@@ -232,11 +232,11 @@ def fit_final(
         return Fitted(model, scaled, read_json(history_file))
     every = run.recipe.curve_every or math.ceil(run.recipe.training.total_epochs / _INTERVALS)
 
-    def look(model: Model, epoch: int) -> None:
+    def call_at_interval(model: Model, epoch: int) -> None:
         if at_interval is not None:
             at_interval(run, scaled, model, epoch)
 
-    model, progress = _train(run, scaled, choice, look, every)
+    model, progress = _train(run, scaled, choice, call_at_interval, every)
     write_json(history_file, progress["history"])
     write_model(run.directory, model, scaled, run.recipe.feature_scaling)
     _state_file(run, problem).unlink(missing_ok=True)
@@ -251,25 +251,25 @@ def validate(
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
     at_end: Mapping[str, AtEnd] | None = None,
 ) -> Validated:
-    """Train the model with the validation classes playing unseen, and choose the penalty.
+    """Train with the validation classes as unseen classes; choose the calibration factor gamma.
 
     Parameters
     ----------
     run, problem, held_out
-        The run, and the validation problem with its rows to be evaluated on.
+        The run, the validation problem, and the rows to evaluate on.
     choice
-        What `choose` gave.
+        The settings that `choose` returned.
     on_point
-        Called with each point of the curve, those included that a resumed run finds measured; an
-        exception that it raises ends the training.
+        Called with each point of the curve, also with those that a resumed run has measured
+        before; an exception that it raises ends the training.
     at_end
-        Called after the last epoch, by the name of the part of the run that asks.
+        Functions that are called after the last epoch, by the key of their section.
 
     Returns
     -------
     Validated
-        Also written to ``validation.json``, and what was found to ``validation.safetensors``, from
-        where a resumed run takes it.
+        The result. It is also written to ``validation.json``, its findings to
+        ``validation.safetensors``; a resumed run reads both.
     """
     file, found_file = _result_file(run, problem), run.directory / _FOUND_FILE
     if _is_done(run, problem):
@@ -277,7 +277,7 @@ def validate(
         for point in stored["curve"]:
             on_point(point)
         return Validated(stored["gamma"], stored["curve"], _read_found(found_file))
-    scaled, wanted = _scale(run, problem), at_end or {}
+    scaled, finders = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
         scorer = _model_scorer(run, scaled, model) or fit_classifiers(
@@ -286,8 +286,8 @@ def validate(
         outcome = evaluate(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         if epoch in (0, run.recipe.training.total_epochs):
-            found = {name: find(scaled, model, scorer) for name, find in wanted.items()}
-            if found:  # before the training's state says that this epoch was measured
+            found = {name: find(scaled, model, scorer) for name, find in finders.items()}
+            if found:  # written before the saved state says that this epoch is measured
                 _write_found(found_file, found)
         return {"epoch": epoch, **validation_point(outcome)}
 
@@ -300,22 +300,25 @@ def validate(
 
 
 def _write_found(file: Path, found: Mapping[str, Finding]) -> None:
-    tensors = {f"{name}.{k}": t for name, one in found.items() for k, t in one.tensors.items()}
-    facts = {name: one.facts for name, one in found.items()}
+    """Write the findings of sections, by section key."""
+    tensors = {
+        f"{key}.{k}": t for key, finding in found.items() for k, t in finding.tensors.items()
+    }
+    facts = {key: finding.facts for key, finding in found.items()}
     write_tensors(file, tensors, {"facts": json.dumps(facts)})
 
 
 def _read_found(file: Path) -> dict[str, Finding]:
-    """What `_write_found` wrote; nothing where there is no such file."""
+    """Read the findings that `_write_found` wrote; none if there is no file."""
     if not file.exists():
         return {}
-    with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as kept:
-        facts = json.loads(kept.metadata()["facts"])
-        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-    found = {name: Finding(one) for name, one in facts.items()}
+    with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as stored:
+        facts = json.loads(stored.metadata()["facts"])
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    found = {key: Finding(values) for key, values in facts.items()}
     for name, tensor in tensors.items():
-        part, _, inner = name.partition(".")
-        found[part].tensors[inner] = tensor
+        key, _, inner = name.partition(".")
+        found[key].tensors[inner] = tensor
     return found
 
 
@@ -325,7 +328,7 @@ def forget_state(run: Run, problem: Problem) -> None:
 
 
 def run_worker(run: Run, problem: Problem) -> None:
-    """The part of `validate` or `fit_final` that a process does which does not lead its team."""
+    """Train along in a process that is not the group's main one, in `validate` or `fit_final`."""
     if not _is_done(run, problem):
         _train(run, _scale(run, problem))
 
@@ -333,11 +336,12 @@ def run_worker(run: Run, problem: Problem) -> None:
 def classify(run: Run, fitted: Fitted) -> Scorer:
     """Train the classifiers on the rows that the model gives; writes ``classifier.safetensors``.
 
-    A model that classifies by itself, or by its densities, needs none, and nothing is written.
+    A model that classifies by itself or by its densities needs no classifiers. It is the scorer,
+    and nothing is written.
     """
-    own = _model_scorer(run, fitted.scaled, fitted.model)
-    if own is not None:
-        return own
+    scorer = _model_scorer(run, fitted.scaled, fitted.model)
+    if scorer is not None:
+        return scorer
     classes = len(fitted.scaled.problem.unseen_classes)
     count = run.recipe.samples_per_class
     samples = "" if count is None else f"{count} samples of each of "
@@ -348,7 +352,7 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
 
 
 def _model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
-    """What scores without a classifier that learns from the model's rows, if anything does."""
+    """The scorer of a model that needs no softmax classifiers; None for other models."""
     problem, bayes = scaled.problem, run.recipe.classifier_name == "bayes"
     classes = problem.seen_classes, problem.unseen_classes
     return direct_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
@@ -368,19 +372,19 @@ def classify_real(
     Parameters
     ----------
     run
-        Gives settings, device and seed.
+        The run, for settings, device and seed.
     scaled
-        Gives the real seen rows.
+        The problem with the real rows of seen classes.
     model
-        Makes the rows.
+        Makes the rows that the classifiers are trained on.
     unseen
-        Rows of all unseen classes, unscaled.
+        Real rows of all unseen classes, unscaled.
     per_class
-        Rows of each unseen class that its real ones are repeated to, each as often as any other of
-        its class to within one; a class that has more keeps them all. None repeats none.
+        The real rows of each unseen class are repeated to this number, each equally often to
+        within one. A class with more rows keeps them all. None: no row is repeated.
     synthesized
-        Rows to synthesize of each unseen class beside them, for a model that has no numbers of
-        its own; 0 for none of any model.
+        Rows to synthesize of each unseen class in addition. A model with its own settings for
+        their number ignores values above 0; with 0 no model synthesizes rows.
     """
     config = run.recipe.softmax
     real: Feed = MemoryFeed(
@@ -416,11 +420,11 @@ def fit_classifiers(
     Parameters
     ----------
     run
-        Gives settings, device and seed.
+        The run, for settings, device and seed.
     scaled
-        Gives the real seen rows.
+        The problem with the real rows of seen classes.
     model
-        Makes the rows.
+        Makes the rows that the classifiers are trained on.
     bars
         Whether to show progress bars on a terminal.
     on_epoch
@@ -448,8 +452,9 @@ def fit_classifiers(
 
 def _scale(run: Run, problem: Problem) -> Scaled:
     recipe = run.recipe
-    place, processes = recipe.features_in, recipe.devices
-    return scale_problem(problem, recipe.feature_scaling, run.device, place, processes)
+    return scale_problem(
+        problem, recipe.feature_scaling, run.device, recipe.features_in, recipe.devices
+    )
 
 
 def _result_file(run: Run, problem: Problem) -> Path:
@@ -457,7 +462,7 @@ def _result_file(run: Run, problem: Problem) -> Path:
 
 
 def _is_done(run: Run, problem: Problem) -> bool:
-    """Whether the problem's training is done already; the same answer in all processes."""
+    """Whether the problem's training is done already; all processes get the same answer."""
     return run.group.share_result(_result_file(run, problem).exists)
 
 
@@ -473,11 +478,11 @@ def _train(
     every: int = 0,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
 ) -> tuple[Model, dict[str, Any]]:
-    """Train a model, from the saved state if there is one.
+    """Make a model and train it, from the saved state if there is one.
 
-    ``measure`` is called every ``every`` epochs, unless that is 0, and at the end; what it gives
-    is a point of the curve. Returns the model and what was recorded: ``history`` of losses,
-    ``curve`` of measures. A model that is not trained has no history and one point, at epoch 0.
+    ``choice`` holds the settings that `choose` returned; for the other parameters and the results
+    see `train_module`. A model without a training loop has an empty history and one point of the
+    curve, at epoch 0.
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
@@ -502,28 +507,28 @@ def train_module(
     Parameters
     ----------
     run
-        Where, and by which processes.
+        The run.
     stage
-        Names the training in the log, in its random numbers, and in the file of its state,
-        ``STAGE.state.safetensors``, which is to be deleted once the result is kept.
+        The name of the training in the log, for its random numbers, and for the file of its
+        state, ``STAGE.state.safetensors``, which the caller deletes after saving the result.
     model
-        Has a ``loss``, as `Trainable` says.
+        A `Trainable` module.
     feed
         The training rows.
     config
-        Settings.
+        The settings of the training.
     measure
-        Called every ``every`` epochs, unless that is 0, and at the end; what it gives is a point
-        of the curve.
+        Called at the end, and every ``every`` epochs if that is not 0; returns a point of the
+        curve, or None for no point.
     every
-        See ``measure``.
+        Epochs between two calls of ``measure``; 0: only one at the end.
     on_point
         Called with each point of the curve.
 
     Returns
     -------
     tuple
-        The module that the training led to, and what was recorded: ``history`` of losses,
+        The trained module, and the record of the training: the ``history`` of losses and the
         ``curve`` of measures.
     """
     label, epochs = _TRAINING.get(stage, stage), config.total_epochs
@@ -551,8 +556,7 @@ def train_module(
                 point = measure(trainer.result, trainer.epoch)
                 if point is not None:
                     progress["curve"].append(point)
-                    run.log.write("measures", split=stage, **point)
-                    _print_point(run, point)
+                    _record_point(run, stage, point)
                     on_point(point)
             if run.group.is_main and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
                 trainer.save(state_file, progress)
@@ -567,12 +571,11 @@ def _measure_once(
     measure: Callable[[Model, int], dict[str, float] | None],
     on_point: Callable[[Mapping[str, float]], object],
 ) -> list[dict[str, float]]:
-    """The curve of a model that has fitted itself."""
+    """The curve of a model that is fitted without a training loop: one point, or none."""
     point = measure(model, 0) if run.group.is_main else None
     if point is None:
         return []
-    run.log.write("measures", split=split, **point)
-    _print_point(run, point)
+    _record_point(run, split, point)
     on_point(point)
     return [point]
 
@@ -581,7 +584,7 @@ def _compile(run: Run, model: Compilable) -> None:
     run.console.print("compiling the coupling blocks")
     reason = model.compile_for_training()
     if reason is not None:
-        run.console.print(f"warning: not possible here ({reason}), so they run as they are")
+        run.console.print(f"warning: not possible here ({reason}); they run uncompiled")
 
 
 def _print_epoch(
@@ -590,11 +593,13 @@ def _print_epoch(
     epoch = int(record["epoch"])
     interval = max(1, epochs // _LOG_LINES)
     if epoch in (1, epochs) or epoch % interval == 0:
-        parts = "  ".join(f"{k} {v:8.4f}" for k, v in record.items() if k != "epoch")
-        run.console.print(f"{training:<10}  epoch {epoch:>3}/{epochs}  {parts}  {seconds:6.1f} s")
+        losses = "  ".join(f"{k} {v:8.4f}" for k, v in record.items() if k != "epoch")
+        run.console.print(f"{training:<10}  epoch {epoch:>3}/{epochs}  {losses}  {seconds:6.1f} s")
 
 
-def _print_point(run: Run, point: Mapping[str, float]) -> None:
+def _record_point(run: Run, stage: str, point: Mapping[str, float]) -> None:
+    """Log and print a point of the curve."""
+    run.log.write("measures", split=stage, **point)
     shown = metrics_in("validation")
     values = "  ".join(f"{metric.label} {100 * point[metric.key]:.1f}" for metric in shown)
     run.console.print(f"  on validation classes, percent:  {values}")
@@ -604,7 +609,7 @@ def _print_point(run: Run, point: Mapping[str, float]) -> None:
 def progress_bar(
     console: Console, text: str, total: int, done: int = 0, *, shown: bool = True
 ) -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, nothing in a log; yields what advances it, by 1 or a count."""
+    """A progress bar, shown on a terminal only; yields a function that advances it by a count."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not (shown and console.is_terminal)

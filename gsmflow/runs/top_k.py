@@ -1,4 +1,4 @@
-"""Accuracies where the right class may be among the k best answers."""
+"""A section of a run: top-k accuracies, for which the right class may be among the k best."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""A recipe beside variants of itself, over the same seeds."""
+"""Running variants of a recipe over the same seeds, for ablations and sweeps."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,25 +24,26 @@ def run_variants(
     folder: Path,
     console: Console,
 ) -> dict[str, dict[str, Any]]:
-    """Run the variants of a recipe, those that are not finished.
+    """Run those variants of a recipe that are not finished.
 
     Parameters
     ----------
     script
-        Gives the model.
+        The script, with its model class and data.
     recipe
-        What the folder is of; the variants have its seeds and its device.
+        The recipe of the folder; the variants have its seeds and its device.
     variants
-        The recipes by name.
+        The recipes of the variants, by name.
     folder
-        Each variant is run in a folder of its name below it.
+        The folder of all variants, each in a subfolder of its name.
     console
         Where progress and tables are printed.
 
     Returns
     -------
     dict
-        What ``metrics.json`` of each variant holds; nothing in a process that is not the main one.
+        The content of ``metrics.json`` of each variant, by name; empty in a process that is not
+        the main one.
 
     Raises
     ------
@@ -53,29 +54,29 @@ def run_variants(
         console.quiet = console.quiet or not group.is_main
         group.share_result(lambda: enter_run(folder, recipe))
         measured: dict[str, dict[str, Any]] = {}
-        for name, changed in variants.items():
+        for name, variant in variants.items():
             console.print(f"variant: {name}", style="bold")
-            measured[name] = run_seeds(script.job(changed), console, group, directory=folder / name)
+            measured[name] = run_seeds(script.job(variant), console, group, directory=folder / name)
         return measured if group.is_main else {}
 
 
 def figures_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a variant that its table shows."""
+    """The figures of a variant that the table of variants shows."""
     names = {metric.name for metric in METRICS} | {"calibrated"}
     return {name: metrics[name] for name in metrics if name in names}
 
 
 def folder_words(recipe: Recipe) -> list[str]:
-    """What names the method in a folder's name: nothing for GSMFlow."""
+    """The words for the method in a folder's name: none for GSMFlow."""
     return [] if recipe.model == "gsmflow" else [recipe.model]
 
 
 def ablation_recipes(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipes by their names; one that changes nothing is left out."""
+    """The recipe (``full``) and its ablations, by name; one that changes nothing is left out."""
     variants = {"full": replace(recipe, run="")}
     for name, changes in recipe.method_info.variants.items():
         changed = recipe.replace(run="", **changes)
         if changed not in variants.values():
-            # The methods beside the full model are the same for every variant.
+            # The methods for comparison are the same for all variants, so that one run has them.
             variants[name] = replace(changed, beside=())
     return variants

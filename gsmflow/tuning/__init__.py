@@ -1,1 +1,1 @@
-"""Search for a script's hyperparameters on the validation classes: ``python -m gsmflow tune``."""
+"""The search for a script's hyperparameters on validation classes: ``python -m gsmflow tune``."""

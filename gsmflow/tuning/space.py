@@ -1,6 +1,6 @@
-"""What is searched: which settings of a recipe, and how far around its values.
+"""The search space of a study: which settings of a recipe are searched, and in which ranges.
 
-A method names the ranges of its settings in its file; those of training and classifier stand here.
+Each method lists the ranges of its settings in its file; those of training and classifier are here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from gsmflow.recipes.recipe import Recipe, setting_value, settings_of
 
 __all__ = ["Dimension", "Space", "search_ranges", "space_of"]
 
-# How far below its smallest value a logarithmic scale goes on, for 0.
+# A logarithmic scale goes on to its smallest value divided by this; what is drawn there means 0.
 _BELOW = 10
 
 
@@ -34,9 +34,10 @@ class Dimension:
     Attributes
     ----------
     distribution
-        What is drawn.
+        Optuna's distribution of the drawn values.
     smallest
-        What is drawn below it stands for 0, so that a logarithmic scale has a 0 too.
+        A value drawn below it stands for 0, so that a logarithmic scale has a 0 too; None where
+        no 0 is added.
     """
 
     distribution: BaseDistribution
@@ -70,12 +71,12 @@ class Space:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """What is drawn, by field."""
+        """Optuna's distributions, by field."""
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
     @property
-    def own(self) -> dict[str, Any]:
-        """What would have to be drawn for the recipe itself, by field."""
+    def recipe_params(self) -> dict[str, Any]:
+        """The drawn values, by field, that stand for the recipe as it is."""
         return {n: d.drawn(setting_value(self.recipe, n)) for n, d in self.dimensions.items()}
 
     def values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,11 +88,12 @@ class Space:
         return self.recipe.replace(**self.values(drawn))
 
     def describe(self) -> dict[str, str]:
-        """Each range as text that tells it from another."""
+        """Each range as text: the JSON of its distribution, by field."""
         return {name: distribution_to_json(d) for name, d in self.distributions.items()}
 
 
-# Ranges of the settings that methods share, before and after those of the method.
+# Ranges of settings that all methods share. Their order is that of the drawn values: _TRAINING,
+# the method's ranges, _REST.
 _TRAINING: Mapping[str, SearchRange] = {
     "epochs": Times(0.25, 2, when=("schedule", "published")),
     "learning_rate": Times(0.2, 5, when=("schedule", "published")),
@@ -108,7 +110,7 @@ _REST: Mapping[str, SearchRange] = {
 
 
 def search_ranges(recipe: Recipe) -> dict[str, SearchRange]:
-    """The ranges that a recipe makes use of, by the flat name of the setting."""
+    """The ranges of the settings that a recipe uses, by the setting's flat name."""
     known = settings_of(recipe)
     ranges = {**_TRAINING, **recipe.method_info.search, **_REST}
     return {
@@ -127,19 +129,19 @@ def space_of(recipe: Recipe, only: Sequence[str] = ()) -> Space:
     recipe
         The recipe.
     only
-        Settings to restrict the search to; empty: all that the recipe makes use of.
+        Settings to restrict the search to; empty: all that the recipe uses.
 
     Raises
     ------
     InputError
-        If one of them is not searched, or not made use of, or there is none to search.
+        If the recipe does not use one of them, or there is no search range for it.
     """
     known = settings_of(recipe)
     found: dict[str, Dimension] = {}
-    for name, wanted in search_ranges(recipe).items():
+    for name, search_range in search_ranges(recipe).items():
         value = setting_value(recipe, name)
         is_float = plain_type(known[name].hint)[0] is float
-        dimension = _dimension(wanted, float(value) if is_float else value)
+        dimension = _dimension(search_range, float(value) if is_float else value)
         if dimension is not None:
             found[name] = dimension
     names = [name.replace("-", "_") for name in only]
@@ -147,18 +149,18 @@ def space_of(recipe: Recipe, only: Sequence[str] = ()) -> Space:
         if name not in found:
             raise InputError(
                 f"--search: found {name!r}, expected one or more of {', '.join(found)}, which this "
-                "recipe makes use of"
+                "recipe uses"
             )
     return Space(recipe, {n: d for n, d in found.items() if not names or n in names})
 
 
-def _dimension(wanted: SearchRange, value: Any) -> Dimension | None:
-    """What is drawn in a range around a recipe's value; None where nothing can be."""
-    if value is None:  # the method chooses it itself
+def _dimension(search_range: SearchRange, value: Any) -> Dimension | None:
+    """A range around a recipe's value; None where the value allows no range."""
+    if value is None:  # the method chooses it by itself
         return None
-    match wanted:
+    match search_range:
         case Times():
-            return _times(wanted, value)
+            return _times(search_range, value)
         case TimesOneOf(factors=factors):
             choices = sorted({max(1, round(f * value)) for f in factors})
             return Dimension(CategoricalDistribution(choices))
@@ -171,10 +173,16 @@ def _dimension(wanted: SearchRange, value: Any) -> Dimension | None:
             return Dimension(CategoricalDistribution(options))
 
 
-def _times(wanted: Times, value: Any) -> Dimension | None:
+def _times(search_range: Times, value: Any) -> Dimension | None:
+    """Multiples of a value, on a logarithmic scale; None of 0, which has no multiples."""
     if value == 0:
         return None
     if isinstance(value, int):
-        least, most = max(1, round(wanted.low * value)), max(value, round(wanted.high * value))
+        least, most = (
+            max(1, round(search_range.low * value)),
+            max(value, round(search_range.high * value)),
+        )
         return Dimension(IntDistribution(least, most, log=True))
-    return Dimension(FloatDistribution(wanted.low * value, wanted.high * value, log=True))
+    return Dimension(
+        FloatDistribution(search_range.low * value, search_range.high * value, log=True)
+    )

@@ -1,9 +1,9 @@
 """The study: trials in a journal that survives kills and that several processes share.
 
-One process at a time claims a trial, under a lock. A trial that a dead process has left is claimed
-again with the same settings, and its directory says how far it had come. The sampler is seeded
-anew for each trial from the number of trials before it, so that a study of one process has the
-same trials whatever kills happen.
+A process claims a trial while it holds a lock. If a process dies, its trial is claimed again with
+the same settings, and resumes from the state in the trial's directory. The sampler is seeded for
+each trial from the number of trials before it, so that a study of one process has the same trials
+however often it is killed.
 """
 
 import os
@@ -29,14 +29,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.runs.directory import computed_fields
 from gsmflow.tuning.space import Space
-from gsmflow.tuning.trial import Objective, Place
+from gsmflow.tuning.trial import Objective, StudySetup
 
 __all__ = [
     "Study",
     "claim",
     "finished_trials",
     "give_back",
-    "is_own",
+    "is_script_recipe",
     "lags_behind",
     "open_study",
     "quiet_optuna",
@@ -45,18 +45,18 @@ __all__ = [
 _NAME = "tune"
 _IDENTITY = "identity"
 _PROCESS = "process"
-# Trials that are drawn at random before there is enough to learn from, and complete ones before
-# there is enough to compare a trial with that is half-way.
+# The first trials are drawn at random, before the sampler has enough to learn from. No trial is
+# pruned before so many are complete.
 _RANDOM_TRIALS = 10
 _TRIALS_BEFORE_PRUNING = 5
 # Share of the settings in which a trial differs from the best one before it.
 _CHANGED_SHARE = 1 / 3
-# Fields that no trial depends on, or that other facts say better.
+# Fields of the recipe that no trial depends on, or that the identity has elsewhere.
 _NOT_COMPARED = {
     *("data", "device", "precision", "beside", "calibrate", "curve_every", "oracle", "seeds"),
     *("test_selected", "top_k", "shots", "shot_draws", "dataset", "features", "semantics"),
 }
-# The starts of two processes of the same number lie further apart.
+# Seconds. Two processes with the same id start further apart than this.
 _START_TOLERANCE = 2.0
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -68,11 +68,11 @@ class Study:
     Attributes
     ----------
     study
-        Optuna's.
+        Optuna's study.
     space
-        What is searched.
+        The settings that are searched.
     objective
-        What is made as high as possible.
+        The measure that is maximized.
     lock
         Held by the process that claims a trial.
     """
@@ -85,7 +85,7 @@ class Study:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """A context in which Optuna logs errors alone and does not warn of what is experimental."""
+    """A context in which Optuna logs errors alone and does not warn of experimental features."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -96,26 +96,26 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def open_study(place: Place, objective: Objective) -> Study:
-    """Begin the study in a place's folder, or join the one that is there.
+def open_study(setup: StudySetup, objective: Objective) -> Study:
+    """Begin the study in the setup's folder, or join the one that is there.
 
     Raises
     ------
     InputError
-        If the folder holds a study of something else, or cannot be used.
+        If the folder holds another study, or cannot be used.
     """
-    file = place.folder / "study.log"
-    identity = _identity(place, objective)
-    lock = FileLock(place.folder / ".study.lock")
+    file = setup.folder / "study.log"
+    identity = _identity(setup, objective)
+    lock = FileLock(setup.folder / ".study.lock")
     try:
-        place.folder.mkdir(parents=True, exist_ok=True)
+        setup.folder.mkdir(parents=True, exist_ok=True)
         with lock:
             study = _open_journal(file)
             if _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)
     except OSError as error:
         raise InputError(
-            f"{place.folder}: cannot be used ({error.strerror or one_line(error)}), expected a "
+            f"{setup.folder}: cannot be used ({error.strerror or one_line(error)}), expected a "
             "folder for the study; name another with --study"
         ) from error
     except Exception as error:
@@ -124,25 +124,25 @@ def open_study(place: Place, objective: Objective) -> Study:
             "expected the file that a study wrote; name another folder with --study"
         ) from error
     _check_identity(file, study.user_attrs[_IDENTITY], identity)
-    return Study(study, place.space, objective, lock)
+    return Study(study, setup.space, objective, lock)
 
 
 def claim(study: Study, trials: int) -> Trial | None:
-    """The next trial, with its settings; None where so many are finished or claimed already."""
+    """Claim the next trial, with its settings; None if all ``trials`` are finished or claimed."""
     with study.lock:
         _release_abandoned(study)
-        there = _trials(study, *_DONE, TrialState.RUNNING, TrialState.WAITING)
-        waiting = sum(trial.state == TrialState.WAITING for trial in there)
-        claimed = len(there) - waiting
+        listed = _trials(study, *_DONE, TrialState.RUNNING, TrialState.WAITING)
+        waiting = sum(trial.state == TrialState.WAITING for trial in listed)
+        claimed = len(listed) - waiting
         if claimed >= trials:
             return None
         seed = np.random.SeedSequence([study.space.recipe.seed, zlib.crc32(b"tune"), claimed])
-        if not any(is_own(study, trial) for trial in there):
-            study.study.enqueue_trial(study.space.own)
+        if not any(is_script_recipe(study, trial) for trial in listed):
+            study.study.enqueue_trial(study.space.recipe_params)
         elif not waiting:
             switched = _switched(study)[claimed - 1 : claimed]
-            kept = switched[0] if switched else _kept(study, np.random.default_rng(seed))
-            study.study.enqueue_trial(kept)
+            fixed = switched[0] if switched else _fixed_params(study, np.random.default_rng(seed))
+            study.study.enqueue_trial(fixed)
         study.study.sampler = optuna.samplers.TPESampler(
             seed=int(seed.generate_state(1)[0]),
             n_startup_trials=_RANDOM_TRIALS,
@@ -156,7 +156,7 @@ def claim(study: Study, trials: int) -> Trial | None:
 
 
 def give_back(study: Study, trial: Trial) -> None:
-    """Fail a trial that this process will not finish, and queue its settings again."""
+    """Mark a trial as failed that this process will not finish, and queue its settings again."""
     with study.lock:
         _requeue(study, study.study.get_trials(deepcopy=False)[trial.number])
 
@@ -166,15 +166,15 @@ def finished_trials(study: Study) -> list[FrozenTrial]:
     return _trials(study, *_DONE)
 
 
-def is_own(study: Study, trial: FrozenTrial) -> bool:
-    """Whether a trial's settings are the script's own."""
-    return _drawn(study, trial) == study.space.own
+def is_script_recipe(study: Study, trial: FrozenTrial) -> bool:
+    """Whether a trial's settings are those of the script's recipe."""
+    return _drawn(study, trial) == study.space.recipe_params
 
 
 def lags_behind(study: Study, value: float, step: int) -> bool:
-    """Whether a trial's value at a step is below the median of the complete trials' there.
+    """Whether a trial's value at a step is below the median of the complete trials at that step.
 
-    Never, as long as few are complete.
+    False while fewer than ``_TRIALS_BEFORE_PRUNING`` trials are complete.
     """
     values = [
         trial.intermediate_values[step]
@@ -197,35 +197,36 @@ def _trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
 
 
 def _switched(study: Study) -> list[dict[str, Any]]:
-    """The recipe's own settings with one that is no number, or one of few, another; all of those.
+    """All copies of the recipe's settings in which one categorical setting has another value.
 
-    Where several change at once, what a switch is worth drowns in what the others do.
+    If several settings changed at once, the effect of a single switch could not be seen.
     """
-    own = study.space.own
+    params = study.space.recipe_params
     return [
-        own | {name: choice}
+        params | {name: choice}
         for name, distribution in study.space.distributions.items()
         if isinstance(distribution, CategoricalDistribution)
         for choice in distribution.choices
-        if choice != own[name]
+        if choice != params[name]
     ]
 
 
-def _kept(study: Study, rng: np.random.Generator) -> dict[str, Any]:
-    """What the next trial has from the best one so far, or from the recipe before there is one.
+def _fixed_params(study: Study, rng: np.random.Generator) -> dict[str, Any]:
+    """The settings that the next trial takes from the best trial so far, or from the recipe.
 
-    Few trials of a dozen settings find more around what is known to be good than anywhere.
+    The sampler draws the rest. With a dozen settings and few trials, a search near the best known
+    settings finds more than one of the whole space.
     """
     complete = _trials(study, TrialState.COMPLETE)
     best = max(complete, key=lambda trial: trial.value or 0.0).params if complete else {}
-    base = best or study.space.own
+    base = best or study.space.recipe_params
     changed = rng.random(len(base)) < _CHANGED_SHARE
     changed[rng.integers(len(base))] = True
     return {name: base[name] for name, new in zip(base, changed, strict=True) if not new}
 
 
 def _drawn(study: Study, trial: FrozenTrial) -> dict[str, Any]:
-    """What was drawn for a trial, or what was asked for where that is not yet done."""
+    """The drawn values of a trial, or the queued ones if it is not drawn yet."""
     if trial.params.keys() == study.space.dimensions.keys():
         return trial.params
     queued: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
@@ -233,9 +234,9 @@ def _drawn(study: Study, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _release_abandoned(study: Study) -> None:
-    """Fail the trials of dead processes, and queue their settings again."""
+    """Mark the trials of dead processes as failed, and queue their settings again."""
     for trial in _trials(study, TrialState.RUNNING):
-        # A process writes this down before it lets go of the lock.
+        # A process writes this attribute before it releases the lock.
         process = trial.user_attrs.get(_PROCESS)
         if process is None or not _is_alive(*process):
             _requeue(study, trial)
@@ -249,7 +250,7 @@ def _requeue(study: Study, trial: FrozenTrial) -> None:
 
 
 def _is_alive(node: str, pid: int, start: float) -> bool:
-    """Whether a process is there; one on another machine is taken to be."""
+    """Whether a process is running; one on another machine is assumed to be."""
     if node != platform.node():
         return True
     try:
@@ -260,9 +261,9 @@ def _is_alive(node: str, pid: int, start: float) -> bool:
         return False
 
 
-def _identity(place: Place, objective: Objective) -> dict[str, Any]:
-    """What a study is of; two processes that agree on it may share one."""
-    recipe = computed_fields(place.space.recipe)
+def _identity(setup: StudySetup, objective: Objective) -> dict[str, Any]:
+    """All that a study depends on; two processes may share a study only if these are equal."""
+    recipe = computed_fields(setup.space.recipe)
     compared = {
         name: value
         for name, value in recipe.items()
@@ -270,15 +271,15 @@ def _identity(place: Place, objective: Objective) -> dict[str, Any]:
     }
     return {
         **{name: recipe[name] for name in ("dataset", "features", "semantics")},
-        "data_digest": place.data_digest(),
+        "data_digest": setup.data_digest(),
         "objective": objective,
-        "class_draws": len(place.class_draws),
-        "model": place.model_class.__name__,
-        "device": place.device.type,
-        "precision": place.precision,
+        "class_draws": len(setup.class_draws),
+        "model": setup.model_class.__name__,
+        "device": setup.device.type,
+        "precision": setup.precision,
         "recipe": compared,
-        "search": ", ".join(place.space.dimensions),
-        "range": place.space.describe(),
+        "search": ", ".join(setup.space.dimensions),
+        "range": setup.space.describe(),
     }
 
 
@@ -288,8 +289,8 @@ def _check_identity(file: Path, found: Mapping[str, Any], expected: Mapping[str,
         if ours.get(name) != theirs.get(name):
             raise InputError(
                 f"{file}, field '{name}': found {theirs.get(name)!r}, expected "
-                f"{ours.get(name)!r} as asked for now; a study goes on with what it was started "
-                "with, and --study names another folder"
+                f"{ours.get(name)!r} as asked for now; a study goes on with the values that it was "
+                "started with, and --study names another folder"
             )
 
 
@@ -304,9 +305,9 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _JournalLock:
-    """A lock on the journal that no killed process keeps, as Optuna's own kinds would be kept.
+    """A lock on the journal that is free again if its process is killed; Optuna's locks are not.
 
-    Whoever takes it cuts off a line that a kill has left unfinished.
+    Acquiring it also cuts off a line that a killed process has left unfinished.
     """
 
     def __init__(self, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a study shows: a line for each trial, the finalists, the choice, a picture."""
+"""The output of a study: a line for each trial, tables of finalists and settings, a picture."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ from gsmflow.recipes.recipe import Recipe, learning_settings, setting_value
 from gsmflow.reports.figures import save_figure
 from gsmflow.runs.script import Script
 from gsmflow.tuning.space import Dimension
-from gsmflow.tuning.study import Study, finished_trials, is_own
-from gsmflow.tuning.trial import Objective, Place, outcome_of
+from gsmflow.tuning.study import Study, finished_trials, is_script_recipe
+from gsmflow.tuning.trial import Objective, StudySetup, outcome_of
 from gsmflow.tuning.worker import Finalist, StudyPlan, finalists, finals, search_is_over
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "study_figure",
 ]
 
-# With fewer, importances would be made up of chance.
+# With fewer complete trials, importances would be noise.
 _TRIALS_FOR_IMPORTANCES = 10
 _PANELS_IN_A_ROW = 4
 
@@ -55,10 +55,10 @@ class RankedFinalist:
     Attributes
     ----------
     finalist
-        Which trial it is.
+        The finalist.
     measures
-        What `summarise` makes of the measures with each seed: means over the draws of classes,
-        in which a training that diverged counts 0.
+        Each measure summarised over the seeds (`summarise`). The value of a seed is a mean over
+        the class draws; a training that diverged counts as 0.
     """
 
     finalist: Finalist
@@ -66,34 +66,35 @@ class RankedFinalist:
 
 
 def rank_finalists(
-    place: Place, study: Study, validated: Sequence[Finalist]
+    setup: StudySetup, study: Study, validated: Sequence[Finalist]
 ) -> list[RankedFinalist]:
-    """Finalists with what their validations came to, best mean of the objective first."""
-    judged = []
+    """The finalists with the measures of their validations, best mean of the objective first."""
+    ranked = []
     for finalist in validated:
-        runs = [_mean_over_draws(place, recipe) for recipe in finalist.recipes]
-        judged.append(RankedFinalist(finalist, summarise(runs)))
+        runs = [_mean_over_draws(setup, recipe) for recipe in finalist.recipes]
+        ranked.append(RankedFinalist(finalist, summarise(runs)))
     return sorted(
-        judged, key=lambda one: float(one.measures[study.objective]["mean"]), reverse=True
+        ranked, key=lambda entry: float(entry.measures[study.objective]["mean"]), reverse=True
     )
 
 
-def _mean_over_draws(place: Place, recipe: Recipe) -> dict[str, float]:
-    outcomes = [outcome_of(place, recipe, draw) for draw in range(len(place.class_draws))]
-    measures = [{} if one is None else one.measures or {} for one in outcomes]
+def _mean_over_draws(setup: StudySetup, recipe: Recipe) -> dict[str, float]:
+    outcomes = [outcome_of(setup, recipe, index) for index in range(len(setup.class_draws))]
+    measures = [{} if outcome is None else outcome.measures or {} for outcome in outcomes]
     keys = [metric.key for metric in metrics_in("objective")]
-    return {key: fmean(one.get(key, 0.0) for one in measures) for key in keys}
+    return {key: fmean(values.get(key, 0.0) for values in measures) for key in keys}
 
 
 @contextmanager
 def shown_progress(
-    console: Console, place: Place, study: Study, plan: StudyPlan
+    console: Console, setup: StudySetup, study: Study, plan: StudyPlan
 ) -> Iterator[Callable[[], None]]:
-    """A context with a bar on a terminal; yields what prints the trials that were finished since.
+    """A context with a progress bar on a terminal; yields a function that updates the display.
 
-    It may be called at any time and sees what all processes of the study have finished.
+    The function prints each trial that any process of the study has finished since its last call.
+    It may be called at any time.
     """
-    told = {trial.number for trial in finished_trials(study)}
+    printed = {trial.number for trial in finished_trials(study)}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,25 +104,25 @@ def shown_progress(
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        shown = progress.add_task("trials", total=plan.trials, completed=len(told))
+        bar = progress.add_task("trials", total=plan.trials, completed=len(printed))
         tasks: list[tuple[Recipe, int]] = []
 
         def update() -> None:
             trials = finished_trials(study)
             for trial in trials:
-                if trial.number not in told:
-                    told.add(trial.number)
-                    console.print(_trial_line(study.objective, trials, trial, len(told), plan))
-            progress.update(shown, completed=len(trials))
+                if trial.number not in printed:
+                    printed.add(trial.number)
+                    console.print(_trial_line(study.objective, trials, trial, len(printed), plan))
+            progress.update(bar, completed=len(trials))
             if not tasks and search_is_over(study, plan):
                 chosen = finalists(study, plan)
-                tasks.extend(finals(place, chosen))
-                if any(outcome_of(place, *task) is None for task in tasks):
+                tasks.extend(finals(setup, chosen))
+                if any(outcome_of(setup, *task) is None for task in tasks):
                     seeds = plan.finalist_seeds
                     console.print(f"validating {len(chosen)} finalists with {seeds} more seeds")
             if tasks:
-                done = sum(outcome_of(place, *task) is not None for task in tasks)
-                progress.update(shown, description="finalists", total=len(tasks), completed=done)
+                done = sum(outcome_of(setup, *task) is not None for task in tasks)
+                progress.update(bar, description="finalists", total=len(tasks), completed=done)
 
         yield update
 
@@ -154,9 +155,9 @@ def _trial_line(
     )
 
 
-def finalist_table(study: Study, judged: Sequence[RankedFinalist]) -> Table:
+def finalist_table(study: Study, ranked: Sequence[RankedFinalist]) -> Table:
     """The finalists in percent, best first, mean and standard deviation over the seeds."""
-    seeds = len(judged[0].finalist.recipes)
+    seeds = len(ranked[0].finalist.recipes)
     table = Table(
         title="finalists on the validation classes · percent"
         + (f" · mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""),
@@ -167,31 +168,32 @@ def finalist_table(study: Study, judged: Sequence[RankedFinalist]) -> Table:
     table.add_column("trial")
     for metric in metrics_in("objective"):
         table.add_column(metric.label, justify="right", no_wrap=True)
-    for one in judged:
-        trial = one.finalist.trial
-        label = f"{trial.number}{', the recipe as it is' if one.finalist.own else ''}"
-        figures = [mean_std(one.measures[metric.key]) for metric in metrics_in("objective")]
-        cells = ["" if told is None else told.text(" ± ") for told in figures]
-        table.add_row(label, *cells, style="bold" if one is judged[0] else None)
+    for entry in ranked:
+        finalist = entry.finalist
+        note = ", the recipe as it is" if finalist.is_script_recipe else ""
+        figures = [mean_std(entry.measures[metric.key]) for metric in metrics_in("objective")]
+        cells = ["" if figure is None else figure.text(" ± ") for figure in figures]
+        style = "bold" if entry is ranked[0] else None
+        table.add_row(f"{finalist.trial.number}{note}", *cells, style=style)
     return table
 
 
 def choice_table(study: Study, winner: RankedFinalist) -> Table:
-    """What was chosen, beside the recipe's own settings and how much each of them mattered."""
+    """The chosen settings beside those of the script's recipe, with the importance of each."""
     importances = _importances(study)
     table = Table(
         title="settings",
         caption="importance: share of the trials' variance (fANOVA)" if importances else None,
         caption_justify="left",
     )
-    for name in ("setting", "own", "chosen", *(["importance"] if importances else [])):
+    for name in ("setting", "script", "chosen", *(["importance"] if importances else [])):
         table.add_column(name, justify="left" if name == "setting" else "right")
     chosen = study.space.values(winner.finalist.trial.params)
     for name, value in chosen.items():
-        own = setting_value(study.space.recipe, name)
+        script_value = setting_value(study.space.recipe, name)
         share = [f"{100 * importances.get(name, 0.0):.0f} %"] if importances else []
-        style = "bold" if value != own else None
-        table.add_row(name, _short(own), _short(value), *share, style=style)
+        style = "bold" if value != script_value else None
+        table.add_row(name, _short(script_value), _short(value), *share, style=style)
     return table
 
 
@@ -200,7 +202,7 @@ def _short(value: Any) -> str:
 
 
 def _importances(study: Study) -> dict[str, float]:
-    """Each setting's share of the variance of the objective; empty where that means nothing."""
+    """Each setting's share of the variance of the objective; empty with too few complete trials."""
     complete = [t for t in finished_trials(study) if t.state == TrialState.COMPLETE]
     if len(complete) < _TRIALS_FOR_IMPORTANCES or len({trial.value for trial in complete}) == 1:
         return {}
@@ -208,11 +210,13 @@ def _importances(study: Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study.study, evaluator=evaluator)
 
 
-def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinalist) -> RecipeFile:
+def chosen_file(
+    setup: StudySetup, study: Study, script: Script, winner: RankedFinalist
+) -> RecipeFile:
     """The recipe file of the winner.
 
-    It holds all that was searched, and what the command line had set in place of the script's
-    own.
+    It holds all settings that were searched, and those that the command line had set to other
+    values than the script's.
     """
     recipe = study.space.recipe
     picked = recipe_for(script.recipes, recipe.features, recipe.model)
@@ -233,12 +237,12 @@ def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinali
         chosen={
             "how": "python -m gsmflow tune, on validation classes alone",
             "script": str(script.path),
-            "study": str(place.folder),
+            "study": str(setup.folder),
             "objective": study.objective,
             "trials": len(trials),
             "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
             "trial": finalist.trial.number,
-            "class_draws": len(place.class_draws),
+            "class_draws": len(setup.class_draws),
             "seeds": [validated.seed for validated in finalist.recipes],
             "measures": {
                 metric.key: winner.measures[metric.key]["values"]
@@ -250,10 +254,10 @@ def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinali
 
 
 def command_with(script: Script, recipe: Recipe, file: Path) -> str:
-    """The command that runs a script with a recipe file, at the places of another recipe."""
+    """The command that runs a script with a recipe file, on the data and folders of ``recipe``."""
     picked = recipe_for(script.recipes, recipe.features, recipe.model)
     first = next(iter(script.recipes.values()))
-    # Without --features a script takes its first recipe's.
+    # Without --features a script takes the features of its first recipe.
     default = replace(picked, features=first.features)
     settled = {name: setting_value(default, name) for name in learning_settings(default)}
     settled |= {"run": default.run, "resume": default.resume}
@@ -280,7 +284,7 @@ def study_figure(path: Path, study: Study) -> None:
 
 def _draw_trials(panel: Axes, study: Study, trials: Sequence[FrozenTrial]) -> None:
     points = [
-        (trial.number, 100 * trial.value, trial.state, is_own(study, trial))
+        (trial.number, 100 * trial.value, trial.state, is_script_recipe(study, trial))
         for trial in trials
         if trial.value is not None
     ]
@@ -289,8 +293,8 @@ def _draw_trials(panel: Axes, study: Study, trials: Sequence[FrozenTrial]) -> No
     panel.plot(*complete.T, "o", ms=4)
     panel.plot(*pruned.T, "v", color="0.7", ms=4, label="pruned")
     highest = np.maximum.accumulate(complete[:, 1])
-    own = np.array([p[:2] for p in points if p[3]]).reshape(-1, 2)
-    panel.plot(*own.T, "*", color="C2", ms=10, label="the recipe as it is")
+    script_recipe = np.array([p[:2] for p in points if p[3]]).reshape(-1, 2)
+    panel.plot(*script_recipe.T, "*", color="C2", ms=10, label="the recipe as it is")
     panel.step(complete[:, 0], highest, where="post", color="C1", label="best so far")
     panel.set(title="trials", xlabel="trial", ylabel=f"{study.objective}, percent")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -309,8 +313,8 @@ def _draw_setting(
         panel.set_xticks(range(len(options)), options, fontsize="small")
         drawn = [options.index(str(option)) for option in drawn]
     panel.plot(drawn, values, "o", ms=4)
-    own = [i for i, trial in enumerate(complete) if is_own(study, trial)]
-    panel.plot([drawn[i] for i in own], [values[i] for i in own], "*", color="C2", ms=10)
+    marked = [i for i, trial in enumerate(complete) if is_script_recipe(study, trial)]
+    panel.plot([drawn[i] for i in marked], [values[i] for i in marked], "*", color="C2", ms=10)
     if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
         panel.set_xscale("log")
         decades = np.log10(distribution.high / distribution.low)

@@ -1,4 +1,4 @@
-"""One validation of a recipe, in a directory of its own, never on a row of the test split."""
+"""One trial of a study: a recipe is validated in its own directory; no test row is read."""
 
 import hashlib
 import json
@@ -35,10 +35,10 @@ from gsmflow.tuning.space import Space
 
 __all__ = [
     "Objective",
-    "Place",
+    "StudySetup",
     "TrialEndedError",
     "TrialOutcome",
-    "open_place",
+    "open_setup",
     "outcome_of",
     "validate_recipe",
 ]
@@ -49,19 +49,19 @@ _OUTCOME = "outcome.json"
 
 
 class TrialEndedError(Exception):
-    """Raised by a callback that wants no more of a trial."""
+    """Raised by a callback to end a trial."""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What a validation came to.
+    """The result of a validation.
 
     Attributes
     ----------
     measures
-        At the end of the training; None where it diverged.
+        The measures at the end of the training; None if it diverged.
     reason
-        Why it diverged.
+        Why it diverged; empty if it did not.
     """
 
     measures: dict[str, float] | None
@@ -69,22 +69,22 @@ class TrialOutcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class StudySetup:
     """What the trials of a study share.
 
     Attributes
     ----------
     folder
-        The study's.
+        The study's folder.
     space
-        What is searched, around the script's recipe.
+        The settings that are searched, around the script's recipe.
     model_class
-        The model, or a variant of it.
+        The class of the model.
     device, precision
-        Where the trials compute, and in which products.
+        The device and the precision of matrix products that the trials compute with.
     class_draws
-        For each draw of validation classes, the dataset's own first, its problem and its rows to be
-        judged on.
+        For each draw of validation classes, its training problem and the rows to evaluate on. The
+        first draw has the validation classes that the dataset comes with.
     """
 
     folder: Path
@@ -94,15 +94,15 @@ class Place:
     precision: Precision
     class_draws: tuple[tuple[Problem, HeldOut], ...]
 
-    def directory(self, recipe: Recipe, draw: int) -> Path:
-        """Where a recipe is validated on a draw of classes: its settings and seed name it too."""
+    def directory(self, recipe: Recipe, class_draw: int) -> Path:
+        """The directory of a validation, named after searched settings, seed and class draw."""
         values = {name: setting_value(recipe, name) for name in self.space.dimensions}
         key = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
-        name = f"{key.hexdigest()}-seed{recipe.seed}{f'-draw{draw}' if draw else ''}"
+        name = f"{key.hexdigest()}-seed{recipe.seed}{f'-draw{class_draw}' if class_draw else ''}"
         return self.folder / "trials" / name
 
     def data_digest(self) -> str:
-        """A hash of all that a trial can see of the dataset."""
+        """A hash of all data that a trial reads."""
         digest = hashlib.blake2b(digest_size=16)
         problem, held_out = self.class_draws[0]  # the others are drawn from its rows
         for classes in (problem.seen_classes, problem.unseen_classes):
@@ -115,19 +115,19 @@ class Place:
         return digest.hexdigest()
 
 
-def open_place(folder: Path, space: Space, job: Job, class_draws: int) -> Place:
-    """Read the dataset of a study.
+def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudySetup:
+    """Read the dataset of a study and draw its validation classes.
 
     Parameters
     ----------
     folder
-        The study's.
+        The study's folder.
     space
-        What is searched, around the job's recipe.
+        The settings that are searched, around the job's recipe.
     job
-        What is validated.
+        Gives the data and the class of the model.
     class_draws
-        Draws of validation classes.
+        How many draws of validation classes there are.
 
     Raises
     ------
@@ -143,56 +143,62 @@ def open_place(folder: Path, space: Space, job: Job, class_draws: int) -> Place:
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     dataset = open_dataset(job)
-    draws = [redraw_validation(dataset, draw) for draw in range(class_draws)]
-    sides = tuple(
+    redrawn = [redraw_validation(dataset, class_draw) for class_draw in range(class_draws)]
+    problems_and_rows = tuple(
         (training_problem(drawn, "validation"), open_held_out(drawn, "validation"))
-        for drawn in draws
+        for drawn in redrawn
     )
     model_class = job.model_class or recipe.method_info.model
-    return Place(folder, space, model_class, device, precision, sides)
+    return StudySetup(folder, space, model_class, device, precision, problems_and_rows)
 
 
 def validate_recipe(
-    place: Place,
+    setup: StudySetup,
     recipe: Recipe,
-    draw: int,
+    class_draw: int,
     on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
     *,
     patience: float = -1,
 ) -> dict[str, float]:
-    """Validate a recipe, from where an earlier process has left it; its measures at the end.
+    """Validate a recipe; resume the validation that an earlier process began.
 
     Parameters
     ----------
-    place
-        The study's.
+    setup
+        The setup of the study.
     recipe
-        One of its space.
-    draw
-        Which draw of validation classes.
+        A recipe of its search space.
+    class_draw
+        The index of the draw of validation classes.
     on_point
-        Called with each measured point of the curve; a `TrialEndedError` that it raises ends the
-        training for good.
+        Called with each measured point of the curve; if it raises a `TrialEndedError`, the training
+        ends and cannot be resumed.
     patience
         Seconds to wait for another process that validates the same recipe; -1: until it is done.
+
+    Returns
+    -------
+    dict
+        The measures at the end of the training, by name.
 
     Raises
     ------
     DivergedError
         If the training does not stay finite.
     TimeoutError
-        If another process took longer.
+        If another process took longer than ``patience``.
     """
-    directory, (problem, held_out) = place.directory(recipe, draw), place.class_draws[draw]
+    directory = setup.directory(recipe, class_draw)
+    problem, held_out = setup.class_draws[class_draw]
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".lock").acquire(timeout=patience):
-        outcome = outcome_of(place, recipe, draw)
+        outcome = outcome_of(setup, recipe, class_draw)
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)
         write_json(directory / RECIPE_FILE, describe_recipe(recipe))
         log, console = RunLog(directory / "log.jsonl"), Console(quiet=True)
-        machine = (place.model_class, place.device, place.precision, SINGLE_PROCESS)
-        run = Run(recipe, *machine, directory, log, console)
+        model_and_device = (setup.model_class, setup.device, setup.precision, SINGLE_PROCESS)
+        run = Run(recipe, *model_and_device, directory, log, console)
         try:
             choice = choose(run, problem, held_out)
             point = validate(run, problem, held_out, choice, on_point).curve[-1]
@@ -208,7 +214,7 @@ def validate_recipe(
     return measures
 
 
-def outcome_of(place: Place, recipe: Recipe, draw: int) -> TrialOutcome | None:
-    """What a recipe's validation on a draw of classes came to; None where it is not done."""
-    file = place.directory(recipe, draw) / _OUTCOME
+def outcome_of(setup: StudySetup, recipe: Recipe, class_draw: int) -> TrialOutcome | None:
+    """The result of a recipe's validation on a draw of classes; None if it is not done."""
+    file = setup.directory(recipe, class_draw) / _OUTCOME
     return TrialOutcome(**read_json(file)) if file.exists() else None

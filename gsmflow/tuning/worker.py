@@ -1,4 +1,4 @@
-"""What each process of a study does: trials, then the finalists, until nothing is left to do."""
+"""The work of each process of a study: run trials, then validate the finalists."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,19 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gsmflow.core.errors import DivergedError
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.tuning.study import Study, claim, finished_trials, give_back, is_own, lags_behind
-from gsmflow.tuning.trial import Place, TrialEndedError, outcome_of, validate_recipe
+from gsmflow.tuning.study import (
+    Study,
+    claim,
+    finished_trials,
+    give_back,
+    is_script_recipe,
+    lags_behind,
+)
+from gsmflow.tuning.trial import StudySetup, TrialEndedError, outcome_of, validate_recipe
 
 __all__ = ["Finalist", "StudyPlan", "finalists", "finals", "search_is_over", "work"]
 
-# The step at which trials are compared first, whatever their epochs; then after each draw.
+# Trials are compared first at this step, half-way through their epochs, then after each class draw.
 _HALF_WAY = 1
 _PAUSE_SECONDS = 0.2
 _SEEDS = 2**31
@@ -23,18 +30,18 @@ _SEEDS = 2**31
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """How far a study goes.
+    """The size of a study.
 
     Attributes
     ----------
     trials
-        How many are to be finished, over all processes and invocations.
+        How many trials are to be finished, over all processes and invocations.
     finalists
         How many of the best trials are validated with more seeds.
     finalist_seeds
         How many more seeds.
     until
-        When no more trials are begun, in seconds since the epoch.
+        No trial is begun after this time, in seconds since the epoch.
     """
 
     trials: int
@@ -50,29 +57,29 @@ class Finalist:
     Attributes
     ----------
     trial
-        As the search left it.
-    own
-        Whether it is the script's own recipe.
+        The trial of the search.
+    is_script_recipe
+        Whether its settings are those of the script's recipe.
     recipes
         Its recipe with each seed, that of the search first.
     """
 
     trial: FrozenTrial
-    own: bool
+    is_script_recipe: bool
     recipes: Sequence[Recipe]
 
 
 def work(
-    place: Place, study: Study, plan: StudyPlan, on_change: Callable[[], object] = lambda: None
+    setup: StudySetup, study: Study, plan: StudyPlan, on_change: Callable[[], object] = lambda: None
 ) -> list[Finalist]:
-    """Run trials, then the finalists, together with whatever other processes do the same.
+    """Run trials, then validate the finalists, sharing the work with the study's other processes.
 
     Parameters
     ----------
-    place, study, plan
-        What to work on, and how far.
+    setup, study, plan
+        The study, and its size.
     on_change
-        Called when something may have been finished, here or elsewhere.
+        Called when this process or another may have finished something.
 
     Returns
     -------
@@ -81,84 +88,91 @@ def work(
     """
     while not search_is_over(study, plan):
         trial = claim(study, plan.trials)
-        if trial is None:  # the last ones are run elsewhere
+        if trial is None:  # other processes run the last ones
             time.sleep(_PAUSE_SECONDS)
         else:
-            _run_trial(place, study, trial)
+            _run_trial(setup, study, trial)
         on_change()
     chosen = finalists(study, plan)
     on_change()
-    _validate(finals(place, chosen), place, on_change)
+    _validate(finals(setup, chosen), setup, on_change)
     return chosen
 
 
-def finals(place: Place, chosen: Sequence[Finalist]) -> list[tuple[Recipe, int]]:
-    """What the finalists are to be validated as: each recipe on each draw of the classes."""
-    draws = range(len(place.class_draws))
-    return [(recipe, draw) for one in chosen for recipe in one.recipes for draw in draws]
+def finals(setup: StudySetup, chosen: Sequence[Finalist]) -> list[tuple[Recipe, int]]:
+    """The validations of the finalists: each recipe with each class draw, by the draw's index."""
+    class_draws = range(len(setup.class_draws))
+    return [
+        (recipe, class_draw)
+        for finalist in chosen
+        for recipe in finalist.recipes
+        for class_draw in class_draws
+    ]
 
 
 def search_is_over(study: Study, plan: StudyPlan) -> bool:
-    """Whether there are trials enough, or the time is up; one trial there must be."""
+    """Whether enough trials are finished, or at least one and the time is up."""
     finished = len(finished_trials(study))
     return finished >= plan.trials or (finished > 0 and time.time() > plan.until)
 
 
 def finalists(study: Study, plan: StudyPlan) -> list[Finalist]:
-    """The best complete trials, best first, and the script's own recipe if it is not among them.
+    """The best complete trials, best first, and the trial of the script's recipe in any case.
 
-    Of trials with the same settings the first counts.
+    That trial comes last if it is not among the best. Of several trials with the same settings,
+    only the first counts.
     """
     complete: list[FrozenTrial] = []
     for trial in finished_trials(study):
-        told = trial.state == TrialState.COMPLETE
-        if told and all(trial.params != other.params for other in complete):
+        is_complete = trial.state == TrialState.COMPLETE
+        if is_complete and all(trial.params != other.params for other in complete):
             complete.append(trial)
-    # Equal ones stay in their order.
+    # The sort is stable: trials of equal value stay in the order of their claims.
     ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=True)
     best, others = ranked[: plan.finalists], ranked[plan.finalists :]
     chosen = []
-    for trial in [*best, *(trial for trial in others if is_own(study, trial))]:
+    for trial in [*best, *(trial for trial in others if is_script_recipe(study, trial))]:
         recipe = _trial_recipe(study, trial.params)
         seeds = [(recipe.seed + 1 + i) % _SEEDS for i in range(plan.finalist_seeds)]
         recipes = [recipe, *(replace(recipe, seed=seed) for seed in seeds)]
-        chosen.append(Finalist(trial, is_own(study, trial), recipes))
+        chosen.append(Finalist(trial, is_script_recipe(study, trial), recipes))
     return chosen
 
 
 def _trial_recipe(study: Study, drawn: Mapping[str, object]) -> Recipe:
-    """The recipe of a trial, measured at the end."""
+    """The recipe of a trial, measured only at the end of its training."""
     return replace(study.space.apply(drawn), curve_every=0)
 
 
 def _first_recipe(recipe: Recipe) -> Recipe:
-    """A trial's recipe on its first draw of classes, measured half-way too."""
+    """A trial's recipe for its first class draw, measured half-way too."""
     return replace(recipe, curve_every=(recipe.training.total_epochs + 1) // 2)
 
 
-def _run_trial(place: Place, study: Study, trial: Trial) -> None:
-    """Validate a trial on one draw of classes after the other, as long as it keeps up."""
+def _run_trial(setup: StudySetup, study: Study, trial: Trial) -> None:
+    """Validate a trial on one class draw after the other, until it is done or pruned."""
     recipe = _trial_recipe(study, trial.params)
-    own = trial.params == study.space.own
+    prunable = trial.params != study.space.recipe_params
     values: list[float] = []
 
     def compare(value: float, step: int) -> None:
         trial.report(value, step)
-        if not own and lags_behind(study, value, step):
+        if prunable and lags_behind(study, value, step):
             raise TrialEndedError
 
-    def look(point: Mapping[str, float]) -> None:
+    def compare_half_way(point: Mapping[str, float]) -> None:
         if point["epoch"] < recipe.training.total_epochs:
             compare(point[study.objective], _HALF_WAY)
 
     try:
-        for draw in range(len(place.class_draws)):
+        for class_draw in range(len(setup.class_draws)):
             if values:
                 compare(fmean(values), _HALF_WAY + len(values))
             validated = recipe if values else _first_recipe(recipe)
-            values.append(validate_recipe(place, validated, draw, look)[study.objective])
-    except (TrialEndedError, DivergedError) as end:
-        trial.set_user_attr("diverged", isinstance(end, DivergedError))
+            measures = validate_recipe(setup, validated, class_draw, compare_half_way)
+            values.append(measures[study.objective])
+    except (TrialEndedError, DivergedError) as error:
+        trial.set_user_attr("diverged", isinstance(error, DivergedError))
         study.study.tell(trial, state=TrialState.PRUNED)
     except BaseException:
         give_back(study, trial)
@@ -168,14 +182,14 @@ def _run_trial(place: Place, study: Study, trial: Trial) -> None:
 
 
 def _validate(
-    tasks: Sequence[tuple[Recipe, int]], place: Place, on_change: Callable[[], object]
+    tasks: Sequence[tuple[Recipe, int]], setup: StudySetup, on_change: Callable[[], object]
 ) -> None:
-    """Validate recipes on draws of classes, of which other processes may take some."""
-    while pending := [task for task in tasks if outcome_of(place, *task) is None]:
+    """Validate recipes on class draws; other processes may do some of these tasks."""
+    while pending := [task for task in tasks if outcome_of(setup, *task) is None]:
         for task in pending:
             with suppress(DivergedError):
                 try:
-                    validate_recipe(place, *task, patience=0)
-                except TimeoutError:  # it is run elsewhere
+                    validate_recipe(setup, *task, patience=0)
+                except TimeoutError:  # another process does it
                     time.sleep(_PAUSE_SECONDS)
             on_change()

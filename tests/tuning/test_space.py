@@ -53,7 +53,7 @@ def _quiet() -> Iterator[None]:
 def test_every_range_of_a_method_is_of_one_of_its_settings(model: str) -> None:
     recipe, ranges = make_recipe(dataset="TINY", model=model), find_method(model).search
     assert ranges.keys() <= set(learning_settings(recipe))
-    assert all(settings_of(recipe)[name].part == "method" for name in ranges)
+    assert all(settings_of(recipe)[name].config == "method" for name in ranges)
     # A condition names a setting that the method has, and a value that it may have.
     for found in (*ranges.values(), *search_ranges(recipe).values()):
         if found.when is not None:
@@ -71,9 +71,11 @@ def test_the_page_lists_every_setting_that_is_searched() -> None:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_the_space_of_a_recipe_holds_it_and_valid_recipes_only(recipe: Recipe) -> None:
     space = space_of(recipe)
-    assert space.apply(space.own) == recipe
+    assert space.apply(space.recipe_params) == recipe
     for name, distribution in space.distributions.items():
-        assert distribution._contains(distribution.to_internal_repr(space.own[name])), name
+        assert distribution._contains(distribution.to_internal_repr(space.recipe_params[name])), (
+            name
+        )
     for drawn in drawn_at_random(space, 50):
         made = space.apply(drawn)
         check_recipe(made)
@@ -126,7 +128,7 @@ def test_ranges_are_around_the_values_of_the_recipe() -> None:
 def test_the_smallest_recipe_has_a_space() -> None:
     recipe = changed(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
     space = space_of(recipe)
-    assert space.apply(space.own) == recipe
+    assert space.apply(space.recipe_params) == recipe
     for drawn in drawn_at_random(space, 50):
         check_recipe(space.apply(drawn))
 
@@ -134,11 +136,11 @@ def test_the_smallest_recipe_has_a_space() -> None:
 def test_a_recipe_value_outside_a_range_widens_it() -> None:
     recipe = changed(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
     space = space_of(recipe)
-    assert space.apply(space.own) == recipe
+    assert space.apply(space.recipe_params) == recipe
     for name in ("semantics_noise", "classifier_weight_decay"):
         distribution = space.distributions[name]
         assert isinstance(distribution, FloatDistribution)
-        assert distribution.low <= space.own[name] <= distribution.high
+        assert distribution.low <= space.recipe_params[name] <= distribution.high
 
 
 def test_a_logarithmic_range_has_a_zero() -> None:

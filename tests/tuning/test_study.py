@@ -38,7 +38,7 @@ from gsmflow.tuning import summary, worker
 from gsmflow.tuning import trial as trial_module
 from gsmflow.tuning.space import space_of
 from gsmflow.tuning.study import Study, claim, finished_trials, open_study, quiet_optuna
-from gsmflow.tuning.trial import Place, open_place
+from gsmflow.tuning.trial import StudySetup, open_setup
 from gsmflow.tuning.worker import StudyPlan, finalists
 from tests.builders import changed, make_dataset, make_recipe, write_gbu
 
@@ -111,13 +111,13 @@ def open_tiny(
     study: str = "study",
     search: tuple[str, ...] = (),
     class_draws: int = 1,
-) -> tuple[Place, Study]:
+) -> tuple[StudySetup, Study]:
     script, recipe = script_recipe(
         folder / "tiny.py", [*flags_of(folder), *flags], prog="python tiny.py"
     )
     space = space_of(recipe, search)
-    place = open_place(folder / study, space, script.job(recipe), class_draws)
-    return place, open_study(place, "H_calibrated")
+    setup = open_setup(folder / study, space, script.job(recipe), class_draws)
+    return setup, open_study(setup, "H_calibrated")
 
 
 def trial_facts(trial: FrozenTrial) -> tuple[Any, ...]:
@@ -227,8 +227,8 @@ def test_a_trial_value_is_the_mean_over_the_class_draws(
 
     monkeypatch.setattr(trial_module, "validate", validate)
     tune(folder, trials=2, class_draws=3, finalists=2, finalist_seeds=1)
-    place, study = open_tiny(folder, class_draws=3)
-    problems = [problem for problem, _ in place.class_draws]
+    setup, study = open_tiny(folder, class_draws=3)
+    problems = [problem for problem, _ in setup.class_draws]
     mean = statistics.fmean(map(by_classes, problems))
     assert [trial.value for trial in finished_trials(study)] == [mean, mean]
     assert unseen[:3] == [tuple(problem.unseen_classes) for problem in problems]
@@ -331,7 +331,7 @@ def test_every_categorical_choice_is_tried_alone_first(
     stand_in(monkeypatch, by_chance)
     tune(folder, trials=14)
     _, study = open_tiny(folder)
-    own, trials = study.space.own, finished_trials(study)
+    own, trials = study.space.recipe_params, finished_trials(study)
     alone = {
         (name, choice)
         for name, distribution in study.space.distributions.items()
@@ -375,13 +375,13 @@ def test_the_script_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.Mon
         return 0.0 if recipe.training.learning_rate == own else by_chance(recipe, half_way)
 
     stand_in(monkeypatch, own_is_worst)
-    place, study = open_tiny(folder)
+    setup, study = open_tiny(folder)
     claimed = [claim(study, 9) for _ in range(9)]
     for trial in reversed(claimed):  # its process is the slowest
         assert trial is not None
-        worker._run_trial(place, study, trial)
+        worker._run_trial(setup, study, trial)
     first = study.study.trials[0]
-    assert (first.params, first.state) == (study.space.own, TrialState.COMPLETE)
+    assert (first.params, first.state) == (study.space.recipe_params, TrialState.COMPLETE)
 
 
 def test_a_pruned_trial_stops_half_way_and_leaves_no_state(
@@ -392,9 +392,9 @@ def test_a_pruned_trial_stops_half_way_and_leaves_no_state(
     _, study = open_tiny(folder, search=("learning_rate", "classifier_lr"))
     pruned = [t for t in finished_trials(study) if t.state == TrialState.PRUNED]
     assert pruned
-    place, _ = open_tiny(folder, search=("learning_rate", "classifier_lr"))
+    setup, _ = open_tiny(folder, search=("learning_rate", "classifier_lr"))
     for trial in pruned:
-        directory = place.directory(study.space.apply(trial.params), 0)
+        directory = setup.directory(study.space.apply(trial.params), 0)
         events = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
         assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2]
         assert not list(directory.glob("*.safetensors"))
@@ -460,7 +460,7 @@ def test_the_script_recipe_is_a_finalist_beside_the_best(
     _, study = open_tiny(folder)
     for count in (1, 2, 12):
         found = finalists(study, StudyPlan(12, count, 0, 0.0))
-        assert sum(finalist.own for finalist in found) == 1
+        assert sum(finalist.is_script_recipe for finalist in found) == 1
         assert len({json.dumps(finalist.trial.params) for finalist in found}) == len(found)
         assert len(found) <= count + 1
 
@@ -903,7 +903,7 @@ def test_two_processes_at_once_share_a_study(
     assert len(found) == 16
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in found)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in found}) == 16
-    assert found[0].params == study.space.own
+    assert found[0].params == study.space.recipe_params
     owners = {trial.user_attrs["process"][1] for trial in found}
     assert owners == {process.pid for process in processes}
     assert (folder / "study" / "recipe.json").exists()
