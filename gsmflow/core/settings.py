@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from types import NoneType
@@ -72,12 +73,15 @@ class Range:
         return f"a number {low}" + ("" if self.max is None else f" and at most {self.max:g}")
 
 
+@cache
 def field_types(config: type[Any]) -> Mapping[str, Any]:
     """The type of each field of a dataclass by its name, with what it is annotated with."""
     hints = get_type_hints(config, include_extras=True)
     return {f.name: hints[f.name] for f in fields(config)}
 
 
+# A command line asks for them once a setting, and they are parsed from the source.
+@cache
 def field_texts(config: type[Any]) -> Mapping[str, str]:
     """The text under each field of a dataclass, in one line, by the field's name."""
     found: dict[str, str] = {}
