@@ -69,8 +69,8 @@ class Range:
         )
 
     def __str__(self) -> str:
-        low = f"of at least {self.min:g}" if self.above is None else f"above {self.above:g}"
-        return f"a number {low}" + ("" if self.max is None else f" and at most {self.max:g}")
+        low = f"of at least {self.min}" if self.above is None else f"above {self.above}"
+        return f"a number {low}" + ("" if self.max is None else f" and at most {self.max}")
 
 
 @cache
