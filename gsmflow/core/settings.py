@@ -73,17 +73,27 @@ class Range:
         return f"a number {low}" + ("" if self.max is None else f" and at most {self.max}")
 
 
-@cache
 def field_types(config: type[Any]) -> Mapping[str, Any]:
     """The type of each field of a dataclass by its name, with what it is annotated with."""
+    hashable: Any = config  # as every class is, which mypy does not see
+    return _read_types(hashable)
+
+
+def field_texts(config: type[Any]) -> Mapping[str, str]:
+    """The text under each field of a dataclass, in one line, by the field's name."""
+    hashable: Any = config
+    return _read_texts(hashable)
+
+
+# A command line asks for them once a setting, and they are read from the source.
+@cache
+def _read_types(config: Any) -> Mapping[str, Any]:
     hints = get_type_hints(config, include_extras=True)
     return {f.name: hints[f.name] for f in fields(config)}
 
 
-# A command line asks for them once a setting, and they are parsed from the source.
 @cache
-def field_texts(config: type[Any]) -> Mapping[str, str]:
-    """The text under each field of a dataclass, in one line, by the field's name."""
+def _read_texts(config: Any) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for kind in reversed(config.__mro__):
         if kind is object or not hasattr(kind, "__dataclass_fields__"):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gsmflow.recipes.recipe import recipe_for
+from gsmflow.recipes.flags import recipe_for
 from gsmflow.runs.digit_pictures import draw_digit_pairs
 from gsmflow.runs.experiment import Job, run_experiment
+from tests.builders import changed
 from train_DIGITS import PIXELS
 
 # docs/settings.md, seed 0
@@ -16,7 +17,6 @@ MEASURED_H_WITH_PENALTY = 0.881
 # docs/cada_vae.md, seed 0
 MEASURED_H_OF_CADA_VAE = 0.926
 MEASURED_H_OF_ESZSL = 0.860
-from tests.builders import changed
 
 
 def test_digits_reach_the_measured_h_and_are_above_eszsl(tmp_path: Path) -> None:

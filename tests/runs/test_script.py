@@ -11,7 +11,7 @@ import pytest
 from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
 from gsmflow.methods.gsmflow import GSMFlow
-from gsmflow.recipes.recipe import recipe_for
+from gsmflow.recipes.flags import recipe_for
 from gsmflow.runs.script import read_script, script_recipe
 from tests.builders import SMALL, make_dataset, make_recipe, write_gbu
 
@@ -20,7 +20,7 @@ SCRIPTS = sorted(ROOT.glob("train_*.py"))
 
 
 def write(path: Path, text: str) -> Path:
-    path.write_text(f"import sys\nfrom model import GSMFlow\nfrom util import Recipe, run\n{text}")
+    path.write_text(f"import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n{text}")
     return path
 
 
