@@ -5,7 +5,7 @@
 
 from classifier import SoftmaxConfig
 from model import GSMFlow, GSMFlowConfig
-from util import Recipe, RunResult, TrainingConfig, draw_digit_pairs, run
+from util import Recipe, TrainingConfig, draw_digit_pairs, run
 
 # Chosen on the validation classes.
 PIXELS = Recipe(
@@ -34,13 +34,5 @@ PIXELS = Recipe(
     ),
 )
 
-
-def draw(result: RunResult) -> None:
-    """Draw real and synthesized numbers of a finished run beside each other."""
-    picture = result.directory / "digits.png"
-    if draw_digit_pairs(result, picture):
-        print(f"real and synthesized numbers: {picture}")
-
-
 if __name__ == "__main__":
-    run({"pixels": PIXELS}, GSMFlow, draw)
+    run({"pixels": PIXELS}, GSMFlow, draw_digit_pairs)

@@ -1,4 +1,4 @@
-"""Draw H on the validation classes against the seconds of training, from the logs of runs.
+"""Plot H on the validation classes against seconds of training, from the logs of runs.
 
 ``python -m benchmarks.curves out/FLO/fast out/FLO/published --into docs/schedules.png``
 """
@@ -31,12 +31,12 @@ class Curve:
     Attributes
     ----------
     dataset, name
-        The run's.
+        Names of the dataset and the run.
     seconds
-        Of training before each point: epochs times the quickest one's, so that other work on the
-        machine meanwhile changes little.
+        Training time before each point: number of epochs times the time of the fastest epoch, so
+        that other work on the machine changes little.
     h, calibrated
-        H without a penalty and under the best one, fractions of 1.
+        H and calibrated H (under the best gamma), fractions of 1.
     """
 
     dataset: str
@@ -52,7 +52,7 @@ def read_curve(run: Path) -> Curve:
     Raises
     ------
     InputError
-        If it has no log with a point on it.
+        If its log has no point of the curve.
     """
     dataset = read_json(run / RECIPE_FILE)["dataset"]
     file = run / "log.jsonl"
@@ -62,33 +62,33 @@ def read_curve(run: Path) -> Curve:
         raise InputError(f"{file}: not readable ({error}), expected the log of a run") from error
     validation = [event for event in events if event.get("split") == "validation"]
     epochs = [event["seconds"] for event in validation if event["event"] == "epoch"]
-    # The last record of an epoch counts, where a resumed run repeats some.
+    # A resumed run repeats epochs; the last record of an epoch counts.
     points: dict[int, Any] = {e["epoch"]: e for e in validation if e["event"] == "measures"}
     if not points:
         raise InputError(f"{file}: found no measures, expected a run with --curve-every above 0")
     epoch = min(epochs)
-    told = [points[number] for number in sorted(points)]
+    curve = [points[number] for number in sorted(points)]
     return Curve(
         dataset=dataset,
         name=run.name,
-        seconds=tuple(epoch * point["epoch"] for point in told),
-        h=tuple(point["H"] for point in told),
-        calibrated=tuple(point["H_calibrated"] for point in told),
+        seconds=tuple(epoch * point["epoch"] for point in curve),
+        h=tuple(point["H"] for point in curve),
+        calibrated=tuple(point["H_calibrated"] for point in curve),
     )
 
 
 def draw_curves(path: Path, curves: list[Curve]) -> None:
-    """Draw curves as PNG, a panel for each dataset."""
+    """Plot curves as PNG, one panel for each dataset."""
     datasets = list(dict.fromkeys(curve.dataset for curve in curves))
     figure = Figure(figsize=(5.2 * len(datasets), 3.6), layout="constrained")
     for panel, dataset in zip(
         figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
     ):
-        own = [curve for curve in curves if curve.dataset == dataset]
-        for curve, colour in zip(own, _COLOURS, strict=False):
+        of_dataset = [curve for curve in curves if curve.dataset == dataset]
+        for curve, colour in zip(of_dataset, _COLOURS, strict=False):
             style = {"color": colour, "marker": "o", "ms": 2.5, "lw": 1.2}
             panel.plot(curve.seconds, [100 * h for h in curve.h], label=curve.name, **style)
-            label = f"{curve.name}, best penalty"
+            label = f"{curve.name}, best gamma"
             panel.plot(
                 curve.seconds, [100 * h for h in curve.calibrated], "--", label=label, **style
             )
@@ -103,7 +103,7 @@ def draw_curves(path: Path, curves: list[Curve]) -> None:
 
 
 def main(runs: Positional[tuple[Path, ...]], into: Path = Path("curves.png")) -> None:
-    """Draw the validation curves of runs.
+    """Plot the validation curves of runs.
 
     Args:
         runs: Run directories.

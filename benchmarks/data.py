@@ -1,4 +1,4 @@
-"""The dataset that a measurement is made on."""
+"""The dataset of a benchmark."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,20 @@ __all__ = ["DataOptions", "read_data"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which dataset."""
+    """The dataset."""
 
     dataset: str = "FLO"
     """Folder below --data."""
     features: str = "densenet169"
     """Stem of the feature file."""
     semantics: str = "att"
-    """Which semantics."""
+    """Stem of the split file without _splits."""
     data: Path = Path("data")
     """Folder of datasets."""
 
 
 def read_data(options: DataOptions) -> Dataset:
-    """Read it, without a cache."""
+    """Read the dataset without a cache."""
     return read_dataset(
         Recipe(
             dataset=options.dataset,

@@ -2,11 +2,11 @@
 
 ``python -m benchmarks.gains --dataset FLO --features densenet169 --data ../shared/data``
 
-The seen classes are parted into draws of as many as the dataset has validation classes. Those of
-each draw play unseen in turn, so that nearly every seen class is a new one once: a difference has
-as many classes behind it as can be had without the test split. The Gaussians' settings are chosen
-on the very rows that judge them, in their favour; the discriminant chooses its own within the
-classes that it is trained on.
+The seen classes are divided into draws, each with as many classes as the dataset has validation
+classes. The classes of each draw take the role of unseen classes in turn, so that nearly every
+seen class has it once: a comparison has as many classes as possible without the test split. The
+settings of the Gaussians are chosen on the evaluated rows, which favours them. The discriminant
+chooses its settings within its training classes.
 """
 
 from collections.abc import Iterator
@@ -44,28 +44,28 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Which dataset, and how many draws."""
+    """The dataset and the number of draws."""
 
     draws: int | None = None
-    """Draws of classes that play unseen; None: as many as the seen classes give without one of
-    them twice."""
+    """Draws of classes in the role of unseen classes; None: as many as possible without drawing a
+    class twice."""
     seed: int = 0
-    """Of the folds and of the samples."""
+    """Seed of the folds and of the samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Both methods on one draw of classes."""
+    """Results of both methods on one draw of classes."""
 
     discriminant: Outcome
     gaussian: Outcome
 
 
 def pairs(options: Options) -> Iterator[Pair]:
-    """Fit and judge both methods on one draw of classes after the other."""
+    """Fit and evaluate both methods on each draw of classes."""
     dataset = read_data(options)
-    own = np.unique(dataset.labels[dataset.val])
-    for draw in range(1, 1 + (options.draws or len(dataset.seen_classes) // len(own))):
+    validation = np.unique(dataset.labels[dataset.val])
+    for draw in range(1, 1 + (options.draws or len(dataset.seen_classes) // len(validation))):
         drawn = redraw_validation(dataset, draw)
         problem = training_problem(drawn, "validation")
         held_out = open_held_out(drawn, "validation")
@@ -90,12 +90,12 @@ def _gaussian(problem: Problem, held_out: HeldOut, seed: int) -> Scorer:
 
 
 def figures_of(outcome: Outcome) -> dict[str, NDArray[np.float64]]:
-    """T1 of each unseen class, ``(u,)``; H with the best penalty and AUSUC, ``(1,)`` each."""
+    """T1 of each unseen class, ``(u,)``; calibrated H and AUSUC, ``(1,)`` each."""
     unseen = outcome.labels[~outcome.row_is_seen]
     curve = outcome.curve()
     return {
         "T1": per_class_accuracy(unseen, outcome.zsl_predictions())[1],
-        "H pen.": np.array([outcome.calibrated(curve.best_penalty()).H]),
+        "H cal.": np.array([outcome.calibrated(curve.best_gamma()).H]),
         "AUSUC": np.array([curve.area]),
     }
 
@@ -109,28 +109,28 @@ def gain(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float
 
 
 def main(options: Options, console: Console) -> None:
-    """Print both methods' figures and the gain of one over the other."""
-    judged = []
+    """Print the metrics of both methods and the gain of one over the other."""
+    metrics = []
     for number, pair in enumerate(pairs(options), start=1):
-        judged.append((figures_of(pair.discriminant), figures_of(pair.gaussian)))
-        told = [
+        metrics.append((figures_of(pair.discriminant), figures_of(pair.gaussian)))
+        texts = [
             " ".join(f"{name} {100 * value.mean():.1f}" for name, value in one.items())
-            for one in judged[-1]
+            for one in metrics[-1]
         ]
-        console.print(f"draw {number}: discriminant {told[0]}, Gaussian {told[1]}")
-    name = f"{options.dataset} · {options.features} · {options.semantics}"
+        console.print(f"draw {number}: discriminant {texts[0]}, Gaussian {texts[1]}")
+    title = f"{options.dataset} · {options.features} · {options.semantics}"
     table = Table(
-        title=f"{name} · seen classes playing unseen in {len(judged)} draws · percent",
-        caption="gain: mean ± standard error, of T1 over classes, of the others over draws",
+        title=f"{title} · {len(metrics)} draws of seen classes as unseen ones · percent",
+        caption="gain: mean ± standard error; T1 over classes, the others over draws",
         caption_justify="left",
     )
     for column in ("", "pairs", "discriminant", "Gaussian prototypes", "gain"):
         table.add_column(column, justify="right" if column else "left")
-    for measure in judged[0][0]:
-        first, second = (np.concatenate([one[side][measure] for one in judged]) for side in (0, 1))
+    for name in metrics[0][0]:
+        first, second = (np.concatenate([one[side][name] for one in metrics]) for side in (0, 1))
         mean, error = gain(first, second)
         table.add_row(
-            measure,
+            name,
             str(len(first)),
             f"{100 * first.mean():.1f}",
             f"{100 * second.mean():.1f}",

@@ -1,9 +1,9 @@
-"""The yardstick: the published recipe as research code writes it, without the package's speed-ups.
+"""The plain baseline: the published recipe as research code writes it, without optimizations.
 
-Every result equals the package's up to rounding (``tests/test_plain.py``); the way there is slow
-on purpose. The flow is FrEIA's own ``GLOWCouplingBlock``, which meets the condition once per row;
-rows are gathered one by one; the two losses have a backward pass each; the classifier's rows are
-copied anew for every epoch. Every random number is drawn on the host.
+Every result equals the package's up to rounding (``tests/benchmarks/test_plain.py``), but the code
+is slow on purpose. The flow is FrEIA's ``GLOWCouplingBlock``, which multiplies the condition for
+each row. Rows are gathered one by one, each of the two losses has a backward pass, and the rows of
+the classifier are copied for every epoch. All random numbers are drawn on the host.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ __all__ = [
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]
 
-# The plain code has the published form alone.
+# The baseline implements only the published form of the model.
 _PUBLISHED_FORM = {
     "condition_blocks": "all",
     "relative_positioning": True,
@@ -43,7 +43,7 @@ _PUBLISHED_FORM = {
 
 
 class PlainPositioning(nn.Module):
-    """Yardstick of relative positioning: three Linear layers, computed for every row of a batch.
+    """Relative positioning as three Linear layers, computed for every row of a batch.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ class PlainPositioning(nn.Module):
 
 
 class PlainModel(nn.Module):
-    """Yardstick of the model: FrEIA's own blocks, the condition concatenated to every row.
+    """The model of FrEIA's own blocks, with the condition concatenated to every row.
 
-    Each block multiplies the condition of every row in each of its two subnets. Made by
-    `plain_copy`.
+    Each block multiplies the condition of every row in each of its two subnets. `plain_copy`
+    makes it.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class PlainModel(nn.Module):
     anchors
         Semantics of the anchor classes, ``(3, a)``.
     config
-        Settings, those of the package's model.
+        Settings of the package's model.
     """
 
     semantics: Tensor
@@ -153,19 +153,19 @@ class PlainModel(nn.Module):
 
 
 def plain_copy(model: GSMFlow) -> PlainModel:
-    """The yardstick with a model's weights: the same function, on the same device.
+    """Copy a model's weights into a plain model: the same function, on the same device.
 
     Raises
     ------
     InputError
-        If the model has not the published form.
+        If the model does not have the published form.
     """
     for name, expected in _PUBLISHED_FORM.items():
         found = getattr(model.config, name)
         if found != expected:
             raise InputError(f"the plain baseline: found {name} {found}, expected {expected}")
     assert model.positioning is not None
-    # Torch's layers draw initial weights of their own before these are overwritten.
+    # Torch's layers draw initial weights, which are overwritten below.
     with torch.random.fork_rng(devices=[]):
         plain = PlainModel(
             semantics=model.semantics,
@@ -181,19 +181,19 @@ def plain_copy(model: GSMFlow) -> PlainModel:
         # FrEIA's subnet2 acts on the first half, its subnet1 on the second.
         halves = ((theirs.subnet2, ours.from_second), (theirs.subnet1, ours.from_first))
         columns = projection.get_parameter("weight").detach().chunk(2)
-        for (subnet, own), condition_columns in zip(halves, columns, strict=True):
-            weight = torch.cat([own.input.weight.detach(), condition_columns], dim=1)
-            subnet[0].load_state_dict({"weight": weight, "bias": own.input.bias.detach()})
-            subnet[2].load_state_dict(own.output.state_dict())
+        for (subnet, our_subnet), condition_columns in zip(halves, columns, strict=True):
+            weight = torch.cat([our_subnet.input.weight.detach(), condition_columns], dim=1)
+            subnet[0].load_state_dict({"weight": weight, "bias": our_subnet.input.bias.detach()})
+            subnet[2].load_state_dict(our_subnet.output.state_dict())
     return plain
 
 
 class PlainTrainer:
-    """Yardstick of the training loop, one step at a time.
+    """The training loop, one step at a time.
 
-    Rows and their semantics are gathered on the host one by one and sent to the model's device;
-    the likelihood and the prototype loss each have their own backward pass, the first of which
-    keeps its graph; Adam is torch's default one. The learning rate stays as it starts.
+    Rows and their semantics are gathered on the host one by one and sent to the model's device.
+    The likelihood and the prototype loss have a backward pass each, and the first keeps its graph.
+    The optimizer is torch's default Adam with a constant learning rate.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ class PlainTrainer:
     config
         Settings.
     generator
-        A CPU generator, source of batches and perturbations.
+        A CPU generator for batches and perturbations.
     """
 
     def __init__(
@@ -227,14 +227,14 @@ class PlainTrainer:
         self._batches = self._draw_rows(config.batch_size)
 
     def step(self) -> dict[str, Tensor]:
-        """Train on the next batch; return the parts of the loss, scalars, without gradients."""
+        """Train on the next batch; return the terms of the loss, detached scalars."""
         features, semantics = self._gather(next(self._batches))
         if self.model.config.perturbation:
             features = self._perturb(features)
         return self._descend(features, semantics)
 
     def _draw_rows(self, batch_size: int) -> Iterator[IntArray]:
-        """Batches of a permutation without its last part, and so on with the next."""
+        """Yield batches of one permutation after another; an incomplete last batch is dropped."""
         n = len(self._labels)
         while True:
             order = torch.randperm(n, generator=self._generator).numpy()
@@ -264,23 +264,23 @@ class PlainTrainer:
         z, log_det = model(features, model.positioning(semantics))
         likelihood = torch.mean(z**2) / 2 - torch.mean(log_det) / model.feature_dim
         likelihood.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        parts = {"likelihood": likelihood.detach()}
+        terms = {"likelihood": likelihood.detach()}
         if model.config.prototype_weight > 0:
             with torch.no_grad():
                 condition = model.positioning(self._to_device(self._seen_semantics))
             centres = model.inverse(torch.zeros_like(model.class_means), condition)
             prototype = nn.functional.mse_loss(centres, model.class_means)
             (model.config.prototype_weight * prototype).backward()  # type: ignore[no-untyped-call]
-            parts["prototype"] = prototype.detach()
+            terms["prototype"] = prototype.detach()
         self.optimizer.step()
-        return parts
+        return terms
 
 
 @torch.no_grad()
 def plain_synthesis(
     model: PlainModel, classes: IntArray, per_class: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Yardstick of synthesis: all rows are made, class by class, and kept on the host.
+    """Synthesize all rows class by class and keep them on the host.
 
     The semantics of a class are repeated for each of its rows, and each row's condition is
     computed from them.
@@ -320,7 +320,7 @@ def plain_softmax(
     device: torch.device,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Yardstick of the softmax classifier: every epoch copies all rows into a new order.
+    """Train the softmax classifier; every epoch copies all rows into a new order.
 
     Linear, LogSoftmax and negative log-likelihood, under Adam with betas (0.5, 0.999).
 
@@ -333,9 +333,9 @@ def plain_softmax(
     config
         Settings.
     device
-        Where the classifier is.
+        The device of the classifier.
     generator
-        A CPU generator, source of the initial weights (Xavier normal) and of the orders.
+        A CPU generator for the initial weights (Xavier normal) and the orders.
 
     Returns
     -------
@@ -345,7 +345,7 @@ def plain_softmax(
     targets = torch.empty_like(labels)
     for column, c in enumerate(classes):
         targets[labels == int(c)] = column
-    # Torch's layer draws initial weights of its own before these are overwritten.
+    # Torch's layer draws initial weights, which are overwritten below.
     with torch.random.fork_rng(devices=[]):
         linear = nn.Linear(features.shape[1], len(classes), dtype=features.dtype)
     nn.init.xavier_normal_(linear.weight, generator=generator)
@@ -379,14 +379,14 @@ def plain_pair(
     generator: torch.Generator,
     on_synthesized: Callable[[], object] = lambda: None,
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Yardstick of synthesis and both classifiers, from a trained model.
+    """Synthesize samples and train both classifiers.
 
     Parameters
     ----------
     model
         A trained model.
     features, labels
-        All real training rows of seen classes on the host, scaled, ``(n, d)`` and ``(n,)``.
+        All scaled training rows of seen classes on the host, ``(n, d)`` and ``(n,)``.
     unseen_classes
         Ascending class numbers, ``(unseen,)``.
     per_class
@@ -396,19 +396,20 @@ def plain_pair(
     generator
         A CPU generator.
     on_synthesized
-        Called between synthesis and classifiers, to time them apart.
+        Called after the synthesis, so that both steps can be timed.
 
     Returns
     -------
     tuple of nn.Sequential
-        The GZSL classifier, over seen and unseen classes in ascending order, from real seen and
-        synthesized rows, and the ZSL classifier, from the synthesized rows alone.
+        The GZSL classifier of seen and unseen classes in ascending order, trained on real seen
+        and synthesized rows; and the ZSL classifier, trained on the synthesized rows only.
     """
     made, made_labels = plain_synthesis(model, unseen_classes, per_class, generator)
     on_synthesized()
-    every, every_label = torch.cat([features, made]), torch.cat([labels, made_labels])
+    all_features = torch.cat([features, made])
+    all_labels = torch.cat([labels, made_labels])
     classes = np.union1d(model.seen_classes.cpu().numpy(), unseen_classes)
     device = model.class_means.device
-    gzsl = plain_softmax(every, every_label, classes, config, device, generator)
+    gzsl = plain_softmax(all_features, all_labels, classes, config, device, generator)
     zsl = plain_softmax(made, made_labels, unseen_classes, config, device, generator)
     return gzsl, zsl

@@ -1,11 +1,11 @@
-"""Densities fitted to the residuals around predicted class means, and what they recognise.
+"""Fit densities to residuals around predicted class means, and measure their accuracy.
 
 ``python -m benchmarks.residuals --dataset FLO --features densenet169 --data ../shared/data``
 
-The prototype discriminant takes whitened residuals for unit Gaussian. Here, in the subspace that
-its class means span, a Gaussian and a flow of increasing training are fitted to the residuals of
-seen rows around means that were predicted without their class, and both judge the rows of the
-validation classes by their density around the predicted means.
+The prototype discriminant assumes that whitened residuals are unit Gaussian. This benchmark fits a
+Gaussian and, for more and more epochs, a flow to the residuals of seen rows, in the subspace that
+the class means span. Each mean is predicted without the rows of its class. Both densities, around
+the predicted means, then classify the rows of the validation classes.
 """
 
 import math
@@ -45,26 +45,26 @@ LogDensity = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Which dataset, and how its features are transformed."""
+    """The dataset and the transform of its features."""
 
     transform: FeatureTransform = "sqrt"
-    """Of the features."""
+    """Transform of the features."""
     seed: int = 0
-    """Of the folds and of the flow."""
+    """Seed of the folds and of the flow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """Whitened, in the subspace of the class means.
+    """Whitened rows and means in the subspace of the class means.
 
     Attributes
     ----------
     seen
-        Of training rows, around means predicted without their class, ``(n, r)``.
+        Residuals of the training rows around means predicted without their class, ``(n, r)``.
     unseen, labels
         Rows of the validation classes, ``(m, r)``, and their classes.
     prototypes, classes
-        Predicted means of the validation classes, ``(u, r)``, and which they are.
+        Predicted means of the validation classes, ``(u, r)``, and their class numbers.
     """
 
     seen: Tensor
@@ -75,12 +75,10 @@ class Residuals:
 
 
 def residuals_of(options: Options) -> Residuals:
-    """Fit the discriminant's Gaussian and whiten all rows with it."""
+    """Fit the Gaussian of the discriminant, and whiten and project all rows with it."""
     dataset = read_data(options)
-    problem, held_out = (
-        training_problem(dataset, "validation"),
-        open_held_out(dataset, "validation"),
-    )
+    problem = training_problem(dataset, "validation")
+    held_out = open_held_out(dataset, "validation")
     feed = scale_problem(problem, "none", _CPU, "memory").feed
     generator = make_generator(_CPU, options.seed, "folds")
     folds_of_classes = fold_classes(feed, problem.semantics, options.transform, generator)
@@ -108,26 +106,26 @@ def residuals_of(options: Options) -> Residuals:
     columns = np.searchsorted(problem.seen_classes, feed.labels.numpy())
     unseen = encoder(torch.from_numpy(held_out.unseen.features)).numpy()
 
-    def told(values: np.ndarray) -> Tensor:
+    def projected(values: np.ndarray) -> Tensor:
         return torch.from_numpy((values @ basis).astype(np.float32))
 
     return Residuals(
-        seen=told(whitened(rows) - crossed[columns]),
-        unseen=told(whitened(unseen)),
+        seen=projected(whitened(rows) - crossed[columns]),
+        unseen=projected(whitened(unseen)),
         labels=held_out.unseen.labels,
-        prototypes=told(prototypes),
+        prototypes=projected(prototypes),
         classes=problem.unseen_classes,
     )
 
 
 def main(options: Options, console: Console) -> None:
-    """Print for each density how well it fits rows, and how well it recognises classes."""
+    """Print the fit and the accuracy of each density."""
     data = residuals_of(options)
     title = f"{options.dataset} · {options.features} · {options.semantics} · validation classes"
     table = Table(title=title)
     for name in ("density of the residuals", "nats, seen rows", "nats, unseen rows", "T1, percent"):
         table.add_column(name, justify="left" if name.startswith("density") else "right")
-    own = data.prototypes[torch.from_numpy(np.searchsorted(data.classes, data.labels))]
+    true_means = data.prototypes[torch.from_numpy(np.searchsorted(data.classes, data.labels))]
     for name, log_density in _densities(data, options.seed):
         scores = torch.stack([log_density(data.unseen - one) for one in data.prototypes], dim=1)
         answers = data.classes[scores.argmax(dim=1).numpy()]
@@ -135,7 +133,7 @@ def main(options: Options, console: Console) -> None:
         table.add_row(
             name,
             f"{float(log_density(data.seen).mean()) / width:.3f}",
-            f"{float(log_density(data.unseen - own).mean()) / width:.3f}",
+            f"{float(log_density(data.unseen - true_means).mean()) / width:.3f}",
             f"{100 * mean_class_accuracy(data.labels, answers):.1f}",
         )
     console.print(table)
@@ -163,8 +161,8 @@ def _gaussian(covariance: Tensor) -> LogDensity:
 
 
 def _flows(data: Residuals, seed: int) -> Iterator[tuple[str, LogDensity]]:
-    """A flow after some epochs of maximum likelihood, on residuals of unit spread."""
-    width, spread = data.seen.shape[1], data.seen.std()
+    """A flow after some epochs of maximum likelihood, on residuals of unit variance."""
+    width, scale = data.seen.shape[1], data.seen.std()
     generator = make_generator(_CPU, seed, "flow")
     flow = ConditionalFlow(
         width, 1, blocks=_BLOCKS, hidden=_HIDDEN, condition_blocks="all", generator=generator
@@ -174,9 +172,9 @@ def _flows(data: Residuals, seed: int) -> Iterator[tuple[str, LogDensity]]:
     def log_density(residuals: Tensor) -> Tensor:
         offsets = flow.offsets(nothing)
         rows = torch.zeros(len(residuals), dtype=torch.int64)
-        z, log_det = flow(residuals / spread, offsets, rows)
-        told: Tensor = -0.5 * (z.square().sum(dim=1) + width * _LOG_2_PI) + log_det
-        return told - width * spread.log()
+        z, log_det = flow(residuals / scale, offsets, rows)
+        log_density_of_z: Tensor = -0.5 * (z.square().sum(dim=1) + width * _LOG_2_PI) + log_det
+        return log_density_of_z - width * scale.log()
 
     optimizer = torch.optim.Adam(flow.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     for epoch in range(1, max(_EPOCHS) + 1):

@@ -36,7 +36,8 @@ from gsmflow.estimators import (
     ZeroShotClassifier,
 )
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from tests.builders import make_dataset, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

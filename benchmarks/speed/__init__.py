@@ -1,1 +1,1 @@
-"""The benchmark: this package against a plain baseline, on one machine, in one run."""
+"""The speed benchmark: the package against a plain baseline, on one machine in one run."""

@@ -1,4 +1,4 @@
-"""What ``python -m benchmarks.speed`` runs, in the repository's root."""
+"""Entry point of ``python -m benchmarks.speed``, in the root of the repository."""
 
 from benchmarks.speed.command import main
 

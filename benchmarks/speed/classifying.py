@@ -1,4 +1,4 @@
-"""Synthesis and both classifiers, as a run does them and as the plain baseline does."""
+"""Measure synthesis and both classifiers, of the package and of the plain baseline."""
 
 import tempfile
 import time
@@ -38,19 +38,20 @@ def classify_as_a_run(
     Parameters
     ----------
     size
-        Of model and data; its recipe says how much is synthesized.
+        Size of model and data; its recipe has the number of samples.
     device_name
-        A name that `pick_device` knows.
+        A name that `pick_device` accepts.
     precision
-        Of the products in the synthesis.
+        Precision of the products in the synthesis.
     product_size
-        Rows of the square matrices whose product is timed before and after.
+        Rows of the square matrices whose product is timed before and after the job.
 
     Returns
     -------
     dict
-        ``seconds``, of these ``synthesis``, ``host_mib`` and ``device_mib`` above data and model,
-        and ``products``: FLOP/s of the matrix product before and after.
+        ``seconds`` in all; ``synthesis``, the seconds of the synthesis; ``host_mib`` and
+        ``device_mib``, peak memory besides data and model; and ``products``, FLOP/s of the matrix
+        product before and after.
     """
     device = pick_device(device_name)
     problem = made_up_problem(size)
@@ -88,17 +89,17 @@ def classify_as_a_run(
 
 
 class _TimedSynthesis(GSMFlow):
-    """A model that adds up the seconds it draws samples for."""
+    """A model that sums the seconds of its sampling."""
 
     seconds: float = 0.0
 
     def sampler(self, classes: torch.Tensor) -> Callable[[torch.Tensor, torch.Generator], Any]:
-        draw, device = super().sampler(classes), classes.device
+        sample, device = super().sampler(classes), classes.device
 
         def timed(positions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
             synchronize(device)
             start = time.perf_counter()
-            features = draw(positions, generator)
+            features = sample(positions, generator)
             synchronize(device)
             self.seconds += time.perf_counter() - start
             return features
@@ -107,7 +108,7 @@ class _TimedSynthesis(GSMFlow):
 
 
 def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[str, Any]:
-    """Measure the baseline's synthesis and classifiers; arguments and result as the package's."""
+    """Measure the baseline; arguments and result are those of `classify_as_a_run`."""
     device = pick_device(device_name)
     problem = made_up_problem(size)
     model = plain.plain_copy(made_up_model(size, problem)).to(device)
@@ -139,14 +140,14 @@ def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[st
 
 
 def _shortened(recipe: Recipe) -> Recipe:
-    """For a warm-up: whatever is loaded at first use is neither timed nor counted as memory."""
+    """A recipe for a warm-up, so that libraries loaded at first use are not measured."""
     return replace(recipe, samples_per_class=8, classifier_epochs=1)
 
 
 def _watch_between_products(
     job: Callable[[], object], device: torch.device, product_size: int
 ) -> tuple[Usage, list[float]]:
-    """Watch a job; also the FLOP/s of matrix products before and after, which tell of a drift."""
+    """Measure a job, and the FLOP/s of a matrix product before and after, which show a drift."""
     product, operations = make_product(product_size, "fp32", device)
     product()
     before = watch(product, device)

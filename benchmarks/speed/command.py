@@ -1,4 +1,4 @@
-"""The command ``bench``: its options, and where its parts are written."""
+"""The command ``python -m benchmarks.speed``."""
 
 import shlex
 import sys
@@ -27,43 +27,43 @@ _PROGRAM = "python -m benchmarks.speed"
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """Measure this package against a plain baseline and the machine's peak.
+    """Compare this package with a plain baseline and with the machine's peak.
 
-    Run it in the repository's root, where the baseline is, with nothing else running.
+    Run it in the root of the repository, with nothing else running.
     """
 
     parts: str = ",".join(PARTS)
-    """Which parts to measure, with commas; they join the earlier ones in the file --out."""
+    """Parts to measure, separated by commas; they are added to those in the file --out."""
     quick: bool = False
-    """Tiny sizes, to see in seconds that everything works; the figures mean nothing."""
+    """Tiny sizes, to check in seconds that everything works; the results mean nothing."""
     samples_per_class: int | None = None
     """Synthesized features per unseen class in the part synthesis; None: 50000, as published."""
     repetitions: int = 7
-    """Timings of each contestant in the parts step, peak and growth."""
+    """Timings of each function in the parts step, peak and growth."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the fastest available device."""
     out: Path = Path("out/bench.json")
-    """The file of all figures."""
+    """File of all results."""
     into: Path | None = None
-    """A Markdown page to put the tables into, between its marker lines."""
+    """Markdown page whose marked section is replaced by the tables."""
 
 
 def run_bench(options: BenchOptions, console: Console, command: str) -> None:
-    """Measure the parts that are asked for; write and print these and those that were there.
+    """Measure parts of the benchmark; write and print all measured parts.
 
     Parameters
     ----------
     options
-        What to measure, and where to write.
+        The options of the command.
     console
         For progress and tables.
     command
-        The command line, to be recorded.
+        The command line, for the record.
 
     Raises
     ------
     InputError
-        If an option is out of range, or a file that is needed is not there.
+        If an option is out of range, or a required file is missing.
     """
     names = _check(options)
     device = pick_device(options.device)
@@ -97,7 +97,7 @@ def run_bench(options: BenchOptions, console: Console, command: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what a command line asks for; None for the program's words."""
+    """Run the benchmark with a command line; None for that of the program."""
     words = list(sys.argv[1:] if argv is None else argv)
     options = tyro.cli(BenchOptions, args=words, prog=_PROGRAM)
     console = make_console()
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check(options: BenchOptions) -> list[str]:
-    """The parts that are asked for; raise `InputError` at what could only fail later."""
+    """The requested parts; raise `InputError` for options that would fail later."""
     names = [name.strip() for name in options.parts.split(",")]
     for name in names:
         if name not in PARTS:

@@ -1,4 +1,4 @@
-"""How seconds and memory grow with classes and with synthesized samples."""
+"""Growth of seconds and memory with the number of classes and of synthesized samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,21 +9,20 @@ import torch
 from benchmarks.speed.classifying import classify_as_a_run
 from benchmarks.speed.measure import Isolate, power_law_exponent
 from benchmarks.speed.sizes import Size
-from benchmarks.speed.steps import step_memory, time_classes
 
-__all__ = ["Grown", "grow_samples", "grow_step", "grow_unseen"]
+__all__ = ["Growth", "measure_synthesis_growth", "sizes_by_samples", "sizes_by_unseen"]
 
 
 @dataclass(frozen=True)
-class Grown:
-    """What a job took at several sizes.
+class Growth:
+    """Time and memory of a job at several sizes.
 
     Attributes
     ----------
     sizes
         Numbers of classes or samples, ascending.
     seconds, mib
-        At each of them.
+        Time and peak memory at each size.
     """
 
     sizes: tuple[int, ...]
@@ -31,7 +30,7 @@ class Grown:
     mib: tuple[float, ...]
 
     def describe(self) -> dict[str, Any]:
-        """All of it, with the fitted exponents, JSON-ready."""
+        """All fields and the fitted exponents, JSON-ready."""
         return {
             "sizes": list(self.sizes),
             "seconds": list(self.seconds),
@@ -41,75 +40,14 @@ class Grown:
         }
 
 
-def grow_step(
-    size: Size,
-    seen: Sequence[int],
-    prototype_classes: int,
-    device: torch.device,
-    *,
-    steps: int,
-    repetitions: int,
-    isolate: Isolate,
-    on_round: Callable[[], object] = lambda: None,
-) -> Grown:
-    """A training step in fp32 at several numbers of seen classes.
-
-    Parameters
-    ----------
-    size
-        Of all else.
-    seen
-        Numbers of seen classes.
-    prototype_classes
-        As in the recipe: with at most the least of ``seen``, steps differ in nothing else.
-    device
-        Where.
-    steps, repetitions
-        Steps in a timing, and timings of each number of classes, in turn.
-    isolate
-        What calls a function whose memory is measured.
-    on_round
-        Called after each round of timings, for a progress bar.
-    """
-    seconds = time_classes(
-        size,
-        seen,
-        prototype_classes,
-        device,
-        steps=steps,
-        repetitions=repetitions,
-        on_round=on_round,
-    )
-    memory = [isolate(step_memory, size, n, prototype_classes, str(device)) for n in seen]
-    return Grown(tuple(seen), tuple(seconds[n] for n in seen), tuple(memory))
+def sizes_by_samples(size: Size, samples: Sequence[int]) -> dict[int, Size]:
+    """Sizes with these numbers of samples of all unseen classes together."""
+    return {n: _with_samples(size, n) for n in samples}
 
 
-def grow_samples(
-    size: Size,
-    samples: Sequence[int],
-    device: torch.device,
-    isolate: Isolate,
-    on_job: Callable[[], object],
-) -> Grown:
-    """Synthesis and classifiers at several numbers of samples in all, through one reservoir."""
-    return _grow({n: _with_samples(size, n) for n in samples}, device, isolate, on_job)
-
-
-def grow_unseen(
-    size: Size,
-    unseen: Sequence[int],
-    samples: int,
-    device: torch.device,
-    isolate: Isolate,
-    on_job: Callable[[], object],
-) -> Grown:
-    """Synthesis and classifiers at several numbers of unseen classes that share the samples."""
-    return _grow(
-        {n: _with_samples(replace(size, unseen=n), samples) for n in unseen},
-        device,
-        isolate,
-        on_job,
-    )
+def sizes_by_unseen(size: Size, unseen: Sequence[int], samples: int) -> dict[int, Size]:
+    """Sizes with these numbers of unseen classes, and with the same number of samples in all."""
+    return {n: _with_samples(replace(size, unseen=n), samples) for n in unseen}
 
 
 def _with_samples(size: Size, samples: int) -> Size:
@@ -117,17 +55,30 @@ def _with_samples(size: Size, samples: int) -> Size:
     return replace(size, recipe=replace(size.recipe, samples_per_class=per_class))
 
 
-def _grow(
+def measure_synthesis_growth(
     sizes: Mapping[int, Size],
     device: torch.device,
     isolate: Isolate,
     on_job: Callable[[], object],
-) -> Grown:
+) -> Growth:
+    """Measure synthesis and classifiers at several sizes.
+
+    Parameters
+    ----------
+    sizes
+        Sizes by the number that grows, ascending.
+    device
+        Where to compute.
+    isolate
+        Calls a function whose memory is measured.
+    on_job
+        Called after each size, for a progress bar.
+    """
     jobs = []
     for size in sizes.values():
         jobs.append(isolate(classify_as_a_run, size, str(device), "fp32", 64))
         on_job()
-    return Grown(
+    return Growth(
         tuple(sizes),
         tuple(job["seconds"] for job in jobs),
         tuple(job["host_mib"] + job["device_mib"] for job in jobs),

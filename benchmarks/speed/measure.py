@@ -1,4 +1,4 @@
-"""Seconds, memory and matrix products: how everything here is measured."""
+"""Measure seconds, memory and matrix products."""
 
 import threading
 import time
@@ -33,30 +33,30 @@ _Result = TypeVar("_Result")
 
 
 class Isolate(Protocol):
-    """What calls a function of a module, `in_child` or not."""
+    """Calls a function of a module: `in_child` or `in_this_process`."""
 
     def __call__(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        """What the function returns."""
+        """Return the function's result."""
 
 
 _MIB = 2**20
 _SAMPLING_SECONDS = 0.005
-# One product takes a GPU less time than it takes to ask for it.
+# A single product takes a GPU less time than its launch.
 _PRODUCTS_ON_A_GPU = 50
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a job took.
+    """Time and memory of a job.
 
     Attributes
     ----------
     seconds
         Wall-clock time.
     host_mib
-        Peak of the process's resident memory above what it was before, MiB.
+        Peak of the process's resident memory minus that before the job, MiB.
     device_mib
-        The same of what torch allocated on a GPU; 0 on a CPU.
+        The same for the memory that torch allocated on a GPU; 0 on a CPU.
     """
 
     seconds: float
@@ -78,7 +78,7 @@ def native_precisions(device: torch.device) -> list[Precision]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was given."""
+    """Wait until a device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -86,32 +86,32 @@ def synchronize(device: torch.device) -> None:
 
 
 def in_turn(
-    contestants: Sequence[tuple[str, Callable[[], object]]],
+    functions: Sequence[tuple[str, Callable[[], object]]],
     repetitions: int,
     device: torch.device,
     on_round: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Time contestants in turn, A B A B, so that a change of the machine's speed meets them all.
+    """Time functions in turn, A B A B, so that a change of the machine's speed affects all.
 
     Parameters
     ----------
-    contestants
-        Name and function; one name may stand several times in a round.
+    functions
+        Names and functions; a name may occur several times in a round.
     repetitions
-        Rounds, after one that warms up and does not count.
+        Timed rounds, after one warm-up round.
     device
-        Where they compute.
+        Where the functions compute.
     on_round
-        Called after each round, the first one included, for a progress bar.
+        Called after each round and after the warm-up, for a progress bar.
 
     Returns
     -------
     dict
         Seconds of every call, by name.
     """
-    seconds: dict[str, list[float]] = {name: [] for name, _ in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name, _ in functions}
     for round_ in range(repetitions + 1):
-        for name, call in contestants:
+        for name, call in functions:
             synchronize(device)
             start = time.perf_counter()
             call()
@@ -127,7 +127,7 @@ def make_product(
 ) -> tuple[Callable[[], None], int]:
     """A product of two ``(n, n)`` matrices, and the operations of one call.
 
-    A call multiplies once on a CPU, and often enough to be timed on a GPU.
+    A call multiplies once on a CPU, and several times on a GPU, where one product is too short.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.full((n, n), 0.5, dtype=dtype, device=device) for _ in range(2))
@@ -143,7 +143,7 @@ def make_product(
 
 
 def watch(job: Callable[[], object], device: torch.device) -> Usage:
-    """Do a job; return its time and the peaks of its memory above what was taken before."""
+    """Run a job and measure its time and its peak memory above that before the job."""
     process = psutil.Process()
     on_gpu = device.type == "cuda"
     synchronize(device)
@@ -175,12 +175,12 @@ def watch(job: Callable[[], object], device: torch.device) -> Usage:
 
 
 def in_child(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """What a function of a module returns in a fresh process, whose memory is its own.
+    """Call a function of a module in a new process, so that its memory is measured alone.
 
     Raises
     ------
     InputError
-        If the process was killed, which is how a system without enough memory ends it.
+        If the process was killed, as a system without enough memory does.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -188,12 +188,12 @@ def in_child(function: Callable[..., _Result], *arguments: Any) -> _Result:
         except BrokenProcessPool as error:
             raise InputError(
                 f"bench: found the process of {function.__name__} killed, expected enough memory "
-                "for it; the plain baseline takes less with fewer --samples-per-class"
+                "for it; the plain baseline needs less with fewer --samples-per-class"
             ) from error
 
 
 def in_this_process(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """What a function returns, sooner, and with memory that is not its own."""
+    """Call a function in this process, which is faster but measures memory less exactly."""
     return function(*arguments)
 
 
@@ -207,7 +207,7 @@ def _with_threads(
 def power_law_exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
     """The exponent ``b`` of ``value = a * size ** b``, by least squares on the logarithms.
 
-    None where a value is not above 0.
+    None if a value is not positive.
     """
     if min(values) <= 0:
         return None

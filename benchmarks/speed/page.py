@@ -1,4 +1,4 @@
-"""The record as tables, on the console and in a Markdown page."""
+"""Tables of a record, for the console and for a Markdown page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 @dataclass(frozen=True)
 class _Grid:
-    """A table as text: the first column to the left, all others to the right."""
+    """A table of texts; its first column is left-aligned, all others right-aligned."""
 
     title: str
     columns: tuple[str, ...]
@@ -78,12 +78,12 @@ def render_markdown(record: Record) -> str:
 
 
 def check_page(path: Path) -> tuple[str, str]:
-    """The text of a page before and after the place of the tables, the marker lines included.
+    """Split a page at its marked section; both pieces include their marker line.
 
     Raises
     ------
     InputError
-        If the page is not there, or has not each marker line once.
+        If the page is missing, or does not have each marker line once.
     """
     try:
         text = path.read_text()
@@ -93,18 +93,20 @@ def check_page(path: Path) -> tuple[str, str]:
             f"and {_END}"
         ) from error
     lines = text.splitlines(keepends=True)
-    places = [[i for i, line in enumerate(lines) if line.strip() == m] for m in (_BEGIN, _END)]
-    if [len(place) for place in places] != [1, 1] or places[0] > places[1]:
+    begins, ends = (
+        [i for i, line in enumerate(lines) if line.strip() == marker] for marker in (_BEGIN, _END)
+    )
+    if len(begins) != 1 or len(ends) != 1 or begins > ends:
         raise InputError(
-            f"{path}: found the line {_BEGIN} {len(places[0])} times and {_END} "
-            f"{len(places[1])} times, expected each once, in this order"
+            f"{path}: found the line {_BEGIN} {len(begins)} times and {_END} {len(ends)} times, "
+            "expected each once, in this order"
         )
-    begin, end = places[0][0], places[1][0]
+    begin, end = begins[0], ends[0]
     return "".join(lines[: begin + 1]), "".join(lines[end:])
 
 
 def write_page(path: Path, record: Record) -> None:
-    """Put the tables of a record between the marker lines of a page, in place of what is there."""
+    """Replace the marked section of a page by the tables of a record."""
     before, after = check_page(path)
     write_bytes(path, f"{before}\n{render_markdown(record)}\n{after}".encode())
 

@@ -1,4 +1,4 @@
-"""The parts of the benchmark, each measured from beginning to end."""
+"""The parts of the benchmark."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -13,11 +13,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.speed.classifying import classify_as_a_run, classify_plainly
-from benchmarks.speed.growth import grow_samples, grow_step, grow_unseen
+from benchmarks.speed.growth import (
+    Growth,
+    measure_synthesis_growth,
+    sizes_by_samples,
+    sizes_by_unseen,
+)
 from benchmarks.speed.measure import Isolate, in_child, in_this_process, native_precisions
 from benchmarks.speed.reading import FORMATS, WAYS, measure_reading, write_made_up
 from benchmarks.speed.sizes import Scale, Size, step_operations
-from benchmarks.speed.steps import describe_peak, describe_steps, measure_steps
+from benchmarks.speed.steps import (
+    describe_peak,
+    describe_steps,
+    measure_steps,
+    step_memory,
+    time_classes,
+)
 
 __all__ = ["Bench", "Part", "measure_parts"]
 
@@ -27,14 +38,14 @@ _MIB = 2**20
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What every part needs.
+    """The settings of all parts.
 
     Attributes
     ----------
     scale, device
-        At which sizes, and where.
+        The sizes, and where to compute.
     repetitions
-        Timings of each contestant where they take turns.
+        Timings of each function that is timed in turn.
     samples_per_class
         Samples in the part ``synthesis``; None for the recipe's.
     console
@@ -54,22 +65,22 @@ class Bench:
 
     @property
     def isolate(self) -> Isolate:
-        """What calls a function whose memory is measured."""
+        """Calls a function whose memory is measured."""
         return in_child if self.scale.processes else in_this_process
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a part gave, JSON-ready.
+    """Results of a part, JSON-ready.
 
     Attributes
     ----------
     results
         The measurements.
     settings
-        The sizes they were made at.
+        The measured sizes.
     repetitions
-        How often, in words.
+        Number of measurements, in words.
     """
 
     results: dict[str, Any]
@@ -78,7 +89,7 @@ class Part:
 
 
 def measure_parts(bench: Bench, names: Collection[str]) -> Iterator[dict[str, Part]]:
-    """Measure the named parts; give each, or those measured together, as soon as it is there."""
+    """Measure parts by name; yield each, or those measured together, as soon as it is done."""
     if "step" in names or "peak" in names:
         yield _steps(bench, baseline="step" in names, peak="peak" in names)
     for name, measure in _OTHERS.items():
@@ -87,7 +98,7 @@ def measure_parts(bench: Bench, names: Collection[str]) -> Iterator[dict[str, Pa
 
 
 def _steps(bench: Bench, *, baseline: bool, peak: bool) -> dict[str, Part]:
-    """Steps, baseline and matrix products take turns, so that all meet the same machine."""
+    """Measure steps, baseline and matrix products in turn, under the same conditions."""
     sizes = {size.name: size for size in bench.scale.sizes}
     seconds = {}
     for name, size in sizes.items():
@@ -142,26 +153,16 @@ def _synthesis(bench: Bench) -> Part:
 def _growth(bench: Bench) -> Part:
     scale, device, isolate = bench.scale, bench.device, bench.isolate
     steps = max(1, bench.steps // 2)
-    step = {}
-    for count in scale.prototype_classes:
-        text = f"a step as the classes grow, {count} prototypes"
-        with _clock(bench, text, bench.repetitions + 1) as advance:
-            step[str(count)] = grow_step(
-                scale.sizes[0],
-                scale.seen,
-                count,
-                device,
-                steps=steps,
-                repetitions=bench.repetitions,
-                isolate=bench.isolate,
-                on_round=advance,
-            ).describe()
-    with _clock(bench, "synthesis as the samples grow", len(scale.samples)) as advance:
-        samples = grow_samples(scale.stream, scale.samples, device, isolate, advance).describe()
-    with _clock(bench, "synthesis as the classes grow", len(scale.unseen)) as advance:
-        unseen = grow_unseen(
-            scale.stream, scale.unseen, scale.unseen_samples, device, isolate, advance
-        ).describe()
+    step = {
+        str(count): _step_growth(bench, count, steps).describe()
+        for count in scale.prototype_classes
+    }
+    sizes = sizes_by_samples(scale.stream, scale.samples)
+    with _clock(bench, "synthesis as the samples grow", len(sizes)) as advance:
+        samples = measure_synthesis_growth(sizes, device, isolate, advance).describe()
+    sizes = sizes_by_unseen(scale.stream, scale.unseen, scale.unseen_samples)
+    with _clock(bench, "synthesis as the classes grow", len(sizes)) as advance:
+        unseen = measure_synthesis_growth(sizes, device, isolate, advance).describe()
     capacity = scale.stream.recipe.reservoir_mib * _MIB // (4 * scale.stream.feature_dim)
     results = {"step": step, "samples": samples | {"capacity": capacity}, "unseen": unseen}
     settings = {"step": _describe(scale.sizes[0]), "synthesis": _describe(scale.stream)}
@@ -170,6 +171,24 @@ def _growth(bench: Bench) -> Part:
         "syntheses and all memory: once each"
     )
     return Part(results, settings, repetitions)
+
+
+def _step_growth(bench: Bench, prototype_classes: int, steps: int) -> Growth:
+    """A training step in fp32 as the seen classes grow."""
+    size, seen, device = bench.scale.sizes[0], bench.scale.seen, bench.device
+    text = f"a step as the classes grow, {prototype_classes} prototypes"
+    with _clock(bench, text, bench.repetitions + 1) as advance:
+        seconds = time_classes(
+            size,
+            seen,
+            prototype_classes,
+            device,
+            steps=steps,
+            repetitions=bench.repetitions,
+            on_round=advance,
+        )
+        memory = [bench.isolate(step_memory, size, n, prototype_classes, str(device)) for n in seen]
+    return Growth(tuple(seen), tuple(seconds[n] for n in seen), tuple(memory))
 
 
 def _reading(bench: Bench) -> Part:
@@ -223,7 +242,7 @@ def _describe(size: Size) -> dict[str, Any]:
 
 @contextmanager
 def _clock(bench: Bench, text: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """A line before and after, and a running clock on a terminal; yields what advances it."""
+    """Print a line before and after, with a progress bar on a terminal; yields its advance."""
     bench.console.print(text)
     columns = (TextColumn("  {task.completed} done"), BarColumn(), TimeElapsedColumn())
     start = time.monotonic()

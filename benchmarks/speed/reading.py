@@ -1,4 +1,4 @@
-"""Reading a dataset from MATLAB files of both kinds, and from the cache."""
+"""Measure reading a dataset from MATLAB files of both formats, and from the cache."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ Format: TypeAlias = Literal["v5", "v7.3"]
 Way: TypeAlias = Literal["without a cache", "into the cache", "from the cache"]
 
 FORMATS: tuple[Format, ...] = ("v5", "v7.3")
-# In this order: the second fills the cache that the third finds.
+# The order matters: the second way fills the cache for the third.
 WAYS: tuple[Way, ...] = ("without a cache", "into the cache", "from the cache")
 _CPU = torch.device("cpu")
 _NAME, _FEATURES, _SEMANTICS = "MADE_UP", "res101", "att"
@@ -29,21 +29,21 @@ _SEEN, _TRAIN = 40, 27
 
 
 def measure_reading(root: Path, way: Way, repetitions: int) -> list[Usage]:
-    """Read the dataset that `write_made_up` wrote, and hold it against time and memory.
+    """Measure time and memory of reading the dataset that `write_made_up` wrote.
 
     Parameters
     ----------
     root
-        Folder of datasets; the cache is in it.
+        Folder of datasets and of the cache.
     way
-        Filling the cache happens once.
+        How it is read; the cache is filled only once.
     repetitions
-        How often it is read.
+        Number of reads.
 
     Returns
     -------
     list of Usage
-        Of each read, the features that were read included.
+        Time and memory of each read, including the features.
     """
     cached = partial(load_cached, cache=root / "cache")
     load: Callable[..., object] = load_dataset if way == "without a cache" else cached
@@ -52,16 +52,16 @@ def measure_reading(root: Path, way: Way, repetitions: int) -> list[Usage]:
 
 
 def write_made_up(root: Path, kind: Format, feature_dim: int, rows: int) -> float:
-    """Write a dataset in the GBU layout, as MATLAB does by default: compressed doubles.
+    """Write a dataset in the GBU layout with compressed doubles, as MATLAB does by default.
 
     Parameters
     ----------
     root
         Folder of datasets.
     kind
-        Of the feature file.
+        Format of the feature file.
     feature_dim, rows
-        Its size, ``(d, n)``.
+        Size of the features, ``(d, n)``.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def write_made_up(root: Path, kind: Format, feature_dim: int, rows: int) -> floa
     folder = root / _NAME
     folder.mkdir()
     rng = np.random.default_rng(0)
-    # Features after a ReLU: half of them zeros, the rest float32 numbers as doubles.
+    # As after a ReLU, half of the features are zero; the others are float32 numbers as doubles.
     features = rng.standard_normal((feature_dim, rows), dtype=np.float32).clip(min=0)
     labels = np.arange(rows) % _CLASSES
     numbers = np.arange(1, rows + 1)

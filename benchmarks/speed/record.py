@@ -1,4 +1,4 @@
-"""What was measured: parts that are measured apart and kept together, and their key figures."""
+"""The record of a benchmark: results of its parts, key figures and targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,16 +42,16 @@ _BF16_UNITS = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Target:
-    """What a key figure is held against.
+    """A key figure and its target.
 
     Attributes
     ----------
     key, text
-        Name of the figure, and what it is.
+        Name of the figure, and its description.
     bound
-        None where there is no target.
+        The target; None if there is none.
     at_least
-        Whether the bound is a lower one.
+        Whether the bound is a lower bound.
     """
 
     key: str
@@ -60,14 +60,14 @@ class Target:
     at_least: bool = True
 
     def met(self, figure: float | None) -> bool | None:
-        """Whether a figure meets the target; None where there is no figure or no target."""
+        """Whether a figure meets the target; None if there is no figure or no target."""
         if figure is None or self.bound is None:
             return None
         return figure >= self.bound if self.at_least else figure <= self.bound
 
 
 def targets(machine: Mapping[str, Any]) -> list[Target]:
-    """The key figures and their targets on a machine, in the order of a table."""
+    """The key figures and their targets on a machine, in the order of the table."""
     on_cpu = machine["device"] == "cpu"
     bf16_step = 3.0 if "amx_bf16" in machine["bf16_units"] else 2.0
     return [
@@ -102,7 +102,7 @@ def targets(machine: Mapping[str, Any]) -> list[Target]:
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What figures depend on besides the code."""
+    """Everything that the results depend on besides the code."""
     capabilities = torch.cpu.get_capabilities()
     gpu = describe_environment(device, 0)["device_name"] if device.type == "cuda" else None
     return {
@@ -119,7 +119,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file, an empty one where there is none.
+    """Read the record in a file; an empty record if there is no file.
 
     Raises
     ------
@@ -137,10 +137,10 @@ def read_record(path: Path) -> Record:
 def merge_part(
     path: Path, name: str, part: Mapping[str, Any], *, machine: Mapping[str, Any], quick: bool
 ) -> Record:
-    """Put a part into the record in a file, atomically, in place of an earlier one of its name.
+    """Write the results of a part into the record in a file, and return the record.
 
-    Parts from another machine, or of the other sizes (quick or full), leave the record: figures
-    that stand together are comparable.
+    They replace earlier results of the same part. Results from another machine, or of the other
+    sizes (quick or full), are removed, so that all results in a record are comparable.
     """
     stored = read_record(path)
     parts: dict[str, Any] = {}
@@ -166,46 +166,66 @@ def _notes(machine: Mapping[str, Any]) -> list[str]:
 
 
 def key_figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures that the parts come down to, None where a part is missing.
+    """The key figures of the measured parts; a required figure of a missing part is None.
 
-    Those of AWA2's size, the first one measured, have plain names; those of another size end in
-    its name.
+    Figures of AWA2's size, which is measured first, have plain names. The names of figures of
+    another size end in its name.
     """
-    figures: dict[str, float | None] = dict.fromkeys(REQUIRED)
     results = {name: part["results"] for name, part in parts.items()}
-    for part, figure, key in (
-        ("step", "step_ratio", "ratio"),
-        ("peak", "peak_fraction", "fraction"),
-    ):
-        for i, (size, found) in enumerate(results.get(part, {}).items()):
-            suffix = f"_{size.lower()}" if i > 0 else ""
-            for precision, row in found["ours"].items():
-                figures[f"{figure}_{precision}{suffix}"] = row[key]
-    if "synthesis" in results:
-        plain = results["synthesis"]["plain"]
-        for precision, ours in results["synthesis"]["ours"].items():
-            suffix = "" if precision == "fp32" else f"_{precision}"
-            figures[f"synthesis_ratio{suffix}"] = plain["seconds"] / ours["seconds"]
-            figures[f"synthesis_memory_ratio{suffix}"] = _ratio(_mib(plain), _mib(ours))
-    if "growth" in results:
-        fixed = next(iter(results["growth"]["step"].values()))
-        figures["step_growth"] = max(fixed["seconds"]) / min(fixed["seconds"])
-        samples = results["growth"]["samples"]
-        streamed = [
-            mib
-            for n, mib in zip(samples["sizes"], samples["mib"], strict=True)
-            if n > samples["capacity"]
-        ]
-        figures["memory_growth"] = _ratio(max(streamed), streamed[0])
-    for kind, found in results.get("reading", {}).items():
-        for way, reads in found["ways"].items():
-            name = f"reading_seconds_{kind} {way}".replace(".", "_").replace(" ", "_")
-            figures[name] = median(read["seconds"] for read in reads)
+    return {
+        **dict.fromkeys(REQUIRED),
+        **_by_size(results.get("step", {}), "step_ratio", "ratio"),
+        **_by_size(results.get("peak", {}), "peak_fraction", "fraction"),
+        **(_synthesis_figures(results["synthesis"]) if "synthesis" in results else {}),
+        **(_growth_figures(results["growth"]) if "growth" in results else {}),
+        **_reading_figures(results.get("reading", {})),
+    }
+
+
+def _by_size(results: Mapping[str, Any], figure: str, key: str) -> dict[str, float | None]:
+    return {
+        f"{figure}_{precision}" + (f"_{size.lower()}" if i > 0 else ""): row[key]
+        for i, (size, found) in enumerate(results.items())
+        for precision, row in found["ours"].items()
+    }
+
+
+def _synthesis_figures(results: Mapping[str, Any]) -> dict[str, float | None]:
+    plain = results["plain"]
+    figures: dict[str, float | None] = {}
+    for precision, ours in results["ours"].items():
+        suffix = "" if precision == "fp32" else f"_{precision}"
+        figures[f"synthesis_ratio{suffix}"] = plain["seconds"] / ours["seconds"]
+        figures[f"synthesis_memory_ratio{suffix}"] = _ratio(_mib(plain), _mib(ours))
     return figures
 
 
+def _growth_figures(results: Mapping[str, Any]) -> dict[str, float | None]:
+    step = next(iter(results["step"].values()))
+    samples = results["samples"]
+    streamed = [
+        mib
+        for n, mib in zip(samples["sizes"], samples["mib"], strict=True)
+        if n > samples["capacity"]
+    ]
+    return {
+        "step_growth": max(step["seconds"]) / min(step["seconds"]),
+        "memory_growth": _ratio(max(streamed), streamed[0]),
+    }
+
+
+def _reading_figures(results: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        f"reading_seconds_{kind} {way}".replace(".", "_").replace(" ", "_"): median(
+            read["seconds"] for read in reads
+        )
+        for kind, found in results.items()
+        for way, reads in found["ways"].items()
+    }
+
+
 def _ratio(above: float, below: float) -> float | None:
-    """None where tiny sizes take no memory that can be measured."""
+    """None if the memory of a tiny job is too small to measure."""
     return above / below if below > 0 else None
 
 

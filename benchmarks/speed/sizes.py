@@ -1,4 +1,4 @@
-"""What is measured at which size, and made-up data of that size: speed depends on no value."""
+"""Sizes of the benchmark, and random data of these sizes; speed does not depend on values."""
 
 from dataclasses import dataclass, replace
 
@@ -39,7 +39,7 @@ class Size:
     semantics_dim, feature_dim
         ``a`` and ``d``.
     recipe
-        Its name and settings.
+        Name of the dataset, and settings.
     """
 
     seen: int
@@ -85,8 +85,8 @@ _FLO = Size(
         samples_per_class=3000,
     ),
 )
-# Synthesis grows fast enough in this one to be followed up to 10^7 samples. The reservoir has
-# fewer rows than 10^5, so that all larger numbers of samples are streamed.
+# Small enough for up to 10^7 samples. The reservoir has fewer than 10^5 rows, so that larger
+# numbers of samples are streamed.
 _SMALL = Size(
     seen=10,
     unseen=10,
@@ -125,30 +125,31 @@ _TINY = Size(
 
 @dataclass(frozen=True)
 class Scale:
-    """All that differs between the full benchmark and the quick one.
+    """Everything that differs between the full and the quick benchmark.
 
     Attributes
     ----------
     sizes
-        Of the training steps; key figures are about the first. Its synthesis is measured too.
+        Sizes for training steps. Key results are for the first, whose synthesis is measured too.
     steps
-        Training steps in one timing on a CPU, and on any other device, where they are short.
+        Training steps in one timing: on a CPU, and on other devices, where steps are shorter.
     product
-        Rows of the square matrices whose product is the machine's peak.
+        Rows of the square matrices whose product measures the machine's peak.
     seen
-        Numbers of seen classes that a step is measured at.
+        Numbers of seen classes for the growth of a step.
     prototype_classes
-        Settings of these steps: one that all numbers of classes exhaust, and the recipe's own.
+        The setting ``prototype_classes`` of these steps: one that no number of classes limits,
+        and that of the recipe.
     stream
-        Size of the syntheses that grow.
+        Size for the growth of the synthesis.
     samples
-        Numbers of samples that they grow to.
+        Numbers of samples for that growth.
     unseen, unseen_samples
-        Numbers of unseen classes that they grow to, and samples of all of these together.
+        Numbers of unseen classes for that growth, and the number of samples of all together.
     features
         Dimensions and rows of the file to read, ``(d, n)``.
     processes
-        Whether what takes memory has a process of its own, so that it is measured right.
+        Whether jobs whose memory is measured run in a new process, which is more exact.
     """
 
     sizes: tuple[Size, ...]
@@ -197,27 +198,28 @@ QUICK = Scale(
 
 
 def flow_weights(size: Size) -> int:
-    """Number of weights that a row and its condition meet on their way through the flow."""
+    """Number of weights that multiply a row and its condition in the flow."""
     recipe = size.recipe
-    # The two subnets of a block take one half and the condition each, and give two numbers for
-    # every dimension of the other half.
+    # Each of the two subnets of a block maps one half and the condition to two numbers for every
+    # dimension of the other half.
     first = size.feature_dim + 2 * recipe.condition_dim
     last = 2 * size.feature_dim
     return recipe.blocks * recipe.hidden * (first + last)
 
 
 def step_operations(size: Size) -> int:
-    """Floating-point operations of the products in a training step, as plain code does them.
+    """Floating-point operations of the matrix products in a training step of plain code.
 
-    Two for each weight and row, forward, and twice as many backward; the rows are those of the
-    batch and the prototypes. Products with a condition count for each row, hoisted or not.
+    Each weight and row has two operations in the forward pass and four in the backward pass. The
+    rows are those of the batch and the prototypes. Products with a condition are counted for each
+    row, even where the package computes them once for each class.
     """
     rows = size.recipe.batch_size + size.recipe.prototypes_of(size.seen)
     return 2 * 3 * flow_weights(size) * rows
 
 
 def made_up_problem(size: Size) -> Problem:
-    """A problem of this size: uniform noise, the seen classes before the unseen ones."""
+    """A problem of this size: uniform noise, with the seen classes first."""
     rng = np.random.default_rng(size.recipe.seed)
     classes = size.seen + size.unseen
     return Problem(

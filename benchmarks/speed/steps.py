@@ -1,4 +1,4 @@
-"""Training steps: against the plain baseline, and as a fraction of the matrix-product peak."""
+"""Measure training steps against the plain baseline and against the matrix-product peak."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -49,23 +49,23 @@ def measure_steps(
     repetitions: int,
     on_round: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Time steps of the package, of the baseline and matrix products, in turn.
+    """Time steps of the package, steps of the baseline and matrix products in turn.
 
     Parameters
     ----------
     size
-        Of model and data.
+        Size of model and data.
     device, precisions
-        Where, and in which products the package computes; the baseline computes in fp32.
+        Where the package computes, and in which precisions; the baseline computes in fp32.
     baseline
-        Whether the plain baseline takes part.
+        Whether to time the plain baseline.
     product_size
         Rows of the square matrices that are multiplied before and after the package's steps;
         None for no products.
     steps
-        In one timing.
+        Steps in one timing.
     repetitions
-        Timings of each, after a warm-up.
+        Timings of each function, after a warm-up.
     on_round
         Called after each round, for a progress bar.
 
@@ -76,10 +76,10 @@ def measure_steps(
         ``"product "`` and the precision.
     """
     problem, feed = _rows_for(size, steps, device)
-    contestants: list[tuple[str, Callable[[], object]]] = []
+    functions: list[tuple[str, Callable[[], object]]] = []
     units: dict[str, float] = {}
     if baseline:
-        contestants.append((PLAIN, _plain_steps(size, problem, feed, device, steps)))
+        functions.append((PLAIN, _plain_steps(size, problem, feed, device, steps)))
         units[PLAIN] = steps
     for precision in precisions:
         trainer = _make_trainer(size, problem, feed, device, precision)
@@ -90,19 +90,19 @@ def measure_steps(
             name = _PRODUCT + precision
             turn = [(name, product), *turn, (name, product)]
             units[name] = operations
-        contestants += turn
-    seconds = in_turn(contestants, repetitions, device, on_round)
+        functions += turn
+    seconds = in_turn(functions, repetitions, device, on_round)
     return {name: [s / units[name] for s in values] for name, values in seconds.items()}
 
 
 def describe_steps(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The baseline's time over the package's, from what `measure_steps` gave.
+    """The baseline's time divided by the package's, from the result of `measure_steps`.
 
     Returns
     -------
     dict
-        ``plain``: the baseline's seconds a step; and for each precision its ``seconds`` and
-        ``ratio``. All are medians or made of medians.
+        ``plain``, the baseline's seconds for one step; and for each precision its ``seconds`` and
+        ``ratio``. All are medians or computed from medians.
     """
     plain = median(seconds[PLAIN])
     ours = {name: median(seconds[name]) for name in _precisions(seconds)}
@@ -114,13 +114,13 @@ def describe_steps(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def describe_peak(seconds: Mapping[str, Sequence[float]], size: Size) -> dict[str, Any]:
-    """FLOP/s of the package's steps over that of matrix products, from `measure_steps`.
+    """FLOP/s of the package's steps divided by that of matrix products, from `measure_steps`.
 
     Returns
     -------
     dict
-        ``operations`` of a step; and for each precision, in FLOP/s, ``achieved`` (median),
-        ``peak`` (best product), ``peak_median``, and the ``fraction`` of each of both.
+        ``operations`` of a step; and for each precision ``achieved`` (median), ``peak`` (best
+        product) and ``peak_median``, all in FLOP/s, and the ``fraction`` of the latter two.
     """
     operations = step_operations(size)
     rows = {}
@@ -152,19 +152,19 @@ def time_classes(
     repetitions: int,
     on_round: Callable[[], object] = lambda: None,
 ) -> dict[int, float]:
-    """Median seconds of a step in fp32, timed in turn, by the number of seen classes."""
-    contestants = []
+    """Median seconds of a step in fp32 by the number of seen classes, timed in turn."""
+    functions = []
     for count in seen:
         larger = _with_classes(size, count, prototype_classes)
         problem, feed = _rows_for(larger, steps, device)
         trainer = _make_trainer(larger, problem, feed, device, "fp32")
-        contestants.append((str(count), trainer.run_epoch))
-    seconds = in_turn(contestants, repetitions, device, on_round)
+        functions.append((str(count), trainer.run_epoch))
+    seconds = in_turn(functions, repetitions, device, on_round)
     return {count: median(seconds[str(count)]) / steps for count in seen}
 
 
 def step_memory(size: Size, seen: int, prototype_classes: int, device_name: str) -> float:
-    """Peak memory in MiB of training some steps in fp32, its model included and its data not."""
+    """Peak memory in MiB of some training steps in fp32, with the model but without the data."""
     device = pick_device(device_name)
     larger = _with_classes(size, seen, prototype_classes)
     problem, feed = _rows_for(larger, 2, device)
@@ -181,7 +181,7 @@ def _with_classes(size: Size, seen: int, prototype_classes: int) -> Size:
 
 
 def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, MemoryFeed]:
-    """A problem in which every class has rows, and of these as many as some steps take."""
+    """A problem in which every class has rows, and as many rows as some steps need."""
     count = steps * size.recipe.batch_size
     problem = made_up_problem(replace(size, rows=max(count, size.seen)))
     feed = made_up_feed(problem, device)

@@ -18,23 +18,23 @@ from gsmflow.data.summary import summary_grids
 
 __all__ = ["VERB", "CheckOptions", "run_check"]
 
-_SHOWN_PLACES = 10
+_SHOWN_NUMBERS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """Say what a dataset is, and all that is wrong with it, each with its place.
+    """Summarize a dataset, and list all that is wrong with it, each with its file and field.
 
     Errors are what no run accepts; with any, the exit code is 2. Warnings are what a run lets
-    pass. Rows and classes are counted from 1, as in the files.
+    pass. Rows and classes are counted as in the files, from 1 or from 0.
     """
 
     path: Positional[Path]
-    """The dataset's folder, such as data/FLO, or DIGITS for the built-in one."""
+    """The dataset's folder, such as data/FLO, or the name of a built-in one, such as DIGITS."""
     features: str | None = None
-    """Stem of the feature file; None: res101, or the only one that is there."""
+    """Which features (res101 for res101.mat); None: the usual ones, or the only ones there."""
     semantics: str | None = None
-    """Stem of the split file without _splits; None: att, or the only one that is there."""
+    """Which semantics (att for att_splits.mat); None: the usual ones, or the only ones there."""
     json: Path | None = None
     """A file to write all figures and findings into, with all rows and classes."""
 
@@ -56,9 +56,10 @@ def run_check(options: CheckOptions, console: Console) -> None:
             console.print()
     for finding in examined.findings:
         console.print(f"{finding.level}: {finding.sentence}", soft_wrap=True)
-        for kind, places in (("rows", finding.rows), ("classes", finding.classes)):
-            if len(places):
-                console.print(f"  {kind} {_listed(places)}", soft_wrap=True)
+        for kind, indices in (("rows", finding.rows), ("classes", finding.classes)):
+            if len(indices):
+                listed = _listed(indices + examined.first_number)
+                console.print(f"  {kind} {listed}", soft_wrap=True)
     levels = [finding.level for finding in examined.findings]
     errors, warnings = levels.count("error"), levels.count("warning")
     console.print(f"{examined.name}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
@@ -73,30 +74,33 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _listed(places: IntArray) -> str:
-    """Places counted from 1, the first of them where they are many."""
-    shown = ", ".join(str(place + 1) for place in places[:_SHOWN_PLACES])
-    return f"{shown}, ... ({len(places):,} in all)" if len(places) > _SHOWN_PLACES else shown
+def _listed(numbers: IntArray) -> str:
+    """The first of so many numbers."""
+    shown = ", ".join(map(str, numbers[:_SHOWN_NUMBERS]))
+    return f"{shown}, ... ({len(numbers):,} in all)" if len(numbers) > _SHOWN_NUMBERS else shown
 
 
 def _write(path: Path, examined: Examined) -> None:
-    def told(finding: Finding) -> dict[str, Any]:
+    first = examined.first_number
+
+    def fields_of(finding: Finding) -> dict[str, Any]:
         return {
             "field": finding.about,
             "sentence": finding.sentence,
-            "rows": (finding.rows + 1).tolist(),
-            "classes": (finding.classes + 1).tolist(),
+            "rows": (finding.rows + first).tolist(),
+            "classes": (finding.classes + first).tolist(),
         }
 
     by_level: dict[str, list[dict[str, Any]]] = {"error": [], "warning": []}
     for finding in examined.findings:
-        by_level[finding.level].append(told(finding))
+        by_level[finding.level].append(fields_of(finding))
     content = {
         "dataset": examined.name,
+        "counted_from": first,
         "errors": by_level["error"],
         "warnings": by_level["warning"],
         "class_names": examined.class_names,
-        "portrait": None if examined.summary is None else asdict(examined.summary),
+        "summary": None if examined.summary is None else asdict(examined.summary),
     }
     try:
         write_json(path, content)

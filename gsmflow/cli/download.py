@@ -1,12 +1,12 @@
-"""The command ``download``: benchmark archives fetched, verified, and unpacked for the scripts.
+"""The command ``download``: fetch, verify and unpack benchmark archives.
 
-``<data>/archives/`` keeps, for each archive, the zip file, which may be deleted once it is
-unpacked, and a record ``<name>.json`` with its SHA-256 and those of the files that came out of it.
+For each archive, ``<data>/archives/`` has the zip file, which may be deleted after unpacking, and
+a record ``<name>.json`` with the SHA-256 of the archive and of each unpacked file.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,9 +43,9 @@ _NAMES_HELP = "What to fetch: a dataset, or all datasets of an archive: " + "; "
 class DownloadOptions:
     """Fetch benchmark datasets and put their files where the scripts look for them.
 
-    An interrupted download goes on where it stopped when the command is given again. What is
-    there already is verified and not fetched twice. An archive that was fetched by other means is
-    taken from archives/NAME.zip below the folder --data.
+    An interrupted download continues when the command is given again. Files that exist already
+    are verified and not fetched twice. An archive that was fetched by other means is taken from
+    archives/NAME.zip below the folder --data.
     """
 
     names: Annotated[
@@ -56,21 +56,21 @@ class DownloadOptions:
     url: str | None = None
     """Another address of the archive, such as a mirror's; for a single archive."""
     sha256: str | None = None
-    """What the archive's SHA-256 must be; None: what the first download had."""
+    """Expected SHA-256 of the archive; None: that of the first download."""
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What is known of an archive that was here.
+    """An archive that was downloaded or put into the folder.
 
     Attributes
     ----------
     url
-        Where it was fetched from; None if it was put here by hand.
+        Its address; None if the user put the archive there.
     sha256
-        Of the archive.
+        SHA-256 of the archive.
     files
-        ``folder/name`` of what was unpacked to its SHA-256.
+        ``folder/name`` of each unpacked file to its SHA-256.
     """
 
     url: str | None
@@ -79,54 +79,58 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class _Places:
-    """The files about one archive."""
+class _Paths:
+    """The paths that belong to one archive."""
 
     archive: Path
     record: Path
     part: Path
     unpacked: Path
 
+    @classmethod
+    def of(cls, folder: Path, name: str) -> "_Paths":
+        """The paths of the archive of this name."""
+        return cls(
+            archive=folder / f"{name}.zip",
+            record=folder / f"{name}.json",
+            part=folder / f".{name}.zip.part",
+            unpacked=folder / f".{name}.unpacked",
+        )
+
 
 def run_download(
     options: DownloadOptions, console: Console, patience: Patience | None = None
 ) -> None:
-    """Fetch, verify and unpack what is asked for; what is there already is verified only.
+    """Fetch, verify and unpack archives; files that exist already are only verified.
 
     Parameters
     ----------
     options
-        What to fetch, and where to put it.
+        What to fetch, and where to write it.
     console
-        For progress, as a bar on a terminal and as lines elsewhere.
+        For progress: a bar on a terminal, lines in a log.
     patience
-        When to give up.
+        Timeouts and retries.
 
     Raises
     ------
     InputError
-        If an option is wrong, or something does not match its checksum.
+        If an option is wrong, or a file does not match its checksum.
     UnavailableError
-        If an archive cannot be had.
+        If a server does not deliver an archive.
     """
     wanted = find_sources(options.names)
-    for flag, value in (("--url", options.url), ("--sha256", options.sha256)):
-        if value is not None and len(wanted) > 1:
-            names = ", ".join(one.source.name for one in wanted)
-            raise InputError(f"{flag}: found it with the archives {names}, expected one archive")
-    if options.url is not None and not re.match(r"https?://[^/]", options.url):
-        raise InputError(f"--url: found {options.url!r}, expected an address http:// or https://")
-    if options.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", options.sha256):
-        raise InputError(f"--sha256: found {options.sha256!r}, expected 64 hexadecimal digits")
+    _check_options(options, wanted)
     folder = options.data / _FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock").acquire(timeout=0):
             for one in wanted:
-                _provide(one, options, console, patience or Patience())
+                paths = _Paths.of(folder, one.source.name)
+                _Download(one, options, paths, console, patience or Patience()).run()
     except Timeout as error:
         raise InputError(
-            f"{folder}: found another download at work there, expected it to end first"
+            f"{folder}: found another download that is running, expected it to end first"
         ) from error
     except OSError as error:
         raise InputError(
@@ -135,118 +139,139 @@ def run_download(
         ) from error
 
 
-def _provide(
-    wanted: Wanted, options: DownloadOptions, console: Console, patience: Patience
-) -> None:
-    source, folder = wanted.source, options.data / _FOLDER
-    places = _Places(
-        archive=folder / f"{source.name}.zip",
-        record=folder / f"{source.name}.json",
-        part=folder / f".{source.name}.zip.part",
-        unpacked=folder / f".{source.name}.unpacked",
-    )
-    record = _read_record(places.record)
-    expected = options.sha256.lower() if options.sha256 else None
-    if record is not None and expected is None:
-        expected = record.sha256
-    missing = _missing_files(wanted, options.data, places, record)
-    if places.archive.exists():
-        found = _check_digest(places.archive, expected, places, record)
-        if record is None or record.sha256 != found:
-            check_archive(places.archive)
-            record = _keep_record(places, _Record(None, found))
-        console.print(f"{source.name}: {places.archive} verified", soft_wrap=True)
-    elif missing or record is None or record.sha256 != expected:
-        url = options.url or source.url
-        found = _fetch_archive(url, places, expected, record, source.name, console, patience)
-        files = record.files if record is not None and record.sha256 == found else {}
-        record = _keep_record(places, _Record(url, found, files))
-    missing = _missing_files(wanted, options.data, places, record)
-    if missing:
-        digests = unpack(places.archive, missing, options.data, places.unpacked)
-        _keep_record(places, replace(record, files={**record.files, **digests}))
-        for name in digests:
-            console.print(f"{source.name}: {options.data / name} unpacked", soft_wrap=True)
-    for place in wanted.files:
-        if place not in missing:
-            console.print(
-                f"{source.name}: {options.data.joinpath(*place)} verified", soft_wrap=True
-            )
+def _check_options(options: DownloadOptions, wanted: Sequence[Wanted]) -> None:
+    for flag, value in (("--url", options.url), ("--sha256", options.sha256)):
+        if value is not None and len(wanted) > 1:
+            names = ", ".join(one.source.name for one in wanted)
+            raise InputError(f"{flag}: found it with the archives {names}, expected one archive")
+    if options.url is not None and not re.match(r"https?://[^/]", options.url):
+        raise InputError(f"--url: found {options.url!r}, expected an address http:// or https://")
+    if options.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", options.sha256):
+        raise InputError(f"--sha256: found {options.sha256!r}, expected 64 hexadecimal digits")
 
 
-def _missing_files(
-    wanted: Wanted, data: Path, places: _Places, record: _Record | None
-) -> list[tuple[str, str]]:
-    """The wanted files that are not there as they were unpacked.
+@dataclass(frozen=True)
+class _Download:
+    """The download of one archive, and what it needs.
 
-    Raises
-    ------
-    InputError
-        If one is there and has changed since.
+    Attributes
+    ----------
+    wanted
+        The archive and the datasets to take from it.
+    options
+        The options of the command.
+    paths
+        The paths that belong to the archive.
+    console
+        For progress.
+    patience
+        Timeouts and retries.
     """
-    missing = []
-    for place in wanted.files:
-        known = record.files.get("/".join(place)) if record is not None else None
-        file = data.joinpath(*place)
-        if known is None or not file.exists():
-            missing.append(place)
-        elif digest_file(file, hashlib.sha256) != known:
+
+    wanted: Wanted
+    options: DownloadOptions
+    paths: _Paths
+    console: Console
+    patience: Patience
+
+    def run(self) -> None:
+        """Verify what exists, and fetch and unpack the rest."""
+        record = self._provide_archive(_read_record(self.paths.record))
+        missing = self._missing_files(record)
+        if missing:
+            digests = unpack(self.paths.archive, missing, self.options.data, self.paths.unpacked)
+            self._write_record(replace(record, files={**record.files, **digests}))
+            for name in digests:
+                self._print(f"{self.options.data / name} unpacked")
+        for folder, name in self.wanted.files:
+            if (folder, name) not in missing:
+                self._print(f"{self.options.data / folder / name} verified")
+
+    def _provide_archive(self, record: _Record | None) -> _Record:
+        """Verify the archive, or fetch it if it is needed and absent; its record.
+
+        Once all files are unpacked the archive may be deleted.
+        """
+        expected = self._expected_digest(record)
+        missing = self._missing_files(record)
+        if self.paths.archive.exists():
+            digest = self._check_digest(self.paths.archive, expected, record)
+            if record is None or record.sha256 != digest:
+                check_archive(self.paths.archive)
+                record = self._write_record(_Record(None, digest))
+            self._print(f"{self.paths.archive} verified")
+        elif missing or record is None or record.sha256 != expected:
+            url = self.options.url or self.wanted.source.url
+            digest = self._fetch(url, expected, record)
+            files = record.files if record is not None and record.sha256 == digest else {}
+            record = self._write_record(_Record(url, digest, files))
+        return record
+
+    def _expected_digest(self, record: _Record | None) -> str | None:
+        if self.options.sha256:
+            return self.options.sha256.lower()
+        return None if record is None else record.sha256
+
+    def _missing_files(self, record: _Record | None) -> list[tuple[str, str]]:
+        """The wanted files that must be unpacked.
+
+        Raises
+        ------
+        InputError
+            If a file exists and has changed since it was unpacked.
+        """
+        missing = []
+        for folder, name in self.wanted.files:
+            expected = record.files.get(f"{folder}/{name}") if record is not None else None
+            file = self.options.data / folder / name
+            if expected is None or not file.exists():
+                missing.append((folder, name))
+            elif digest_file(file, hashlib.sha256) != expected:
+                raise InputError(
+                    f"{file}: found other content than was unpacked, expected SHA-256 {expected} "
+                    f"as in {self.paths.record}; move it away to unpack it again"
+                )
+        return missing
+
+    def _fetch(self, url: str, expected: str | None, record: _Record | None) -> str:
+        """Fetch the archive and return its SHA-256.
+
+        A download that is no intact archive, or not the expected one, is deleted.
+        """
+        archive, part = self.paths.archive, self.paths.part
+        remedy = f"fetch it by other means and put it at {archive}, from where it is taken"
+        self._print(f"fetching {url}")
+        with _progress(self.wanted.source.name, self.console) as show:
+            fetch(url, part, remedy, show=show, log=self._print, patience=self.patience)
+        try:
+            digest = self._check_digest(part, expected, record)
+            check_archive(part)
+        except InputError as error:
+            discard(part)
+            text = str(error).removeprefix(f"{part}")
+            raise InputError(f"{url}{text}; the download was deleted") from error
+        part.replace(archive)
+        discard(part)
+        self._print(f"{archive} has SHA-256 {digest}")
+        return digest
+
+    def _check_digest(self, archive: Path, expected: str | None, record: _Record | None) -> str:
+        digest = digest_file(archive, hashlib.sha256)
+        if expected is None or digest == expected:
+            return digest
+        if record is not None and expected == record.sha256:
             raise InputError(
-                f"{file}: found other content than was unpacked, expected SHA-256 {known} as in "
-                f"{places.record}; move it away to have it unpacked again"
+                f"{archive}: found SHA-256 {digest}, expected {expected} as of the first download; "
+                f"if a new version of the archive was published, delete {self.paths.record}"
             )
-    return missing
+        raise InputError(f"{archive}: found SHA-256 {digest}, expected {expected} as of --sha256")
 
+    def _write_record(self, record: _Record) -> _Record:
+        write_json(self.paths.record, asdict(record))
+        return record
 
-def _fetch_archive(
-    url: str,
-    places: _Places,
-    expected: str | None,
-    record: _Record | None,
-    name: str,
-    console: Console,
-    patience: Patience,
-) -> str:
-    """Fetch an archive to its place, and give its SHA-256.
-
-    What is no intact archive, or not the expected one, is thrown away.
-    """
-    remedy = f"fetch it by other means and put it at {places.archive}, from where it is taken"
-    console.print(f"{name}: fetching {url}", soft_wrap=True)
-    with _progress(name, console) as show:
-        fetch(
-            url,
-            places.part,
-            remedy,
-            show=show,
-            tell=lambda line: console.print(f"{name}: {line}", soft_wrap=True),
-            patience=patience,
-        )
-    try:
-        found = _check_digest(places.part, expected, places, record)
-        check_archive(places.part)
-    except InputError as error:
-        discard(places.part)
-        text = str(error).removeprefix(f"{places.part}")
-        raise InputError(f"{url}{text}; what came was thrown away") from error
-    places.part.replace(places.archive)
-    discard(places.part)
-    console.print(f"{name}: {places.archive} has SHA-256 {found}", soft_wrap=True)
-    return found
-
-
-def _check_digest(
-    archive: Path, expected: str | None, places: _Places, record: _Record | None
-) -> str:
-    found = digest_file(archive, hashlib.sha256)
-    if expected is None or found == expected:
-        return found
-    if record is not None and expected == record.sha256:
-        raise InputError(
-            f"{archive}: found SHA-256 {found}, expected {expected} as of the first download; if "
-            f"the archive was changed for good, delete {places.record}"
-        )
-    raise InputError(f"{archive}: found SHA-256 {found}, expected {expected} as of --sha256")
+    def _print(self, line: str) -> None:
+        self.console.print(f"{self.wanted.source.name}: {line}", soft_wrap=True)
 
 
 def _read_record(path: Path) -> _Record | None:
@@ -255,19 +280,14 @@ def _read_record(path: Path) -> _Record | None:
     value = read_json(path)
     try:
         record = _Record(**value)
-        whole = isinstance(record.sha256, str) and isinstance(record.files, dict)
+        valid = isinstance(record.sha256, str) and isinstance(record.files, dict)
     except TypeError:
-        whole = False
-    if not whole:
+        valid = False
+    if not valid:
         raise InputError(
             f"{path}: found no record of a download, expected one that this command wrote; "
-            "delete it to have the archive fetched again"
+            "delete it to fetch the archive again"
         )
-    return record
-
-
-def _keep_record(places: _Places, record: _Record) -> _Record:
-    write_json(places.record, asdict(record))
     return record
 
 
@@ -275,7 +295,7 @@ def _keep_record(places: _Places, record: _Record) -> _Record:
 def _progress(name: str, console: Console) -> Iterator[Show]:
     """Progress as a bar on a terminal, elsewhere as a line for each tenth or each 100 MiB."""
     if not console.is_terminal:
-        yield _lines(name, console)
+        yield _line_printer(name, console)
         return
     columns: tuple[Any, ...] = (
         *(TextColumn(name), BarColumn(), DownloadColumn(binary_units=True)),
@@ -283,19 +303,19 @@ def _progress(name: str, console: Console) -> Iterator[Show]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=None)
-        yield lambda there, length: progress.update(task, completed=there, total=length)
+        yield lambda received, length: progress.update(task, completed=received, total=length)
 
 
-def _lines(name: str, console: Console) -> Show:
-    told = 0
+def _line_printer(name: str, console: Console) -> Show:
+    printed_steps = 0
 
-    def show(there: int, length: int | None) -> None:
-        nonlocal told
+    def show(received: int, length: int | None) -> None:
+        nonlocal printed_steps
         step = max(1, length // 10 if length else 100 * MEBIBYTE)
-        if there // step > told:
+        if received // step > printed_steps:
             of = f" of {length / MEBIBYTE:,.1f}" if length else ""
-            console.print(f"{name}: {there / MEBIBYTE:,.1f}{of} MiB")
-        told = there // step
+            console.print(f"{name}: {received / MEBIBYTE:,.1f}{of} MiB")
+        printed_steps = received // step
 
     return show
 

@@ -1,4 +1,4 @@
-"""The command ``extract``: its options, and a dataset from images and descriptions."""
+"""The command ``extract``: make a dataset of images and descriptions of their classes."""
 
 import csv
 import io
@@ -33,11 +33,11 @@ from gsmflow.data.extract.backbones import (
 from gsmflow.data.extract.descriptions import Descriptions
 from gsmflow.data.extract.features import extract_features
 from gsmflow.data.extract.gbu import write_features, write_splits
-from gsmflow.data.extract.images import Skipped, said_path
+from gsmflow.data.extract.images import Skipped, path_text
 from gsmflow.data.extract.plan import ExtractionPlan, assemble, check_plan, make_plan
 from gsmflow.data.extract.record import write_record
 from gsmflow.data.extract.splits import Shares
-from gsmflow.data.extract.store import FeatureStore, look_at, open_store
+from gsmflow.data.extract.store import FeatureStore, image_files, open_store
 from gsmflow.data.extract.texts import encode_texts
 
 __all__ = ["SKIPPED_FILE", "VERB", "ExtractOptions", "run_extract"]
@@ -46,7 +46,7 @@ SKIPPED_FILE = "skipped.csv"
 
 _SPLIT_FILE, _STORE = "att_splits.mat", ".features"
 _SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
-# A log has a line of progress at most this often.
+# Seconds between two lines of progress in a log.
 _LOG_SECONDS = 30.0
 
 
@@ -56,56 +56,56 @@ class ExtractOptions:
 
     python -m gsmflow extract pictures/ --semantics attributes.csv -o data/MINE
 
-    The same command goes on with an extraction that was ended; docs/extract.md says more.
+    The same command continues an interrupted extraction. See docs/extract.md.
     """
 
     images: Positional[Path]
-    """Folder of images with one subfolder for each class, named as the class is."""
+    """Folder of images with one subfolder for each class, named as the class."""
     semantics: Path
-    """Descriptions of the classes: a text or CSV file with a line for each class, its name and its
-    attributes or its name and a text; or a folder with a text file for each class."""
+    """Descriptions of the classes: a text or CSV file with a line for each class, which has its
+    name and its attributes, or its name and a text; or a folder with a text file for each class."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write the dataset to; its name is the dataset's."""
     backbone: str = "resnet-101"
     """Image backbone: a short name (docs/extract.md lists them), a local folder, a name on the hub,
-    or random:resnet-18 for a rehearsal without weights."""
+    or random:resnet-18 for a trial without weights."""
     weights: Path | None = None
-    """Local folder or file with the backbone's weights; None: its package's, or the hub's."""
+    """Local folder or file with the backbone's weights; None: those of its package or the hub."""
     text_encoder: str = "all-minilm-l6-v2"
     """Encoder of texts: a short name, a local folder or a name on the hub."""
     unseen: Path | None = None
-    """File with the unseen classes, one a line; None: drawn, by --unseen-share."""
+    """File with one unseen class on each line; None: drawn, by --unseen-share."""
     unseen_share: float = 0.2
-    """Share of the classes with images that is drawn as unseen."""
+    """Share of the classes with images that are drawn as unseen classes."""
     val_share: float = 0.25
-    """Share of the seen classes that is drawn to play unseen while settings are chosen."""
+    """Share of the seen classes that are drawn as validation classes."""
     test_share: float = 0.2
-    """Share of each seen class's images that is kept for the test."""
+    """Share of each seen class's images that are drawn as test images."""
     seed: int = 0
     """Seed of all draws."""
     batch_size: int = 32
-    """Images that are computed together."""
+    """Images in a batch."""
     dtype: DtypeName = "float32"
-    """What the backbone computes in; the features are written as float32."""
+    """Type in which the backbone computes; the features are written as float32."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the fastest available device."""
 
 
 def run_extract(options: ExtractOptions, console: Console) -> None:
-    """Make a dataset of a folder of images, or go on making it.
+    """Make a dataset of a folder of images, or continue an interrupted extraction.
 
     Parameters
     ----------
     options
-        What to make.
+        The options of the command.
     console
-        For progress and what was found.
+        For progress and messages.
 
     Raises
     ------
     InputError
-        If an option is out of range, images and descriptions do not fit together, a package or
-        weights are missing, or the dataset is there already.
+        If an option is out of range, images and descriptions do not match, a package or weights
+        are missing, or the dataset exists already.
     """
     _check(options)
     shares = Shares(options.unseen_share, options.val_share, options.test_share, options.seed)
@@ -116,7 +116,7 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
     spec = BackboneSpec(options.backbone, options.weights, options.dtype, options.seed)
     console.print(f"loading {options.backbone}", soft_wrap=True)
     backbone = load_backbone(spec, device)
-    files = look_at(plan.folder.root, plan.paths)
+    files = image_files(plan.folder.root, plan.paths)
     with open_store(
         options.out / _STORE, backbone.facts, files, batch_size=options.batch_size
     ) as store:
@@ -139,7 +139,7 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
 
 
 def _check(options: ExtractOptions) -> None:
-    """Raise `InputError` at what could only fail later."""
+    """Raise `InputError` for options that would fail later."""
     for flag, share, least in (
         ("--unseen-share", options.unseen_share, 0.0),
         ("--val-share", options.val_share, 5e-324),
@@ -157,19 +157,19 @@ def _check(options: ExtractOptions) -> None:
             f"--out: found {options.out}, expected a folder apart from the images in "
             f"{options.images}"
         )
-    begun = (options.out / _STORE).exists()
+    interrupted = (options.out / _STORE).exists()
     empty = options.out.is_dir() and not any(options.out.iterdir())
-    if options.out.exists() and not (begun or empty):
+    if options.out.exists() and not (interrupted or empty):
         raise InputError(
-            f"{options.out}: exists already, expected a new folder, or one with an extraction to "
-            "go on with"
+            f"{options.out}: exists already, expected a new folder, or one with an interrupted "
+            "extraction"
         )
 
 
 def _semantics(
     options: ExtractOptions, described: Descriptions, device: torch.device, console: Console
 ) -> tuple[FloatArray, Mapping[str, Any]]:
-    """Semantics ``(classes, a)``, and how they were made."""
+    """Semantics ``(classes, a)``, and how they were made, JSON-ready."""
     facts: dict[str, Any] = {"file": str(options.semantics)}
     if described.attributes is not None:
         return described.attributes, facts | {"kind": "attributes"}
@@ -180,7 +180,7 @@ def _semantics(
     if encoded.cut:
         console.print(
             f"warning: {encoded.cut} of {len(described.texts)} texts in {options.semantics} are "
-            "longer than the encoder reads: cut",
+            "longer than the encoder reads and are truncated",
             soft_wrap=True,
         )
     return encoded.vectors, facts | {"kind": "texts", **encoded.facts, "cut": encoded.cut}
@@ -201,17 +201,17 @@ def _announce(
         soft_wrap=True,
     )
     if facts["random_weights"]:
-        console.print("warning: random weights: these features are good for a rehearsal alone")
+        console.print("warning: random weights: these features are for trials only")
 
 
 def _fill(
     store: FeatureStore, plan: ExtractionPlan, backbone: Backbone, batch_size: int, console: Console
 ) -> None:
-    """Compute the chunks that are not there."""
+    """Compute the missing chunks."""
     missing = [number for number in range(len(store.chunks)) if store.read(number) is None]
     done = store.count - sum(store.chunks[n].stop - store.chunks[n].start for n in missing)
     if done:
-        console.print(f"going on after {done} of {store.count} files")
+        console.print(f"continuing after {done} of {store.count} files")
     with _progress(console, store.count, done) as advance:
         for number in missing:
             paths = [plan.folder.root / path for path in plan.paths[store.chunks[number]]]
@@ -221,25 +221,25 @@ def _fill(
 
 @contextmanager
 def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line now and then in a log; yields what counts files."""
+    """A progress bar on a terminal, lines in a log; yields a function that counts files."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    told, counted = time.monotonic(), done
+    last_line, counted = time.monotonic(), done
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task("files", total=total, completed=done)
 
         def advance(count: int) -> None:
-            nonlocal told, counted
+            nonlocal last_line, counted
             counted += count
             progress.advance(task, count)
-            if not console.is_terminal and time.monotonic() - told > _LOG_SECONDS:
-                told = time.monotonic()
+            if not console.is_terminal and time.monotonic() - last_line > _LOG_SECONDS:
+                last_line = time.monotonic()
                 console.print(f"{counted} of {total} files")
 
         yield advance
@@ -252,18 +252,23 @@ def _write(
     store: FeatureStore,
     semantics: FloatArray,
 ) -> tuple[Dataset, int]:
-    """Write the files of the dataset but its record; the dataset, and how many files are left out.
+    """Write the dataset except for its record.
 
-    The split file is the last: a dataset without it is not taken for one.
+    The split file is written last, because a folder without it is not read as a dataset.
+
+    Returns
+    -------
+    tuple
+        The dataset, and the number of files that are left out.
     """
     found = store.gather()
-    refused = [Skipped(plan.paths[place], why) for place, why in found.refused]
+    refused = [Skipped(plan.paths[index], why) for index, why in found.refused]
     skipped = [*plan.folder.skipped, *refused]
     _write_skipped(options.out / SKIPPED_FILE, skipped)
     if not len(found.kept):
         raise InputError(
             f"{options.images}: found no readable picture, expected some of each class; "
-            f"{options.out / SKIPPED_FILE} says what is wrong with each file"
+            f"{options.out / SKIPPED_FILE} lists the files and reasons"
         )
     labels = plan.labels[found.kept]
     dataset = assemble(
@@ -280,7 +285,7 @@ def _write(
         found.features.shape,
         (slab for _, slab in all_rows(found.features).slabs()),
         labels,
-        [said_path(plan.paths[row]) for row in found.kept],
+        [path_text(plan.paths[row]) for row in found.kept],
     )
     write_splits(
         options.out / _SPLIT_FILE,
@@ -293,13 +298,13 @@ def _write(
 
 def _write_skipped(file: Path, skipped: Sequence[Skipped]) -> None:
     text = io.StringIO()
-    lines = [(said_path(one.path), one.reason) for one in skipped]
+    lines = [(path_text(one.path), one.reason) for one in skipped]
     csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *lines])
     write_bytes(file, text.getvalue().encode())
 
 
 def _split_facts(options: ExtractOptions, dataset: Dataset) -> Mapping[str, Any]:
-    """How the classes and rows were parted, JSON-ready."""
+    """How the classes and rows were split, JSON-ready."""
     classes = {
         "train": np.unique(dataset.labels[dataset.train]),
         "val": np.unique(dataset.labels[dataset.val]),
@@ -312,17 +317,19 @@ def _split_facts(options: ExtractOptions, dataset: Dataset) -> Mapping[str, Any]
         "unseen_share": options.unseen_share if options.unseen is None else None,
         "val_share": options.val_share,
         "test_share": options.test_share,
-        "classes": {name: [dataset.class_names[c] for c in own] for name, own in classes.items()},
+        "classes": {
+            name: [dataset.class_names[c] for c in numbers] for name, numbers in classes.items()
+        },
         "rows": {name: len(getattr(dataset, name)) for name in _SPLITS},
     }
 
 
 def _report(options: ExtractOptions, dataset: Dataset, skipped: int, console: Console) -> None:
-    """Say what was made, and what to do with it."""
+    """Print a summary of the dataset, and the command that trains on it."""
     lines = [f"warning: {note}" for note in dataset.notes]
     if skipped:
         lines.append(
-            f"warning: {skipped} files are left out; {options.out / SKIPPED_FILE} says why"
+            f"warning: {skipped} files are left out; {options.out / SKIPPED_FILE} lists reasons"
         )
     seen, val = len(dataset.seen_classes), len(np.unique(dataset.labels[dataset.val]))
     n, d = dataset.features.shape
@@ -331,7 +338,7 @@ def _report(options: ExtractOptions, dataset: Dataset, skipped: int, console: Co
         f"{seen} seen classes ({val} for validation) and {len(dataset.unseen_classes)} unseen, "
         f"rows trainval/test-seen/test-unseen {len(dataset.trainval)}/{len(dataset.test_seen)}/"
         f"{len(dataset.test_unseen)}",
-        f"dataset: {options.out}, to be trained on with",
+        f"dataset: {options.out}; train on it with",
         shlex.join(("python", "-m", "gsmflow", "train", str(options.out))),
     ]
     for line in lines:

@@ -13,6 +13,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.tables import terminal_table
 from gsmflow.reports.few_shot import FEW_SHOT_PICTURE, ORIGIN, comparison_table, few_shot_figures
 from gsmflow.reports.figures import few_shot_figure
 
@@ -24,8 +25,8 @@ class FewShotOptions:
     """Put the few-shot figures of finished runs into one table and one picture.
 
     The runs are of one dataset, each with --shots. Runs with the same seeds and the same
-    --shot-draws have the same draws of labelled rows, and judge the same rows if the largest of
-    --shots is the same, too.
+    --shot-draws have the same draws of labelled rows, and are tested on the same rows if the
+    largest of --shots is the same, too.
     """
 
     runs: Positional[tuple[Path, ...]] = ()
@@ -52,16 +53,18 @@ def run_few_shot(options: FewShotOptions, console: Console) -> None:
     """
     if not options.runs:
         raise InputError("RUNS: found none, expected directories of finished runs with --shots")
-    told = {run: _read(run) for run in options.runs}
-    origins = {run: {name: own[name].text() for name in ORIGIN} for run, own in told.items()}
+    metrics = {run: _read(run) for run in options.runs}
+    origins = {
+        run: {name: record[name].text() for name in ORIGIN} for run, record in metrics.items()
+    }
     first = origins[options.runs[0]]
-    for run, own in told.items():
+    for run, record in metrics.items():
         if origins[run]["dataset"] != first["dataset"]:
-            raise own["dataset"].refused(f"{first['dataset']}, of which the first run is")
-    common = [first[name] for name in ORIGIN if len({own[name] for own in origins.values()}) == 1]
-    names = _names(told, origins)
-    figures = {names[run]: few_shot_figures(own) for run, own in told.items()}
-    console.print(comparison_table(" · ".join(common), figures))
+            raise record["dataset"].refused(f"{first['dataset']}, of which the first run is")
+    common = [text for name, text in first.items() if _is_shared(origins, name)]
+    names = _names(metrics, origins)
+    figures = {names[run]: few_shot_figures(record) for run, record in metrics.items()}
+    console.print(terminal_table(comparison_table(" · ".join(common), figures)))
     try:
         few_shot_figure(options.picture, ", ".join(common), figures)
     except OSError as error:
@@ -79,14 +82,18 @@ def _read(run: Path) -> Field:
     return Field(file, "", read_json(file))
 
 
+def _is_shared(origins: Mapping[Path, Mapping[str, str]], name: str) -> bool:
+    return len({origin[name] for origin in origins.values()}) == 1
+
+
 def _names(
-    told: Mapping[Path, Field], origins: Mapping[Path, Mapping[str, str]]
+    metrics: Mapping[Path, Field], origins: Mapping[Path, Mapping[str, str]]
 ) -> dict[Path, str]:
-    """What tells each run from the others: model, features and semantics, its directory."""
-    names = {run: own["model"].text() for run, own in told.items()}
-    for part in ("features", "semantics"):
-        if len({own[part] for own in origins.values()}) > 1:
-            names = {run: f"{name}, {origins[run][part]}" for run, name in names.items()}
+    """A name for each run: its model, what differs between runs, and its directory if need be."""
+    names = {run: record["model"].text() for run, record in metrics.items()}
+    for field in ("features", "semantics"):
+        if not _is_shared(origins, field):
+            names = {run: f"{name}, {origins[run][field]}" for run, name in names.items()}
     alike = Counter(names.values())
     return {run: f"{name} ({run})" if alike[name] > 1 else name for run, name in names.items()}
 

@@ -1,4 +1,4 @@
-"""The command ``predict``: classes of new feature vectors or pictures, by a trained run."""
+"""The command ``predict``: classify new rows of features or pictures with a trained run."""
 
 import csv
 import json
@@ -37,40 +37,40 @@ _HEADER = ("rank", "class", "kind", "score")
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Say which class new pictures or rows of features are of, by a trained run.
+    """Classify new pictures or rows of features with a trained run.
 
-    Each has its best class: its name, whether it is seen or unseen, and its score less the penalty
-    that seen classes have, or under the gate that the run was trained with. Rows are counted from
-    1, as in the file; pictures are named by their files. What is no readable picture is left out
-    and listed.
+    An answer is the best class: its name, whether it is seen or unseen, and its score. Scores of
+    seen classes are reduced by the calibration factor gamma, or the gate that the run was trained
+    with combines the scores. Rows are counted from 1, as in the file. Pictures are named by their
+    files. Files that are no readable pictures are left out and listed.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
     file: Annotated[Positional[Path], arg(metavar="INPUT")]
-    """A picture or a folder of pictures, in folders of any kind, for a run on a dataset that
-    python -m gsmflow extract made; or rows of features as the run was trained on: .npy (n, d), .mat
-    with a field 'features' (d, n), or .csv with or without a header."""
+    """A picture or a folder of pictures at any depth, for a run on a dataset that python -m gsmflow
+    extract made; or rows of the features that the run was trained on: .npy (n, d), .mat with a
+    field 'features' (d, n), or .csv with or without a header."""
     into: str = _STANDARD_OUTPUT
     """The file to write; -: standard output."""
     format: _Format = "auto"
     """csv: a line for each answer; jsonl: a JSON object for each row or picture; auto: jsonl into a
     file that ends in .jsonl, else csv."""
     top_k: int = 1
-    """How many best classes of each to tell; all of them where there are fewer."""
+    """Number of best classes of each row; all classes if there are fewer."""
     penalty: str = "run"
-    """Subtracted from the scores of the seen classes: run for the one that the run chose on its
-    validation classes, none, or a number. Where a gate answers, its threshold takes the penalty's
-    place."""
+    """Calibration factor gamma, which is subtracted from the scores of seen classes: run for the
+    one that the run chose on its validation classes, none, or a number. With a gate, the gate's
+    threshold takes its place."""
     gate: Literal["run", "none"] = "run"
-    """What tells rows of seen from those of unseen classes first: run for the gate that the run was
-    trained with, if it was with one, or none."""
+    """Gate, which first separates rows of seen from rows of unseen classes: run for the gate that
+    the run was trained with, if any, or none."""
     only: Literal["all", "unseen"] = "all"
-    """Whether all classes may be answers, or the unseen ones alone (plain zero-shot learning)."""
+    """all: answers among all classes; unseen: among the unseen ones only (zero-shot learning)."""
     weights: Path | None = None
-    """Where the backbone's weights lie now; None: where they lay when the dataset was made."""
+    """Present path of the backbone's weights; None: that when the dataset was made."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the fastest there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the fastest available device."""
 
 
 def run_predict(options: PredictOptions) -> None:
@@ -79,41 +79,48 @@ def run_predict(options: PredictOptions) -> None:
     Raises
     ------
     InputError
-        If the run or the file cannot be used; nothing is written into a file then.
+        If the run or the file cannot be used; no file is written then.
     """
     if options.top_k < 1:
         raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
-    gated = _gated(options, run)
-    penalty = _penalty(options, run, gated)
+    decision = _Decision.of(options, run)
     rows = _open_input(options, run)
     for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    write_row = _WRITERS[_format(options)]
-    count, left_out, folders = 0, 0, _Folders.of(run, options.only)
+    counts = _Counts.of(run, options.only)
     with _progress(console, rows.total) as advance, _output(options.into) as stream:
-        if write_row is _write_csv_row:
-            csv.writer(stream, lineterminator="\n").writerow((rows.named_by, *_HEADER))
+        write_row = _row_writer(options, rows.named_by, stream)
         for piece in rows.pieces():
             for line in piece.left_out:
                 console.print(f"left out: {line}", soft_wrap=True)
-            answers = answer_rows(run, piece.features, penalty, options.only, options.top_k, gated)
-            for name, own in zip(piece.names, answers, strict=True):
-                write_row(stream, {rows.named_by: name}, own)
-                folders.count(name, own[0].name)
-            count += len(piece.names)
-            left_out += len(piece.left_out)
+            answers = answer_rows(
+                run, piece.features, decision.penalty, options.only, options.top_k, decision.gated
+            )
+            for name, row_answers in zip(piece.names, answers, strict=True):
+                write_row(name, row_answers)
+                counts.add(name, row_answers[0].name)
+            counts.left_out += len(piece.left_out)
             advance(len(piece.names) + len(piece.left_out))
         stream.flush()
-    place = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
-    without = f", {left_out:,} left out" if left_out else ""
-    said = f"{count:,} {rows.named_by}s{place}{without}, {_said(options, run, penalty, gated)}"
-    console.print(said, soft_wrap=True)
-    if folders.files:
+    _print_summary(options, rows.named_by, counts, decision, console)
+
+
+def _print_summary(
+    options: PredictOptions,
+    named_by: str,
+    counts: "_Counts",
+    decision: "_Decision",
+    console: Console,
+) -> None:
+    target = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
+    left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
+    console.print(f"{counts.rows:,} {named_by}s{target}{left_out}, {decision.text}", soft_wrap=True)
+    if counts.in_class_folders:
         console.print(
-            f"{folders.agreeing:,} of the {folders.files:,} files in folders named as classes have "
-            "that class as their answer",
+            f"{counts.agreeing:,} of the {counts.in_class_folders:,} files in folders named as "
+            "classes have that class as their answer",
             soft_wrap=True,
         )
 
@@ -125,65 +132,102 @@ def _open_input(options: PredictOptions, run: TrainedRun) -> NewRows:
     if options.weights is not None:
         raise InputError(
             f"--weights: found {options.weights} with rows of features in {options.file}, expected "
-            "it with pictures alone"
+            "it with pictures only"
         )
     return open_rows(options.file, run.feature_dim)
 
 
 @dataclass
-class _Folders:
-    """Files in folders that are named as classes.
+class _Counts:
+    """Numbers of rows and files.
 
     Attributes
     ----------
     classes
-        The classes that may be answers, by what spellings of their names have in common.
-    files, agreeing
-        How many such files there are, and how many have their folder's class as answer.
+        The possible answers, by `class_key`.
+    rows, left_out
+        Rows or files with an answer, and files that are no readable pictures.
+    in_class_folders, agreeing
+        Files in folders that are named as classes, and those whose answer is that class.
     """
 
     classes: Mapping[str, str]
-    files: int = 0
+    rows: int = 0
+    left_out: int = 0
+    in_class_folders: int = 0
     agreeing: int = 0
 
     @classmethod
-    def of(cls, run: TrainedRun, only: Literal["all", "unseen"]) -> "_Folders":
-        """None yet."""
+    def of(cls, run: TrainedRun, only: Literal["all", "unseen"]) -> "_Counts":
+        """Zeros, for the possible answers of a run."""
         names = (run.kept.class_names[c] for c in answerable_classes(run, only))
         return cls({class_key(name): name for name in names})
 
-    def count(self, name: int | str, answer: str) -> None:
-        """Take a row or file and its answer into account."""
+    def add(self, name: int | str, answer: str) -> None:
+        """Count a row or file and its answer."""
+        self.rows += 1
         if not isinstance(name, str):
             return
         folder, *below = PurePath(name).parts
         if below and class_key(folder) in self.classes:
-            self.files += 1
+            self.in_class_folders += 1
             self.agreeing += self.classes[class_key(folder)] == answer
 
 
-def _gated(options: PredictOptions, run: TrainedRun) -> Gated | None:
-    """The gate to answer with, if there is one."""
-    if options.gate == "none" or options.only == "unseen" or run.recipe.gate == "none":
-        return None
-    return read_gate(run)
+@dataclass(frozen=True, eq=False)
+class _Decision:
+    """How scores become answers.
+
+    Attributes
+    ----------
+    gated
+        The run's gate; None to answer without one.
+    penalty
+        The calibration factor gamma, which is subtracted from the scores of seen classes.
+    text
+        Both in words.
+    """
+
+    gated: Gated | None
+    penalty: float
+    text: str
+
+    @classmethod
+    def of(cls, options: PredictOptions, run: TrainedRun) -> "_Decision":
+        """What the options ask for.
+
+        Raises
+        ------
+        InputError
+            If ``--penalty`` is no number, or has no meaning here.
+        """
+        if options.only == "unseen":
+            _check_no_penalty(options, "--only unseen", "no seen class is an answer there")
+            return cls(None, 0.0, "answers among the unseen classes")
+        gate = run.recipe.gate
+        if options.gate == "run" and gate != "none":
+            gated = read_gate(run)
+            _check_no_penalty(
+                options,
+                f"the run's gate ({gated.name})",
+                "the gate's threshold takes its place; --gate none answers without the gate",
+            )
+            threshold = f"threshold {gated.gate.threshold:.6g}"
+            return cls(gated, 0.0, f"with the run's gate ({gated.name}), {threshold}")
+        penalty = _penalty(options, run)
+        chosen = ", as the run chose it on validation classes" if options.penalty == "run" else ""
+        without = "" if gate == "none" else f", without the run's gate ({gate})"
+        return cls(None, penalty, f"calibration factor gamma {penalty:.6g}{chosen}{without}")
 
 
-def _penalty(options: PredictOptions, run: TrainedRun, gated: Gated | None) -> float:
-    if options.only == "unseen":
-        if options.penalty not in ("run", "none"):
-            raise InputError(
-                f"--penalty: found {options.penalty} with --only unseen, expected none: no seen "
-                "class is an answer there"
-            )
-        return 0.0
-    if gated is not None:
-        if options.penalty not in ("run", "none"):
-            raise InputError(
-                f"--penalty: found {options.penalty} with the run's gate ({gated.name}), expected "
-                "none: the gate's threshold takes its place; --gate none answers without the gate"
-            )
-        return 0.0
+def _check_no_penalty(options: PredictOptions, context: str, reason: str) -> None:
+    if options.penalty not in ("run", "none"):
+        raise InputError(
+            f"--penalty: found {options.penalty} with {context}, expected none: {reason}"
+        )
+
+
+def _penalty(options: PredictOptions, run: TrainedRun) -> float:
     if options.penalty == "none":
         return 0.0
     if options.penalty == "run":
@@ -202,54 +246,59 @@ def _penalty(options: PredictOptions, run: TrainedRun, gated: Gated | None) -> f
     return value
 
 
-def _said(options: PredictOptions, run: TrainedRun, penalty: float, gated: Gated | None) -> str:
-    if options.only == "unseen":
-        return "answers among the unseen classes"
-    if gated is not None:
-        return f"with the run's gate ({gated.name}), threshold {gated.gate.threshold:.6g}"
-    chosen = ", as the run chose it on validation classes" if options.penalty == "run" else ""
-    gate = run.recipe.gate
-    without = "" if gate == "none" else f", without the run's gate ({gate})"
-    return f"penalty on seen classes {penalty:.6g}{chosen}{without}"
-
-
 def _format(options: PredictOptions) -> Literal["csv", "jsonl"]:
     if options.format != "auto":
         return options.format
     return "jsonl" if options.into.endswith(".jsonl") else "csv"
 
 
-_Named: TypeAlias = Mapping[str, int | str]
+_RowWriter: TypeAlias = Callable[[int | str, Sequence[Answer]], None]
 
 
-def _write_csv_row(stream: IO[str], named: _Named, answers: Sequence[Answer]) -> None:
-    csv.writer(stream, lineterminator="\n").writerows(
-        (*named.values(), rank, own.name, own.kind, f"{own.score:.9g}")
-        for rank, own in enumerate(answers, start=1)
-    )
+def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _RowWriter:
+    """A function that writes the answers of a row; a CSV file gets its header at once.
 
+    Parameters
+    ----------
+    options
+        The options of the command.
+    named_by
+        What names a row: ``"row"`` or ``"file"``.
+    stream
+        The output.
+    """
+    if _format(options) == "jsonl":
 
-def _write_json_row(stream: IO[str], named: _Named, answers: Sequence[Answer]) -> None:
-    told = [
-        {"class": own.name, "kind": own.kind, "score": float(f"{own.score:.9g}")} for own in answers
-    ]
-    stream.write(json.dumps({**named, "answers": told}, ensure_ascii=False) + "\n")
+        def write_json(name: int | str, answers: Sequence[Answer]) -> None:
+            records = [
+                {"class": answer.name, "kind": answer.kind, "score": float(f"{answer.score:.9g}")}
+                for answer in answers
+            ]
+            record = {named_by: name, "answers": records}
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
+        return write_json
 
-_WRITERS: dict[str, Callable[[IO[str], _Named, Sequence[Answer]], None]] = {
-    "csv": _write_csv_row,
-    "jsonl": _write_json_row,
-}
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow((named_by, *_HEADER))
+
+    def write_csv(name: int | str, answers: Sequence[Answer]) -> None:
+        writer.writerows(
+            (name, rank, answer.name, answer.kind, f"{answer.score:.9g}")
+            for rank, answer in enumerate(answers, start=1)
+        )
+
+    return write_csv
 
 
 @contextmanager
 def _output(into: str) -> Iterator[IO[str]]:
-    """Standard output, or a file that is there whole or not at all."""
+    """A context with standard output, or with a file that is written atomically."""
     if into == _STANDARD_OUTPUT:
         try:
             yield sys.stdout
         except BrokenPipeError:
-            # Whoever read has enough; Python would complain again when it closes the stream.
+            # The reader closed the pipe; Python would raise again when it closes the stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         return
@@ -267,7 +316,7 @@ def _output(into: str) -> Iterator[IO[str]]:
 
 @contextmanager
 def _progress(console: Console, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar of rows on a terminal, nothing in a log; yields what advances it."""
+    """A progress bar of rows on a terminal, nothing in a log; yields a function to advance it."""
     columns = (
         TextColumn("classifying"),
         BarColumn(),

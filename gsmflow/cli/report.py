@@ -13,6 +13,7 @@ from gsmflow.core.files import write_bytes
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.page.projection import MapName
 from gsmflow.reports.page.render import render_page
+from gsmflow.runs.sections import REPORTS
 
 __all__ = ["VERB", "ReportOptions", "run_report"]
 
@@ -50,7 +51,7 @@ def run_report(options: ReportOptions, console: Console) -> None:
     InputError
         If there is no finished run, one of its files is damaged, or the page cannot be written.
     """
-    document = read_run(options.run, options.map)
+    document = read_run(options.run, REPORTS, options.map)
     path = options.into or options.run / "report.html"
     content = render_page(document).encode()
     try:

@@ -14,6 +14,7 @@ from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import Grid, latex, markdown, terminal_table
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
 from gsmflow.reports.results import Row, collect_runs, published_row, render_csv, results_grid
+from gsmflow.runs.sections import REPORTS
 
 __all__ = ["VERB", "ResultsOptions", "run_results"]
 
@@ -51,7 +52,7 @@ def run_results(options: ResultsOptions, console: Console) -> None:
     InputError
         If there is no finished run, none of a dataset that is asked for, or no place to write.
     """
-    collection = collect_runs(options.folder)
+    collection = collect_runs(options.folder, REPORTS)
     for warning in collection.warnings:
         console.print(f"warning: {warning}; left out", soft_wrap=True)
     if not collection.rows:

@@ -16,6 +16,7 @@ from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.run_files import SWEEP_FILE
 from gsmflow.core.settings import flag_of, plain_type
 from gsmflow.core.tables import markdown, terminal_table
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.recipes.recipe import Recipe, settings_of
 from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
@@ -161,7 +162,8 @@ def _validation(folder: Path, recipe: Recipe) -> dict[str, float] | None:
         return None
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     ends = [read_json(folder / f"seed{seed}" / "validation.json")["curve"][-1] for seed in seeds]
-    return {name: fmean(end[name] for end in ends) for name in ("H", "H_calibrated")}
+    names = [metric.key for metric in metrics_in("sweep_validation")]
+    return {name: fmean(end[name] for end in ends) for name in names}
 
 
 VERB = Verb(SweepOptions, run_sweep, takes_flags=True)

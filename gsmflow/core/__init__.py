@@ -1,1 +1,1 @@
-"""What has nothing to do with zero-shot learning: errors, random numbers, devices, files."""
+"""General utilities without zero-shot learning: errors, random numbers, devices, files."""

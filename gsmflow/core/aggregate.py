@@ -1,4 +1,4 @@
-"""Figures of several seeds as one: mean, standard deviation, and the figures themselves."""
+"""Aggregate the metrics of several seeds: mean, standard deviation and single values."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,25 +8,26 @@ from gsmflow.core.tables import MeanStd
 
 __all__ = ["mean_std", "summarise"]
 
-
-_SPREAD = {"mean", "std", "values"}
+# The fields of an aggregated number.
+_AGGREGATE = {"mean", "std", "values"}
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The metrics of several runs in the shape of one run's.
+    """Aggregate the metrics of several runs into one record of the same shape.
 
     Parameters
     ----------
     runs
-        What ``metrics.json`` of each holds, one run or more.
+        The content of each run's ``metrics.json``; one run or more.
 
     Returns
     -------
     dict
-        What all runs have: in place of a number its ``mean``, its sample standard deviation
-        ``std`` (None for a single run) and the ``values`` of the runs; other values where they
-        are equal. Lists and what differs are left out. Of what is such a mean in each run, over
-        draws, all runs' values count.
+        The fields that all runs have. A number becomes its ``mean``, its sample standard
+        deviation ``std`` (None for a single run) and the ``values`` of the runs. A number that
+        is already aggregated in each run, over draws, is aggregated over the values of all runs.
+        Any other value stays if it is equal in all runs. Lists and values that differ are left
+        out.
     """
     first, *others = runs
     summary: dict[str, Any] = {}
@@ -34,18 +35,18 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if not all(name in other for other in others):
             continue
         values = [run[name] for run in runs]
-        if all(isinstance(v, Mapping) and v.keys() == _SPREAD for v in values):
-            summary[name] = _spread([number for v in values for number in v["values"]])
+        if all(isinstance(v, Mapping) and v.keys() == _AGGREGATE for v in values):
+            summary[name] = _aggregate([number for v in values for number in v["values"]])
         elif all(isinstance(v, Mapping) for v in values):
             summary[name] = summarise(values)
         elif all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-            summary[name] = _spread(values)
+            summary[name] = _aggregate(values)
         elif not isinstance(value, list) and all(v == value for v in values):
             summary[name] = value
     return summary
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def _aggregate(values: Sequence[float]) -> dict[str, Any]:
     return {
         "mean": statistics.fmean(values),
         "std": statistics.stdev(values) if len(values) > 1 else None,
@@ -54,9 +55,9 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def mean_std(value: float | Mapping[str, Any] | None) -> MeanStd | None:
-    """A fraction of 1, or what `summarise` made of several, in percent; None for None.
+    """Convert a fraction, or an aggregate of `summarise`, to percent; None stays None.
 
-    A standard deviation of 0, as that of a closed form, is left out.
+    A standard deviation of 0, as a closed-form method has it, is left out.
     """
     if value is None:
         return None

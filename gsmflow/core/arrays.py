@@ -1,4 +1,4 @@
-"""Array types, and slabs of rows of bounded size."""
+"""Array types, and slices of rows of bounded size."""
 
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -8,29 +8,27 @@ from numpy.typing import NDArray
 
 __all__ = ["FloatArray", "IntArray", "row_slices"]
 
-
 FloatArray: TypeAlias = NDArray[np.float32]
-
-
 IntArray: TypeAlias = NDArray[np.int64]
 
 
-# Whatever reads all features reads so much of them at a time, so that no copy of their full size
-# is made on the way.
+# Code that passes over all features reads this many bytes at a time, so that it never makes a copy
+# of all of them.
 _SLAB_BYTES = 2**24
 
 
 def row_slices(rows: int, row_bytes: int, multiple: int = 1) -> Iterator[slice]:
-    """Part rows into consecutive slabs of bounded size; a slab of no rows where there are none.
+    """Divide rows into consecutive slices of bounded size; one empty slice if there are no rows.
 
     Parameters
     ----------
     rows
-        How many rows there are.
+        Number of rows.
     row_bytes
-        Size of one row.
+        Size of one row, in bytes.
     multiple
-        Slabs but the last have a multiple of so many rows, unless that is far above the bound.
+        Every slice but the last has a multiple of this many rows, unless that is far above the
+        bound.
     """
     step = max(1, _SLAB_BYTES // max(1, row_bytes))
     if multiple <= 4 * step:

@@ -1,4 +1,4 @@
-"""The device by its name."""
+"""Torch devices by name."""
 
 import torch
 
@@ -8,12 +8,12 @@ __all__ = ["pick_device"]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name; ``"auto"`` takes CUDA, then MPS, then the CPU.
+    """Return the device of a name; ``"auto"`` takes CUDA, then MPS, then the CPU.
 
     Raises
     ------
     InputError
-        If the device is not available here.
+        If the device is not available on this machine.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():

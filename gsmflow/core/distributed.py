@@ -1,4 +1,4 @@
-"""The processes that train one model together, through Lightning Fabric."""
+"""Distributed training: a group of processes that train one model, through Lightning Fabric."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,47 +19,47 @@ __all__ = ["SINGLE_PROCESS", "Group", "joined_group"]
 
 _Value = TypeVar("_Value")
 
-# While the first process measures or saves, the others wait for it at the next step.
-_PATIENCE = timedelta(days=2)
+# While the main process measures or saves, the others wait for it at the next step.
+_TIMEOUT = timedelta(days=2)
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One process's view of the team; without a fabric it is alone.
+    """A process's view of its distributed group.
 
     Attributes
     ----------
     fabric
-        Lightning's, launched.
+        A launched Lightning Fabric; None for a single process.
     """
 
     fabric: "Fabric | None" = None
 
     @property
     def index(self) -> int:
-        """Which process this is; the one of index 0 alone writes, prints and judges."""
+        """The rank of this process, from 0."""
         return 0 if self.fabric is None else self.fabric.global_rank
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         return 1 if self.fabric is None else self.fabric.world_size
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes, prints and judges."""
+        """Whether this is the process of rank 0, which alone writes, prints and evaluates."""
         return self.index == 0
 
     def device(self, name: str) -> torch.device:
-        """The device of this process: the one of this name, or its own in a team."""
+        """The device of this process: the named one, or in a group the one Fabric assigned."""
         return pick_device(name) if self.fabric is None else self.fabric.device
 
     def share(self, rows: Tensor) -> Tensor:
-        """The rows of a batch ``(n,)`` that are this process's; ``n`` is a multiple of `size`."""
+        """Rows ``(n / size,)`` of a batch ``(n,)`` for this process; `size` divides ``n``."""
         return rows.tensor_split(self.size)[self.index]
 
     def wrap(self, module: Any, method: str) -> Callable[..., Any]:
-        """A method of a torch module, after whose backward all hold the mean of the gradients."""
+        """Wrap a module's method: its backward pass averages gradients over all processes."""
         if self.fabric is None:
             return getattr(module, method)  # type: ignore[no-any-return]
         wrapped = self.fabric.setup_module(module, move_to_device=False)
@@ -73,26 +73,26 @@ class Group:
         return torch.as_tensor(self.fabric.all_reduce(value, reduce_op="mean"))
 
     def share_result(self, make: Callable[[], _Value]) -> _Value:
-        """What the first process makes, or its `InputError`, for all of them."""
+        """Call a function in the main process; all return its result or raise its `InputError`."""
         if self.fabric is None:
             return make()
         result: _Value | None = None
-        mistake: str | None = None
+        message: str | None = None
         if self.is_main:
             try:
                 result = make()
             except InputError as error:
-                mistake = str(error)
-        result, mistake = self.fabric.broadcast((result, mistake))
-        if mistake is not None:
-            raise InputError(mistake)
+                message = str(error)
+        result, message = self.fabric.broadcast((result, message))
+        if message is not None:
+            raise InputError(message)
         return result  # type: ignore[return-value]
 
     def main_first(self, make: Callable[[], _Value]) -> _Value:
-        """What each process makes for itself, the first before the others."""
-        made: list[_Value] = []
-        self.share_result(lambda: made.append(make()))
-        return made[0] if made else make()
+        """Call a function in each process, in the main process before the others."""
+        results: list[_Value] = []
+        self.share_result(lambda: results.append(make()))
+        return results[0] if results else make()
 
 
 SINGLE_PROCESS = Group()
@@ -100,24 +100,24 @@ SINGLE_PROCESS = Group()
 
 @contextmanager
 def joined_group(device: str, devices: int, nodes: int) -> Iterator[Group]:
-    """A context in which the processes of a run are there, started or joined.
+    """A context in which this process belongs to the distributed group of its run.
 
-    Under torchrun the processes are there already; otherwise the first one starts the others
-    with its own command line.
+    Under torchrun all processes run already. Otherwise the main process starts the others with
+    its own command line.
 
     Parameters
     ----------
     device
-        A name that `pick_device` knows.
+        A name that `pick_device` accepts.
     devices
-        Processes on each node, each with a device of its own (on the CPU, a process).
+        Processes on each node: one for each GPU, or as many CPU processes.
     nodes
         Number of nodes.
 
     Raises
     ------
     InputError
-        If there are fewer devices, or the device is one that a team cannot use.
+        If the node has fewer GPUs, or the device cannot be used by several processes.
     """
     if devices * nodes == 1:
         yield SINGLE_PROCESS
@@ -133,15 +133,15 @@ def joined_group(device: str, devices: int, nodes: int) -> Iterator[Group]:
             f"--devices: found {devices}, expected at most {torch.cuda.device_count()}, the number "
             "of GPUs here"
         )
-    # Imported where it is used: it takes a second that a run of one process need not wait.
+    # The import takes a second, which a run of a single process does not need.
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    strategy = DDPStrategy(timeout=_PATIENCE)
+    strategy = DDPStrategy(timeout=_TIMEOUT)
     fabric = Fabric(accelerator=kind.type, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     try:
         yield Group(fabric)
     finally:
-        # Else its threads would be running when the interpreter ends, which may abort it.
+        # Its threads would still run when the interpreter exits, which can crash it.
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What a figure depends on besides its recipe: versions, hardware, commit, command line."""
+"""The environment of a run: versions, hardware, commit and command line."""
 
 import platform
 import shlex
@@ -14,7 +14,7 @@ __all__ = ["command_line", "describe_environment"]
 
 
 def command_line() -> str:
-    """The command line that started the program, as one types it."""
+    """The command line that started the program, as a user would type it."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         started = ["python", "-m", program.parent.name]
@@ -24,7 +24,7 @@ def command_line() -> str:
 
 
 def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
-    """What a figure depends on besides the recipe: versions, hardware, commit and seed."""
+    """What results depend on besides the recipe: versions, hardware, commit and seed."""
     packages = ("torch", "FrEIA", "numpy", "scipy", "scikit-learn", "h5py", "safetensors")
     return {
         "gsmflow": _package_version("gsmflow"),
@@ -58,12 +58,12 @@ def _package_version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code that runs, with ``+changes`` if the work tree differs from it."""
+    """The commit of the running code, with ``+changes`` if the work tree differs from it."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     try:
-        answers = [
+        outputs = [
             subprocess.run(
                 ["git", "-C", str(folder), *arguments],
                 capture_output=True,
@@ -75,5 +75,5 @@ def _git_commit() -> str | None:
         ]
     except (OSError, subprocess.SubprocessError):
         return None
-    commit, changes = answers
+    commit, changes = outputs
     return f"{commit}+changes" if changes else commit

@@ -1,4 +1,4 @@
-"""The exceptions that end a program with a sentence, and words for others'."""
+"""Exceptions whose message is one sentence for the user."""
 
 __all__ = ["DivergedError", "InputError", "UnavailableError", "one_line"]
 
@@ -6,22 +6,22 @@ __all__ = ["DivergedError", "InputError", "UnavailableError", "one_line"]
 class InputError(ValueError):
     """Bad input: a file, a field or a setting that cannot be used.
 
-    The message is one sentence that names the place, what was found and what was expected.
+    The message is one sentence: where it is, what was found and what was expected.
     The command line prints it and exits with code 2.
     """
 
 
 class DivergedError(InputError):
-    """Settings under which training does not stay finite."""
+    """Training became NaN or infinite under these settings."""
 
 
 class UnavailableError(Exception):
-    """What a server was to give and does not, through no mistake of the user's.
+    """A server does not deliver a file, through no mistake of the user.
 
     The message is one sentence. The command line prints it and exits with code 1.
     """
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text without line breaks, to stand inside a sentence."""
+    """An exception's text without line breaks, for use inside a sentence."""
     return " ".join(str(error).split())

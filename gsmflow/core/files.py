@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written atomically: whole or not at all."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from gsmflow.core.errors import InputError
 
 __all__ = ["digest_file", "read_json", "replacing", "write_bytes", "write_json", "write_tensors"]
 
-
-# What is read of a file at a time.
+# Bytes of a file that are read at a time.
 _BLOCK_BYTES = 2**22
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A context that writes a file whole or not at all.
+    """A context that writes a file atomically.
 
-    Yields a temporary neighbour to write to, which is renamed over ``path`` at the end.
+    It yields the path of a temporary file in the same folder, and renames that file to ``path``
+    at the end. After an exception the temporary file is deleted and ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary neighbour, then renamed over ``path``."""
+    """Write a file atomically, through `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -70,7 +70,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def digest_file(path: Path, make: Callable[[], Any]) -> str:
-    """The digest of what a file holds, in hexadecimal; ``make`` is such as `hashlib.sha256`."""
+    """The hexadecimal digest of a file's content; ``make`` is for example `hashlib.sha256`."""
     digest = make()
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):

@@ -1,6 +1,5 @@
-"""Values of a run's JSON files that can name their place when they are not what was expected."""
+"""Checked access to a run's JSON files: errors name the file and the field."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,21 @@ __all__ = ["Field"]
 
 @dataclass(frozen=True)
 class Field:
-    """A value in a JSON file; None where it is absent.
+    """A value in a JSON file, or None if the field is absent.
 
     Attributes
     ----------
     file
-        Where it was read.
+        The file.
     name
-        Its place in the file, such as ``baselines.ESZSL.U``; empty for the file as a whole.
+        Path of the field in the file, such as ``baselines.ESZSL.U``; empty for the whole file.
     value
-        As read.
+        The value as read.
 
     Raises
     ------
     InputError
-        By every method: if the value is not what the method is for.
+        By every method, if the value is of another kind than the method returns.
     """
 
     file: Path
@@ -35,24 +34,24 @@ class Field:
     value: Any
 
     def __getitem__(self, name: str) -> "Field":
-        """A value inside an object."""
-        place = f"{self.name}.{name}" if self.name else name
-        return Field(self.file, place, self.object().get(name))
+        """A field of an object."""
+        path = f"{self.name}.{name}" if self.name else name
+        return Field(self.file, path, self.object().get(name))
 
     def object(self) -> dict[str, Any]:
-        """An object."""
+        """The value as an object."""
         if not isinstance(self.value, dict):
             raise self.refused("an object")
         return self.value
 
     def items(self) -> "list[Field]":
-        """The values in a list."""
+        """The entries of a list."""
         if not isinstance(self.value, list):
             raise self.refused("a list")
         return [Field(self.file, f"{self.name}[{i}]", value) for i, value in enumerate(self.value)]
 
     def text(self) -> str:
-        """A text that is not empty, in one line."""
+        """A non-empty text, in one line."""
         if not isinstance(self.value, str) or not self.value.strip():
             raise self.refused("a text")
         return " ".join(self.value.split())
@@ -64,42 +63,35 @@ class Field:
         return float(self.value)
 
     def percent(self) -> float:
-        """A fraction of 1, in percent."""
-        if not self._is_number() or not 0 <= self.value <= 1 + 1e-9:  # an area may round up
+        """A fraction from 0 to 1, in percent."""
+        if (
+            not self._is_number() or not 0 <= self.value <= 1 + 1e-9
+        ):  # rounding may lift an area above 1
             raise self.refused("a fraction from 0 to 1")
         return 100 * float(self.value)
 
     def mean_std(self) -> MeanStd:
-        """A single run's fraction, or the mean and standard deviation over seeds, in percent."""
+        """A fraction of one run, or the mean and standard deviation over seeds, in percent."""
         if not isinstance(self.value, dict):
             return MeanStd(self.percent())
         std = self["std"]
         return MeanStd(self["mean"].percent(), None if std.value is None else std.percent())
 
-    def figures(self, names: Sequence[str]) -> dict[str, MeanStd]:
-        """Figures of these names, in percent.
-
-        S alone of a run that no row of an unseen class has judged: the others are null then.
-        """
-        own, others = self.object(), [name for name in names if name != "S"]
-        seen_alone = all(name in own and own[name] is None for name in others)
-        return {name: self[name].mean_std() for name in (["S"] if seen_alone else names)}
-
     def records(self) -> list[dict[str, float]]:
         """A list of objects of finite numbers, each with an ``epoch``."""
-        told = self.items()
-        for own in told:
-            own["epoch"].number()
-        return [{name: own[name].number() for name in own.object()} for own in told]
+        records = self.items()
+        for record in records:
+            record["epoch"].number()
+        return [{name: record[name].number() for name in record.object()} for record in records]
 
     def _is_number(self) -> bool:
         return isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
 
     def refused(self, expected: str) -> InputError:
-        """The error of a value that is not what was expected."""
+        """The error for a value that is not of the expected kind."""
         plain = isinstance(self.value, (str, int, float))
         kind = "nothing" if self.value is None else type(self.value).__name__
-        place = f"{self.file}, field '{self.name}'" if self.name else f"{self.file}"
+        where = f"{self.file}, field '{self.name}'" if self.name else f"{self.file}"
         return InputError(
-            f"{place}: found {repr(self.value) if plain else kind}, expected {expected}"
+            f"{where}: found {repr(self.value) if plain else kind}, expected {expected}"
         )

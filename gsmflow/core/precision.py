@@ -1,4 +1,4 @@
-"""The precision of matrix products: fp32, tf32 or bf16; weights and sums stay in fp32."""
+"""Precision of matrix products: fp32, tf32 or bf16. Weights and sums stay in fp32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ PrecisionName: TypeAlias = Literal["auto", "fp32", "tf32", "bf16"]
 
 
 def pick_precision(name: PrecisionName, device: torch.device) -> Precision:
-    """The precision of this name; ``"auto"`` takes bf16 where the device multiplies it natively.
+    """Return the precision of a name; ``"auto"`` is bf16 if the device multiplies it natively.
 
     Raises
     ------
     InputError
-        If tf32 is asked for on anything but an NVIDIA GPU that has it.
+        If the name is tf32 and the device is no NVIDIA GPU that supports it.
     """
     if name == "auto":
         return "bf16" if _multiplies_bf16(device) else "fp32"
@@ -46,17 +46,18 @@ def _has_tf32(device: torch.device) -> bool:
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """A context for forward passes: under bf16 their matrix products are of that precision.
+    """A context for forward passes; with bf16 their matrix products are computed in bf16.
 
-    A weight is copied to bf16 at its first use in the context and the copy kept until the context
-    ends, so one context a step, or one for all of a synthesis, costs one copy of the weights.
+    Torch copies a weight to bf16 at its first use and keeps the copy until the context ends. One
+    context for each training step, or one for a whole synthesis, therefore copies each weight
+    once.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @contextmanager
 def tf32_products(precision: Precision) -> Iterator[None]:
-    """A context for forward and backward passes: under tf32 GPU products are of that precision."""
+    """A context for forward and backward passes; with tf32, GPU products are computed in tf32."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     try:

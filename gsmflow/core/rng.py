@@ -1,4 +1,4 @@
-"""Random generators, one for each purpose."""
+"""Random generators: one for each purpose, and shared batches of random numbers."""
 
 import zlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _CPU = torch.device("cpu")
 
 
 def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Generator:
-    """A random generator of its own for every purpose, so that no use shifts another.
+    """Make a random generator for one purpose, independent of those for other purposes.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def make_generator(device: torch.device, seed: int, *purpose: str) -> torch.Gene
     seed
         The run's seed, ``>= 0``.
     purpose
-        Words that name the use, such as ``"test", "synthesis"``.
+        Words that name the purpose, such as ``"test", "synthesis"``.
     """
     entropy = [seed, *(zlib.crc32(word.encode()) for word in purpose)]
     state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
@@ -58,18 +58,18 @@ class Generators:
 
 
 class BatchRandom(NamedTuple):
-    """Random numbers for the rows of a batch, or for one process's share of them.
+    """Random numbers for the rows of a batch, or for one process's share of a batch.
 
-    Processes that share a batch have generators in the same state; each draws the numbers of the
-    whole batch and takes those of its own rows, so that a batch meets the same numbers however
-    many processes share it.
+    Processes that share a batch have generators in the same state. Each draws the numbers of the
+    whole batch and keeps those of its own rows. A batch therefore gets the same numbers for any
+    number of processes.
 
     Attributes
     ----------
     generator
-        Where the numbers come from, on the device of the rows.
+        The generator, on the device of the rows.
     share, shares
-        Which of how many equal parts of the batch these rows are.
+        Index of this process's share, and the number of equal shares of a batch.
     """
 
     generator: torch.Generator

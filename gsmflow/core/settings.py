@@ -1,7 +1,7 @@
-"""Settings: frozen dataclasses whose fields carry their bounds, read from JSON and checked.
+"""Settings: frozen dataclasses that are read from JSON and checked against bounds.
 
-A bound stands on its field, ``blocks: Annotated[int, Range(min=1)] = 3``, and the text under the
-field is its help.
+The bounds of a field are part of its annotation, ``blocks: Annotated[int, Range(min=1)] = 3``.
+The text below a field is its help.
 """
 
 import ast
@@ -51,7 +51,7 @@ class Range:
     min, max
         Lowest and highest value; None for no bound.
     above
-        What the value must exceed; None for no such bound.
+        The value must be greater than this; None for no such bound.
     """
 
     min: float | None = None
@@ -61,40 +61,33 @@ class Range:
     def contains(self, value: float) -> bool:
         """Whether a value is finite and within the bounds."""
         return (
-            value != float("inf")
+            abs(value) < float("inf")
             and (self.min is None or value >= self.min)
             and (self.above is None or value > self.above)
             and (self.max is None or value <= self.max)
-            and value == value
         )
 
     def __str__(self) -> str:
-        low = f"of at least {self.min}" if self.above is None else f"above {self.above}"
-        return f"a number {low}" + ("" if self.max is None else f" and at most {self.max}")
+        bounds = (("of at least", self.min), ("above", self.above), ("at most", self.max))
+        texts = [f"{text} {bound}" for text, bound in bounds if bound is not None]
+        return f"a number {' and '.join(texts)}" if texts else "a finite number"
 
 
-def field_types(config: type[Any]) -> Mapping[str, Any]:
-    """The type of each field of a dataclass by its name, with what it is annotated with."""
-    hashable: Any = config  # as every class is, which mypy does not see
-    return _read_types(hashable)
-
-
-def field_texts(config: type[Any]) -> Mapping[str, str]:
-    """The text under each field of a dataclass, in one line, by the field's name."""
-    hashable: Any = config
-    return _read_texts(hashable)
-
-
-# A command line asks for them once a setting, and they are read from the source.
 @cache
-def _read_types(config: Any) -> Mapping[str, Any]:
+def field_types(config: type[Any]) -> Mapping[str, Any]:
+    """The annotated type of each field of a dataclass, by field name."""
     hints = get_type_hints(config, include_extras=True)
     return {f.name: hints[f.name] for f in fields(config)}
 
 
 @cache
-def _read_texts(config: Any) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+def field_texts(config: type[Any]) -> Mapping[str, str]:
+    """The help text below each field of a dataclass, in one line, by field name.
+
+    The texts are read from the source. Those of base classes are included; a subclass replaces
+    the text of a field that it defines again.
+    """
+    texts: dict[str, str] = {}
     for kind in reversed(config.__mro__):
         if kind is object or not hasattr(kind, "__dataclass_fields__"):
             continue
@@ -107,12 +100,12 @@ def _read_texts(config: Any) -> Mapping[str, str]:
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
-                found[node.target.id] = " ".join(str(text.value.value).split())
-    return found
+                texts[node.target.id] = " ".join(str(text.value.value).split())
+    return texts
 
 
 def plain_type(hint: Any) -> tuple[Any, Range | None]:
-    """A field's type without its annotations, and its bounds if it has some."""
+    """A field's type without annotations, and its bounds, if any."""
     if get_origin(hint) is not Annotated:
         return hint, None
     kind, *extras = get_args(hint)
@@ -125,21 +118,21 @@ def flag_of(name: str) -> str:
 
 
 def check_value(where: str, hint: Any, value: Any) -> Any:
-    """A value as JSON has it, in the type of its field.
+    """Check a JSON value against a field's type and bounds, and convert it to that type.
 
     Parameters
     ----------
     where
-        Its place, for messages.
+        File and field, or flag, for messages.
     hint
-        The field's type, as `field_types` gives it.
+        The field's type, as `field_types` returns it.
     value
-        What was found there.
+        The value that was found.
 
     Raises
     ------
     InputError
-        If it is of another type or out of range.
+        If the value is of another type or out of range.
     """
     kind, bounds = plain_type(hint)
     fits, expected = _fits(kind, value)
@@ -153,7 +146,7 @@ def check_value(where: str, hint: Any, value: Any) -> Any:
 
 
 def _fits(kind: Any, value: Any) -> tuple[bool, str]:
-    """Whether a JSON value is of a type, and what was expected in words."""
+    """Whether a JSON value is of a type, and a description of the type."""
     if get_origin(kind) is Literal:
         return value in get_args(kind), f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is tuple:
@@ -164,20 +157,29 @@ def _fits(kind: Any, value: Any) -> tuple[bool, str]:
     if options:  # such as ``float | None``
         fits, expected = _fits(options[0], value)
         return fits or value is None, f"{expected} or nothing"
-    # JSON has one kind of number, and Python counts a truth value as a whole one.
+    # JSON writes a whole float as 1, and in Python a bool is an int.
     kinds = {float: (int, float), Path: (str, Path)}.get(kind, (kind,))
     return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool)), _KINDS[kind]
 
 
 def check_settings(config: Any, prefix: str = "") -> None:
-    """Raise `InputError` if a field is out of range; messages name its flag, behind a prefix."""
-    for name, hint in field_types(type(config)).items():
+    """Raise `InputError` if a field is out of range.
+
+    Parameters
+    ----------
+    config
+        A dataclass of settings.
+    prefix
+        Put before the field's name in messages, which name the flag: ``--gate-share`` for the
+        prefix ``"gate_"`` and the field ``share``.
+    """
+    for name, hint in field_types(type(config)).items():  # type: ignore[arg-type]
         if plain_type(hint)[1] is not None:
             check_value(flag_of(prefix + name), hint, getattr(config, name))
 
 
 def read_settings(config: type[_Config], stored: object, where: str) -> _Config:
-    """A dataclass of settings from JSON; fields that are not there keep their defaults.
+    """Make a dataclass of settings from JSON; fields that are absent keep their defaults.
 
     Parameters
     ----------
@@ -186,14 +188,14 @@ def read_settings(config: type[_Config], stored: object, where: str) -> _Config:
     stored
         Values by field.
     where
-        The place of them, for messages.
+        The file and field that hold them, for messages.
 
     Raises
     ------
     InputError
-        If a field is unknown, or a value of another type or out of range.
+        If a field is unknown, or a value is of another type or out of range.
     """
-    hints = field_types(config)
+    hints = field_types(config)  # type: ignore[arg-type]
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected values by name")
     check_names(stored, hints, where)
@@ -203,7 +205,7 @@ def read_settings(config: type[_Config], stored: object, where: str) -> _Config:
 
 
 def check_names(stored: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise `InputError` where a field is none of those that are known."""
+    """Raise `InputError` if a name is not known."""
     allowed = list(known)
     for name in stored:
         if name not in allowed:
@@ -213,7 +215,7 @@ def check_names(stored: Iterable[str], known: Iterable[str], where: str) -> None
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """All fields of a dataclass of settings, as JSON has them."""
+    """All fields of a dataclass of settings, JSON-ready."""
     return {f.name: _json_value(getattr(config, f.name)) for f in fields(config)}
 
 
@@ -224,6 +226,6 @@ def _json_value(value: Any) -> Any:
 
 
 def shortened(value: Any) -> str:
-    """A value as a JSON file has it, cut short."""
+    """A value as JSON text, of at most 40 characters and an ellipsis."""
     text = json.dumps(value, default=repr)
     return text if len(text) <= 40 else f"{text[:40]}..."

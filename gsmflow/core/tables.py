@@ -1,4 +1,4 @@
-"""A table of figures for a terminal, a Markdown page and a LaTeX document."""
+"""Tables of metrics for a terminal, in Markdown and in LaTeX."""
 
 import re
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ __all__ = ["Cell", "Grid", "MeanStd", "latex", "markdown", "markdown_table", "te
 
 @dataclass(frozen=True)
 class MeanStd:
-    """A number in percent, and its standard deviation where it is a mean over seeds."""
+    """A number in percent, and its standard deviation if it is a mean over seeds."""
 
     mean: float
     std: float | None = None
 
     def text(self, plus_minus: str) -> str:
-        """With one decimal; ``plus_minus`` stands before the standard deviation."""
+        """The number with one decimal; ``plus_minus`` separates mean and standard deviation."""
         mean = f"{self.mean:.1f}"
         return mean if self.std is None else f"{mean}{plus_minus}{self.std:.1f}"
 
@@ -29,18 +29,19 @@ Cell: TypeAlias = "str | MeanStd | None"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table before it takes a form.
+    """A table, independent of its output format.
 
     Attributes
     ----------
     title
-        What it is about.
+        The title.
     columns
         The heading of each column.
     align
-        One letter for each column: ``l`` for one to the left, ``r`` for one to the right.
+        One letter for each column: ``l`` for left-aligned, ``r`` for right-aligned.
     sections
-        Rows between two rules, each with a cell for each column; None is a missing figure.
+        Groups of rows, separated by rules. A row has one cell for each column; None is a missing
+        value.
     notes
         Sentences below the table.
     """
@@ -53,7 +54,7 @@ class Grid:
 
 
 def terminal_table(grid: Grid) -> Table:
-    """A grid for the console; standard deviations stand below their means, to save width."""
+    """A table for the console, with standard deviations below their means to save width."""
     table = Table(
         title=grid.title,
         title_justify="left",
@@ -76,9 +77,9 @@ def terminal_table(grid: Grid) -> Table:
 
 
 def markdown(grid: Grid) -> str:
-    """A grid as Markdown: a heading, the table, and a list of the notes.
+    """A table as Markdown: a heading, the table, and a list of the notes.
 
-    Markdown has no rule between rows: an empty row parts two sections.
+    Markdown has no rules between rows, so an empty row separates two sections.
     """
     rows: list[list[str]] = []
     for section in grid.sections:
@@ -92,7 +93,7 @@ def markdown(grid: Grid) -> str:
 
 
 def markdown_table(columns: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, from cells that are Markdown.
+    """The lines of a Markdown table.
 
     Parameters
     ----------
@@ -101,16 +102,16 @@ def markdown_table(columns: Sequence[str], align: str, rows: Sequence[Sequence[s
     align
         One letter for each column, ``l`` or ``r``.
     rows
-        Each with a cell for each column.
+        Rows of cells, which are Markdown already.
     """
     rule = ["---:" if side == "r" else "---" for side in align]
     return ["| " + " | ".join(row) + " |" for row in (columns, rule, *rows)]
 
 
 def latex(grid: Grid) -> str:
-    r"""A grid as a LaTeX ``tabular`` with booktabs' rules, the notes below it.
+    r"""A table as a LaTeX ``tabular`` with booktabs rules, and the notes below it.
 
-    The text is for a ``table`` environment of one's own, under ``\usepackage{booktabs}``.
+    The text belongs in a ``table`` environment of a document with ``\usepackage{booktabs}``.
     """
     lines = [
         "% Needs \\usepackage{booktabs}; \\input this file in a table environment.",
@@ -133,10 +134,10 @@ def _text(cell: Cell, plus_minus: str, *, missing: str) -> str:
     return cell.text(plus_minus) if isinstance(cell, MeanStd) else cell
 
 
-# An underscore inside a word is no markup.
-_MARKDOWN_SIGNS = re.compile(r"[\\|*`<\[~&$]|\b_+|_+\b")
+# An underscore inside a word is not markup.
+_MARKDOWN_CHARACTERS = re.compile(r"[\\|*`<\[~&$]|\b_+|_+\b")
 
-_LATEX_SIGNS = {
+_LATEX_CHARACTERS = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -144,19 +145,21 @@ _LATEX_SIGNS = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "±": r"$\pm$",
-    # At the start of a row these two would belong to the line break before it.
+    # At the start of a row LaTeX would read these as arguments of the line break before it.
     "[": "{[}",
     "*": "{*}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
 def _escape_markdown(text: str) -> str:
-    return _MARKDOWN_SIGNS.sub(lambda signs: "".join(f"\\{sign}" for sign in signs[0]), text)
+    return _MARKDOWN_CHARACTERS.sub(
+        lambda match: "".join(f"\\{character}" for character in match[0]), text
+    )
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX_SIGNS.get(sign, sign) for sign in text)
+    return "".join(_LATEX_CHARACTERS.get(character, character) for character in text)
 
 
 def _latex_row(row: Sequence[Cell]) -> str:

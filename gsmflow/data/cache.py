@@ -3,7 +3,7 @@
 An entry is a folder ``<features>-<semantics>-<key>`` with one ``.npy`` file for each array of a
 `Dataset`, of which the features are memory-mapped, and ``dataset.json`` with the rest. The key is
 a hash of what the source files hold. An entry is renamed into place when it is complete; nothing
-in it changes afterwards but the record of where its sources lie. It may be deleted at any time.
+in it changes afterwards but the record of where its sources are. It may be deleted at any time.
 """
 
 import hashlib
@@ -25,17 +25,17 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import digest_file, read_json, write_json
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.base import Keep, keep_in_memory
 from gsmflow.data.formats.files import dataset_files, load_dataset
-from gsmflow.data.formats.matlab import Keep, keep_in_memory
 
 __all__ = ["keep_in_file", "load_cached"]
 
 # Counts up with every change of what an entry holds or of how a dataset is settled.
-_FORMAT = 2
+_FORMAT = 3
 _RECORD = "dataset.json"
 _digest = partial(hashlib.blake2b, digest_size=16)
 # A file that was changed so shortly before it was hashed may change again within one tick of its
-# file system's clock: its times are not trusted to tell.
+# file system's clock: its times are not trusted.
 _SETTLED_NS = 2 * 10**9
 _ABANDONED_SECONDS = 3600.0
 
@@ -69,6 +69,8 @@ def load_cached(root: Path, name: str, *, features: str, semantics: str, cache: 
         If a source file is missing or unreadable, or the dataset is faulty.
     """
     files = dataset_files(root, name, features=features, semantics=semantics)
+    if not files:  # it is built in
+        return load_dataset(root, name, features=features, semantics=semantics)
     folder, stem = cache / name, f"{features}-{semantics}-"
     notes: list[str] = []
     try:
@@ -109,7 +111,7 @@ def keep_in_file(file: Path) -> Keep:
 
 
 def _look_at(files: Sequence[Path]) -> dict[str, Any]:
-    """What tells that files are the same without reading them, JSON-ready."""
+    """What identifies files without reading them, JSON-ready."""
     now = time.time_ns()
     sources = []
     for file in files:
@@ -217,7 +219,7 @@ def _open_entry(entry: Path, files: Sequence[Path]) -> Dataset:
             if found != (dtype, shape):
                 raise ValueError(f"{path.name}: found {found}, expected {(dtype, shape)}")
 
-        # The files may have been moved since: what is said of them names where they are now.
+        # The files may have been moved since: messages name them where they are now.
         def now(text: str) -> str:
             for old, new in zip(record["files"], files, strict=True):
                 text = text.replace(old, str(new))

@@ -1,4 +1,4 @@
-"""What a sound dataset is: every fault and warning, each with its place."""
+"""What a sound dataset is: every fault and warning, with the file, the field and the rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ __all__ = ["Finding", "check_dataset", "examine_dataset", "settle_splits", "usab
 _VALIDATION_CLASS_SHARE = 0.25
 
 
-# So many class names are said in a note.
+# At most so many class names are listed in a note.
 _NAMED_CLASSES = 8
 
 
@@ -75,7 +75,7 @@ def check_dataset(dataset: Dataset) -> Dataset:
 
 
 def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
-    """All that `check_dataset` would refuse or note in a dataset as read.
+    """Everything that `check_dataset` would refuse or note in a dataset as read.
 
     A check is made as soon as its finding is asked for. Rows that an earlier check found at fault
     are left out of the later ones; where nothing is left to make a check on, it is not made.
@@ -102,8 +102,13 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
             yield Finding("warning", "labels", sentence, classes=absent)
 
 
-def _error(dataset: Dataset, name: str, text: str, **places: IntArray) -> Finding:
-    return Finding("error", name, f"{dataset.where(name)}: {text}", **places)
+def _error(dataset: Dataset, name: str, text: str, **indices: IntArray) -> Finding:
+    return Finding("error", name, f"{dataset.where(name)}: {text}", **indices)
+
+
+def _bound(dataset: Dataset) -> str:
+    """What the largest number of a row or a class is, for messages."""
+    return "the number" if dataset.first_number == 1 else "one less than the number"
 
 
 def _examine_shapes(dataset: Dataset) -> Iterator[Finding]:
@@ -138,19 +143,21 @@ def _is_matrix(dataset: Dataset, name: str) -> bool:
 
 
 def _examine_labels(dataset: Dataset) -> Iterator[Finding]:
-    classes = len(dataset.semantics)
+    classes, base = len(dataset.semantics), dataset.first_number
+    counted = _bound(dataset)
     outside = np.flatnonzero((dataset.labels < 0) | (dataset.labels >= classes))
     if len(outside):
         yield _error(
             dataset,
             "labels",
-            f"found class {dataset.labels[outside[0]] + 1} in row {outside[0] + 1}, expected 1 to "
-            f"{classes}, the number of classes with semantics",
+            f"found class {dataset.labels[outside[0]] + base} in row {outside[0] + base}, expected "
+            f"{base} to {classes + base - 1}, {counted} of classes with semantics",
             rows=outside,
         )
 
 
 def _examine_values(dataset: Dataset) -> Iterator[Finding]:
+    base = dataset.first_number
     for name in ("features", "semantics"):
         if _is_matrix(dataset, name):
             first, count, rows = _not_finite(all_rows(getattr(dataset, name)))
@@ -159,27 +166,28 @@ def _examine_values(dataset: Dataset) -> Iterator[Finding]:
                     dataset,
                     name,
                     f"found {count} values that are NaN or infinite (the first in row "
-                    f"{first[0] + 1}, dimension {first[1] + 1}), expected finite numbers",
+                    f"{first[0] + base}, dimension {first[1] + base}), expected finite numbers",
                     **{"rows" if name == "features" else "classes": rows},
                 )
 
 
 def _not_finite(rows: Rows) -> tuple[tuple[int, int], int, IntArray]:
     """NaN or infinite values: row and dimension of the first, their count, all their rows."""
-    first, count, places = (0, 0), 0, [_none()]
-    for part, slab in rows.slabs():
+    first, count, bad_rows = (0, 0), 0, [_none()]
+    for span, slab in rows.slabs():
         finite = np.isfinite(slab)
         if not finite.all():
             bad = np.argwhere(~finite)
             if not count:
-                first = int(part.start + bad[0, 0]), int(bad[0, 1])
+                first = int(span.start + bad[0, 0]), int(bad[0, 1])
             count += len(bad)
-            places.append(part.start + np.unique(bad[:, 0]))
-    return first, count, np.concatenate(places)
+            bad_rows.append(span.start + np.unique(bad[:, 0]))
+    return first, count, np.concatenate(bad_rows)
 
 
 def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
-    n = len(dataset.labels)
+    n, base = len(dataset.labels), dataset.first_number
+    counted = _bound(dataset)
     for name in ("trainval", "train", "val", "test_seen", "test_unseen"):
         rows = getattr(dataset, name)
         outside = rows[(rows < 0) | (rows >= n)]
@@ -187,7 +195,8 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
             yield _error(
                 dataset,
                 name,
-                f"found row {outside[0] + 1}, expected 1 to {n}, the number of rows of features",
+                f"found row {outside[0] + base}, expected {base} to {n + base - 1}, {counted} of "
+                "rows of features",
                 rows=outside,
             )
         values, counts = np.unique(rows, return_counts=True)
@@ -195,7 +204,7 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
             text = "found a row twice, expected each row once"
             yield _error(dataset, name, text, rows=values[counts > 1])
         may_be_empty = name in ("train", "val") or (
-            # Then the classes without rows are the unseen ones, and nothing judges them.
+            # Then the classes without rows are the unseen ones, and have no test rows.
             name == "test_unseen" and len(dataset.classes_without_rows)
         )
         if not len(rows) and not may_be_empty:
@@ -207,7 +216,7 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
                 dataset,
                 "trainval",
                 f"found {len(shared)} rows that are also in {dataset.where(name)} (the first is "
-                f"{shared[0] + 1}), expected none: a test row must not be trained on",
+                f"{shared[0] + base}), expected none: a test row must not be trained on",
                 rows=shared,
             )
 
@@ -272,13 +281,14 @@ def _settle_validation(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
 
 
 def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
-    names, seen, unseen = dataset.class_names, dataset.seen_classes, dataset.unseen_classes
+    names, base = dataset.class_names, dataset.first_number
+    seen, unseen = dataset.seen_classes, dataset.unseen_classes
     both = np.intersect1d(seen, unseen)
     if len(both):
         yield _error(
             dataset,
             "trainval",
-            f"found rows of class {both[0] + 1} ({names[both[0]]}), which is unseen in "
+            f"found rows of class {both[0] + base} ({names[both[0]]}), which is unseen in "
             f"{dataset.where('test_unseen')}, expected none: an unseen class must not be trained "
             "on",
             rows=dataset.trainval[np.isin(dataset.labels[dataset.trainval], both)],
@@ -289,7 +299,7 @@ def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
         yield _error(
             dataset,
             "test_seen",
-            f"found rows of class {untrained[0] + 1} ({names[untrained[0]]}), which has no rows "
+            f"found rows of class {untrained[0] + base} ({names[untrained[0]]}), which has no rows "
             f"in {dataset.where('trainval')}, expected training rows for every seen class",
             rows=dataset.test_seen[np.isin(dataset.labels[dataset.test_seen], untrained)],
             classes=untrained,
@@ -302,8 +312,8 @@ def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
             yield _error(
                 dataset,
                 "semantics",
-                f"found the same semantics for seen class {a + 1} ({names[a]}) and unseen class "
-                f"{twins[0] + 1} ({names[twins[0]]}), expected semantics that tell them apart",
+                f"found the same semantics for seen class {a + base} ({names[a]}) and unseen class "
+                f"{twins[0] + base} ({names[twins[0]]}), expected semantics that tell them apart",
                 classes=np.append(a, twins),
             )
 
@@ -315,22 +325,22 @@ def _examine_classes_without_rows(dataset: Dataset) -> Iterator[Finding]:
         more = ", ..." if len(bare) > _NAMED_CLASSES else ""
         sentence = (
             f"{len(bare)} of {len(dataset.class_names)} classes have no rows ({named}{more}): they "
-            "are unseen classes, answers like all others, and nothing judges how well they are told"
+            "are unseen classes, predicted like all others, and there are no test rows for them"
         )
         yield Finding("warning", "labels", sentence, classes=bare)
 
 
 def _examine_validation_classes(dataset: Dataset) -> Iterator[Finding]:
-    names = dataset.class_names
+    names, base = dataset.class_names, dataset.first_number
     train, val = (np.unique(dataset.labels[rows]) for rows in (dataset.train, dataset.val))
     shared = np.intersect1d(train, val)
     if len(shared):
         yield _error(
             dataset,
             "val",
-            f"found rows of class {shared[0] + 1} ({names[shared[0]]}), which is also in "
-            f"{dataset.where('train')}, expected classes of their own: the validation classes "
-            "play unseen",
+            f"found rows of class {shared[0] + base} ({names[shared[0]]}), which is also in "
+            f"{dataset.where('train')}, expected other classes: the validation classes play "
+            "unseen",
             rows=dataset.val[np.isin(dataset.labels[dataset.val], shared)],
             classes=shared,
         )

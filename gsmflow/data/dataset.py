@@ -1,7 +1,7 @@
 """What a dataset is: features, labels, class semantics and splits, checked once at the door.
 
 A `Dataset` holds everything that was read. Code that learns never sees it: it is handed a
-`Problem`, which carries the training rows of one GZSL problem and no row to be judged on.
+`Problem`, which carries the training rows of one GZSL problem and no row to be evaluated on.
 Held-out rows come from `open_held_out` alone, so that one call site decides when the test
 split is opened.
 """
@@ -52,7 +52,7 @@ class Dataset:
     class_names
         One name per class.
     trainval, train, val, test_seen, test_unseen
-        Zero-based rows. ``train`` and ``val`` part ``trainval`` by class: the classes of ``val``
+        Zero-based rows. ``train`` and ``val`` split ``trainval`` by class: the classes of ``val``
         play unseen while hyperparameters are chosen. Both may be empty on input to
         `check_dataset`, which then draws validation classes. ``test_unseen`` may be empty where
         there are classes without rows, which are unseen then.
@@ -60,6 +60,8 @@ class Dataset:
         Which features and semantics these are, as printed in tables.
     source
         Where each field was read, for error messages: field name to ``"file, field"``.
+    first_number
+        The number of the first row and of the first class in the files, for messages: 1 or 0.
     notes
         What `check_dataset` found worth a warning, one sentence each.
     from_cache
@@ -79,6 +81,7 @@ class Dataset:
     features_name: str = "features"
     semantics_name: str = "semantics"
     source: Mapping[str, str] = field(default_factory=dict)
+    first_number: int = 1
     notes: tuple[str, ...] = ()
     from_cache: bool = False
 
@@ -91,8 +94,8 @@ class Dataset:
     def unseen_classes(self) -> IntArray:
         """Classes that are not trained on, ascending, ``(unseen,)``.
 
-        Those of the test, and those that have semantics and no row at all: they are answers too,
-        though nothing judges them.
+        Those with test rows, and those that have semantics and no row at all: they are predicted
+        too, though there are no test rows for them.
         """
         return np.union1d(self.labels[self.test_unseen], self.classes_without_rows)
 
@@ -102,7 +105,7 @@ class Dataset:
         return np.setdiff1d(np.arange(len(self.semantics)), self.labels)
 
     def where(self, name: str) -> str:
-        """The place a field was read from, for messages."""
+        """The file and the field that something was read from, for messages."""
         return self.source.get(name, f"{self.name}, {name}")
 
 
@@ -214,7 +217,7 @@ class Problem:
 
 
 def fingerprint(problem: Problem) -> str:
-    """What tells a problem from others: a checksum of its rows, their labels and all semantics."""
+    """A checksum of a problem's rows, their labels and all semantics."""
     value = 0
     for _, slab in problem.train.slabs():
         value = zlib.crc32(slab.tobytes(), value)
@@ -225,7 +228,7 @@ def fingerprint(problem: Problem) -> str:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Rows that a `Problem` is judged on, apart by whether their class was seen."""
+    """Rows that a `Problem` is evaluated on, split by whether their class was seen."""
 
     seen: Rows
     unseen: Rows
@@ -257,7 +260,7 @@ def training_problem(dataset: Dataset, split: Split) -> Problem:
 
 
 def open_held_out(dataset: Dataset, split: Split) -> HeldOut:
-    """The rows to be judged on; ``split="test"`` opens the test split."""
+    """The rows to evaluate on; ``split="test"`` opens the test split."""
     if split == "test":
         return HeldOut(
             take_rows(dataset, dataset.test_seen), take_rows(dataset, dataset.test_unseen)
@@ -267,24 +270,24 @@ def open_held_out(dataset: Dataset, split: Split) -> HeldOut:
 
 
 def redraw_validation(dataset: Dataset, draw: int) -> Dataset:
-    """The dataset with other validation classes, as many as its own, drawn from the seen ones.
+    """The dataset with other validation classes, as many as it has, drawn from the seen ones.
 
     Draws that follow one another have no class in common, as long as the seen classes last; then
-    all of them are shuffled and parted anew.
+    all of them are shuffled and split anew.
 
     Parameters
     ----------
     dataset
         A checked dataset.
     draw
-        Which draw, from 0 upwards; 0 is the dataset's own.
+        Which draw, from 0 upwards; 0 gives the dataset's validation classes.
     """
     if draw == 0:
         return dataset
     seen, count = dataset.seen_classes, len(np.unique(dataset.labels[dataset.val]))
-    turn, part = divmod(draw - 1, len(seen) // count)
+    turn, block = divmod(draw - 1, len(seen) // count)
     order = np.random.default_rng([SPLIT_SEED, turn]).permutation(seen)
-    is_val = np.isin(dataset.labels[dataset.trainval], order[part * count : (part + 1) * count])
+    is_val = np.isin(dataset.labels[dataset.trainval], order[block * count : (block + 1) * count])
     return replace(dataset, train=dataset.trainval[~is_val], val=dataset.trainval[is_val])
 
 
@@ -294,7 +297,7 @@ def take_rows(dataset: Dataset, rows: IntArray) -> Rows:
 
 
 def _split_validation_seen(dataset: Dataset) -> tuple[IntArray, IntArray]:
-    """Part the ``train`` rows, class by class: rows to fit on, rows that play validation-seen.
+    """Split the ``train`` rows, class by class: rows to fit on, rows that play validation-seen.
 
     Every class keeps at least one row to fit on; a class of a single row lends none.
     """
@@ -303,7 +306,7 @@ def _split_validation_seen(dataset: Dataset) -> tuple[IntArray, IntArray]:
 
 
 def hold_out(problem: Problem) -> tuple[Problem, Rows]:
-    """Part a problem's training rows, class by class: a problem of most of them, and the others.
+    """Split a problem's training rows, class by class: a problem of most of them, and the others.
 
     The fixed fifth that is held out plays seen rows that nothing was fitted on; every class keeps
     at least one row to fit on.
@@ -319,5 +322,5 @@ def hold_out(problem: Problem) -> tuple[Problem, Rows]:
             "training rows: found one row of each seen class, expected two or more of some class: "
             "one of them is held out"
         )
-    kept, held = (problem.train.select(np.flatnonzero(own)) for own in (~held_out, held_out))
+    kept, held = (problem.train.select(np.flatnonzero(mask)) for mask in (~held_out, held_out))
     return replace(problem, train=kept), held

@@ -1,4 +1,4 @@
-"""All that is to be said of a dataset: its summary, faults and warnings."""
+"""Everything that `check` reports of a dataset: its summary, faults and warnings."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +12,8 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.checks import Finding, examine_dataset, settle_splits, usable_part
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
-from gsmflow.data.formats.files import dataset_files, find_stem, read_files
-from gsmflow.data.formats.matlab import keep_in_memory
+from gsmflow.data.formats.base import keep_in_memory
+from gsmflow.data.formats.files import BUILT_IN, has_dataset, read_unchecked, usual_name
 from gsmflow.data.lint import find_warnings
 from gsmflow.data.summary import Summary, summarize
 
@@ -33,23 +32,26 @@ class Examined:
         For the findings' classes.
     findings
         Errors before warnings.
-    portrait
+    summary
         None where the arrays do not belong together.
+    first_number
+        The number of the first row and of the first class in the files: 1 or 0.
     """
 
     name: str
     class_names: tuple[str, ...]
     findings: tuple[Finding, ...]
     summary: Summary | None
+    first_number: int = 1
 
 
 def examine(path: Path, features: str | None, semantics: str | None) -> Examined:
-    """All that is to be said of a dataset.
+    """Summarize a dataset, and list its faults and warnings.
 
     Parameters
     ----------
     path
-        Its folder, or ``DIGITS``.
+        Its folder, or the name of a built-in one.
     features, semantics
         As of `dataset_files`; None for the usual ones, or the only ones that are there.
 
@@ -58,35 +60,36 @@ def examine(path: Path, features: str | None, semantics: str | None) -> Examined
     InputError
         If the files cannot be found.
     """
-    if path == Path(DIGITS_NAME) and not path.exists():
-        return _examine_dataset(DIGITS_NAME, load_digit_pairs(), [])
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder, expected a dataset's, or {DIGITS_NAME}")
-    place = path if path.name else path.resolve()
-    files = dataset_files(
-        place.parent,
-        place.name,
-        features=features or find_stem("--features", path),
-        semantics=semantics or find_stem("--semantics", path),
-    )
+    if not path.is_dir() and not has_dataset(path):
+        raise InputError(
+            f"{path}: no such folder, expected a dataset's, or {' or '.join(BUILT_IN)}"
+        )
+    folder = path if path.name else path.resolve()
     faults: list[Finding] = []
-    with tempfile.TemporaryDirectory(prefix="gsmflow-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gsmflow-check-") as temporary:
 
         def keep(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
             large = 4 * shape[0] * shape[1] > psutil.virtual_memory().available // 2
-            in_file = keep_in_file(Path(folder) / "features.npy")
+            in_file = keep_in_file(Path(temporary) / "features.npy")
             return (in_file if large else keep_in_memory)(shape, pieces)
 
-        dataset = read_files(place.name, files, keep, faults.append)
-        return _examine_dataset(place.name, dataset, faults)
+        dataset = read_unchecked(
+            folder.parent,
+            folder.name,
+            features=features or usual_name("features", path),
+            semantics=semantics or usual_name("semantics", path),
+            keep=keep,
+            refuse=faults.append,
+        )
+        return _examine_dataset(folder.name, dataset, faults)
 
 
 def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) -> Examined:
     """Findings in a dataset as read, beside the faults of its reading."""
     if dataset is None:
         return Examined(name, (), tuple(faults), None)
-    # What stands in place of a field that cannot be read is not to be judged, and neither is what
-    # seems to be missing because of it.
+    # The stand-in for a field that cannot be read is not examined, and what seems to be missing
+    # because of it is no fault.
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
     usable, summary = usable_part(dataset), None
@@ -99,4 +102,4 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
         *(f for f in findings if f.about not in unread and (complete or f.level == "error")),
     ]
     findings.sort(key=lambda finding: finding.level)
-    return Examined(name, dataset.class_names, tuple(findings), summary)
+    return Examined(name, dataset.class_names, tuple(findings), summary, dataset.first_number)

@@ -1,7 +1,7 @@
 """Semantics of two kinds: some classes described by one embedding, the others by a second one.
 
 A class has either a description of the first kind followed by zeros, or zeros followed by one of
-the second kind, so that a model's first layer has weights of its own for each.
+the second kind, so that a model's first layer has separate weights for each.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.gbu import read_semantics
+from gsmflow.data.formats.files import load_semantics
 
 __all__ = ["described_by_second", "mix_semantics", "with_second_semantics"]
 
 # Which classes have the second description must not change with a run's seed: otherwise two seeds
-# would be judged on different problems.
+# would be evaluated on different problems.
 _SEED = 52
 
 
@@ -35,7 +35,7 @@ def with_second_semantics(
     root
         Folder of datasets.
     name
-        Stem of the split file of the second embedding without ``_splits``.
+        Of the second embedding, as of `dataset_files`.
     seen_percent, unseen_percent
         How many of the seen and of the unseen classes it describes, 0 to 100.
 
@@ -44,32 +44,27 @@ def with_second_semantics(
     InputError
         If its file is missing or unreadable, or is of other classes.
     """
-    file = root / dataset.name / f"{name}_splits.mat"
-    if not file.is_file():
+    second = load_semantics(root, dataset.name, features=dataset.features_name, semantics=name)
+    if len(second.values) != len(dataset.semantics):
         raise InputError(
-            f"{file}: no such file, expected a second embedding of the classes of {dataset.name}, "
-            "as --second-semantics asks for"
+            f"{second.where}: found {len(second.values)} classes, expected "
+            f"{len(dataset.semantics)} as in {dataset.where('semantics')}"
         )
-    second, names = read_semantics(file)
-    if len(second) != len(dataset.semantics):
+    if second.class_names is not None and second.class_names != dataset.class_names:
+        pairs = zip(second.class_names, dataset.class_names, strict=True)
+        wrong = next(c for c, (found, expected) in enumerate(pairs) if found != expected)
         raise InputError(
-            f"{file}: found {len(second)} classes, expected {len(dataset.semantics)} as in "
-            f"{dataset.where('semantics')}"
+            f"{second.where}: found {second.class_names[wrong]!r} as class "
+            f"{wrong + dataset.first_number}, expected {dataset.class_names[wrong]!r} as in "
+            f"{dataset.where('class_names')}"
         )
-    if names is not None and names != dataset.class_names:
-        pairs = zip(names, dataset.class_names, strict=True)
-        wrong = next(i for i, (own, other) in enumerate(pairs) if own != other)
-        raise InputError(
-            f"{file}: found {names[wrong]!r} as class {wrong + 1}, expected "
-            f"{dataset.class_names[wrong]!r} as in {dataset.where('class_names')}"
-        )
-    if not np.isfinite(second).all():
-        raise InputError(f"{file}: found NaN or infinity in field 'att', expected finite numbers")
+    if not np.isfinite(second.values).all():
+        raise InputError(f"{second.where}: found NaN or infinity, expected finite numbers")
     shares = {"seen": seen_percent, "unseen": unseen_percent}
-    own = described_by_second(dataset.seen_classes, dataset.unseen_classes, shares)
+    described = described_by_second(dataset.seen_classes, dataset.unseen_classes, shares)
     return replace(
         dataset,
-        semantics=mix_semantics(dataset.semantics, second, own, dataset.seen_classes),
+        semantics=mix_semantics(dataset.semantics, second.values, described, dataset.seen_classes),
         semantics_name=f"{dataset.semantics_name}+{name} {seen_percent:g}/{unseen_percent:g}",
     )
 
@@ -85,17 +80,17 @@ def described_by_second(seen: IntArray, unseen: IntArray, percent: Mapping[str, 
         Of ``"seen"`` and of ``"unseen"`` classes, 0 to 100.
     """
     rng = np.random.default_rng(_SEED)
-    parts = []
+    chosen = []
     for name, classes in (("seen", seen), ("unseen", unseen)):
         count = round(percent[name] / 100 * len(classes))
-        parts.append(rng.permutation(classes)[:count])
-    return np.concatenate(parts)
+        chosen.append(rng.permutation(classes)[:count])
+    return np.concatenate(chosen)
 
 
 def mix_semantics(
     first: FloatArray, second: FloatArray, described: IntArray, fit_classes: IntArray
 ) -> NDArray[np.float32]:
-    """Both embeddings side by side, ``(classes, a + b)``, with zeros in the place of one.
+    """Both embeddings side by side, ``(classes, a + b)``, with zeros in place of one.
 
     Parameters
     ----------

@@ -43,11 +43,12 @@ def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected one with semantics")
     found: NewClasses = {}
-    for own, values in reader(file, name):
-        where = f"{file}, class {own}"
-        if not own.strip() or own in found:
-            raise InputError(f"{where}: found {'it twice' if own else 'no name'}, expected it once")
-        found[own] = _vector(where, values, length)
+    for class_name, values in reader(file, name):
+        where = f"{file}, class {class_name}"
+        if not class_name.strip() or class_name in found:
+            fault = "it twice" if class_name else "no name"
+            raise InputError(f"{where}: found {fault}, expected it once")
+        found[class_name] = _vector(where, values, length)
     if not found:
         raise InputError(f"{file}: found no class, expected one at least")
     return found
@@ -68,9 +69,10 @@ def _vector(where: str, values: Any, length: int) -> FloatArray:
         )
     finite = np.isfinite(vector)
     if not finite.all():
-        place = int(np.flatnonzero(~finite)[0])
+        position = int(np.flatnonzero(~finite)[0])
         raise InputError(
-            f"{where}: found {vector[place]} in dimension {place + 1}, expected finite numbers"
+            f"{where}: found {vector[position]} in dimension {position + 1}, expected finite "
+            "numbers"
         )
     return vector
 

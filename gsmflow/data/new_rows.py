@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -12,12 +11,11 @@ from gsmflow.core.arrays import FloatArray, row_slices
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.formats.matlab import MatFile
+from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows"]
 
 _FIELD = "features"
-# Lines of a CSV file that are parsed at once take no more text than this.
-_TEXT_BYTES = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +108,11 @@ def _checked(where: str, features: FloatArray, done: int) -> Piece:
 def _check_shape(where: str, shape: tuple[int, ...], expected: tuple[str, str], d: int) -> int:
     """The number of rows of an array whose shape has ``d`` where ``expected`` has it."""
     axis = expected.index("rows")
-    told = f"({', '.join(str(d) if side == 'd' else side for side in expected)})"
+    right = f"({', '.join(str(d) if side == 'd' else side for side in expected)})"
     if len(shape) != 2 or shape[1 - axis] != d:
         raise InputError(
-            f"{where}: found shape {shape}, expected {told}, as the run was trained on {d} features"
+            f"{where}: found shape {shape}, expected {right}, as the run was trained on {d} "
+            "features"
         )
     if not shape[axis]:
         raise InputError(f"{where}: found no rows, expected at least one")
@@ -155,17 +154,12 @@ def _open_mat(path: Path, feature_dim: int) -> NewRows:
     return NewRows(total, pieces)
 
 
-class _Line(NamedTuple):
-    number: int
-    text: str
-
-
 def _open_csv(path: Path, feature_dim: int) -> NewRows:
-    first = next(_lines(path), None)
+    first = next(text_lines(path), None)
     if first is None:
         raise InputError(f"{path}: found no line, expected rows of {feature_dim} numbers")
     delimiter = delimiter_of(first.text) or ","
-    cells = _cells(first.text, delimiter)
+    cells = split_cells(first.text, delimiter)
     counted = any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
     header = counted or not any(map(is_number, cells))
     notes = (
@@ -178,69 +172,18 @@ def _open_csv(path: Path, feature_dim: int) -> NewRows:
     )
 
     def pieces() -> Iterator[Piece]:
-        lines = _lines(path)
+        lines = text_lines(path)
         if header:
             next(lines)
-        step = max(1, _TEXT_BYTES // (len(first.text) + 16 * feature_dim))
         done = 0
-        while batch := list(islice(lines, step)):
-            features = _parse(path, batch, delimiter, feature_dim)
+        as_in = "the number of features that the run was trained on"
+        for features in parse_batches(path, lines, delimiter, feature_dim, as_in):
             yield _checked(str(path), features, done)
             done += len(features)
         if not done:
             raise InputError(f"{path}: found no line below the header, expected rows of numbers")
 
     return NewRows(None, pieces, notes)
-
-
-def _lines(path: Path) -> Iterator[_Line]:
-    """The lines that are not empty, by number."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    yield _Line(number, text.rstrip("\r\n"))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: found bytes that are not UTF-8, expected a text file of numbers"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: not readable ({error.strerror}), expected a text file of numbers"
-        ) from error
-
-
-def _parse(path: Path, lines: Sequence[_Line], delimiter: str, feature_dim: int) -> FloatArray:
-    texts = [line.text for line in lines]
-    try:
-        with np.errstate(over="ignore"):
-            parsed = np.loadtxt(
-                texts,
-                dtype=np.float32,
-                delimiter=delimiter,
-                comments=None,
-                quotechar='"',
-                ndmin=2,
-            )
-        if parsed.shape == (len(lines), feature_dim):
-            return parsed
-    except ValueError:
-        pass  # the line that is at fault is looked for below
-    for line in lines:
-        where, cells = f"{path}, line {line.number}", _cells(line.text, delimiter)
-        if len(cells) != feature_dim:
-            raise InputError(
-                f"{where}: found {len(cells)} cells, expected {feature_dim}, the number of "
-                "features that the run was trained on"
-            )
-        for column, cell in enumerate(cells, start=1):
-            if not is_number(cell):
-                raise InputError(f"{where}, column {column}: found {cell!r}, expected a number")
-    raise InputError(f"{path}, line {lines[0].number}: found no rows of numbers, expected some")
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    return [cell.strip().strip('"') for cell in line.split(delimiter)]
 
 
 _OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat, ".csv": _open_csv}

@@ -57,7 +57,7 @@ def fit_feature_scaling(training: Rows | FloatArray, name: FeatureScalingName) -
         ``"none"``: as they are. ``"minmax"``: each dimension to [0, 1] over the training rows.
         ``"centred"``: each dimension to mean 0, all divided by one common standard deviation.
         ``"standardised"``: each dimension to mean 0 and standard deviation 1. ``"l2"``: each row
-        to length 1. Where a dimension's own spread is divided by, a constant one becomes 0.
+        to length 1. Where each dimension is divided by its spread, a constant one becomes 0.
     """
     rows = training if isinstance(training, Rows) else all_rows(training)
     d = rows.feature_dim

@@ -17,7 +17,7 @@ __all__ = [
 
 
 # Which rows play validation-seen, and which classes play validation where a dataset names none,
-# must not change with a run's seed: otherwise two seeds would be judged on different problems.
+# must not change with a run's seed: otherwise two seeds would be evaluated on different problems.
 SPLIT_SEED = 20210
 
 
@@ -52,13 +52,13 @@ def draw_from_each_class(
     NDArray
         Which rows were drawn, ``(n,)``.
     """
-    _, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    _, class_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     counts = np.array([count(int(size)) for size in sizes], dtype=np.int64)
-    return shuffle_each_class(labels, rng) < counts[own]
+    return shuffle_each_class(labels, rng) < counts[class_of]
 
 
 def shuffle_each_class(labels: IntArray, rng: np.random.Generator) -> IntArray:
-    """Place of each row, from 0, in a random order of its class's rows.
+    """Rank of each row, from 0, in a random order of its class's rows.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def shuffle_each_class(labels: IntArray, rng: np.random.Generator) -> IntArray:
     Returns
     -------
     IntArray
-        ``(n,)``; the rows of a place below ``k`` are a draw of ``k`` rows of each class.
+        ``(n,)``; the rows of a rank below ``k`` are a sample of ``k`` rows of each class.
     """
-    places = np.empty(len(labels), dtype=np.int64)
+    ranks = np.empty(len(labels), dtype=np.int64)
     for c in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == c))
-        places[members] = np.arange(len(members))
-    return places
+        ranks[members] = np.arange(len(members))
+    return ranks
 
 
 def repeat_each_class(labels: IntArray, count: int) -> IntArray:
@@ -92,10 +92,10 @@ def repeat_each_class(labels: IntArray, count: int) -> IntArray:
     Returns
     -------
     IntArray
-        Ascending places in their classes, one of every class after the other: each row as often as
+        Ascending ranks in their classes, one of every class after the other: each row as often as
         any other of its class, to within one.
     """
     rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    repeated = [np.resize(own, max(count, len(own))) for own in rows]
-    places = np.concatenate([np.arange(len(own)) for own in repeated])
-    return np.concatenate(repeated)[np.argsort(places, kind="stable")]
+    repeated = [np.resize(members, max(count, len(members))) for members in rows]
+    ranks = np.concatenate([np.arange(len(members)) for members in repeated])
+    return np.concatenate(repeated)[np.argsort(ranks, kind="stable")]

@@ -1,4 +1,4 @@
-"""What a dataset is, in figures: its sizes, its values, and how near unseen classes are to seen."""
+"""A dataset in figures: its sizes, its values, and how near unseen classes are to seen ones."""
 
 from dataclasses import dataclass
 
@@ -89,7 +89,7 @@ class Summary:
 
 
 def summarize(dataset: Dataset) -> Summary:
-    """The portrait of a dataset whose splits are usable."""
+    """Summarize a dataset whose splits are usable."""
     return Summary(
         name=dataset.name,
         features_name=dataset.features_name,
@@ -158,7 +158,7 @@ def _neighbours(dataset: Dataset) -> tuple[Neighbour, ...]:
 
 
 def summary_grids(summary: Summary) -> list[Grid]:
-    """Tables of a portrait that are read at 80 columns."""
+    """Tables of a summary that fit into 80 columns."""
     return [_split_grid(summary), _value_grid(summary), _neighbour_grid(summary)]
 
 

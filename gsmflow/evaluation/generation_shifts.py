@@ -146,7 +146,7 @@ class Shifts:
             "real": self.real.moments.means,
             "semantics": self.semantics,
         }
-        return {name: pdist(own[first:]) for name, own in points.items()}
+        return {name: pdist(means[first:]) for name, means in points.items()}
 
     def rank_correlations(self, *, unseen_alone: bool) -> dict[str, float]:
         """Spearman's rank correlation of every two of the three kinds of `distances`.
@@ -209,7 +209,7 @@ def measure_real(seen: Feed, unseen: Feed) -> RealClasses:
     moments = _moments([*described[0], *described[1]])
     first = len(described[0])
     shares = [
-        _shares_nearest_own(rows, moments.means, first + number, first)
+        _shares_nearest_true_mean(rows, moments.means, first + number, first)
         for number, rows in enumerate(_by_class(unseen))
     ]
     return RealClasses(_classes(seen), _classes(unseen), moments, _consistency(shares))
@@ -249,16 +249,16 @@ def measure_shifts(
     classes, means, first = real.classes, real.moments.means, len(real.seen_classes)
     described, shares = [], []
     for part in row_slices(len(classes), 4 * per_class * means.shape[1]):
-        own = torch.from_numpy(classes[part]).to(generator.device)
+        drawn = torch.from_numpy(classes[part]).to(generator.device)
         features, _ = synthesize(
-            model, own, per_class, generator, precision=precision, on_samples=on_samples
+            model, drawn, per_class, generator, precision=precision, on_samples=on_samples
         )
         # They come round by round, one of every class.
-        rounds = features.cpu().double().numpy().reshape(per_class, len(own), -1)
+        rounds = features.cpu().double().numpy().reshape(per_class, len(drawn), -1)
         for number, rows in enumerate(rounds.swapaxes(0, 1), start=part.start):
             described.append(_describe(rows))
             if number >= first:
-                shares.append(_shares_nearest_own(rows, means, number, first))
+                shares.append(_shares_nearest_true_mean(rows, means, number, first))
     return Shifts(real, per_class, _moments(described), _consistency(shares), semantics[classes])
 
 
@@ -285,17 +285,17 @@ def _moments(described: list[tuple[_Doubles, float]]) -> ClassMoments:
     return ClassMoments(np.stack(means), np.array(variances))
 
 
-def _shares_nearest_own(
-    rows: _Doubles, means: _Doubles, own: int, first: int
+def _shares_nearest_true_mean(
+    rows: _Doubles, means: _Doubles, true: int, first: int
 ) -> tuple[float, float]:
-    """Shares of rows ``(m, d)`` nearest to the own one of all means, and of those from ``first``.
+    """Shares of rows ``(m, d)`` nearest to mean ``true`` of all means, and of those from ``first``.
 
     Of equally near means, the earlier one counts.
     """
-    # The squared distance to each mean, less a term that is the row's own.
+    # The squared distance to each mean, less a term that depends on the row alone.
     distances = np.square(means).sum(axis=1) - 2 * rows @ means.T
-    among_all = distances.argmin(axis=1) == own
-    among_unseen = distances[:, first:].argmin(axis=1) == own - first
+    among_all = distances.argmin(axis=1) == true
+    among_unseen = distances[:, first:].argmin(axis=1) == true - first
     return float(among_all.mean()), float(among_unseen.mean())
 
 

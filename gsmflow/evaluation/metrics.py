@@ -1,7 +1,7 @@
 """Measures of generalized zero-shot learning, in plain numpy.
 
 All accuracies are means over classes, each class counting the same (average per-class top-1, or
-top-k where that is said; Xian et al., TPAMI 2018), as fractions of 1.
+top-k where named so; Xian et al., TPAMI 2018), as fractions of 1.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = [
     "mean_class_top_k_accuracy",
     "per_class_accuracy",
     "seen_unseen_curve",
-    "true_class_places",
+    "true_class_ranks",
 ]
 
 
@@ -65,16 +65,14 @@ def mean_class_top_k_accuracy(
     k
         Answers that a row has, ``>= 1``; with ``c`` or more of them, every row is right.
     """
-    _, share = _share_of_each_class(labels, true_class_places(labels, scores, classes) < k)
+    _, share = _share_of_each_class(labels, true_class_ranks(labels, scores, classes) < k)
     return float(share.mean())
 
 
-def true_class_places(
-    labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any]
-) -> IntArray:
-    """Place of each row's true class among all by falling score, ``(n,)``, from 0.
+def true_class_ranks(labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any]) -> IntArray:
+    """Rank of each row's true class among all by falling score, ``(n,)``, from 0.
 
-    Of equal scores, that of an earlier column comes first, as it does for ``argmax``: the place is
+    Of equal scores, that of an earlier column comes first, as it does for ``argmax``: the rank is
     0 exactly where ``argmax`` finds the true class.
 
     Parameters
@@ -83,8 +81,8 @@ def true_class_places(
         As for `mean_class_top_k_accuracy`.
     """
     columns = _columns(labels, classes)[:, None]
-    own = np.take_along_axis(scores, columns, axis=1)
-    ahead = (scores > own) | ((scores == own) & (np.arange(len(classes)) < columns))
+    score = np.take_along_axis(scores, columns, axis=1)
+    ahead = (scores > score) | ((scores == score) & (np.arange(len(classes)) < columns))
     return np.asarray(ahead.sum(axis=1), dtype=np.int64)
 
 
@@ -112,10 +110,11 @@ def harmonic_mean(unseen: float, seen: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SeenUnseenCurve:
-    """Accuracies under every penalty subtracted from the scores of all seen classes.
+    """Accuracies with every calibration factor gamma (calibrated stacking; Chao et al., ECCV 2016).
 
-    Both accuracies are step functions of the penalty. Interval ``i`` of the ``m`` intervals on
-    which they are constant reaches from ``edges[i]`` to ``edges[i + 1]``.
+    gamma is subtracted from the scores of all seen classes. Both accuracies are step functions of
+    it. Interval ``i`` of the ``m`` intervals on which they are constant reaches from ``edges[i]``
+    to ``edges[i + 1]``.
 
     Attributes
     ----------
@@ -135,11 +134,11 @@ class SeenUnseenCurve:
         """Area under the curve of seen over unseen accuracy (AUSUC; Chao et al., ECCV 2016)."""
         return float(np.trapezoid(self.seen, self.unseen))
 
-    def best_penalty(self) -> float:
-        """A penalty of highest harmonic mean: the middle of the longest best interval.
+    def best_gamma(self) -> float:
+        """The gamma of highest harmonic mean: the middle of the longest best interval.
 
         Neighbouring intervals with the same harmonic mean count as one. At both ends of the curve
-        one accuracy is 0; where the harmonic mean is 0 throughout, so is the penalty.
+        one accuracy is 0; where the harmonic mean is 0 throughout, so is gamma.
         """
         h = self._harmonic_means()
         best = np.flatnonzero(h >= h.max() - 1e-12)
@@ -149,7 +148,7 @@ class SeenUnseenCurve:
         return 0.0 if np.isinf(low) else (low + high) / 2
 
     def best_harmonic_mean(self) -> float:
-        """The harmonic mean under `best_penalty`, in [0, 1]."""
+        """The harmonic mean with `best_gamma`, in [0, 1]."""
         return float(self._harmonic_means().max())
 
     def _harmonic_means(self) -> NDArray[np.float64]:
@@ -161,9 +160,9 @@ class SeenUnseenCurve:
 def seen_unseen_curve(
     scores: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], seen_classes: NDArray[Any]
 ) -> SeenUnseenCurve:
-    """Trace the curve exactly: each row changes its answer at one penalty, its score gap.
+    """Trace the curve exactly: each row changes its answer at one gamma, its score gap.
 
-    A row's answer is its best unseen class once the penalty reaches the gap between its best
+    A row's answer is its best unseen class once gamma reaches the gap between its best
     seen and its best unseen score (a tie goes to the unseen class). Sorting the gaps of the rows
     whose answer can be right gives every step: ``O(n log n)``.
 
@@ -187,7 +186,7 @@ def seen_unseen_curve(
         classes[is_seen][seen_scores.argmax(axis=1)],
         classes[~is_seen][unseen_scores.argmax(axis=1)],
     )
-    right = answer == labels  # once the penalty is on the row's own side of its gap
+    right = answer == labels  # with gamma on the side of the gap that suits the row
     # One right row moves its class's accuracy by 1 / (rows of the class), and the mean over
     # classes by that over the number of classes on its side.
     _, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -213,6 +212,6 @@ def _share_of_each_class(
 
 
 def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> IntArray:
-    """Where each of the labels ``(n,)`` stands in ``classes``."""
+    """Position of each of the labels ``(n,)`` in ``classes``."""
     order = np.argsort(classes)
     return order[np.searchsorted(classes, labels, sorter=order)]

@@ -37,15 +37,15 @@ class ClassAnswers:
     kind
         Whether it was seen.
     rows
-        How many of its rows were judged; where there are none, all that follows is None.
+        How many held-out rows it has; where there are none, all that follows is None.
     gzsl, gzsl_calibrated
-        Accuracy with answers among all classes, without and with the penalty on seen classes;
-        None where no penalty was chosen.
+        Accuracy with answers among all classes, without and with the calibration factor; None
+        where none was chosen.
     zsl
         Accuracy with answers among the unseen classes; None for a seen class.
     wrong_answer, wrong_share
-        The most frequent wrong answer among all classes without a penalty, the earlier class if
-        two are as frequent, and its share of the class's rows; None where all rows are right.
+        The most frequent wrong answer among all classes without calibration, the earlier class
+        if two are as frequent, and its share of the class's rows; None where all rows are right.
     """
 
     name: str
@@ -59,7 +59,7 @@ class ClassAnswers:
 
 
 def answers_by_class(
-    outcome: Outcome, penalty: float | None, class_names: Sequence[str]
+    outcome: Outcome, gamma: float | None, class_names: Sequence[str]
 ) -> list[ClassAnswers]:
     """One record of every class, in the order of the score columns: the seen, then the unseen.
 
@@ -67,22 +67,22 @@ def answers_by_class(
     ----------
     outcome
         A method's scores on held-out rows.
-    penalty
-        On seen classes, chosen on validation classes, if any.
+    gamma
+        The calibration factor that was chosen on validation classes, if any.
     class_names
         One name per class of the dataset.
     """
     labels, predictions, unseen = outcome.labels, outcome.predictions(), ~outcome.row_is_seen
     gzsl = _accuracies(labels, predictions)
-    calibrated = {} if penalty is None else _accuracies(labels, outcome.predictions(penalty))
+    calibrated = {} if gamma is None else _accuracies(labels, outcome.predictions(gamma))
     zsl = _accuracies(labels[unseen], outcome.zsl_predictions())
     counts = confusion_counts(labels, predictions, outcome.classes)
     totals = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     records = []
-    for c, own, total in zip(outcome.classes.tolist(), counts, totals.tolist(), strict=True):
-        worst = int(own.argmax())
-        wrong = int(own[worst])
+    for c, row, total in zip(outcome.classes.tolist(), counts, totals.tolist(), strict=True):
+        worst = int(row.argmax())
+        wrong = int(row[worst])
         records.append(
             ClassAnswers(
                 name=class_names[c],
@@ -99,16 +99,16 @@ def answers_by_class(
 
 
 def write_per_class(
-    path: Path, outcome: Outcome, penalty: float | None, class_names: Sequence[str]
+    path: Path, outcome: Outcome, gamma: float | None, class_names: Sequence[str]
 ) -> None:
     """Write `answers_by_class` as CSV, a class a line; what is None is an empty cell."""
     header = [field.name for field in fields(ClassAnswers)]
-    records = answers_by_class(outcome, penalty, class_names)
+    records = answers_by_class(outcome, gamma, class_names)
     _write_csv(path, [header, *(astuple(record) for record in records)])
 
 
 def write_confusion(
-    path: Path, outcome: Outcome, class_names: Sequence[str], penalty: float = 0.0
+    path: Path, outcome: Outcome, class_names: Sequence[str], gamma: float | None = None
 ) -> None:
     """Write the GZSL answers as CSV: rows of each true class (down) with each answer (across).
 
@@ -120,12 +120,12 @@ def write_confusion(
         A method's scores on held-out rows.
     class_names
         One name per class of the dataset; they head the lines and the columns.
-    penalty
-        Subtracted from the scores of the seen classes.
+    gamma
+        The calibration factor, if any.
     """
-    counts = confusion_counts(outcome.labels, outcome.predictions(penalty), outcome.classes)
+    counts = confusion_counts(outcome.labels, outcome.predictions(gamma), outcome.classes)
     names = [class_names[c] for c in outcome.classes]
-    lines = ([name, *own] for name, own in zip(names, counts.tolist(), strict=True))
+    lines = ([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
     _write_csv(path, [["true class", *names], *lines])
 
 
@@ -139,7 +139,9 @@ def read_per_class(path: Path) -> list[ClassAnswers]:
     """
     header, *lines = _read_csv(path)
     if header != [field.name for field in fields(ClassAnswers)]:
-        raise InputError(f"{path}, line 1: found {','.join(header)!r}, expected its own header")
+        raise InputError(
+            f"{path}, line 1: found {','.join(header)!r}, expected the header of such a file"
+        )
     records = [_record(path, number, line) for number, line in enumerate(lines, start=2)]
     kinds = [record.kind for record in records]
     if kinds != sorted(kinds) or len(set(kinds)) < 2:

@@ -1,12 +1,12 @@
 """The protocols: ZSL accuracy T1, and GZSL accuracies U and S with their harmonic mean H.
 
 Xian et al., TPAMI 2018. ``T1``: unseen rows, answers among the unseen classes. ``U`` and ``S``:
-unseen and seen rows, answers among all classes. A penalty subtracted from the scores of seen
-classes (calibrated stacking; Chao et al., ECCV 2016) trades S for U.
+unseen and seen rows, answers among all classes. Calibrated stacking (Chao et al., ECCV 2016)
+subtracts a calibration factor gamma from the scores of the seen classes, which trades S for U.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,34 +21,19 @@ from gsmflow.evaluation.metrics import (
     mean_class_top_k_accuracy,
     seen_unseen_curve,
 )
-from gsmflow.learning.contract import Scorer
+from gsmflow.learning.contract import CalibratedScorer, Scorer
 
-__all__ = ["Calibrated", "Measures", "Outcome", "TopK", "evaluate", "evaluate_all"]
+__all__ = ["Calibrated", "Outcome", "TopK", "evaluate", "evaluate_all"]
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """GZSL accuracies after a penalty on seen classes; fractions of 1."""
+    """GZSL accuracies with a calibration factor; fractions of 1."""
 
-    penalty: float
+    gamma: float
     U: float
     S: float
     H: float
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What a table shows of one method; fractions of 1.
-
-    ``calibrated`` is None where no penalty was chosen on validation classes.
-    """
-
-    T1: float
-    U: float
-    S: float
-    H: float
-    AUSUC: float
-    calibrated: Calibrated | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +62,9 @@ class Outcome:
         True classes, ``(n,)``.
     classes, seen_classes
         Class of each GZSL column, ``(k,)``, and the seen ones among them.
+    calibrated_scores
+        GZSL scores for calibrated stacking, ``(n, k)``, of a method that has others for it; None
+        where they are `scores`. The seen-unseen curve and its area are computed from them, too.
     """
 
     scores: NDArray[Any]
@@ -84,6 +72,7 @@ class Outcome:
     labels: IntArray
     classes: IntArray
     seen_classes: IntArray
+    calibrated_scores: NDArray[Any] | None = None
 
     @property
     def unseen_classes(self) -> IntArray:
@@ -96,13 +85,42 @@ class Outcome:
         return np.isin(self.labels, self.seen_classes)
 
     @property
+    def scores_to_calibrate(self) -> NDArray[Any]:
+        """The scores of which calibrated stacking subtracts gamma, ``(n, k)``."""
+        return self.scores if self.calibrated_scores is None else self.calibrated_scores
+
+    @property
     def t1(self) -> float:
         """ZSL accuracy, in [0, 1]."""
         return mean_class_accuracy(self.labels[~self.row_is_seen], self.zsl_predictions())
 
-    def predictions(self, penalty: float = 0.0) -> IntArray:
-        """GZSL answers ``(n,)``, with a penalty subtracted from the scores of the seen classes."""
-        scores = self.scores - penalty * np.isin(self.classes, self.seen_classes)
+    @property
+    def unseen_accuracy(self) -> float:
+        """U: GZSL accuracy of the unseen rows, in [0, 1]."""
+        return self._accuracy(~self.row_is_seen)
+
+    @property
+    def seen_accuracy(self) -> float:
+        """S: GZSL accuracy of the seen rows, in [0, 1]."""
+        return self._accuracy(self.row_is_seen)
+
+    @property
+    def harmonic_mean(self) -> float:
+        """H: the harmonic mean of U and S, in [0, 1]."""
+        return harmonic_mean(self.unseen_accuracy, self.seen_accuracy)
+
+    def _accuracy(self, rows: NDArray[np.bool_]) -> float:
+        return mean_class_accuracy(self.labels[rows], self.predictions()[rows])
+
+    def shifted(self, gamma: float) -> "Outcome":
+        """The outcome of calibrated stacking: gamma subtracted from the scores of seen classes."""
+        is_seen = np.isin(self.classes, self.seen_classes)
+        scores = self.scores_to_calibrate - gamma * is_seen
+        return replace(self, scores=scores, calibrated_scores=None)
+
+    def predictions(self, gamma: float | None = None) -> IntArray:
+        """GZSL answers ``(n,)``: of the plain scores, or with a calibration factor."""
+        scores = self.scores if gamma is None else self.shifted(gamma).scores
         answers: IntArray = self.classes[scores.argmax(axis=1)]
         return answers
 
@@ -112,15 +130,17 @@ class Outcome:
         return answers
 
     def curve(self) -> SeenUnseenCurve:
-        """Accuracies under every penalty."""
-        return seen_unseen_curve(self.scores, self.labels, self.classes, self.seen_classes)
+        """Accuracies with every calibration factor."""
+        return seen_unseen_curve(
+            self.scores_to_calibrate, self.labels, self.classes, self.seen_classes
+        )
 
-    def calibrated(self, penalty: float) -> Calibrated:
-        """U, S and H with a penalty subtracted from the scores of the seen classes."""
-        predictions, is_seen = self.predictions(penalty), self.row_is_seen
-        seen = mean_class_accuracy(self.labels[is_seen], predictions[is_seen])
-        unseen = mean_class_accuracy(self.labels[~is_seen], predictions[~is_seen])
-        return Calibrated(penalty, unseen, seen, harmonic_mean(unseen, seen))
+    def calibrated(self, gamma: float) -> Calibrated:
+        """U, S and H with a calibration factor."""
+        shifted = self.shifted(gamma)
+        return Calibrated(
+            gamma, shifted.unseen_accuracy, shifted.seen_accuracy, shifted.harmonic_mean
+        )
 
     def top_k(self, k: int) -> TopK:
         """T1, U, S and H where a row is right with its class among the first ``k >= 1``."""
@@ -134,18 +154,6 @@ class Outcome:
         )
         return TopK(k, t1, unseen, seen, harmonic_mean(unseen, seen))
 
-    def measures(self, penalty: float | None = None) -> Measures:
-        """All measures; ``penalty`` is one chosen on validation classes, if any."""
-        plain = self.calibrated(0.0)
-        return Measures(
-            T1=self.t1,
-            U=plain.U,
-            S=plain.S,
-            H=plain.H,
-            AUSUC=self.curve().area,
-            calibrated=None if penalty is None else self.calibrated(penalty),
-        )
-
 
 def evaluate(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
     """Score held-out rows of a problem with a method trained on it."""
@@ -153,13 +161,19 @@ def evaluate(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
 
 
 def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut) -> list[Outcome]:
-    """Score held-out rows with several methods, each row read once for all of them."""
+    """Score held-out rows with several methods, each row read once for all of them.
+
+    `Outcome.calibrated_scores` are those of a scorer that is a `CalibratedScorer`.
+    """
     gzsl: list[list[NDArray[Any]]] = [[] for _ in scorers]
     zsl: list[list[NDArray[Any]]] = [[] for _ in scorers]
+    calibrated: list[list[NDArray[Any]]] = [[] for _ in scorers]
     for part in (held_out.seen, held_out.unseen):
         for _, features in part.slabs():
             for number, scorer in enumerate(scorers):
                 gzsl[number].append(scorer.gzsl_scores(features))
+                if isinstance(scorer, CalibratedScorer):
+                    calibrated[number].append(scorer.calibrated_scores(features))
                 if part is held_out.unseen:
                     zsl[number].append(scorer.zsl_scores(features))
     labels = np.concatenate([held_out.seen.labels, held_out.unseen.labels])
@@ -170,6 +184,7 @@ def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut)
             labels=labels,
             classes=problem.classes,
             seen_classes=problem.seen_classes,
+            calibrated_scores=np.concatenate(others) if others else None,
         )
-        for gzsl_scores, zsl_scores in zip(gzsl, zsl, strict=True)
+        for gzsl_scores, zsl_scores, others in zip(gzsl, zsl, calibrated, strict=True)
     ]

@@ -23,6 +23,7 @@ from gsmflow.learning.sampling import Reservoir, Sampler
 
 __all__ = [
     "Batch",
+    "CalibratedScorer",
     "Choosing",
     "ClassifierRows",
     "Classifying",
@@ -430,3 +431,14 @@ class Scorer(Protocol):
 
     def zsl_scores(self, features: FloatArray) -> NDArray[Any]:
         """Scores ``(n, unseen)``, columns in the order of `Problem.unseen_classes`."""
+
+
+@runtime_checkable
+class CalibratedScorer(Protocol):
+    """A scorer with other GZSL scores for calibrated stacking, such as of other settings."""
+
+    def calibrated_scores(self, features: FloatArray) -> NDArray[Any]:
+        """Scores ``(n, seen + unseen)`` to subtract the calibration factor from.
+
+        Columns are in the order of `Problem.classes`.
+        """

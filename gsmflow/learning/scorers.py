@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray, IntArray
@@ -151,6 +150,8 @@ def class_log_densities(model: Density, features: Tensor, classes: IntArray) -> 
 
 def seen_log_density(model: Density, features: Tensor, seen: IntArray) -> FloatArray:
     """Log-density in nats, ``(n,)``, of the seen classes' equal mixture at features ``(n, d)``."""
+    from scipy.special import logsumexp  # as seldom needed as it is slow to import
+
     densities = class_log_densities(model, features, seen)
     return np.asarray(logsumexp(densities, axis=1) - np.log(len(seen)), dtype=np.float32)
 

@@ -390,7 +390,7 @@ def fit_discriminant_gate(
     for common, own, seen, columns in trials:
         every = np.arange(common.shape[1])
         scores = gzsl_scores(common, own, seen, gate)
-        penalties.append(seen_unseen_curve(scores, columns, every, every[:seen]).best_penalty())
+        penalties.append(seen_unseen_curve(scores, columns, every, every[:seen]).best_gamma())
     return replace(gate, bias=bias + float(np.mean(penalties)))
 
 

@@ -162,7 +162,7 @@ def choose_regularizers(
 
 
 def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
-    penalty = outcome.curve().best_penalty()
+    penalty = outcome.curve().best_gamma()
     return penalty, {
         "T1": outcome.t1,
         "H": outcome.calibrated(0.0).H,

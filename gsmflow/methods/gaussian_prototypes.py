@@ -317,7 +317,7 @@ def choose_gaussian(
         softmax = _softmax(setting.classifier_lr)
         pair = classify_gaussian(scaled, gaussians, softmax, config.samples_per_class, generator)
         outcome = evaluate(pair, scaled.problem, held_out)
-        penalty = outcome.curve().best_penalty()
+        penalty = outcome.curve().best_gamma()
         value = (outcome.t1 + outcome.calibrated(penalty).H) / 2
         return replace(setting, penalty=penalty, value=value)
 

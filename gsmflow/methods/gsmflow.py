@@ -6,7 +6,7 @@ Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from gsmflow.learning.contract import (
 from gsmflow.learning.feed import Scaled, class_means, join
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import Between, OneOf, Times, TimesOneOf
-from gsmflow.methods.coupling_flow import ConditionalFlow, ConditionBlocks
 from gsmflow.methods.positioning import (
     RelativePositioning,
     SemanticsScalingName,
@@ -34,6 +33,9 @@ from gsmflow.methods.positioning import (
 )
 
 __all__ = ["METHOD", "AnchorPool", "GSMFlow", "GSMFlowConfig"]
+
+if TYPE_CHECKING:
+    pass
 
 AnchorPool: TypeAlias = Literal["seen", "all"]
 
@@ -54,7 +56,7 @@ class GSMFlowConfig:
     """Hidden units of each coupling subnet."""
     condition_dim: Annotated[int, Range(min=1)] = 1024
     """Length of the relatively positioned condition."""
-    condition_blocks: ConditionBlocks = "all"
+    condition_blocks: Literal["all", "first"] = "all"
     """Blocks that see the condition: all (paper) or the first alone (ablation)."""
     relative_positioning: bool = True
     """Whether the condition is relative to three anchor classes; off: the semantics themselves."""
@@ -136,7 +138,10 @@ class GSMFlow(nn.Module):
             condition_dim = config.condition_dim
             anchors = semantics[anchor_rows]
             self.positioning = RelativePositioning(anchors, condition_dim, generator)
-        self.flow = ConditionalFlow(
+        # FrEIA takes a second to import, which settings alone are not to wait for.
+        from gsmflow.methods.coupling_flow import ConditionalFlow
+
+        self.flow: ConditionalFlow = ConditionalFlow(
             class_means.shape[1],
             condition_dim,
             blocks=config.blocks,

@@ -236,8 +236,8 @@ def settings_of(recipe: Recipe) -> dict[str, Setting]:
     }
     for part in used_parts(recipe):
         config = type(getattr(recipe, part))
-        texts = field_texts(config)
-        for name, hint in field_types(config).items():
+        texts = field_texts(config)  # type: ignore[arg-type]
+        for name, hint in field_types(config).items():  # type: ignore[arg-type]
             found[PARTS[part] + name] = Setting(part, name, hint, texts.get(name, ""))
     return found
 

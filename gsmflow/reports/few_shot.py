@@ -1,16 +1,16 @@
-"""Few-shot figures over the number of labelled rows; the command ``few-shot``."""
+"""Few-shot figures over the number of labelled rows: table, picture, part of the page."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from gsmflow.core.json_fields import Field
-from gsmflow.core.run_files import METRICS_FILE
-from gsmflow.core.tables import terminal_table
+from gsmflow.core.tables import Grid, MeanStd
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.reports.figures import few_shot_figure
-from gsmflow.reports.tables import ShotFigures, few_shot_grid
+from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.tables import FewShotPoint, FewShotPoints, few_shot_grid
 
 __all__ = [
     "FEW_SHOT_PICTURE",
@@ -19,20 +19,20 @@ __all__ = [
     "draw_few_shot",
     "few_shot_draws",
     "few_shot_figures",
+    "few_shot_page",
     "few_shot_table",
 ]
 
 FEW_SHOT_PICTURE = "few_shot.png"
 
-_JUDGED = ("T1", "U", "S", "H", "AUSUC")
 ORIGIN = ("dataset", "features", "semantics")
 _NOTES = (
-    "k: labelled rows of each unseen class; rows that the largest k leaves are judged",
+    "k: labelled rows of each unseen class; tested on the rows that the largest k leaves",
     "±: standard deviation over draws of these rows, and over seeds where there are several",
 )
 
 
-def few_shot_figures(told: Field) -> ShotFigures:
+def few_shot_figures(metrics: Field) -> FewShotPoints:
     """The few-shot figures of a run, or of several seeds', from its ``metrics.json``.
 
     Raises
@@ -40,23 +40,21 @@ def few_shot_figures(told: Field) -> ShotFigures:
     InputError
         If there are none, or they are damaged.
     """
-    by_k = told["few_shot"]
+    by_k = metrics["few_shot"]
     if not by_k.value:
         raise by_k.refused("the figures of a run with --shots")
-    figures = {}
+    points = {}
     for k in by_k.object():
         if not k.isdecimal():
             raise by_k.refused(f"numbers of labelled rows in place of {k!r}")
-        own = {name: by_k[k][name].mean_std() for name in _JUDGED}
-        if by_k[k]["calibrated"].value is not None:
-            own["H_pen"] = by_k[k]["calibrated"]["H"].mean_std()
-        if by_k[k]["share"].value is not None:
-            own["share"] = by_k[k]["share"].mean_std()
-        figures[int(k)] = own
-    return figures
+        record = by_k[k]
+        figures, share = read_metrics(record, metrics_in("few_shot")), record["share"]
+        real_share = None if share.value is None else share.mean_std()
+        points[int(k)] = FewShotPoint(figures, real_share)
+    return points
 
 
-def few_shot_draws(told: Field) -> int:
+def few_shot_draws(metrics: Field) -> int:
     """Of how many draws a run's few-shot figures are, or several seeds', from ``metrics.json``.
 
     Raises
@@ -64,7 +62,7 @@ def few_shot_draws(told: Field) -> int:
     InputError
         If the values of the draws are damaged.
     """
-    by_k = told["few_shot"]
+    by_k = metrics["few_shot"]
     of_all = [by_k[k]["H"]["values"] for k in by_k.object()]
     counts = [len(values.items()) for values in of_all]
     for values, count in zip(of_all, counts, strict=True):
@@ -73,26 +71,37 @@ def few_shot_draws(told: Field) -> int:
     return counts[0]
 
 
-def draw_few_shot(directory: Path, metrics: Mapping[str, Any]) -> Path | None:
-    """Draw a run's few-shot figures into its directory; the file, None where there are none."""
-    if "few_shot" not in metrics:
-        return None
-    path = directory / FEW_SHOT_PICTURE
-    title = ", ".join(metrics[name] for name in ORIGIN)
-    few_shot_figure(path, title, {metrics["model"]: _of_metrics(directory, metrics)})
+def draw_few_shot(metrics: Field, folder: Path) -> Path:
+    """Draw a run's few-shot figures into a folder; the file."""
+    path = folder / FEW_SHOT_PICTURE
+    title = ", ".join(metrics[name].text() for name in ORIGIN)
+    few_shot_figure(path, title, {metrics["model"].text(): few_shot_figures(metrics)})
     return path
 
 
-def few_shot_table(directory: Path, metrics: Mapping[str, Any]) -> Table:
+def few_shot_table(metrics: Field) -> Grid:
     """The table of a run's few-shot figures."""
-    title = " · ".join(metrics[name] for name in ORIGIN)
-    return comparison_table(title, {metrics["model"]: _of_metrics(directory, metrics)})
+    title = " · ".join(metrics[name].text() for name in ORIGIN)
+    return comparison_table(title, {metrics["model"].text(): few_shot_figures(metrics)})
 
 
-def _of_metrics(directory: Path, metrics: Mapping[str, Any]) -> ShotFigures:
-    return few_shot_figures(Field(directory / METRICS_FILE, "", metrics))
-
-
-def comparison_table(title: str, runs: Mapping[str, ShotFigures]) -> Table:
+def comparison_table(title: str, runs: Mapping[str, FewShotPoints]) -> Grid:
     """The table of several runs' few-shot figures, by the run's name."""
-    return terminal_table(few_shot_grid(f"{title} · few-shot · percent", runs, _NOTES))
+    return few_shot_grid(f"{title} · few-shot · percent", runs, _NOTES)
+
+
+def few_shot_page(metrics: Field) -> dict[str, Any]:
+    """The table of few-shot figures for a run's page, a row for each number of labelled rows."""
+    figures = few_shot_figures(metrics)
+    notes = ("k = 0: the run's classifier, without labelled rows",) if 0 in figures else ()
+    grid = few_shot_grid("", {"": figures}, notes)
+    rows = [row[1:] for row in grid.sections[0]]  # without the run's name
+    return {
+        "columns": grid.columns[1:],
+        "charted": [metric.label for metric in metrics_in("few_shot_chart")],
+        "rows": [
+            [asdict(cell) if isinstance(cell, MeanStd) else cell for cell in row] for row in rows
+        ],
+        "notes": grid.notes,
+        "draws": few_shot_draws(metrics),
+    }

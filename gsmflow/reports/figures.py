@@ -14,13 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from gsmflow.core.aggregate import mean_std
 from gsmflow.core.files import write_bytes
 from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.generation_shifts import Shifts
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
-from gsmflow.reports.tables import ShotFigures
+from gsmflow.reports.metric_values import mean_std_of
+from gsmflow.reports.tables import FewShotPoints
 
 __all__ = [
     "few_shot_figure",
@@ -40,33 +41,32 @@ _NAMED, _NAMED_LARGE = 100, 30
 
 
 def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
-    """Draw a sweep as PNG, from what ``sweep.json`` holds: measures over the first field's values.
+    """Draw a sweep as PNG, from what ``sweep.json`` holds: metrics over the first field's values.
 
-    With one field, T1, U, S, H and H under the penalty; with more, H alone, a line for each
-    combination of the others' values. Bars are standard deviations over seeds.
+    With more than one field, fewer metrics are shown, each with a line for every combination of
+    the other fields' values. Bars are standard deviations over seeds.
     """
     (axis, values), *others = sweep["over"].items()
     numbers = _as_numbers(values)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     panel = figure.subplots()
-    names = ("H",) if others else ("T1", "U", "S", "H", "H pen.")
-    lines: dict[str, list[tuple[float, Any]]] = {}
+    metrics = metrics_in("sweep_over_several" if others else "sweep_chart")
+    lines: dict[str, list[tuple[float, MeanStd]]] = {}
     for point in sweep["points"]:
         x = numbers[values.index(point["values"][axis])]
-        rest = ", ".join(f"{name} {point['values'][name]}" for name, _ in others)
-        calibrated = point["calibrated"] or {}
-        for name in names:
-            told = calibrated.get("H") if name == "H pen." else point[name]
-            if told is not None:
-                lines.setdefault(rest or name, []).append((x, told))
+        combination = ", ".join(f"{name} {point['values'][name]}" for name, _ in others)
+        for metric in metrics:
+            value = mean_std_of(point, metric)
+            names = [combination, *([metric.label] if len(metrics) > 1 or not others else [])]
+            if value is not None:
+                lines.setdefault(", ".join(filter(None, names)), []).append((x, value))
     for i, (label, points) in enumerate(lines.items()):
         colour, marker = _STYLES[i % len(_STYLES)]
         style = "--" if i >= len(_STYLES) else "-"
-        told = [_figure_of(value) for _, value in points]
         panel.errorbar(
             [x for x, _ in points],
-            [own.mean for own in told],
-            [own.std or 0.0 for own in told],
+            [value.mean for _, value in points],
+            [value.std or 0.0 for _, value in points],
             color=colour,
             marker=marker,
             ls=style,
@@ -75,17 +75,19 @@ def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
             label=label,
         )
     panel.set_xticks(numbers, values)
-    panel.set(xlabel=axis, ylabel="H, percent" if others else "percent")
+    unit = f"{', '.join(metric.label for metric in metrics)}, percent" if others else "percent"
+    panel.set(xlabel=axis, ylabel=unit)
     title = f"{sweep['dataset']}, {sweep['features']}, {sweep['model']}: test"
     panel.set_title(title, fontsize="medium")
     panel.legend(fontsize="small")
     save_figure(figure, path)
 
 
-def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> None:
-    """Draw few-shot figures as PNG: H and T1 over k, with bands of one standard deviation.
+def few_shot_figure(path: Path, title: str, runs: Mapping[str, FewShotPoints]) -> None:
+    """Draw few-shot figures as PNG: metrics over k, with bands of one standard deviation.
 
-    H under the penalty, where it is known, is a line without a band.
+    On the left, those on seen and unseen classes; on the right, those on unseen classes alone.
+    A calibrated metric is a dashed line without a band.
 
     Parameters
     ----------
@@ -99,19 +101,27 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     panels = figure.subplots(1, 2)
     shots = sorted({k for run in runs.values() for k in run})
-    for panel, names, heading in (
-        (panels[0], {"H": "-", "H_pen": "--"}, "H, seen and unseen classes"),
-        (panels[1], {"T1": "-"}, "T1, unseen classes alone"),
+    shown = metrics_in("few_shot_chart")
+    for panel, metrics, what in (
+        (panels[0], [m for m in shown if m.rows == "both"], "seen and unseen classes"),
+        (panels[1], [m for m in shown if m.rows != "both"], "unseen classes alone"),
     ):
         for (label, run), (colour, marker) in zip(runs.items(), cycle(_STYLES), strict=False):
-            for name, style in names.items():
-                points = {k: own[name] for k, own in run.items() if name in own}
-                said = f"{label}, with penalty" if name == "H_pen" else label
+            for metric in metrics:
+                points = {
+                    k: point.figures[metric.key]
+                    for k, point in run.items()
+                    if metric.key in point.figures
+                }
+                style = "--" if metric.calibrated else "-"
+                name = label if metric is metrics[0] else f"{label}, {metric.label}"
                 if points:
-                    _draw_band(panel, points, said, color=colour, marker=marker, ls=style)
+                    _draw_band(panel, points, name, color=colour, marker=marker, ls=style)
         # Halving the number of labelled rows is one step, from one row on.
         panel.set_xticks([np.log2(1 + k) for k in shots], [str(k) for k in shots])
-        panel.set(xlabel="labelled rows of each unseen class", ylabel="percent", title=heading)
+        names = ", ".join(metric.label for metric in metrics if not metric.calibrated)
+        panel.set(xlabel="labelled rows of each unseen class", ylabel="percent")
+        panel.set(title=f"{names}, {what}")
         panel.grid(color="0.9", lw=0.5)
         panel.set_axisbelow(True)
     # Below both panels: names of runs are as long as their paths.
@@ -123,21 +133,15 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, ShotFigures]) -> 
 
 def _draw_band(panel: Axes, points: Mapping[int, MeanStd], label: str, **style: Any) -> None:
     x = [float(np.log2(1 + k)) for k in points]
-    means = np.array([own.mean for own in points.values()])
-    stds = np.array([own.std or 0.0 for own in points.values()])
+    means = np.array([point.mean for point in points.values()])
+    stds = np.array([point.std or 0.0 for point in points.values()])
     panel.plot(x, means, ms=4, label=label, **style)
     if style["ls"] == "-":
         panel.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.15, lw=0)
 
 
-def _figure_of(value: float | Mapping[str, Any]) -> MeanStd:
-    told = mean_std(value)
-    assert told is not None
-    return told
-
-
 def _as_numbers(values: Sequence[str]) -> list[float]:
-    """Where values stand on an axis: in proportion, unless they double or are no numbers."""
+    """Positions of values on an axis: in proportion, unless they double or are no numbers."""
     try:
         numbers = [float(value) for value in values]
     except ValueError:
@@ -163,10 +167,10 @@ def run_figure(
         The mean loss parts of each epoch of the final training, each with its ``epoch``; empty
         for a model that is not trained.
     curve
-        Measures on validation classes, each with its ``epoch``; may be empty.
+        Metrics on validation classes by key, each point with its ``epoch``; may be empty.
     outcomes
-        Method to its outcome on test and the penalty chosen for it, if any; empty where no rows
-        of unseen classes judge it.
+        Method to its outcome on test and the calibration factor chosen for it, if any; empty
+        where there are no test rows of unseen classes.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     over_epochs = bool(curve) and bool(history)
@@ -218,13 +222,13 @@ def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
         values from 0 (white) to 1 (black).
     """
     real, synthesized = next(iter(rows.values()))
-    gap = len(real)  # an empty column parts the two kinds
+    gap = len(real)  # an empty column between the two kinds
     columns, (height, width) = gap + 1 + len(synthesized), real.shape[1:]
     figure = Figure(figsize=(columns, len(rows) * height / width + 0.6))
     panels = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (name, parts) in zip(panels, rows.items(), strict=True):
+    for line, (name, images) in zip(panels, rows.items(), strict=True):
         line[gap].axis("off")
-        for panel, image in zip(np.delete(line, gap), np.concatenate(parts), strict=True):
+        for panel, image in zip(np.delete(line, gap), np.concatenate(images), strict=True):
             panel.imshow(image, cmap="gray_r", vmin=0, vmax=1)
             panel.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
@@ -268,11 +272,13 @@ def _width_beside(panel: Axes, right: Axes) -> float:
 
 def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
     epochs = [point["epoch"] for point in curve]
-    for name in ("T1", "U", "S", "H", "H_calibrated"):
-        calibrated = name == "H_calibrated"
-        style, label = ("o--", "H, best penalty") if calibrated else ("o-", name)
-        values = [100 * point[name] for point in curve]
-        panel.plot(epochs, values, style, ms=3, label=label)
+    for metric in metrics_in("validation"):
+        known = [point for point in curve if metric.key in point]
+        style, label = "o-", metric.label
+        if metric.calibrated:
+            style, label = "o--", f"{label}, best gamma"
+        x, y = [point["epoch"] for point in known], [100 * point[metric.key] for point in known]
+        panel.plot(x, y, style, ms=3, label=label)
     panel.set(title="validation classes", xlabel="epoch", ylabel="percent", ylim=(0, 100))
     panel.set(xlim=(0, 1.05 * max(epochs)))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -280,20 +286,20 @@ def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
 
 
 def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float | None]]) -> None:
-    for i, (method, (outcome, penalty)) in enumerate(outcomes.items()):
+    for i, (method, (outcome, gamma)) in enumerate(outcomes.items()):
         curve = outcome.curve()
         label = f"{method}, area {100 * curve.area:.1f}"
         panel.plot(100 * curve.unseen, 100 * curve.seen, color=f"C{i}", label=label)
-        for value, marker in ((0.0, "o"), (penalty, "D")):
+        for value, marker in ((0.0, "o"), (gamma, "D")):
             if value is not None:
                 point = outcome.calibrated(value)
                 panel.plot(100 * point.U, 100 * point.S, marker, color=f"C{i}")
     if not outcomes:
         panel.text(50, 50, "no rows of unseen classes", ha="center", va="center")
-    panel.plot([], [], "ko", label="no penalty")
-    if any(penalty is not None for _, penalty in outcomes.values()):
-        panel.plot([], [], "kD", label="penalty from validation classes")
-    panel.set(title="test: S over U as the penalty grows", xlabel="U, percent", ylabel="S, percent")
+    panel.plot([], [], "ko", label="gamma 0")
+    if any(gamma is not None for _, gamma in outcomes.values()):
+        panel.plot([], [], "kD", label="gamma from validation classes")
+    panel.set(title="test: S over U as gamma grows", xlabel="U, percent", ylabel="S, percent")
     panel.set(xlim=(0, 100), ylim=(0, 100))
     panel.legend(loc="lower left", fontsize="small")
 
@@ -303,22 +309,24 @@ def _draw_consistency(
 ) -> None:
     first = next(iter(shifts.values()))
     order = np.argsort(-first.consistency.among_all, kind="stable")
-    places, large = np.arange(len(order)), len(order) <= _NAMED_LARGE
+    positions, large = np.arange(len(order)), len(order) <= _NAMED_LARGE
     real = first.real.consistency.among_all
     label = f"real rows, mean {100 * real.mean():.1f}"
-    panel.plot(100 * real[order], places, "|", color="0.4", ms=10 if large else 6, label=label)
+    panel.plot(100 * real[order], positions, "|", color="0.4", ms=10 if large else 6, label=label)
     apart = 0.4 * (np.arange(len(shifts)) / len(shifts) - 0.5 + 0.5 / len(shifts))
-    for (method, own, style), above in zip(_styled(shifts), apart, strict=True):
-        share = own.consistency.among_all
+    for (method, shift, style), above in zip(_styled(shifts), apart, strict=True):
+        share = shift.consistency.among_all
         label = f"{method}, mean {100 * share.mean():.1f}"
-        panel.plot(100 * share[order], places + above, **style, ms=5 if large else 3, label=label)
+        panel.plot(
+            100 * share[order], positions + above, **style, ms=5 if large else 3, label=label
+        )
     if len(order) <= _NAMED:
         names = [class_names[first.real.unseen_classes[i]] for i in order]
-        panel.set_yticks(places, names, fontsize=8 if large else 5.5, parse_math=False)
+        panel.set_yticks(positions, names, fontsize=8 if large else 5.5, parse_math=False)
     else:
         panel.set(yticks=[], ylabel=f"{len(order)} unseen classes, sorted")
     panel.set(title="semantic consistency, unseen classes", xlim=(-3, 103))
-    panel.set(xlabel="percent of samples nearest to their own\nclass among the real means of all")
+    panel.set(xlabel="percent of samples nearest to the real\nmean of their class, of all means")
     panel.set_ylim(len(order) - 0.4, -0.6)
     panel.grid(color="0.9", lw=0.5)
     panel.set_axisbelow(True)
@@ -327,10 +335,10 @@ def _draw_consistency(
 
 def _draw_variances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
     values = []
-    for method, own, style in _styled(shifts):
-        real, synthesized = own.real.moments.variances, own.moments.variances
-        seen = np.arange(len(real)) < len(own.real.seen_classes)
-        ratios = own.mean_variance_ratios()
+    for method, shift, style in _styled(shifts):
+        real, synthesized = shift.real.moments.variances, shift.moments.variances
+        seen = np.arange(len(real)) < len(shift.real.seen_classes)
+        ratios = shift.mean_variance_ratios()
         for kind, side, ratio in zip(("seen", "unseen"), (seen, ~seen), ratios, strict=True):
             rows = side & (real > 0) & (synthesized > 0)
             face = "none" if kind == "seen" else style["color"]
@@ -346,10 +354,10 @@ def _draw_variances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
 
 def _draw_distances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
     values = []
-    for method, own, style in _styled(shifts):
-        distances = own.distances(unseen_alone=True)
+    for method, shift, style in _styled(shifts):
+        distances = shift.distances(unseen_alone=True)
         x, y = distances["real"], distances["synthesized"]
-        correlation = own.rank_correlations(unseen_alone=True)["synthesized_real"]
+        correlation = shift.rank_correlations(unseen_alone=True)["synthesized_real"]
         label = f"{method}: rank correlation {_or_dash(correlation)}"
         size = 1.6 if len(x) > 500 else 3.5
         panel.plot(x, y, **style, ms=size, mew=0, alpha=0.6, label=label)
@@ -362,10 +370,10 @@ def _draw_distances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
 
 def _styled(shifts: Mapping[str, Shifts]) -> Iterator[tuple[str, Shifts, dict[str, Any]]]:
     """Each method with its shifts and how its points are drawn, the first above the others."""
-    for i, ((method, own), (colour, marker)) in enumerate(
+    for i, ((method, shift), (colour, marker)) in enumerate(
         zip(shifts.items(), cycle(_STYLES), strict=False)
     ):
-        yield method, own, {"color": colour, "marker": marker, "ls": "none", "zorder": 3 - i / 9}
+        yield method, shift, {"color": colour, "marker": marker, "ls": "none", "zorder": 3 - i / 9}
 
 
 def _or_dash(value: float) -> str:
@@ -374,9 +382,9 @@ def _or_dash(value: float) -> str:
 
 def _compare(panel: Axes, low: float, high: float, ticks: Locator) -> None:
     """Give both axes, real and synthesized, the same limits and draw where they are equal."""
-    places = ticks.tick_values(low, high)
+    values = ticks.tick_values(low, high)
     panel.set(xlabel="real rows", ylabel="synthesized samples", box_aspect=1)
-    panel.set(xticks=places, yticks=places, xlim=(low, high), ylim=(low, high), anchor="N")
+    panel.set(xticks=values, yticks=values, xlim=(low, high), ylim=(low, high), anchor="N")
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_locator(NullLocator())

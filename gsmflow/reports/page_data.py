@@ -54,10 +54,10 @@ _CURVE_POINTS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """A method's best seen and best unseen class for every test row: its answer at any penalty.
+    """A method's best seen and best unseen class for every test row: its answer at any gamma.
 
-    The answer is the seen one where its score less the penalty is at least the unseen one's.
-    Classes are places among the score columns, of which the seen ones come first.
+    The answer is the seen one where its score less gamma is at least the unseen one's. Classes are
+    positions among the score columns, of which the seen ones come first.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class FeatureSample:
     points
         Principal components of both together, ``(m, p)``, float32.
     labels
-        Places of their classes among the unseen ones, ``(m,)``.
+        Positions of their classes among the unseen ones, ``(m,)``.
     real
         Which of them are real rows, ``(m,)``.
     shares
@@ -103,7 +103,7 @@ class ClassShifts:
     Attributes
     ----------
     consistency
-        Share of each unseen class's rows whose nearest real class mean is their own, ``(unseen,)``.
+        Share of each unseen class's rows that are nearest to its real mean, ``(unseen,)``.
     variances
         Within each seen, then each unseen class, ``(k,)``.
     """
@@ -125,7 +125,7 @@ class PageData:
     sample
         What a map of the features shows; None of a model that synthesizes none.
     shifts
-        Method to its shifts; the first, without a name, are the real rows' own. Empty where no
+        Method to its shifts; the first, without a name, are those of the real rows. Empty where no
         method synthesizes features.
     """
 
@@ -138,17 +138,17 @@ class PageData:
 def pick_answers(outcome: Outcome) -> Answers:
     """The best seen and the best unseen class of each row; seen columns come first."""
     count = int(np.isin(outcome.classes, outcome.seen_classes).sum())
-    place = np.argsort(outcome.classes)
-    labels = place[np.searchsorted(outcome.classes, outcome.labels, sorter=place)]
-    seen = outcome.scores[:, :count].argmax(axis=1)
-    unseen = count + outcome.scores[:, count:].argmax(axis=1)
+    order, scores = np.argsort(outcome.classes), outcome.scores_to_calibrate
+    labels = order[np.searchsorted(outcome.classes, outcome.labels, sorter=order)]
+    seen = scores[:, :count].argmax(axis=1)
+    unseen = count + scores[:, count:].argmax(axis=1)
     rows = np.arange(len(labels))
     return Answers(
         labels=labels.astype(np.int32),
         seen=seen.astype(np.int32),
         unseen=unseen.astype(np.int32),
-        seen_scores=outcome.scores[rows, seen],
-        unseen_scores=outcome.scores[rows, unseen],
+        seen_scores=scores[rows, seen],
+        unseen_scores=scores[rows, unseen],
     )
 
 
@@ -166,23 +166,21 @@ def pick_shifts(shifts: Mapping[str, Shifts], problem: Problem) -> dict[str, Cla
     real = next(iter(shifts.values())).real
     # Nothing is measured of a class without rows.
     unseen, every = (
-        np.isin(own, real.classes) for own in (problem.unseen_classes, problem.classes)
+        np.isin(classes, real.classes) for classes in (problem.unseen_classes, problem.classes)
     )
 
     def pick(consistency: Consistency, moments: ClassMoments) -> ClassShifts:
-        return ClassShifts(
-            _spread(consistency.among_all, unseen), _spread(moments.variances, every)
-        )
+        return ClassShifts(_fill(consistency.among_all, unseen), _fill(moments.variances, every))
 
     kept = {"": pick(real.consistency, real.moments)}
-    return kept | {name: pick(own.consistency, own.moments) for name, own in shifts.items()}
+    return kept | {name: pick(one.consistency, one.moments) for name, one in shifts.items()}
 
 
-def _spread(values: _Floats, known: NDArray[np.bool_]) -> _Floats:
-    """Values ``(m,)`` at the ``m`` places ``(k,)`` that are known, NaN elsewhere."""
-    spread = np.full(len(known), np.nan)
-    spread[known] = values
-    return spread
+def _fill(values: _Floats, known: NDArray[np.bool_]) -> _Floats:
+    """Values ``(m,)`` at the ``m`` positions ``(k,)`` that are known, NaN elsewhere."""
+    filled = np.full(len(known), np.nan)
+    filled[known] = values
+    return filled
 
 
 def draw_features(
@@ -217,11 +215,11 @@ def draw_features(
     features, theirs = synthesize(model, classes, each, generator, precision=precision)
     together = torch.cat([unseen.take(rows), features]).cpu().double().numpy()
     points, shares = _principal_components(together)
-    own = torch.cat([unseen.labels[rows], theirs])
+    all_labels = torch.cat([unseen.labels[rows], theirs])
     return FeatureSample(
         points=points,
-        labels=np.searchsorted(unseen_classes, own.cpu().numpy()).astype(np.int32),
-        real=np.arange(len(own)) < len(rows),
+        labels=np.searchsorted(unseen_classes, all_labels.cpu().numpy()).astype(np.int32),
+        real=np.arange(len(all_labels)) < len(rows),
         shares=shares,
     )
 
@@ -236,7 +234,7 @@ def _principal_components(
     first = slice(None, -1 - min(_COMPONENTS, centred.shape[1], len(values)), -1)
     variances = values[first].clip(min=0)
     vectors = vectors[:, first]
-    # A direction has no sign of its own: its largest score is made positive.
+    # The sign of a direction is arbitrary: its largest score is made positive.
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     shares = variances / max(float(np.square(centred).sum()), np.finfo(float).tiny)
     points = vectors * signs * np.sqrt(variances)
@@ -244,17 +242,17 @@ def _principal_components(
 
 
 def write_page_data(path: Path, page_data: PageData) -> None:
-    """Write evidence as one safetensors file, atomically."""
+    """Write page data as one safetensors file, atomically."""
     arrays: dict[str, NDArray[Any]] = {}
-    for part, own in (("answers", page_data.answers), ("sample", page_data.sample)):
-        if own is not None:
-            arrays |= {f"{part}.{name}": value for name, value in vars(own).items()}
+    for group, values in (("answers", page_data.answers), ("sample", page_data.sample)):
+        if values is not None:
+            arrays |= {f"{group}.{name}": value for name, value in vars(values).items()}
     # Names of methods are text of anyone's making: they stand in the metadata, numbered.
     for i, points in enumerate(page_data.curves.values()):
         arrays[f"curves.{i}"] = points
     for i, shifts in enumerate(page_data.shifts.values()):
         arrays |= {f"shifts.{i}.{name}": value for name, value in vars(shifts).items()}
-    names = {part: json.dumps(list(getattr(page_data, part))) for part in ("curves", "shifts")}
+    names = {group: json.dumps(list(getattr(page_data, group))) for group in ("curves", "shifts")}
     tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
     write_tensors(path, tensors, names)
 
@@ -277,7 +275,7 @@ def read_page_data(path: Path, classes: int) -> PageData:
     try:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            names = {part: json.loads(text) for part, text in file.metadata().items()}
+            names = {group: json.loads(text) for group, text in file.metadata().items()}
         shifts = {
             name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
             for i, name in enumerate(names["shifts"])
@@ -299,15 +297,15 @@ def read_page_data(path: Path, classes: int) -> PageData:
     return page_data
 
 
-def _below(part: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    return {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{part}.")}
+def _below(group: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{group}.")}
 
 
 def _check(page_data: PageData, classes: int) -> None:
     """Raise `ValueError` unless all arrays fit each other."""
     answers, sample = page_data.answers, page_data.sample
-    places: list[IntArray | NDArray[np.int32]] = [answers.labels, answers.seen, answers.unseen]
-    if any(p.ndim != 1 or p.min() < 0 or p.max() >= classes for p in places):
+    columns: list[IntArray | NDArray[np.int32]] = [answers.labels, answers.seen, answers.unseen]
+    if any(c.ndim != 1 or c.min() < 0 or c.max() >= classes for c in columns):
         raise ValueError(f"answers are not among {classes} classes")
     if len({len(v) for v in vars(answers).values()}) > 1:
         raise ValueError("answers differ in length")
@@ -315,7 +313,7 @@ def _check(page_data: PageData, classes: int) -> None:
         sample is not None
         and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1
     ):
-        raise ValueError("parts of the sample differ in length")
+        raise ValueError("arrays of the sample differ in length")
     for shifts in page_data.shifts.values():
         if len(shifts.variances) != classes or len(shifts.consistency) > classes:
             raise ValueError(f"shifts are not of {classes} classes")

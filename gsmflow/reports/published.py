@@ -1,21 +1,17 @@
-"""Published figures of the benchmark datasets, to stand beside one's own."""
+"""Published figures of the benchmark datasets, to compare runs with."""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.evaluation.measures import metrics_in
 
 __all__ = ["PUBLISHED_FILE", "Published", "read_published"]
 
 PUBLISHED_FILE = Path(__file__).with_name("published.csv")
 
-_MEASURES = ("T1", "U", "S", "H")
-_COLUMNS = (
-    *("method", "year", "venue", "setting", "dataset", "features", "semantics", "figures"),
-    *_MEASURES,
-    "source",
-)
+_ORIGIN = ("method", "year", "venue", "setting", "dataset", "features", "semantics", "figures")
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Published:
     figures
         ``as printed`` by its authors or in another's table, or ``re-run`` and by whom.
     measures
-        T1, U, S and H in percent; those that are known.
+        Metrics in percent, by key; those that are known.
     source
         Where the figures were read.
     """
@@ -58,6 +54,7 @@ def read_published(path: Path) -> list[Published]:
     InputError
         If it cannot be read, lacks a column, or has a figure that is no percentage.
     """
+    metrics = [metric.key for metric in metrics_in("published")]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, restval="")
@@ -67,7 +64,7 @@ def read_published(path: Path) -> list[Published]:
         raise InputError(
             f"{path}: not readable ({one_line(error)}), expected a CSV file of published figures"
         ) from error
-    for name in _COLUMNS:
+    for name in (*_ORIGIN, *metrics, "source"):
         if name not in columns:
             raise InputError(f"{path}: found columns {', '.join(columns)}, expected also {name}")
     return [
@@ -83,7 +80,7 @@ def read_published(path: Path) -> list[Published]:
             source=row["source"],
             measures={
                 name: _percent(row[name], f"{path}, line {line}, column {name}")
-                for name in _MEASURES
+                for name in metrics
                 if row[name]
             },
         )
@@ -91,11 +88,11 @@ def read_published(path: Path) -> list[Published]:
     ]
 
 
-def _percent(text: str, place: str) -> float:
+def _percent(text: str, where: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 100:
-        raise InputError(f"{place}: found {text!r}, expected a number from 0 to 100")
+        raise InputError(f"{where}: found {text!r}, expected a number from 0 to 100")
     return value

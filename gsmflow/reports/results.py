@@ -13,20 +13,20 @@ from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE
 from gsmflow.core.tables import Cell, Grid, MeanStd
-from gsmflow.reports.few_shot import few_shot_figures
+from gsmflow.evaluation.measures import Metric, metrics_in
+from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.published import Published
+from gsmflow.reports.section import SectionReport, SectionRow, measured
 
 __all__ = ["Collection", "Row", "collect_runs", "published_row", "render_csv", "results_grid"]
 
-_HEADINGS = {"T1": "T1", "U": "U", "S": "S", "H": "H", "AUSUC": "AUSUC", "H_pen": "H pen."}
-_JUDGED, _CHOSEN = ("T1", "U", "S", "H", "AUSUC"), ("T1", "U", "S", "H")
 _RUN, _BASELINE, _ORACLE, _FEW_SHOT = "run", "baseline", "oracle", "few-shot"
 _SELECTED, _PUBLISHED = "selected on test", "published"
 _PROTOCOLS = {
     _BASELINE: "baseline; nothing chosen on test",
-    _ORACLE: "oracle: classifiers trained on half of the real unseen rows, judged on the rest",
-    _FEW_SHOT: "few-shot: k labelled rows of each unseen class are learned from, and rows judged "
-    "that the largest k leaves; mean and standard deviation over draws of them, of all seeds",
+    _ORACLE: "oracle: classifiers trained on half of the real unseen rows, tested on the rest",
+    _FEW_SHOT: "few-shot: trained on k labelled rows of each unseen class, tested on the rows that "
+    "the largest k leaves; mean and standard deviation over draws of them, of all seeds",
     _SELECTED: "selected on test, as published figures often are; "
     "not comparable with the other rows of runs",
 }
@@ -47,7 +47,7 @@ class Row:
     protocol
         How what was chosen was chosen.
     figures
-        Those that are known of T1, U, S, H, AUSUC and H_pen (H under the penalty).
+        Those that are known of the metrics, by key.
     run
         The run's path below its dataset's folder; empty where the figures are those of all runs.
     venue
@@ -82,7 +82,7 @@ class Collection:
     warnings: tuple[str, ...]
 
 
-def collect_runs(folder: Path) -> Collection:
+def collect_runs(folder: Path, reports: Sequence[SectionReport]) -> Collection:
     """Read all finished runs below a folder, in the order of their paths.
 
     What lies below a run belongs to it: the single runs of several seeds are not listed again.
@@ -96,11 +96,11 @@ def collect_runs(folder: Path) -> Collection:
         raise InputError(f"{folder}: no such folder, expected one with finished runs")
     rows: list[Row] = []
     warnings = []
-    for place, folders, files in os.walk(folder):
+    for path, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if METRICS_FILE in files and ABLATION_FILE not in files:
             try:
-                rows += _read_run(Path(place), folder)
+                rows += _read_run(Path(path), folder, reports)
             except InputError as error:
                 warnings.append(str(error))
             else:
@@ -135,7 +135,8 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
         All rows of this dataset; within a section they keep their order where kind and method
         are the same.
     """
-    honest: dict[tuple[str, str], list[Row]] = {}
+    shown = metrics_in("results")
+    comparable: dict[tuple[str, str], list[Row]] = {}
     selected: list[Row] = []
     published: dict[str, list[Row]] = {}
     for row in rows:
@@ -144,25 +145,25 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
         elif row.kind == _PUBLISHED:
             published.setdefault(row.features, []).append(row)
         else:
-            honest.setdefault((row.features, row.semantics), []).append(row)
+            comparable.setdefault((row.features, row.semantics), []).append(row)
     order = (_BASELINE, _RUN, _ORACLE, _FEW_SHOT)
 
-    def place(row: Row) -> tuple[Any, ...]:
+    def rank(row: Row) -> tuple[Any, ...]:
         # The numbers of labelled rows of one run stay together.
         run = row.run if row.kind == _FEW_SHOT else ""
         return order.index(row.kind), row.method, run, row.shots or 0
 
-    sections = [sorted(honest[inputs], key=place) for inputs in sorted(honest)]
+    sections = [sorted(comparable[inputs], key=rank) for inputs in sorted(comparable)]
     sections += [section for section in (selected, *published.values()) if section]
     protocols = list(dict.fromkeys(row.protocol for section in sections for row in section))
     notes = [f"{number}: {protocol}" for number, protocol in enumerate(protocols, 1)]
-    spread = [
+    with_std = [
         row.kind
         for section in sections
         for row in section
         if any(figure.std is not None for figure in row.figures.values())
     ]
-    if any(kind != _FEW_SHOT for kind in spread):
+    if any(kind != _FEW_SHOT for kind in with_std):
         notes.append("±: standard deviation over seeds")
     if published:
         notes.append("figures of different features cannot be compared")
@@ -170,10 +171,10 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
         title=f"{dataset} · percent, means over classes",
         columns=(
             *("method", "run or venue", "features", "semantics"),
-            *_HEADINGS.values(),
+            *(metric.label for metric in shown),
             "note",
         ),
-        align="llll" + "r" * (len(_HEADINGS) + 1),
+        align="llll" + "r" * (len(shown) + 1),
         sections=tuple(
             tuple(_cells(row, protocols.index(row.protocol) + 1) for row in section)
             for section in sections
@@ -187,16 +188,17 @@ def render_csv(rows: Iterable[Row]) -> str:
     words = ("dataset", "kind", "method", "run", "venue", "features", "semantics", "seeds", "shots")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [column for name in _HEADINGS for column in (name, f"{name}_std")]
+    keys = [metric.key for metric in metrics_in("results")]
+    columns = [column for key in keys for column in (key, f"{key}_std")]
     writer.writerow([*words, *columns, "protocol", "source"])
     for row in rows:
         numbers: list[float | None] = []
-        for name in _HEADINGS:
-            figure = row.figures.get(name)
+        for key in keys:
+            figure = row.figures.get(key)
             pair = (None, None) if figure is None else (figure.mean, figure.std)
             numbers += [None if number is None else round(number, 2) for number in pair]
-        told = [getattr(row, word) for word in words]
-        writer.writerow([*told, *numbers, row.protocol, row.source])
+        origin = [getattr(row, word) for word in words]
+        writer.writerow([*origin, *numbers, row.protocol, row.source])
     return text.getvalue()
 
 
@@ -206,7 +208,7 @@ def _cells(row: Row, note: int) -> tuple[Cell, ...]:
     method += "" if row.shots is None else f", k = {row.shots}"
     seeds = f"({row.seeds} seeds)" if row.seeds is not None and row.seeds > 1 else ""
     origin = f"{row.run or row.venue} {seeds}".strip()
-    figures = (row.figures.get(name) for name in _HEADINGS)
+    figures = (row.figures.get(metric.key) for metric in metrics_in("results"))
     return (method, origin, row.features, row.semantics, *figures, str(note))
 
 
@@ -214,12 +216,12 @@ def _merge_equal(rows: Iterable[Row]) -> Iterator[Row]:
     """Rows, with one for each baseline and oracle that is equal in all runs on its input."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        # A row of a run's own is alone in its group.
-        own = row.run if row.kind in (_RUN, _SELECTED, _FEW_SHOT) else ""
-        key = (row.dataset, row.features, row.semantics, row.kind, row.method, own)
+        # A row that belongs to its run is alone in its group.
+        run = row.run if row.kind in (_RUN, _SELECTED, _FEW_SHOT) else ""
+        key = (row.dataset, row.features, row.semantics, row.kind, row.method, run)
         groups.setdefault(key, []).append(row)
-    for (*_, own), group in groups.items():
-        alike = not own and len({_rounded(row.figures) for row in group}) == 1
+    for (*_, run), group in groups.items():
+        alike = not run and len({_rounded(row.figures) for row in group}) == 1
         yield from [replace(group[0], run="")] if alike else group
 
 
@@ -230,78 +232,73 @@ def _rounded(figures: Mapping[str, MeanStd]) -> frozenset[tuple[str, float, floa
     )
 
 
-def _read_run(directory: Path, root: Path) -> list[Row]:
-    """A run's rows: its own, its baselines', its oracle's, and what was selected on test."""
+def _read_run(directory: Path, root: Path, reports: Sequence[SectionReport]) -> list[Row]:
+    """The rows of a run: its model's, its baselines', its oracle's, what was selected on test."""
     file = directory / METRICS_FILE
-    told = Field(file, "", read_json(file))
-    dataset = told["dataset"].text()
+    metrics = Field(file, "", read_json(file))
+    dataset = metrics["dataset"].text()
     if Path(dataset).name != dataset or dataset == "..":
-        raise told["dataset"].refused("a plain file name")
-    seeds = _count_seeds(told)
-    own = Row(
+        raise metrics["dataset"].refused("a plain file name")
+    seeds = _count_seeds(metrics)
+    model = Row(
         kind=_RUN,
         dataset=dataset,
-        features=told["features"].text(),
-        semantics=told["semantics"].text(),
-        method=told["model"].text(),
-        protocol=told["protocol"].text(),
-        figures=_figures(told, _JUDGED, seeds),
+        features=metrics["features"].text(),
+        semantics=metrics["semantics"].text(),
+        method=metrics["model"].text(),
+        protocol=metrics["protocol"].text(),
+        figures=_figures(metrics, metrics_in("results"), seeds),
         run=_run_name(directory, root, dataset),
         seeds=seeds,
         source=str(file),
     )
-    rows = [own]
-    for name in told["baselines"].object():
-        figures = _figures(told["baselines"][name], _JUDGED, seeds)
-        varied = any(figure.std is not None for figure in figures.values())
-        rows.append(_companion(own, _BASELINE, name, figures, seeds if varied else None))
-    if told["gate"].value is not None:
-        name, measures = told["gate"]["name"].text(), told["gate"]["measures"]
-        figures = _figures(measures, _JUDGED, seeds)
-        method = f"{own.method} with gate: {name}"
-        rows.append(replace(own, method=method, figures=figures))
-    if told["oracle"].value is not None:
-        figures = _figures(told["oracle"], _JUDGED, seeds)
-        rows.append(_companion(own, _ORACLE, "oracle", figures, seeds))
-    if told["few_shot"].value is not None:
-        for k, known in few_shot_figures(told).items():
-            figures = {name: known[name] for name in _HEADINGS if name in known}
-            row = _companion(own, _FEW_SHOT, own.method, figures, seeds)
-            rows.append(replace(row, shots=k))
-    if told["test_selected"].value is not None:
-        figures = _figures(told["test_selected"], _CHOSEN, seeds)
-        rows.append(_companion(own, _SELECTED, own.method, figures, seeds))
-    return rows
+    return [
+        model,
+        *(
+            _added(model, row)
+            for report in measured(metrics, reports)
+            for row in report.rows(metrics)
+        ),
+    ]
+
+
+def _added(model: Row, row: SectionRow) -> Row:
+    """A row of a section, beside its model's."""
+    figures = _figures(row.measures, metrics_in(row.view), model.seeds or 1)
+    if row.kind == _RUN:
+        return replace(model, method=row.method, figures=figures)
+    varied = any(figure.std is not None for figure in figures.values())
+    seeds = model.seeds if row.kind != _BASELINE or varied else None
+    companion = _companion(model, row.kind, row.method, figures, seeds)
+    return replace(companion, shots=row.shots)
 
 
 def _companion(
-    own: Row, kind: str, method: str, figures: Mapping[str, MeanStd], seeds: int | None
+    model: Row, kind: str, method: str, figures: Mapping[str, MeanStd], seeds: int | None
 ) -> Row:
-    """A row of the same run that is not the run's own."""
+    """Another row of the same run, beside its model's."""
     return replace(
-        own, kind=kind, method=method, protocol=_PROTOCOLS[kind], figures=figures, seeds=seeds
+        model, kind=kind, method=method, protocol=_PROTOCOLS[kind], figures=figures, seeds=seeds
     )
 
 
-def _count_seeds(told: Field) -> int:
-    seeds = told["seeds"]
+def _count_seeds(metrics: Field) -> int:
+    seeds = metrics["seeds"]
     if seeds.value is None:
-        if not isinstance(told["seed"].value, int):
-            raise told["seed"].refused("a seed")
+        if not isinstance(metrics["seed"].value, int):
+            raise metrics["seed"].refused("a seed")
         return 1
     if not isinstance(seeds.value, list) or not seeds.value:
         raise seeds.refused("a list of seeds")
     return len(seeds.value)
 
 
-def _figures(told: Field, names: Sequence[str], seeds: int) -> dict[str, MeanStd]:
-    """Figures of these names, and H under the penalty; spread only where it is over seeds."""
-    figures = told.figures(names)
-    if "H" in figures and told["calibrated"].value is not None:
-        figures["H_pen"] = told["calibrated"]["H"].mean_std()
+def _figures(record: Field, metrics: Sequence[Metric], seeds: int) -> dict[str, MeanStd]:
+    """Figures by the metric's key; with a standard deviation only where it is over seeds."""
+    figures = read_metrics(record, metrics)
     # A closed form has the same figures under every seed.
     if seeds == 1 or not any(figure.std for figure in figures.values()):
-        return {name: MeanStd(figure.mean) for name, figure in figures.items()}
+        return {key: MeanStd(figure.mean) for key, figure in figures.items()}
     return figures
 
 

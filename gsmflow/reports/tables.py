@@ -1,100 +1,99 @@
 """The tables of runs, ablations, sweeps and few-shot learning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from rich.console import Console
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std
-from gsmflow.core.tables import Cell, Grid, MeanStd
+from gsmflow.core.json_fields import Field
+from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
+from gsmflow.evaluation.measures import Metric, metrics_in
+from gsmflow.reports.metric_values import mean_std_of, read_metrics
+from gsmflow.reports.section import SectionReport, measured, table_rows
 
 __all__ = [
-    "ORACLE_LABEL",
-    "ShotFigures",
+    "FewShotPoint",
+    "FewShotPoints",
     "ablation_table",
-    "extra_lines",
     "few_shot_grid",
-    "gated_name",
+    "figures_in_line",
+    "print_metrics",
     "result_table",
+    "section_lines",
     "sweep_grid",
 ]
 
 
-ORACLE_LABEL = "oracle (real unseen rows)"
+@dataclass(frozen=True)
+class FewShotPoint:
+    """Few-shot figures of a run at one number of labelled rows, in percent.
+
+    Attributes
+    ----------
+    figures
+        Those that are known of the metrics of the few-shot table, by key.
+    real_share
+        Share of real rows among those of an unseen class; None where it is not known.
+    """
+
+    figures: Mapping[str, MeanStd]
+    real_share: MeanStd | None = None
 
 
-# Few-shot figures in percent: of each k those that are known of the measures, H_pen (H under the
-# penalty) and share (of real rows among those of an unseen class).
-ShotFigures: TypeAlias = Mapping[int, Mapping[str, MeanStd]]
+# By the number of labelled rows of each unseen class.
+FewShotPoints: TypeAlias = Mapping[int, FewShotPoint]
 
 
-_MEASURES = ("T1", "U", "S", "H", "AUSUC")
-
-
-_CALIBRATED = ("U", "S", "H")
-
-
-_CHOSEN = {name: name for name in ("T1", "U", "S", "H")}
-
-
-def result_table(metrics: Mapping[str, Any]) -> Table:
+def result_table(metrics: Field, reports: Sequence[SectionReport]) -> Table:
     """The table of a run, or of the runs of several seeds, in percent.
 
     Parameters
     ----------
     metrics
-        What ``metrics.json`` holds.
+        ``metrics.json``.
+    reports
+        Of the sections whose rows stand in it.
     """
-    seeds = metrics.get("seeds")
-    which = f"seed {metrics['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
+    facts = metrics.object()
+    seeds = facts.get("seeds")
+    which = f"seed {facts['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
     table = Table(
-        title=f"{metrics['dataset']} · {metrics['features']} · {metrics['semantics']} · "
+        title=f"{facts['dataset']} · {facts['features']} · {facts['semantics']} · "
         f"{which} · percent, means over classes",
-        caption=metrics["protocol"],
+        caption=facts["protocol"],
         caption_justify="left",
     )
     _add_columns(table, "method")
-    rows = {**metrics["baselines"], metrics["model"]: metrics}
-    if "gate" in metrics:
-        rows[gated_name(metrics)] = metrics["gate"]["measures"]
-    if "oracle" in metrics:
-        rows[ORACLE_LABEL] = metrics["oracle"]
-    for method, measures in rows.items():
-        table.add_row(method, *_cells(measures), style="bold" if measures is metrics else None)
+    for row in table_rows(metrics, reports):
+        style = "bold" if row.measures is metrics else None
+        table.add_row(row.method, *_cells(row.measures.object()), style=style)
     return table
 
 
-def gated_name(metrics: Mapping[str, Any]) -> str:
-    """The name in tables of a run's model with its gate."""
-    return f"{metrics['model']} with gate: {metrics['gate']['name']}"
+def print_metrics(metrics: Field, reports: Sequence[SectionReport], console: Console) -> None:
+    """Print the tables and the lines of a run, or of the runs of several seeds."""
+    console.print(result_table(metrics, reports))
+    shown = measured(metrics, reports)
+    for report in shown:
+        if report.table is not None:
+            console.print(terminal_table(report.table(metrics)))
+    for line in section_lines(metrics, shown):
+        console.print(line, soft_wrap=True)
 
 
-def extra_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """What a run was asked for besides its table, each a labelled line of its own, in percent."""
-    lines = []
-    if "gate" in metrics:
-        gate = metrics["gate"]
-        alone = {"AUROC": "AUROC", "FPR at 95% TPR": "FPR95"}
-        accepted = {"seen": "accepted_seen", "unseen": "accepted_unseen"}
-        lines.append(
-            f"gate {gate['name']} alone:  {_in_line(gate, alone)};  "
-            f"accepted as seen, of test rows:  {_in_line(gate, accepted)}"
-        )
-    if "top_k" in metrics:
-        told = metrics["top_k"]
-        k = told["k"]["mean"] if isinstance(told["k"], Mapping) else told["k"]
-        lines.append(f"right class among the first {k:.0f} answers:  {_in_line(told)}")
-    if "test_selected" in metrics:
-        lines.append(
-            "SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; "
-            f"to be compared with figures selected likewise alone):  "
-            f"{_in_line(metrics['test_selected'])}"
-        )
-    return lines
+def section_lines(metrics: Field, reports: Sequence[SectionReport]) -> list[str]:
+    """What the sections say below the table, a labelled line each."""
+    return [line for report in measured(metrics, reports) for line in report.lines(metrics)]
 
 
-def _in_line(told: Mapping[str, Any], names: Mapping[str, str] = _CHOSEN) -> str:
-    return "  ".join(f"{label} {_text(told[name], ' ±')}" for label, name in names.items())
+def figures_in_line(record: Field, metrics: Sequence[Metric]) -> str:
+    """Metrics with their labels in one line, in percent."""
+    figures = read_metrics(record, metrics)
+    shown = (m for m in metrics if m.key in figures)
+    return "  ".join(f"{m.label} {figures[m.key].text(' ±')}" for m in shown)
 
 
 def ablation_table(ablation: Mapping[str, Any]) -> Table:
@@ -115,13 +114,15 @@ def ablation_table(ablation: Mapping[str, Any]) -> Table:
 def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
     """The table of a sweep, in percent, from what ``sweep.json`` holds."""
     validated = any(point["validation"] for point in sweep["points"])
-    names = [*_MEASURES, "H pen.", *(("val. H", "val. H pen.") if validated else ())]
+    shown, on_validation = metrics_in("sweep"), metrics_in("sweep_validation") if validated else ()
+    names = [metric.label for metric in shown]
+    names += [f"val. {metric.label}" for metric in on_validation]
     rows: list[tuple[Cell, ...]] = []
     for point in sweep["points"]:
-        calibrated, told = point["calibrated"] or {}, point["validation"] or {}
-        values = [point[name] for name in _MEASURES] + [calibrated.get("H")]
-        values += [told.get("H"), told.get("H_calibrated")] if validated else []
-        rows.append((*point["values"].values(), *map(mean_std, values)))
+        validation = point["validation"] or {}
+        figures = [mean_std_of(point, metric) for metric in shown]
+        figures += [mean_std(validation.get(metric.key)) for metric in on_validation]
+        rows.append((*point["values"].values(), *figures))
     notes = [sweep["protocol"]]
     if validated:
         notes.append("val.: on the validation classes, by which a value is to be chosen")
@@ -135,7 +136,7 @@ def sweep_grid(sweep: Mapping[str, Any]) -> Grid:
     )
 
 
-def few_shot_grid(title: str, runs: Mapping[str, ShotFigures], notes: Sequence[str]) -> Grid:
+def few_shot_grid(title: str, runs: Mapping[str, FewShotPoints], notes: Sequence[str]) -> Grid:
     """The table of few-shot figures: a section for each run, a row for each k.
 
     Parameters
@@ -147,36 +148,33 @@ def few_shot_grid(title: str, runs: Mapping[str, ShotFigures], notes: Sequence[s
     notes
         Sentences below the table.
     """
-    names = {**{name: name for name in _MEASURES}, "H_pen": "H pen.", "share": "real"}
-    of_all = [figures for run in runs.values() for figures in run.values()]
-    known = {key: label for key, label in names.items() if any(key in own for own in of_all)}
-    if "share" in known:
+    points = [point for run in runs.values() for point in run.values()]
+    shown = [m for m in metrics_in("few_shot") if any(m.key in point.figures for point in points)]
+    with_shares = any(point.real_share is not None for point in points)
+    if with_shares:
         notes = [
             *notes,
             "real: share of real rows among those of an unseen class; the others are synthesized",
         ]
+
+    def row(name: str, k: int, point: FewShotPoint) -> tuple[Cell, ...]:
+        figures = (point.figures.get(metric.key) for metric in shown)
+        return (name, str(k), *figures, *([point.real_share] if with_shares else []))
+
+    columns = ("method", "k", *(metric.label for metric in shown), *(["real"] * with_shares))
     sections = tuple(
-        tuple((name, str(k), *map(own.get, known)) for k, own in run.items())
-        for name, run in runs.items()
+        tuple(row(name, k, point) for k, point in run.items()) for name, run in runs.items()
     )
-    columns = ("method", "k", *known.values())
     return Grid(title, columns, "l" + "r" * (len(columns) - 1), sections, tuple(notes))
 
 
 def _add_columns(table: Table, first: str) -> None:
     table.add_column(first, overflow="fold")
-    for name in (*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)):
+    for metric in metrics_in("table"):
         # Of several seeds, the standard deviation stands below the mean.
-        table.add_column(name, justify="right", min_width=4, overflow="fold")
+        table.add_column(metric.label, justify="right", min_width=4, overflow="fold")
 
 
 def _cells(measures: Mapping[str, Any]) -> list[str]:
-    calibrated = measures.get("calibrated") or {}
-    values = [measures[name] for name in _MEASURES]
-    values += [calibrated.get(name) for name in _CALIBRATED]
-    return [_text(value, "\n±") for value in values]
-
-
-def _text(value: float | Mapping[str, Any] | None, plus_minus: str) -> str:
-    told = mean_std(value)
-    return "-" if told is None else told.text(plus_minus)
+    figures = (mean_std_of(measures, metric) for metric in metrics_in("table"))
+    return ["-" if figure is None else figure.text("\n±") for figure in figures]

@@ -4,18 +4,21 @@ They go through the same stages as the model, in folders of their own below the 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gsmflow.core.distributed import SINGLE_PROCESS
+from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
 from gsmflow.data.dataset import Dataset, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScaling
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import Scorer
 from gsmflow.learning.sampling import Rescaled, Sampler
 from gsmflow.recipes.flags import published_recipe
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import Fitted, Run, choose, classify, fit_final, validate
@@ -100,13 +103,18 @@ def _measure(evaluated: Evaluated, beside: list[Beside]) -> SectionResult:
     metrics, curves = {}, {}
     for one in beside:
         outcome = evaluate(one.scorer, problem, held_out)
-        metrics[one.label] = {**asdict(outcome.measures(one.penalty)), "choices": one.choice}
+        metrics[one.label] = {**measure(outcome, one.penalty).as_json(), "choices": one.choice}
         curves[one.label] = outcome, one.penalty
     return SectionResult(metrics, curves=curves)
 
 
+def _rows(metrics: Field) -> list[SectionRow]:
+    baselines = metrics["baselines"]
+    return [SectionRow(name, baselines[name], "baseline") for name in baselines.object()]
+
+
 SECTION = Section(
-    key="baselines",
+    report=SectionReport(key="baselines", rows=_rows),
     wanted=lambda recipe: bool(set(recipe.beside) - {recipe.model}),
     fit=lambda run, dataset, fitted, scorer, found: fit_beside(run, dataset),
     measure=_measure,

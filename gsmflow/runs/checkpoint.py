@@ -188,7 +188,7 @@ class TrainedRun:
     def penalty(self) -> float | None:
         """The penalty on seen classes that was chosen on validation classes, if one was."""
         calibrated = self.metrics["calibrated"]
-        return None if calibrated is None else float(calibrated["penalty"])
+        return None if calibrated is None else float(calibrated["gamma"])
 
 
 def open_trained(
@@ -240,10 +240,10 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):
         raise InputError(f"{file}: found other fields, expected the figures that a run wrote")
     calibrated = metrics.setdefault("calibrated", None)
-    penalty = calibrated.get("penalty") if isinstance(calibrated, dict) else calibrated
+    penalty = calibrated.get("gamma") if isinstance(calibrated, dict) else calibrated
     if calibrated is not None and not isinstance(penalty, float):
         raise InputError(
-            f"{file}, field 'calibrated.penalty': found {penalty!r}, expected a number, or null "
+            f"{file}, field 'calibrated.gamma': found {penalty!r}, expected a number, or null "
             "for 'calibrated'"
         )
     return dict(metrics)

@@ -9,7 +9,7 @@ from gsmflow.core.rng import make_generator
 from gsmflow.data.formats.digits import PAIR_SHAPE
 from gsmflow.learning.sampling import Sampler
 from gsmflow.reports.figures import image_grid
-from gsmflow.runs.experiment import RunResult
+from gsmflow.runs.job import RunResult
 
 __all__ = ["draw_digit_pairs"]
 

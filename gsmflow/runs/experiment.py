@@ -1,7 +1,6 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,24 @@ from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.environment import command_line, describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
+from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
-from gsmflow.data.dataset import Dataset, HeldOut, Problem, Split, open_held_out, training_problem
+from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
-from gsmflow.data.formats.digits import DIGITS_NAME, load_digit_pairs
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
-from gsmflow.evaluation.metrics import mean_class_accuracy
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.learning.contract import Model, Scorer, Trainable
+from gsmflow.learning.contract import Scorer, Trainable
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
 from gsmflow.recipes.checks import check_model_class
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
 from gsmflow.reports.figures import run_figure
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -41,10 +39,12 @@ from gsmflow.reports.page_data import (
     thin_curve,
     write_page_data,
 )
-from gsmflow.reports.tables import extra_lines, result_table
+from gsmflow.reports.section import measured
+from gsmflow.reports.tables import print_metrics
 from gsmflow.runs.directory import RunLog, enter_run, open_run
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.sections import SECTIONS
+from gsmflow.runs.sections import REPORTS, SECTIONS
 from gsmflow.runs.stages import (
     Fitted,
     Run,
@@ -57,37 +57,13 @@ from gsmflow.runs.stages import (
 )
 
 __all__ = [
-    "Job",
-    "RunResult",
     "conclude",
+    "open_dataset",
     "read_dataset",
     "run_experiment",
     "run_facts",
     "run_worker_experiment",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """A finished run.
-
-    Attributes
-    ----------
-    directory
-        The run directory.
-    metrics
-        What ``metrics.json`` holds.
-    problem, held_out
-        What the final model was trained and evaluated on.
-    fitted
-        The model.
-    """
-
-    directory: Path
-    metrics: dict[str, Any]
-    problem: Problem
-    held_out: HeldOut
-    fitted: Fitted
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -100,10 +76,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
         in none.
     """
     load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
-    dataset = (
-        load_digit_pairs()
-        if recipe.dataset == DIGITS_NAME
-        else load(recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics)
+    dataset = load(
+        recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
     )
     if recipe.features_in == "map" and not isinstance(dataset.features, np.memmap):
         raise InputError(
@@ -112,11 +86,6 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
     if not recipe.second_semantics:
         return dataset
-    if recipe.dataset == DIGITS_NAME:
-        raise InputError(
-            f"--second-semantics: found {recipe.second_semantics} with {DIGITS_NAME}, which is "
-            "built in, expected none"
-        )
     return with_second_semantics(
         dataset,
         recipe.data,
@@ -126,33 +95,15 @@ def read_dataset(recipe: Recipe) -> Dataset:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What is to be run.
+def open_dataset(job: Job) -> Dataset:
+    """A job's data in memory, checked, or the files that its recipe names.
 
-    Attributes
-    ----------
-    recipe
-        A checked recipe.
-    model_class
-        A variant of the model that the recipe's method names; None for that model.
-    dataset
-        Data in memory in place of the files that the recipe names; None for those.
+    Raises
+    ------
+    InputError
+        If the data are missing or faulty.
     """
-
-    recipe: Recipe
-    model_class: type[Model] | None = None
-    dataset: Dataset | None = None
-
-    def open_dataset(self) -> Dataset:
-        """The data in memory, checked, or the files that the recipe names.
-
-        Raises
-        ------
-        InputError
-            If the data are missing or faulty.
-        """
-        return read_dataset(self.recipe) if self.dataset is None else check_dataset(self.dataset)
+    return read_dataset(job.recipe) if job.dataset is None else check_dataset(job.dataset)
 
 
 def run_experiment(
@@ -226,7 +177,7 @@ def conclude(
         What each section fitted, by its key.
     """
     validation = facts["validation"]
-    penalty = None if validation is None else float(validation["penalty"])
+    penalty = None if validation is None else float(validation["gamma"])
     problem = fitted.scaled.problem
 
     # The one place where the test split is opened: nothing is chosen from here on.
@@ -238,14 +189,15 @@ def conclude(
             "S alone is measured",
             soft_wrap=True,
         )
-        metrics = facts | _seen_alone(outcome, penalty)
+        empty: dict[str, Any] = {"baselines": {}, "shifts": {}}
+        metrics = facts | measure(outcome, penalty).as_json() | empty
         _report(run, metrics, fitted, outcome, penalty, {}, ())
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     evaluated = Evaluated(run, fitted, scorer, held_out, outcome, penalty, parts)
     results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
     metrics = {
         **facts,
-        **asdict(outcome.measures(penalty)),
+        **measure(outcome, penalty).as_json(),
         "baselines": {},
         "shifts": {},
         **{key: result.metrics for key, result in results.items()},
@@ -279,7 +231,7 @@ def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[
     device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     # The others find it in the cache then.
-    dataset = group.main_first(job.open_dataset)
+    dataset = group.main_first(lambda: open_dataset(job))
     for section in SECTIONS:
         if section.wanted(recipe):
             section.check(recipe, dataset)
@@ -329,21 +281,6 @@ def run_facts(
     }
 
 
-def _seen_alone(outcome: Outcome, penalty: float | None) -> dict[str, Any]:
-    """The figures where there are no rows of unseen classes: S, and None for what is not known."""
-    calibrated = None
-    if penalty is not None:
-        seen = mean_class_accuracy(outcome.labels, outcome.predictions(penalty))
-        calibrated = {"penalty": penalty, "U": None, "S": seen, "H": None}
-    return {
-        **dict.fromkeys(("T1", "U", "H", "AUSUC")),
-        "S": mean_class_accuracy(outcome.labels, outcome.predictions()),
-        "calibrated": calibrated,
-        "baselines": {},
-        "shifts": {},
-    }
-
-
 def _report(
     run: Run,
     metrics: dict[str, Any],
@@ -356,21 +293,19 @@ def _report(
     """Draw the picture, write the metrics (which marks the run as finished), print the table."""
     validation, picture = metrics["validation"], run.directory / "run.png"
     points = [] if validation is None else validation["curve"]
-    few_shot = draw_few_shot(run.directory, metrics)
+    record = Field(run.directory / METRICS_FILE, "", metrics)
+    shown = measured(record, REPORTS)
+    drawn = [report.draw(record, run.directory) for report in shown if report.draw is not None]
     run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
     names = fitted.scaled.problem.class_names
     write_per_class(run.directory / "per_class.csv", outcome, penalty, names)
     write_confusion(run.directory / "confusion.csv", outcome, names)
     run.log.write("metrics", **metrics)
     write_json(run.directory / METRICS_FILE, metrics)
-    run.console.print(result_table(metrics))
-    if few_shot is not None:
-        run.console.print(few_shot_table(run.directory, metrics))
-    for line in extra_lines(metrics):
-        run.console.print(line, soft_wrap=True)
+    print_metrics(record, REPORTS, run.console)
     run.console.print(f"run directory: {run.directory}", soft_wrap=True)
-    drawn = [picture, *pictures, *([] if few_shot is None else [few_shot])]
-    run.console.print(f"pictures: {', '.join(map(str, drawn))}", soft_wrap=True)
+    names_of_pictures = ", ".join(map(str, (picture, *pictures, *drawn)))
+    run.console.print(f"pictures: {names_of_pictures}", soft_wrap=True)
 
 
 def _keep_page_data(

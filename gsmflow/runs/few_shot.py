@@ -10,19 +10,23 @@ classes, which lend rows in the same way.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gsmflow.core.aggregate import summarise
 from gsmflow.core.errors import InputError
+from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.few_shot import draw_few_shot, few_shot_figures, few_shot_page, few_shot_table
+from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import AtEnd, Finding, Run, classify_real, progress_bar
 
@@ -166,7 +170,7 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
                     curve = evaluate(pair, problem, rest).curve()
-                    h, penalty = curve.best_harmonic_mean(), curve.best_penalty()
+                    h, penalty = curve.best_harmonic_mean(), curve.best_gamma()
                     tried.append({"share": share, "penalty": penalty, "H": h})
                     advance()
                 chosen[str(k)] = {**max(tried, key=lambda one: one["H"]), "tried": tried}
@@ -209,7 +213,7 @@ def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> Sec
             rest = HeldOut(held_out.seen, division.evaluated)
             outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
-                measures = asdict(outcome.measures(penalties.get(k)))
+                measures = measure(outcome, penalties.get(k)).as_json()
                 run.log.write("few_shot", draw=draw, k=k, **measures)
                 measured[k].append(measures)
     return SectionResult(
@@ -262,8 +266,23 @@ def _bar(run: Run, text: str, total: int) -> AbstractContextManager[Callable[...
     return progress_bar(run.console, "few-shot", total)
 
 
+def _section_rows(metrics: Field) -> list[SectionRow]:
+    model, by_k = metrics["model"].text(), metrics["few_shot"]
+    return [
+        SectionRow(model, by_k[str(k)], "few-shot", view="few_shot", shots=k, in_table=False)
+        for k in few_shot_figures(metrics)
+    ]
+
+
 SECTION = Section(
-    key="few_shot",
+    report=SectionReport(
+        key="few_shot",
+        rows=_section_rows,
+        table=few_shot_table,
+        draw=draw_few_shot,
+        page=few_shot_page,
+        page_of_seeds=True,
+    ),
     wanted=lambda recipe: bool(recipe.shots),
     check=check_shots,
     at_end=find_choices,

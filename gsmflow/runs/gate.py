@@ -5,6 +5,7 @@ gates `boundary` and `likelihood` learn from four fifths of the training rows; t
 threshold. The gate `cosmo` learns from scores of the validation rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,8 +15,11 @@ from safetensors.torch import load_file
 
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import InputError
+from gsmflow.core.extras import require
+from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import ClassifierRows, GivesRows, Model, Scorer, StreamedRows
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
@@ -28,7 +32,7 @@ from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, b
 from gsmflow.methods.gates.cosmo import CosmoConfig, Smoothing, fit_smoothing
 from gsmflow.recipes.fit import rows_request
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.reports.tables import gated_name
+from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.checkpoint import reading
 from gsmflow.runs.gate_checkpoint import (
     GATE_FILE,
@@ -139,17 +143,18 @@ def evaluate_gate(
     with_gate = replace(outcome, scores=np.concatenate(scores))
     threshold = gated.gate.threshold
     alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
-    facts = {"name": gated.name, **asdict(alone), "measures": asdict(with_gate.measures())}
+    facts = {"name": gated.name, **asdict(alone), "measures": measure(with_gate).as_json()}
     return facts, with_gate
 
 
 def _measure(evaluated: Evaluated, gated: Gated) -> SectionResult:
     facts, with_gate = evaluate_gate(gated, evaluated.held_out, evaluated.outcome)
-    label = gated_name({"model": evaluated.run.label, "gate": facts})
-    return SectionResult(facts, curves={label: (with_gate, None)})
+    return SectionResult(facts, curves={_label(evaluated.run.label, gated.name): (with_gate, None)})
 
 
 def _check(recipe: Recipe, dataset: Dataset) -> None:
+    if isinstance(recipe.gate, BoundaryConfig):
+        require("ot", "--gate boundary")
     if not len(dataset.test_unseen):
         raise InputError(
             f"--gate: found {recipe.gate_name} with no rows of unseen classes in "
@@ -247,8 +252,32 @@ def _of_classes(rows: ClassifierRows, classes: torch.Tensor) -> Feed:
     return SelectedFeed(feed, torch.isin(feed.labels, classes).nonzero()[:, 0])
 
 
+def _label(model: str, gate: str) -> str:
+    """The label in tables of a model with its gate."""
+    return f"{model} with gate: {gate}"
+
+
+def _rows(metrics: Field) -> list[SectionRow]:
+    gate = metrics["gate"]
+    label = _label(metrics["model"].text(), gate["name"].text())
+    return [SectionRow(label, gate["measures"])]
+
+
+def _lines(metrics: Field) -> list[str]:
+    gate = metrics["gate"]
+
+    def figures(names: Mapping[str, str]) -> str:
+        return "  ".join(f"{k} {gate[name].mean_std().text(' ±')}" for k, name in names.items())
+
+    alone = figures({"AUROC": "AUROC", "FPR at 95% TPR": "FPR95"})
+    accepted = figures({"seen": "accepted_seen", "unseen": "accepted_unseen"})
+    return [
+        f"gate {gate['name'].text()} alone:  {alone};  accepted as seen, of test rows:  {accepted}"
+    ]
+
+
 SECTION = Section(
-    key="gate",
+    report=SectionReport(key="gate", rows=_rows, lines=_lines),
     wanted=lambda recipe: recipe.gate is not None,
     check=_check,
     at_end=_scores_for_cosmo,

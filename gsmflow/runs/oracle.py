@@ -1,12 +1,13 @@
 """The oracle: the ceiling of the features, by classifiers trained on real unseen rows."""
 
-from dataclasses import asdict
-
 import numpy as np
 
+from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import HeldOut
 from gsmflow.data.splits import draw_from_each_class
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate
+from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import classify_real
 
@@ -31,7 +32,15 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     scaled, model = evaluated.fitted.scaled, evaluated.fitted.model
     pair = classify_real(run, scaled, model, learned, per_class=per_class)
     outcome = evaluate(pair, evaluated.problem, HeldOut(held_out.seen, rest))
-    return SectionResult(asdict(outcome.measures()))
+    return SectionResult(measure(outcome).as_json())
 
 
-SECTION = Section(key="oracle", wanted=lambda recipe: recipe.oracle, measure=_measure)
+def _rows(metrics: Field) -> list[SectionRow]:
+    return [SectionRow("oracle (real unseen rows)", metrics["oracle"], "oracle")]
+
+
+SECTION = Section(
+    report=SectionReport(key="oracle", rows=_rows),
+    wanted=lambda recipe: recipe.oracle,
+    measure=_measure,
+)

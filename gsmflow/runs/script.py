@@ -11,23 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from gsmflow.core.console import ending, make_console
-from gsmflow.core.distributed import joined_group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.digits import DIGITS_NAME
-from gsmflow.data.formats.files import find_stem
 from gsmflow.learning.contract import Model
 from gsmflow.methods.registry import RECOMMENDED, find_method
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.experiment import Job, RunResult, run_experiment, run_worker_experiment
-from gsmflow.runs.seeds import run_seeds
+from gsmflow.runs.job import Job, RunResult
 
 __all__ = [
     "INTERRUPTED",
@@ -138,6 +134,11 @@ def run_script(
 
 def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
     """Run a job with one seed or with several, in one process or as one of a group."""
+    # What only a run needs: --help is not to wait for it.
+    from gsmflow.core.distributed import joined_group
+    from gsmflow.runs.experiment import run_experiment, run_worker_experiment
+    from gsmflow.runs.seeds import run_seeds
+
     recipe = job.recipe
     with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
         console.quiet = not group.is_main
@@ -179,10 +180,8 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
         If the file is missing, is not Python, fails, or never makes the call; if a folder has no
         dataset, or several.
     """
-    if path.is_dir() or (path == Path(DIGITS_NAME) and not path.exists()):
-        return _dataset_script(path, flags)
     if not path.is_file():
-        raise InputError(f"{path}: no such file, {_EXPECTED}")
+        return _dataset_script(path, flags)
     token, argv, folders = _READING.set(path), sys.argv, sys.path
     sys.argv, sys.path = [str(path)], [str(path.resolve().parent), *folders]
     try:
@@ -205,19 +204,21 @@ def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
     place = folder if folder.name else folder.resolve()
     config = find_method(RECOMMENDED).config()
     recipe = Recipe(dataset=place.name, data=place.parent, method=config)
-    if folder.is_dir():
-        if not any(folder.glob("*.mat")):
-            raise InputError(
-                f"{folder}: found no .mat file in this folder, {_EXPECTED}; python -m gsmflow "
-                "extract makes one of pictures"
-            )
-        given = {word.partition("=")[0] for word in flags}
-        stems: dict[str, Any] = {
-            flag.removeprefix("--"): find_stem(flag, folder)
-            for flag in ("--features", "--semantics")
-            if flag not in given
-        }
-        recipe = replace(recipe, **stems)
+    # Reading formats takes a second to import, which --help of a script is not to wait for.
+    from gsmflow.data.formats.files import has_dataset, usual_name
+
+    if not has_dataset(folder):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such file, {_EXPECTED}")
+        raise InputError(
+            f"{folder}: found no dataset in this folder, {_EXPECTED}; python -m gsmflow "
+            "extract makes one of pictures"
+        )
+    given = {word.partition("=")[0] for word in flags}
+    if "--features" not in given:
+        recipe = replace(recipe, features=usual_name("features", folder))
+    if "--semantics" not in given:
+        recipe = replace(recipe, semantics=usual_name("semantics", folder))
     description = f"Train on {place.name}: the recommended method, or another with --model."
     recipes = {recipe.features: recipe}
     return Script(recipes, None, lambda result: None, None, description, folder)

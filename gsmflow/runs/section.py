@@ -10,6 +10,7 @@ from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import Scorer
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.page_data import ClassShifts
+from gsmflow.reports.section import SectionReport
 from gsmflow.runs.stages import AtEnd, AtInterval, Finding, Fitted, Run
 
 __all__ = ["Evaluated", "Section", "SectionResult"]
@@ -75,8 +76,8 @@ class Section:
 
     Attributes
     ----------
-    key
-        Of its metrics in ``metrics.json``.
+    report
+        What tables, console, pictures and page show of it, and its key in ``metrics.json``.
     wanted
         Whether a recipe asks for it.
     check
@@ -94,7 +95,7 @@ class Section:
         Called once the metrics are written.
     """
 
-    key: str
+    report: SectionReport
     wanted: Callable[[Recipe], bool]
     measure: Callable[[Evaluated, Any], SectionResult]
     check: Callable[[Recipe, Dataset], None] = lambda recipe, dataset: None
@@ -104,3 +105,8 @@ class Section:
         lambda run, dataset, fitted, scorer, found: None
     )
     finish: Callable[[Run], None] = lambda run: None
+
+    @property
+    def key(self) -> str:
+        """Of its metrics in ``metrics.json``."""
+        return self.report.key

@@ -10,12 +10,15 @@ from rich.console import Console
 from gsmflow.core.aggregate import summarise
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.files import read_json, write_json
+from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.reports.few_shot import draw_few_shot, few_shot_table
-from gsmflow.reports.tables import extra_lines, result_table
+from gsmflow.reports.section import measured
+from gsmflow.reports.tables import print_metrics
 from gsmflow.runs.directory import enter_run, open_run
-from gsmflow.runs.experiment import Job, RunResult, run_experiment, run_worker_experiment
+from gsmflow.runs.experiment import run_experiment, run_worker_experiment
+from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.sections import REPORTS
 
 __all__ = ["run_seeds"]
 
@@ -75,15 +78,13 @@ def run_seeds(
     metrics = {**summarise(runs), "seeds": list(seeds)}
     del metrics["seed"]
     write_json(path / METRICS_FILE, metrics)
-    few_shot = draw_few_shot(path, metrics)
-    console.print(result_table(metrics))
-    if few_shot is not None:
-        console.print(few_shot_table(path, metrics))
-    for line in extra_lines(metrics):
-        console.print(line, soft_wrap=True)
+    record = Field(path / METRICS_FILE, "", metrics)
+    shown = measured(record, REPORTS)
+    drawn = [report.draw(record, path) for report in shown if report.draw is not None]
+    print_metrics(record, REPORTS, console)
     console.print(f"run directory: {path}", soft_wrap=True)
-    if few_shot is not None:
-        console.print(f"picture: {few_shot}", soft_wrap=True)
+    for picture in drawn:
+        console.print(f"picture: {picture}", soft_wrap=True)
     return metrics
 
 

@@ -14,12 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gsmflow.core.files import write_tensors
+from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import HeldOut
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.protocol import evaluate_all
 from gsmflow.learning.contract import Encoding, Model
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import feature_map
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
+from gsmflow.reports.section import RowKind, SectionReport, SectionRow
+from gsmflow.reports.tables import figures_in_line
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import Fitted, Run, fit_classifiers
 
@@ -96,8 +100,22 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     return SectionResult(select_on_test(evaluated.run, evaluated.fitted, evaluated.held_out))
 
 
+def _rows(metrics: Field) -> list[SectionRow]:
+    model, selected = metrics["model"].text(), metrics["test_selected"]
+    kind: RowKind = "selected on test"
+    return [SectionRow(model, selected, kind, view="selected_on_test", in_table=False)]
+
+
+def _lines(metrics: Field) -> list[str]:
+    figures = figures_in_line(metrics["test_selected"], metrics_in("selected_on_test"))
+    return [
+        "SELECTED ON TEST (the best of the training's intervals and the classifier's epochs; to be "
+        f"compared with figures selected likewise alone):  {figures}"
+    ]
+
+
 SECTION = Section(
-    key="test_selected",
+    report=SectionReport(key="test_selected", rows=_rows, lines=_lines),
     wanted=lambda recipe: recipe.test_selected,
     at_interval=keep_candidates,
     measure=_measure,

@@ -1,10 +1,14 @@
 """The generation shifts of whatever synthesizes features: the model and the methods beside it."""
 
+from typing import Any
+
+from gsmflow.core.json_fields import Field
 from gsmflow.evaluation.generation_shifts import measure_real, measure_shifts
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
 from gsmflow.reports.figures import shifts_figure
 from gsmflow.reports.page_data import pick_shifts
+from gsmflow.reports.section import SectionReport
 from gsmflow.runs.beside import SECTION as BESIDE
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 
@@ -51,4 +55,32 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     )
 
 
-SECTION = Section(key="shifts", wanted=lambda recipe: True, measure=_measure)
+def _page(metrics: Field) -> list[dict[str, Any]] | None:
+    """The table of generation shifts, a row for each method that synthesizes."""
+    rows = []
+    for name in metrics["shifts"].object():
+        record = metrics["shifts"][name]
+        consistency, ratio = record["consistency"], record["variance_ratio"]
+        correlation = record["rank_correlation"]["unseen"]["synthesized_real"]
+        rows.append(
+            {
+                "method": name,
+                "samples": record["samples_per_class"].number(),
+                **{k: consistency[k].percent() for k in ("among_all", "real_among_all")},
+                "seen_ratio": _number_or_none(ratio["seen"]),
+                "unseen_ratio": _number_or_none(ratio["unseen"]),
+                "correlation": _number_or_none(correlation),
+            }
+        )
+    return rows or None
+
+
+def _number_or_none(field: Field) -> float | None:
+    return None if field.value is None else field.number()
+
+
+SECTION = Section(
+    report=SectionReport(key="shifts", page=_page),
+    wanted=lambda recipe: True,
+    measure=_measure,
+)

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +26,7 @@ from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
+from gsmflow.evaluation.measures import metrics_in, validation_point
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import (
     Choosing,
@@ -181,7 +182,7 @@ class Validated:
 
     def describe(self) -> dict[str, Any]:
         """The penalty and the curve, as ``metrics.json`` has them."""
-        return {"penalty": self.penalty, "curve": self.curve}
+        return {"gamma": self.penalty, "curve": self.curve}
 
 
 def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | None:
@@ -275,7 +276,7 @@ def validate(
         stored = read_json(file)
         for point in stored["curve"]:
             on_point(point)
-        return Validated(stored["penalty"], stored["curve"], _read_found(found_file))
+        return Validated(stored["gamma"], stored["curve"], _read_found(found_file))
     scaled, wanted = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
@@ -284,23 +285,15 @@ def validate(
         )
         outcome = evaluate(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
-        penalty = outcome.curve().best_penalty()
         if epoch in (0, run.recipe.training.total_epochs):
             found = {name: find(scaled, model, scorer) for name, find in wanted.items()}
             if found:  # before the training's state says that this epoch was measured
                 _write_found(found_file, found)
-        measures = asdict(outcome.measures(penalty))
-        calibrated = measures.pop("calibrated")
-        return {
-            "epoch": epoch,
-            **measures,
-            "penalty": penalty,
-            **{f"{name}_calibrated": calibrated[name] for name in ("U", "S", "H")},
-        }
+        return {"epoch": epoch, **validation_point(outcome)}
 
     _, progress = _train(run, scaled, choice, measure, run.recipe.curve_every, on_point)
     curve = progress["curve"]
-    validated = Validated(curve[-1]["penalty"], curve, _read_found(found_file))
+    validated = Validated(curve[-1]["gamma"], curve, _read_found(found_file))
     write_json(file, validated.describe())
     _state_file(run, problem).unlink(missing_ok=True)
     return validated
@@ -602,8 +595,8 @@ def _print_epoch(
 
 
 def _print_point(run: Run, point: Mapping[str, float]) -> None:
-    names = {"T1": "T1", "U": "U", "S": "S", "H": "H", "H_calibrated": "H with best penalty"}
-    values = "  ".join(f"{label} {100 * point[name]:.1f}" for name, label in names.items())
+    shown = metrics_in("validation")
+    values = "  ".join(f"{metric.label} {100 * point[metric.key]:.1f}" for metric in shown)
     run.console.print(f"  on validation classes, percent:  {values}")
 
 

@@ -1,7 +1,12 @@
 """Accuracies where the right class may be among the k best answers."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
+from gsmflow.core.json_fields import Field
+from gsmflow.evaluation.measures import metrics_in
+from gsmflow.reports.section import SectionReport
+from gsmflow.reports.tables import figures_in_line
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 
 __all__ = ["SECTION"]
@@ -11,4 +16,16 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     return SectionResult(asdict(evaluated.outcome.top_k(evaluated.run.recipe.top_k)))
 
 
-SECTION = Section(key="top_k", wanted=lambda recipe: recipe.top_k > 1, measure=_measure)
+def _lines(metrics: Field) -> list[str]:
+    top_k = metrics["top_k"]
+    k = top_k["k"].value
+    k = k["mean"] if isinstance(k, Mapping) else k
+    figures = figures_in_line(top_k, metrics_in("top_k"))
+    return [f"right class among the first {k:.0f} answers:  {figures}"]
+
+
+SECTION = Section(
+    report=SectionReport(key="top_k", lines=_lines),
+    wanted=lambda recipe: recipe.top_k > 1,
+    measure=_measure,
+)

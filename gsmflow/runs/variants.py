@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from gsmflow.core.distributed import joined_group
+from gsmflow.evaluation.measures import METRICS
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import enter_run
 from gsmflow.runs.script import Script
@@ -60,7 +61,8 @@ def run_variants(
 
 def figures_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of a variant that its table shows."""
-    return {k: metrics[k] for k in ("T1", "U", "S", "H", "AUSUC", "calibrated")}
+    names = {metric.name for metric in METRICS} | {"calibrated"}
+    return {name: metrics[name] for name in metrics if name in names}
 
 
 def folder_words(recipe: Recipe) -> list[str]:

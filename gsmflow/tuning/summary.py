@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std, summarise
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.recipes.files import RecipeFile
 from gsmflow.recipes.flags import recipe_flags, recipe_for
 from gsmflow.recipes.recipe import Recipe, learning_settings, setting_value
@@ -42,7 +43,6 @@ __all__ = [
     "study_figure",
 ]
 
-_COLUMNS = {"T1": "T1", "H": "H", "H_calibrated": "H pen.", "AUSUC": "AUSUC"}
 # With fewer, importances would be made up of chance.
 _TRIALS_FOR_IMPORTANCES = 10
 _PANELS_IN_A_ROW = 4
@@ -81,7 +81,8 @@ def rank_finalists(
 def _mean_over_draws(place: Place, recipe: Recipe) -> dict[str, float]:
     outcomes = [outcome_of(place, recipe, draw) for draw in range(len(place.class_draws))]
     measures = [{} if one is None else one.measures or {} for one in outcomes]
-    return {name: fmean(one.get(name, 0.0) for one in measures) for name in _COLUMNS}
+    keys = [metric.key for metric in metrics_in("objective")]
+    return {key: fmean(one.get(key, 0.0) for one in measures) for key in keys}
 
 
 @contextmanager
@@ -159,17 +160,17 @@ def finalist_table(study: Study, judged: Sequence[RankedFinalist]) -> Table:
     table = Table(
         title="finalists on the validation classes · percent"
         + (f" · mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""),
-        caption=f"chosen by the mean of {study.objective}; H pen.: under the penalty that is best "
-        "on these rows",
+        caption=f"chosen by the mean of {study.objective}; H cal.: with the gamma that is best on "
+        "these rows",
         caption_justify="left",
     )
     table.add_column("trial")
-    for name in _COLUMNS.values():
-        table.add_column(name, justify="right", no_wrap=True)
+    for metric in metrics_in("objective"):
+        table.add_column(metric.label, justify="right", no_wrap=True)
     for one in judged:
         trial = one.finalist.trial
         label = f"{trial.number}{', the recipe as it is' if one.finalist.own else ''}"
-        figures = [mean_std(one.measures[name]) for name in _COLUMNS]
+        figures = [mean_std(one.measures[metric.key]) for metric in metrics_in("objective")]
         cells = ["" if told is None else told.text(" ± ") for told in figures]
         table.add_row(label, *cells, style="bold" if one is judged[0] else None)
     return table
@@ -239,7 +240,10 @@ def chosen_file(place: Place, study: Study, script: Script, winner: RankedFinali
             "trial": finalist.trial.number,
             "class_draws": len(place.class_draws),
             "seeds": [validated.seed for validated in finalist.recipes],
-            "measures": {name: winner.measures[name]["values"] for name in _COLUMNS},
+            "measures": {
+                metric.key: winner.measures[metric.key]["values"]
+                for metric in metrics_in("objective")
+            },
             "values": values,
         },
     )

@@ -28,7 +28,8 @@ from gsmflow.learning.contract import Model
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
 from gsmflow.runs.directory import RunLog
-from gsmflow.runs.experiment import Job
+from gsmflow.runs.experiment import open_dataset
+from gsmflow.runs.job import Job
 from gsmflow.runs.stages import Run, choose, forget_state, validate
 from gsmflow.tuning.space import Space
 
@@ -141,7 +142,7 @@ def open_place(folder: Path, space: Space, job: Job, class_draws: int) -> Place:
         )
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    dataset = job.open_dataset()
+    dataset = open_dataset(job)
     draws = [redraw_validation(dataset, draw) for draw in range(class_draws)]
     sides = tuple(
         (training_problem(drawn, "validation"), open_held_out(drawn, "validation"))

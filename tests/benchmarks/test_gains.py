@@ -1,4 +1,4 @@
-"""The scripts of `benchmarks/` that compare predicted class means, on small data."""
+"""The benchmarks of predicted class means, on small data."""
 
 from collections.abc import Iterator
 from io import StringIO
@@ -16,16 +16,18 @@ from gsmflow.methods.gaussian_prototypes import GaussianChoice
 from tests.builders import make_dataset, write_gbu
 
 
-def test_a_gain_is_that_of_a_paired_t_test() -> None:
+def test_gain_and_error_give_the_paired_t_statistic() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 30))
-    told = stats.ttest_rel(first, second)
+    expected = stats.ttest_rel(first, second)
     mean, error = gains.gain(first, second)
-    np.testing.assert_allclose(mean / error, told.statistic)
+    np.testing.assert_allclose(mean / error, expected.statistic)
     assert np.isnan(gains.gain(first[:1], second[:1])[1])
 
 
-def test_every_seen_class_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_seen_class_is_evaluated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_gbu(tmp_path / "TINY", make_dataset())
     chosen = GaussianChoice(0.1, 0.05, 3e-3, penalty=0.0, value=0.0)
     monkeypatch.setattr(gains, "choose_gaussian", lambda *given: chosen)
@@ -41,10 +43,10 @@ def test_every_seen_class_is_judged_once(tmp_path: Path, monkeypatch: pytest.Mon
     printed = StringIO()
     options = gains.Options(dataset="TINY", features="res101", data=tmp_path)
     gains.main(options, Console(file=printed, width=120))
-    judged = [np.setdiff1d(pair.gaussian.labels, pair.gaussian.seen_classes) for pair in found]
-    together = np.concatenate(judged)
+    evaluated = [np.setdiff1d(pair.gaussian.labels, pair.gaussian.seen_classes) for pair in found]
+    together = np.concatenate(evaluated)
     seen = check_dataset(make_dataset()).seen_classes
-    assert len(set(together)) == len(together) > len(seen) - len(judged[0])
+    assert len(set(together)) == len(together) > len(seen) - len(evaluated[0])
     assert set(together) <= set(seen)
     lines = printed.getvalue().splitlines()
     assert sum(line.startswith("draw ") for line in lines) == len(found)
@@ -54,7 +56,7 @@ def test_every_seen_class_is_judged_once(tmp_path: Path, monkeypatch: pytest.Mon
         np.testing.assert_array_equal(pair.gaussian.labels, pair.discriminant.labels)
 
 
-def test_the_unit_gaussian_takes_the_nearest_mean(tmp_path: Path) -> None:
+def test_unit_gaussian_classifies_by_the_nearest_mean(tmp_path: Path) -> None:
     write_gbu(tmp_path / "TINY", make_dataset())
     options = residuals.Options(dataset="TINY", features="res101", transform="none", data=tmp_path)
     data = residuals.residuals_of(options)

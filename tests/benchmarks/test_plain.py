@@ -64,13 +64,13 @@ def make_plain_trainer(
 
 
 def gradients_as_weights(model: GSMFlow) -> PlainModel:
-    """A copied model's weights are the model's own in other places; so are its gradients."""
+    """A plain copy of a model whose weights are the model's gradients."""
     carrier = deepcopy(model)
     with torch.no_grad():
-        for parameter, own in zip(carrier.parameters(), model.parameters(), strict=True):
-            assert own.grad is not None
-            assert own.grad.any()
-            parameter.copy_(own.grad)
+        for parameter, original in zip(carrier.parameters(), model.parameters(), strict=True):
+            assert original.grad is not None
+            assert original.grad.any()
+            parameter.copy_(original.grad)
     return plain_copy(carrier)
 
 
@@ -90,7 +90,7 @@ def test_every_weight_is_copied_once() -> None:
 
 
 @pytest.mark.parametrize("d", [2, 5, 7])
-def test_the_flows_agree(d: int) -> None:
+def test_flows_are_equal(d: int) -> None:
     model = make_model(make_problem(d), blocks=3).double()
     plain = plain_copy(model)
     x = 2 * torch.randn(8, d, generator=seeded(1), dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_the_flows_agree(d: int) -> None:
     assert_same(plain.inverse(x, condition), model.flow.inverse(x, offsets, classes), 1e-10)
 
 
-def test_a_copy_shares_no_memory_and_draws_nothing() -> None:
+def test_copy_shares_no_memory_and_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
     model = make_model()
     plain = plain_copy(model)
@@ -117,7 +117,7 @@ def test_a_copy_shares_no_memory_and_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_copy_has_the_type_of_the_model(dtype: torch.dtype) -> None:
+def test_copy_has_the_dtype_of_the_model(dtype: torch.dtype) -> None:
     problem = make_problem()
     plain = plain_copy(make_model(problem).to(dtype))
     assert {value.dtype for value in plain.parameters()} == {dtype}
@@ -134,19 +134,21 @@ def test_a_copy_has_the_type_of_the_model(dtype: torch.dtype) -> None:
         ("prototype_trains_condition", True),
     ],
 )
-def test_a_model_of_another_form_has_no_copy(switch: str, value: Any) -> None:
+def test_model_of_another_form_is_refused(switch: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"found {switch} {value}, expected"):
         plain_copy(make_model(**{switch: value}))
 
 
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_a_steps_losses_and_gradients_agree(weight: float, perturbation: dict[str, Any]) -> None:
+def test_losses_and_gradients_of_a_step_are_equal(
+    weight: float, perturbation: dict[str, Any]
+) -> None:
     problem = make_double_problem()
     model = make_model(problem, prototype_weight=weight, **perturbation).double()
     trainer = make_plain_trainer(plain_copy(model), problem, TRAINING, seeded(3))
     found = trainer.step()
-    # The generator gives the order of the rows first, then the noise of the batch.
+    # The generator first draws the order of the rows, then the noise of the batch.
     generator = seeded(3)
     rows = torch.randperm(len(problem.train), generator=generator)[: TRAINING.batch_size]
     losses = package_loss(model, problem, rows, generator)
@@ -160,7 +162,7 @@ def test_a_steps_losses_and_gradients_agree(weight: float, perturbation: dict[st
 
 
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
-def test_two_epochs_of_steps_end_in_the_same_weights(perturbation: dict[str, Any]) -> None:
+def test_weights_after_two_epochs_are_equal(perturbation: dict[str, Any]) -> None:
     problem = make_double_problem()
     model = make_model(problem, prototype_weight=2.5, **perturbation).double()
     plain_trainer = make_plain_trainer(plain_copy(model), problem, TRAINING, seeded(3))
@@ -179,7 +181,7 @@ def test_two_epochs_of_steps_end_in_the_same_weights(perturbation: dict[str, Any
         assert (value - start[name]).abs().max() > 1e-3
 
 
-def test_a_step_takes_a_batch_larger_than_the_rows() -> None:
+def test_step_accepts_a_batch_size_above_the_number_of_rows() -> None:
     problem = make_double_problem()
     config = replace(TRAINING, batch_size=100)
     model = make_model(problem).double()
@@ -189,7 +191,7 @@ def test_a_step_takes_a_batch_larger_than_the_rows() -> None:
     assert {name: float(value) for name, value in parts.items()} == pytest.approx(means, rel=1e-9)
 
 
-def test_synthesis_is_the_packages_class_by_class() -> None:
+def test_synthesis_equals_that_of_the_package() -> None:
     model = make_model().double()
     features, labels = plain_synthesis(plain_copy(model), np.array(UNSEEN), 6, seeded(4))
     assert labels.tolist() == np.repeat(UNSEEN, 6).tolist()
@@ -200,7 +202,7 @@ def test_synthesis_is_the_packages_class_by_class() -> None:
 
 
 def make_rows() -> tuple[Tensor, Tensor, Any]:
-    """Overlapping classes, numbered neither contiguously nor in order of the columns."""
+    """Overlapping classes whose numbers are neither contiguous nor in the order of columns."""
     classes = np.array([9, 2, 5])
     labels = torch.from_numpy(classes[np.arange(50) % 3])
     noise = torch.randn(50, 4, generator=seeded(6), dtype=torch.float64)
@@ -212,20 +214,20 @@ def assert_same_classifier(plain: torch.nn.Sequential, expected: SoftmaxClassifi
     assert_same(plain[0].bias.detach(), expected.bias, 1e-9)
     features = torch.randn(5, expected.weight.shape[1], generator=seeded(8)).to(expected.weight)
     scores = features @ expected.weight.T + expected.bias
-    # The plain classifier answers with log-probabilities.
+    # The plain classifier returns log-probabilities.
     assert_same(plain(features).detach(), scores.log_softmax(dim=1), 1e-9)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        # Later orders shuffle shuffled rows, so that batches agree in the first epoch alone ...
+        # Later epochs shuffle shuffled rows, so that batches are equal only in the first epoch ...
         {"classifier_batch_size": 8, "classifier_epochs": 1},
-        # ... and always where a batch has all rows.
+        # ... and always if a batch has all rows.
         {"classifier_batch_size": 50, "classifier_epochs": 7},
     ],
 )
-def test_the_classifier_is_the_packages(settings: dict[str, Any]) -> None:
+def test_classifier_equals_that_of_the_package(settings: dict[str, Any]) -> None:
     features, labels, classes = make_rows()
     config = SoftmaxConfig(classifier_lr=0.05, **settings)
     found = plain_softmax(features, labels, classes, config, CPU, seeded(2))
@@ -233,27 +235,27 @@ def test_the_classifier_is_the_packages(settings: dict[str, Any]) -> None:
     assert_same_classifier(found, expected)
 
 
-def test_the_classifier_meets_every_row_once_an_epoch_with_its_label(
+def test_classifier_uses_every_row_once_in_an_epoch_with_its_label(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    met: list[tuple[Tensor, Tensor]] = []
+    batches: list[tuple[Tensor, Tensor]] = []
     criterion = torch.nn.functional.nll_loss
 
     def spy(output: Tensor, target: Tensor, *options: Any, **named: Any) -> Tensor:
-        met.append((output.detach(), target))
+        batches.append((output.detach(), target))
         return criterion(output, target, *options, **named)
 
     monkeypatch.setattr(torch.nn.functional, "nll_loss", spy)
     features, labels, classes = make_rows()
-    # With so small a learning rate an output names its row: the weights stay as they start.
-    config = SoftmaxConfig(classifier_lr=1e-12, classifier_batch_size=16, classifier_epochs=3)
+    # At this learning rate the weights stay the same, so that an output identifies its row.
+    config = SoftmaxConfig(lr=1e-12, batch_size=16, epochs=3)
     classifier = plain_softmax(features, labels, classes, config, CPU, seeded(2))
     outputs = classifier(features).detach()
-    assert [len(target) for _, target in met] == [16, 16, 16, 2] * 3
+    assert [len(target) for _, target in batches] == [16, 16, 16, 2] * 3
     orders = []
     for epoch in range(3):
-        batches = met[4 * epoch : 4 * epoch + 4]
-        output, target = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        of_epoch = batches[4 * epoch : 4 * epoch + 4]
+        output, target = (torch.cat(tensors) for tensors in zip(*of_epoch, strict=True))
         rows = torch.cdist(output, outputs).argmin(dim=1)
         assert sorted(rows.tolist()) == list(range(50))
         assert torch.equal(torch.from_numpy(classes)[target], labels[rows])
@@ -261,7 +263,7 @@ def test_the_classifier_meets_every_row_once_an_epoch_with_its_label(
     assert len({tuple(order) for order in orders}) == 3
 
 
-def test_a_pair_learns_from_real_and_synthesized_rows() -> None:
+def test_pair_of_classifiers_equals_that_of_the_package() -> None:
     problem = make_double_problem()
     model = make_model(problem).double()
     config = SoftmaxConfig(classifier_lr=0.05, classifier_batch_size=100, classifier_epochs=3)

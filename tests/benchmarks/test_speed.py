@@ -1,4 +1,4 @@
-"""The benchmark: its counts, its books and a smoke run; no test looks at a timing."""
+"""The speed benchmark: operation counts, records and a quick run; no test checks a timing."""
 
 import json
 import math
@@ -93,7 +93,7 @@ def usage(seconds: float, host: float, device: float = 0.0) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """The record and the page of a smoke run of everything."""
+    """The record and the page of a quick run of all parts."""
     folder = tmp_path_factory.mktemp("bench")
     out, page = folder / "out" / "bench.json", folder / "speed.md"
     page.write_text(PAGE)
@@ -104,7 +104,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str
     return json.loads(out.read_text()), page.read_text()
 
 
-def test_a_smoke_run_writes_every_part(quick: tuple[dict[str, Any], str]) -> None:
+def test_quick_run_writes_every_part(quick: tuple[dict[str, Any], str]) -> None:
     record, _ = quick
     assert list(record["parts"]) == ["step", "peak", "synthesis", "growth", "reading"]
     assert record["quick"] is True
@@ -120,7 +120,7 @@ def test_a_smoke_run_writes_every_part(quick: tuple[dict[str, Any], str]) -> Non
         assert part["command"].startswith("python -m benchmarks.speed --quick --repetitions 1")
 
 
-def test_a_smoke_run_fills_its_page(quick: tuple[dict[str, Any], str]) -> None:
+def test_quick_run_fills_its_page(quick: tuple[dict[str, Any], str]) -> None:
     record, page = quick
     before, after = PAGE.split("old")
     assert page.startswith(before)
@@ -133,7 +133,7 @@ def test_a_smoke_run_fills_its_page(quick: tuple[dict[str, Any], str]) -> None:
         assert {len(row) for row in grid.rows} == {len(grid.columns)}
 
 
-def test_a_step_at_awa2s_size_is_89_gflop() -> None:
+def test_step_of_awa2_size_has_89_gflop() -> None:
     awa2, flo = FULL.sizes
     assert (awa2.name, flo.name) == ("AWA2", "FLO")
     # Two subnets a block: (1024 + 1024) x 2048 and 2048 x (2 * 1024) weights.
@@ -144,13 +144,13 @@ def test_a_step_at_awa2s_size_is_89_gflop() -> None:
 
 
 @pytest.mark.parametrize("size", [*QUICK.sizes, QUICK.stream])
-def test_the_weights_are_those_of_the_models_flow(size: Any) -> None:
+def test_flow_weights_equal_those_of_the_model(size: Any) -> None:
     model = made_up_model(size, made_up_problem(size))
     assert flow_weights(size) == sum(p.numel() for p in model.flow.parameters() if p.dim() == 2)
 
 
 @pytest.mark.parametrize("kind", ["v5", "v7.3"])
-def test_a_made_up_dataset_is_read_alike_every_way(tmp_path: Path, kind: Format) -> None:
+def test_random_dataset_is_readable_in_every_way(tmp_path: Path, kind: Format) -> None:
     mib = write_made_up(tmp_path, kind, 6, 500)
     assert mib == (tmp_path / "MADE_UP" / "res101.mat").stat().st_size / 2**20
     assert h5py.is_hdf5(tmp_path / "MADE_UP" / "res101.mat") == (kind == "v7.3")
@@ -163,7 +163,7 @@ def test_a_made_up_dataset_is_read_alike_every_way(tmp_path: Path, kind: Format)
     assert load_cached(tmp_path, "MADE_UP", **names, cache=tmp_path / "cache").from_cache
 
 
-def test_made_up_problems_have_rows_of_every_seen_class() -> None:
+def test_random_problem_has_rows_of_every_seen_class() -> None:
     for size in (*QUICK.sizes, QUICK.stream):
         problem = made_up_problem(size)
         assert set(problem.train.labels.tolist()) == set(problem.seen_classes.tolist())
@@ -172,32 +172,32 @@ def test_made_up_problems_have_rows_of_every_seen_class() -> None:
 
 
 @pytest.mark.parametrize("exponent", [-0.5, 0.0, 1.0, 2.5])
-def test_the_exponent_of_a_power_law_is_found(exponent: float) -> None:
+def test_exponent_of_a_power_law_is_found(exponent: float) -> None:
     sizes = [50, 500, 5000, 70000]
     values = [0.3 * n**exponent for n in sizes]
     found = power_law_exponent(sizes, values)
     assert found == pytest.approx(exponent, abs=1e-9)
 
 
-def test_the_exponent_of_a_noisy_law_is_the_least_squares_one() -> None:
+def test_exponent_is_the_least_squares_slope_of_the_logarithms() -> None:
     sizes, values = [1.0, math.e, math.e**2], [1.0, math.e**2, math.e**2]
     # Logarithms 0, 1, 2 and 0, 2, 2: the slope is the covariance over the variance, 2 / 2.
     assert power_law_exponent(sizes, values) == pytest.approx(1.0)
 
 
-def test_there_is_no_exponent_where_a_value_is_zero() -> None:
+def test_power_law_of_a_zero_value_has_no_exponent() -> None:
     assert power_law_exponent([1, 10], [0.0, 3.0]) is None
 
 
-def test_contestants_take_turns_after_a_warm_up() -> None:
+def test_functions_are_timed_in_turn_after_a_warm_up() -> None:
     calls: list[str] = []
     rounds: list[int] = []
 
-    def contestant(name: str) -> tuple[str, Callable[[], object]]:
+    def function(name: str) -> tuple[str, Callable[[], object]]:
         return name, lambda: calls.append(name)
 
     seconds = in_turn(
-        [contestant("a"), contestant("b"), contestant("a")],
+        [function("a"), function("b"), function("a")],
         2,
         CPU,
         lambda: rounds.append(len(calls)),
@@ -207,21 +207,21 @@ def test_contestants_take_turns_after_a_warm_up() -> None:
     assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 2}
 
 
-def test_a_watched_job_counts_what_it_holds() -> None:
+def test_memory_of_a_job_is_measured() -> None:
     held: list[torch.Tensor] = []
-    # 256 MiB of ones: pages that are only reserved are not resident.
+    # 256 MiB of ones; memory that is only reserved would not be resident.
     found = watch(lambda: held.append(torch.ones(64 * 2**20)), CPU)
     assert found.host_mib == pytest.approx(256, rel=0.1)
     assert found.device_mib == 0
 
 
-def test_a_product_of_matrices_has_2_n_cubed_operations() -> None:
+def test_matrix_product_has_2_n_cubed_operations() -> None:
     product, operations = make_product(8, "fp32", CPU)
     product()
     assert operations == 2 * 8**3
 
 
-def test_a_child_process_answers_or_is_said_to_be_killed() -> None:
+def test_child_process_returns_its_result_and_a_killed_one_is_reported() -> None:
     assert in_child(math.hypot, 3.0, 4.0) == 5.0
     with pytest.raises(InputError, match="found the process of abort killed"):
         in_child(os.abort)
@@ -242,7 +242,7 @@ def test_steps_and_peak_are_described_by_medians() -> None:
     assert row["fraction_of_median"] == pytest.approx(achieved / 0.25e12)
 
 
-def test_key_figures_are_ratios_of_baseline_over_ours() -> None:
+def test_key_figures_are_baseline_divided_by_ours() -> None:
     growth = {
         "step": {"50": {"seconds": [2.0, 1.0, 1.5]}, "256": {"seconds": [1.0, 9.0]}},
         "samples": {"sizes": [10, 100, 1000], "mib": [1.0, 4.0, 5.0], "capacity": 50},
@@ -272,7 +272,7 @@ def test_key_figures_are_ratios_of_baseline_over_ours() -> None:
     }
 
 
-def test_parts_measured_apart_stand_together(tmp_path: Path) -> None:
+def test_parts_of_separate_runs_are_merged(tmp_path: Path) -> None:
     path = tmp_path / "new" / "bench.json"
     synthesis = make_part({"plain": usage(9.0, 8.0), "ours": {"fp32": usage(3.0, 2.0)}})
     merge_part(path, "synthesis", synthesis, machine=MACHINE, quick=False)
@@ -288,9 +288,7 @@ def test_parts_measured_apart_stand_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"quick": True}, {"machine": MACHINE | {"threads": 1}}])
-def test_parts_that_cannot_be_compared_do_not_stand_together(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
+def test_parts_that_are_not_comparable_are_removed(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "bench.json"
     how = {"machine": MACHINE, "quick": False}
     merge_part(path, "step", make_part(STEP_RESULTS), **how)
@@ -299,7 +297,7 @@ def test_parts_that_cannot_be_compared_do_not_stand_together(
     assert read_record(path)["step_ratio_fp32"] is None
 
 
-def test_a_machine_without_bf16_is_told(tmp_path: Path) -> None:
+def test_machine_without_bf16_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     machine = MACHINE | {"native_precisions": ["fp32"]}
     record = merge_part(path, "reading", make_part({}), machine=machine, quick=False)
@@ -319,7 +317,7 @@ def test_targets_depend_on_the_machine() -> None:
     assert describe_machine(CPU).keys() == MACHINE.keys()
 
 
-def test_a_table_says_whether_a_target_is_met(tmp_path: Path) -> None:
+def test_table_says_whether_a_target_is_met(tmp_path: Path) -> None:
     record = merge_part(
         tmp_path / "b.json", "step", make_part(STEP_RESULTS), machine=MACHINE, quick=False
     )
@@ -343,7 +341,7 @@ def test_a_table_says_whether_a_target_is_met(tmp_path: Path) -> None:
         "inside <!-- bench: begin -->\n<!-- bench: end -->\n",
     ],
 )
-def test_a_page_without_its_markers_is_refused_and_left(tmp_path: Path, text: str) -> None:
+def test_page_without_markers_is_refused_and_kept(tmp_path: Path, text: str) -> None:
     page = tmp_path / "speed.md"
     page.write_text(text)
     with pytest.raises(InputError, match=r"speed\.md: found the line .* expected each once"):
@@ -351,7 +349,7 @@ def test_a_page_without_its_markers_is_refused_and_left(tmp_path: Path, text: st
     assert page.read_text() == text
 
 
-def test_the_repositorys_page_has_the_markers() -> None:
+def test_speed_page_has_the_markers() -> None:
     check_page(ROOT / "docs" / "speed.md")
 
 
@@ -366,7 +364,7 @@ def test_the_repositorys_page_has_the_markers() -> None:
         ({"into": Path("nowhere.md")}, "nowhere.md: not readable"),
     ],
 )
-def test_bad_options_are_refused_before_anything_is_measured(
+def test_bad_options_are_refused_before_measuring(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     out = tmp_path / "bench.json"
@@ -378,7 +376,7 @@ def test_bad_options_are_refused_before_anything_is_measured(
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"parts": 3}'])
-def test_a_file_that_is_no_record_is_refused(tmp_path: Path, content: str) -> None:
+def test_file_that_is_no_record_is_refused(tmp_path: Path, content: str) -> None:
     out = tmp_path / "bench.json"
     out.write_text(content)
     with pytest.raises(InputError, match=r"bench\.json"):

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from gsmflow.cli.ablate import AblateOptions, run_ablation
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from gsmflow.runs.variants import VARIANTS
 from tests.builders import CADA_SMALL, SMALL, tiny_recipe
 

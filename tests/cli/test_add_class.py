@@ -25,7 +25,8 @@ from gsmflow.methods.registry import MODELS
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe, write_gbu
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

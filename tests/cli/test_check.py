@@ -33,7 +33,7 @@ def look(folder: Path, features: str | None = None, semantics: str | None = None
     return examine(folder, features, semantics)
 
 
-def told(examined: Examined, level: str) -> list[str]:
+def sentences_of(examined: Examined, level: str) -> list[str]:
     return [finding.sentence for finding in examined.findings if finding.level == level]
 
 
@@ -91,14 +91,14 @@ def broken() -> tuple[Dataset, dict[str, IntArray]]:
     }
 
 
-def test_every_fault_is_listed_with_all_its_places(
+def test_every_fault_is_listed_with_all_its_rows(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset, places = broken()
+    dataset, expected_rows = broken()
     write_gbu(folder, dataset)
     examined = look(folder)
     errors = [finding for finding in examined.findings if finding.level == "error"]
-    for about, rows in places.items():
+    for about, rows in expected_rows.items():
         assert any(f.about == about and f.rows.tolist() == rows.tolist() for f in errors), about
     sentences = " | ".join(finding.sentence for finding in errors)
     for words in (
@@ -137,11 +137,11 @@ def test_all_fields_that_cannot_be_read_are_listed(folder: Path) -> None:
     fields = [finding.about for finding in examined.findings]
     assert fields == ["trainval", "val", "test_seen"]
     write_gbu(folder, dataset, features=text, labels=np.full((120, 1), 1.5), att=None)
-    assert len(told(look(folder), "error")) == 3
+    assert len(sentences_of(look(folder), "error")) == 3
     assert look(folder).summary is None
 
 
-def test_what_is_missing_because_of_a_field_is_no_finding(folder: Path) -> None:
+def test_consequences_of_a_missing_field_are_no_findings(folder: Path) -> None:
     for field in ("train_loc", "val_loc", "trainval_loc", "test_seen_loc", "test_unseen_loc"):
         write_gbu(folder, make_dataset(), **{field: None})
         (finding,) = look(folder).findings
@@ -164,45 +164,47 @@ def test_a_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> N
     file = folder / "class_names.txt"
     file.write_text("a\n" * 9)
     examined = look(folder)
-    assert told(examined, "error") == [
+    assert sentences_of(examined, "error") == [
         f"{file}: found 9 names, expected 10, one for each class of att",
         f"{folder / 'att_splits.mat'}, field 'trainval_loc': found a row twice, expected each row "
         "once",
     ]
     assert examined.class_names[0] == "class 1"
     file.write_text("\n".join("aacdefghij"))
-    (sentence,) = told(look(folder), "warning")
+    (sentence,) = sentences_of(look(folder), "warning")
     assert sentence.startswith(f"{file}: found 2 classes that share a name")
 
 
-@pytest.mark.parametrize("judged", [True, False])
-def test_classes_without_rows_are_no_error(folder: Path, judged: bool) -> None:
+@pytest.mark.parametrize("with_test_rows", [True, False])
+def test_classes_without_rows_are_no_error(folder: Path, with_test_rows: bool) -> None:
     dataset = make_dataset()
     dataset = replace(
         dataset,
         semantics=np.concatenate([dataset.semantics, np.full((1, 5), 7, dtype=np.float32)]),
         class_names=(*dataset.class_names, "okapi"),
     )
-    if not judged:
+    if not with_test_rows:
         dataset = replace(dataset, test_unseen=np.empty(0, dtype=np.int64))
     write_gbu(folder, dataset)
     examined = look(folder)
-    assert told(examined, "error") == []
+    assert sentences_of(examined, "error") == []
     about = [finding for finding in examined.findings if "have no rows (okapi)" in finding.sentence]
     assert [finding.classes.tolist() for finding in about] == [[10]]
-    assert len(examined.findings) == (1 if judged else 3)  # 3 classes and their rows in no split
+    assert len(examined.findings) == (
+        1 if with_test_rows else 3
+    )  # 3 classes and their rows in no split
     assert examined.summary is not None
-    assert examined.summary.unseen_classes == (4 if judged else 1)
+    assert examined.summary.unseen_classes == (4 if with_test_rows else 1)
 
 
 def test_both_files_may_be_unreadable(folder: Path) -> None:
     folder.mkdir()
     for file in ("res101.mat", "att_splits.mat"):
         (folder / file).write_bytes(b"nothing of the kind")
-    assert len(told(look(folder), "error")) == 2
+    assert len(sentences_of(look(folder), "error")) == 2
 
 
-def test_faults_of_all_parts_of_the_epgn_layout_are_listed(folder: Path) -> None:
+def test_faults_of_all_fields_of_the_epgn_format_are_listed(folder: Path) -> None:
     write_epgn(
         folder,
         make_dataset(),
@@ -210,7 +212,7 @@ def test_faults_of_all_parts_of_the_epgn_layout_are_listed(folder: Path) -> None
         test_seen_fea=np.ones((28, 4)),
         test_unseen_idex=np.full((36, 1), 1.5),
     )
-    sentences = " | ".join(told(look(folder), "error"))
+    sentences = " | ".join(sentences_of(look(folder), "error"))
     for words in (
         "'train_idx': found 55 labels, expected 56",
         "'train_idx': found class 9, expected 1 to 7",
@@ -219,10 +221,12 @@ def test_faults_of_all_parts_of_the_epgn_layout_are_listed(folder: Path) -> None
     ):
         assert words in sentences
     write_epgn(folder, make_dataset(), seen_pro=None, train_fea=None)
-    assert len(told(look(folder), "error")) == 1  # without semantics, parts cannot be judged
+    assert (
+        len(sentences_of(look(folder), "error")) == 1
+    )  # without semantics, splits are not examined
 
 
-def test_arrays_that_do_not_belong_together_have_no_portrait(folder: Path) -> None:
+def test_arrays_of_different_sizes_have_no_summary(folder: Path) -> None:
     features = make_dataset().features.T.copy()
     features[3, 3] = np.inf
     write_gbu(folder, make_dataset(), features=features, labels=np.ones((119, 1)))
@@ -240,23 +244,23 @@ def test_features_larger_than_memory_are_read_through_a_file(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
     found = look(folder)
     assert found.summary == expected.summary
-    assert told(found, "error") == told(expected, "error")
+    assert sentences_of(found, "error") == sentences_of(expected, "error")
 
 
-def test_the_json_file_has_everything_counted_from_1(
+def test_json_file_counts_from_1(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset, places = broken()
+    dataset, expected_rows = broken()
     write_gbu(folder, dataset)
     file = tmp_path / "found.json"
     code, _, _ = check(capsys, folder, "--json", file)
     assert code == 2
     content = json.loads(file.read_text())
     (labels,) = (error for error in content["errors"] if error["field"] == "labels")
-    assert labels["rows"] == (places["labels"] + 1).tolist()
+    assert labels["rows"] == (expected_rows["labels"] + 1).tolist()
     assert content["class_names"][labels["rows"][0]] == "class_3"
-    assert len(content["errors"]) == len(told(look(folder), "error"))
-    assert content["portrait"]["features"]["rows"] == 144
+    assert len(content["errors"]) == len(sentences_of(look(folder), "error"))
+    assert content["summary"]["features"]["rows"] == 144
     code, _, err = check(capsys, folder, "--json", folder)
     assert code == 2
     assert err.startswith(f"error: --json: found {folder}, which cannot be written")
@@ -299,20 +303,29 @@ def test_no_dataset_there(
     assert "expected" in err
 
 
-def test_the_pages_example_writes_a_dataset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_examples_of_the_documentation_write_the_same_dataset(
+    folder: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(EXAMPLES) == 3
     folder.mkdir()
     monkeypatch.chdir(folder)
-    exec(example, {})
+    exec(EXAMPLES[number], {})
     examined = look(folder)
-    assert told(examined, "error") == []
+    assert sentences_of(examined, "error") == []
     assert examined.class_names == ("cat", "dog", "cow", "fox")
+    assert examined.summary is not None
+    rows = {split.name: split.rows for split in examined.summary.splits}
+    assert rows == {"trainval": 6, "train": 4, "val": 2, "test_seen": 3, "test_unseen": 3}
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the features beside the repository are not here")
 def test_one_image_of_awa1_is_there_twice_under_two_classes() -> None:
     examined = look(DATA / "AWA1")
-    assert told(examined, "error") == []
+    assert sentences_of(examined, "error") == []
     repeats, leak = (f for f in examined.findings if f.about in ("features", "test_unseen"))
     assert (repeats.rows.tolist(), leak.rows.tolist()) == ([16520], [1310])
     with h5py.File(DATA / "AWA1" / "classic.mat") as file:

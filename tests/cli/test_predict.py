@@ -1,4 +1,4 @@
-"""The command ``predict``: its answers give the run's own figures, from files of every kind."""
+"""The command ``predict``: its answers give the metrics of the run, for files of every kind."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from gsmflow.cli.main import main
-from gsmflow.data import new_rows as inputs
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.methods.registry import MODELS
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.predict import answer_rows
 from tests.builders import CADA_SMALL, tiny_recipe, write_mat
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(folder: Path) -> Callable[[str], RunResult]:
-    """A finished run of a model, made once."""
+    """Finished runs by model; each is made once."""
 
     def get(model: str) -> RunResult:
         if model not in RUNS:
@@ -67,7 +67,7 @@ def dataset_of(result: RunResult) -> Dataset:
 
 
 def predict(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, what is printed, and what is said beside it."""
+    """Exit code, standard output and standard error."""
     code = 0
     try:
         main(["predict", *map(str, words), "--device", "cpu"])
@@ -82,7 +82,7 @@ def answers(text: str) -> list[dict[str, str]]:
 
 
 def save(path: Path, features: NDArray[Any]) -> Path:
-    """Write features in the way that a file's ending says."""
+    """Write features in the format of the file's suffix."""
     if path.suffix == ".npy":
         np.save(path, features)
     elif path.suffix == ".mat":
@@ -95,16 +95,16 @@ def save(path: Path, features: NDArray[Any]) -> Path:
 
 
 def mean_over_classes(dataset: Dataset, rows: NDArray[Any], names: list[str]) -> float:
-    """Accuracy as the protocol has it, from names alone."""
-    right: dict[str, list[bool]] = {}
+    """Mean accuracy over classes, from class names."""
+    correct: dict[str, list[bool]] = {}
     for row, name in zip(rows, names, strict=True):
         true = dataset.class_names[dataset.labels[row]]
-        right.setdefault(true, []).append(name == true)
-    return float(np.mean([np.mean(own) for own in right.values()]))
+        correct.setdefault(true, []).append(name == true)
+    return float(np.mean([np.mean(of_class) for of_class in correct.values()]))
 
 
 @pytest.mark.parametrize("model", list(SETTINGS))
-def test_the_runs_figures_follow_from_the_answers(
+def test_answers_give_the_metrics_of_the_run(
     model: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -117,11 +117,11 @@ def test_the_runs_figures_follow_from_the_answers(
         file = save(tmp_path / "rows.npy", dataset.features[rows])
         code, out, err = predict(capsys, result.directory, file, *flags)
         assert code == 0, err
-        told = answers(out)
-        assert [int(line["row"]) for line in told] == list(range(1, len(rows) + 1))
+        lines = answers(out)
+        assert [int(line["row"]) for line in lines] == list(range(1, len(rows) + 1))
         seen = {dataset.class_names[c] for c in dataset.seen_classes}
-        assert all((line["kind"] == "seen") == (line["class"] in seen) for line in told)
-        return mean_over_classes(dataset, rows, [line["class"] for line in told])
+        assert all((line["kind"] == "seen") == (line["class"] in seen) for line in lines)
+        return mean_over_classes(dataset, rows, [line["class"] for line in lines])
 
     unseen, seen = dataset.test_unseen, dataset.test_seen
     assert accuracy(unseen, "--only", "unseen") == pytest.approx(metrics["T1"])
@@ -129,41 +129,41 @@ def test_the_runs_figures_follow_from_the_answers(
     assert accuracy(seen, "--penalty", "none") == pytest.approx(metrics["S"])
     assert accuracy(unseen) == pytest.approx(metrics["calibrated"]["U"])
     assert accuracy(seen) == pytest.approx(metrics["calibrated"]["S"])
-    # Under a high penalty, no seen class is an answer.
+    # With a high penalty no seen class is an answer.
     assert accuracy(seen, "--penalty", "1e6") == 0
-    # It was trained without a gate.
+    # The run was trained without a gate.
     assert accuracy(seen, "--gate", "run") == accuracy(seen, "--gate", "none")
 
 
 @pytest.mark.parametrize("model", list(SETTINGS))
-def test_no_rows_have_no_answers(model: str, trained: Callable[[str], RunResult]) -> None:
-    """Such as those of a batch of files of which none is a picture."""
+def test_empty_batch_has_no_answers(model: str, trained: Callable[[str], RunResult]) -> None:
+    """A batch is empty if none of its files is a picture."""
     result = trained(model)
     run = open_trained(result.directory, torch.device("cpu"))
     assert list(answer_rows(run, dataset_of(result).features[:0])) == []
 
 
-def test_every_kind_of_file_gives_the_same_answers(
+def test_every_file_format_gives_the_same_answers(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = trained("gsmflow")
     features = dataset_of(result).features[::5]
     names = ("rows.npy", "rows.mat", "v73.mat", "rows.csv", "header.csv")
-    told = {n: predict(capsys, result.directory, save(tmp_path / n, features)) for n in names}
-    told["double"] = predict(
+    results = {n: predict(capsys, result.directory, save(tmp_path / n, features)) for n in names}
+    results["double"] = predict(
         capsys, result.directory, save(tmp_path / "d.npy", features.astype(">f8"))
     )
     fortran = np.asfortranarray(features)
-    told["fortran"] = predict(capsys, result.directory, save(tmp_path / "f.npy", fortran))
+    results["fortran"] = predict(capsys, result.directory, save(tmp_path / "f.npy", fortran))
     semicolons = tmp_path / "semicolons.csv"
     semicolons.write_text((tmp_path / "rows.csv").read_text().replace(",", ";") + "\n\n")
-    told["semicolons"] = predict(capsys, result.directory, semicolons)
-    assert {code for code, _, _ in told.values()} == {0}
-    assert len({out for _, out, _ in told.values()}) == 1
-    assert len(answers(told["rows.npy"][1])) == len(features)
+    results["semicolons"] = predict(capsys, result.directory, semicolons)
+    assert {code for code, _, _ in results.values()} == {0}
+    assert len({out for _, out, _ in results.values()}) == 1
+    assert len(answers(results["rows.npy"][1])) == len(features)
 
 
-def test_a_header_that_numbers_the_columns_is_told(
+def test_header_of_column_numbers_is_noted(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "frame.csv"
@@ -174,7 +174,7 @@ def test_a_header_that_numbers_the_columns_is_told(
     assert "0 to 5 in steps of one, is taken for a header" in err
 
 
-def test_pieces_do_not_change_the_answers(
+def test_answers_do_not_depend_on_the_size_of_pieces(
     trained: Callable[[str], RunResult],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -187,14 +187,14 @@ def test_pieces_do_not_change_the_answers(
         [line["class"] for line in answers(predict(capsys, result.directory, f)[1])] for f in files
     ]
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
-    monkeypatch.setattr(inputs, "_TEXT_BYTES", 500)
+    monkeypatch.setattr("gsmflow.data.text_rows._TEXT_BYTES", 500)
     for file, names in zip(files, whole, strict=True):
-        told = answers(predict(capsys, result.directory, file)[1])
-        assert [line["class"] for line in told] == names
-        assert [int(line["row"]) for line in told] == list(range(1, len(features) + 1))
+        lines = answers(predict(capsys, result.directory, file)[1])
+        assert [line["class"] for line in lines] == names
+        assert [int(line["row"]) for line in lines] == list(range(1, len(features) + 1))
 
 
-def test_the_best_classes_are_told_in_their_order(
+def test_best_classes_are_sorted_by_score(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = trained("gsmflow")
@@ -204,24 +204,26 @@ def test_the_best_classes_are_told_in_their_order(
     flags = ("--penalty", "2.5", "--into", into)
     code, out, err = predict(capsys, result.directory, file, "--top-k", 99, *flags)
     assert (code, out) == (0, "")
-    assert f"4 rows in {into}, penalty on seen classes 2.5" in err
+    assert f"4 rows in {into}, calibration factor gamma 2.5" in err
     records = [json.loads(line) for line in into.read_text().splitlines()]
     run = open_trained(result.directory, torch.device("cpu"))
     scores = run.scorer.gzsl_scores(features).astype(np.float64)
     scores[:, : len(dataset.seen_classes)] -= 2.5
     for row, record in enumerate(records):
         assert record["row"] == row + 1
-        told = {answer["class"]: answer["score"] for answer in record["answers"]}
-        own = {dataset.class_names[c]: s for c, s in zip(run.classes, scores[row], strict=True)}
-        assert told == pytest.approx(own)
-        assert list(told) == sorted(own, key=lambda name: -own[name])
+        found = {answer["class"]: answer["score"] for answer in record["answers"]}
+        expected = {
+            dataset.class_names[c]: s for c, s in zip(run.classes, scores[row], strict=True)
+        }
+        assert found == pytest.approx(expected)
+        assert list(found) == sorted(expected, key=lambda name: -expected[name])
     code, out, _ = predict(capsys, result.directory, file, "--top-k", 2)
     assert [(line["row"], line["rank"]) for line in answers(out)] == [
         (str(row), str(rank)) for row in (1, 2, 3, 4) for rank in (1, 2)
     ]
 
 
-def test_bad_flags_are_told(
+def test_bad_flags_are_refused(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = trained("discriminant")
@@ -239,7 +241,7 @@ def test_bad_flags_are_told(
         assert err.count("\n") == 1
 
 
-def test_a_run_that_chose_no_penalty_has_none(
+def test_penalty_of_a_run_that_chose_none_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=())
@@ -325,7 +327,7 @@ def with_nan(features: NDArray[Any]) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("fault", list(BAD_FILES))
-def test_a_bad_file_is_told_in_one_sentence_and_leaves_nothing(
+def test_bad_file_gives_one_sentence_and_leaves_no_file(
     fault: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -359,7 +361,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: change(d / "metrics.json", model="Mine"),
         "field 'model': found Mine, expected",
     ),
-    "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.penalty'"),
+    "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.gamma'"),
     "recipe": (lambda d: change(d / "recipe.json", pi="x"), "recipe.json, field 'pi': found \"x\""),
     "unknown": (lambda d: change(d / "recipe.json", what=1), "recipe.json: found a field 'what'"),
     "described": (
@@ -384,7 +386,7 @@ def change(file: Path, **fields: object) -> None:
 
 
 @pytest.mark.parametrize("fault", list(BAD_RUNS))
-def test_a_damaged_run_is_told(
+def test_damaged_run_is_refused(
     fault: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -401,7 +403,7 @@ def test_a_damaged_run_is_told(
     assert err.count("\n") == 1
 
 
-def test_a_run_of_ones_own_class_is_opened_with_it(
+def test_run_of_a_custom_model_class_is_opened_with_it(
     trained: Callable[[str], RunResult], tmp_path: Path
 ) -> None:
     class Mine(MODELS["gsmflow"].model_class):  # type: ignore[misc, name-defined]

@@ -12,7 +12,8 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.tables import MeanStd
 from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from tests.builders import CADA_SMALL, SMALL, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

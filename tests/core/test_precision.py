@@ -1,4 +1,4 @@
-"""What each precision does to a matrix product, against products rounded by hand."""
+"""Matrix products in each precision, against products of factors rounded by hand."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def randn(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=seeded(seed))
 
 
-def test_bf16_products_are_those_of_rounded_factors() -> None:
+def test_bf16_product_equals_product_of_rounded_factors() -> None:
     a, b = randn(8, 16, seed=0), randn(16, 4, seed=1)
     with autocast("bf16", CPU):
         found = a @ b
@@ -26,14 +26,14 @@ def test_bf16_products_are_those_of_rounded_factors() -> None:
 
 
 @pytest.mark.parametrize("name", ["fp32", "tf32"])
-def test_other_products_are_of_the_factors_type(name: module.Precision) -> None:
+def test_other_products_keep_the_dtype_of_the_factors(name: module.Precision) -> None:
     a, b = randn(8, 16, seed=0), randn(16, 4, seed=1)
     with autocast(name, CPU), tf32_products(name):
         assert torch.equal(a @ b, torch.mm(a, b))
         assert (a @ b).dtype == torch.float32
 
 
-def test_tf32_is_allowed_inside_alone() -> None:
+def test_tf32_is_allowed_only_inside_the_context() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     with tf32_products("tf32"):
         assert torch.backends.cuda.matmul.allow_tf32
@@ -52,7 +52,7 @@ def test_tf32_is_allowed_inside_alone() -> None:
         ({}, "fp32"),
     ],
 )
-def test_auto_takes_bf16_where_the_cpu_multiplies_it(
+def test_auto_is_bf16_if_the_cpu_multiplies_it_natively(
     capabilities: dict[str, object], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
@@ -60,7 +60,7 @@ def test_auto_takes_bf16_where_the_cpu_multiplies_it(
 
 
 @pytest.mark.parametrize(("major", "expected"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])
-def test_auto_takes_bf16_on_gpus_from_ampere_on(
+def test_auto_is_bf16_on_gpus_from_ampere_on(
     major: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
@@ -73,7 +73,7 @@ def test_auto_takes_bf16_on_gpus_from_ampere_on(
             pick_precision("tf32", device)
 
 
-def test_what_is_asked_for_is_taken() -> None:
+def test_precision_is_picked_by_name() -> None:
     assert pick_precision("fp32", CPU) == "fp32"
     assert pick_precision("bf16", CPU) == "bf16"
     assert pick_precision("auto", torch.device("mps")) == "fp32"

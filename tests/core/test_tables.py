@@ -10,22 +10,22 @@ from gsmflow.core.tables import Grid, MeanStd, latex, markdown, terminal_table
 
 GRID = Grid(
     title="A · percent",
-    columns=("method", "features", "U", "H pen."),
+    columns=("method", "features", "U", "H cal."),
     align="llrr",
     sections=(
         (("ESZSL", "att_splits", MeanStd(12.34), None),),
         (
             ("GSMFlow", "att_splits", MeanStd(51.54, 2.06), MeanStd(100.0, 0.0)),
-            ("GSMFlow", "own", MeanStd(0.04), MeanStd(99.96)),
+            ("GSMFlow", "mine", MeanStd(0.04), MeanStd(99.96)),
         ),
     ),
     notes=("1: first", "2: second"),
 )
-NASTY = r"50% of $x$ & #1_a {b} ~c^d \e | <f> *g* `h` [i](j) __k__ ~~l~~ &amp; ±"
+MARKUP = r"50% of $x$ & #1_a {b} ~c^d \e | <f> *g* `h` [i](j) __k__ ~~l~~ &amp; ±"
 
 
-def nasty() -> Grid:
-    return Grid(NASTY, (NASTY, "x"), "lr", (((NASTY, None), ("next", MeanStd(1.0))),), (NASTY,))
+def markup_grid() -> Grid:
+    return Grid(MARKUP, (MARKUP, "x"), "lr", (((MARKUP, None), ("next", MeanStd(1.0))),), (MARKUP,))
 
 
 def printed(grid: Grid, width: int) -> str:
@@ -34,7 +34,7 @@ def printed(grid: Grid, width: int) -> str:
     return console.export_text()
 
 
-class TextOf(HTMLParser):
+class TableParser(HTMLParser):
     """The text in each table cell, heading and list item of a page."""
 
     def __init__(self, page: str) -> None:
@@ -68,14 +68,14 @@ class TextOf(HTMLParser):
             self.others[-1] += data
 
 
-def rendered(text: str) -> TextOf:
-    """What a Markdown reader other than ours makes of a text."""
+def rendered(text: str) -> TableParser:
+    """Text as rendered by an independent Markdown reader."""
     reader = MarkdownIt("commonmark").enable("table").enable("strikethrough")
-    return TextOf(reader.render(text))
+    return TableParser(reader.render(text))
 
 
 @pytest.mark.parametrize(
-    ("figure", "text"),
+    ("number", "text"),
     [
         (MeanStd(51.54), "51.5"),
         (MeanStd(51.54, 2.06), "51.5 ± 2.1"),
@@ -83,44 +83,44 @@ def rendered(text: str) -> TextOf:
         (MeanStd(0.0), "0.0"),
     ],
 )
-def test_a_figure_has_one_decimal(figure: MeanStd, text: str) -> None:
-    assert figure.text(" ± ") == text
+def test_number_has_one_decimal(number: MeanStd, text: str) -> None:
+    assert number.text(" ± ") == text
 
 
-def test_markdown_is_read_back_by_another_reader() -> None:
+def test_markdown_is_parsed_by_an_independent_reader() -> None:
     page = rendered(markdown(GRID))
     assert page.rows == [
-        ["method", "features", "U", "H pen."],
+        ["method", "features", "U", "H cal."],
         ["ESZSL", "att_splits", "12.3", "-"],
         ["", "", "", ""],
         ["GSMFlow", "att_splits", "51.5 ± 2.1", "100.0 ± 0.0"],
-        ["GSMFlow", "own", "0.0", "100.0"],
+        ["GSMFlow", "mine", "0.0", "100.0"],
     ]
     assert page.others == ["A · percent", "1: first", "2: second"]
 
 
-def test_signs_of_markdown_are_shown_as_they_are() -> None:
-    page = rendered(markdown(nasty()))
-    assert page.rows == [[NASTY, "x"], [NASTY, "-"], ["next", "1.0"]]
-    assert page.others == [NASTY, NASTY]
+def test_markdown_characters_are_escaped() -> None:
+    page = rendered(markdown(markup_grid()))
+    assert page.rows == [[MARKUP, "x"], [MARKUP, "-"], ["next", "1.0"]]
+    assert page.others == [MARKUP, MARKUP]
     assert not page.marks
 
 
-def test_a_word_with_an_underscore_stays_readable_in_markdown() -> None:
+def test_underscore_inside_a_word_is_not_escaped_in_markdown() -> None:
     assert "| att_splits |" in markdown(GRID)
 
 
-def test_latex_has_booktabs_rules_around_its_sections() -> None:
+def test_latex_has_booktabs_rules_around_sections() -> None:
     lines = [line for line in latex(GRID).splitlines() if not line.startswith("%")]
     assert lines == [
         r"\begin{tabular}{@{}llrr@{}}",
         r"\toprule",
-        r"method & features & U & H pen. \\",
+        r"method & features & U & H cal. \\",
         r"\midrule",
         r"ESZSL & att\_splits & $12.3$ & -- \\",
         r"\midrule",
         r"GSMFlow & att\_splits & $51.5 \pm 2.1$ & $100.0 \pm 0.0$ \\",
-        r"GSMFlow & own & $0.0$ & $100.0$ \\",
+        r"GSMFlow & mine & $0.0$ & $100.0$ \\",
         r"\bottomrule",
         r"\end{tabular}",
         "",
@@ -141,12 +141,12 @@ def test_latex_has_booktabs_rules_around_its_sections() -> None:
         ("a\\b", r"a\textbackslash{}b"),
         ("<a|b>", r"\textless{}a\textbar{}b\textgreater{}"),
         ("±: std", r"$\pm$: std"),
-        # At the start of a row these would be arguments of the row above it.
+        # At the start of a row LaTeX would read these as arguments of the row above.
         ("[a]", "{[}a]"),
         ("*a", "{*}a"),
     ],
 )
-def test_signs_of_latex_are_escaped(text: str, written: str) -> None:
+def test_latex_characters_are_escaped(text: str, written: str) -> None:
     grid = Grid("t", (text, "x"), "lr", (((text, None),),), (text,))
     lines = latex(grid).splitlines()
     assert f"{written} & x \\\\" in lines
@@ -154,23 +154,23 @@ def test_signs_of_latex_are_escaped(text: str, written: str) -> None:
     assert f"\\smallskip{{\\footnotesize {written}}}" in lines
 
 
-def test_every_row_of_latex_has_as_many_cells_as_columns() -> None:
-    rows = [line for line in latex(nasty()).splitlines() if line.endswith(r" \\")]
+def test_latex_row_has_one_cell_for_each_column() -> None:
+    rows = [line for line in latex(markup_grid()).splitlines() if line.endswith(r" \\")]
     assert len(rows) == 3
     assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows)
 
 
-def test_the_terminal_shows_a_deviation_below_its_mean_and_a_rule_between_sections() -> None:
+def test_terminal_has_standard_deviation_below_mean_and_rules_between_sections() -> None:
     lines = [line.rstrip() for line in printed(GRID, 100).splitlines()]
     assert [line.split() for line in lines] == [
         ["A", "·", "percent"],
-        ["method", "features", "U", "H", "pen."],
+        ["method", "features", "U", "H", "cal."],
         [lines[2]],
         ["ESZSL", "att_splits", "12.3", "-"],
         [lines[2]],
         ["GSMFlow", "att_splits", "51.5", "100.0"],
         ["±2.1", "±0.0"],
-        ["GSMFlow", "own", "0.0", "100.0"],
+        ["GSMFlow", "mine", "0.0", "100.0"],
         ["1:", "first"],
         ["2:", "second"],
     ]
@@ -178,7 +178,7 @@ def test_the_terminal_shows_a_deviation_below_its_mean_and_a_rule_between_sectio
     assert lines[5].index("51.5") == lines[6].index("±2.1")
 
 
-def test_a_narrow_terminal_folds_words_and_never_figures() -> None:
+def test_narrow_terminal_wraps_words_but_not_numbers() -> None:
     long = "a name that is far too long for a narrow terminal " * 2
     sections = (((long, long, MeanStd(51.5, 2.1), MeanStd(12.3)),),)
     grid = Grid(GRID.title, GRID.columns, GRID.align, sections)

@@ -78,7 +78,7 @@ def assert_same(found: Dataset, expected: Dataset) -> None:
 
 @pytest.mark.parametrize("v73", [False, True], ids=["v5", "v7.3"])
 @pytest.mark.parametrize("layout", WRITERS)
-def test_a_cached_dataset_is_the_one_in_the_files(
+def test_cached_dataset_equals_the_one_in_the_files(
     tmp_path: Path, folder: Path, layout: str, v73: bool
 ) -> None:
     # With validation rows that reach into the test rows, so that there are notes to give back.
@@ -107,14 +107,14 @@ def test_another_file_of_names_makes_another_entry(root: Path, folder: Path) -> 
             assert (found.class_names, found.from_cache) == (tuple(names), from_cache)
 
 
-def test_class_names_of_any_letters_are_given_back(root: Path, folder: Path) -> None:
+def test_class_names_with_any_unicode_are_kept(root: Path, folder: Path) -> None:
     names = np.array([[f"Käfer {c} \u2603 \ud83d"] for c in range(10)], dtype=object)
     write_gbu(root / "TINY", make_dataset(), v73=True, allclasses_names=names)
     load(root, folder)
     assert load(root, folder).class_names == tuple(name for (name,) in names)
 
 
-def test_moved_files_are_known_again_and_named_where_they_are(
+def test_moved_files_hit_the_cache_and_messages_name_their_new_path(
     tmp_path: Path, folder: Path, root: Path
 ) -> None:
     source = make_dataset()
@@ -130,7 +130,7 @@ def test_moved_files_are_known_again_and_named_where_they_are(
 # --- when it is taken ----------------------------------------------------------------------------
 
 
-def test_files_that_look_the_same_are_not_read(
+def test_files_with_unchanged_status_are_not_read(
     root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle(monkeypatch)
@@ -140,7 +140,7 @@ def test_files_that_look_the_same_are_not_read(
     assert load(root, folder).from_cache
 
 
-def test_files_that_only_look_different_are_hashed_once(
+def test_touched_files_are_hashed_once(
     root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle(monkeypatch)
@@ -246,7 +246,7 @@ def damage(entry: Path, kind: str) -> None:
         "record without an array",
     ],
 )
-def test_a_damaged_entry_is_made_anew(
+def test_damaged_entry_is_replaced(
     root: Path, folder: Path, kind: str, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if settled:
@@ -343,9 +343,7 @@ def test_processes_that_make_the_same_entry_at_once_all_get_it(
     assert entry_of(folder).is_dir()
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_an_entry(
-    root: Path, folder: Path
-) -> None:
+def test_killed_process_leaves_no_entry(root: Path, folder: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from gsmflow.data import cache\n"
         "cache.write_json = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"

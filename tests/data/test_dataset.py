@@ -194,7 +194,7 @@ def test_train_and_validation_sharing_a_class() -> None:
         tiny(), train=np.setdiff1d(tiny().train, moved), val=np.append(tiny().val, moved)
     )
     found = "rows of class 5 (class_4), which is also in tiny.mat, field 'train'"
-    refused(dataset, "val", found, "classes of their own")
+    refused(dataset, "val", found, "other classes")
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -214,7 +214,9 @@ def test_the_same_semantics_for_a_seen_and_an_unseen_class(seen: int) -> None:
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (8, 9)])
-def test_the_same_semantics_within_seen_or_unseen_are_let_through(pair: tuple[int, int]) -> None:
+def test_equal_semantics_of_two_seen_or_two_unseen_classes_are_accepted(
+    pair: tuple[int, int],
+) -> None:
     semantics = tiny().semantics.copy()
     semantics[pair[0]] = semantics[pair[1]]
     assert check_dataset(replace(tiny(), semantics=semantics)).notes == ()
@@ -242,7 +244,7 @@ def test_constant_dimensions_are_noted_with_their_count() -> None:
     assert note.startswith("2 of 6 feature dimensions are constant over the training rows")
 
 
-def test_rows_reaching_into_the_test_rows_are_noted_and_left_out() -> None:
+def test_train_rows_that_are_test_rows_are_noted_and_left_out() -> None:
     extra_train = rows_of(tiny(), "test_seen", 0)
     extra_val = rows_of(tiny(), "test_seen", 5)[:2]
     dataset = replace(
@@ -296,7 +298,7 @@ def test_without_validation_rows_classes_are_drawn_the_same_each_time() -> None:
     np.testing.assert_array_equal(np.union1d(first.train, first.val), first.trainval)
 
 
-def test_two_seen_classes_are_too_few_to_draw_validation_from() -> None:
+def test_two_seen_classes_are_too_few_to_draw_validation_classes() -> None:
     none = np.empty(0, dtype=np.int64)
     dataset = replace(make_dataset(classes=4, unseen=2, val=0), source=SOURCE, train=none)
     refused(dataset, "train", "rows of 1 classes", "at least 2")
@@ -391,11 +393,11 @@ def test_each_class_is_repeated_to_as_many_rows(classes: list[int], count: int) 
     rows = repeat_each_class(labels, count)
     times = np.bincount(rows, minlength=len(labels))
     for c in np.unique(labels):
-        own = times[labels == c]
-        assert own.sum() == max(count, len(own))
-        assert own.min() >= 1
-        assert own.max() - own.min() <= 1
-    # Any first part of them has the classes as evenly as can be.
+        repeats = times[labels == c]
+        assert repeats.sum() == max(count, len(repeats))
+        assert repeats.min() >= 1
+        assert repeats.max() - repeats.min() <= 1
+    # Any first rows have the classes as evenly as can be.
     seen = np.cumsum(labels[rows][:, None] == np.unique(labels), axis=0)
     even = min((labels == c).sum() for c in labels)
     assert np.ptp(seen[: max(count, even) * seen.shape[1]], axis=1).max() <= 1
@@ -465,18 +467,18 @@ def test_in_the_validation_problem_the_validation_classes_play_unseen() -> None:
     assert len(held_out.unseen) == 16
 
 
-def test_draws_of_validation_classes_part_the_seen_ones_and_touch_no_test_row() -> None:
+def test_validation_redraws_split_the_seen_classes_and_use_no_test_row() -> None:
     dataset = check_dataset(make_dataset())
-    own = set(dataset.labels[dataset.val])
+    first = set(dataset.labels[dataset.val])
     draws = [redraw_validation(dataset, draw) for draw in range(20)]
     assert draws[0] is dataset
     classes = [set(drawn.labels[drawn.val]) for drawn in draws]
-    assert all(len(drawn) == len(own) and drawn <= set(dataset.seen_classes) for drawn in classes)
-    assert classes[0] == own
-    turn = len(dataset.seen_classes) // len(own)
+    assert all(len(drawn) == len(first) and drawn <= set(dataset.seen_classes) for drawn in classes)
+    assert classes[0] == first
+    turn = len(dataset.seen_classes) // len(first)
     for start in range(1, len(draws) - turn, turn):
         together = classes[start : start + turn]
-        assert len(set.union(*together)) == turn * len(own)
+        assert len(set.union(*together)) == turn * len(first)
     assert len({tuple(sorted(drawn)) for drawn in classes}) > turn + 1
     for drawn in draws:
         assert sorted([*drawn.train, *drawn.val]) == sorted(dataset.trainval)
@@ -561,7 +563,7 @@ def with_a_class_without_rows(dataset: Dataset) -> Dataset:
     return replace(dataset, semantics=semantics, class_names=(*dataset.class_names, "okapi"))
 
 
-def test_a_class_without_rows_is_an_unseen_one() -> None:
+def test_class_without_rows_is_unseen() -> None:
     out = check_dataset(with_a_class_without_rows(tiny()))
     assert out.unseen_classes.tolist() == [7, 8, 9, 10]
     assert training_problem(out, "test").unseen_classes.tolist() == [7, 8, 9, 10]
@@ -570,7 +572,7 @@ def test_a_class_without_rows_is_an_unseen_one() -> None:
     assert note.startswith("1 of 11 classes have no rows (okapi): they are unseen classes")
 
 
-def test_then_there_may_be_no_row_to_judge_unseen_classes_on() -> None:
+def test_test_unseen_may_be_empty_with_classes_without_rows() -> None:
     none = np.empty(0, dtype=np.int64)
     bare = with_a_class_without_rows(replace(tiny(), test_unseen=none))
     out = check_dataset(bare)

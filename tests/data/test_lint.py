@@ -33,7 +33,7 @@ def only(dataset: Dataset) -> Finding:
     return finding
 
 
-def test_a_good_dataset_has_none() -> None:
+def test_good_dataset_has_no_warnings() -> None:
     assert list(find_warnings(tiny())) == []
     assert list(find_warnings(load_digit_pairs())) == []
 
@@ -67,7 +67,7 @@ def test_semantics_that_classes_share(twins: list[int], kind: str) -> None:
     assert f"{first} and {second}" in finding.sentence
 
 
-def test_dimensions_of_the_semantics_that_tell_nothing() -> None:
+def test_constant_dimensions_of_the_semantics() -> None:
     semantics = tiny().semantics.copy()
     semantics[:, [0, 3]] = 0.5
     assert (
@@ -81,7 +81,7 @@ def test_dimensions_of_the_semantics_that_tell_nothing() -> None:
     )
 
 
-def test_rows_of_zeros_are_not_named_as_twins() -> None:
+def test_rows_of_zeros_are_not_listed_as_repeated_rows() -> None:
     features = tiny().features.copy()
     features[[5, 30]] = 0
     finding = only(tiny(features=features))
@@ -159,7 +159,7 @@ CORRUPTIONS: dict[str, Callable[[Dataset], Dataset]] = {
 
 
 @pytest.mark.parametrize("pair", [*itertools.combinations_with_replacement(CORRUPTIONS, 2)])
-def test_nothing_else_happens_on_what_is_broken(pair: tuple[str, str]) -> None:
+def test_lint_does_not_fail_on_a_faulty_dataset(pair: tuple[str, str]) -> None:
     dataset = tiny()
     for name in pair:
         dataset = CORRUPTIONS[name](dataset)

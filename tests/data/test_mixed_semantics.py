@@ -25,27 +25,27 @@ def write_second(folder: Path, **changes: object) -> None:
     write_mat(folder / "data" / "TINY" / "sent_splits.mat", fields | changes)
 
 
-def test_a_class_has_one_description_and_zeros_in_the_place_of_the_other() -> None:
+def test_each_class_has_one_embedding_and_zeros_for_the_other() -> None:
     first, second = make_dataset().semantics, second_embedding()
     mixed = mix_semantics(first, second, np.array([2, 9]), np.arange(7))
     assert mixed.shape == (10, first.shape[1] + 4)
     factor = np.mean([np.linalg.norm(r) for r in first[:7]])
     factor /= np.mean([np.linalg.norm(r) for r in second[:7]])
     for c in range(10):
-        own, other = mixed[c, : first.shape[1]], mixed[c, first.shape[1] :]
-        np.testing.assert_allclose(own, first[c] * (c not in (2, 9)))
-        np.testing.assert_allclose(other, second[c] * factor * (c in (2, 9)), rtol=1e-5)
+        first_block, second_block = mixed[c, : first.shape[1]], mixed[c, first.shape[1] :]
+        np.testing.assert_allclose(first_block, first[c] * (c not in (2, 9)))
+        np.testing.assert_allclose(second_block, second[c] * factor * (c in (2, 9)), rtol=1e-5)
 
 
-def test_shares_are_of_seen_and_of_unseen_classes_and_nested() -> None:
+def test_shares_count_seen_and_unseen_classes_separately_and_are_nested() -> None:
     before: set[int] = set()
     for percent in (0, 25, 50, 75, 100):
         shares = {"seen": float(percent), "unseen": 100.0 - percent}
-        own = set(described_by_second(SEEN, UNSEEN, shares).tolist())
-        assert len(own & set(SEEN)) == 8 * percent / 100
-        assert len(own & set(UNSEEN)) == 4 - 4 * percent / 100
-        assert before <= own
-        before = own & set(SEEN)
+        described = set(described_by_second(SEEN, UNSEEN, shares).tolist())
+        assert len(described & set(SEEN)) == 8 * percent / 100
+        assert len(described & set(UNSEEN)) == 4 - 4 * percent / 100
+        assert before <= described
+        before = described & set(SEEN)
 
 
 def test_a_recipe_names_the_second_embedding(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_recipe_names_the_second_embedding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"att": np.ones((4, 9))}, "found 9 classes, expected 10"),
         ({"att": np.full((4, 10), np.nan)}, "found NaN"),
@@ -72,11 +72,11 @@ def test_a_recipe_names_the_second_embedding(tmp_path: Path) -> None:
     ],
 )
 def test_a_second_embedding_of_other_classes_is_refused(
-    tmp_path: Path, changes: dict[str, object], told: str
+    tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent")
     write_second(tmp_path, **changes)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_dataset(recipe)
 
 

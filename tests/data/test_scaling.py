@@ -137,7 +137,7 @@ def test_inverse_undoes_the_scaling(
     np.testing.assert_allclose(scaling.inverse(scaling(new)), new, rtol=1e-4, atol=1e-3)
 
 
-def test_the_inverse_of_l2_gives_back_the_direction_alone() -> None:
+def test_inverse_of_l2_restores_only_the_direction() -> None:
     scaling = fit_feature_scaling(gaussian(0), "l2")
     scaled = scaling(gaussian(1))
     np.testing.assert_array_equal(scaling.inverse(scaled), scaled)

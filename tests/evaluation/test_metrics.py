@@ -19,7 +19,7 @@ from gsmflow.evaluation.metrics import (
     mean_class_top_k_accuracy,
     per_class_accuracy,
     seen_unseen_curve,
-    true_class_places,
+    true_class_ranks,
 )
 from tests.builders import SHARED
 
@@ -68,11 +68,11 @@ class Case:
     def curve(self) -> SeenUnseenCurve:
         return seen_unseen_curve(self.scores, self.labels, self.classes, self.seen_classes)
 
-    def at(self, penalty: float) -> tuple[float, float]:
-        """Seen and unseen accuracy under a penalty, by predicting every row anew."""
+    def at(self, gamma: float) -> tuple[float, float]:
+        """Seen and unseen accuracy with a gamma, by predicting every row anew."""
         is_seen = np.isin(self.classes, self.seen_classes)
         unseen_first = np.argsort(is_seen, kind="stable")  # argmax takes the first: unseen wins
-        shifted = self.scores.astype(np.float64) - penalty * is_seen
+        shifted = self.scores.astype(np.float64) - gamma * is_seen
         predictions = self.classes[unseen_first][shifted[:, unseen_first].argmax(axis=1)]
         accuracy = {
             c: float(np.mean(predictions[self.labels == c] == c)) for c in np.unique(self.labels)
@@ -90,7 +90,7 @@ class Case:
         gaps = self.gaps()
         return [gaps[0] - 1, *((a + b) / 2 for a, b in pairwise(gaps)), gaps[-1] + 1]
 
-    def penalties(self) -> list[float]:
+    def gammas(self) -> list[float]:
         return sorted([*self.gaps(), *self.between_gaps()])
 
 
@@ -116,13 +116,13 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(cases())
 @settings(deadline=None)
-def test_curve_gives_the_accuracies_of_every_penalty(case: Case) -> None:
+def test_curve_gives_the_accuracies_of_every_gamma(case: Case) -> None:
     curve = case.curve()
-    for penalty in case.penalties():
-        # A penalty on an edge belongs to the interval above: the tie has gone to the unseen class.
-        interval = np.searchsorted(curve.edges, penalty, side="right") - 1
+    for gamma in case.gammas():
+        # A gamma on an edge belongs to the interval above: the tie has gone to the unseen class.
+        interval = np.searchsorted(curve.edges, gamma, side="right") - 1
         found = (curve.seen[interval], curve.unseen[interval])
-        assert found == pytest.approx(case.at(penalty)), penalty
+        assert found == pytest.approx(case.at(gamma)), gamma
 
 
 @given(cases())
@@ -141,30 +141,30 @@ def test_curve_is_monotone_between_its_two_empty_ends(case: Case) -> None:
 @given(cases())
 @settings(deadline=None)
 def test_area_is_the_sum_of_trapezoids_between_brute_force_points(case: Case) -> None:
-    points = [case.at(penalty) for penalty in case.between_gaps()]
+    points = [case.at(gamma) for gamma in case.between_gaps()]
     area = sum((u1 - u0) * (s0 + s1) / 2 for (s0, u0), (s1, u1) in pairwise(points))
     assert case.curve().area == pytest.approx(area)
 
 
 @given(cases())
 @settings(deadline=None)
-def test_best_penalty_has_the_highest_h_of_all_penalties(case: Case) -> None:
-    def h(penalty: float) -> float:
-        seen, unseen = case.at(penalty)
+def test_best_gamma_has_the_highest_h_of_all_gammas(case: Case) -> None:
+    def h(gamma: float) -> float:
+        seen, unseen = case.at(gamma)
         return statistics.harmonic_mean([seen, unseen])
 
-    best = case.curve().best_penalty()
+    best = case.curve().best_gamma()
     assert np.isfinite(best)
-    assert h(best) == pytest.approx(max(map(h, case.penalties())))
+    assert h(best) == pytest.approx(max(map(h, case.gammas())))
 
 
 @given(cases())
 @settings(deadline=None)
-def test_place_of_the_true_class_is_that_in_a_stable_sort(case: Case) -> None:
+def test_rank_of_the_true_class_is_that_in_a_stable_sort(case: Case) -> None:
     order = np.argsort(-case.scores, axis=1, kind="stable")
     ranked = [case.classes[columns].tolist() for columns in order]
     expected = [own.index(label) for own, label in zip(ranked, case.labels, strict=True)]
-    assert true_class_places(case.labels, case.scores, case.classes).tolist() == expected
+    assert true_class_ranks(case.labels, case.scores, case.classes).tolist() == expected
 
 
 @given(cases())
@@ -224,7 +224,7 @@ def test_every_row_right_spans_the_unit_square() -> None:
     assert curve.seen.tolist() == [1, 1, 0]
     assert curve.unseen.tolist() == [0, 1, 1]
     assert curve.area == 1
-    assert curve.best_penalty() == 2
+    assert curve.best_gamma() == 2
 
 
 def test_no_row_right_is_one_interval_without_area() -> None:
@@ -234,7 +234,7 @@ def test_no_row_right_is_one_interval_without_area() -> None:
     assert curve.edges.tolist() == [-np.inf, np.inf]
     assert (curve.seen.tolist(), curve.unseen.tolist()) == ([0], [0])
     assert curve.area == 0
-    assert curve.best_penalty() == 0
+    assert curve.best_gamma() == 0
 
 
 def test_rows_of_one_side_right_leave_no_area() -> None:
@@ -243,13 +243,13 @@ def test_rows_of_one_side_right_leave_no_area() -> None:
     assert curve.seen.tolist() == [1, 0]
     assert curve.unseen.tolist() == [0, 0]
     assert curve.area == 0
-    assert np.isfinite(curve.best_penalty())
+    assert np.isfinite(curve.best_gamma())
 
 
-def test_best_penalty_is_the_middle_of_the_longest_best_interval() -> None:
+def test_best_gamma_is_the_middle_of_the_longest_best_interval() -> None:
     # S/U is 1/0, 1/.5, .5/.5, .5/1, 0/1: H is highest, 2/3, on (0, 1) and on (2, 10).
     case = two_class_case([1.0, 10.0, 0.0, 2.0], [0, 0, 1, 1])
-    assert case.curve().best_penalty() == 6
+    assert case.curve().best_gamma() == 6
 
 
 # The README beside the score files, percent: T1, seen-only, U, S, H, AUSUC, best H.
@@ -286,14 +286,14 @@ def test_real_score_matrices_give_their_known_figures(name: str) -> None:
     unseen = np.setdiff1d(classes, seen)
     is_seen = np.isin(labels, seen)
 
-    def accuracy(side: bool, among: NDArray[Any], penalty: float = 0.0) -> float:
+    def accuracy(side: bool, among: NDArray[Any], gamma: float = 0.0) -> float:
         rows, columns = is_seen == side, np.isin(classes, among)
-        shifted = case.scores[np.ix_(rows, columns)] - penalty * np.isin(classes[columns], seen)
+        shifted = case.scores[np.ix_(rows, columns)] - gamma * np.isin(classes[columns], seen)
         return mean_class_accuracy(labels[rows], classes[columns][shifted.argmax(axis=1)])
 
     curve = case.curve()
     u, s = accuracy(False, classes), accuracy(True, classes)
-    best = curve.best_penalty()
+    best = curve.best_gamma()
     best_h = harmonic_mean(accuracy(False, classes, best), accuracy(True, classes, best))
     found = (accuracy(False, unseen), accuracy(True, seen), u, s, harmonic_mean(u, s))
     found += (curve.area, best_h)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
 
 from gsmflow.core.errors import InputError
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import (
     ClassAnswers,
     answers_by_class,
@@ -40,10 +41,10 @@ def test_answers_of_a_hand_made_case() -> None:
     # Columns: seen classes 6, 1, 3, unseen 7, 2.
     table = [
         ([9, 0, 0, 0, 0], 6),  # right by 9
-        ([2, 0, 0, 1, 0], 6),  # right, lost to 7 under a penalty of 1.5
+        ([2, 0, 0, 1, 0], 6),  # right, lost to 7 with a gamma of 1.5
         ([0, 0, 5, 4, 0], 1),  # lost to 3
         ([0, 0, 4, 5, 0], 1),  # lost to 7: as frequent, but a later column
-        ([0, 0, 5, 4, 0], 7),  # lost to 3, right under the penalty, right among the unseen
+        ([0, 0, 5, 4, 0], 7),  # lost to 3, right with it, right among the unseen
         ([0, 0, 5, 0, 0], 7),  # lost to 3
         ([0, 0, 0, 0, 5], 7),  # lost to 2 in both settings
         ([0, 0, 0, 5, 0], 7),  # right
@@ -66,12 +67,12 @@ def test_answers_of_a_hand_made_case() -> None:
 
 @given(st.integers(0, 2**32), st.floats(-3, 3))
 @settings(deadline=None)
-def test_accuracies_are_sklearns_recalls(seed: int, penalty: float) -> None:
+def test_accuracies_are_sklearns_recalls(seed: int, gamma: float) -> None:
     outcome = make_outcome(seed)
-    records = answers_by_class(outcome, penalty, NAMES)
+    records = answers_by_class(outcome, gamma, NAMES)
     for found, answers in (
         ([record.gzsl for record in records], outcome.predictions()),
-        ([record.gzsl_calibrated for record in records], outcome.predictions(penalty)),
+        ([record.gzsl_calibrated for record in records], outcome.predictions(gamma)),
     ):
         expected = recall_score(outcome.labels, answers, labels=CLASSES, average=None)
         assert found == pytest.approx(expected.tolist())
@@ -84,15 +85,14 @@ def test_accuracies_are_sklearns_recalls(seed: int, penalty: float) -> None:
 
 @given(st.integers(0, 2**32), st.floats(-3, 3))
 @settings(deadline=None)
-def test_means_over_classes_are_the_runs_measures(seed: int, penalty: float) -> None:
+def test_means_over_classes_are_the_runs_measures(seed: int, gamma: float) -> None:
     outcome = make_outcome(seed)
-    records, measures = answers_by_class(outcome, penalty, NAMES), outcome.measures(penalty)
+    records, measures = answers_by_class(outcome, gamma, NAMES), measure(outcome, gamma)
     seen, unseen = ([r for r in records if r.kind == kind] for kind in ("seen", "unseen"))
-    assert np.mean([r.gzsl for r in seen]) == pytest.approx(measures.S)
-    assert np.mean([r.gzsl for r in unseen]) == pytest.approx(measures.U)
-    assert np.mean([r.zsl for r in unseen]) == pytest.approx(measures.T1)
-    assert measures.calibrated is not None
-    assert np.mean([r.gzsl_calibrated for r in unseen]) == pytest.approx(measures.calibrated.U)
+    assert np.mean([r.gzsl for r in seen]) == pytest.approx(measures.plain["S"])
+    assert np.mean([r.gzsl for r in unseen]) == pytest.approx(measures.plain["U"])
+    assert np.mean([r.zsl for r in unseen]) == pytest.approx(measures.plain["T1"])
+    assert np.mean([r.gzsl_calibrated for r in unseen]) == pytest.approx(measures.calibrated["U"])
     whole = balanced_accuracy_score(outcome.labels, outcome.predictions())
     assert np.mean([r.gzsl for r in records]) == pytest.approx(whole)
 
@@ -117,13 +117,13 @@ def read_csv(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-@pytest.mark.parametrize("penalty", [None, 0.5])
-def test_per_class_file_holds_the_records(tmp_path: Path, penalty: float | None) -> None:
+@pytest.mark.parametrize("gamma", [None, 0.5])
+def test_per_class_file_holds_the_records(tmp_path: Path, gamma: float | None) -> None:
     outcome = make_outcome(1, without=3)
-    write_per_class(tmp_path / "new" / "per_class.csv", outcome, penalty, NAMES)
+    write_per_class(tmp_path / "new" / "per_class.csv", outcome, gamma, NAMES)
     header, *lines = read_csv(tmp_path / "new" / "per_class.csv")
     assert header == [field.name for field in fields(ClassAnswers)]
-    records = answers_by_class(outcome, penalty, NAMES)
+    records = answers_by_class(outcome, gamma, NAMES)
     # Numbers are written in full: read back, they are the same bits.
     for line, record in zip(lines, records, strict=True):
         for cell, value in zip(line, astuple(record), strict=True):
@@ -131,15 +131,15 @@ def test_per_class_file_holds_the_records(tmp_path: Path, penalty: float | None)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["per_class.csv"]
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.5])
-def test_confusion_file_holds_sklearns_matrix(tmp_path: Path, penalty: float) -> None:
+@pytest.mark.parametrize("gamma", [0.0, 1.5])
+def test_confusion_file_holds_sklearns_matrix(tmp_path: Path, gamma: float) -> None:
     outcome = make_outcome(2, without=3)
-    write_confusion(tmp_path / "confusion.csv", outcome, NAMES, penalty)
+    write_confusion(tmp_path / "confusion.csv", outcome, NAMES, gamma)
     header, *lines = read_csv(tmp_path / "confusion.csv")
     names = [NAMES[c] for c in CLASSES]
     assert header[1:] == names
     assert [line[0] for line in lines] == names
-    shifted = outcome.scores - penalty * np.isin(CLASSES, SEEN)
+    shifted = outcome.scores - gamma * np.isin(CLASSES, SEEN)
     answers = CLASSES[shifted.argmax(axis=1)]
     expected = confusion_matrix(outcome.labels, answers, labels=CLASSES)
     assert [[int(cell) for cell in line[1:]] for line in lines] == expected.tolist()
@@ -162,7 +162,7 @@ HEADER = ",".join(field.name for field in fields(ClassAnswers))
     ("lines", "message"),
     [
         ([], "line 1: found ''"),
-        (["name,kind"], "line 1: found 'name,kind', expected its own header"),
+        (["name,kind"], "line 1: found 'name,kind', expected the header of such a file"),
         ([HEADER, "a,seen,3,1.0"], "line 2: found 'a,seen,3,1.0' (not enough values"),
         ([HEADER, "a,seen,3,1.5,,,,"], "line 2: found 'a,seen,3,1.5,,,,' (1.5 is no share of 1)"),
         ([HEADER, "a,both,3,1,,,,"], "(both and 3 are no kind and no number of rows)"),

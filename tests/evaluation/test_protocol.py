@@ -8,7 +8,8 @@ from sklearn.metrics import top_k_accuracy_score
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import HeldOut, Problem, Rows
-from gsmflow.evaluation.protocol import Calibrated, Measures, Outcome, TopK, evaluate
+from gsmflow.evaluation.measures import measure
+from gsmflow.evaluation.protocol import Calibrated, Outcome, TopK, evaluate, evaluate_all
 
 # Seen and unseen class numbers interleave and leave gaps; the columns are 1, 4, 7, 2, 5.
 SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
@@ -58,7 +59,7 @@ UNSEEN_ROWS = rows(
 )
 
 
-def figures(measures: Measures | Calibrated | TopK, *names: str) -> list[float]:
+def figures(measures: Calibrated | TopK, *names: str) -> list[float]:
     return [getattr(measures, name) for name in names]
 
 
@@ -68,37 +69,38 @@ def outcome() -> Outcome:
 
 
 def test_measures_of_a_hand_made_case(outcome: Outcome) -> None:
-    measures = outcome.measures()
+    measures = measure(outcome)
     seen, unseen = (1 / 2 + 1 + 2 / 3) / 3, (1 / 4 + 2 / 2) / 2
     h = 2 * seen * unseen / (seen + unseen)
-    assert figures(measures, "T1", "S", "U", "H") == pytest.approx([5 / 8, seen, unseen, h])
-    assert measures.calibrated is None
+    found = [measures.plain[name] for name in ("T1", "S", "U", "H")]
+    assert found == pytest.approx([5 / 8, seen, unseen, h])
+    assert measures.gamma is None
+    assert measures.as_json()["calibrated"] is None
 
 
-def test_a_penalty_shifts_the_seen_columns_alone(outcome: Outcome) -> None:
+def test_gamma_shifts_the_seen_columns_alone(outcome: Outcome) -> None:
     # 2.75 lies above the leads of one right seen row (2.5) and one lost unseen row (1).
-    calibrated = outcome.measures(penalty=2.75).calibrated
-    assert calibrated is not None
+    measures = measure(outcome, 2.75)
     seen, unseen = (1 / 2 + 1 + 1 / 3) / 3, (2 / 4 + 2 / 2) / 2
     h = 2 * seen * unseen / (seen + unseen)
-    assert calibrated.penalty == 2.75
-    assert figures(calibrated, "S", "U", "H") == pytest.approx([seen, unseen, h])
+    assert measures.as_json()["calibrated"]["gamma"] == 2.75
+    found = [measures.calibrated[name] for name in ("S", "U", "H")]
+    assert found == pytest.approx([seen, unseen, h])
+    assert found == figures(outcome.calibrated(2.75), "S", "U", "H")
 
 
-def test_a_negative_penalty_helps_seen_classes(outcome: Outcome) -> None:
+def test_negative_gamma_helps_seen_classes(outcome: Outcome) -> None:
     # Right are all seen rows but the one that another seen class wins.
     seen = (1 + 1 + 2 / 3) / 3
     assert figures(outcome.calibrated(-100), "S", "U", "H") == pytest.approx([seen, 0, 0])
 
 
-def test_a_penalty_leaves_the_plain_figures_as_they_are(outcome: Outcome) -> None:
-    plain, penalised = outcome.measures(), outcome.measures(penalty=2.75)
-    names = ("T1", "U", "S", "H", "AUSUC")
-    assert figures(plain, *names) == figures(penalised, *names)
+def test_gamma_leaves_the_plain_metrics_as_they_are(outcome: Outcome) -> None:
+    assert measure(outcome).plain == measure(outcome, 2.75).plain
 
 
 def test_area_of_a_hand_made_case(outcome: Outcome) -> None:
-    # Steps as the penalty grows, by the lead of the seen side. Unseen rows come right at
+    # Steps as gamma grows, by the lead of the seen side. Unseen rows come right at
     # -4 (one of four of class 2 and both of class 5), 1 and 5; seen rows go wrong at -3 (half of
     # class 1), 2.5 and 3 (a third of class 7 each), 7 (class 4) and 8 (the other half of 1).
     s, u = 1 / 3, 1 / 2
@@ -108,7 +110,7 @@ def test_area_of_a_hand_made_case(outcome: Outcome) -> None:
     area += (top - s / 2 - s * 2 / 3) * u / 4  # at 5
     # The step at -4 starts at U = 0, where S is highest: no trapezoid there is slanted.
     assert outcome.curve().area == pytest.approx(area)
-    assert figures(outcome.measures(), "AUSUC") == pytest.approx([area])
+    assert measure(outcome).plain["AUSUC"] == pytest.approx(area)
 
 
 def test_two_answers_a_row_of_a_hand_made_case() -> None:
@@ -140,10 +142,10 @@ def test_top_k_is_sklearns_on_each_side(k: int) -> None:
     outcome = Outcome(scores, zsl_scores[is_unseen], labels, classes, classes[:6])
 
     def expected(side: NDArray[np.bool_], scores: NDArray[Any], first: int = 0) -> float:
-        own = labels[side]
-        weights = 1 / np.bincount(own)[own]
+        true = labels[side]
+        weights = 1 / np.bincount(true)[true]
         every = np.arange(first, 10)
-        found = top_k_accuracy_score(own, scores[side], k=k, sample_weight=weights, labels=every)
+        found = top_k_accuracy_score(true, scores[side], k=k, sample_weight=weights, labels=every)
         return float(found)
 
     u, s = expected(is_unseen, scores), expected(~is_unseen, scores)
@@ -151,7 +153,7 @@ def test_top_k_is_sklearns_on_each_side(k: int) -> None:
     found = figures(outcome.top_k(k), "T1", "U", "S", "H")
     assert found == pytest.approx([t1, u, s, 2 * u * s / (u + s)])
     if k == 1:
-        assert found == figures(outcome.measures(), "T1", "U", "S", "H")
+        assert found == [measure(outcome).plain[name] for name in ("T1", "U", "S", "H")]
 
 
 def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
@@ -160,26 +162,26 @@ def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
     for column, c in enumerate((1, 4, 7, 2, 5)):
         row = np.zeros((1, 7), np.float32)
         row[0, column] = 1
-        own = Rows(row, np.array([c]))
-        part = (own, UNSEEN_ROWS) if c in SEEN else (SEEN_ROWS, own)
-        accuracy = evaluate(ColumnsScorer(), PROBLEM, HeldOut(*part)).calibrated(0)
+        single = Rows(row, np.array([c]))
+        both = (single, UNSEEN_ROWS) if c in SEEN else (SEEN_ROWS, single)
+        accuracy = evaluate(ColumnsScorer(), PROBLEM, HeldOut(*both)).calibrated(0)
         assert (accuracy.S if c in SEEN else accuracy.U) == 1
 
 
-def test_a_huge_penalty_turns_gzsl_into_zsl() -> None:
+def test_huge_gamma_turns_gzsl_into_zsl() -> None:
     rng = np.random.default_rng(3)
     scores = rng.normal(size=(60, 5)).astype(np.float32)
     features = np.concatenate([scores, scores[:, 3:]], axis=1)
     parts = [Rows(features[:30], rng.choice(SEEN, 30)), Rows(features[30:], rng.choice(UNSEEN, 30))]
-    measures = evaluate(ColumnsScorer(), PROBLEM, HeldOut(*parts)).measures(penalty=1e6)
-    assert measures.calibrated is not None
-    assert measures.calibrated.S == 0
-    assert measures.calibrated.H == 0
-    assert 0 < measures.T1 < 1
-    assert measures.calibrated.U == measures.T1
+    outcome = evaluate(ColumnsScorer(), PROBLEM, HeldOut(*parts))
+    measures = measure(outcome, 1e6)
+    assert measures.calibrated["S"] == 0
+    assert measures.calibrated["H"] == 0
+    assert 0 < outcome.t1 < 1
+    assert measures.calibrated["U"] == measures.plain["T1"] == outcome.t1
 
 
-def test_the_curves_best_penalty_reaches_the_curves_best_h() -> None:
+def test_best_gamma_reaches_the_best_h_of_the_curve() -> None:
     rng = np.random.default_rng(5)
     labels = rng.choice([*SEEN, *UNSEEN], 200)
     scores = rng.normal(size=(200, 5)) + 1.5 * (labels[:, None] == PROBLEM.classes)
@@ -187,7 +189,34 @@ def test_the_curves_best_penalty_reaches_the_curves_best_h() -> None:
     scores = scores.astype(np.float32)
     outcome = Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, PROBLEM.classes, SEEN)
     curve = outcome.curve()
-    best = outcome.calibrated(curve.best_penalty())
+    best = outcome.calibrated(curve.best_gamma())
     reached = 2 * curve.seen * curve.unseen / (curve.seen + curve.unseen + 1e-300)
     assert figures(best, "H") == pytest.approx([reached.max()])
     assert best.H > outcome.calibrated(0).H
+
+
+@dataclass(frozen=True)
+class ReversedColumnsScorer(ColumnsScorer):
+    """To calibrate: the GZSL scores with their sign changed."""
+
+    def calibrated_scores(self, features: FloatArray) -> NDArray[Any]:
+        return -features[:, :5]
+
+
+def test_calibrated_metrics_are_of_the_scores_for_calibration() -> None:
+    held_out = HeldOut(SEEN_ROWS, UNSEEN_ROWS)
+    plain, both = evaluate_all([ColumnsScorer(), ReversedColumnsScorer()], PROBLEM, held_out)
+    assert plain.calibrated_scores is None
+    np.testing.assert_array_equal(both.scores, plain.scores)
+    np.testing.assert_array_equal(both.scores_to_calibrate, -plain.scores)
+    # As if a method had these scores alone.
+    others = Outcome(-plain.scores, plain.zsl_scores, plain.labels, plain.classes, SEEN)
+    assert others.curve().area != plain.curve().area
+    for gamma in (-3.5, 0.0, 1.5):
+        found, of_plain, of_others = (measure(o, gamma) for o in (both, plain, others))
+        assert found.calibrated == of_others.calibrated
+        assert found.plain["AUSUC"] == of_others.plain["AUSUC"]
+        for name in ("T1", "U", "S", "H"):
+            assert found.plain[name] == of_plain.plain[name]
+        np.testing.assert_array_equal(both.predictions(gamma), others.predictions(gamma))
+    np.testing.assert_array_equal(both.predictions(), plain.predictions())

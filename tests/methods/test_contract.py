@@ -33,7 +33,8 @@ from gsmflow.recipes.recipe import Recipe, check_recipe, parse_recipe, setting_n
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs import experiment
 from gsmflow.runs import stages as fitting
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.builders import CADA_SMALL, make_dataset, make_recipe, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

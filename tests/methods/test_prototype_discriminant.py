@@ -16,7 +16,8 @@ from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
 from gsmflow.recipes.recipe import Recipe, parse_recipe
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from tests.builders import feed_of, make_dataset, make_recipe, seeded, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -102,4 +103,4 @@ def test_recommended_stands_for_this_model() -> None:
 def test_a_run_speaks_of_no_epochs(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, model="discriminant", beside=())
     protocol = run_experiment(Job(recipe), Console(quiet=True)).metrics["protocol"]
-    assert protocol.startswith("nothing chosen on test; pen.: ")
+    assert protocol.startswith("nothing chosen on test; cal.: ")

@@ -26,9 +26,9 @@ def over(value: float, std: float | None) -> dict[str, Any]:
 
 
 def of_k(k: int, **changes: Any) -> dict[str, Any]:
-    told = {name: over(value + k / 100, 0.02) for name, value in FIGURES.items()}
-    calibrated = {"penalty": over(0.5, None), **{n: over(0.4, 0.01) for n in ("U", "S", "H")}}
-    return {"share": 0.6 if k else None, **told, "calibrated": calibrated, **changes}
+    content = {name: over(value + k / 100, 0.02) for name, value in FIGURES.items()}
+    calibrated = {"gamma": over(0.5, None), **{n: over(0.4, 0.01) for n in ("U", "S", "H")}}
+    return {"share": 0.6 if k else None, **content, "calibrated": calibrated, **changes}
 
 
 def put(folder: Path, **changes: Any) -> Path:
@@ -77,16 +77,16 @@ def test_the_picture_shows_means_and_bands(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(report, "save_figure", lambda figure, path: drawn.extend(figure.axes))
     output(put(tmp_path / "a"), picture=tmp_path / "p.png")
     gzsl, zsl = drawn
-    (h, with_penalty), (t1,) = gzsl.get_lines(), zsl.get_lines()
+    (h, h_calibrated), (t1,) = gzsl.get_lines(), zsl.get_lines()
     assert list(h.get_ydata()) == pytest.approx([37.5, 38.5, 47.5])
-    assert list(with_penalty.get_ydata()) == pytest.approx([40.0] * 3)
+    assert list(h_calibrated.get_ydata()) == pytest.approx([40.0] * 3)
     assert list(t1.get_ydata()) == pytest.approx([50.0, 51.0, 60.0])
     assert [text.get_text() for text in zsl.get_xticklabels()] == ["0", "1", "10"]
     band = zsl.collections[0].get_paths()[0].get_extents()
     assert (band.ymin, band.ymax) == pytest.approx((48.0, 62.0))
 
 
-def test_names_tell_runs_apart(tmp_path: Path) -> None:
+def test_names_of_runs_differ(tmp_path: Path) -> None:
     runs = [put(tmp_path / "a"), put(tmp_path / "b"), put(tmp_path / "c", semantics="att")]
     text = "".join(output(*runs, picture=tmp_path / "p.png", width=240).split())
     for name in (f"GSMFlow,sent({runs[0]})", f"GSMFlow,sent({runs[1]})", "GSMFlow,att"):
@@ -143,14 +143,14 @@ def test_the_results_have_a_row_for_each_number_of_rows(tmp_path: Path) -> None:
     assert [(row.run, row.shots) for row in rows] == [(r, k) for r in "ab" for k in (0, 1, 10)]
     assert rows[2].figures["T1"].mean == pytest.approx(60.0)
     assert rows[2].figures["T1"].std == pytest.approx(2.0)
-    assert rows[2].figures["H_pen"].mean == pytest.approx(40.0)
+    assert rows[2].figures["H_calibrated"].mean == pytest.approx(40.0)
 
 
 def test_figures_are_read_from_a_single_draw() -> None:
-    told = {"few_shot": {"3": {"share": None, "calibrated": None}}}
-    told["few_shot"]["3"] |= {name: over(value, None) for name, value in FIGURES.items()}
-    (figures,) = few_shot_figures(Field(Path("m"), "", told)).values()
-    assert figures["H"].std is None
+    content = {"few_shot": {"3": {"share": None, "calibrated": None}}}
+    content["few_shot"]["3"] |= {name: over(value, None) for name, value in FIGURES.items()}
+    (point,) = few_shot_figures(Field(Path("m"), "", content)).values()
+    assert point.figures["H"].std is None
 
 
 def with_values(*of_all: Any) -> Field:
@@ -165,7 +165,7 @@ def test_draws_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("content", "message"),
     [
         (with_values([0.5], 3), r"few_shot\.1\.H\.values': found 3, expected a list"),
         (with_values([0.5], None), r"few_shot\.1\.H\.values': found nothing, expected a list"),
@@ -180,6 +180,6 @@ def test_draws_are_counted() -> None:
         ),
     ],
 )
-def test_damaged_draws_are_refused(told: Field, message: str) -> None:
+def test_damaged_draws_are_refused(content: Field, message: str) -> None:
     with pytest.raises(InputError, match=rf"m, field '{message}"):
-        few_shot_draws(told)
+        few_shot_draws(content)

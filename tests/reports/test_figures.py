@@ -18,33 +18,33 @@ from gsmflow.reports import figures as report
 from gsmflow.reports.figures import image_grid, run_figure, shifts_figure
 from gsmflow.reports.tables import result_table
 
-NO_PENALTY = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
-CALIBRATED = {"penalty": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
+PLAIN = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
+CALIBRATED = {"gamma": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
 
 
 def metrics(*, calibrated: bool, oracle: bool) -> dict[str, Any]:
     baseline = {"T1": 0.5512, "U": 0.1023, "S": 0.8034, "H": 0.1815, "AUSUC": 0.3966}
-    own = {"penalty": 0.1, "U": 0.4499, "S": 0.5588, "H": 0.4985}
-    told = {
+    calibrated_baseline = {"gamma": 0.1, "U": 0.4499, "S": 0.5588, "H": 0.4985}
+    content = {
         "model": "GSMFlow",
         "dataset": "CUB",
         "features": "res101",
         "semantics": "sent",
         "seed": 4,
         "protocol": "last epoch; nothing chosen on test",
-        **NO_PENALTY,
+        **PLAIN,
         "calibrated": CALIBRATED if calibrated else None,
-        "baselines": {"ESZSL": {**baseline, "calibrated": own}},
+        "baselines": {"ESZSL": {**baseline, "calibrated": calibrated_baseline}},
     }
     if oracle:
         ceiling = {"T1": 0.9012, "U": 0.8123, "S": 0.7534, "H": 1.0, "AUSUC": 0.0}
-        told["oracle"] = {**ceiling, "calibrated": None}
-    return told
+        content["oracle"] = {**ceiling, "calibrated": None}
+    return content
 
 
-def printed(told: dict[str, Any], width: int = 120) -> str:
+def printed(content: dict[str, Any], width: int = 120) -> str:
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(result_table(told))
+    console.print(result_table(content))
     return console.export_text()
 
 
@@ -65,7 +65,7 @@ def test_table_shows_percent_of_every_method() -> None:
         assert word in text
 
 
-def test_table_without_a_penalty_and_without_an_oracle() -> None:
+def test_table_without_calibration_and_without_an_oracle() -> None:
     rows = cells(printed(metrics(calibrated=False, oracle=False)))
     assert list(rows) == ["ESZSL", "GSMFlow"]
     assert rows["GSMFlow"] == ["60.1", "50.2", "70.3", "58.6", "44.6", "-", "-", "-"]
@@ -75,13 +75,13 @@ def test_table_without_a_penalty_and_without_an_oracle() -> None:
 def test_table_header_names_the_columns() -> None:
     text = printed(metrics(calibrated=True, oracle=False))
     header = next(line for line in text.splitlines() if "method" in line)
-    names = ["method", "T1", "U", "S", "H", "AUSUC", "U pen.", "S pen.", "H pen."]
+    names = ["method", "T1", "U", "S", "H", "AUSUC", "U cal.", "S cal.", "H cal."]
     assert [cell.strip() for cell in header.split("┃")[1:-1]] == names
 
 
 def test_table_fits_a_terminal_of_80_columns() -> None:
-    told = metrics(calibrated=True, oracle=True)
-    figures = [re.findall(r"\d+\.\d", printed(told, width=width)) for width in (80, 200)]
+    content = metrics(calibrated=True, oracle=True)
+    figures = [re.findall(r"\d+\.\d", printed(content, width=width)) for width in (80, 200)]
     assert figures[0] == figures[1]
 
 
@@ -289,9 +289,9 @@ def test_consistency_of_each_class_stands_beside_its_name(monkeypatch: pytest.Mo
     first = points(panel, "GSMFlow")
     assert sorted(rows) == list(range(7))
     assert first[:, 0].tolist() == sorted(first[:, 0], reverse=True)
-    for method, own in arguments["shifts"].items():
+    for method, shift in arguments["shifts"].items():
         found = points(panel, method)
-        np.testing.assert_allclose(found[:, 0], 100 * own.consistency.among_all[rows])
+        np.testing.assert_allclose(found[:, 0], 100 * shift.consistency.among_all[rows])
         np.testing.assert_array_equal(found[:, 1].round(), range(7))
     real = arguments["shifts"]["GSMFlow"].real.consistency.among_all
     np.testing.assert_allclose(points(panel, "real")[:, 0], 100 * real[rows])
@@ -303,8 +303,8 @@ def test_variances_and_distances_stand_against_the_real_ones(
 ) -> None:
     arguments = make_shifts(12, 7)
     _, variances, distances = drawn_panels(monkeypatch, **arguments)
-    for method, own in arguments["shifts"].items():
-        real, synthesized = own.real.moments, own.moments
+    for method, shift in arguments["shifts"].items():
+        real, synthesized = shift.real.moments, shift.moments
         both = np.stack([real.variances, synthesized.variances], axis=1)
         np.testing.assert_array_equal(points(variances, f"{method}, seen"), both[:12])
         np.testing.assert_array_equal(points(variances, f"{method}, unseen"), both[12:])
@@ -317,7 +317,7 @@ def test_variances_and_distances_stand_against_the_real_ones(
         assert panel.get_xticks().tolist() == panel.get_yticks().tolist()
 
 
-def test_legends_tell_the_figures_of_methods_without_a_shift(
+def test_legends_of_methods_without_a_shift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, variances, distances = drawn_panels(monkeypatch, **make_shifts(6, 4, same=True))

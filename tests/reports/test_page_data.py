@@ -44,17 +44,17 @@ def make_outcome(seed: int, dtype: type = np.float32) -> Outcome:
 
 @given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]), st.floats(-9, 9))
 @settings(deadline=None, max_examples=50)
-def test_answers_at_any_penalty_are_those_of_all_scores(
+def test_answers_at_any_gamma_are_those_of_all_scores(
     seed: int, dtype: type, anywhere: float
 ) -> None:
     outcome = make_outcome(seed, dtype)
     answers = pick_answers(outcome)
     np.testing.assert_array_equal(CLASSES[answers.labels], outcome.labels)
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
-    for penalty in (0.0, anywhere, *gaps[:5].tolist()):
-        seen = answers.seen_scores.astype(np.float64) - penalty >= answers.unseen_scores
+    for gamma in (0.0, anywhere, *gaps[:5].tolist()):
+        seen = answers.seen_scores.astype(np.float64) - gamma >= answers.unseen_scores
         found = CLASSES[np.where(seen, answers.seen, answers.unseen)]
-        np.testing.assert_array_equal(found, outcome.predictions(penalty))
+        np.testing.assert_array_equal(found, outcome.predictions(gamma))
 
 
 def test_a_thinned_curve_keeps_its_ends_and_runs_along_it() -> None:
@@ -70,7 +70,7 @@ def test_a_thinned_curve_keeps_its_ends_and_runs_along_it() -> None:
 
 
 class Around:
-    """Draws features around a point for each class, with a noise of its own."""
+    """Draws features around a point for each class, with noise."""
 
     def __init__(self, d: int) -> None:
         self.d = d
@@ -114,18 +114,18 @@ def make_page_data() -> PageData:
     outcome = make_outcome(0)
     points = torch.randn(20, 4, generator=seeded(2)).numpy()
     unseen = MemoryFeed(torch.from_numpy(points), torch.tensor([2, 7] * 10))
-    real, own = (
+    real, synthesized = (
         ClassShifts(np.array([0.5, share]), np.array([1, 2, np.nan, 4, 5])) for share in (1.0, 0.1)
     )
     return PageData(
         answers=pick_answers(outcome),
         curves={"Ours, né <i>": thin_curve(outcome.curve()), "curves.0": np.zeros((2, 3))},
         sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
-        shifts={"": real, "Ours, né <i>": own},
+        shifts={"": real, "Ours, né <i>": synthesized},
     )
 
 
-def test_evidence_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_page_data_is_read_as_it_was_written(tmp_path: Path) -> None:
     page_data, file = make_page_data(), tmp_path / "page_data.safetensors"
     write_page_data(file, page_data)
     found = read_page_data(file, 5)
@@ -153,7 +153,7 @@ def damaged(change: str, page_data: PageData) -> PageData:
 
 
 @pytest.mark.parametrize("change", ["class", "length", "sample", "curve"])
-def test_evidence_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> None:
+def test_page_data_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> None:
     file = tmp_path / "page_data.safetensors"
     write_page_data(file, damaged(change, make_page_data()))
     with pytest.raises(InputError, match="not readable as what this run kept") as caught:
@@ -161,7 +161,7 @@ def test_evidence_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> N
     assert str(file) in str(caught.value)
 
 
-def test_a_damaged_file_of_evidence_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "page_data.safetensors"
     write_page_data(file, make_page_data())
     content = file.read_bytes()

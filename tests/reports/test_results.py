@@ -15,15 +15,15 @@ from gsmflow.core.tables import MeanStd
 from gsmflow.reports.results import Row, collect_runs, render_csv
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "gsmflow" / "reports" / "published.csv"
-OWN = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
-PENALIZED = {"penalty": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
+MODEL = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
+CALIBRATED = {"gamma": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
 ESZSL = {"T1": 0.5512, "U": 0.1023, "S": 0.8034, "H": 0.1815, "AUSUC": 0.3966}
 CEILING = {"T1": 0.9012, "U": 0.8123, "S": 0.7534, "H": 0.7817, "AUSUC": 0.7}
 BEST = {"T1": 0.6512, "U": 0.5523, "S": 0.7534, "H": 0.6374}
-PERCENT = {name: 100 * value for name, value in OWN.items()} | {"H_pen": 60.16}
+PERCENT = {name: 100 * value for name, value in MODEL.items()} | {"H_calibrated": 60.16}
 
 
-def told(**changes: Any) -> dict[str, Any]:
+def metrics_of(**changes: Any) -> dict[str, Any]:
     """What a single run's ``metrics.json`` holds."""
     return {
         "model": "GSMFlow",
@@ -32,9 +32,9 @@ def told(**changes: Any) -> dict[str, Any]:
         "semantics": "sent",
         "seed": 4,
         "protocol": "last epoch; nothing chosen on test",
-        **OWN,
-        "calibrated": PENALIZED,
-        "baselines": {"ESZSL": {**ESZSL, "calibrated": PENALIZED, "choices": {"T1": {"lam": 1}}}},
+        **MODEL,
+        "calibrated": CALIBRATED,
+        "baselines": {"ESZSL": {**ESZSL, "calibrated": CALIBRATED, "choices": {"T1": {"lam": 1}}}},
         "validation": None,
         **changes,
     }
@@ -49,8 +49,8 @@ def over_seeds(value: Any, std: float) -> Any:
     return value
 
 
-def told_of_seeds(std: float = 0.02, **changes: Any) -> dict[str, Any]:
-    one = told(**changes)
+def metrics_of_seeds(std: float = 0.02, **changes: Any) -> dict[str, Any]:
+    one = metrics_of(**changes)
     baselines = over_seeds(one["baselines"], 0.0)
     del one["seed"]
     return {**over_seeds(one, std), "baselines": baselines, "seeds": [0, 1, 2]}
@@ -91,7 +91,7 @@ def read_markdown(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_is_a_row_in_percent(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told())
+    put(tmp_path / "CUB" / "first", metrics_of())
     (row,) = rows_of(tmp_path, "run")
     assert means(row) == {name: pytest.approx(value) for name, value in PERCENT.items()}
     assert all(figure.std is None for figure in row.figures.values())
@@ -101,31 +101,31 @@ def test_a_run_is_a_row_in_percent(tmp_path: Path) -> None:
     assert row.source == str(tmp_path / "CUB" / "first" / "metrics.json")
 
 
-def test_a_run_that_nothing_judges_unseen_classes_of_has_blanks(
+def test_a_run_without_unseen_test_rows_has_blanks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown = dict.fromkeys(("T1", "U", "H", "AUSUC"))
-    told_of_it = told(
-        **unknown, calibrated={**PENALIZED, "U": None, "H": None}, baselines={}, shifts={}
+    seen_only = metrics_of(
+        **unknown, calibrated={**CALIBRATED, "U": None, "H": None}, baselines={}, shifts={}
     )
-    put(tmp_path / "CUB" / "first", told_of_it)
+    put(tmp_path / "CUB" / "first", seen_only)
     seeds = {"seeds": [0, 1], "S": {"mean": 0.5, "std": 0.1, "values": [0.4, 0.6]}}
-    put(tmp_path / "CUB" / "seeds", told_of_it | seeds)
+    put(tmp_path / "CUB" / "seeds", seen_only | seeds)
     main(["results", str(tmp_path), "--no-published", "--into", str(tmp_path / "tables")])
     assert "warning" not in capsys.readouterr().out
     first, other = csv.DictReader((tmp_path / "tables" / "CUB.csv").read_text().splitlines())
     assert (first["S"], other["S"], other["S_std"]) == ("70.34", "50.0", "10.0")
     for row in (first, other):
-        assert {row[name] for name in (*unknown, "H_pen", "T1_std")} == {""}
-    put(tmp_path / "CUB" / "first", told_of_it | {"U": 0.5})
+        assert {row[name] for name in (*unknown, "H_calibrated", "T1_std")} == {""}
+    put(tmp_path / "CUB" / "first", seen_only | {"U": 0.5})
     (warning,) = collect_runs(tmp_path).warnings
     assert "field 'T1': found nothing" in warning
 
 
-def test_a_run_without_a_penalty_has_no_figure_for_it(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told(calibrated=None))
+def test_a_run_without_calibration_has_no_calibrated_figure(tmp_path: Path) -> None:
+    put(tmp_path / "CUB" / "first", metrics_of(calibrated=None))
     (row,) = rows_of(tmp_path, "run")
-    assert "H_pen" not in row.figures
+    assert "H_calibrated" not in row.figures
 
 
 @pytest.mark.parametrize(
@@ -138,21 +138,21 @@ def test_a_run_without_a_penalty_has_no_figure_for_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_is_found_from_any_folder_above_it(tmp_path: Path, below: str, name: str) -> None:
-    put(tmp_path / "old" / "CUB" / "first", told())
+    put(tmp_path / "old" / "CUB" / "first", metrics_of())
     assert [row.run for row in rows_of(tmp_path / below, "run")] == [name]
 
 
 def test_unfinished_runs_and_hidden_folders_are_none(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told())
-    put(tmp_path / "CUB" / ".second.17.part", told())
+    put(tmp_path / "CUB" / "first", metrics_of())
+    put(tmp_path / "CUB" / ".second.17.part", metrics_of())
     (tmp_path / "CUB" / "third").mkdir()
     assert [row.run for row in rows_of(tmp_path, "run")] == ["first"]
 
 
 def test_several_seeds_are_one_row_and_single_runs_below_are_not_listed(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "three", told_of_seeds())
+    put(tmp_path / "CUB" / "three", metrics_of_seeds())
     for seed in range(3):
-        put(tmp_path / "CUB" / "three" / f"seed{seed}", told(seed=seed))
+        put(tmp_path / "CUB" / "three" / f"seed{seed}", metrics_of(seed=seed))
     (row,) = rows_of(tmp_path, "run")
     assert (row.run, row.seeds) == ("three", 3)
     assert means(row) == {name: pytest.approx(value) for name, value in PERCENT.items()}
@@ -160,12 +160,12 @@ def test_several_seeds_are_one_row_and_single_runs_below_are_not_listed(tmp_path
 
 
 def test_single_runs_of_an_unfinished_run_of_several_seeds_are_rows(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "three" / "seed0", told())
+    put(tmp_path / "CUB" / "three" / "seed0", metrics_of())
     assert [row.run for row in rows_of(tmp_path, "run")] == ["three/seed0"]
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "one", told_of_seeds(0.0) | {"seeds": [7]})
+    put(tmp_path / "CUB" / "one", metrics_of_seeds(0.0) | {"seeds": [7]})
     (row,) = rows_of(tmp_path, "run")
     assert row.seeds == 1
     assert all(figure.std is None for figure in row.figures.values())
@@ -175,11 +175,11 @@ def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
 def test_every_variant_of_an_ablation_is_a_row(tmp_path: Path, with_metrics: bool) -> None:
     study = tmp_path / "CUB" / "study"
     for variant in ("full", "no_perturbation"):
-        put(study / variant, told_of_seeds())
-        put(study / variant / "seed0", told())
+        put(study / variant, metrics_of_seeds())
+        put(study / variant / "seed0", metrics_of())
     (study / "ablation.json").write_text("{}")
     if with_metrics:
-        put(study, told())
+        put(study, metrics_of())
     rows = rows_of(tmp_path, "run")
     assert [(row.run, row.seeds) for row in rows] == [
         ("study/full", 3),
@@ -188,21 +188,21 @@ def test_every_variant_of_an_ablation_is_a_row(tmp_path: Path, with_metrics: boo
 
 
 def test_a_baseline_that_is_equal_in_all_runs_has_one_row(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told())
-    put(tmp_path / "CUB" / "second", told(T1=0.7, seed=5))
-    put(tmp_path / "CUB" / "three", told_of_seeds())
+    put(tmp_path / "CUB" / "first", metrics_of())
+    put(tmp_path / "CUB" / "second", metrics_of(T1=0.7, seed=5))
+    put(tmp_path / "CUB" / "three", metrics_of_seeds())
     (row,) = rows_of(tmp_path, "baseline")
     assert (row.method, row.run, row.seeds) == ("ESZSL", "", None)
     assert means(row)["H"] == 18.15
-    assert means(row)["H_pen"] == 60.16
+    assert means(row)["H_calibrated"] == 60.16
     assert all(figure.std is None for figure in row.figures.values())
 
 
 def test_a_baseline_that_differs_has_a_row_for_each_run(tmp_path: Path) -> None:
     gaussian = {**ESZSL, "T1": 0.4, "calibrated": None}
-    put(tmp_path / "CUB" / "first", told())
-    put(tmp_path / "CUB" / "second", told(baselines={"ESZSL": {**ESZSL, "H": 0.2}}))
-    put(tmp_path / "CUB" / "third", told(baselines={"Gaussian prototypes": gaussian}))
+    put(tmp_path / "CUB" / "first", metrics_of())
+    put(tmp_path / "CUB" / "second", metrics_of(baselines={"ESZSL": {**ESZSL, "H": 0.2}}))
+    put(tmp_path / "CUB" / "third", metrics_of(baselines={"Gaussian prototypes": gaussian}))
     rows = rows_of(tmp_path, "baseline")
     assert [(row.method, row.run, means(row)["H"]) for row in rows] == [
         ("ESZSL", "first", 18.15),
@@ -213,28 +213,28 @@ def test_a_baseline_that_differs_has_a_row_for_each_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changed", ["features", "semantics", "dataset"])
 def test_a_baseline_has_a_row_for_each_input(tmp_path: Path, changed: str) -> None:
-    put(tmp_path / "CUB" / "first", told())
-    put(tmp_path / "CUB" / "second", told(**{changed: "OTHER"}))
+    put(tmp_path / "CUB" / "first", metrics_of())
+    put(tmp_path / "CUB" / "second", metrics_of(**{changed: "OTHER"}))
     rows = rows_of(tmp_path, "baseline")
     assert [getattr(row, changed) for row in rows] == [getattr(rows[0], changed), "OTHER"]
 
 
 def test_an_oracle_is_merged_in_the_same_way(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told(oracle={**CEILING, "calibrated": None}))
-    put(tmp_path / "CUB" / "second", told(oracle=None))
-    put(tmp_path / "CUB" / "third", told(oracle={**CEILING, "calibrated": None}))
+    put(tmp_path / "CUB" / "first", metrics_of(oracle={**CEILING, "calibrated": None}))
+    put(tmp_path / "CUB" / "second", metrics_of(oracle=None))
+    put(tmp_path / "CUB" / "third", metrics_of(oracle={**CEILING, "calibrated": None}))
     (row,) = rows_of(tmp_path, "oracle")
     assert (row.run, means(row)["T1"]) == ("", 90.12)
-    put(tmp_path / "CUB" / "third", told(oracle={**CEILING, "T1": 0.89, "calibrated": None}))
+    put(tmp_path / "CUB" / "third", metrics_of(oracle={**CEILING, "T1": 0.89, "calibrated": None}))
     rows = rows_of(tmp_path, "oracle")
     assert [(row.run, means(row)["T1"]) for row in rows] == [("first", 90.12), ("third", 89.0)]
 
 
 def test_figures_selected_on_test_are_rows_of_their_own(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told(test_selected={**BEST, "epoch": 3, "curve": []}))
-    put(tmp_path / "CUB" / "three", told_of_seeds(test_selected=BEST))
-    honest = rows_of(tmp_path, "run")
-    assert [means(row)["H"] for row in honest] == [58.61, 58.61]
+    put(tmp_path / "CUB" / "first", metrics_of(test_selected={**BEST, "epoch": 3, "curve": []}))
+    put(tmp_path / "CUB" / "three", metrics_of_seeds(test_selected=BEST))
+    comparable = rows_of(tmp_path, "run")
+    assert [means(row)["H"] for row in comparable] == [58.61, 58.61]
     rows = rows_of(tmp_path, "selected on test")
     assert [(row.run, row.seeds) for row in rows] == [("first", 1), ("three", 3)]
     for row in rows:
@@ -244,7 +244,7 @@ def test_figures_selected_on_test_are_rows_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_table_keeps_what_was_selected_on_test_and_published_apart(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told(test_selected=BEST))
+    put(tmp_path / "CUB" / "first", metrics_of(test_selected=BEST))
     text = output(tmp_path)
     sections = text.split("─" * 100)
     assert "58.6" in sections[1]
@@ -263,31 +263,31 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "list": ([], "list"),
     "null": ("null", "nothing"),
     "foreign": ({"accuracy": 0.9}, "'dataset'"),
-    "no model": ({k: v for k, v in told().items() if k != "model"}, "'model'"),
-    "no seed": ({k: v for k, v in told().items() if k != "seed"}, "'seed'"),
-    "no baselines": ({k: v for k, v in told().items() if k != "baselines"}, "'baselines'"),
-    "text": (told(H="0.5"), "'H': found '0.5', expected a fraction"),
-    "truth": (told(H=True), "'H': found True"),
-    "percent": (told(U=50.2), "'U': found 50.2"),
-    "negative": (told(S=-0.1), "'S'"),
-    "nan": (told(T1=float("nan")), "'T1': found nan"),
-    "null figure": (told(AUSUC=None), "'AUSUC': found nothing"),
-    "list figure": (told(AUSUC=[0.1]), "'AUSUC': found list"),
-    "no mean": (told(T1={"std": 0.1}), "'T1.mean'"),
-    "wild std": (told(T1={"mean": 0.5, "std": "big"}), "'T1.std'"),
-    "name": (told(features=7), "'features': found 7"),
-    "blank": (told(semantics=" "), "'semantics'"),
-    "path": (told(dataset="../CUB"), "'dataset'"),
-    "up": (told(dataset=".."), "'dataset'"),
-    "seed": (told(seed="0"), "'seed'"),
-    "seeds": (told(seeds=3), "'seeds'"),
-    "no seeds": (told(seeds=[]), "'seeds'"),
-    "penalty": (told(calibrated=0.5), "'calibrated': found 0.5"),
-    "penalty's H": (told(calibrated={"penalty": 1.0}), "'calibrated.H'"),
-    "baselines": (told(baselines=[]), "'baselines': found list"),
-    "baseline": (told(baselines={"ESZSL": {**ESZSL, "H": None}}), "'baselines.ESZSL.H'"),
-    "oracle": (told(oracle={"T1": 0.5}), "'oracle.U'"),
-    "selected": (told(test_selected={"T1": 0.5, "U": 0.1, "S": 2}), "'test_selected.S'"),
+    "no model": ({k: v for k, v in metrics_of().items() if k != "model"}, "'model'"),
+    "no seed": ({k: v for k, v in metrics_of().items() if k != "seed"}, "'seed'"),
+    "no baselines": ({k: v for k, v in metrics_of().items() if k != "baselines"}, "'baselines'"),
+    "text": (metrics_of(H="0.5"), "'H': found '0.5', expected a fraction"),
+    "truth": (metrics_of(H=True), "'H': found True"),
+    "percent": (metrics_of(U=50.2), "'U': found 50.2"),
+    "negative": (metrics_of(S=-0.1), "'S'"),
+    "nan": (metrics_of(T1=float("nan")), "'T1': found nan"),
+    "null figure": (metrics_of(AUSUC=None), "'AUSUC': found nothing"),
+    "list figure": (metrics_of(AUSUC=[0.1]), "'AUSUC': found list"),
+    "no mean": (metrics_of(T1={"std": 0.1}), "'T1.mean'"),
+    "wild std": (metrics_of(T1={"mean": 0.5, "std": "big"}), "'T1.std'"),
+    "name": (metrics_of(features=7), "'features': found 7"),
+    "blank": (metrics_of(semantics=" "), "'semantics'"),
+    "path": (metrics_of(dataset="../CUB"), "'dataset'"),
+    "up": (metrics_of(dataset=".."), "'dataset'"),
+    "seed": (metrics_of(seed="0"), "'seed'"),
+    "seeds": (metrics_of(seeds=3), "'seeds'"),
+    "no seeds": (metrics_of(seeds=[]), "'seeds'"),
+    "calibrated": (metrics_of(calibrated=0.5), "'calibrated': found 0.5"),
+    "calibrated H": (metrics_of(calibrated={"gamma": 1.0}), "'calibrated.H'"),
+    "baselines": (metrics_of(baselines=[]), "'baselines': found list"),
+    "baseline": (metrics_of(baselines={"ESZSL": {**ESZSL, "H": None}}), "'baselines.ESZSL.H'"),
+    "oracle": (metrics_of(oracle={"T1": 0.5}), "'oracle.U'"),
+    "selected": (metrics_of(test_selected={"T1": 0.5, "U": 0.1, "S": 2}), "'test_selected.S'"),
 }
 
 
@@ -295,7 +295,7 @@ DAMAGED: dict[str, tuple[Any, str]] = {
 def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -> None:
     content, word = DAMAGED[case]
     put(tmp_path / "CUB" / "bad", content)
-    put(tmp_path / "CUB" / "good", told())
+    put(tmp_path / "CUB" / "good", metrics_of())
     collection = collect_runs(tmp_path)
     assert {row.run for row in collection.rows if row.kind == "run"} == {"good"}
     (warning,) = collection.warnings
@@ -309,14 +309,14 @@ def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -
 
 def test_a_foreign_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> None:
     put(tmp_path, {"loss": 0.1})
-    put(tmp_path / "CUB" / "first", told())
+    put(tmp_path / "CUB" / "first", metrics_of())
     collection = collect_runs(tmp_path)
     assert [row.run for row in collection.rows if row.kind == "run"] == ["first"]
     assert len(collection.warnings) == 1
 
 
 def test_an_area_that_rounds_up_is_no_mistake(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told(AUSUC=1.0000000000000002))
+    put(tmp_path / "CUB" / "first", metrics_of(AUSUC=1.0000000000000002))
     assert len(rows_of(tmp_path, "run")) == 1
 
 
@@ -331,7 +331,7 @@ def test_without_a_finished_run_the_folder_is_named(tmp_path: Path, content: str
 
 def test_a_table_for_each_dataset_that_is_asked_for(tmp_path: Path) -> None:
     for name in ("CUB", "DIGITS", "SUN"):
-        put(tmp_path / name / "first", told(dataset=name))
+        put(tmp_path / name / "first", metrics_of(dataset=name))
     titles = [line.split(" ·")[0] for line in output(tmp_path).splitlines() if " · " in line]
     assert titles == ["CUB", "DIGITS", "SUN"]
     text = output(tmp_path, datasets="SUN, CUB")
@@ -342,14 +342,14 @@ def test_a_table_for_each_dataset_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_published_figures_are_of_the_same_dataset_and_can_be_left_out(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told())
-    put(tmp_path / "DIGITS" / "first", told(dataset="DIGITS"))
+    put(tmp_path / "CUB" / "first", metrics_of())
+    put(tmp_path / "DIGITS" / "first", metrics_of(dataset="DIGITS"))
     run_results(ResultsOptions(folder=tmp_path, into=tmp_path / "all"), Console(quiet=True))
-    options = ResultsOptions(folder=tmp_path, published=False, into=tmp_path / "own")
+    options = ResultsOptions(folder=tmp_path, published=False, into=tmp_path / "runs")
     run_results(options, Console(quiet=True))
     rows = {
-        (place, name): read_csv(tmp_path / place / f"{name}.csv")
-        for place in ("all", "own")
+        (folder, name): read_csv(tmp_path / folder / f"{name}.csv")
+        for folder in ("all", "runs")
         for name in ("CUB", "DIGITS")
     }
     published = [row for row in rows["all", "CUB"] if row["kind"] == "published"]
@@ -363,13 +363,13 @@ def test_published_figures_are_of_the_same_dataset_and_can_be_left_out(tmp_path:
         assert ours["venue"] == f"{theirs['venue']} {theirs['year']}".strip()
         assert theirs["figures"] in ours["protocol"]
         assert "best on test" in ours["protocol"]
-    for place, name in [("all", "DIGITS"), ("own", "CUB"), ("own", "DIGITS")]:
-        assert {row["kind"] for row in rows[place, name]} == {"run", "baseline"}
+    for folder, name in [("all", "DIGITS"), ("runs", "CUB"), ("runs", "DIGITS")]:
+        assert {row["kind"] for row in rows[folder, name]} == {"run", "baseline"}
 
 
 def test_all_figures_fit_100_columns(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "20260102-030405-seed0", told(features="resnet_logits"))
-    put(tmp_path / "CUB" / "three", told_of_seeds(0.12, features="resnet_logits", S=1.0))
+    put(tmp_path / "CUB" / "20260102-030405-seed0", metrics_of(features="resnet_logits"))
+    put(tmp_path / "CUB" / "three", metrics_of_seeds(0.12, features="resnet_logits", S=1.0))
     text = {width: output(tmp_path, width) for width in (100, 200)}
     assert max(map(len, text[100].splitlines())) <= 100
     count = {width: Counter(text[width].split()) for width in text}
@@ -379,8 +379,8 @@ def test_all_figures_fit_100_columns(tmp_path: Path) -> None:
 
 
 def test_files_hold_the_table(tmp_path: Path) -> None:
-    put(tmp_path / "out" / "CUB" / "a_run_", told(test_selected=BEST))
-    put(tmp_path / "out" / "CUB" / "three", told_of_seeds())
+    put(tmp_path / "out" / "CUB" / "a_run_", metrics_of(test_selected=BEST))
+    put(tmp_path / "out" / "CUB" / "three", metrics_of_seeds())
     into = tmp_path / "new" / "tables"
     for _ in range(2):  # a second time over what is there
         text = output(tmp_path / "out", published=False, into=into)
@@ -398,7 +398,7 @@ def test_files_hold_the_table(tmp_path: Path) -> None:
     assert (row["method"], row["seeds"], row["H"], row["H_std"]) == ("GSMFlow", "3", "58.61", "2.0")
     assert row["protocol"] == "last epoch; nothing chosen on test"
     row = table["run", "a_run_"]
-    assert (row["seeds"], row["H_pen"], row["H_pen_std"]) == ("1", "60.16", "")
+    assert (row["seeds"], row["H_calibrated"], row["H_calibrated_std"]) == ("1", "60.16", "")
     assert table["selected on test", "a_run_"]["AUSUC"] == ""
 
     rows = read_markdown(into / "CUB.md")
@@ -426,15 +426,15 @@ def test_csv_quotes_what_it_must() -> None:
     assert dict(zip(header, line, strict=True))["method"] == 'a, "b"\nc'
 
 
-def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    put(tmp_path / "CUB" / "first", told())
+def test_into_a_file_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "CUB" / "first", metrics_of())
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"--into: found {tmp_path / 'file'}"):
         output(tmp_path, into=tmp_path / "file")
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(tmp_path / "CUB" / "first", told())
+    put(tmp_path / "CUB" / "first", metrics_of())
     main(["results", str(tmp_path), "--no-published"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "first" in line]
     words = ["GSMFlow", "first", "res101", "sent", "60.1", "50.2", "70.3", "58.6", "44.6", "60.2"]
@@ -452,7 +452,7 @@ def test_the_command_ends_with_code_2_without_runs(
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / folder}: ")
 
 
-def test_help_tells_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["results", "--help"])
     assert ended.value.code == 0

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from gsmflow.recipes.flags import recipe_for
 from gsmflow.runs.digit_pictures import draw_digit_pairs
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from tests.builders import changed
 from train_DIGITS import PIXELS
 

@@ -26,7 +26,8 @@ from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports import figures
 from gsmflow.runs import beside, experiment, shifts, stages
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.builders import make_dataset, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

@@ -18,13 +18,15 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
+from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.recipes.recipe import check_recipe, parse_recipe
+from gsmflow.recipes.checks import check_recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import few_shot as fewshot
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.few_shot import divide_rows, real_and_synthesized
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import CADA_SMALL, changed, make_dataset, make_recipe, tiny_recipe
 from tests.methods.test_contract import ClosedForm
@@ -172,7 +174,7 @@ def test_a_run_judges_every_number_of_rows_on_the_same_others(
     for number, k in enumerate((0, 1, 3)):
         few = result.metrics["few_shot"][str(k)]
         for name in MEASURES:
-            values = [getattr(outcomes[number].measures(), name) for _, _, outcomes in judged]
+            values = [measure(outcomes[number]).plain[name] for _, _, outcomes in judged]
             assert few[name]["values"] == values
             assert few[name]["mean"] == pytest.approx(np.mean(values))
             assert few[name]["std"] == pytest.approx(np.std(values, ddof=1))
@@ -232,7 +234,7 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
     assert [chosen[k]["H"] for k in chosen] == pytest.approx([1.0, 1.0])
     few = result.metrics["few_shot"]
     assert [few[k]["share"] for k in few] == [None, 0.6, 0.6]
-    assert few["3"]["calibrated"]["penalty"]["mean"] == chosen["3"]["penalty"]
+    assert few["3"]["calibrated"]["gamma"]["mean"] == chosen["3"]["penalty"]
 
 
 @pytest.mark.parametrize("model", MODELS)

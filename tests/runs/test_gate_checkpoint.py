@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import log_expit, log_softmax
 
 from gsmflow.core.arrays import row_slices
-from gsmflow.runs import experiment
+from gsmflow.runs import gate
 from gsmflow.runs.checkpoint import open_trained
-from gsmflow.runs.experiment import RunResult
 from gsmflow.runs.gate_checkpoint import read_gate
+from gsmflow.runs.job import RunResult
 from gsmflow.runs.predict import answer_rows
 from tests.cli.test_predict import (
     answers,
@@ -110,13 +110,13 @@ def test_the_figures_with_the_gate_follow_from_the_answers(
 
     without = f", without the run's gate ({gate['name']})"
     plain = ("--gate", "none", "--penalty", "none")
-    said = f"penalty on seen classes 0{without}"
+    said = f"calibration factor gamma 0{without}"
     assert accuracy(unseen, said, *plain) == pytest.approx(metrics["U"])
     assert accuracy(seen, said, *plain) == pytest.approx(metrics["S"])
     calibrated = metrics["calibrated"]
     if calibrated is not None:
         chosen = ", as the run chose it on validation classes"
-        said = f"penalty on seen classes {calibrated['penalty']:.6g}{chosen}{without}"
+        said = f"calibration factor gamma {calibrated['gamma']:.6g}{chosen}{without}"
         assert accuracy(unseen, said, "--gate", "none") == pytest.approx(calibrated["U"])
         assert accuracy(seen, said, "--gate", "none") == pytest.approx(calibrated["S"])
 
@@ -198,8 +198,8 @@ def test_the_scores_are_bit_for_bit_those_of_the_run(
         judged.append(gated)
         return evaluate(gated, held_out, outcome)
 
-    evaluate = experiment.evaluate_gate
-    monkeypatch.setattr(experiment, "evaluate_gate", watch)
+    evaluate = gate.evaluate_gate
+    monkeypatch.setattr(gate, "evaluate_gate", watch)
     for case in GATES:
         result = start(tmp_path, run=case, **CASES[case])
         features = dataset_of(result).features
@@ -250,7 +250,7 @@ def test_a_penalty_beside_a_gate_is_refused(
     assert err.count("\n") == 1
     told = predict(capsys, result.directory, file, "--penalty", "0.5", "--gate", "none")
     assert told[0] == 0
-    assert f"penalty on seen classes 0.5, without the run's gate ({case})" in told[2]
+    assert f"calibration factor gamma 0.5, without the run's gate ({case})" in told[2]
 
 
 def as_before_gates_were_kept(directory: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_built_in_dataset_and_the_folder_one_is_in(
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"found no \.mat file in this folder, expected a script"):
+    with pytest.raises(InputError, match=r"found no dataset in this folder, expected a script"):
         read_script(tmp_path)
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from gsmflow.core.errors import InputError
 from gsmflow.runs import seeds as module
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import tiny_recipe
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from gsmflow.data.dataset import HeldOut
 from gsmflow.runs import experiment, selected_on_test
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.stages import Fitted, Run, fit_classifiers
 from tests.builders import tiny_recipe
 

@@ -27,7 +27,8 @@ from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.recipes.recipe import Recipe, parse_recipe, read_recipe_file
-from gsmflow.runs.experiment import Job, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
 from gsmflow.runs.script import script_recipe
 from gsmflow.runs.stages import Run
 from gsmflow.tuning import summary, worker

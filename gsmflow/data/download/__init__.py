@@ -1,1 +1,1 @@
-"""Fetching the published features."""
+"""Download the published features."""

@@ -1,4 +1,4 @@
-"""Taking files of datasets out of a zip archive from elsewhere."""
+"""Check downloaded zip archives and unpack the files of datasets from them."""
 
 import hashlib
 import os
@@ -15,19 +15,19 @@ from gsmflow.core.files import digest_file
 
 __all__ = ["check_archive", "unpack"]
 
-# No benchmark is near it; an archive that says so of itself was made to fill a disk.
+# No benchmark is this large; an archive that claims to be was made to fill a disk.
 _LARGEST_BYTES = 2**36
 _GIBIBYTE = 2**30
 
 
 def check_archive(archive: Path) -> None:
-    """Check that an archive is whole and intact, and harmless to unpack.
+    """Check that an archive is intact and safe to unpack.
 
     Raises
     ------
     InputError
-        If it is no zip archive, does not match its own checksums, names places outside of the
-        folder that it is unpacked in, or is absurdly large when unpacked.
+        If it is no zip archive, does not match its checksums, has paths that lead outside the
+        folder it is unpacked to, or is far too large when unpacked.
     """
     with _opened(archive) as content:
         damaged = content.testzip()
@@ -41,20 +41,20 @@ def check_archive(archive: Path) -> None:
 def unpack(
     archive: Path, wanted: Iterable[tuple[str, str]], root: Path, temporary: Path
 ) -> dict[str, str]:
-    """Take files out of an archive, all or none of them.
+    """Unpack some files of an archive, all or none of them.
 
     Parameters
     ----------
     archive
-        Checked by `check_archive` once.
+        An archive that `check_archive` accepted.
     wanted
-        Folder and name of each file, ``("CUB", "res101.mat")``; in the archive they may lie
-        below other folders.
+        Folder and name of each file, ``("CUB", "res101.mat")``. In the archive they may be below
+        other folders.
     root
-        Each goes to ``<root>/<folder>/<name>``. A file that is there already must be the same.
+        Each file goes to ``<root>/<folder>/<name>``. If that file exists it must be the same.
     temporary
-        A folder of the same file system that does not exist, or is left from a call that was
-        killed; removed in the end.
+        A folder on the same file system, which is removed at the end. It must not exist, or it
+        is left from a call that was killed.
 
     Returns
     -------
@@ -64,25 +64,25 @@ def unpack(
     Raises
     ------
     InputError
-        If the archive lacks a file, has it twice, there is no room for it, or another file is in
-        its place.
+        If the archive lacks a file or has it twice, if the disk has too little space, or if
+        another file exists at the target path.
     """
     shutil.rmtree(temporary, ignore_errors=True)
     digests = {}
     try:
         with _opened(archive) as content:
-            members = {place: _find_member(archive, content, place) for place in wanted}
-            _check_room(archive, root, sum(member.file_size for member in members.values()))
-            for place, member in members.items():
-                file = temporary.joinpath(*place)
+            members = {name: _find_member(archive, content, name) for name in wanted}
+            _check_disk_space(archive, root, sum(m.file_size for m in members.values()))
+            for (folder, name), member in members.items():
+                file = temporary / folder / name
                 _extract(content, member, file)
-                digests["/".join(place)] = digest_file(file, hashlib.sha256)
+                digests[f"{folder}/{name}"] = digest_file(file, hashlib.sha256)
         present = [name for name in digests if (root / name).exists()]
         for name in present:
             if digest_file(root / name, hashlib.sha256) != digests[name]:
                 raise InputError(
-                    f"{root / name}: found a file that is not the one in {archive}, expected none "
-                    "or the same; move it away to have that one in its place"
+                    f"{root / name}: found another file than in {archive}, expected none or the "
+                    "same; move it away to unpack the archive's"
                 )
         for name in digests.keys() - set(present):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -94,14 +94,14 @@ def unpack(
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """An archive whose members name no place outside, are no links, and are not absurdly large.
+    """A context with an opened archive, whose paths and size are checked.
 
-    Whatever a damaged archive makes of the reading becomes an `InputError`.
+    Every exception that a damaged archive causes becomes an `InputError`.
     """
     try:
         with zipfile.ZipFile(archive) as content:
             for member in content.infolist():
-                _check_place(archive, member)
+                _check_path(archive, member)
             size = sum(member.file_size for member in content.infolist())
             if size > _LARGEST_BYTES:
                 raise InputError(
@@ -115,8 +115,8 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-def _check_place(archive: Path, member: zipfile.ZipInfo) -> None:
-    # Backslashes part folders on Windows, where a drive makes a path absolute too.
+def _check_path(archive: Path, member: zipfile.ZipInfo) -> None:
+    # On Windows, backslashes separate folders and a drive letter makes a path absolute.
     path = PurePosixPath(member.filename.replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1])
     link = stat.S_ISLNK(member.external_attr >> 16)
@@ -127,22 +127,20 @@ def _check_place(archive: Path, member: zipfile.ZipInfo) -> None:
         )
 
 
-def _find_member(
-    archive: Path, content: zipfile.ZipFile, place: tuple[str, str]
-) -> zipfile.ZipInfo:
+def _find_member(archive: Path, content: zipfile.ZipFile, name: tuple[str, str]) -> zipfile.ZipInfo:
     found = [
         member
         for member in content.infolist()
-        if PurePosixPath(member.filename).parts[-2:] == place and not member.is_dir()
+        if PurePosixPath(member.filename).parts[-2:] == name and not member.is_dir()
     ]
     if len(found) != 1:
         raise InputError(
-            f"{archive}: found {len(found)} members that end in {'/'.join(place)}, expected one"
+            f"{archive}: found {len(found)} members that end in {'/'.join(name)}, expected one"
         )
     return found[0]
 
 
-def _check_room(archive: Path, root: Path, size: int) -> None:
+def _check_disk_space(archive: Path, root: Path, size: int) -> None:
     free = shutil.disk_usage(root).free
     if size > free:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Where the benchmark archives are: one table, each line with the page that documents it."""
+"""The benchmark archives: where they are, what is in them, and which page documents them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ class Source:
     Attributes
     ----------
     name
-        By which it is asked for.
+        Its name on the command line.
     url
-        Where it is.
+        Its address.
     page
-        Where that is documented.
+        The page that documents it.
     what
-        What is in it, for help texts.
+        Its content, for help texts.
     datasets
-        The folders that it has files for.
+        The datasets in it; each is a folder.
     files
-        What each of these folders holds that a layout of `gsmflow.mat` reads. Other files of the
-        archive are left in it.
+        The files of each dataset that `gsmflow.data.formats` reads. Other files in the archive
+        are not unpacked.
     """
 
     name: str
@@ -70,31 +70,32 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """An archive, and those of its datasets that are wanted."""
+    """An archive and the datasets to take from it."""
 
     source: Source
     datasets: tuple[str, ...]
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
-        """The wanted files: dataset and file name of each."""
+        """Dataset and name of each file to take."""
         return tuple((name, file) for name in self.datasets for file in self.source.files)
 
 
 def find_sources(names: Sequence[str], sources: Sequence[Source] = SOURCES) -> list[Wanted]:
-    """The archives that are asked for by name, or by the name of a dataset in them.
+    """Find the archives with these names, or with datasets of these names.
 
     Parameters
     ----------
     names
-        Of archives, for all of their datasets, or of datasets; at least one, letters of any case.
+        Names of archives, for all of their datasets, or of datasets; at least one. Case does not
+        matter.
     sources
-        The table.
+        The known archives.
 
     Raises
     ------
     InputError
-        If a name is neither.
+        If a name is unknown, or there is none.
     """
     known = {source.name: source.name for source in sources}
     known |= {name.lower(): name for source in sources for name in source.datasets}
@@ -105,11 +106,11 @@ def find_sources(names: Sequence[str], sources: Sequence[Source] = SOURCES) -> l
             raise InputError(
                 f"NAME: found {name!r}, expected one or more of {', '.join(known.values())}"
             )
-    asked = {known[name.lower()] for name in names}
+    requested = {known[name.lower()] for name in names}
     wanted = [
         Wanted(
             source,
-            tuple(name for name in source.datasets if asked & {source.name, name}),
+            tuple(name for name in source.datasets if requested & {source.name, name}),
         )
         for source in sources
     ]

@@ -1,9 +1,10 @@
-"""Fetching a large file over HTTP, so that neither a cut, a stall nor a kill loses what came.
+"""Resumable download of a large file over HTTP.
 
-What came so far is kept in a part file, beside it what was said of the whole: its address, its
-length, and its validator (``ETag`` or ``Last-Modified``). The rest is asked for with ``Range`` and
-``If-Range``, and joined to the part only where the answer is the rest of that same file (RFC 9110,
-sections 13 and 14). Without a validator or a length nothing is joined: the file is fetched anew.
+The bytes received so far are in a part file, which survives a lost connection and a killed
+process. A JSON file beside it has the address, the length and the validator (``ETag`` or
+``Last-Modified``) of the whole file. The rest is requested with ``Range`` and ``If-Range``, and is
+appended only if the response is the rest of the same file (RFC 9110, sections 13 and 14). Without
+a validator or a length the download starts again from the first byte.
 """
 
 import re
@@ -23,27 +24,27 @@ __all__ = ["MEBIBYTE", "Patience", "Show", "discard", "fetch"]
 
 MEBIBYTE = 2**20
 
-# Called with how many bytes are there, and of how many; None where that is not known.
+# Called with the number of bytes received and the length of the file; None if it is unknown.
 Show: TypeAlias = Callable[[int, int | None], object]
 
-# What the server may yet do: time-outs, too many requests, and all faults of its own.
-_PASSING = {408, 425, 429, *range(500, 600)}
-# So much is lost at most where a connection breaks.
+# Responses that may be temporary: timeouts, too many requests, and all server errors.
+_TEMPORARY = {408, 425, 429, *range(500, 600)}
+# A lost connection loses at most this many bytes.
 _CHUNK_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a server, and how often.
+    """Timeouts and retries.
 
     Attributes
     ----------
     connect, stall
-        Seconds without a connection, or without a byte, after which an attempt is given up.
+        Seconds without a connection, or without a byte, after which an attempt ends.
     attempts
-        How many attempts in a row may bring no more of the file than there was.
+        The download fails after this many attempts in a row without a new byte.
     wait
-        Seconds before the second attempt; doubles with each further one.
+        Seconds before the second attempt; doubled for each further one.
     """
 
     connect: float = 15.0
@@ -53,8 +54,8 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """What was said of the file that a part is of."""
+class _WholeFile:
+    """The file that a part file belongs to, as the server described it."""
 
     url: str
     validator: str | None
@@ -67,59 +68,62 @@ def fetch(
     remedy: str,
     *,
     show: Show,
-    tell: Callable[[str], object],
+    log: Callable[[str], object],
     patience: Patience,
 ) -> None:
-    """Complete a part file until it is the file at an address.
+    """Download a file, continuing a part file of an earlier call.
 
     Parameters
     ----------
     url
         The address, ``http`` or ``https``; redirects are followed.
     part
-        The part file, new or as an earlier call left it.
+        The part file; at the end it is the whole file.
     remedy
-        What the user may do about a failure: the end of the sentence that names it.
+        What the user can do about a failure: the end of the error's sentence.
     show
-        Told the progress.
-    tell
-        Told, in a line, of each attempt that ended early.
+        Called with the progress.
+    log
+        Called with one line for each attempt that failed.
     patience
-        When to give up.
+        Timeouts and retries.
 
     Raises
     ------
     InputError
-        If the address is none, or there is no room for the file.
+        If the address is not valid, or the disk has too little space.
     UnavailableError
-        If there is no such file, or no answer. What came of it stays in ``part``.
+        If the server has no such file or does not answer. The part file is kept.
     """
-    furthest, failures = _size(part), 0
+    most, failures = _size(part), 0
     with requests.Session() as session:
-        while cut := _attempt(session, url, part, remedy, show, patience):
-            reached = _size(part)
-            failures = 0 if reached > furthest else failures + 1
-            furthest = max(furthest, reached)
+        while reason := _attempt(session, url, part, remedy, show, patience):
+            received = _size(part)
+            failures = 0 if received > most else failures + 1
+            most = max(most, received)
             if failures == patience.attempts:
                 raise UnavailableError(
-                    f"{url}: found {failures} attempts in a row without progress ({cut}), "
+                    f"{url}: found {failures} attempts in a row without progress ({reason}), "
                     f"expected the file; {remedy}"
                 )
             pause = patience.wait * 2 ** max(failures - 1, 0)
-            tell(f"{cut} after {reached / MEBIBYTE:,.1f} MiB; again in {pause:.0f} s")
+            log(f"{reason} after {received / MEBIBYTE:,.1f} MiB; again in {pause:.0f} s")
             time.sleep(pause)
 
 
 def discard(part: Path) -> None:
-    """Remove a part file and what is known of it."""
+    """Delete a part file and the description of its whole file."""
     part.unlink(missing_ok=True)
-    _whole_file(part).unlink(missing_ok=True)
+    _whole_path(part).unlink(missing_ok=True)
 
 
 def _attempt(
     session: requests.Session, url: str, part: Path, remedy: str, show: Show, patience: Patience
 ) -> str | None:
-    """Why an attempt ended early, where another may bring more; None if the file is complete."""
+    """Try once to complete a part file.
+
+    Returns None if the file is complete, or the reason for which another attempt is needed.
+    """
     whole = _read_whole(part, url)
     start = _size(part) if whole else 0
     if whole and start == whole.length:
@@ -133,17 +137,17 @@ def _attempt(
             if response.status_code == 206 and whole and _is_rest(response, whole, start):
                 return _receive(response, part, start, whole.length, show)
             if response.status_code == 200:
-                whole = _Whole(url, _validator(response), _length(response))
+                whole = _WholeFile(url, _validator(response), _length(response))
                 discard(part)
-                write_json(_whole_file(part), asdict(whole))
+                write_json(_whole_path(part), asdict(whole))
                 return _receive(response, part, 0, whole.length, show)
             if response.status_code in {206, 416}:
                 discard(part)
                 return "the file has changed"
-            answer = f"{response.status_code} {response.reason}"
-            if response.status_code in _PASSING:
-                return f"the server answers {answer}"
-            raise UnavailableError(f"{url}: found {answer}, expected the file; {remedy}")
+            status = f"{response.status_code} {response.reason}"
+            if response.status_code in _TEMPORARY:
+                return f"the server answers {status}"
+            raise UnavailableError(f"{url}: found {status}, expected the file; {remedy}")
     except (
         requests.ConnectionError,
         requests.Timeout,
@@ -152,7 +156,7 @@ def _attempt(
     ) as error:
         return _reason(error)
     except requests.RequestException as error:
-        # Of an address that is none, requests makes a ValueError.
+        # For an invalid address, requests raises a ValueError.
         kind = InputError if isinstance(error, ValueError) else UnavailableError
         raise kind(f"{url}: found {one_line(error)}, expected the file; {remedy}") from error
 
@@ -160,71 +164,74 @@ def _attempt(
 def _receive(
     response: requests.Response, part: Path, start: int, length: int | None, show: Show
 ) -> str | None:
-    """Add a body to the first ``start`` bytes of a file of this length; why it ended early."""
+    """Append a response body to the first ``start`` bytes of a file of this length.
+
+    Returns None if the file is complete, or the reason why the body ended early.
+    """
     free = shutil.disk_usage(part.parent).free
     if length is not None and length - start > free:
         raise InputError(
             f"{part.parent}: found {free / MEBIBYTE:,.0f} MiB free, expected at least "
             f"{(length - start) / MEBIBYTE:,.0f} MiB for {response.url}"
         )
-    there = start
+    received = start
     with part.open("ab" if start else "wb") as file:
-        show(there, length)
+        show(received, length)
         for chunk in response.iter_content(_CHUNK_BYTES):
             file.write(chunk)
-            there += len(chunk)
-            show(there, length)
-    return None if length in {None, there} else "the connection was closed"
+            received += len(chunk)
+            show(received, length)
+    return None if length in {None, received} else "the connection was closed"
 
 
-def _is_rest(response: requests.Response, whole: _Whole, start: int) -> bool:
-    """Whether a partial answer is the rest of the file that the part is of, from ``start`` on."""
-    said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
-    if said is None:
+def _is_rest(response: requests.Response, whole: _WholeFile, start: int) -> bool:
+    """Whether a partial response is the rest of the same file, from ``start`` on."""
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+    if match is None:
         return False
-    first, last, length = map(int, said.groups())
+    first, last, length = map(int, match.groups())
     validator = _validator(response)
     same = validator is None or validator == whole.validator
     return same and (first, last + 1, length) == (start, whole.length, whole.length)
 
 
 def _validator(response: requests.Response) -> str | None:
-    """What ``If-Range`` accepts: a strong entity tag, or else a date."""
+    """A validator for ``If-Range``: a strong entity tag, else a date, else None."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _length(response: requests.Response) -> int | None:
-    """The length of the whole file as it will lie on disk, where the server says it."""
+    """The length of the file on disk, if the server sends it."""
     length = response.headers.get("Content-Length", "")
     plain = response.headers.get("Content-Encoding", "identity") == "identity"
     return int(length) if plain and length.isdecimal() else None
 
 
 def _reason(error: requests.RequestException) -> str:
-    """Why a connection failed, without the layers of the libraries that raised it."""
-    # A time-out inside a body comes as a ConnectionError.
+    """Why a connection failed, from the innermost exception."""
+    # requests raises a ConnectionError for a timeout while it reads a body.
     if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
         return "no answer in time"
     inner: BaseException = error
     while inner.__cause__ or inner.__context__:
         inner = inner.__cause__ or inner.__context__ or inner
-    said = inner.strerror if isinstance(inner, OSError) else None
-    return said or one_line(inner) or type(inner).__name__
+    text = inner.strerror if isinstance(inner, OSError) else None
+    return text or one_line(inner) or type(inner).__name__
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _whole_file(part: Path) -> Path:
+def _whole_path(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _read_whole(part: Path, url: str) -> _Whole | None:
-    """What is known of the file that a part is of; None where it is not of this address."""
+def _read_whole(part: Path, url: str) -> _WholeFile | None:
+    """The whole file of a part file; None if it is unknown or has another address."""
     try:
-        whole = _Whole(**read_json(_whole_file(part)))
+        whole = _WholeFile(**read_json(_whole_path(part)))
     except (InputError, TypeError):
         return None
     return whole if whole.url == url else None

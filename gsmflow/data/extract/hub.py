@@ -1,4 +1,4 @@
-"""Optional packages, and pretrained models from a local folder or from the hub."""
+"""Import optional packages, and load pretrained models from a folder or from the hub."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ _EXTRA_OF = {
 
 
 def require(package: str, purpose: str) -> Any:
-    """Import a package of an extra, which takes seconds: at its first use, not before.
+    """Import an optional package when it is first used, because the import takes seconds.
 
     Raises
     ------
@@ -45,21 +45,21 @@ def require(package: str, purpose: str) -> Any:
 
 
 def package_file(package: str, pattern: str, purpose: str) -> Path:
-    """A file inside an installed package, without running any of its code.
+    """Find a file in an installed package without running its code.
 
     Parameters
     ----------
     package
         The package.
     pattern
-        Of the path below the package's folder.
+        Pattern of the path below the package's folder.
     purpose
-        What wants it, for the message.
+        What needs it, for the message.
 
     Raises
     ------
     InputError
-        If it is not installed.
+        If the package is not installed or lacks the file.
     """
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
@@ -78,19 +78,19 @@ def _not_installed(package: str, purpose: str) -> InputError:
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name is that of a folder here."""
+    """Whether a name is the path of an existing folder."""
     return name != "" and Path(name).is_dir()
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name could be one on the hub: ``owner/model``."""
+    """Whether a name has the form of a name on the hub: ``owner/model``."""
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) is not None
 
 
 def from_pretrained(
     load: Callable[..., Any], source: str, *, flag: str, remedy: str, **settings: Any
 ) -> Any:
-    """Load a part of a pretrained model: from a folder, from the hub's cache, or from the hub.
+    """Load a pretrained model or its preprocessor from a folder, from the hub's cache or the hub.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ def from_pretrained(
     source
         A local folder, or a name on the hub.
     flag
-        The flag that named it, for messages.
+        The flag that names the model, for messages.
     remedy
-        What else may be done where the hub cannot be reached.
+        What the user can do if the hub cannot be reached.
     settings
-        Further arguments of ``load``.
+        Further arguments for ``load``.
 
     Raises
     ------
@@ -114,19 +114,19 @@ def from_pretrained(
     if is_folder(source):
         try:
             return load(source, local_files_only=True, **settings)
-        except Exception as error:  # of a dozen types, by what is wrong in which file
+        except Exception as error:  # a dozen types, depending on the damage
             raise InputError(
                 f"{source}: not loadable ({_first_sentence(error)}), expected a folder as "
                 "save_pretrained writes it, with its preprocessor_config.json or its tokenizer"
             ) from error
     try:
         return load(source, local_files_only=True, **settings)
-    except Exception:  # not in the cache, or not all of it
+    except Exception:  # not in the cache, or not completely
         try:
             return load(source, **settings)
         except Exception as error:
             raise InputError(
-                f"{flag} {source}: not to be had from the hub ({_first_sentence(error)}), "
+                f"{flag} {source}: not available from the hub ({_first_sentence(error)}), "
                 f"expected a connection or {remedy}"
             ) from error
 
@@ -137,7 +137,7 @@ def _first_sentence(error: Exception) -> str:
 
 @contextmanager
 def quiet_transformers(purpose: str) -> Iterator[Any]:
-    """A context in which the transformers library, which it yields, prints no reports and bars.
+    """A context that yields the transformers library, without its reports and progress bars.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Finding pictures in a folder of classes, and reading them whatever kind they are of."""
+"""Find pictures in a folder of classes, and read pictures of any kind as RGB."""
 
 import os
 import re
@@ -21,18 +21,18 @@ __all__ = [
     "class_key",
     "find_images",
     "open_picture",
+    "path_text",
     "quiet_readers",
-    "said_path",
     "walk_files",
 ]
 
-# A picture much longer than wide would be scaled to one that fills the memory.
+# Preprocessing would scale a very long and thin picture to one that fills the memory.
 _LONGEST_TO_SHORTEST = 100
 _SIXTEEN_BIT = 65535
 
 
 class PictureError(ValueError):
-    """A file that is no readable picture; the message says why, without naming the file."""
+    """A file is no readable picture; the message says why and does not name the file."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Skipped:
     Attributes
     ----------
     path
-        Below the folder of images.
+        Its path below the folder of images.
     reason
-        Why, in a few words.
+        The reason, in a few words.
     """
 
     path: Path
@@ -62,10 +62,10 @@ class ImageFolder:
     classes
         Names of the subfolders, ascending.
     files
-        Of each class, the files at any depth below ``root``, ascending; whether they are pictures
-        is known when they are read.
+        The files of each class at any depth, ascending, as paths below ``root``. They are not
+        opened: some may not be pictures.
     skipped
-        What lies there and is no file of a class.
+        Entries that are no file of a class.
     """
 
     root: Path
@@ -75,24 +75,24 @@ class ImageFolder:
 
 
 def class_key(name: str) -> str:
-    """What two spellings of a class name have in common.
+    """A key that is equal for different spellings of a class name.
 
-    Case, the Unicode form (which file systems change) and the choice between spaces and
-    underscores do not tell two classes apart.
+    It ignores case, the Unicode form (which file systems change), and the difference between
+    spaces and underscores.
     """
     return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
-def said_path(path: Path) -> str:
-    """A path as text that can be written anywhere, whatever bytes its name has."""
+def path_text(path: Path) -> str:
+    """A path as valid text; bytes that are not UTF-8 are escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def find_images(root: Path) -> ImageFolder:
-    """Find the files of each class; names that begin with a dot are passed over.
+    """Find the files of each class; names that begin with a dot are ignored.
 
-    Links are followed, and each folder is entered once, so that a link to a folder above ends
-    there.
+    Links are followed. Each folder is entered once, so that a link to a folder above makes no
+    loop.
 
     Parameters
     ----------
@@ -102,14 +102,13 @@ def find_images(root: Path) -> ImageFolder:
     Raises
     ------
     InputError
-        If it is no folder, has no subfolder, or has two whose names differ by case, by Unicode
-        form, or by spaces and underscores alone.
+        If it is no folder, has no subfolder, or has two subfolders with the same `class_key`.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder, expected one with a subfolder for each class")
     try:
         entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-        folders = [path for path in entries if path.is_dir() and not _leads_up(path, root)]
+        folders = [path for path in entries if path.is_dir() and not _contains_root(path, root)]
         skipped = [
             Skipped(path.relative_to(root), "in no class's folder")
             for path in entries
@@ -117,9 +116,9 @@ def find_images(root: Path) -> ImageFolder:
         ]
         files: list[tuple[Path, ...]] = []
         for folder in folders:
-            own, left_out = _files_below(folder, root)
-            files.append(tuple(own))
-            skipped += left_out
+            class_files, class_skipped = _files_below(folder, root)
+            files.append(tuple(class_files))
+            skipped += class_skipped
     except OSError as error:
         raise _unreadable(error) from error
     names = tuple(folder.name for folder in folders)
@@ -127,7 +126,7 @@ def find_images(root: Path) -> ImageFolder:
     return ImageFolder(root, names, tuple(files), tuple(skipped))
 
 
-def _leads_up(path: Path, root: Path) -> bool:
+def _contains_root(path: Path, root: Path) -> bool:
     """Whether a folder is a link to the root or to a folder above it."""
     return root.resolve().is_relative_to(path.resolve())
 
@@ -140,13 +139,13 @@ def _check_names(root: Path, names: tuple[str, ...]) -> None:
         other = first.setdefault(class_key(name), name)
         if other != name:
             raise InputError(
-                f"{said_path(root / name)}: found a folder whose name is that of "
-                f"{said_path(Path(other))} but for its spelling, expected one folder for each class"
+                f"{path_text(root / name)}: found a folder whose name equals "
+                f"{path_text(Path(other))} up to spelling, expected one folder for each class"
             )
 
 
 def _files_below(folder: Path, root: Path) -> tuple[list[Path], list[Skipped]]:
-    """The regular files below a folder, and what is none, by paths below the root."""
+    """The regular files below a folder, and all other entries, as paths below the root."""
     files: list[Path] = []
     skipped: list[Skipped] = []
     for path in _walk(folder, {_identity(root)}):
@@ -159,10 +158,10 @@ def _files_below(folder: Path, root: Path) -> tuple[list[Path], list[Skipped]]:
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """The regular files at any depth below a folder, one folder's at a time, each by name.
+    """Yield the regular files at any depth below a folder, folder by folder, sorted by name.
 
-    What is passed over and followed is as in `find_images`; no more is held than the names in one
-    folder, and which folders were entered.
+    Names and links are treated as in `find_images`. Memory holds only the names in one folder and
+    the identities of the folders entered.
 
     Raises
     ------
@@ -178,22 +177,22 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 
 def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-    """What lies below a folder and is no folder; those that were entered are not entered again."""
+    """Yield all entries below a folder except folders; a folder is never entered twice."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for place, below, names in os.walk(folder, followlinks=True, onerror=refuse):
-        entered.add(_identity(Path(place)))
-        below[:] = sorted(
+    for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        entered.add(_identity(Path(parent)))
+        subfolders[:] = sorted(
             name
-            for name in below
-            if not name.startswith(".") and _identity(Path(place, name)) not in entered
+            for name in subfolders
+            if not name.startswith(".") and _identity(Path(parent, name)) not in entered
         )
-        entered |= {_identity(Path(place, name)) for name in below}
+        entered |= {_identity(Path(parent, name)) for name in subfolders}
         for name in sorted(names):
             if not name.startswith("."):
-                yield Path(place, name)
+                yield Path(parent, name)
 
 
 def _unreadable(error: OSError) -> InputError:
@@ -210,8 +209,8 @@ def _identity(folder: Path) -> tuple[int, int]:
 def open_picture(path: Path) -> Image.Image:
     """Read a picture as 8-bit RGB, upright.
 
-    The first frame stands for an animated one, the side that EXIF calls up is turned up,
-    16-bit grey is scaled to 8 bit, and white shines through what is transparent.
+    An animation gives its first frame, the EXIF orientation is applied, 16-bit grey is scaled to
+    8 bit, and transparent pixels are drawn on white.
 
     Parameters
     ----------
@@ -221,7 +220,7 @@ def open_picture(path: Path) -> Image.Image:
     Raises
     ------
     PictureError
-        If it is no picture, is damaged, is cut short, or has pixels that no scale is known of.
+        If it is no picture, is damaged or truncated, or has pixels of unknown range.
     """
     try:
         with Image.open(path) as file:
@@ -237,7 +236,7 @@ def open_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PictureError("too many pixels") from error
     except Exception as error:
-        # Pillow's readers raise a dozen types on damaged files, depending on which byte is wrong.
+        # On damaged files Pillow raises a dozen types, depending on the damage.
         raise PictureError(f"damaged ({one_line(error) or type(error).__name__})") from error
 
 
@@ -251,17 +250,16 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
     if mode == "F":
         raise PictureError("floating-point pixels, of unknown range")
     if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
-        ground = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+        background = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(background, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
 
 
 @contextmanager
 def quiet_readers() -> Iterator[None]:
-    """A context in which Pillow does not warn of what it copes with.
+    """A context without Pillow's warnings about faulty metadata and large pictures.
 
-    Faulty metadata and many pixels are no reason to leave a picture out. To be entered outside
-    the threads that read.
+    Such pictures are still read. Enter it outside the threads that read.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""New pictures as rows of features, made as those were that a run was trained on."""
+"""Extract features of new pictures with the backbone that a run's dataset was made with."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from gsmflow.data.extract.features import stream_features
 from gsmflow.data.extract.images import (
     PictureError,
     open_picture,
+    path_text,
     quiet_readers,
-    said_path,
     walk_files,
 )
 from gsmflow.data.extract.record import RECORD_FILE, recorded_backbone
@@ -28,16 +28,16 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class RecordedFeatures:
-    """The features that a run was trained on, whose record its directory has.
+    """The features that a run was trained on.
 
     Attributes
     ----------
     folder
-        With the record: the run's directory.
+        The folder with their record: the run's directory.
     name, dimension
-        Of the features: stem of their file, and ``d``.
+        Stem of the feature file, and ``d``.
     device
-        Where to compute further ones.
+        The device for further features.
     """
 
     folder: Path
@@ -47,48 +47,48 @@ class RecordedFeatures:
 
 
 def open_pictures(path: Path, recorded: RecordedFeatures, weights: Path | None = None) -> NewRows:
-    """Rows of features of pictures, which are read as they are wanted.
+    """Extract features of pictures, batch by batch as the rows are consumed.
 
     Parameters
     ----------
     path
-        A picture, or a folder with pictures at any depth; what is no readable picture there is
-        left out and told. A row's name is its file below the folder.
+        A picture, or a folder with pictures at any depth. Files there that are no readable
+        pictures are left out and reported. The name of a row is its file's path below the folder.
     recorded
-        What the features must be like.
+        The features of the run.
     weights
-        Where the backbone's weights lie now; None for where they lay then.
+        Where the backbone's weights are now; None: where they were when the dataset was made.
 
     Raises
     ------
     InputError
-        If there is no picture, the run keeps no record, or its backbone cannot be had as it was;
-        if none of the pictures can be read, at the end.
+        If there is no picture, if the run has no record, or if its backbone cannot be loaded or
+        has changed. If none of the pictures can be read, the error is raised at the end.
     """
     total = _count(path)
     backbone, batch_size = _backbone(recorded, weights)
 
     def pieces() -> Iterator[Piece]:
         files = walk_files(path) if path.is_dir() else iter([path])
-        some = False
+        any_readable = False
         for batch, found in stream_features(files, backbone, batch_size=batch_size):
-            names = [said_path(file.relative_to(path) if path.is_dir() else file) for file in batch]
-            some = some or len(found.kept) > 0
+            names = [path_text(file.relative_to(path) if path.is_dir() else file) for file in batch]
+            any_readable = any_readable or len(found.kept) > 0
             yield Piece(
-                [names[place] for place in found.kept],
+                [names[index] for index in found.kept],
                 found.features,
-                tuple(f"{names[place]}: {reason}" for place, reason in found.refused),
+                tuple(f"{names[index]}: {reason}" for index, reason in found.refused),
             )
-        if not some:
-            raise InputError(f"{path}: found no readable picture, expected one at least")
+        if not any_readable:
+            raise InputError(f"{path}: found no readable picture, expected at least one")
 
     source = f"{backbone.name} ({backbone.facts['source']})"
-    random = ", which is good for a rehearsal alone" if backbone.facts["random_weights"] else ""
+    random = ", with random weights, for trials only" if backbone.facts["random_weights"] else ""
     return NewRows(total, pieces, (f"features of the pictures by {source}{random}",), "file")
 
 
 def _count(path: Path) -> int:
-    """How many files there are; raise `InputError` where none of them can be a picture."""
+    """The number of files; raise `InputError` if none of them can be a picture."""
     if path.is_dir():
         total = sum(1 for _ in walk_files(path))
         if not total:
@@ -105,12 +105,12 @@ def _count(path: Path) -> int:
 
 
 def _backbone(recorded: RecordedFeatures, weights: Path | None) -> tuple[Backbone, int]:
-    """The backbone of recorded features, and how many pictures it computes together."""
+    """The backbone of the recorded features, and its batch size."""
     record = recorded.folder / RECORD_FILE
     if not record.is_file():
         raise InputError(
             f"{record}: no such file, expected the run of a dataset that python -m gsmflow extract "
-            "made; this one answers rows of features alone"
+            "made; this run can only classify rows of features"
         )
     backbone, batch_size = recorded_backbone(
         recorded.folder, recorded.device, weights, name=recorded.name

@@ -1,4 +1,4 @@
-"""Images and descriptions brought together, and the dataset that they make."""
+"""Match images with class descriptions, and assemble the dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.extract.descriptions import Descriptions, read_descriptions, read_names
-from gsmflow.data.extract.images import ImageFolder, class_key, find_images, said_path
+from gsmflow.data.extract.images import ImageFolder, class_key, find_images, path_text
 from gsmflow.data.extract.splits import Shares, choose_classes, split_rows
 
 __all__ = ["ExtractionPlan", "assemble", "check_plan", "make_plan"]
@@ -19,20 +19,20 @@ __all__ = ["ExtractionPlan", "assemble", "check_plan", "make_plan"]
 
 @dataclass(frozen=True, eq=False)
 class ExtractionPlan:
-    """What is known before any image is read.
+    """Everything that is known before any image is read.
 
     Attributes
     ----------
     folder
-        The images that were found.
+        The image files.
     described
-        The classes, in their order.
+        The classes and their descriptions.
     paths
-        All image files, by class and then by name.
+        All image files, sorted by class and then by name.
     labels
-        The class of each, ``(n,)``.
+        Class of each image, ``(n,)``.
     unseen
-        Classes that a file names unseen, and the file; None where they are drawn.
+        The unseen classes that a file names, and that file; None if they are drawn.
     """
 
     folder: ImageFolder
@@ -43,34 +43,34 @@ class ExtractionPlan:
 
 
 def make_plan(images: Path, semantics: Path, unseen: Path | None) -> ExtractionPlan:
-    """Find images and read descriptions.
+    """Find images, read descriptions and match the classes.
 
     Parameters
     ----------
     images
-        As of `find_images`.
+        Folder as for `find_images`.
     semantics
-        As of `read_descriptions`.
+        File or folder as for `read_descriptions`.
     unseen
-        File with the unseen classes, one a line; None where they are to be drawn.
+        File with one unseen class on each line; None to draw the unseen classes.
 
     Raises
     ------
     InputError
-        If one of them cannot be used, a folder of images has no description, or an unseen class
-        has none.
+        If one of them cannot be used, or if a folder of images or an unseen class has no
+        description.
     """
     folder, described = find_images(images), read_descriptions(semantics)
     number = {class_key(name): c for c, name in enumerate(described.names)}
     files: dict[int, tuple[Path, ...]] = {}
-    for name, own in zip(folder.classes, folder.files, strict=True):
+    for name, paths in zip(folder.classes, folder.files, strict=True):
         c = number.get(class_key(name))
         if c is None:
             raise InputError(
-                f"{semantics}: found no description of {said_path(Path(name))}, expected one for "
+                f"{semantics}: found no description of {path_text(Path(name))}, expected one for "
                 f"each folder in {images}"
             )
-        files[c] = own
+        files[c] = paths
     order = sorted(files)
     return ExtractionPlan(
         folder=folder,
@@ -82,7 +82,7 @@ def make_plan(images: Path, semantics: Path, unseen: Path | None) -> ExtractionP
 
 
 def _numbers_of(file: Path, number: Mapping[str, int], semantics: Path) -> frozenset[int]:
-    """The classes that a file names."""
+    """Numbers of the classes that a file names."""
     numbers = set()
     for name in read_names(file):
         c = number.get(class_key(name))
@@ -93,15 +93,15 @@ def _numbers_of(file: Path, number: Mapping[str, int], semantics: Path) -> froze
 
 
 def check_plan(plan: ExtractionPlan, shares: Shares) -> None:
-    """Refuse whatever is wrong with classes and splits before hours of work.
+    """Check classes and splits before hours of extraction.
 
     Raises
     ------
     InputError
-        As of `assemble`, taking all files for pictures.
+        As `assemble` would if all files were readable pictures.
     """
     semantics = plan.described.attributes
-    if semantics is None:  # texts, to be encoded later
+    if semantics is None:  # the texts are encoded later
         semantics = np.eye(len(plan.described.names), dtype=np.float32)
     features = np.arange(2 * len(plan.paths), dtype=np.float32).reshape(-1, 2)
     assemble(plan, shares, features, plan.labels, semantics, name="", features_name="")
@@ -117,20 +117,20 @@ def assemble(
     name: str,
     features_name: str,
 ) -> Dataset:
-    """The dataset with its splits, checked.
+    """Split and check the dataset.
 
     Parameters
     ----------
     plan
         The classes.
     shares
-        How classes and rows are parted.
+        Sizes of the splits of classes and rows.
     features, labels
-        Of the pictures, ``(n, d)`` and ``(n,)``.
+        Features ``(n, d)`` and classes ``(n,)`` of the pictures.
     semantics
-        Of all classes, ``(classes, a)``.
+        Semantics of all classes, ``(classes, a)``.
     name, features_name
-        What it is called.
+        Names of the dataset and of its feature file.
 
     Raises
     ------
@@ -139,20 +139,20 @@ def assemble(
     """
     images, described = str(plan.folder.root), str(plan.described.source)
     names = plan.described.names
-    unseen, place = plan.unseen or (None, Path("--unseen-share"))
+    unseen, unseen_source = plan.unseen or (None, Path("--unseen-share"))
     counts = np.bincount(labels, minlength=len(names))
-    parts = choose_classes(counts, unseen, shares)
-    if len(parts.train) < 2:
-        seen = len(parts.train) + len(parts.val)
+    classes = choose_classes(counts, unseen, shares)
+    if len(classes.train) < 2:
+        seen = len(classes.train) + len(classes.val)
         raise InputError(
             f"{images}: found {np.count_nonzero(counts)} classes with pictures, {seen} of them "
-            "seen, expected at least 3 seen ones: two to train on and one to play validation"
+            "seen, expected at least 3 seen ones: two for training and one for validation"
         )
-    rows = split_rows(labels, parts, shares)
-    if not len(parts.unseen):
+    rows = split_rows(labels, classes, shares)
+    if not len(classes.unseen):
         raise InputError(
-            f"{place}: found no unseen class, expected one at least: one of those in {images}, or "
-            f"one in {described} that has no pictures"
+            f"{unseen_source}: found no unseen class, expected at least one: one of those in "
+            f"{images}, or one in {described} that has no pictures"
         )
     source = {"features": images, "labels": images, "semantics": described}
     return check_dataset(

@@ -1,4 +1,4 @@
-"""The record beside a dataset's files: how its features and semantics were made."""
+"""The record of an extraction: how the features and semantics of a dataset were made."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,19 +24,19 @@ def write_record(
     semantics: Mapping[str, Any],
     splits: Mapping[str, Any],
 ) -> None:
-    """Write how a dataset was made.
+    """Write the record of an extraction.
 
     Parameters
     ----------
     folder
-        The dataset's.
+        The dataset's folder.
     spec
-        The backbone as asked for.
+        The requested backbone.
     features
-        What the features depend on, and the name of their file: `Backbone.facts`, ``batch_size``
-        and ``name``.
+        Everything that the features depend on, and the stem of their file: `Backbone.facts`,
+        ``batch_size`` and ``name``.
     semantics, splits
-        What those depend on, JSON-ready.
+        Everything that the semantics and the splits depend on, JSON-ready.
     """
     weights = None if spec.weights is None else str(spec.weights.resolve())
     write_json(
@@ -52,7 +52,7 @@ def write_record(
 
 
 def copy_record(source: Path, target: Path) -> None:
-    """Copy the record from one folder to another, such as a run's; nothing where there is none."""
+    """Copy the record to another folder, such as a run directory, if there is one."""
     file = source / RECORD_FILE
     if file.is_file():
         write_bytes(target / RECORD_FILE, file.read_bytes())
@@ -61,37 +61,37 @@ def copy_record(source: Path, target: Path) -> None:
 def recorded_backbone(
     folder: Path, device: torch.device, weights: Path | None = None, *, name: str | None = None
 ) -> tuple[Backbone, int]:
-    """Load the backbone that a dataset's features are of, to extract further images alike.
+    """Load the backbone of a dataset's features, to extract further images in the same way.
 
     Parameters
     ----------
     folder
-        The dataset's, or that of a run on it.
+        The dataset's folder, or the directory of a run on it.
     device
         Where to compute.
     weights
-        Where the weights lie now; None for where they lay then.
+        Where the weights are now; None: where they were when the dataset was made.
     name
-        Of the features, which the record must be of; None: of any.
+        Stem of the feature file that the record must describe; None for any.
 
     Returns
     -------
     tuple
-        The backbone, and how many images were computed together.
+        The backbone and the batch size of the extraction.
 
     Raises
     ------
     InputError
-        If the record is missing, damaged or of other features, the backbone cannot be loaded, or
-        its weights or its preprocessing are others than then.
+        If the record is missing, damaged or of other features, if the backbone cannot be loaded,
+        or if its weights or its preprocessing have changed.
     """
     file = folder / RECORD_FILE
     record = read_json(file)
     try:
-        features, then = record["features"], record["spec"]
+        features, recorded = record["features"], record["spec"]
         found_name, batch_size = str(features["name"]), int(features["batch_size"])
-        place = then["weights"] and Path(then["weights"])
-        spec = BackboneSpec(then["backbone"], place, features["dtype"], int(then["seed"]))
+        path = recorded["weights"] and Path(recorded["weights"])
+        spec = BackboneSpec(recorded["backbone"], path, features["dtype"], int(recorded["seed"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file}: found no record of an extraction ({error}), expected the file that "
@@ -99,28 +99,28 @@ def recorded_backbone(
         ) from error
     if name not in (None, found_name):
         raise InputError(f"{file}: found a record of features {found_name}, expected one of {name}")
-    backbone = load_backbone(_as_it_lies_now(spec, weights, file), device)
+    backbone = load_backbone(_with_current_paths(spec, weights, file), device)
     for field in ("weights_blake2b", "preprocessing", "takes"):
         found, expected = backbone.facts[field], features.get(field)
         if found != expected:
             raise InputError(
                 f"{backbone.facts['source']}: found {field} {found}, expected {expected} as "
-                f"{file} has it: other features would mean nothing to a model trained on these"
+                f"{file} has it: a model trained on these features cannot use others"
             )
     return backbone, batch_size
 
 
-def _as_it_lies_now(spec: BackboneSpec, weights: Path | None, file: Path) -> BackboneSpec:
-    """A backbone as its record has it, with local weights where they lie now."""
+def _with_current_paths(spec: BackboneSpec, weights: Path | None, file: Path) -> BackboneSpec:
+    """A recorded backbone, with local weights at their current path."""
     by_folder = Path(spec.name).is_absolute()
     if weights is not None and by_folder:
         return replace(spec, name=str(weights if weights.is_dir() else weights.parent))
     if weights is not None:
         return replace(spec, weights=weights)
-    for place in (Path(spec.name) if by_folder else None, spec.weights):
-        if place is not None and not place.exists():
+    for path in (Path(spec.name) if by_folder else None, spec.weights):
+        if path is not None and not path.exists():
             raise InputError(
-                f"{place}: no such file or folder, expected the backbone's weights, which lay "
-                f"there as {file} has it; --weights says where they lie now"
+                f"{path}: no such file or folder, expected the backbone's weights, which were "
+                f"there according to {file}; --weights names their present path"
             )
     return spec

@@ -1,4 +1,4 @@
-"""Parting classes into seen, validation and unseen ones, and rows into the splits."""
+"""Split classes into training, validation and unseen classes, and rows into the splits."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,25 +10,26 @@ from gsmflow.data.splits import draw_from_each_class
 
 __all__ = ["ClassParts", "Shares", "choose_classes", "split_rows"]
 
-# Each draw has its own source, so that one share shifts no other's draw.
+# Each draw has its own random stream, so that a change of one share changes no other draw.
 _UNSEEN, _VALIDATION, _TEST = range(3)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """How much is drawn.
+    """Sizes of the splits.
 
     Attributes
     ----------
     unseen
-        Share of the classes with rows that is unseen, in [0, 1); one class at least, unless 0.
+        Share of the classes with rows that become unseen, in [0, 1); at least one class, unless
+        it is 0.
     val
-        Share of the seen classes that plays validation, in (0, 1); one class at least.
+        Share of the seen classes that become validation classes, in (0, 1); at least one class.
     test
-        Share of each seen class's rows that is kept for the test, in (0, 1); one row at least, and
-        none of a class that has one row alone.
+        Share of each seen class's rows that become test rows, in (0, 1); at least one row, but
+        none of a class with a single row.
     seed
-        Of all draws, ``>= 0``.
+        Seed of all draws, ``>= 0``.
     """
 
     unseen: float
@@ -39,14 +40,14 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class ClassParts:
-    """Disjoint, ascending classes that are all classes together.
+    """A partition of all classes; each field is ascending.
 
     Attributes
     ----------
     train, val
-        Seen; those of ``val`` play unseen while settings are chosen.
+        Seen classes; those of ``val`` take the role of unseen classes while settings are chosen.
     unseen
-        Unseen; those without rows among them are judged on nothing.
+        Unseen classes; some may have no rows, hence no test rows.
     """
 
     train: IntArray
@@ -55,16 +56,16 @@ class ClassParts:
 
 
 def choose_classes(rows: IntArray, unseen: Collection[int] | None, shares: Shares) -> ClassParts:
-    """Part the classes.
+    """Split the classes.
 
     Parameters
     ----------
     rows
-        How many rows each class has, ``(classes,)``; a class with none is unseen.
+        Number of rows of each class, ``(classes,)``; a class without rows is unseen.
     unseen
-        The unseen classes, as named; None to draw them.
+        The unseen classes that the user named; None to draw them.
     shares
-        How many to draw.
+        Sizes of the splits.
     """
     have_rows = np.flatnonzero(rows)
     if unseen is None:
@@ -82,28 +83,28 @@ def choose_classes(rows: IntArray, unseen: Collection[int] | None, shares: Share
     )
 
 
-def split_rows(labels: IntArray, parts: ClassParts, shares: Shares) -> Mapping[str, IntArray]:
-    """Part the rows: all splits of a `Dataset`, by name, ascending.
+def split_rows(labels: IntArray, classes: ClassParts, shares: Shares) -> Mapping[str, IntArray]:
+    """Split the rows: all splits of a `Dataset` by name, each ascending.
 
     Parameters
     ----------
     labels
         Class of each row, ``(n,)``.
-    parts
-        Of the classes.
+    classes
+        The split of the classes.
     shares
-        How many to draw.
+        Sizes of the splits.
     """
 
     def count(rows: int) -> int:
         return min(max(1, round(shares.test * rows)), rows - 1)
 
-    is_unseen = np.isin(labels, parts.unseen)
+    is_unseen = np.isin(labels, classes.unseen)
     seen_rows = np.flatnonzero(~is_unseen)
     rng = np.random.default_rng([shares.seed, _TEST])
     is_test = draw_from_each_class(labels[seen_rows], count, rng)
     trainval = seen_rows[~is_test]
-    is_val = np.isin(labels[trainval], parts.val)
+    is_val = np.isin(labels[trainval], classes.val)
     return {
         "trainval": trainval,
         "train": trainval[~is_val],

@@ -1,8 +1,8 @@
-"""Features that were computed so far, kept on disk so that a killed extraction goes on.
+"""Extracted features on disk, so that a killed extraction can continue.
 
-A store is a folder with a manifest, which says of which files and with which settings, and one
-file for each chunk of files that is done. A chunk is written whole or not at all, and holds whole
-batches, so that what is computed after a kill is what would have been computed without.
+A store is a folder with a manifest of the image files and the settings, and one file for each
+finished chunk of image files. A chunk is written atomically and holds whole batches, so that an
+extraction computes the same features whether it was killed or not.
 """
 
 import io
@@ -22,18 +22,18 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
-from gsmflow.data.extract.images import said_path
+from gsmflow.data.extract.images import path_text
 
-__all__ = ["FeatureStore", "ImageFile", "look_at", "open_store"]
+__all__ = ["FeatureStore", "ImageFile", "image_files", "open_store"]
 
 _MANIFEST, _LOCK, _ALL_FEATURES = "manifest.json", "lock", "features.npy"
-# Files of a chunk, about; what a kill costs at most.
+# Approximate number of files in a chunk: the most that a kill loses.
 _CHUNK_FILES = 256
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file as its file system knows it."""
+    """Path, size and modification time of an image file."""
 
     path: Path
     size: int
@@ -44,8 +44,8 @@ class ImageFile:
         return [str(self.path), self.size, self.mtime_ns]
 
 
-def look_at(root: Path, paths: Sequence[Path]) -> list[ImageFile]:
-    """What tells that files are the same without reading them.
+def image_files(root: Path, paths: Sequence[Path]) -> list[ImageFile]:
+    """Describe image files, so that changes are noticed without reading them.
 
     Parameters
     ----------
@@ -57,35 +57,35 @@ def look_at(root: Path, paths: Sequence[Path]) -> list[ImageFile]:
     Raises
     ------
     InputError
-        If one is not there any more.
+        If a file has been deleted.
     """
-    found = []
+    files = []
     for path in paths:
         try:
             status = (root / path).stat()
         except OSError as error:
             raise InputError(
-                f"{said_path(root / path)}: not there any more ({error.strerror}), expected images "
-                "that stay while they are read"
+                f"{path_text(root / path)}: found no such file any more ({error.strerror}), "
+                "expected images that do not change during an extraction"
             ) from error
-        found.append(ImageFile(path, status.st_size, status.st_mtime_ns))
-    return found
+        files.append(ImageFile(path, status.st_size, status.st_mtime_ns))
+    return files
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureStore:
-    """Chunks of files and the features that are there of them.
+    """The chunks of an extraction and their features on disk.
 
     Attributes
     ----------
     folder
-        Where they are kept.
+        Folder of the store.
     count
-        How many files there are.
+        Number of image files.
     chunk_files
-        Files of each chunk but the last.
+        Number of files in each chunk but the last.
     dimension
-        Length of a feature.
+        Feature dimension, ``d``.
     """
 
     folder: Path
@@ -95,12 +95,12 @@ class FeatureStore:
 
     @property
     def chunks(self) -> list[slice]:
-        """The files of each chunk."""
+        """The range of files of each chunk."""
         starts = range(0, self.count, self.chunk_files)
         return [slice(start, min(start + self.chunk_files, self.count)) for start in starts]
 
     def read(self, number: int) -> Extracted | None:
-        """A chunk, its places counted from its first file; None where it is not there."""
+        """Read a chunk, whose indices count from its first file; None if it is not there."""
         files = self.chunks[number]
         try:
             with self._file(number).open("rb") as file, np.load(file) as content:
@@ -108,21 +108,21 @@ class FeatureStore:
                 refused = tuple(
                     (int(p), str(why)) for p, why in json.loads(str(content["refused"]))
                 )
-        except Exception:  # of a dozen types where the file is missing or damaged
+        except Exception:  # a dozen types, if the file is missing or damaged
             return None
         whole = len(kept) + len(refused) == files.stop - files.start
         fits = features.shape == (len(kept), self.dimension)
         return Extracted(features, kept, refused) if whole and fits else None
 
     def write(self, number: int, chunk: Extracted) -> None:
-        """Keep a chunk, whole or not at all."""
+        """Write a chunk atomically."""
         content = io.BytesIO()
         refused = json.dumps(chunk.refused)
         np.savez(content, features=chunk.features, kept=chunk.kept, refused=np.array(refused))
         write_bytes(self._file(number), content.getvalue())
 
     def gather(self) -> Extracted:
-        """All chunks as one, the features mapped from a file of the store.
+        """Join all chunks; the features are memory-mapped from a file of the store.
 
         Raises
         ------
@@ -134,9 +134,9 @@ class FeatureStore:
         for number, files in enumerate(self.chunks):
             chunk = self._expect(number)
             kept.append(chunk.kept + files.start)
-            refused += [(files.start + place, why) for place, why in chunk.refused]
+            refused += [(files.start + index, why) for index, why in chunk.refused]
         rows = np.concatenate(kept)
-        # Read again, so that no more than a chunk is in memory.
+        # The chunks are read again, so that only one is in memory at a time.
         pieces = (self._expect(number).features for number in range(len(kept)))
         keep = keep_in_file(self.folder / _ALL_FEATURES)
         return Extracted(keep((len(rows), self.dimension), pieces), rows, tuple(refused))
@@ -150,7 +150,7 @@ class FeatureStore:
         if chunk is None:
             raise InputError(
                 f"{self._file(number)}: not readable, expected the features that were written "
-                "there; the same command computes them anew"
+                "there; the same command computes them again"
             )
         return chunk
 
@@ -162,24 +162,24 @@ class FeatureStore:
 def open_store(
     folder: Path, settings: Mapping[str, Any], files: Sequence[ImageFile], *, batch_size: int
 ) -> Iterator[FeatureStore]:
-    """A context in which this process alone writes to a store, a new one or one to go on with.
+    """A context that creates a store, or opens one to continue, and locks it for this process.
 
     Parameters
     ----------
     folder
-        Where it is kept.
+        Folder of the store.
     settings
-        All that the features depend on beside the files, JSON-ready.
+        Everything that the features depend on besides the files, JSON-ready.
     files
-        The image files, in their order.
+        The image files, in order.
     batch_size
-        Files that are computed together.
+        Files in a batch.
 
     Raises
     ------
     InputError
-        If it was begun with other settings or other files, cannot be written, or another process
-        has it open.
+        If the store was made with other settings or files, cannot be written, or is open in
+        another process.
     """
     chunk_files = max(1, _CHUNK_FILES // batch_size) * batch_size
     settings = {**settings, "batch_size": batch_size}
@@ -187,7 +187,7 @@ def open_store(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK, timeout=0):
-            _agree(folder / _MANIFEST, settings, files)
+            _check_manifest(folder / _MANIFEST, settings, files)
             yield store
     except Timeout as error:
         raise InputError(
@@ -200,33 +200,35 @@ def open_store(
         ) from error
 
 
-def _agree(manifest: Path, settings: Mapping[str, Any], files: Sequence[ImageFile]) -> None:
-    """Write the manifest, or refuse where one is there that differs."""
+def _check_manifest(
+    manifest: Path, settings: Mapping[str, Any], files: Sequence[ImageFile]
+) -> None:
+    """Write the manifest, or raise `InputError` if there is one that differs."""
     wanted = {"settings": dict(settings), "files": [file.record() for file in files]}
-    wanted = json.loads(json.dumps(wanted))  # as it will be read
+    wanted = json.loads(json.dumps(wanted))  # as it is read back
     if not manifest.exists():
         write_json(manifest, wanted)
         return
     found = read_json(manifest)
-    remedy = f"delete {said_path(manifest.parent)} to begin anew"
+    remedy = f"delete {path_text(manifest.parent)} to start again"
     if not isinstance(found, dict) or found.keys() != wanted.keys():
         raise InputError(f"{manifest}: found no manifest, expected that of an extraction; {remedy}")
     for name in sorted({*found["settings"], *wanted["settings"]}):
         before, now = found["settings"].get(name), wanted["settings"].get(name)
         if before != now:
             raise InputError(
-                f"{manifest}, field '{name}': found {before!r}, expected {now!r} as asked for now; "
-                f"an extraction goes on with the settings it was begun with: {remedy}"
+                f"{manifest}, field '{name}': found {before!r}, expected {now!r} as in this call; "
+                f"an extraction continues only with the settings it began with: {remedy}"
             )
     before_files = {record[0]: record for record in found["files"]}
     for record in wanted["files"]:
         if before_files.pop(record[0], None) != record:
             raise InputError(
-                f"{said_path(Path(record[0]))}: found another file than when the extraction began, "
+                f"{path_text(Path(record[0]))}: found another file than when the extraction began, "
                 f"expected the same images; {remedy}"
             )
     for name in before_files:
         raise InputError(
-            f"{said_path(Path(name))}: found it no more, expected the images with which the "
-            f"extraction began; {remedy}"
+            f"{path_text(Path(name))}: found no such file any more, expected the images with which "
+            f"the extraction began; {remedy}"
         )

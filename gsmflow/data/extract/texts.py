@@ -1,4 +1,4 @@
-"""Text encoders: which there are, and texts to vectors."""
+"""Text encoders: the known ones, and the encoding of texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class KnownEncoder:
-    """A text encoder with a short name: its name on the hub and the length of its vectors."""
+    """A text encoder with a short name: its name on the hub, and its dimension."""
 
     source: str
     dimension: int
@@ -54,11 +54,11 @@ class Encoded:
     Attributes
     ----------
     vectors
-        ``(n, a)``.
+        The vectors, ``(n, a)``.
     cut
-        How many texts were longer than the encoder reads.
+        Number of texts that were truncated to the encoder's longest input.
     facts
-        All that the vectors depend on beside the texts, JSON-ready.
+        Everything that the vectors depend on besides the texts, JSON-ready.
     """
 
     vectors: FloatArray
@@ -72,11 +72,11 @@ def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encod
     Parameters
     ----------
     texts
-        ``n >= 1`` of them.
+        The texts, ``n >= 1``.
     name
         A key of `TEXT_ENCODERS`, a local folder, or a name on the hub.
     device
-        Where it is computed, in float32.
+        Where to compute, in float32.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def _source(name: str) -> str:
 
 
 def _is_clip(source: str, transformers: Any) -> bool:
-    if (Path(source) / "modules.json").is_file():  # a sentence encoder, whatever is in it
+    if (Path(source) / "modules.json").is_file():  # a sentence encoder
         return False
     load = transformers.AutoConfig.from_pretrained
     config = from_pretrained(load, source, flag=_FLAG, remedy=_REMEDY)
@@ -140,10 +140,10 @@ def _encode_sentences(
 def _encode_clip(
     texts: Sequence[str], source: str, device: torch.device, transformers: Any
 ) -> tuple[FloatArray, int, nn.Module]:
-    places = {"flag": _FLAG, "remedy": _REMEDY}
-    tokenizer = from_pretrained(transformers.AutoTokenizer.from_pretrained, source, **places)
+    messages = {"flag": _FLAG, "remedy": _REMEDY}
+    tokenizer = from_pretrained(transformers.AutoTokenizer.from_pretrained, source, **messages)
     load = transformers.AutoModel.from_pretrained
-    model = from_pretrained(load, source, dtype=torch.float32, **places).eval().to(device)
+    model = from_pretrained(load, source, dtype=torch.float32, **messages).eval().to(device)
     longest = model.config.text_config.max_position_embeddings
     cut = sum(len(tokenizer(text)["input_ids"]) > longest for text in texts)
     vectors = []

@@ -2,21 +2,25 @@
 
 A class is a two-digit number, ``00`` to ``99``; a sample is two of scikit-learn's 8 x 8 images of
 handwritten digits side by side; the semantics are 20 one-hot attributes, the tens digit and the
-units digit. 80 classes are seen, 20 unseen. Every digit appears in both places among the classes
-that are trained on, so that an unseen number is a new combination of known parts.
+units digit. 80 classes are seen, 20 unseen. Every digit appears in both positions among the classes
+that are trained on, so that an unseen number is a new combination of known digits.
 """
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.base import Choices, Format, Keep, NamedSemantics, Refuse
 
-__all__ = ["DIGITS_NAME", "PAIR_SHAPE", "load_digit_pairs"]
+__all__ = ["FORMAT", "PAIR_SHAPE", "load_digit_pairs"]
 
-DIGITS_NAME = "DIGITS"
+_NAME = "DIGITS"
 PAIR_SHAPE = (8, 16)
 
 _SEED = 17
@@ -30,6 +34,10 @@ _POOLS = {"train": 0.5, "val": 0.2, "test": 0.3}
 
 def load_digit_pairs() -> Dataset:
     """The digit-pair dataset, the same in every call: 128-d features in [0, 1], 100 classes."""
+    return check_dataset(_make_digit_pairs())
+
+
+def _make_digit_pairs() -> Dataset:
     rng = np.random.default_rng(_SEED)
     pools = _image_pools(rng)
     unseen = _draw_classes(rng, np.arange(100), _UNSEEN)
@@ -53,39 +61,37 @@ def load_digit_pairs() -> Dataset:
         end = start + len(classes) * _ROWS[split]
         rows[split] = np.arange(start, end)
         start = end
-    return check_dataset(
-        Dataset(
-            name=DIGITS_NAME,
-            features=np.concatenate(features),
-            labels=np.concatenate(labels),
-            semantics=_one_hot_digits(),
-            class_names=tuple(f"{c:02d}" for c in range(100)),
-            trainval=np.concatenate([rows["train"], rows["val"]]),
-            train=rows["train"],
-            val=rows["val"],
-            test_seen=rows["test_seen"],
-            test_unseen=rows["test_unseen"],
-            features_name="pixels",
-            semantics_name="digits",
-        )
+    return Dataset(
+        name=_NAME,
+        features=np.concatenate(features),
+        labels=np.concatenate(labels),
+        semantics=_one_hot_digits(),
+        class_names=tuple(f"{c:02d}" for c in range(100)),
+        trainval=np.concatenate([rows["train"], rows["val"]]),
+        train=rows["train"],
+        val=rows["val"],
+        test_seen=rows["test_seen"],
+        test_unseen=rows["test_unseen"],
+        features_name="pixels",
+        semantics_name="digits",
     )
 
 
 def _image_pools(rng: np.random.Generator) -> dict[str, list[FloatArray]]:
-    """Each digit's images, parted into pools: pool name to ten arrays ``(images, 8, 8)``."""
+    """Each digit's images, split into pools: pool name to ten arrays ``(images, 8, 8)``."""
     digits = load_digits()
     images = (digits.images / 16).astype(np.float32)
     pools: dict[str, list[FloatArray]] = {name: [] for name in _POOLS}
     for digit in range(10):
-        own = rng.permutation(images[digits.target == digit])
-        ends = np.cumsum([round(share * len(own)) for share in _POOLS.values()])[:-1]
-        for name, part in zip(_POOLS, np.split(own, ends), strict=True):
-            pools[name].append(part)
+        shuffled = rng.permutation(images[digits.target == digit])
+        ends = np.cumsum([round(share * len(shuffled)) for share in _POOLS.values()])[:-1]
+        for name, pool in zip(_POOLS, np.split(shuffled, ends), strict=True):
+            pools[name].append(pool)
     return pools
 
 
 def _draw_classes(rng: np.random.Generator, classes: IntArray, count: int) -> IntArray:
-    """Draw classes until the rest still shows every digit in both places."""
+    """Draw classes until the rest still shows every digit in both positions."""
     while True:
         drawn = np.sort(rng.choice(classes, count, replace=False))
         rest = np.setdiff1d(classes, drawn)
@@ -106,3 +112,38 @@ def _one_hot_digits() -> NDArray[np.float32]:
     eye = np.eye(10, dtype=np.float32)
     classes = np.arange(100)
     return np.concatenate([eye[classes // 10], eye[classes % 10]], axis=1)
+
+
+def _matches(folder: Path) -> bool:
+    return folder.name == _NAME and not folder.exists()
+
+
+def _choices(folder: Path) -> Choices:
+    return Choices(features=None, semantics=None)
+
+
+def _files(folder: Path, features: str, semantics: str) -> tuple[Path, ...]:
+    return ()
+
+
+def _read(
+    folder: Path, *, features: str, semantics: str, keep: Keep, refuse: Refuse
+) -> Dataset | None:
+    return _make_digit_pairs()
+
+
+def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
+    raise InputError(
+        f"--second-semantics: found {semantics} with {_NAME}, which is built in, expected none"
+    )
+
+
+FORMAT = Format(
+    name=_NAME,
+    layout=None,
+    matches=_matches,
+    choices=_choices,
+    files=_files,
+    read=_read,
+    read_semantics=_read_semantics,
+)

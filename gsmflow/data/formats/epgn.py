@@ -1,4 +1,11 @@
-"""The E-PGN format (Yu et al., CVPR 2020): ``data.mat`` and ``label.mat``."""
+"""The E-PGN format (Yu et al., CVPR 2020; CUB and FLO only), in MATLAB files.
+
+``data.mat`` has ``train_fea, test_seen_fea, test_unseen_fea (n, d)``, ``seen_pro (seen, a)``,
+``unseen_pro (unseen, a)`` and ``att_train (n, a)``; ``label.mat`` has ``train_idx,
+test_seen_idex, test_unseen_idex``. Despite their names these are one-based class labels, one per
+row; seen and unseen classes are numbered separately, in the row order of ``seen_pro`` and
+``unseen_pro``.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,36 +19,49 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.matlab import Keep, MatFile, Refuse, try_field
+from gsmflow.data.formats.base import Choices, Format, Keep, Refuse, try_field
+from gsmflow.data.formats.gbu import read_semantics
+from gsmflow.data.formats.matlab import MatFile
 
-__all__ = ["EPGN_LABELS", "read_epgn"]
+__all__ = ["FORMAT"]
 
 
-EPGN_LABELS = "label.mat"
-
-
-class _Part(NamedTuple):
-    """A part of a dataset in the E-PGN layout: the fields of its features and its labels."""
+class _Split(NamedTuple):
+    """A split of a dataset: the fields of its features and of its labels."""
 
     features: str
     labels: str
     unseen: bool = False
 
 
-_EPGN_PARTS = (
-    _Part("train_fea", "train_idx"),
-    _Part("test_seen_fea", "test_seen_idex"),
-    _Part("test_unseen_fea", "test_unseen_idex", unseen=True),
+_SPLITS = (
+    _Split("train_fea", "train_idx"),
+    _Split("test_seen_fea", "test_seen_idex"),
+    _Split("test_unseen_fea", "test_unseen_idex", unseen=True),
 )
 
 
-def read_epgn(name: str, files: tuple[Path, ...], keep: Keep, refuse: Refuse) -> Dataset | None:
-    """Read a dataset in the E-PGN layout.
+def _files(folder: Path, features: str, semantics: str) -> tuple[Path, ...]:
+    return folder / "data.mat", folder / "label.mat"
+
+
+def _matches(folder: Path) -> bool:
+    return all(file.is_file() for file in _files(folder, "", ""))
+
+
+def _choices(folder: Path) -> Choices:
+    return Choices(features=None, semantics=None)
+
+
+def _read(
+    folder: Path, *, features: str, semantics: str, keep: Keep, refuse: Refuse
+) -> Dataset | None:
+    """Read a dataset; as of `Read`.
 
     The seen classes come first, in the order of ``seen_pro``, then the unseen ones in the order
-    of ``unseen_pro``. The layout names no validation classes: `check_dataset` draws them.
+    of ``unseen_pro``. The format names no validation classes: `check_dataset` draws them.
     """
-    data_file, label_file = files
+    data_file, label_file = _files(folder, features, semantics)
     faults: list[Finding] = []
 
     def refuse_here(finding: Finding) -> None:
@@ -49,14 +69,12 @@ def read_epgn(name: str, files: tuple[Path, ...], keep: Keep, refuse: Refuse) ->
         refuse(finding)
 
     attempt = partial(try_field, refuse_here)
-    fields = tuple(part.features for part in _EPGN_PARTS)
+    fields = tuple(split.features for split in _SPLITS)
     large = (*fields, "att_train")
     data = attempt(
         "features", lambda: MatFile(data_file, (*large, "seen_pro", "unseen_pro"), large)
     )
-    label = attempt(
-        "labels", lambda: MatFile(label_file, tuple(part.labels for part in _EPGN_PARTS))
-    )
+    label = attempt("labels", lambda: MatFile(label_file, tuple(split.labels for split in _SPLITS)))
     if data is None or label is None:
         return None
     seen = attempt("semantics", lambda: data.matrix("seen_pro"))
@@ -68,43 +86,44 @@ def read_epgn(name: str, files: tuple[Path, ...], keep: Keep, refuse: Refuse) ->
         refuse_here(Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}"))
     shapes = [attempt("features", partial(data.shape, field)) for field in fields]
     labels: list[IntArray] = []
-    for part, shape in zip(_EPGN_PARTS, shapes, strict=True):
-        classes = attempt("labels", partial(label.indices, part.labels))
+    for split, shape in zip(_SPLITS, shapes, strict=True):
+        classes = attempt("labels", partial(label.indices, split.labels))
         if classes is not None and shape is not None:
-            count = len(unseen if part.unseen else seen)
-            for finding in _part_faults(data, label, part, classes, count, (shapes[0] or shape)[1]):
+            count = len(unseen if split.unseen else seen)
+            d = (shapes[0] or shape)[1]
+            for finding in _split_faults(data, label, split, classes, count, d):
                 refuse_here(finding)
-            labels.append(classes + (len(seen) if part.unseen else 0))
+            labels.append(classes + (len(seen) if split.unseen else 0))
     if not faults:
         attempt("semantics", lambda: _check_att_train(data, seen, labels[0]))
     if faults:
         return None
     d = data.shape(fields[0])[1]
     pieces = chain.from_iterable(data.pieces(field) for field in fields)
-    features = attempt("features", lambda: keep((sum(map(len, labels)), d), pieces))
-    if features is None:
+    values = attempt("features", lambda: keep((sum(map(len, labels)), d), pieces))
+    if values is None:
         return None
-    return _epgn_dataset(name, data, label, features, labels, (seen, unseen))
+    return _dataset(folder.name, data, label, values, labels, (seen, unseen))
 
 
-def _part_faults(
-    data: MatFile, label: MatFile, part: _Part, classes: IntArray, count: int, first_dim: int
+def _split_faults(
+    data: MatFile, label: MatFile, split: _Split, classes: IntArray, count: int, first_dim: int
 ) -> Iterator[Finding]:
-    """What is wrong with a part's labels ``(n,)``, of ``count`` classes, and its features."""
-    n, d = data.shape(part.features)
+    """What is wrong with a split's labels ``(n,)``, of ``count`` classes, and its features."""
+    n, d = data.shape(split.features)
     if n != len(classes):
-        text = f"found {len(classes)} labels, expected {n}, one for each row of {part.features}"
-        yield Finding("error", "labels", f"{label.where(part.labels)}: {text}")
+        text = f"found {len(classes)} labels, expected {n}, one for each row of {split.features}"
+        yield Finding("error", "labels", f"{label.where(split.labels)}: {text}")
     if d != first_dim:
-        text = f"found {d} dimensions, expected {first_dim} as in {_EPGN_PARTS[0].features}"
-        yield Finding("error", "features", f"{data.where(part.features)}: {text}")
+        text = f"found {d} dimensions, expected {first_dim} as in {_SPLITS[0].features}"
+        yield Finding("error", "features", f"{data.where(split.features)}: {text}")
     outside = classes[(classes < 0) | (classes >= count)]
     if len(outside):
         text = f"found class {outside[0] + 1}, expected 1 to {count}"
-        yield Finding("error", "labels", f"{label.where(part.labels)}: {text}")
+        yield Finding("error", "labels", f"{label.where(split.labels)}: {text}")
 
 
-def _epgn_dataset(
+def _dataset(
     name: str,
     data: MatFile,
     label: MatFile,
@@ -112,7 +131,7 @@ def _epgn_dataset(
     labels: list[IntArray],
     semantics: tuple[FloatArray, FloatArray],
 ) -> Dataset:
-    """The dataset of three parts, from its features, their labels, and seen and unseen semantics.
+    """The dataset of three splits, from its features, their labels, and seen and unseen semantics.
 
     Classes and rows are numbered in the order in which they stand here.
     """
@@ -120,7 +139,7 @@ def _epgn_dataset(
     ends = np.cumsum([len(classes) for classes in labels])
     trainval, test_seen, test_unseen = np.split(np.arange(ends[-1]), ends[:-1])
     none = np.empty(0, dtype=np.int64)
-    fields = [part.features for part in _EPGN_PARTS]
+    fields = [split.features for split in _SPLITS]
     splits = zip(("trainval", "test_seen", "test_unseen"), map(data.where, fields), strict=True)
     return Dataset(
         name=name,
@@ -141,7 +160,7 @@ def _epgn_dataset(
         source={
             **dict(splits),
             "features": f"{data.path}, fields {', '.join(fields)}",
-            "labels": f"{label.path}, fields {', '.join(part.labels for part in _EPGN_PARTS)}",
+            "labels": f"{label.path}, fields {', '.join(split.labels for split in _SPLITS)}",
             "semantics": f"{data.path}, fields seen_pro, unseen_pro",
         },
     )
@@ -167,3 +186,14 @@ def _check_att_train(data: MatFile, seen: FloatArray, labels: IntArray) -> None:
                 "number the rows of seen_pro"
             )
         start += len(piece)
+
+
+FORMAT = Format(
+    name="E-PGN",
+    layout="the E-PGN layout (data.mat and label.mat)",
+    matches=_matches,
+    choices=_choices,
+    files=_files,
+    read=_read,
+    read_semantics=read_semantics,
+)

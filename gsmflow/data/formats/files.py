@@ -1,21 +1,85 @@
-"""The files of a dataset's folder, in whichever format it is."""
+"""The formats of datasets: the one place that picks the format of a folder."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.epgn import EPGN_LABELS, read_epgn
-from gsmflow.data.formats.gbu import NAMES_FILE, SPLITS_SUFFIX, read_gbu
-from gsmflow.data.formats.matlab import Keep, Refuse, keep_in_memory, raise_error
+from gsmflow.data.formats import digits, epgn, gbu, npz, plain
+from gsmflow.data.formats.base import (
+    Format,
+    Keep,
+    NamedSemantics,
+    Refuse,
+    keep_in_memory,
+    raise_error,
+)
 
-__all__ = ["dataset_files", "find_stem", "load_dataset", "read_files"]
+__all__ = [
+    "BUILT_IN",
+    "FORMATS",
+    "dataset_files",
+    "has_dataset",
+    "load_dataset",
+    "load_semantics",
+    "read_unchecked",
+    "usual_name",
+]
+
+# In a folder of several, the first that has the features asked for is read.
+FORMATS: tuple[Format, ...] = (gbu.FORMAT, epgn.FORMAT, npz.FORMAT, plain.FORMAT, digits.FORMAT)
+# Names of datasets that need no folder.
+BUILT_IN = tuple(format_.name for format_ in FORMATS if format_.layout is None)
+
+# What is read where nothing is asked for, the first of these that a folder offers.
+_USUAL = {"features": ("res101", "features"), "semantics": ("att", "semantics")}
+
+
+def has_dataset(folder: Path) -> bool:
+    """Whether a folder has files of any format, or its name is that of a built-in dataset."""
+    return any(format_.matches(folder) for format_ in FORMATS)
+
+
+def usual_name(kind: Literal["features", "semantics"], folder: Path) -> str:
+    """The features or the semantics of a folder that are read where nothing is asked for.
+
+    Parameters
+    ----------
+    kind
+        Which of the two.
+    folder
+        The dataset's.
+
+    Returns
+    -------
+    str
+        The usual one (``"res101"``, ``"att"``), or the only one; the usual one where there is
+        none.
+
+    Raises
+    ------
+    InputError
+        If there are several, and none is the usual one.
+    """
+    names: set[str] = set()
+    for format_ in _matching(folder):
+        choices = format_.choices(folder)
+        names |= (choices.features if kind == "features" else choices.semantics) or frozenset()
+    for usual in _USUAL[kind]:
+        if usual in names or not names:
+            return usual
+    if len(names) > 1:
+        raise InputError(
+            f"--{kind}: found {', '.join(sorted(names))} in {folder}, expected the name of one of "
+            "them"
+        )
+    return names.pop()
 
 
 def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, ...]:
-    """The files of ``<root>/<name>``, in whichever layout is there.
-
-    Two MATLAB files, and in the GBU layout the file of names, if it is there.
+    """The files that are read of ``<root>/<name>``, in whichever format is there.
 
     Parameters
     ----------
@@ -24,9 +88,14 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
     name
         The dataset's folder below ``root``.
     features
-        Stem of the GBU feature file (``"res101"`` for ``res101.mat``).
+        Which features (``"res101"`` for ``res101.mat``).
     semantics
-        Stem of the GBU split file without ``_splits`` (``"att"`` for ``att_splits.mat``).
+        Which semantics (``"att"`` for ``att_splits.mat``).
+
+    Returns
+    -------
+    tuple of Path
+        None for a dataset that is built in.
 
     Raises
     ------
@@ -34,62 +103,25 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
         If a file is missing.
     """
     folder = root / name
-    feature_file = folder / f"{features}.mat"
-    split_file = folder / f"{semantics}_splits.mat"
-    epgn_files = (folder / "data.mat", folder / EPGN_LABELS)
-    if feature_file.is_file() and split_file.is_file():
-        names_file = folder / NAMES_FILE
-        return feature_file, split_file, *([names_file] if names_file.is_file() else [])
-    if not feature_file.is_file() and all(file.is_file() for file in epgn_files):
-        return epgn_files
-    missing = split_file if feature_file.is_file() else feature_file
-    raise InputError(
-        f"{missing}: no such file, expected the GBU layout ({feature_file.name} with the image "
-        f"features and {split_file.name} with semantics and splits) or the E-PGN layout "
-        f"(data.mat and label.mat) in {folder}; data/README.md says where to get them"
-    )
-
-
-def find_stem(flag: str, folder: Path) -> str:
-    """The feature or the split file of a dataset's folder: the usual one, or the only one.
-
-    Parameters
-    ----------
-    flag
-        ``"--features"`` or ``"--semantics"``, which names it otherwise.
-    folder
-        The dataset's.
-
-    Returns
-    -------
-    str
-        As `dataset_files` takes it; the usual one where there is none.
-
-    Raises
-    ------
-    InputError
-        If there are several, and none is the usual one.
-    """
-    found = {file.stem for file in folder.glob("*.mat")}
-    splits = {stem for stem in found if stem.endswith(SPLITS_SUFFIX)}
-    if flag == "--semantics":
-        usual, stems = "att", {stem.removesuffix(SPLITS_SUFFIX) for stem in splits}
-    else:
-        usual, stems = "res101", found - splits - {"data", "label"}
-    if usual in stems or not stems:
-        return usual
-    if len(stems) > 1:
-        raise InputError(
-            f"{flag}: found {', '.join(sorted(stems))} in {folder}, expected the name of one of "
-            "them"
-        )
-    return stems.pop()
+    files = _pick(folder, features).files(folder, features, semantics)
+    for file in files:
+        if not file.is_file():
+            *others, last = (
+                format_.layout.format(features=features, semantics=semantics)
+                for format_ in FORMATS
+                if format_.layout is not None
+            )
+            raise InputError(
+                f"{file}: no such file, expected {', '.join(others)} or {last} in {folder}; "
+                "data/README.md says where to get them"
+            )
+    return files
 
 
 def load_dataset(
     root: Path, name: str, *, features: str, semantics: str, keep: Keep = keep_in_memory
 ) -> Dataset:
-    """Read and check ``<root>/<name>`` in whichever layout is there.
+    """Read and check ``<root>/<name>`` in whichever format is there.
 
     Parameters
     ----------
@@ -103,22 +135,25 @@ def load_dataset(
     InputError
         If a file is missing or unreadable, or the dataset is faulty.
     """
-    files = dataset_files(root, name, features=features, semantics=semantics)
-    dataset = read_files(name, files, keep)
+    dataset = read_unchecked(root, name, features=features, semantics=semantics, keep=keep)
     assert dataset is not None  # what cannot be read is refused
     return check_dataset(dataset)
 
 
-def read_files(
-    name: str, files: tuple[Path, ...], keep: Keep = keep_in_memory, refuse: Refuse = raise_error
+def read_unchecked(
+    root: Path,
+    name: str,
+    *,
+    features: str,
+    semantics: str,
+    keep: Keep = keep_in_memory,
+    refuse: Refuse = raise_error,
 ) -> Dataset | None:
-    """Read a dataset in the layout of its files, for `check_dataset`.
+    """Read ``<root>/<name>`` in whichever format is there, for `check_dataset`.
 
     Parameters
     ----------
-    name
-        Of the dataset.
-    files
+    root, name, features, semantics
         As of `dataset_files`.
     keep
         Where the features are put.
@@ -131,6 +166,52 @@ def read_files(
     Dataset or None
         With class numbers for names, and empty splits, in place of those that could not be read;
         None if features, labels or semantics could not.
+
+    Raises
+    ------
+    InputError
+        If a file is missing.
     """
-    read = read_epgn if files[1].name == EPGN_LABELS else read_gbu
-    return read(name, files, keep, refuse)
+    dataset_files(root, name, features=features, semantics=semantics)  # refuses missing ones
+    folder = root / name
+    dataset = _pick(folder, features).read(
+        folder, features=features, semantics=semantics, keep=keep, refuse=refuse
+    )
+    return None if dataset is None else replace(dataset, name=name)
+
+
+def load_semantics(root: Path, name: str, *, features: str, semantics: str) -> NamedSemantics:
+    """Further semantics of the classes of ``<root>/<name>``, in the format of the dataset.
+
+    Parameters
+    ----------
+    root, name
+        As of `dataset_files`.
+    features
+        Which features the dataset was read with.
+    semantics
+        Name of the semantics.
+
+    Raises
+    ------
+    InputError
+        If they are missing or unreadable, or the format cannot have them.
+    """
+    return _pick(root / name, features).read_semantics(root / name, semantics)
+
+
+def _matching(folder: Path) -> list[Format]:
+    return [format_ for format_ in FORMATS if format_.matches(folder)]
+
+
+def _pick(folder: Path, features: str) -> Format:
+    """The format that a folder is read in.
+
+    One that has features of this name goes before one that has features without a name. Where
+    there is neither, the format whose files are named in the error.
+    """
+    matching = _matching(folder)
+    offered = [(format_, format_.choices(folder).features) for format_ in matching]
+    named = [format_ for format_, names in offered if names is not None and features in names]
+    unnamed = [format_ for format_, names in offered if names is None]
+    return next(iter([*named, *unnamed, *matching, *FORMATS]))

@@ -1,11 +1,15 @@
-"""MATLAB files of v5 to v7.3, read field by field with errors that name the field."""
+"""MATLAB files of v5 to v7.3, read field by field with errors that name the field.
 
-from collections.abc import Callable, Iterator
+Files of MATLAB v5 to v7 (scipy) and of v7.3 (HDF5, h5py) are both read. The features of a v7.3
+file never lie in memory whole unless the caller keeps them there; scipy reads a field of a v5
+file whole, and the format ends at 4 GB a field.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,48 +18,9 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
 from gsmflow.core.errors import InputError
-from gsmflow.data.checks import Finding
+from gsmflow.data.formats.base import array_pieces, as_float32, check_matrix, whole_numbers
 
-__all__ = ["Keep", "MatFile", "Refuse", "keep_in_memory", "raise_error", "try_field"]
-
-
-# What is done with features as they are read: given their shape ``(n, d)`` and their rows in
-# order, a piece ``(m, d)`` at a time, gives back all of them as one array.
-Keep: TypeAlias = Callable[[tuple[int, int], Iterator[FloatArray]], FloatArray]
-
-
-# What is done about a field that cannot be read.
-Refuse: TypeAlias = Callable[[Finding], object]
-
-
-_T = TypeVar("_T")
-
-
-def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
-    """Gather the pieces of features in one array ``(n, d)``; a single piece is that array."""
-    first = next(pieces)
-    if first.shape == shape:
-        return first
-    features = np.empty(shape, dtype=np.float32)
-    start = 0
-    for piece in chain([first], pieces):
-        features[start : start + len(piece)] = piece
-        start += len(piece)
-    return features
-
-
-def raise_error(finding: Finding) -> NoReturn:
-    """Raise a fault as an `InputError`."""
-    raise InputError(finding.sentence)
-
-
-def try_field(refuse: Refuse, about: str, read: Callable[[], _T]) -> _T | None:
-    """What ``read`` gives, or None if it fails for a fault in a field of this kind."""
-    try:
-        return read()
-    except InputError as error:
-        refuse(Finding("error", about, str(error)))
-        return None
+__all__ = ["MatFile"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +62,7 @@ class MatFile:
                 self._values = scipy.io.loadmat(path, variable_names=fields)
 
     def where(self, name: str) -> str:
-        """The place of a field, for messages."""
+        """The file and the field, for messages."""
         return f"{self.path}, field '{name}'"
 
     def __contains__(self, name: str) -> bool:
@@ -125,17 +90,12 @@ class MatFile:
 
     def shape(self, name: str) -> tuple[int, int]:
         """The shape of a numeric matrix, in MATLAB's orientation."""
-        shape = self._numeric(name).shape
-        if len(shape) != 2:
-            raise InputError(
-                f"{self.where(name)}: found an array of shape {shape}, expected a matrix"
-            )
-        return shape[0], shape[1]
+        return check_matrix(self.where(name), self._numeric(name).shape)
 
     def matrix(self, name: str) -> FloatArray:
         """A numeric matrix as float32, in MATLAB's orientation."""
         self.shape(name)
-        return _as_float32(self.numbers(name))
+        return as_float32(self.numbers(name))
 
     def pieces(self, name: str, *, columns: bool = False) -> Iterator[FloatArray]:
         """A numeric matrix as float32, a C-ordered piece of its rows (or columns) at a time.
@@ -147,21 +107,11 @@ class MatFile:
         values = self._values.pop(name)
         if isinstance(values, _Stored):
             return _hdf5_pieces(self.path, name, 0 if columns else 1)
-        return _array_pieces(values.T if columns else values)
+        return array_pieces(values.T if columns else values)
 
     def indices(self, name: str) -> IntArray:
         """A vector of one-based whole numbers, as zero-based int64."""
-        values = self.numbers(name)
-        if values.size and values.size != max(values.shape, default=1):
-            raise InputError(
-                f"{self.where(name)}: found an array of shape {values.shape}, expected a vector"
-            )
-        flat = values.ravel()
-        with np.errstate(invalid="ignore"):
-            whole = flat.astype(np.int64)
-        if not np.array_equal(whole, flat):
-            raise InputError(f"{self.where(name)}: found fractions, expected whole numbers")
-        return whole - 1
+        return whole_numbers(self.where(name), self.numbers(name)) - 1
 
     def strings(self, name: str) -> tuple[str, ...]:
         """A cell array of strings."""
@@ -191,19 +141,6 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _as_float32(values: NDArray[Any]) -> FloatArray:
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused later
-        return values.astype(np.float32, copy=False)
-
-
-def _array_pieces(values: NDArray[Any]) -> Iterator[FloatArray]:
-    if values.dtype == np.float32 and values.flags.c_contiguous:
-        yield values
-        return
-    for rows in row_slices(len(values), values.shape[1] * values.itemsize):
-        yield np.ascontiguousarray(_as_float32(values[rows]))
-
-
 def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
     """Pieces ``(m, d)`` of a matrix in HDF5 whose ``axis`` runs over the rows that are wanted."""
     with _reading(path), h5py.File(path) as file:
@@ -213,7 +150,7 @@ def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
         chunk = data.chunks[axis] if data.chunks else 1
         for rows in row_slices(data.shape[axis], row_bytes, multiple=chunk):
             piece = data[rows] if axis == 0 else data[:, rows].T
-            yield np.ascontiguousarray(_as_float32(piece))
+            yield np.ascontiguousarray(as_float32(piece))
 
 
 def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from gsmflow.core.arrays import FloatArray
 
@@ -177,6 +176,9 @@ def measure_gate(
     threshold
         The gate's own.
     """
+    # Most of a second, which a run without a gate is not to wait for.
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     false, true, _ = roc_curve(~is_unseen, -numbers, drop_intermediate=False)
     accepted = numbers <= threshold
     return GateMeasures(

@@ -1,4 +1,4 @@
-// What a run answered: every test row's answer at any penalty on the scores of seen classes.
+// What a run answered: every test row's answer at any calibration factor gamma.
 
 /** Numbers that were packed as base64, to the same bits. */
 function unpack(packed) {
@@ -11,8 +11,8 @@ function unpack(packed) {
 }
 
 /**
- * What gives the counts of a run at a penalty: rows of each true class (down) with each answer
- * (across), one line after the other. Null where they are not known; the same at every penalty
+ * What gives the counts of a run at a gamma: rows of each true class (down) with each answer
+ * (across), one line after the other. Null where they are not known; the same at every gamma
  * where the scores are not.
  */
 function counter(part) {
@@ -21,11 +21,11 @@ function counter(part) {
     const [labels, seen, unseen, seenScores, unseenScores] = [
       "labels", "seen", "unseen", "seen_scores", "unseen_scores",
     ].map((name) => unpack(part.answers[name]));
-    return (penalty) => {
+    return (gamma) => {
       const counts = new Int32Array(k * k);
       for (let i = 0; i < labels.length; i++) {
         // Of equal scores the seen class's counts, as it is the earlier column.
-        const answer = seenScores[i] - penalty >= unseenScores[i] ? seen[i] : unseen[i];
+        const answer = seenScores[i] - gamma >= unseenScores[i] ? seen[i] : unseen[i];
         counts[k * labels[i] + answer]++;
       }
       return counts;
@@ -48,8 +48,8 @@ function classAccuracies(counts, k) {
 /** U, S and H, as fractions of 1, from the accuracy of each class. */
 function measuresOf(classes, accuracies) {
   const mean = (seen) => {
-    const own = accuracies.filter((value, c) => value !== null && classes[c].seen === seen);
-    return own.reduce((sum, value) => sum + value, 0) / own.length;
+    const known = accuracies.filter((value, c) => value !== null && classes[c].seen === seen);
+    return known.reduce((sum, value) => sum + value, 0) / known.length;
   };
   const [U, S] = [mean(false), mean(true)];
   return { U, S, H: U + S > 0 ? (2 * U * S) / (U + S) : 0 };

@@ -100,12 +100,12 @@ function percentAxis(title) {
 
 /** A series of a line chart. */
 function line(i, label, points, more = {}) {
-  const own = seriesColour(i);
+  const item = seriesColour(i);
   return {
     label,
     data: points,
-    borderColor: own,
-    backgroundColor: own,
+    borderColor: item,
+    backgroundColor: item,
     borderDash: DASHES[i % DASHES.length],
     pointStyle: SHAPES[i % SHAPES.length],
     pointRadius: points.length > 40 ? 0 : 3,
@@ -130,29 +130,29 @@ function pointsOf(xs, ys, factor = 1) {
 }
 
 /**
- * S over U: a line for each method, its points of the table, and where the penalty is now.
+ * S over U: a line for each method, its points of the table, and where gamma is now.
  * A close-up has the points of the table in its middle.
  */
 function drawCurve(part, order, closeUp) {
   const methods = order.filter((name) => part.points.some((point) => point.method === name));
   const lines = methods.flatMap((method, i) => {
-    const own = (part.curves ?? []).find((curve) => curve.method === method);
-    if (!own) return [];
+    const item = (part.curves ?? []).find((curve) => curve.method === method);
+    if (!item) return [];
     const label = `${method}, area ${(100 * part.areas[method]).toFixed(1)}`;
-    const [u, s] = [unpack(own.U), unpack(own.S)];
+    const [u, s] = [unpack(item.U), unpack(item.S)];
     const points = Array.from(u, (value, j) => ({ x: 100 * value, y: 100 * s[j] }));
     const more = { pointRadius: 0, pointHitRadius: 4, showLine: true, pointStyle: "line" };
     return [line(i, label, points, more)];
   });
-  const marks = [[false, "no penalty", "circle"], [true, "penalty from validation classes", "rectRot"]];
-  const markers = marks.map(([chosen, label, pointStyle]) => {
-    const own = part.points.filter((point) => point.chosen === chosen);
-    const fills = own.map((point) => seriesColour(methods.indexOf(point.method)));
+  const marks = [[false, "not calibrated", "circle"], [true, "calibrated on validation classes", "rectRot"]];
+  const markers = marks.map(([calibrated, label, pointStyle]) => {
+    const item = part.points.filter((point) => point.calibrated === calibrated);
+    const fills = item.map((point) => seriesColour(methods.indexOf(point.method)));
     return {
       label,
       pointStyle,
-      data: own.map((point) => ({ x: 100 * point.U, y: 100 * point.S, method: point.method })),
-      pointRadius: chosen ? 7 : 5,
+      data: item.map((point) => ({ x: 100 * point.U, y: 100 * point.S, method: point.method })),
+      pointRadius: calibrated ? 7 : 5,
       pointHoverRadius: 8,
       backgroundColor: fills,
       borderColor: colour("paper"),
@@ -160,7 +160,7 @@ function drawCurve(part, order, closeUp) {
     };
   }).filter((markers) => markers.data.length);
   const now = {
-    label: "the penalty set here",
+    label: "the gamma set here",
     data: [],
     pointStyle: "circle",
     pointRadius: 10,
@@ -193,7 +193,7 @@ function drawCurve(part, order, closeUp) {
 /** Move the ring of the curve chart. */
 function moveOnCurve({ U, S }) {
   const chart = charts.get("curve");
-  const now = chart?.data.datasets.find((own) => own.label === "the penalty set here");
+  const now = chart?.data.datasets.find((item) => item.label === "the gamma set here");
   if (!now) return;
   now.data = [{ x: 100 * U, y: 100 * S }];
   chart.update();
@@ -235,11 +235,11 @@ function drawShots(id, label, series, limits) {
   const margin = (last - first) / 20 || 1;
   const datasets = series.map(({ name, points }, i) => {
     const aside = (margin / 4) * (i - (series.length - 1) / 2); // or one would hide another
-    const data = points.map((own) => ({ ...own, x: place(own.k) + aside, y: own.mean }));
+    const data = points.map((item) => ({ ...item, x: place(item.k) + aside, y: item.mean }));
     return line(i, name, data, { showLine: true, pointRadius: 3, pointHitRadius: 6 });
   });
   const ticks = {
-    afterBuildTicks: (own) => { own.ticks = shots.map((k) => ({ value: place(k) })); },
+    afterBuildTicks: (item) => { item.ticks = shots.map((k) => ({ value: place(k) })); },
     ticks: { callback: (value) => Math.round(2 ** value - 1) },
     min: first - margin,
     max: last + margin,
@@ -287,10 +287,10 @@ function drawHistory(history, axes) {
 
 /** Measures on validation classes by epoch. */
 function drawValidation(curve) {
-  const names = { T1: "T1", U: "U", S: "S", H: "H", H_calibrated: "H, best penalty" };
-  const datasets = Object.entries(names).map(([name, label], i) =>
-    line(i, label, pointsOf(curve.epoch, curve[name], 100)));
-  drawChart("validation", "T1, U, S and H on validation classes by epoch", {
+  const { epoch, ...measures } = curve;
+  const datasets = Object.entries(measures).map(([label, values], i) =>
+    line(i, label, pointsOf(epoch, values, 100)));
+  drawChart("validation", `${Object.keys(measures).join(", ")} on validation classes by epoch`, {
     type: "line",
     data: { datasets },
     options: { scales: { x: axis("epoch", { ticks: { precision: 0 } }), y: percentAxis("percent") } },
@@ -342,13 +342,13 @@ function drawMap(map, names, chosen, named, onPick) {
   ];
   const datasets = groups.map(([label, rows, pointStyle]) => {
     const last = (i) => (map.labels[i] === chosen ? 1 : 0); // what stands out is drawn last
-    const own = [...rows].sort((a, b) => last(a) - last(b));
-    const shades = own.map((i) =>
+    const item = [...rows].sort((a, b) => last(a) - last(b));
+    const shades = item.map((i) =>
       chosen === null || map.labels[i] === chosen ? colours[map.labels[i]] : away);
     return {
       label,
       pointStyle,
-      data: own.map((i) => ({ x: map.x[i], y: map.y[i], c: map.labels[i] })),
+      data: item.map((i) => ({ x: map.x[i], y: map.y[i], c: map.labels[i] })),
       pointRadius: pointStyle === "circle" ? 3 : 4,
       pointHoverRadius: 7,
       borderColor: shades,
@@ -402,7 +402,7 @@ function drawConsistency(shifts, names) {
   const order = names.map((_, c) => c).filter((c) => shifts[0].consistency[c] !== null)
     .sort((a, b) => shifts[1].consistency[b] - shifts[1].consistency[a]);
   const datasets = shifts.map(({ method, consistency }, i) => {
-    const own = i ? seriesColour(i - 1) : colour("quiet");
+    const item = i ? seriesColour(i - 1) : colour("quiet");
     return {
       label: method || "real rows",
       data: order.map((c, place) => ({ x: 100 * consistency[c], y: place, c })),
@@ -410,8 +410,8 @@ function drawConsistency(shifts, names) {
       rotation: i ? 0 : 90,
       pointRadius: i ? 5 : 7,
       borderWidth: 2,
-      borderColor: own,
-      backgroundColor: own,
+      borderColor: item,
+      backgroundColor: item,
     };
   });
   document.getElementById("consistency-box").style.height = `${20 * order.length + 110}px`;
@@ -421,12 +421,12 @@ function drawConsistency(shifts, names) {
     data: { datasets },
     options: {
       scales: {
-        x: axis("percent nearest to their own class", { min: -2, max: 102, position: "top", afterBuildTicks: (own) => { own.ticks = [0, 25, 50, 75, 100].map((value) => ({ value })); } }),
+        x: axis("percent nearest to their item class", { min: -2, max: 102, position: "top", afterBuildTicks: (item) => { item.ticks = [0, 25, 50, 75, 100].map((value) => ({ value })); } }),
         y: {
           reverse: true,
           min: -0.5,
           max: order.length - 0.5,
-          afterBuildTicks: (own) => { own.ticks = order.map((_, value) => ({ value })); },
+          afterBuildTicks: (item) => { item.ticks = order.map((_, value) => ({ value })); },
           ticks: { autoSkip: false, callback: (place) => shorten(names[order[place]]) },
         },
       },
@@ -441,7 +441,7 @@ function drawConsistency(shifts, names) {
 /** Synthesized over real variance within each class. */
 function drawVariances(shifts, classes) {
   const real = shifts[0].variances;
-  const known = (own) => classes.map((_, c) => c).filter((c) => real[c] > 0 && own[c] > 0);
+  const known = (item) => classes.map((_, c) => c).filter((c) => real[c] > 0 && item[c] > 0);
   const datasets = shifts.slice(1).flatMap(({ method, variances }, i) =>
     [true, false].map((seen) => ({
       label: `${method}, ${seen ? "seen" : "unseen"}`,

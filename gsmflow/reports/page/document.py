@@ -14,10 +14,10 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
-from gsmflow.core.tables import MeanStd
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
-from gsmflow.reports.few_shot import few_shot_draws, few_shot_figures
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
+from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -26,25 +26,26 @@ from gsmflow.reports.page_data import (
     FeatureSample,
     read_page_data,
 )
-from gsmflow.reports.tables import ORACLE_LABEL, extra_lines, few_shot_grid, gated_name
+from gsmflow.reports.section import SectionReport, table_rows
+from gsmflow.reports.tables import section_lines
 
 __all__ = ["pack", "read_run"]
 
-_MEASURES = ("T1", "U", "S", "H", "AUSUC")
-_CALIBRATED = ("U", "S", "H")
-_CHOSEN = ("T1", "U", "S", "H")
-_CURVE = ("epoch", *_CHOSEN, "H_calibrated")
 # Numbers as the page's script reads them: little endian.
 _PACKED = {"<u2": "Uint16", "<i4": "Int32", "<f4": "Float32", "<f8": "Float64"}
 
 
-def read_run(directory: Path, method: MapName = "pca") -> dict[str, Any]:
+def read_run(
+    directory: Path, reports: Sequence[SectionReport], method: MapName = "pca"
+) -> dict[str, Any]:
     """Read a run, or the runs of several seeds, as a document that the page's script shows.
 
     Parameters
     ----------
     directory
         A run directory.
+    reports
+        Of the sections that the page shows.
     method
         How the map of features is made.
 
@@ -59,25 +60,28 @@ def read_run(directory: Path, method: MapName = "pca") -> dict[str, Any]:
     InputError
         If there is no finished run, or one of its files is damaged.
     """
-    told = _open_metrics(directory)
-    seeds = told["seeds"].value
+    metrics = _open_metrics(directory)
+    seeds = metrics["seeds"].value
     if seeds is None:
-        parts = [_read_part(directory, told, method)]
+        parts = [_read_part(directory, metrics, method, reports)]
     else:
         if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
-            raise told["seeds"].refused("a list of seeds")
+            raise metrics["seeds"].refused("a list of seeds")
         folders = [directory / f"seed{seed}" for seed in seeds]
-        parts = [_read_part(folder, _open_metrics(folder), method) for folder in folders]
+        parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
+    over_seeds = [report for report in reports if report.page_of_seeds]
     return {
         "run": directory.resolve().name,
-        "model": told["model"].text(),
-        "dataset": told["dataset"].text(),
-        "features": told["features"].text(),
-        "semantics": told["semantics"].text(),
-        "protocol": told["protocol"].text(),
+        "model": metrics["model"].text(),
+        "dataset": metrics["dataset"].text(),
+        "features": metrics["features"].text(),
+        "semantics": metrics["semantics"].text(),
+        "protocol": metrics["protocol"].text(),
         "seeds": seeds,
-        **_headline(told),
-        "few_shot": None if seeds is None else _few_shot(told),  # a single run is a part alone
+        **_headline(metrics, reports),
+        # A single run is a part alone.
+        **(dict.fromkeys([r.key for r in over_seeds]) if seeds is None else {}),
+        **({} if seeds is None else _sections(metrics, over_seeds)),
         "parts": parts,
     }
 
@@ -98,62 +102,59 @@ def _open_metrics(directory: Path) -> Field:
     return Field(file, "", read_json(file))
 
 
-def _headline(told: Field) -> dict[str, Any]:
+def _headline(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
     """Rows of the table, each a method with its figures, and the lines that stand apart."""
-    baselines = told["baselines"]
-    rows = [_row(name, "baseline", baselines[name]) for name in baselines.object()]
-    rows.append(_row(told["model"].text(), "model", told))
-    if told["gate"].value is not None:
-        rows.append(_row(gated_name(told.object()), "model", told["gate"]["measures"]))
-    if told["oracle"].value is not None:
-        rows.append(_row(ORACLE_LABEL, "oracle", told["oracle"]))
-    for part in ("top_k", "test_selected"):
-        if told[part].value is not None:
-            _figures(told[part], _CHOSEN)  # refuses what is damaged
-    columns = [*_MEASURES, *(f"{name} pen." for name in _CALIBRATED)]
-    return {"columns": columns, "rows": rows, "extra": extra_lines(told.object())}
-
-
-def _row(method: str, kind: str, told: Field) -> dict[str, Any]:
-    figures = _figures(told, _MEASURES)
-    calibrated = told["calibrated"]
-    if calibrated.value is None:
-        figures += [None] * len(_CALIBRATED)
-    else:
-        figures += _figures(calibrated, _CALIBRATED)
-    return {"method": method, "kind": kind, "figures": figures}
-
-
-def _figures(told: Field, names: Sequence[str]) -> list[dict[str, Any] | None]:
-    known = told.figures(names)
-    return [asdict(known[name]) if name in known else None for name in names]
-
-
-def _few_shot(told: Field) -> dict[str, Any] | None:
-    """The table of few-shot figures, a row for each number of labelled rows."""
-    if told["few_shot"].value is None:
-        return None
-    figures = few_shot_figures(told)
-    notes = ("k = 0: the run's own classifier, without labelled rows",) if 0 in figures else ()
-    grid = few_shot_grid("", {"": figures}, notes)
-    rows = [row[1:] for row in grid.sections[0]]  # without the run's name
+    kinds = {"run": "model"}
     return {
-        "columns": grid.columns[1:],
-        "rows": [[asdict(own) if isinstance(own, MeanStd) else own for own in row] for row in rows],
-        "notes": grid.notes,
-        "draws": few_shot_draws(told),
+        "glossary": _glossary(),
+        "columns": [metric.label for metric in metrics_in("table")],
+        "rows": [
+            _row(row.method, kinds.get(row.kind, row.kind), row.measures)
+            for row in table_rows(metrics, reports)
+        ],
+        "extra": section_lines(metrics, reports),
     }
 
 
-def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
+def _glossary() -> str:
+    """What each column is; metrics that are described alike share a sentence."""
+    shown = metrics_in("table")
+    sentences = [f"{m.label}: {m.description}" for m in shown if not m.calibrated]
+    labels = [metric.label for metric in shown if metric.calibrated]
+    if labels:
+        sentences.append(
+            f"{', '.join(labels)}: the same with calibrated stacking, whose gamma was chosen on "
+            "validation classes"
+        )
+    return ". ".join(sentences) + "."
+
+
+def _row(method: str, kind: str, record: Field) -> dict[str, Any]:
+    shown = metrics_in("table")
+    known = read_metrics(record, shown)
+    figures = [asdict(known[metric.key]) if metric.key in known else None for metric in shown]
+    return {"method": method, "kind": kind, "figures": figures}
+
+
+def _sections(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
+    """What each section shows on the page, by its key; None where it was not measured."""
+    return {
+        report.key: report.page(metrics) if metrics[report.key].value is not None else None
+        for report in reports
+        if report.page is not None
+    }
+
+
+def _read_part(
+    directory: Path, metrics: Field, method: MapName, reports: Sequence[SectionReport]
+) -> dict[str, Any]:
     """One run's side of the page."""
     part: dict[str, Any] = {
-        "name": f"seed {told['seed'].number():.0f}",
-        "penalty": _penalty(told),
-        "points": _points(told),
-        "few_shot": _few_shot(told),
-        "validation": _validation(told),
-        "shifts": _shift_figures(told),
+        "name": f"seed {metrics['seed'].number():.0f}",
+        "gamma": _gamma(metrics),
+        "points": _points(metrics, reports),
+        "validation": _validation(metrics),
+        **_sections(metrics, reports),
         **_settings(directory),
     }
     history = directory / "history.json"
@@ -161,14 +162,14 @@ def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
         records = Field(history, "", read_json(history)).records()
         part["history"] = _columns(records)
         part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
-    part |= _test_rows(directory, told, method)
-    reasons, judged = _MISSING, told["U"].value is not None
-    if not judged:
-        reasons |= dict.fromkeys(("answers", "map", "shifts"), _NOT_JUDGED)
+    part |= _test_rows(directory, metrics, method, reports)
+    reasons, has_unseen_rows = _MISSING, metrics["U"].value is not None
+    if not has_unseen_rows:
+        reasons |= dict.fromkeys(("answers", "map", "shifts"), _NO_UNSEEN_ROWS)
     for name, known in (
         ("map", part.get("answers")),
         ("history", history.is_file()),
-        ("shifts", judged and told["shifts"].value is not None),
+        ("shifts", has_unseen_rows and metrics["shifts"].value is not None),
     ):
         if known:
             reasons = reasons | {name: _NOTHING_TO_SHOW[name]}
@@ -176,9 +177,7 @@ def _read_part(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
     return part
 
 
-_NOT_JUDGED = (
-    "This run's dataset has no rows of unseen classes: nothing judges them, and S alone is known."
-)
+_NO_UNSEEN_ROWS = "This run's dataset has no test rows of unseen classes: S is its only figure."
 
 # What a run may have none of, by its nature.
 _NOTHING_TO_SHOW = {
@@ -192,8 +191,7 @@ _MISSING = {
     "classes": "This run's directory has no per_class.csv: it was made before runs wrote their "
     "answers class by class. Run it again to see them.",
     "answers": "This run's directory has no page_data.safetensors, in which a run keeps the scores "
-    "of its test rows: the penalty cannot be moved, and there are no curves. Run it again to see "
-    "them.",
+    "of its test rows: gamma cannot be moved, and there are no curves. Run it again to see them.",
     "counts": "This run's directory has neither page_data.safetensors nor confusion.csv: its "
     "confusion matrix is not known. Run it again to see it.",
     "map": "This run's directory has no page_data.safetensors, in which a run keeps a sample of "
@@ -208,66 +206,43 @@ _MISSING = {
 }
 
 
-def _penalty(told: Field) -> float | None:
-    calibrated = told["calibrated"]
-    return None if calibrated.value is None else calibrated["penalty"].number()
+def _gamma(metrics: Field) -> float | None:
+    calibrated = metrics["calibrated"]
+    return None if calibrated.value is None else calibrated["gamma"].number()
 
 
-def _points(told: Field) -> list[dict[str, Any]]:
-    """Where each method stands on its curve, without a penalty and with the one chosen for it."""
-    methods = {told["model"].text(): told} | {
-        name: told["baselines"][name] for name in told["baselines"].object()
-    }
+def _points(metrics: Field, reports: Sequence[SectionReport]) -> list[dict[str, Any]]:
+    """U and S of the model and of the baselines, without calibration and with it."""
+    rows = table_rows(metrics, reports)
+    methods = {row.method: row.measures for row in rows if row.kind in ("baseline", "run")}
+    methods = {metrics["model"].text(): metrics} | methods
     points = []
-    for name, own in methods.items():
-        for chosen, place in ((False, own), (True, own["calibrated"])):
-            known = {} if place.value is None else place.figures(("U", "S"))
-            if "U" in known:
-                shares = {side: figure.mean / 100 for side, figure in known.items()}
-                points.append({"method": name, "chosen": chosen, **shares})
+    for name, record in methods.items():
+        known = read_metrics(record, metrics_in("table"))
+        for calibrated, keys in ((False, ("U", "S")), (True, ("U_calibrated", "S_calibrated"))):
+            if all(key in known for key in keys):
+                u, s = (known[key].mean / 100 for key in keys)
+                points.append({"method": name, "calibrated": calibrated, "U": u, "S": s})
     return points
 
 
-def _validation(told: Field) -> dict[str, list[float]] | None:
-    validation = told["validation"]
-    if validation.value is None:
+def _validation(metrics: Field) -> dict[str, list[float]] | None:
+    """The validation curve: the epochs, and each metric's values by its label."""
+    if metrics["validation"].value is None:
         return None
-    records = validation["curve"].records()
-    if not records or any(not set(_CURVE) <= record.keys() for record in records):
-        raise validation["curve"].refused(f"points with {', '.join(_CURVE)}")
-    return {name: [record[name] for record in records] for name in _CURVE}
+    curve = metrics["validation"]["curve"]
+    records = curve.records()
+    shown = [m for m in metrics_in("validation") if m.required or m.key in (*records, {})[0]]
+    keys = {"epoch": "epoch"} | {metric.label: metric.key for metric in shown}
+    if not records or any(not set(keys.values()) <= record.keys() for record in records):
+        raise curve.refused(f"points with {', '.join(keys.values())}")
+    return {label: [record[key] for record in records] for label, key in keys.items()}
 
 
 def _columns(records: list[dict[str, float]]) -> dict[str, list[float | None]] | None:
     """Epochs and loss parts as one list for each name, None where an epoch lacks a part."""
     names = ["epoch", *loss_parts(records)]
     return {name: [r.get(name) for r in records] for name in names} if records else None
-
-
-def _shift_figures(told: Field) -> list[dict[str, Any]] | None:
-    """The table of generation shifts, a row for each method that synthesizes."""
-    if told["shifts"].value is None:
-        return None
-    rows = []
-    for name in told["shifts"].object():
-        own = told["shifts"][name]
-        consistency, ratio = own["consistency"], own["variance_ratio"]
-        correlation = own["rank_correlation"]["unseen"]["synthesized_real"]
-        rows.append(
-            {
-                "method": name,
-                "samples": own["samples_per_class"].number(),
-                **{k: consistency[k].percent() for k in ("among_all", "real_among_all")},
-                "seen_ratio": _number_or_none(ratio["seen"]),
-                "unseen_ratio": _number_or_none(ratio["unseen"]),
-                "correlation": _number_or_none(correlation),
-            }
-        )
-    return rows or None
-
-
-def _number_or_none(told: Field) -> float | None:
-    return None if told.value is None else told.number()
 
 
 def _settings(directory: Path) -> dict[str, Any]:
@@ -281,13 +256,15 @@ def _settings(directory: Path) -> dict[str, Any]:
     return {"recipe": recipe, "environment": environment, "command": command}
 
 
-def _test_rows(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
+def _test_rows(
+    directory: Path, metrics: Field, method: MapName, reports: Sequence[SectionReport]
+) -> dict[str, Any]:
     """What is shown of the test split: classes, answers, curves, the map, shifts by class."""
     file = directory / "per_class.csv"
     if not file.is_file():
         return {}
     classes = read_per_class(file)
-    part: dict[str, Any] = {"classes": [_describe_class(own) for own in classes]}
+    part: dict[str, Any] = {"classes": [_describe_class(answers) for answers in classes]}
     page_data_file, confusion_file = directory / PAGE_DATA_FILE, directory / "confusion.csv"
     if not page_data_file.is_file():
         if confusion_file.is_file():
@@ -296,7 +273,7 @@ def _test_rows(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
         return part
     page_data = read_page_data(page_data_file, len(classes))
     rows = np.bincount(page_data.answers.labels, minlength=len(classes))
-    if rows.tolist() != [own.rows for own in classes]:
+    if rows.tolist() != [answers.rows for answers in classes]:
         raise InputError(
             f"{page_data_file}: found other numbers of rows than in {file.name}, expected both of "
             "one run"
@@ -309,35 +286,43 @@ def _test_rows(directory: Path, told: Field, method: MapName) -> dict[str, Any]:
         "answers": _pack_answers(page_data.answers, len(classes)),
         "counts": True,
         "curves": curves,
-        "areas": _areas(told, page_data.curves),
+        "areas": _areas(metrics, page_data.curves, reports),
         "map": None if page_data.sample is None else _pack_map(page_data.sample, method),
-        "class_shifts": [_pack_shifts(name, own) for name, own in page_data.shifts.items()],
+        "class_shifts": [_pack_shifts(name, shifts) for name, shifts in page_data.shifts.items()],
     }
 
 
-def _areas(told: Field, curves: Mapping[str, Any]) -> dict[str, float]:
-    own = {name: told["baselines"][name] for name in curves if name in told["baselines"].object()}
-    return {name: own.get(name, told)["AUSUC"].percent() / 100 for name in curves}
+def _areas(
+    metrics: Field, curves: Mapping[str, Any], reports: Sequence[SectionReport]
+) -> dict[str, float]:
+    """The area under each method's curve, as its row of the table has it."""
+    records = {row.method: row.measures for row in table_rows(metrics, reports)}
+    return {name: records.get(name, metrics)["AUSUC"].percent() / 100 for name in curves}
 
 
-def _describe_class(own: ClassAnswers) -> dict[str, Any]:
-    return {"name": own.name, "seen": own.kind == "seen", "rows": own.rows, "zsl": own.zsl}
+def _describe_class(answers: ClassAnswers) -> dict[str, Any]:
+    return {
+        "name": answers.name,
+        "seen": answers.kind == "seen",
+        "rows": answers.rows,
+        "zsl": answers.zsl,
+    }
 
 
 def _pack_answers(answers: Answers, classes: int) -> dict[str, Any]:
     narrow = "<u2" if classes <= 2**16 else "<i4"
-    places = {name: getattr(answers, name) for name in ("labels", "seen", "unseen")}
+    columns = {name: getattr(answers, name) for name in ("labels", "seen", "unseen")}
     scores = {name: getattr(answers, name) for name in ("seen_scores", "unseen_scores")}
     return {
-        **{name: pack(values.astype(narrow)) for name, values in places.items()},
+        **{name: pack(values.astype(narrow)) for name, values in columns.items()},
         # As the method gave them, so that the page's answers are the run's to the last tie.
         **{name: pack(values) for name, values in scores.items()},
-        "range": _penalty_range(answers),
+        "range": _gamma_range(answers),
     }
 
 
-def _penalty_range(answers: Answers) -> tuple[float, float]:
-    """Penalties between which nearly all rows change their answer."""
+def _gamma_range(answers: Answers) -> tuple[float, float]:
+    """Values of gamma between which nearly all rows change their answer."""
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
     low, high = np.quantile(gaps, [0.01, 0.99]).tolist()
     margin = 0.05 * (high - low) or 1.0
@@ -345,22 +330,22 @@ def _penalty_range(answers: Answers) -> tuple[float, float]:
 
 
 def _pack_map(sample: FeatureSample, method: MapName) -> dict[str, Any]:
-    places, axes = project(sample, method)
+    points, axes = project(sample, method)
     return {
         "method": {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}[method],
-        "x": pack(places[:, 0].astype("<f4")),
-        "y": pack(places[:, 1].astype("<f4")),
+        "x": pack(points[:, 0].astype("<f4")),
+        "y": pack(points[:, 1].astype("<f4")),
         "labels": pack(sample.labels.astype("<i4")),
         "real": int(sample.real.sum()),  # they come first
         "axes": axes,
     }
 
 
-def _pack_shifts(name: str, own: ClassShifts) -> dict[str, Any]:
+def _pack_shifts(name: str, shifts: ClassShifts) -> dict[str, Any]:
     return {
         "method": name,
-        "consistency": pack(own.consistency.astype("<f4")),
-        "variances": [v if math.isfinite(v) else None for v in own.variances.tolist()],
+        "consistency": pack(shifts.consistency.astype("<f4")),
+        "variances": [v if math.isfinite(v) else None for v in shifts.variances.tolist()],
     }
 
 

@@ -139,8 +139,8 @@ function matrixView(canvas, onCell) {
       for (const c of range(from)) {
         const middle = place(c) + frame.cell / 2;
         if (middle < frame.gutter || middle > frame.gutter + frame.area) continue;
-        const own = c === (turned ? cursor.column : cursor.row);
-        context.font = `${own ? "bold " : ""}${size}px system-ui, sans-serif`;
+        const item = c === (turned ? cursor.column : cursor.row);
+        context.font = `${item ? "bold " : ""}${size}px system-ui, sans-serif`;
         context.fillStyle = colour(classes[c].seen ? "seen" : "unseen");
         write(classes[c].name, middle, turned);
       }
@@ -261,7 +261,7 @@ function matrixView(canvas, onCell) {
       if (classes !== newClasses) {
         classes = newClasses;
         totals = classes.map(({ rows }) => rows);
-        seen = classes.filter((own) => own.seen).length;
+        seen = classes.filter((item) => item.seen).length;
         cursor = { row: 0, column: 0 };
         all();
       }

@@ -1,15 +1,15 @@
-// The page: fills the sections from its document and follows the penalty.
+// The page: fills the sections from its document and follows the calibration factor gamma.
 
-const told = JSON.parse(document.getElementById("data").textContent);
+const content = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const percent = (share, digits = 1) => (share === null ? "–" : (100 * share).toFixed(digits));
 const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
 
 const matrix = matrixView(at("matrix"), describeCell);
-let part = told.parts[0];
+let part = content.parts[0];
 let countsAt = null;
 let counts = null;
-let penalty = 0;
+let gamma = 0;
 let mapped = { chosen: null, named: false };
 
 // --- tables ------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ function tableOnDemand(id, make) {
 function present(name, body) {
   const sentence = part.missing[name];
   const place = at(body);
-  place.parentElement.querySelectorAll(`.missing[data-of="${body}"]`).forEach((own) => own.remove());
+  place.parentElement.querySelectorAll(`.missing[data-of="${body}"]`).forEach((item) => item.remove());
   place.hidden = sentence !== undefined;
   if (sentence) {
     const note = element("p", sentence, "missing");
@@ -89,26 +89,27 @@ function figureText(figure) {
 }
 
 function showFigures() {
-  const which = told.seeds ? `${told.seeds.length} seeds` : part.name;
-  at("title").textContent = `${told.model} on ${told.dataset}`;
+  const which = content.seeds ? `${content.seeds.length} seeds` : part.name;
+  at("title").textContent = `${content.model} on ${content.dataset}`;
   at("subtitle").textContent =
-    `Features ${told.features}, semantics ${told.semantics}, ${which}; run ${told.run}`;
-  at("spread").textContent = told.seeds
-    ? `Mean ± standard deviation over ${told.seeds.length} seeds; all below this section is of one of them${told.few_shot ? ", few-shot figures of all of them, too" : ""}.` : "";
-  const rows = told.rows.map(({ method, figures }) => [method, ...figures.map(figureText)]);
-  fillTable(at("headline"), columnsOf("method", ...told.columns), rows, {
-    classes: told.rows.map(({ kind }) => kind),
+    `Features ${content.features}, semantics ${content.semantics}, ${which}; run ${content.run}`;
+  at("spread").textContent = content.seeds
+    ? `Mean ± standard deviation over ${content.seeds.length} seeds; all below this section is of one of them${content.few_shot ? ", few-shot figures of all of them, too" : ""}.` : "";
+  const rows = content.rows.map(({ method, figures }) => [method, ...figures.map(figureText)]);
+  fillTable(at("headline"), columnsOf("method", ...content.columns), rows, {
+    classes: content.rows.map(({ kind }) => kind),
   });
-  at("protocol").textContent = told.protocol;
-  at("extra").replaceChildren(...told.extra.map((text) =>
+  at("glossary").textContent = content.glossary;
+  at("protocol").textContent = content.protocol;
+  at("extra").replaceChildren(...content.extra.map((text) =>
     element("p", text, text.startsWith("SELECTED") ? "notice" : "")));
 }
 
 // --- few-shot learning -------------------------------------------------------------------------
 
 /** What the chart shows of a table of few-shot figures: a line for each measure. */
-function shotSeries({ columns, rows }) {
-  return ["T1", "H", "H pen."].flatMap((name) => {
+function shotSeries({ columns, charted, rows }) {
+  return charted.flatMap((name) => {
     const place = columns.indexOf(name);
     const points = rows.filter((row) => row[place])
       .map((row) => ({ k: Number(row[0]), ...row[place], text: figureText(row[place]) }));
@@ -117,7 +118,7 @@ function shotSeries({ columns, rows }) {
 }
 
 function showShots() {
-  const tables = { all: told.few_shot, one: part.few_shot };
+  const tables = { all: content.few_shot, one: part.few_shot };
   const known = Object.values(tables).filter(Boolean);
   for (const id of ["few-shot", "few-shot-link"]) at(id).hidden = !known.length;
   if (!known.length) return;
@@ -126,10 +127,10 @@ function showShots() {
   for (const [which, table] of Object.entries(tables)) {
     at(`shots-${which}`).hidden = !table;
     if (!table) continue;
-    const who = which === "all" ? `${told.seeds.length} seeds` : part.name;
+    const who = which === "all" ? `${content.seeds.length} seeds` : part.name;
     const series = shotSeries(table);
     const label = `${series.map(({ name }) => name).join(", ")} over the number of labelled rows`;
-    drawShots(`shots-${which}-chart`, `${told.model}, ${who}: ${label}`, series, limitsAround(ends));
+    drawShots(`shots-${which}-chart`, `${content.model}, ${who}: ${label}`, series, limitsAround(ends));
     const rows = table.rows.map(([k, ...figures]) => [k, ...figures.map(figureText)]);
     const caption = `Percent, ${who}: ${table.draws === 1 ? "one draw"
       : `mean ± standard deviation over ${table.draws} draws`}.`;
@@ -137,34 +138,34 @@ function showShots() {
   }
   const { draws, notes } = known.at(-1);
   at("few-shot-draws").textContent =
-    `${draws === 1 ? "one draw" : `each of ${draws} draws`}${told.seeds ? " of a seed" : ""}`;
+    `${draws === 1 ? "one draw" : `each of ${draws} draws`}${content.seeds ? " of a seed" : ""}`;
   at("few-shot-notes").replaceChildren(...notes.map((text) => element("p", `${text}.`)));
 }
 
-// --- the penalty -------------------------------------------------------------------------------
+// --- the calibration factor --------------------------------------------------------------------
 
 function slideOf(value) {
   const [low, high] = part.answers.range;
   return Math.round((1000 * (value - low)) / (high - low));
 }
 
-function setPenalty(value) {
-  penalty = value;
-  followPenalty();
+function setGamma(value) {
+  gamma = value;
+  followGamma();
 }
 
 function noteOn(value) {
-  if (value === 0) return "No penalty: this run's U, S and H.";
-  if (value === part.penalty) {
-    return "The penalty chosen on validation classes: this run's U pen., S pen. and H pen.";
+  if (value === 0) return "Not calibrated: this run's U, S and H.";
+  if (value === part.gamma) {
+    return "The gamma chosen on validation classes: this run's U cal., S cal. and H cal.";
   }
-  return "A penalty of your choice, made in sight of test rows: to be explored, not to be reported.";
+  return "A gamma chosen by hand, in sight of test rows: to be explored, not to be reported.";
 }
 
-/** Everything that depends on the penalty. */
-function followPenalty() {
+/** Everything that depends on gamma. */
+function followGamma() {
   if (!countsAt) return;
-  counts = countsAt(penalty);
+  counts = countsAt(gamma);
   const accuracies = classAccuracies(counts, part.classes.length);
   showAccuracies(accuracies);
   matrix.set(counts, part.classes);
@@ -175,44 +176,44 @@ function followPenalty() {
     at(`value-${name}`).textContent = percent(value);
     at(`value-${name}`).dataset.value = value;
   }
-  const slider = at("penalty");
-  slider.value = slideOf(penalty);
-  slider.dataset.penalty = penalty;
-  const said = Object.entries(measures).map(([name, value]) => `${name} ${percent(value)}`);
-  slider.setAttribute("aria-valuetext", `penalty ${penalty.toPrecision(4)}: ${said.join(", ")}`);
-  if (document.activeElement !== at("penalty-number")) {
-    at("penalty-number").value = String(Number(penalty.toPrecision(6)));
+  const slider = at("gamma");
+  slider.value = slideOf(gamma);
+  slider.dataset.gamma = gamma;
+  const texts = Object.entries(measures).map(([name, value]) => `${name} ${percent(value)}`);
+  slider.setAttribute("aria-valuetext", `gamma ${gamma.toPrecision(4)}: ${texts.join(", ")}`);
+  if (document.activeElement !== at("gamma-number")) {
+    at("gamma-number").value = String(Number(gamma.toPrecision(6)));
   }
-  at("penalty-note").textContent = noteOn(penalty);
+  at("gamma-note").textContent = noteOn(gamma);
   moveOnCurve(measures);
 }
 
-function preparePenalty() {
-  at("penalty-model").textContent = told.model;
-  at("penalty-chosen").disabled = part.penalty === null;
-  at("penalty").oninput = ({ target }) => {
+function prepareGamma() {
+  at("gamma-model").textContent = content.model;
+  at("gamma-chosen").disabled = part.gamma === null;
+  at("gamma").oninput = ({ target }) => {
     const [low, high] = part.answers.range;
-    setPenalty(low + ((high - low) * Number(target.value)) / 1000);
+    setGamma(low + ((high - low) * Number(target.value)) / 1000);
   };
-  at("penalty-number").oninput = ({ target }) => {
-    if (Number.isFinite(target.valueAsNumber)) setPenalty(target.valueAsNumber);
+  at("gamma-number").oninput = ({ target }) => {
+    if (Number.isFinite(target.valueAsNumber)) setGamma(target.valueAsNumber);
   };
   at("close-up").oninput = () => {
     showCurve();
-    followPenalty();
+    followGamma();
   };
-  at("penalty-none").onclick = () => setPenalty(0);
-  at("penalty-chosen").onclick = () => setPenalty(part.penalty);
+  at("gamma-none").onclick = () => setGamma(0);
+  at("gamma-chosen").onclick = () => setGamma(part.gamma);
 }
 
 function showCurve() {
-  const methods = told.rows.filter(({ kind }) => kind !== "oracle").map(({ method }) => method);
+  const methods = content.rows.filter(({ kind }) => kind !== "oracle").map(({ method }) => method);
   drawCurve(part, methods.reverse(), at("close-up").checked);
 }
 
 function curveTable() {
-  const rows = part.points.map(({ method, chosen, U, S }) =>
-    [`${method}, ${chosen ? "penalty from validation classes" : "no penalty"}`, percent(U), percent(S)]);
+  const rows = part.points.map(({ method, calibrated, U, S }) =>
+    [`${method}, ${calibrated ? "calibrated on validation classes" : "not calibrated"}`, percent(U), percent(S)]);
   for (const curve of part.curves ?? []) {
     const [u, s] = [unpack(curve.U), unpack(curve.S)];
     const step = Math.max(1, Math.floor(u.length / 20));
@@ -226,9 +227,9 @@ function curveTable() {
 let bars = [];
 
 function prepareClasses() {
-  bars = part.classes.map((own, c) => {
-    const line = element("tr", undefined, own.seen ? "seen" : "unseen");
-    const name = element("th", own.name);
+  bars = part.classes.map((item, c) => {
+    const line = element("tr", undefined, item.seen ? "seen" : "unseen");
+    const name = element("th", item.name);
     name.scope = "row";
     const [track, fill, share] = [element("div", undefined, "track"), element("div", undefined, "fill"), element("span", "", "share")];
     track.append(fill);
@@ -236,10 +237,10 @@ function prepareClasses() {
     bar.append(share, track);
     const cell = element("td", undefined, "bar");
     cell.append(bar);
-    const zsl = own.seen ? "" : percent(own.zsl);
-    line.append(name, element("td", own.seen ? "seen" : "unseen"), element("td", own.rows, "number"),
+    const zsl = item.seen ? "" : percent(item.zsl);
+    line.append(name, element("td", item.seen ? "seen" : "unseen"), element("td", item.rows, "number"),
       cell, element("td", zsl, "number"));
-    return { c, line, fill, share, own, value: null };
+    return { c, line, fill, share, item, value: null };
   });
   for (const id of ["class-kind", "class-order", "class-filter"]) at(id).oninput = orderClasses;
 }
@@ -254,20 +255,20 @@ function showAccuracies(accuracies) {
 }
 
 const ORDERS = {
-  given: (a, b) => a.own.seen - b.own.seen || a.c - b.c,
+  given: (a, b) => a.item.seen - b.item.seen || a.c - b.c,
   worst: (a, b) => (a.value ?? 2) - (b.value ?? 2) || a.c - b.c,
   best: (a, b) => (b.value ?? -1) - (a.value ?? -1) || a.c - b.c,
-  name: (a, b) => a.own.name.localeCompare(b.own.name) || a.c - b.c,
+  name: (a, b) => a.item.name.localeCompare(b.item.name) || a.c - b.c,
 };
 
 function orderClasses() {
   const [kind, wanted] = [at("class-kind").value, at("class-filter").value.toLowerCase()];
-  const shown = bars.filter(({ own }) => (kind === "all" || own.seen === (kind === "seen"))
-    && own.name.toLowerCase().includes(wanted));
+  const shown = bars.filter(({ item }) => (kind === "all" || item.seen === (kind === "seen"))
+    && item.name.toLowerCase().includes(wanted));
   shown.sort(ORDERS[at("class-order").value]);
   const body = at("class-table").tBodies[0];
   const lines = shown.map(({ line }) => line);
-  // Lines are put anew only where their order has changed, so that moving the penalty stays swift.
+  // Lines are put anew only where their order has changed, so that moving gamma stays swift.
   if (lines.length !== body.rows.length || lines.some((line, i) => line !== body.rows[i])) {
     body.replaceChildren(...lines);
   }
@@ -280,11 +281,11 @@ function orderClasses() {
 // --- the confusion matrix ----------------------------------------------------------------------
 
 function describeCell(row, column, rows) {
-  const [own, answer] = [part.classes[row], part.classes[column]];
-  const share = own.rows ? `${rows} of ${own.rows} rows, ${percent(rows / own.rows)} %` : "no test rows";
+  const [item, answer] = [part.classes[row], part.classes[column]];
+  const share = item.rows ? `${rows} of ${item.rows} rows, ${percent(rows / item.rows)} %` : "no test rows";
   const verdict = row === column ? "answered right" : `answered ${answer.name} (${answer.seen ? "seen" : "unseen"})`;
   at("matrix-readout").textContent =
-    `${own.name} (${own.seen ? "seen" : "unseen"}), ${verdict}: ${share}`;
+    `${item.name} (${item.seen ? "seen" : "unseen"}), ${verdict}: ${share}`;
 }
 
 const MOST_MISTAKES = 300;
@@ -321,9 +322,9 @@ function prepareMap() {
   const names = part.classes.filter(({ seen }) => !seen).map(({ name }) => name);
   const [x, y, labels] = ["x", "y", "labels"].map((name) => Array.from(unpack(part.map[name])));
   const mean = (c, wanted) => {
-    const own = labels.map((_, i) => i).filter((i) => labels[i] === c && (i < part.map.real) === wanted);
-    const middle = (values) => own.reduce((sum, i) => sum + values[i], 0) / own.length;
-    return { x: middle(x), y: middle(y), rows: own.length };
+    const item = labels.map((_, i) => i).filter((i) => labels[i] === c && (i < part.map.real) === wanted);
+    const middle = (values) => item.reduce((sum, i) => sum + values[i], 0) / item.length;
+    return { x: middle(x), y: middle(y), rows: item.length };
   };
   const means = names.map((_, c) => ({ real: mean(c, true), synthesized: mean(c, false) }));
   mapped = { ...part.map, x, y, labels, means, names, chosen: null, named: names.length <= 20 };
@@ -360,8 +361,8 @@ function showMap() {
 /** Columns of numbers by name as a table, an epoch a row. */
 function epochTable(columns, format) {
   const { epoch, ...others } = columns;
-  const rows = epoch.map((own, i) =>
-    [String(own), ...Object.values(others).map((values) => format(values[i]))]);
+  const rows = epoch.map((item, i) =>
+    [String(item), ...Object.values(others).map((values) => format(values[i]))]);
   return [columnsOf("epoch", ...Object.keys(others)), rows];
 }
 
@@ -372,8 +373,15 @@ function showTraining() {
       epochTable(part.history, (value) => (value === null ? "" : value.toPrecision(5))));
   }
   if (present("validation", "validation-body")) {
-    drawValidation(part.validation);
-    tableOnDemand("validation-table", () => epochTable(part.validation, (value) => percent(value)));
+    // A model that is not trained has one point, of no epoch.
+    const { epoch, ...measures } = part.validation;
+    const trained = epoch.some((value) => value > 0);
+    at("validation-chart").hidden = !trained;
+    at("validation-caption").textContent = trained ? "Validation classes, in a training on the others." : "Validation classes.";
+    at("validation-details").open = !trained;
+    if (trained) drawValidation(part.validation);
+    tableOnDemand("validation-table", () => (trained ? epochTable(part.validation, (value) => percent(value))
+      : [columnsOf("measure", "percent"), Object.entries(measures).map(([name, [value]]) => [name, percent(value)])]));
   }
 }
 
@@ -381,31 +389,31 @@ function showShifts() {
   if (!present("shifts", "shifts-body")) return;
   const columns = columnsOf("method", "samples a class", "consistency", "of real rows",
     "variance ratio, seen", "unseen", "rank correlation");
-  fillTable(at("shift-table"), columns, part.shifts.map((own) => [own.method, String(own.samples),
-    number(own.among_all, 1), number(own.real_among_all, 1), number(own.seen_ratio),
-    number(own.unseen_ratio), number(own.correlation)]));
+  fillTable(at("shift-table"), columns, part.shifts.map((item) => [item.method, String(item.samples),
+    number(item.among_all, 1), number(item.real_among_all, 1), number(item.seen_ratio),
+    number(item.unseen_ratio), number(item.correlation)]));
   const detailed = Boolean(part.class_shifts) && part.class_shifts.length > 1;
   for (const id of ["shift-charts", "shift-details"]) at(id).hidden = !detailed;
   if (!detailed) return;
-  const shifts = part.class_shifts.map((own) => ({ ...own, consistency: Array.from(unpack(own.consistency), (share) => (Number.isNaN(share) ? null : share)) }));
+  const shifts = part.class_shifts.map((item) => ({ ...item, consistency: Array.from(unpack(item.consistency), (share) => (Number.isNaN(share) ? null : share)) }));
   const unseen = part.classes.filter(({ seen }) => !seen).map(({ name }) => name);
   drawConsistency(shifts, unseen);
   drawVariances(shifts, part.classes);
   tableOnDemand("class-shift-table", () => {
     const seen = part.classes.length - unseen.length;
     const label = ({ method }) => method || "real rows";
-    const headings = ["consistency", "variance"].flatMap((what) => shifts.map((own) => `${what}, ${label(own)}`));
+    const headings = ["consistency", "variance"].flatMap((what) => shifts.map((item) => `${what}, ${label(item)}`));
     const rows = part.classes.map(({ name }, c) => [name,
-      ...shifts.map((own) => (c < seen ? "" : percent(own.consistency[c - seen]))),
-      ...shifts.map((own) => (own.variances[c] === null ? "–" : own.variances[c].toPrecision(4)))]);
+      ...shifts.map((item) => (c < seen ? "" : percent(item.consistency[c - seen]))),
+      ...shifts.map((item) => (item.variances[c] === null ? "–" : item.variances[c].toPrecision(4)))]);
     return [columnsOf("class", ...headings), rows];
   });
 }
 
 /** An object as lines of a table, objects inside it with their names joined. */
 function flatten(value, above = "") {
-  return Object.entries(value).flatMap(([name, own]) => (own !== null && typeof own === "object" && !Array.isArray(own)
-    ? flatten(own, `${above}${name} `) : [[`${above}${name}`, own === null ? "–" : String(own)]]));
+  return Object.entries(value).flatMap(([name, item]) => (item !== null && typeof item === "object" && !Array.isArray(item)
+    ? flatten(item, `${above}${name} `) : [[`${above}${name}`, item === null ? "–" : String(item)]]));
 }
 
 function showSettings() {
@@ -429,19 +437,19 @@ function draw() {
   if (present("map", "map-body")) showMap();
   showTraining();
   showShifts();
-  followPenalty();
+  followGamma();
 }
 
 function show(chosen) {
   part = chosen;
   countsAt = counter(part);
-  penalty = part.penalty ?? 0;
+  gamma = part.gamma ?? 0;
   const known = present("classes", "classes-body");
   present("counts", "confusion-body");
   if (known) prepareClasses();
   if (countsAt) prepareMatrix();
-  if (part.answers) preparePenalty();
-  else penalty = 0;
+  if (part.answers) prepareGamma();
+  else gamma = 0;
   if (part.map) prepareMap();
   showSettings();
   draw();
@@ -463,10 +471,10 @@ function prepareTheme() {
 }
 
 function prepareSeeds() {
-  if (told.parts.length < 2) return;
+  if (content.parts.length < 2) return;
   at("seed-choice").hidden = false;
-  at("seed").replaceChildren(...told.parts.map(({ name }, i) => new Option(name, String(i))));
-  at("seed").oninput = ({ target }) => show(told.parts[Number(target.value)]);
+  at("seed").replaceChildren(...content.parts.map(({ name }, i) => new Option(name, String(i))));
+  at("seed").oninput = ({ target }) => show(content.parts[Number(target.value)]);
 }
 
 showFigures();

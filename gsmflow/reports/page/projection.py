@@ -22,7 +22,7 @@ _PERPLEXITY = 30.0
 
 
 def project(sample: FeatureSample, method: MapName) -> tuple[_Floats, tuple[str, str]]:
-    """Places of a sample's features on a plane.
+    """Positions of a sample's features on a plane.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def project(sample: FeatureSample, method: MapName) -> tuple[_Floats, tuple[str,
     Returns
     -------
     tuple
-        Places ``(m, 2)``, and what each axis is.
+        Positions ``(m, 2)``, and what each axis is.
 
     Raises
     ------
@@ -47,13 +47,13 @@ def project(sample: FeatureSample, method: MapName) -> tuple[_Floats, tuple[str,
 
 def _by_pca(sample: FeatureSample) -> tuple[_Floats, tuple[str, str]]:
     missing = max(0, 2 - sample.points.shape[1])
-    places = np.pad(sample.points[:, :2], ((0, 0), (0, missing)))
+    points = np.pad(sample.points[:, :2], ((0, 0), (0, missing)))
     shares = [*(float(share) for share in sample.shares[:2]), 0.0, 0.0]
     first, second = (
         f"{name} principal component, {100 * share:.1f} % of the variance"
         for name, share in zip(("first", "second"), shares, strict=False)
     )
-    return places, (first, second)
+    return points, (first, second)
 
 
 def _by_tsne(sample: FeatureSample) -> tuple[_Floats, tuple[str, str]]:
@@ -79,8 +79,8 @@ def _by_umap(sample: FeatureSample) -> tuple[_Floats, tuple[str, str]]:
         # It says that a seed costs it its threads, which is wanted.
         warnings.simplefilter("ignore")
         reducer: Any = umap.UMAP(n_neighbors=neighbours, random_state=_SEED)
-        places = reducer.fit_transform(sample.points)
-    return np.asarray(places, dtype=np.float32), ("UMAP 1", "UMAP 2")
+        points = reducer.fit_transform(sample.points)
+    return np.asarray(points, dtype=np.float32), ("UMAP 1", "UMAP 2")
 
 
 _METHODS: Mapping[MapName, Callable[[FeatureSample], tuple[_Floats, tuple[str, str]]]] = {

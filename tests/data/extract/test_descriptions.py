@@ -12,12 +12,12 @@ ATTRIBUTES = {
     "semicolons": "class;a;b\r\nzebra;1;0.5\r\npolar bear;0;100\r\n",
     "tabs": "zebra\t1\t0.5\n\npolar bear\t 0\t100\n",
     "quotes": '"zebra",1,0.5\n"polar bear","0","100"\n',
-    "a mark of UTF-8": "\ufeffzebra,1,.5\npolar bear,0,100",
+    "byte order mark": "\ufeffzebra,1,.5\npolar bear,0,100",
 }
 
 
 @pytest.mark.parametrize("text", ATTRIBUTES.values(), ids=ATTRIBUTES.keys())
-def test_attributes(tmp_path: Path, text: str) -> None:
+def test_attributes_are_read_in_every_notation(tmp_path: Path, text: str) -> None:
     file = tmp_path / "classes.csv"
     file.write_text(text, encoding="utf-8", newline="")
     found = read_descriptions(file)
@@ -28,7 +28,7 @@ def test_attributes(tmp_path: Path, text: str) -> None:
     np.testing.assert_array_equal(found.attributes, np.float32([[1, 0.5], [0, 100]]))
 
 
-def test_spaces_part_the_cells_where_nothing_else_does(tmp_path: Path) -> None:
+def test_spaces_separate_cells_if_there_is_no_other_delimiter(tmp_path: Path) -> None:
     file = tmp_path / "classes.txt"
     file.write_text("zebra  1 0.5\npolar_bear -3\t4\n".replace("\t", " "))
     found = read_descriptions(file)
@@ -44,7 +44,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_texts(tmp_path: Path, text: str) -> None:
+def test_texts_are_read_in_every_notation(tmp_path: Path, text: str) -> None:
     file = tmp_path / "classes.csv"
     file.write_text(text, encoding="utf-8")
     found = read_descriptions(file)
@@ -53,7 +53,7 @@ def test_texts(tmp_path: Path, text: str) -> None:
     assert found.texts == ("A horse, with stripes.", "é 🦓")
 
 
-def test_a_folder_of_texts(tmp_path: Path) -> None:
+def test_folder_of_texts_is_read(tmp_path: Path) -> None:
     (tmp_path / "zebra.txt").write_text("A horse\nwith stripes. \n")
     (tmp_path / "Dr. Bear.txt").write_text("1\n", encoding="utf-8-sig")
     (tmp_path / ".hidden.txt").write_text("")
@@ -63,7 +63,7 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     assert found.texts == ("1", "A horse with stripes.")
 
 
-def test_a_long_text(tmp_path: Path) -> None:
+def test_long_text_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("name,text\nzebra," + "stripes " * 50_000 + "\n")
     assert len(read_descriptions(tmp_path / "a.csv").texts[0]) == 399_999
 
@@ -87,7 +87,9 @@ def test_a_long_text(tmp_path: Path) -> None:
         (b"z\xe9bre,1\n", ": found bytes that are not UTF-8 (the first at 1)"),
     ],
 )
-def test_bad_tables(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_bad_table_is_refused_with_its_place(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
@@ -96,7 +98,7 @@ def test_bad_tables(tmp_path: Path, content: str | bytes, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_bad_folders(tmp_path: Path) -> None:
+def test_bad_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found no \.txt file"):
         read_descriptions(tmp_path)
     (tmp_path / "zebra.txt").write_text(" \n")
@@ -106,7 +108,7 @@ def test_bad_folders(tmp_path: Path) -> None:
         read_descriptions(tmp_path / "nowhere")
 
 
-def test_names(tmp_path: Path) -> None:
+def test_names_are_read_one_on_each_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("zebra\r\n\n polar bear \n")
     assert read_names(tmp_path / "a.txt") == ("zebra", "polar bear")
     (tmp_path / "b.txt").write_text("\n")

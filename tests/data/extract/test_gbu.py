@@ -1,4 +1,4 @@
-"""The written layout, read back by the package, by scipy and by h5py."""
+"""The written GBU layout, read by the package, by scipy and by h5py."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def write(folder: Path, dataset: Dataset, v5_bytes: int) -> Path:
 
 
 @pytest.mark.parametrize("v5_bytes", [2**20, 100])
-def test_the_package_reads_what_was_written(tmp_path: Path, v5_bytes: int) -> None:
+def test_package_reads_the_written_dataset(tmp_path: Path, v5_bytes: int) -> None:
     dataset = named()
     file = write(tmp_path / "MINE", dataset, v5_bytes)
     assert h5py.is_hdf5(file) == (v5_bytes == 100)
@@ -42,7 +42,7 @@ def test_the_package_reads_what_was_written(tmp_path: Path, v5_bytes: int) -> No
         np.testing.assert_array_equal(getattr(found, name), getattr(dataset, name))
 
 
-def test_scipy_reads_the_orientation_of_the_published_files(tmp_path: Path) -> None:
+def test_scipy_reads_the_layout_of_the_published_files(tmp_path: Path) -> None:
     dataset = named()
     file = write(tmp_path, dataset, 2**20)
     mat = scipy.io.loadmat(file)
@@ -66,13 +66,13 @@ def test_h5py_reads_texts_as_utf_16(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("v5_bytes", [2**20, 100])
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path, v5_bytes: int) -> None:
+def test_equal_input_gives_equal_bytes(tmp_path: Path, v5_bytes: int) -> None:
     first, second = (write(tmp_path / name, named(), v5_bytes) for name in "ab")
     for name in ("vit.mat", "att_splits.mat"):
         assert first.with_name(name).read_bytes() == second.with_name(name).read_bytes()
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def pieces():  # type: ignore[no-untyped-def]
         yield named().features[:50]
         raise OSError("gone")

@@ -16,15 +16,15 @@ from gsmflow.data.extract.images import (
     class_key,
     find_images,
     open_picture,
+    path_text,
     quiet_readers,
-    said_path,
 )
 
 FORMATS = ("jpg", "png", "gif", "bmp", "tiff", "webp")
 
 
 def ramp(high: int = 6, wide: int = 9) -> NDArray[np.uint8]:
-    """Colours by which every pixel is known."""
+    """A picture in which every pixel has another colour."""
     rows, columns = np.mgrid[:high, :wide]
     return np.stack([rows * 20, columns * 20, rows * 0 + 7], axis=2).astype(np.uint8)
 
@@ -46,7 +46,7 @@ def touch(root: Path, *names: str) -> Path:
 # --- finding -------------------------------------------------------------------------------------
 
 
-def test_files_are_found_by_class_and_in_order(tmp_path: Path) -> None:
+def test_files_are_found_by_class_in_order(tmp_path: Path) -> None:
     root = touch(tmp_path, "b/2.jpg", "b/1.jpg", "a/deep/er/x.png", "a/deep/w.png", "ü/æ 🦓.jpg")
     touch(root, ".hidden/a.jpg", "a/.DS_Store", "a/.git/x.jpg", "loose.jpg")
     (root / "empty").mkdir()
@@ -64,7 +64,7 @@ def test_files_are_found_by_class_and_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+def test_links_are_followed_without_loops(tmp_path: Path) -> None:
     root = touch(tmp_path / "root", "a/1.jpg", "b/2.jpg")
     outside = touch(tmp_path / "outside", "3.jpg")
     (root / "a" / "more").symlink_to(outside)
@@ -83,15 +83,17 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["zebra", "ZEBRA", "Zebra_", "Zebra "])
-def test_folders_that_differ_by_spelling_alone(tmp_path: Path, other: str) -> None:
+def test_folders_that_differ_only_in_spelling_are_refused(tmp_path: Path, other: str) -> None:
     touch(tmp_path, "Zebra/1.jpg", f"{other}/1.jpg")
-    with pytest.raises(InputError, match=r"found a folder whose name is that of \S+ ?_? ?but for"):
+    with pytest.raises(
+        InputError, match=r"found a folder whose name equals \S+ ?_? ?up to spelling"
+    ):
         find_images(tmp_path)
 
 
-def test_unicode_forms_of_a_name_are_one(tmp_path: Path) -> None:
+def test_folders_that_differ_only_in_unicode_form_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "é/1.jpg", "e\N{COMBINING ACUTE ACCENT}/1.jpg")
-    with pytest.raises(InputError, match="but for its spelling"):
+    with pytest.raises(InputError, match="up to spelling"):
         find_images(tmp_path)
 
 
@@ -104,12 +106,12 @@ def test_unicode_forms_of_a_name_are_one(tmp_path: Path) -> None:
         ("antelope", "antilope", False),
     ],
 )
-def test_class_keys(one: str, other: str, same: bool) -> None:
+def test_class_key_ignores_case_and_underscores(one: str, other: str, same: bool) -> None:
     assert (class_key(one) == class_key(other)) == same
 
 
 @pytest.mark.parametrize("make", [None, "file", "empty"])
-def test_no_folder_of_classes(tmp_path: Path, make: str | None) -> None:
+def test_folder_without_classes_is_refused(tmp_path: Path, make: str | None) -> None:
     root = tmp_path / "root"
     if make == "file":
         root.write_bytes(b"")
@@ -119,27 +121,27 @@ def test_no_folder_of_classes(tmp_path: Path, make: str | None) -> None:
         find_images(root)
 
 
-def test_a_name_that_is_no_text_can_be_said(tmp_path: Path) -> None:
-    assert said_path(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
-    assert said_path(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
+def test_path_text_escapes_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
+    assert path_text(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
+    assert path_text(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
-def test_rgb_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
+def test_rgb_is_read_unchanged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(ramp()).save(path)
     np.testing.assert_array_equal(pixels(path), ramp())
 
 
-def test_a_suffix_does_not_matter(tmp_path: Path) -> None:
+def test_suffix_of_a_picture_does_not_matter(tmp_path: Path) -> None:
     Image.fromarray(ramp()).save(tmp_path / "a", format="png")
     np.testing.assert_array_equal(pixels(tmp_path / "a"), ramp())
 
 
-# What turns the stored picture upright, by the EXIF standard's table of orientations.
+# The transformation that turns the stored picture upright, by the EXIF table of orientations.
 UPRIGHT = {
     1: lambda a: a,
     2: np.fliplr,
@@ -153,7 +155,7 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_turns_a_picture_upright(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(ramp()).save(tmp_path / "a.png", exif=exif)
@@ -161,13 +163,13 @@ def test_exif_turns_a_picture_upright(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_16_bit_grey_is_scaled(tmp_path: Path, suffix: str) -> None:
+def test_16_bit_grey_is_scaled_to_8_bit(tmp_path: Path, suffix: str) -> None:
     grey = np.array([[0, 128, 255], [1, 2, 254]])
     Image.fromarray((grey * 257).astype(np.uint16)).save(tmp_path / f"a.{suffix}")
     np.testing.assert_array_equal(pixels(tmp_path / f"a.{suffix}"), np.stack([grey] * 3, axis=2))
 
 
-def test_grey_and_black_and_white(tmp_path: Path) -> None:
+def test_grey_and_binary_pictures_become_rgb(tmp_path: Path) -> None:
     grey = ramp()[:, :, 1]
     Image.fromarray(grey).save(tmp_path / "a.png")
     np.testing.assert_array_equal(pixels(tmp_path / "a.png"), np.stack([grey] * 3, axis=2))
@@ -175,12 +177,12 @@ def test_grey_and_black_and_white(tmp_path: Path) -> None:
     assert set(np.unique(pixels(tmp_path / "b.png"))) == {0, 255}
 
 
-def test_cmyk_has_its_colour(tmp_path: Path) -> None:
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
     assert np.abs(pixels(tmp_path / "a.jpg").astype(int) - [255, 0, 0]).max() < 12
 
 
-def test_white_shines_through(tmp_path: Path) -> None:
+def test_transparent_pixels_are_drawn_on_white(tmp_path: Path) -> None:
     layers = np.zeros((2, 3, 4), dtype=np.uint8)
     layers[:, :, 0] = 200
     layers[:, 1, 3], layers[:, 2, 3] = 255, 51
@@ -194,7 +196,7 @@ def test_white_shines_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
-def test_the_first_frame_stands_for_an_animation(tmp_path: Path, suffix: str) -> None:
+def test_animation_gives_its_first_frame(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     more = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **more)
@@ -205,13 +207,15 @@ def test_the_first_frame_stands_for_an_animation(tmp_path: Path, suffix: str) ->
     ("mode", "value", "reason"),
     [("I", 70000, "32-bit pixels"), ("I", -1, "32-bit pixels"), ("F", 0.5, "floating-point")],
 )
-def test_pixels_of_unknown_range(tmp_path: Path, mode: str, value: float, reason: str) -> None:
+def test_pixels_of_unknown_range_are_refused(
+    tmp_path: Path, mode: str, value: float, reason: str
+) -> None:
     Image.new(mode, (4, 4), value).save(tmp_path / "a.tiff")
     with pytest.raises(PictureError, match=reason):
         open_picture(tmp_path / "a.tiff")
 
 
-def test_a_strip_is_refused_before_it_is_scaled(tmp_path: Path) -> None:
+def test_very_long_picture_is_refused(tmp_path: Path) -> None:
     Image.new("L", (4000, 3)).save(tmp_path / "a.png")
     with pytest.raises(PictureError, match="4000 x 3 pixels: a strip"):
         open_picture(tmp_path / "a.png")
@@ -219,7 +223,9 @@ def test_a_strip_is_refused_before_it_is_scaled(tmp_path: Path) -> None:
     assert open_picture(tmp_path / "b.png").size == (1, 1)
 
 
-def test_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_with_too_many_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.new("L", (40, 30)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with quiet_readers():
@@ -230,14 +236,14 @@ def test_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"%PDF-1.4"])
-def test_what_is_no_picture(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(PictureError, match=r"not a picture|damaged"):
         open_picture(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_picture_that_is_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_truncated_picture_is_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise).save(path)
@@ -251,7 +257,7 @@ def test_a_picture_that_is_cut_short_is_refused(tmp_path: Path, suffix: str) -> 
 @pytest.mark.parametrize("suffix", FORMATS)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_a_damaged_picture_is_read_or_refused(
+def test_damaged_picture_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / f"a.{suffix}"
@@ -264,6 +270,6 @@ def test_a_damaged_picture_is_read_or_refused(
         assert open_picture(path).mode == "RGB"
 
 
-def test_the_readers_are_quiet_and_others_are_not() -> None:
+def test_only_warnings_of_pillow_are_ignored() -> None:
     with quiet_readers(), pytest.warns(UserWarning, match="ours"):
         warnings.warn("ours", UserWarning, stacklevel=1)

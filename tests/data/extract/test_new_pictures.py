@@ -1,4 +1,4 @@
-"""Pictures as rows of a run's features, with a backbone whose features are known by hand."""
+"""Features of new pictures for a run, with a backbone of known features."""
 
 import json
 import shutil
@@ -20,11 +20,12 @@ from gsmflow.data.extract import record
 from gsmflow.data.extract.backbones import Backbone, BackboneSpec
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
-from gsmflow.runs.experiment import Job, RunResult, run_experiment
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
 from tests.cli.test_predict import answers, predict
 from tests.data.extract.test_store import mean_colour
 
-pytestmark = pytest.mark.usefixtures("quick_pictures", "stand_in")
+pytestmark = pytest.mark.usefixtures("quick_pictures", "requested")
 
 CPU = torch.device("cpu")
 CLASSES = {
@@ -41,7 +42,7 @@ from tests.builders import make_recipe
 def backbone() -> Backbone:
     facts = {
         **mean_colour().facts,
-        "source": "by hand",
+        "source": "a test",
         "takes": "mean colour",
         "preprocessing": {},
         "dtype": "float32",
@@ -53,18 +54,18 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def stand_in() -> Iterator[list[BackboneSpec]]:
-    """In place of every backbone; the list has what was asked for."""
-    asked: list[BackboneSpec] = []
+def requested() -> Iterator[list[BackboneSpec]]:
+    """Replace every backbone by that of known features; the list has the requests."""
+    requests: list[BackboneSpec] = []
 
     def load(spec: BackboneSpec, device: torch.device) -> Backbone:
-        asked.append(spec)
+        requests.append(spec)
         return backbone()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "load_backbone", load)
         patch.setattr(record, "load_backbone", load)
-        yield asked
+        yield requests
 
 
 def recorded_of(run: TrainedRun) -> RecordedFeatures:
@@ -79,19 +80,19 @@ def draw(file: Path, colour: tuple[int, ...], rng: np.random.Generator) -> Path:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory, stand_in: Any) -> RunResult:
-    """A run on a dataset of plain colours, whose dataset is gone."""
-    place, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+def result(tmp_path_factory: pytest.TempPathFactory, requested: Any) -> RunResult:
+    """A run on a dataset of plain colours that has been deleted since."""
+    folder, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     lines = []
     for name, colour in CLASSES.items():
         lines.append(f"{name},{','.join(map(str, colour))}")
         for number in range(8):
-            draw(place / "images" / name / f"{number}.png", colour, rng)
-    (place / "colours.csv").write_text("\n".join(lines) + "\n")
+            draw(folder / "images" / name / f"{number}.png", colour, rng)
+    (folder / "colours.csv").write_text("\n".join(lines) + "\n")
     options = ExtractOptions(
-        images=place / "images",
-        semantics=place / "colours.csv",
-        out=place / "data" / "COLOURS",
+        images=folder / "images",
+        semantics=folder / "colours.csv",
+        out=folder / "data" / "COLOURS",
         backbone="mean",
         device="cpu",
         batch_size=3,
@@ -101,8 +102,8 @@ def result(tmp_path_factory: pytest.TempPathFactory, stand_in: Any) -> RunResult
         dataset="COLOURS",
         features="mean",
         model="discriminant",
-        data=place / "data",
-        out=place / "out",
+        data=folder / "data",
+        out=folder / "out",
         beside=(),
         device="cpu",
     )
@@ -111,14 +112,14 @@ def result(tmp_path_factory: pytest.TempPathFactory, stand_in: Any) -> RunResult
             "gsmflow.reports.figures.save_figure", lambda figure, path, dpi=0: path.write_bytes(b"")
         )
         made = run_experiment(Job(recipe), Console(quiet=True))
-    shutil.rmtree(place / "data")
-    shutil.rmtree(place / "images")
+    shutil.rmtree(folder / "data")
+    shutil.rmtree(folder / "images")
     return made
 
 
 @pytest.fixture
 def new(tmp_path: Path) -> Path:
-    """New pictures by class, one of them deep, beside two files that are none."""
+    """New pictures by class, one of them in subfolders, and two files that are no pictures."""
     rng = np.random.default_rng(1)
     for name, colour in CLASSES.items():
         for number in range(2):
@@ -131,40 +132,40 @@ def new(tmp_path: Path) -> Path:
 
 
 def rows_of(folder: Path) -> dict[str, list[float]]:
-    """The features of a folder's pictures, by hand."""
-    found = {}
+    """The features of a folder's pictures, computed with numpy."""
+    features = {}
     for file in folder.rglob("*.png"):
         if file.stat().st_size:
             mean = np.asarray(Image.open(file), dtype=np.float64).mean(axis=(0, 1))
-            found[str(file.relative_to(folder))] = mean.tolist()
-    return found
+            features[str(file.relative_to(folder))] = mean.tolist()
+    return features
 
 
-def test_a_folder_of_pictures_has_the_answers_of_its_features(
+def test_pictures_get_the_answers_of_their_features(
     result: RunResult, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = predict(capsys, result.directory, new, "--top-k", 2)
     assert code == 0, err
-    told = answers(out)
-    by_hand = rows_of(new)
-    assert {line["file"] for line in told} == by_hand.keys()
-    assert len(told) == 2 * len(by_hand)
-    files = [line["file"] for line in told if line["rank"] == "1"]
-    np.save(tmp_path / "rows.npy", [by_hand[file] for file in files])
+    lines = answers(out)
+    expected_rows = rows_of(new)
+    assert {line["file"] for line in lines} == expected_rows.keys()
+    assert len(lines) == 2 * len(expected_rows)
+    files = [line["file"] for line in lines if line["rank"] == "1"]
+    np.save(tmp_path / "rows.npy", [expected_rows[file] for file in files])
     _, expected, _ = predict(capsys, result.directory, tmp_path / "rows.npy", "--top-k", 2)
-    for ours, theirs in zip(told, answers(expected), strict=True):
+    for ours, theirs in zip(lines, answers(expected), strict=True):
         for name in ("rank", "class", "kind"):
             assert ours[name] == theirs[name]
         assert float(ours["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4, abs=1e-4)
     in_folders = [file for file in files if file.split("/")[0] in CLASSES]
-    best = {line["file"]: line["class"] for line in told if line["rank"] == "1"}
+    best = {line["file"]: line["class"] for line in lines if line["rank"] == "1"}
     right = sum(best[file] == file.split("/")[0] for file in in_folders)
     assert len(in_folders) == 13
     assert f"{right} of the 13 files in folders named as classes have that class" in err
     assert right >= 10
 
 
-def test_what_is_no_picture_is_left_out_and_listed(
+def test_file_that_is_no_picture_is_left_out_and_listed(
     result: RunResult, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     into = tmp_path / "answers.jsonl"
@@ -172,17 +173,17 @@ def test_what_is_no_picture_is_left_out_and_listed(
     assert (code, out) == (0, "")
     assert "left out: 0.png: not a picture\n" in err
     assert "left out: red/notes.txt: not a picture\n" in err
-    assert f"14 files in {into}, 2 left out, penalty on seen classes" in err
+    assert f"14 files in {into}, 2 left out, calibration factor" in err
     records = [json.loads(line) for line in into.read_text().splitlines()]
     assert [one["file"] for one in records] == list(sorted_as_walked(new))
     assert {len(one["answers"]) for one in records} == {1}
 
 
 def sorted_as_walked(folder: Path) -> Iterator[str]:
-    """A folder's own files before those in its folders, each by name."""
+    """The files of a folder before those of its subfolders, each by name."""
 
-    def walk(place: Path) -> Iterator[Path]:
-        entries = sorted(place.iterdir())
+    def walk(parent: Path) -> Iterator[Path]:
+        entries = sorted(parent.iterdir())
         yield from (entry for entry in entries if entry.is_file())
         for entry in entries:
             if entry.is_dir():
@@ -193,12 +194,12 @@ def sorted_as_walked(folder: Path) -> Iterator[str]:
             yield str(file.relative_to(folder))
 
 
-def test_one_picture_and_unlabelled_ones(
+def test_single_picture_and_pictures_without_class_folders_get_answers(
     result: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(2)
     drawn = draw(tmp_path / "flat" / "photo.png", CLASSES["green"], rng)
-    file = drawn.rename(drawn.with_suffix(""))  # what a file holds tells that it is a picture
+    file = drawn.rename(drawn.with_suffix(""))  # a picture needs no suffix
     code, out, err = predict(capsys, result.directory, file)
     assert code == 0, err
     (line,) = answers(out)
@@ -209,7 +210,7 @@ def test_one_picture_and_unlabelled_ones(
     assert "folders named as classes" not in err
 
 
-def test_only_unseen_classes_count_as_folders_where_they_alone_are_answers(
+def test_with_only_unseen_answers_only_folders_of_unseen_classes_count(
     result: RunResult, new: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, out, err = predict(capsys, result.directory, new, "--only", "unseen")
@@ -218,10 +219,10 @@ def test_only_unseen_classes_count_as_folders_where_they_alone_are_answers(
     assert f"{count} of the {count} files in folders named as classes" in err
 
 
-def test_any_number_of_pictures_is_read_batch_by_batch(
+def test_pictures_are_read_batch_by_batch(
     result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files that are opened are at most two batches ahead of the rows that are taken."""
+    """At most two batches of files are opened ahead of the consumed rows."""
     rng = np.random.default_rng(3)
     for number in range(30):
         draw(tmp_path / "many" / f"{number:02d}.png", CLASSES["red"], rng)
@@ -235,40 +236,40 @@ def test_any_number_of_pictures_is_read_batch_by_batch(
     monkeypatch.setattr("gsmflow.data.extract.features.open_picture", count)
     rows = open_pictures(tmp_path / "many", recorded_of(open_trained(result.directory, CPU)))
     assert (rows.total, opened) == (30, [])
-    taken = 0
+    consumed = 0
     for piece in rows.pieces():
         assert len(piece.names) == 3
-        taken += len(piece.names)
-        assert len(opened) <= taken + 3
-    assert taken == 30
+        consumed += len(piece.names)
+        assert len(opened) <= consumed + 3
+    assert consumed == 30
 
 
-def test_the_dataset_is_not_needed_and_weights_may_have_moved(
+def test_answers_need_no_dataset_and_accept_moved_weights(
     result: RunResult,
-    stand_in: list[BackboneSpec],
+    requested: list[BackboneSpec],
     new: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Path(shutil.copytree(result.directory, tmp_path / "elsewhere"))
     assert predict(capsys, run, new)[0] == 0
-    assert stand_in[-1] == BackboneSpec("mean")
+    assert requested[-1] == BackboneSpec("mean")
     assert predict(capsys, run, new, "--weights", tmp_path)[0] == 0
-    assert stand_in[-1] == BackboneSpec("mean", tmp_path)
-    # A folder of the user's own, which he has moved since.
-    then = str(tmp_path / "then")
-    change(run, "spec", backbone=then)
+    assert requested[-1] == BackboneSpec("mean", tmp_path)
+    # The backbone was a local folder that the user has moved.
+    old = str(tmp_path / "old")
+    change(run, "spec", backbone=old)
     code, _, err = predict(capsys, run, new)
     assert code == 2
-    assert f"{then}: no such file or folder, expected the backbone's weights" in err
-    assert "--weights says where they lie now" in err
+    assert f"{old}: no such file or folder, expected the backbone's weights" in err
+    assert "--weights names their present path" in err
     assert predict(capsys, run, new, "--weights", tmp_path)[0] == 0
-    assert stand_in[-1] == BackboneSpec(str(tmp_path))
+    assert requested[-1] == BackboneSpec(str(tmp_path))
 
 
-def change(run: Path, part: str, **fields: object) -> None:
+def change(run: Path, section: str, **fields: object) -> None:
     content = json.loads((run / "extract.json").read_text())
-    content[part] |= fields
+    content[section] |= fields
     (run / "extract.json").write_text(json.dumps(content))
 
 
@@ -288,13 +289,13 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "other weights": (
         lambda run: change(run, "features", weights_blake2b="another"),
-        "by hand: found weights_blake2b none, expected another as",
+        "a test: found weights_blake2b none, expected another as",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", list(BAD))
-def test_a_run_whose_record_does_not_serve_is_told(
+def test_run_with_a_bad_record_is_refused(
     fault: str,
     result: RunResult,
     new: Path,
@@ -311,7 +312,7 @@ def test_a_run_whose_record_does_not_serve_is_told(
     assert not into.exists()
 
 
-def test_a_backbone_of_other_dimensions_is_told(
+def test_backbone_of_other_dimensions_is_refused(
     result: RunResult, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = open_trained(result.directory, CPU)
@@ -321,7 +322,7 @@ def test_a_backbone_of_other_dimensions_is_told(
         open_pictures(new, recorded_of(run))
 
 
-def test_what_is_no_input_is_told(
+def test_bad_input_is_refused(
     result: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "words.txt").write_text("no picture")
@@ -334,7 +335,7 @@ def test_what_is_no_input_is_told(
         (("nowhere",), "nowhere: no such file or folder, expected rows of features in a .npy"),
         (("words.txt",), "words.txt: not a picture, expected rows of features in a .npy"),
         (("empty",), "empty: found no file, expected pictures"),
-        (("broken",), "broken: found no readable picture, expected one at least"),
+        (("broken",), "broken: found no readable picture, expected at least one"),
         (("rows.npy", "--weights", "."), "--weights: found . with rows of features in"),
     ):
         file, *flags = words
@@ -344,10 +345,10 @@ def test_what_is_no_input_is_told(
         assert not into.exists()
 
 
-def test_a_run_on_other_features_answers_rows_alone(
+def test_run_on_other_features_classifies_only_rows(
     result: RunResult, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The record of a dataset says nothing of further feature files that were put beside."""
+    """The record of a dataset does not describe feature files that a user added."""
     run = Path(shutil.copytree(result.directory, tmp_path / "run"))
     recipe = json.loads((run / "recipe.json").read_text()) | {"features": "res101"}
     (run / "recipe.json").write_text(json.dumps(recipe))

@@ -1,4 +1,4 @@
-"""Features of files, kept chunk by chunk, with a backbone whose features are known by hand."""
+"""Features of files, stored chunk by chunk, with a backbone of known features."""
 
 import os
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.extract import store as store_module
 from gsmflow.data.extract.backbones import Backbone
 from gsmflow.data.extract.features import extract_features
-from gsmflow.data.extract.store import FeatureStore, ImageFile, look_at, open_store
+from gsmflow.data.extract.store import FeatureStore, ImageFile, image_files, open_store
 
 COUNT, BATCH, BAD = 11, 2, {3, 4, 5, 10}
 
 
 def mean_colour() -> Backbone:
-    """A stand-in whose feature is the mean of each colour."""
+    """A backbone whose feature is the mean of each colour."""
 
     def prepare(picture: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1)
@@ -49,7 +49,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def files(root: Path) -> list[ImageFile]:
-    return look_at(root, [path.relative_to(root) for path in sorted(root.iterdir())])
+    return image_files(root, [path.relative_to(root) for path in sorted(root.iterdir())])
 
 
 @contextmanager
@@ -70,8 +70,8 @@ def good() -> list[int]:
     return [i for i in range(COUNT) if i not in BAD]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 11, 64])
-def test_features_are_those_of_each_file(root: Path, batch_size: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_features_are_those_of_each_file_for_any_batch_size(root: Path, batch_size: int) -> None:
     counted: list[int] = []
     paths = sorted(root.iterdir())
     found = extract_features(paths, mean_colour(), batch_size=batch_size, on_batch=counted.append)
@@ -83,12 +83,12 @@ def test_features_are_those_of_each_file(root: Path, batch_size: int) -> None:
     assert max(counted) <= batch_size
 
 
-def test_no_file_at_all() -> None:
+def test_no_files_give_empty_features() -> None:
     found = extract_features([], mean_colour(), batch_size=4)
     assert (found.features.shape, len(found.kept), found.refused) == ((0, 3), 0, ())
 
 
-def test_features_that_are_not_finite_are_refused(root: Path) -> None:
+def test_infinite_features_are_refused(root: Path) -> None:
     broken = Backbone(
         "broken",
         mean_colour().facts,
@@ -101,13 +101,13 @@ def test_features_that_are_not_finite_are_refused(root: Path) -> None:
         extract_features(sorted(root.iterdir()), broken, batch_size=4)
 
 
-def test_pictures_of_several_sizes_after_preprocessing(root: Path) -> None:
+def test_pictures_of_different_sizes_after_preprocessing_are_refused(root: Path) -> None:
     Image.new("RGB", (9, 9)).save(root / "00.png")
     with pytest.raises(InputError, match=r"found pictures of \(3, 4, 5\) and of \(3, 9, 9\)"):
         extract_features(sorted(root.iterdir()), mean_colour(), batch_size=4)
 
 
-def test_a_store_gives_back_all_chunks_in_order(root: Path) -> None:
+def test_store_joins_its_chunks_in_order(root: Path) -> None:
     with opened(root) as store:
         assert [(c.start, c.stop) for c in store.chunks] == [(0, 4), (4, 8), (8, 11)]
         fill(store, root, [2, 0, 1])
@@ -119,7 +119,7 @@ def test_a_store_gives_back_all_chunks_in_order(root: Path) -> None:
         assert not store.folder.exists()
 
 
-def test_a_store_goes_on(root: Path) -> None:
+def test_reopened_store_has_its_chunks(root: Path) -> None:
     with opened(root) as store:
         fill(store, root, [1])
     with opened(root) as store:
@@ -129,7 +129,7 @@ def test_a_store_goes_on(root: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
-def test_a_damaged_chunk_counts_as_missing(root: Path, damage: str) -> None:
+def test_damaged_chunk_is_read_as_missing(root: Path, damage: str) -> None:
     with opened(root) as store:
         fill(store, root, [0, 1])
         file = store.folder / "chunk-000001.npz"
@@ -144,7 +144,7 @@ def test_a_damaged_chunk_counts_as_missing(root: Path, damage: str) -> None:
 def refused(root: Path, *expected: str, **changes: Any) -> None:
     with pytest.raises(InputError) as caught, opened(root, **changes):
         pass
-    for words in (*expected, f"delete {root.parent / 'store'} to begin anew"):
+    for words in (*expected, f"delete {root.parent / 'store'} to start again"):
         assert words in str(caught.value)
 
 
@@ -153,31 +153,31 @@ def test_other_settings_or_files_are_refused(root: Path) -> None:
         pass
     refused(root, "field 'dtype': found 'float32', expected 'float16'", dtype="float16")
     refused(root, "field 'dtype': found 'float32', expected None")
-    kept = (root / "01.png").read_bytes()
-    (root / "01.png").write_bytes(kept + b" ")
+    content = (root / "01.png").read_bytes()
+    (root / "01.png").write_bytes(content + b" ")
     refused(root, "01.png: found another file than when", dtype="float32")
     (root / "01.png").unlink()
-    refused(root, "01.png: found it no more", dtype="float32")
-    (root / "01.png").write_bytes(kept)
+    refused(root, "01.png: found no such file any more", dtype="float32")
+    (root / "01.png").write_bytes(content)
     refused(root, "01.png: found another file than when", dtype="float32")
     os.utime(root / "01.png", ns=(0, 0))
     refused(root, "01.png: found another file than when", dtype="float32")
 
 
-def test_another_batch_size_is_refused(root: Path) -> None:
+def test_other_batch_size_is_refused(root: Path) -> None:
     with opened(root):
         pass
-    wanted = "field 'batch_size': found 2, expected 3"
+    message = "field 'batch_size': found 2, expected 3"
     settings = mean_colour().facts
     with (
-        pytest.raises(InputError, match=wanted),
+        pytest.raises(InputError, match=message),
         open_store(root.parent / "store", settings, files(root), batch_size=3),
     ):
         pass
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "{"])
-def test_a_manifest_that_is_none(root: Path, content: str) -> None:
+def test_damaged_manifest_is_refused(root: Path, content: str) -> None:
     with opened(root) as store:
         (store.folder / "manifest.json").write_text(content)
     message = r"manifest\.json: (found no manifest|not readable)"
@@ -185,11 +185,11 @@ def test_a_manifest_that_is_none(root: Path, content: str) -> None:
         pass
 
 
-def test_two_processes_do_not_share_a_store(root: Path) -> None:
+def test_store_that_is_open_in_another_process_is_refused(root: Path) -> None:
     with opened(root), pytest.raises(InputError, match="found another process"), opened(root):
         pass
 
 
-def test_a_file_that_has_gone(root: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.png: not there any more"):
-        look_at(root, [Path("nowhere.png")])
+def test_deleted_file_is_refused(root: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.png: found no such file any more"):
+        image_files(root, [Path("nowhere.png")])

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.digits import DIGITS_NAME, PAIR_SHAPE, load_digit_pairs
+from gsmflow.data.formats.digits import PAIR_SHAPE, load_digit_pairs
 
 SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
 
@@ -37,13 +37,13 @@ def images_of(pairs: Dataset, *splits: str) -> set[int]:
     return {index[image.tobytes()] for half in halves(pairs, rows) for image in half}
 
 
-def test_the_images_can_be_told_apart_by_their_pixels() -> None:
+def test_images_have_distinct_pixels() -> None:
     index, digits = originals()
     assert len(index) == len(digits)
 
 
 def test_every_row_is_in_one_split_and_classes_are_balanced(pairs: Dataset) -> None:
-    assert pairs.name == DIGITS_NAME
+    assert pairs.name == "DIGITS"
     assert pairs.features.shape == (len(pairs.labels), PAIR_SHAPE[0] * PAIR_SHAPE[1])
     assert pairs.features.dtype == np.float32
     rows = np.concatenate([pairs.train, pairs.val, pairs.test_seen, pairs.test_unseen])
@@ -66,7 +66,7 @@ def test_classes(pairs: Dataset) -> None:
     np.testing.assert_array_equal(np.unique(pairs.labels[pairs.test_seen]), pairs.seen_classes)
 
 
-def test_every_digit_is_trained_on_in_both_places(pairs: Dataset) -> None:
+def test_every_digit_is_trained_on_in_both_positions(pairs: Dataset) -> None:
     training = np.unique(pairs.labels[pairs.train])
     assert set(training // 10) == set(range(10))
     assert set(training % 10) == set(range(10))

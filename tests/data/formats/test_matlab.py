@@ -37,7 +37,7 @@ def tiny() -> Dataset:
     """Class numbers and split rows in no order, so that a reader that assumes one is caught."""
     dataset, rng = make_dataset(), np.random.default_rng(3)
     number, rows = rng.permutation(10), rng.permutation(120)
-    place = np.argsort(rows)
+    new_row = np.argsort(rows)
     old = np.argsort(number)
     return replace(
         dataset,
@@ -45,7 +45,7 @@ def tiny() -> Dataset:
         labels=number[dataset.labels[rows]],
         semantics=dataset.semantics[old],
         class_names=tuple(f"class_{c}" for c in old),
-        **{split: np.sort(place[getattr(dataset, split)]) for split in SPLITS},
+        **{split: np.sort(new_row[getattr(dataset, split)]) for split in SPLITS},
     )
 
 
@@ -62,14 +62,14 @@ def refused(folder: Path, *parts: str, **stems: str) -> None:
     assert "\n" not in message
 
 
-def place(folder: Path, file: str, field: str) -> str:
+def where(folder: Path, file: str, field: str) -> str:
     return f"{folder / file}, field '{field}': "
 
 
 # --- the GBU layout ------------------------------------------------------------------------------
 
 
-def test_gbu_gives_back_what_was_written(folder: Path, v73: bool) -> None:
+def test_gbu_round_trip(folder: Path, v73: bool) -> None:
     source = tiny()
     out = load(write_gbu(folder, source, v73=v73))
     assert out.name == NAME
@@ -129,7 +129,7 @@ def test_gbu_published_rows_that_reach_into_the_test_rows(folder: Path, v73: boo
     out = load(write_gbu(folder, source, v73=v73, train_loc=train[:, None] + 1))
     (note,) = out.notes
     count = f"{len(reaching)} of {len(train)} rows of "
-    assert note.startswith(count + place(folder, "att_splits.mat", "train_loc")[:-2])
+    assert note.startswith(count + where(folder, "att_splits.mat", "train_loc")[:-2])
     assert f"{len(reaching)} of them are test rows" in note
     np.testing.assert_array_equal(out.train, source.train)
 
@@ -137,13 +137,13 @@ def test_gbu_published_rows_that_reach_into_the_test_rows(folder: Path, v73: boo
 @pytest.mark.parametrize("field", ["features", "labels"])
 def test_gbu_feature_file_without_a_field(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: None})
-    refused(folder, place(folder, "res101.mat", field) + "not found")
+    refused(folder, where(folder, "res101.mat", field) + "not found")
 
 
 @pytest.mark.parametrize("field", ["att", *SPLITS.values()])
 def test_gbu_split_file_without_a_field(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: None})
-    refused(folder, place(folder, "att_splits.mat", field) + "not found")
+    refused(folder, where(folder, "att_splits.mat", field) + "not found")
 
 
 TEXTS = {
@@ -164,7 +164,7 @@ TEXTS = {
 )
 def test_gbu_text_for_numbers(folder: Path, v73: bool, file: str, field: str, text: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: TEXTS[text]})
-    refused(folder, place(folder, file, field) + "found ", "expected numbers")
+    refused(folder, where(folder, file, field) + "found ", "expected numbers")
 
 
 @pytest.mark.parametrize("field", ["features", "labels", "att", "val_loc"])
@@ -183,17 +183,17 @@ def test_gbu_numbers_that_are_not_whole(
     numbers = np.arange(1.0, 121.0)[:, None]
     numbers[4] = value
     write_gbu(folder, tiny(), v73=v73, **{field: numbers})
-    refused(folder, place(folder, file, field) + "found", "expected whole numbers")
+    refused(folder, where(folder, file, field) + "found", "expected whole numbers")
 
 
 def test_gbu_labels_that_are_a_matrix(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, labels=np.ones((60, 2)))
-    refused(folder, place(folder, "res101.mat", "labels") + "found", "(60, 2)", "expected a vector")
+    refused(folder, where(folder, "res101.mat", "labels") + "found", "(60, 2)", "expected a vector")
 
 
 def test_gbu_features_that_are_no_matrix(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, features=np.ones((6, 20, 6)))
-    refused(folder, place(folder, "res101.mat", "features") + "found", "expected a matrix")
+    refused(folder, where(folder, "res101.mat", "features") + "found", "expected a matrix")
 
 
 @pytest.mark.parametrize("label", [0, 11])
@@ -202,33 +202,33 @@ def test_gbu_labels_out_of_range(folder: Path, v73: bool, label: int) -> None:
     labels[6] = label
     write_gbu(folder, tiny(), v73=v73, labels=labels)
     found = f"found class {label} in row 7, expected 1 to 10"
-    refused(folder, place(folder, "res101.mat", "labels") + found)
+    refused(folder, where(folder, "res101.mat", "labels") + found)
 
 
 @pytest.mark.parametrize("row", [0, 121])
 def test_gbu_split_rows_out_of_range(folder: Path, v73: bool, row: int) -> None:
     write_gbu(folder, tiny(), v73=v73, test_unseen_loc=np.array([[1.0], [row]]))
     found = f"found row {row}, expected 1 to 120"
-    refused(folder, place(folder, "att_splits.mat", "test_unseen_loc") + found)
+    refused(folder, where(folder, "att_splits.mat", "test_unseen_loc") + found)
 
 
 def test_gbu_labels_of_another_length(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, labels=np.ones((119, 1)))
     found = "found 119 labels, expected one for each of the 120 rows"
-    refused(folder, place(folder, "res101.mat", "labels") + found)
+    refused(folder, where(folder, "res101.mat", "labels") + found)
 
 
-def test_gbu_features_lying_on_their_side(folder: Path, v73: bool) -> None:
+def test_gbu_transposed_features(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, features=tiny().features)
-    refused(folder, place(folder, "res101.mat", "labels"), "120 labels", "the 6 rows of features")
+    refused(folder, where(folder, "res101.mat", "labels"), "120 labels", "the 6 rows of features")
 
 
-@pytest.mark.parametrize("own", [None, "class {}", "{:02}", "class_{}"])
+@pytest.mark.parametrize("pattern", [None, "class {}", "{:02}", "class_{}"])
 def test_gbu_names_that_only_count_give_way_to_the_file_of_names(
-    folder: Path, own: str | None
+    folder: Path, pattern: str | None
 ) -> None:
-    start = 0 if own == "class_{}" else 1
-    cells = own and np.array([[own.format(start + c)] for c in range(10)], dtype=object)
+    start = 0 if pattern == "class_{}" else 1
+    cells = pattern and np.array([[pattern.format(start + c)] for c in range(10)], dtype=object)
     write_gbu(folder, tiny(), allclasses_names=cells)
     names = ("colt's foot", "größe", "<i>", *"abcdefg")
     text = "\ufeff" + "\r\n".join(names) + "\n\n"
@@ -239,12 +239,12 @@ def test_gbu_names_that_only_count_give_way_to_the_file_of_names(
 
 
 @pytest.mark.parametrize(
-    "own", [[*"abcdefghij"], [f"{c}" for c in range(9, -1, -1)], [*"abcdefghi", "10"]]
+    "names", [[*"abcdefghij"], [f"{c}" for c in range(9, -1, -1)], [*"abcdefghi", "10"]]
 )
-def test_gbu_names_that_say_something_are_kept(folder: Path, own: list[str]) -> None:
-    write_gbu(folder, tiny(), allclasses_names=np.array([[name] for name in own], dtype=object))
+def test_gbu_informative_names_are_kept(folder: Path, names: list[str]) -> None:
+    write_gbu(folder, tiny(), allclasses_names=np.array([[name] for name in names], dtype=object))
     (folder / "class_names.txt").write_text("\n".join("ABCDEFGHIJ"))
-    assert load(folder).class_names == tuple(own)
+    assert load(folder).class_names == tuple(names)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_gbu_names_of_another_number(folder: Path, v73: bool) -> None:
     names = np.array([["cat"], ["dog"]], dtype=object)
     write_gbu(folder, tiny(), v73=v73, allclasses_names=names)
     found = "found semantics of 10 classes, expected 2, the number of names in "
-    refused(folder, place(folder, "att_splits.mat", "att") + found, "'allclasses_names'")
+    refused(folder, where(folder, "att_splits.mat", "att") + found, "'allclasses_names'")
 
 
 @pytest.mark.parametrize(("field", "file"), [("features", "res101.mat"), ("att", "att_splits.mat")])
@@ -278,7 +278,7 @@ def test_gbu_values_out_of_what_float32_holds(
     values[1, 2] = value
     write_gbu(folder, tiny(), v73=v73, **{field: values})
     found = "found 1 values that are NaN or infinite (the first in row 3, dimension 2)"
-    refused(folder, place(folder, file, field) + found)
+    refused(folder, where(folder, file, field) + found)
 
 
 # --- the E-PGN layout ----------------------------------------------------------------------------
@@ -288,14 +288,14 @@ def epgn_order(source: Dataset) -> IntArray:
     return np.concatenate([source.trainval, source.test_seen, source.test_unseen])
 
 
-def test_epgn_gives_back_what_was_written(folder: Path, v73: bool) -> None:
+def test_epgn_round_trip(folder: Path, v73: bool) -> None:
     source, out = tiny(), load(write_epgn(folder, tiny(), v73=v73))
     rows = epgn_order(source)
     np.testing.assert_array_equal(out.features, source.features[rows])
     # The classes are numbered anew, but every row keeps the semantics of its class.
     np.testing.assert_array_equal(out.semantics[out.labels], source.semantics[source.labels[rows]])
-    parts = [getattr(source, split) for split in ("trainval", "test_seen", "test_unseen")]
-    ends = np.cumsum([len(part) for part in parts])
+    rows_of_splits = [getattr(source, split) for split in ("trainval", "test_seen", "test_unseen")]
+    ends = np.cumsum([len(split) for split in rows_of_splits])
     np.testing.assert_array_equal(out.trainval, np.arange(ends[0]))
     np.testing.assert_array_equal(out.test_seen, np.arange(ends[0], ends[1]))
     np.testing.assert_array_equal(out.test_unseen, np.arange(ends[1], ends[2]))
@@ -327,7 +327,7 @@ def test_epgn_wide_features_become_float32(folder: Path, v73: bool) -> None:
 
 
 @pytest.mark.parametrize("field", ["att_train", "attribute"])
-def test_epgn_does_without_fields_that_say_nothing_new(folder: Path, v73: bool, field: str) -> None:
+def test_epgn_redundant_fields_may_be_missing(folder: Path, v73: bool, field: str) -> None:
     assert len(load(write_epgn(folder, tiny(), v73=v73, **{field: None})).labels) == 120
 
 
@@ -346,7 +346,7 @@ def test_epgn_does_without_fields_that_say_nothing_new(folder: Path, v73: bool, 
 )
 def test_epgn_without_a_field(folder: Path, v73: bool, file: str, field: str) -> None:
     write_epgn(folder, tiny(), v73=v73, **{field: None})
-    refused(folder, place(folder, file, field) + "not found")
+    refused(folder, where(folder, file, field) + "not found")
 
 
 def test_epgn_labels_that_contradict_att_train(folder: Path, v73: bool) -> None:
@@ -356,13 +356,13 @@ def test_epgn_labels_that_contradict_att_train(folder: Path, v73: bool) -> None:
     att_train[5] = source.semantics[other]
     write_epgn(folder, source, v73=v73, att_train=att_train)
     found = "found semantics in row 6 that are not those of its class"
-    refused(folder, place(folder, "data.mat", "att_train") + found, "in seen_pro")
+    refused(folder, where(folder, "data.mat", "att_train") + found, "in seen_pro")
 
 
 def test_epgn_att_train_of_another_shape(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, att_train=np.zeros((3, 5)))
     found = "found shape (3, 5), expected (56, 5)"
-    refused(folder, place(folder, "data.mat", "att_train") + found)
+    refused(folder, where(folder, "data.mat", "att_train") + found)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_epgn_labels_out_of_range(
     labels[1] = wrong = classes + 1 if beyond else 0
     write_epgn(folder, source, v73=v73, **{field: labels})
     found = f"found class {wrong}, expected 1 to {classes}"
-    refused(folder, place(folder, "label.mat", field) + found)
+    refused(folder, where(folder, "label.mat", field) + found)
 
 
 @pytest.mark.parametrize(
@@ -398,37 +398,37 @@ def test_epgn_labels_of_another_length(
 ) -> None:
     write_epgn(folder, tiny(), v73=v73, **{field: np.ones((5, 1))})
     found = f"found 5 labels, expected {count}, one for each row of {features}"
-    refused(folder, place(folder, "label.mat", field) + found)
+    refused(folder, where(folder, "label.mat", field) + found)
 
 
 @pytest.mark.parametrize(("field", "rows"), [("test_seen_fea", 28), ("test_unseen_fea", 36)])
 def test_epgn_features_of_another_dimension(folder: Path, v73: bool, field: str, rows: int) -> None:
     write_epgn(folder, tiny(), v73=v73, **{field: np.ones((rows, 4))})
     found = "found 4 dimensions, expected 6 as in train_fea"
-    refused(folder, place(folder, "data.mat", field) + found)
+    refused(folder, where(folder, "data.mat", field) + found)
 
 
 def test_epgn_semantics_of_another_dimension(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, unseen_pro=np.ones((3, 4)))
     found = "found 4 dimensions, expected 5 as in seen_pro"
-    refused(folder, place(folder, "data.mat", "unseen_pro") + found)
+    refused(folder, where(folder, "data.mat", "unseen_pro") + found)
 
 
 def test_epgn_fractional_labels(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, train_idx=np.full((56, 1), 1.5))
     found = "found fractions, expected whole numbers"
-    refused(folder, place(folder, "label.mat", "train_idx") + found)
+    refused(folder, where(folder, "label.mat", "train_idx") + found)
 
 
 def test_epgn_text_for_numbers(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, train_fea=TEXTS["char"])
-    refused(folder, place(folder, "data.mat", "train_fea") + "found", "expected numbers")
+    refused(folder, where(folder, "data.mat", "train_fea") + "found", "expected numbers")
 
 
 def test_epgn_without_training_rows(folder: Path, v73: bool) -> None:
     changes = {"train_fea": np.zeros((0, 6)), "train_idx": np.zeros((0, 1)), "att_train": None}
     write_epgn(folder, tiny(), v73=v73, **changes)
-    refused(folder, place(folder, "data.mat", "train_fea") + "found no rows, expected at least one")
+    refused(folder, where(folder, "data.mat", "train_fea") + "found no rows, expected at least one")
 
 
 def test_epgn_without_rows_of_the_classes_that_are_described(folder: Path, v73: bool) -> None:
@@ -445,7 +445,7 @@ def test_epgn_without_rows_of_the_classes_that_are_described(folder: Path, v73: 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("slab", [1, 300, 1000])
 @pytest.mark.parametrize("write", [write_gbu, write_epgn])
-def test_pieces_are_the_whole(
+def test_pieces_join_to_the_whole_matrix(
     folder: Path,
     v73: bool,
     write: Callable[..., Path],
@@ -555,7 +555,7 @@ def test_the_chosen_features_and_semantics_are_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("present", ["no folder", "empty folder", "data.mat alone", "a folder"])
-def test_missing_files_are_named_with_what_belongs_there(folder: Path, present: str) -> None:
+def test_missing_files_are_named_with_the_expected_files(folder: Path, present: str) -> None:
     if present == "data.mat alone":
         write_epgn(folder, tiny())
         (folder / "label.mat").unlink()
@@ -703,7 +703,7 @@ def test_real_features(
 
 
 def labels_for(splits: MatFile, official: Official) -> IntArray:
-    """Classes for rows whose own are not at hand: any that agree with the official splits."""
+    """Classes for rows whose labels are not at hand: any that agree with the official splits."""
     rows = {split: splits.indices(field) for split, field in SPLITS.items()}
     classes = official.seen + official.unseen
     val, train, unseen = np.split(np.arange(classes), [official.seen // 4, official.seen])

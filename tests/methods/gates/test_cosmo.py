@@ -102,7 +102,7 @@ def test_on_published_scores_it_is_above_raw_scores_and_calibrated_stacking() ->
     probabilities = np.exp(np.concatenate(parts["val"], axis=1))
     curve = seen_unseen_curve(probabilities, val["columns"], every, every[:s])
     stacked = np.exp(np.concatenate(parts["test"], axis=1))
-    stacked[:, : len(test["seen_classes"])] -= curve.best_penalty()
+    stacked[:, : len(test["seen_classes"])] -= curve.best_gamma()
     print(f"raw {raw:.4f}, stacking {harmonic(stacked, test):.4f}, COSMO {ours:.4f}")
     assert raw == pytest.approx(0.33698, abs=1e-4)
     assert ours > harmonic(stacked, test) > raw

@@ -37,7 +37,7 @@ from gsmflow.reports.page_data import (
     write_page_data,
 )
 from gsmflow.reports.tables import extra_lines
-from gsmflow.runs.experiment import RunResult
+from gsmflow.runs.job import RunResult
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import make_dataset, tiny_recipe, write_gbu
 
@@ -74,7 +74,7 @@ class Runs:
     outcomes: list[Outcome]
 
 
-def judged_again(result: RunResult) -> Outcome:
+def evaluate_again(result: RunResult) -> Outcome:
     """The scores of a finished run, from the classifier that it wrote and the data."""
     kept = load_file(result.directory / "classifier.safetensors")
     problem = result.problem
@@ -98,7 +98,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         run_seeds(
             recipe,
             Console(quiet=True),
-            on_result=lambda result: outcomes.append(judged_again(result)),
+            on_result=lambda result: outcomes.append(evaluate_again(result)),
         )
     return Runs(root / "out" / "TINY" / "group", outcomes)
 
@@ -109,9 +109,9 @@ def one(runs: Runs, tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs.folder / "seed0", tmp_path / "run"))
 
 
-def unpacked(told: dict[str, str]) -> np.ndarray:
+def unpacked(packed: dict[str, str]) -> np.ndarray:
     kinds = {"Uint16": "<u2", "Int32": "<i4", "Float32": "<f4", "Float64": "<f8"}
-    return np.frombuffer(base64.b64decode(told["data"]), kinds[told["type"]])
+    return np.frombuffer(base64.b64decode(packed["data"]), kinds[packed["type"]])
 
 
 def edit_json(file: Path, change: Callable[[Any], object]) -> None:
@@ -126,20 +126,20 @@ def edit_json(file: Path, change: Callable[[Any], object]) -> None:
 def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
     metrics = json.loads((one / "metrics.json").read_text())
     document = read_run(one)
-    told = {row["method"]: row for row in document["rows"]}
-    kinds = {name: row["kind"] for name, row in told.items()}
+    rows = {row["method"]: row for row in document["rows"]}
+    kinds = {name: row["kind"] for name, row in rows.items()}
     oracle = "oracle (real unseen rows)"
     expected = {"ESZSL": "baseline", "Gaussian prototypes": "baseline"}
     assert kinds == expected | {"GSMFlow": "model", oracle: "oracle"}
     sources = metrics["baselines"] | {"GSMFlow": metrics, oracle: metrics["oracle"]}
     for name, source in sources.items():
-        figures = dict(zip(document["columns"], told[name]["figures"], strict=True))
+        figures = dict(zip(document["columns"], rows[name]["figures"], strict=True))
         for measure in ("T1", "U", "S", "H", "AUSUC"):
             assert figures[measure] == {"mean": 100 * source[measure], "std": None}
         for measure in ("U", "S", "H"):
-            own = source["calibrated"]
-            penalised = own and {"mean": 100 * own[measure], "std": None}
-            assert figures[f"{measure} pen."] == penalised
+            calibrated = source["calibrated"]
+            expected_figure = calibrated and {"mean": 100 * calibrated[measure], "std": None}
+            assert figures[f"{measure} cal."] == expected_figure
     assert document["extra"] == extra_lines(metrics)
     assert document["extra"][1].startswith("SELECTED ON TEST")
 
@@ -165,16 +165,17 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def few_shot_of(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["few_shot"]
-    return told
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    by_k: dict[str, Any] = metrics["few_shot"]
+    return by_k
 
 
-def draws_of(told: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+def draws_of(by_k: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
     """The values of the draws, for each k, by the column of the page's table."""
     return {
-        k: {name: own[name]["values"] for name in ("T1", "U", "S", "H", "AUSUC")}
-        | {"H pen.": own["calibrated"]["H"]["values"]}
-        for k, own in told.items()
+        k: {name: record[name]["values"] for name in ("T1", "U", "S", "H", "AUSUC")}
+        | {"H cal.": record["calibrated"]["H"]["values"]}
+        for k, record in by_k.items()
     }
 
 
@@ -182,7 +183,7 @@ def assert_few_shot(
     document: dict[str, Any], draws: dict[str, dict[str, list[float]]], shares: list[Any]
 ) -> None:
     """A table of few-shot figures is what the values of the draws are."""
-    assert document["columns"] == ("k", "T1", "U", "S", "H", "AUSUC", "H pen.", "real")
+    assert document["columns"] == ("k", "T1", "U", "S", "H", "AUSUC", "H cal.", "real")
     assert [row[0] for row in document["rows"]] == list(draws) == ["0", "1", "3"]
     for row, of_k, share in zip(document["rows"], draws.values(), shares, strict=True):
         figures = dict(zip(document["columns"], row, strict=True))
@@ -195,13 +196,13 @@ def assert_few_shot(
 def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
     document = read_run(runs.folder)
     alone = [few_shot_of(runs.folder / f"seed{seed}") for seed in (0, 1)]
-    for part, told in zip(document["parts"], alone, strict=True):
-        shares = [{"mean": 100 * told[k]["share"], "std": None} for k in "13"]
-        assert_few_shot(part["few_shot"], draws_of(told), [None, *shares])
+    for part, by_k in zip(document["parts"], alone, strict=True):
+        shares = [{"mean": 100 * by_k[k]["share"], "std": None} for k in "13"]
+        assert_few_shot(part["few_shot"], draws_of(by_k), [None, *shares])
         assert part["few_shot"]["draws"] == 2
     first, second = map(draws_of, alone)
     together = {k: {name: first[k][name] + second[k][name] for name in first[k]} for k in first}
-    shares = [pytest.approx(spread([told[k]["share"] for told in alone])) for k in "13"]
+    shares = [pytest.approx(spread([by_k[k]["share"] for by_k in alone])) for k in "13"]
     assert_few_shot(document["few_shot"], together, [None, *shares])
     assert document["few_shot"]["draws"] == 4
 
@@ -231,7 +232,9 @@ def test_the_command_line_is_kept(one: Path) -> None:
         (["environment.json"], {"environment", "command"}),
     ],
 )
-def test_what_an_older_run_lacks_is_said(one: Path, files: list[str], missing: set[str]) -> None:
+def test_what_an_older_run_lacks_is_explained(
+    one: Path, files: list[str], missing: set[str]
+) -> None:
     for file in files:
         (one / file).unlink()
     (part,) = read_run(one)["parts"]
@@ -267,7 +270,7 @@ def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     document = read_run(one)
     (part,) = document["parts"]
     assert set(part["missing"]) == {"validation", "shifts"}
-    assert part["penalty"] is None
+    assert part["gamma"] is None
     assert document["extra"] == []
     assert [row["figures"][-1] for row in document["rows"]] == [None]
 
@@ -284,6 +287,23 @@ def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"],
     assert "synthesizes no features" in page.inner_text("#map")
     assert "is not trained in epochs" in page.inner_text("#training")
     assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
+
+
+def test_a_model_without_epochs_has_no_curve_over_epochs(
+    show: Callable[..., "Shown"], one: Path
+) -> None:
+    (one / "history.json").write_text("[]")
+    metrics = json.loads((one / "metrics.json").read_text())
+    point = {**metrics["validation"]["curve"][-1], "epoch": 0}
+    put("validation.curve", [point])(one)
+    put("protocol", "nothing chosen on test")(one)
+    page = show(one).page
+    assert not page.is_visible("#validation-chart")
+    found = dict(cells(page, "#validation-table"))
+    assert found["H cal."] == f"{100 * point['H_calibrated']:.1f}"
+    assert "H" in found
+    assert "epoch" not in page.inner_text("#validation-body")
+    assert "last epoch" not in page.inner_text("body")
 
 
 def put(name: str, value: Any) -> Callable[[Path], object]:
@@ -320,8 +340,8 @@ def cut(name: str) -> Callable[[Path], object]:
         (write("metrics.json", "[]"), "metrics.json: found list, expected an object"),
         (put("U", 1.5), "field 'U': found 1.5, expected a fraction from 0 to 1"),
         (
-            put("calibrated.penalty", "x"),
-            "field 'calibrated.penalty': found 'x', expected a finite",
+            put("calibrated.gamma", "x"),
+            "field 'calibrated.gamma': found 'x', expected a finite",
         ),
         (put("baselines.ESZSL.S", None), "field 'baselines.ESZSL.S': found nothing"),
         (put("test_selected.H", {}), "field 'test_selected.H.mean': found nothing"),
@@ -356,10 +376,10 @@ def test_a_damaged_run_is_one_sentence_and_no_page(
     with pytest.raises(SystemExit) as ended:
         main(["report", str(one)])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {one}")
-    assert message in said
-    assert said.count("\n") == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {one}")
+    assert message in text
+    assert text.count("\n") == 1
     assert not (one / "report.html").exists()
 
 
@@ -510,7 +530,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
         context = browser.new_context(**(settings | options))
         context.set_default_timeout(180_000)  # on a busy machine everything takes long
         shown = Shown(context.new_page(), [], [])
-        shown.page.on("console", lambda said: shown.complaints.append(said.text))
+        shown.page.on("console", lambda entry: shown.complaints.append(entry.text))
         shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))
         shown.page.on("dialog", lambda dialog: shown.complaints.append(dialog.message))
         shown.page.on("request", lambda request: shown.requests.append(request.url))
@@ -531,14 +551,14 @@ def tiles(page: Any) -> dict[str, float]:
     }
 
 
-def assert_at(page: Any, outcome: Outcome, penalty: float) -> None:
-    """All that the page says at a penalty is what the scores say."""
-    told = asdict(outcome.calibrated(penalty))
+def assert_at(page: Any, outcome: Outcome, gamma: float) -> None:
+    """All that the page shows at a gamma is what the scores give."""
+    expected_measures = asdict(outcome.calibrated(gamma))
     found = tiles(page)
     for name, value in found.items():
-        assert value == pytest.approx(told[name], rel=1e-12, abs=1e-15)
-        assert page.inner_text(f"#value-{name}") == f"{100 * told[name]:.1f}"
-    classes, accuracy = per_class_accuracy(outcome.labels, outcome.predictions(penalty))
+        assert value == pytest.approx(expected_measures[name], rel=1e-12, abs=1e-15)
+        assert page.inner_text(f"#value-{name}") == f"{100 * expected_measures[name]:.1f}"
+    classes, accuracy = per_class_accuracy(outcome.labels, outcome.predictions(gamma))
     expected = {NAMES[c]: f"{100 * a:.1f}" for c, a in zip(classes, accuracy, strict=True)}
     lines = page.eval_on_selector_all(
         "#class-table tbody tr",
@@ -547,35 +567,35 @@ def assert_at(page: Any, outcome: Outcome, penalty: float) -> None:
     assert dict(lines) == expected
 
 
-def test_the_penalty_moves_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
+def test_gamma_moves_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     chosen = json.loads((runs.folder / "seed0" / "metrics.json").read_text())["calibrated"]
-    assert_at(page, outcome, chosen["penalty"])
+    assert_at(page, outcome, chosen["gamma"])
     answers = pick_answers(outcome)
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
-    for penalty in (-1e6, 0.1, *gaps[:3].tolist(), np.nextafter(gaps[0], np.inf)):
-        page.fill("#penalty-number", repr(float(penalty)))
-        assert_at(page, outcome, float(penalty))
-    assert "not to be reported" in page.inner_text("#penalty-note")
-    page.click("#penalty-none")
+    for gamma in (-1e6, 0.1, *gaps[:3].tolist(), np.nextafter(gaps[0], np.inf)):
+        page.fill("#gamma-number", repr(float(gamma)))
+        assert_at(page, outcome, float(gamma))
+    assert "not to be reported" in page.inner_text("#gamma-note")
+    page.click("#gamma-none")
     assert_at(page, outcome, 0.0)
-    page.click("#penalty-chosen")
+    page.click("#gamma-chosen")
     assert tiles(page)["H"] == pytest.approx(chosen["H"])
 
 
 def test_the_slider_is_moved_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
-    page.focus("#penalty")
+    page.focus("#gamma")
     seen, before = [], None
     for key in ("Home", "PageUp", "ArrowRight", "ArrowRight", "PageUp", "End"):
         page.keyboard.press(key)
-        penalty = float(page.get_attribute("#penalty", "data-penalty"))
-        assert before is None or penalty > before
-        assert_at(page, outcome, penalty)
-        spoken = page.get_attribute("#penalty", "aria-valuetext")
+        gamma = float(page.get_attribute("#gamma", "data-gamma"))
+        assert before is None or gamma > before
+        assert_at(page, outcome, gamma)
+        spoken = page.get_attribute("#gamma", "aria-valuetext")
         assert f"H {page.inner_text('#value-H')}" in spoken
         seen.append(tiles(page)["S"])
-        before = penalty
+        before = gamma
     assert seen == sorted(seen, reverse=True)
     assert seen[0] > seen[-1]
 
@@ -599,9 +619,9 @@ def test_the_mistakes_are_those_of_the_confusion_matrix(
     show: Callable[..., Shown], runs: Runs
 ) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
-    for penalty in (0.0, 1.5):
-        page.fill("#penalty-number", str(penalty))
-        counts = confusion_counts(outcome.labels, outcome.predictions(penalty), outcome.classes)
+    for gamma in (0.0, 1.5):
+        page.fill("#gamma-number", str(gamma))
+        counts = confusion_counts(outcome.labels, outcome.predictions(gamma), outcome.classes)
         names = [NAMES[c] for c in outcome.classes]
         expected = {
             (names[i], names[j]): counts[i, j]
@@ -616,16 +636,16 @@ def test_the_mistakes_are_those_of_the_confusion_matrix(
 
 def test_the_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
-    page.click("#penalty-none")
+    page.click("#gamma-none")
     counts = confusion_counts(outcome.labels, outcome.predictions(), outcome.classes)
     names, totals = [NAMES[c] for c in outcome.classes], counts.sum(axis=1)
 
     def expect(i: int, j: int) -> None:
-        said = page.inner_text("#matrix-readout")
-        assert said.startswith(f"{names[i]} (")
+        text = page.inner_text("#matrix-readout")
+        assert text.startswith(f"{names[i]} (")
         verdict = "right" if i == j else names[j]
-        assert f"answered {verdict}" in said
-        assert f": {counts[i, j]} of {totals[i]} rows" in said
+        assert f"answered {verdict}" in text
+        assert f": {counts[i, j]} of {totals[i]} rows" in text
 
     page.focus("#matrix")
     expect(0, 0)
@@ -671,7 +691,7 @@ def test_another_seed_is_chosen(show: Callable[..., Shown], runs: Runs) -> None:
     assert "±" in page.inner_text("#headline")
     for number, outcome in enumerate(runs.outcomes):
         page.select_option("#seed", str(number))
-        page.click("#penalty-none")
+        page.click("#gamma-none")
         assert_at(page, outcome, 0.0)
 
 
@@ -739,13 +759,13 @@ def test_few_shot_figures_are_a_chart_and_a_table(
     text = page.inner_text("#few-shot")
     assert "In each of 2 draws, k rows of each unseen class, drawn from its test rows" in text
     assert "seed 1: mean ± standard deviation over 2 draws" in text
-    assert "k = 0: the run's own classifier" in text
+    assert "k = 0: the run's classifier" in text
     assert not page.is_visible("#shots-all")
     draws = draws_of(few_shot_of(runs.folder / "seed1"))
     points = drawn_points(page, "shots-one-chart")
-    assert list(points) == ["T1", "H", "H pen."]
-    for name, own in points.items():
-        for point, (k, values) in zip(own, draws.items(), strict=True):
+    assert list(points) == ["T1", "H", "H cal."]
+    for name, drawn in points.items():
+        for point, (k, values) in zip(drawn, draws.items(), strict=True):
             assert point == pytest.approx([int(k), *spread(values[name]).values()])
     columns = page.eval_on_selector(
         "#shots-one-table thead", "h => [...h.rows[0].cells].map(c => c.textContent)"
@@ -753,14 +773,14 @@ def test_few_shot_figures_are_a_chart_and_a_table(
     for row, of_k in zip(cells(page, "#shots-one-table"), draws.values(), strict=True):
         for name, values in of_k.items():
             mean, std = spread(values).values()
-            said = row[columns.index(name)]
-            assert said == (f"{mean:.1f} ± {std:.1f}" if std else f"{mean:.1f}")
+            text = row[columns.index(name)]
+            assert text == (f"{mean:.1f} ± {std:.1f}" if std else f"{mean:.1f}")
     page.focus("#few-shot-link")
     page.keyboard.press("Enter")
     assert page.evaluate("location.hash") == "#few-shot"
 
 
-def test_a_point_of_the_few_shot_chart_is_said_with_its_standard_deviation(
+def test_the_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
     show: Callable[..., Shown], one: Path
 ) -> None:
     put("few_shot.1.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
@@ -770,13 +790,13 @@ def test_a_point_of_the_few_shot_chart_is_said_with_its_standard_deviation(
         "return [x, y]; }"
     )
     page.hover("#shots-one-chart", position={"x": x, "y": y})
-    said = page.evaluate(  # the chart follows the pointer some frames later
+    text = page.evaluate(  # the chart follows the pointer some frames later
         "new Promise((done) => { const look = (frames) => {"
         "const { opacity, body } = charts.get('shots-one-chart').tooltip;"
         "if (opacity || !frames) done((body ?? []).flatMap(({ lines }) => lines));"
         "else requestAnimationFrame(() => look(frames - 1)); }; look(600); })"
     )
-    assert "T1, k = 1: 50.0 ± 20.0" in said
+    assert "T1, k = 1: 50.0 ± 20.0" in text
 
 
 def test_few_shot_figures_of_several_seeds_stand_beside_the_chosen_one(
@@ -815,7 +835,7 @@ def test_standard_deviations_are_drawn(show: Callable[..., Shown], one: Path) ->
     assert blue == [False, True, True, False]
 
 
-def test_the_few_shot_chart_says_a_name_as_it_is(show: Callable[..., Shown], one: Path) -> None:
+def test_the_few_shot_chart_shows_a_name_as_it_is(show: Callable[..., Shown], one: Path) -> None:
     name = NAMES[0] + NAMES[1]
     put("model", name)(one)
     page = show(one).page
@@ -847,12 +867,12 @@ def test_no_few_shot_section_where_there_are_no_such_figures(
     assert page.evaluate("[...charts.keys()].filter(id => id.startsWith('shots'))") == []
 
 
-def test_an_older_run_has_a_page_that_says_what_is_missing(
+def test_the_page_of_an_older_run_names_what_is_missing(
     show: Callable[..., Shown], one: Path, runs: Runs
 ) -> None:
     (one / "page_data.safetensors").unlink()
     page = show(one).page
-    assert not page.is_visible("#penalty")
+    assert not page.is_visible("#gamma")
     assert not page.is_visible("#map-canvas")
     assert "no page_data.safetensors" in page.inner_text("#tradeoff")
     mistakes = table(page, "#mistakes")
@@ -871,12 +891,12 @@ def test_nothing_is_wider_than_the_window(
     show: Callable[..., Shown], runs: Runs, width: int
 ) -> None:
     page = show(runs.folder, viewport={"width": width, "height": 800}).page
-    page.eval_on_selector_all("details", "all => all.forEach(own => { own.open = true })")
+    page.eval_on_selector_all("details", "all => all.forEach(item => { item.open = true })")
     found = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert found == [width, width]
     outside = page.evaluate(
-        "[...document.querySelectorAll('main *')].filter(own => !own.closest('.scroll') && "
-        "own.getBoundingClientRect().right > innerWidth + 1).map(own => own.outerHTML)"
+        "[...document.querySelectorAll('main *')].filter(item => !item.closest('.scroll') && "
+        "item.getBoundingClientRect().right > innerWidth + 1).map(item => item.outerHTML)"
     )
     assert outside == []
 
@@ -893,7 +913,7 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(
     page.emulate_media(color_scheme="dark")
     dark = background(page)
     assert dark != light
-    # The page is told of the change a moment after its style follows it.
+    # The page hears of the change a moment after its style follows it.
     page.wait_for_selector('#theme[aria-pressed="true"]')
     assert page.eval_on_selector("#curve", "c => c.toDataURL()") != picture
     page.focus("#theme")
@@ -914,12 +934,12 @@ def test_axe_finds_nothing(show: Callable[..., Shown], runs: Runs) -> None:
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
     page = show(runs.folder, color_scheme="light").page
-    page.eval_on_selector_all("details", "all => all.forEach(own => { own.open = true })")
+    page.eval_on_selector_all("details", "all => all.forEach(item => { item.open = true })")
     found = axe.Axe().run(page).response["violations"]
     page.emulate_media(color_scheme="dark")
     contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
     found += axe.Axe().run(page, options=contrast).response["violations"]
-    assert [(own["id"], own["nodes"][0]["html"]) for own in found] == []
+    assert [(item["id"], item["nodes"][0]["html"]) for item in found] == []
 
 
 def large_run(folder: Path, like: Path) -> None:

@@ -1,0 +1,176 @@
+"""NumPy archives: ``<features>.npz``, with the arrays of `gsmflow.data.formats.arrays` as fields.
+
+``class_names (classes,)`` may stand beside ``semantics``. Where ``--semantics NAME`` is asked
+for, semantics, class names and splits are read from ``NAME_splits.npz``; with the name
+``semantics``, from the archive of the features.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from gsmflow.core.errors import InputError
+from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.arrays import read_arrays, read_matrix, text_array, unreadable
+from gsmflow.data.formats.base import (
+    Choices,
+    Format,
+    Keep,
+    NamedSemantics,
+    Refuse,
+    as_float32,
+    names_only_count,
+    second_file,
+    try_field,
+)
+
+__all__ = ["FORMAT"]
+
+_SPLITS_SUFFIX = "_splits"
+_IN_FEATURES = "semantics"
+_FROM_FEATURES = ("features", "labels")
+
+
+class _Archive:
+    """An archive; raises an `InputError` if it is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _opened(path, str(path)) as archive:
+            self._names = set(archive.files)
+
+    def where(self, field: str) -> str:
+        return f"{self.path}, field '{field}'"
+
+    def __contains__(self, field: str) -> bool:
+        return field in self._names
+
+    def array(self, field: str) -> NDArray[Any]:
+        where = self.where(field)
+        if field not in self:
+            raise InputError(f"{where}: not found, expected it in this file")
+        with _opened(self.path, where) as archive:
+            values = np.asarray(archive[field])
+        return text_array(where, values)
+
+    def class_names(self, classes: int) -> tuple[str, ...]:
+        if "class_names" not in self:
+            return ()
+        values, where = self.array("class_names"), self.where("class_names")
+        if values.dtype.kind != "U" or values.ndim != 1:
+            raise InputError(
+                f"{where}: found {values.dtype} of shape {values.shape}, expected one text per "
+                "class"
+            )
+        return tuple(values.tolist())
+
+
+class _Fields:
+    """The fields of a dataset, of which some are in a second archive."""
+
+    def __init__(self, features: _Archive, splits: _Archive) -> None:
+        self._features, self._splits = features, splits
+
+    def _of(self, field: str) -> _Archive:
+        return self._features if field in _FROM_FEATURES else self._splits
+
+    def where(self, field: str) -> str:
+        return self._of(field).where(field)
+
+    def __contains__(self, field: str) -> bool:
+        return field in self._of(field)
+
+    def array(self, field: str) -> NDArray[Any]:
+        return self._of(field).array(field)
+
+    def class_names(self, classes: int) -> tuple[str, ...]:
+        return self._splits.class_names(classes)
+
+
+@contextmanager
+def _opened(path: Path, where: str) -> Iterator[NpzFile]:
+    """An archive that is open; whatever NumPy raises becomes an `InputError`."""
+    try:
+        with path.open("rb") as file:  # NumPy leaves the files open that it fails on
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, NpzFile):
+                raise ValueError("it holds one array")
+            with loaded:
+                yield loaded
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read this file") from error
+    except Exception as error:
+        # Damaged archives raise a dozen unrelated types, depending on which byte is wrong.
+        raise unreadable(where, error, "a complete .npz archive of arrays") from error
+
+
+def _stems(folder: Path) -> set[str]:
+    return {file.stem for file in folder.glob("*.npz") if file.is_file()}
+
+
+def _matches(folder: Path) -> bool:
+    return bool(_choices(folder).features)
+
+
+def _choices(folder: Path) -> Choices:
+    stems = _stems(folder)
+    splits = {stem for stem in stems if stem.endswith(_SPLITS_SUFFIX)}
+    semantics = {stem.removesuffix(_SPLITS_SUFFIX) for stem in splits}
+    return Choices(
+        features=frozenset(stems - splits), semantics=frozenset(semantics or {_IN_FEATURES})
+    )
+
+
+def _files(folder: Path, features: str, semantics: str) -> tuple[Path, ...]:
+    feature_file = folder / f"{features}.npz"
+    if semantics == _IN_FEATURES:
+        return (feature_file,)
+    return feature_file, folder / f"{semantics}{_SPLITS_SUFFIX}.npz"
+
+
+def _read(
+    folder: Path, *, features: str, semantics: str, keep: Keep, refuse: Refuse
+) -> Dataset | None:
+    files = _files(folder, features, semantics)
+    abouts = ("features", "semantics")
+    archives = [
+        try_field(refuse, about, partial(_Archive, file))
+        for about, file in zip(abouts, files, strict=False)
+    ]
+    first, last = archives[0], archives[-1]
+    if first is None or last is None:
+        return None
+    return read_arrays(
+        folder.name,
+        _Fields(first, last),
+        features_name=features,
+        semantics_name=semantics,
+        keep=keep,
+        refuse=refuse,
+    )
+
+
+def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
+    archive = _Archive(second_file(folder, f"{semantics}{_SPLITS_SUFFIX}.npz"))
+    values = as_float32(read_matrix(archive, "semantics"))
+    names = archive.class_names(len(values))
+    return NamedSemantics(
+        values, None if names_only_count(names) else names, archive.where("semantics")
+    )
+
+
+FORMAT = Format(
+    name="NumPy archive",
+    layout="a NumPy archive ({features}.npz)",
+    matches=_matches,
+    choices=_choices,
+    files=_files,
+    read=_read,
+    read_semantics=_read_semantics,
+)

@@ -1,0 +1,35 @@
+import pytest
+
+from gsmflow.core.console import ending, make_console
+from gsmflow.core.errors import InputError, UnavailableError
+
+
+def test_console_keeps_lines_of_120_characters_in_a_log_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_console(stderr=True).print("x" * 120)
+    assert capsys.readouterr().err == "x" * 120 + "\n"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("a.mat: found x, expected y"), 2, "error: a.mat: found x, expected y\n"),
+        (UnavailableError("found 404"), 1, "error: found 404\n"),
+        (KeyboardInterrupt(), 130, "interrupted; kept\n"),
+    ],
+)
+def test_error_ends_the_program_with_its_code_and_sentence(
+    error: BaseException,
+    code: int,
+    message: str,
+    quiet: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = make_console()
+    console.quiet = quiet
+    with pytest.raises(SystemExit) as ended, ending(console, "interrupted; kept"):
+        raise error
+    assert ended.value.code == code
+    assert capsys.readouterr().err == ("" if quiet else message)

@@ -1,0 +1,156 @@
+"""The table of metrics: what it computes, and that one entry is enough to add a metric."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.metrics import top_k_accuracy_score
+
+from gsmflow.evaluation import measures
+from gsmflow.evaluation.measures import METRICS, Metric, measure, metrics_in, validation_point
+from gsmflow.evaluation.metrics import mean_class_top_k_accuracy
+from gsmflow.evaluation.protocol import Outcome
+from gsmflow.reports.page.document import read_run
+from gsmflow.reports.results import collect_runs, render_csv, results_grid
+from gsmflow.reports.tables import result_table
+from gsmflow.tuning.trial import Objective
+
+
+def make_outcome(*, unseen_rows: bool = True) -> Outcome:
+    """Scores of 8 seen and 4 unseen classes that lean towards the seen ones."""
+    rng = np.random.default_rng(0)
+    classes, labels = np.arange(12), rng.integers(0, 12 if unseen_rows else 8, 300)
+    scores = rng.normal(size=(300, 12)) + (labels[:, None] == classes)
+    scores[:, :8] += 0.5
+    return Outcome(scores, scores[labels >= 8, 8:], labels, classes, classes[:8])
+
+
+def test_shape_of_metrics_json() -> None:
+    record = measure(make_outcome(), 0.5).as_json()
+    assert list(record) == ["T1", "U", "S", "H", "AUSUC", "calibrated"]
+    assert list(record["calibrated"]) == ["gamma", "U", "S", "H"]
+    assert measure(make_outcome()).as_json()["calibrated"] is None
+
+
+def test_keys_and_labels_are_unique() -> None:
+    assert len({metric.key for metric in METRICS}) == len(METRICS)
+    assert len({metric.label for metric in METRICS}) == len(METRICS)
+
+
+def test_validation_point_has_the_best_gamma_of_its_rows() -> None:
+    outcome = make_outcome()
+    point, curve = validation_point(outcome), outcome.curve()
+    assert point["gamma"] == curve.best_gamma()
+    assert point["H_calibrated"] == pytest.approx(curve.best_harmonic_mean())
+    assert point["H_calibrated"] == outcome.calibrated(point["gamma"]).H > point["H"]
+
+
+def test_without_unseen_rows_only_seen_accuracy_is_known() -> None:
+    outcome = make_outcome(unseen_rows=False)
+    record = measure(outcome, 0.5).as_json()
+    assert {name for name, value in record.items() if value is None} == {"T1", "U", "H", "AUSUC"}
+    answers = (outcome.scores - 0.5 * (outcome.classes < 8)).argmax(axis=1)
+    rates = [np.mean(answers[outcome.labels == c] == c) for c in range(8)]
+    assert record["calibrated"] == {"gamma": 0.5, "U": None, "S": np.mean(rates), "H": None}
+
+
+def test_objectives_of_a_search_are_those_of_the_table() -> None:
+    assert set(get_args(Objective)) == {metric.key for metric in metrics_in("objective")}
+
+
+def _balanced_top_5_unseen(outcome: Outcome) -> float:
+    rows = ~outcome.row_is_seen
+    return mean_class_top_k_accuracy(outcome.labels[rows], outcome.scores[rows], outcome.classes, 5)
+
+
+TOP_5 = Metric(
+    name="U_top5",
+    label="U top-5",
+    description="unseen rows, five answers among all classes",
+    compute=_balanced_top_5_unseen,
+    views=frozenset({"table", "results", "validation"}),
+    rows="unseen",
+)
+
+
+def write_run(folder: Path, outcome: Outcome, gamma: float) -> None:
+    content = {
+        "model": "GSMFlow",
+        "dataset": "CUB",
+        "features": "res101",
+        "semantics": "sent",
+        "seed": 0,
+        "protocol": "nothing chosen on test",
+        **measure(outcome, gamma).as_json(),
+        "baselines": {},
+        "validation": {"curve": [{"epoch": 1, **validation_point(outcome)}]},
+    }
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(content))
+    (folder / "recipe.json").write_text("{}")
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_one_entry_adds_a_metric_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrated: bool
+) -> None:
+    added = replace(TOP_5, calibrated=calibrated)
+    outcome, gamma = make_outcome(), 0.75
+    older, run = tmp_path / "CUB" / "a", tmp_path / "CUB" / "b"
+    write_run(older, outcome, gamma)
+    monkeypatch.setattr(measures, "METRICS", (*METRICS, added))
+    write_run(run, outcome, gamma)
+
+    rows = outcome.labels >= 8
+    labels = outcome.labels[rows]
+    shift = gamma * (outcome.classes < 8) if calibrated else 0
+    expected = 100 * top_k_accuracy_score(
+        labels,
+        (outcome.scores - shift)[rows],
+        k=5,
+        labels=outcome.classes,
+        sample_weight=1 / np.bincount(labels)[labels],  # every class counts the same
+    )
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    found = (metrics["calibrated"] if calibrated else metrics)["U_top5"]
+    assert 100 * found == pytest.approx(expected)
+
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(result_table(metrics))
+    printed = console.export_text()
+    assert "U top-5" in printed
+    assert f"{expected:.1f}" in printed
+
+    document = read_run(run)
+    (row,) = document["rows"]
+    shown = dict(zip(document["columns"], row["figures"], strict=True))
+    assert shown["U top-5"]["mean"] == pytest.approx(expected)
+    assert document["glossary"].count("U top-5") == 1
+    assert "U top-5" in document["parts"][0]["validation"]
+
+    collection = collect_runs(tmp_path)
+    assert not collection.warnings
+    blank, line = csv.DictReader(render_csv(collection.rows).splitlines())
+    assert float(line[added.key]) == pytest.approx(expected, abs=0.005)
+    assert "U top-5" in results_grid("CUB", collection.rows).columns
+    # The other run was made before the metric was added.
+    assert blank[added.key] == ""
+    (row,) = read_run(older)["rows"]
+    assert row["figures"][-1] is None
+
+
+def test_a_run_without_a_required_metric_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "CUB" / "run", make_outcome(), 0.5)
+    file = tmp_path / "CUB" / "run" / "metrics.json"
+    content = json.loads(file.read_text())
+    del content["H"]
+    file.write_text(json.dumps(content))
+    (warning,) = collect_runs(tmp_path).warnings
+    assert "field 'H': found nothing, expected a fraction from 0 to 1" in warning
