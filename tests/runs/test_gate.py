@@ -11,6 +11,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.json_fields import Field
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, hold_out, open_held_out, training_problem
 from gsmflow.methods.cada_vae import CADAVAE
@@ -19,11 +20,13 @@ from gsmflow.recipes.checks import check_recipe
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.results import collect_runs
-from gsmflow.reports.tables import extra_lines, result_table
+from gsmflow.reports.tables import result_table, section_lines
+from gsmflow.runs import experiment
 from gsmflow.runs import gate as gating
 from gsmflow.runs import stages as run_stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.sections import REPORTS
 from gsmflow.runs.stages import Fitted
 from tests.builders import CADA_SMALL, make_dataset, make_recipe, tiny_recipe
 
@@ -70,12 +73,13 @@ def test_a_gate_is_evaluated_alone_and_its_row_stands_beside_the_models(tmp_path
         assert len(set(counts)) == 1
         assert measures["U"] <= 1 - gate["accepted_unseen"] + 1e-9
         assert measures["S"] <= gate["accepted_seen"] + 1e-9
-    table = result_table(result.metrics)
+    record = Field(result.directory / "metrics.json", "", result.metrics)
+    table = result_table(record, REPORTS)
     name = f"{result.metrics['model']} with gate: {gate['name']}"
     assert name in list(table.columns[0].cells)
-    (line,) = extra_lines(result.metrics)
+    (line,) = section_lines(record, REPORTS)
     assert line.startswith(f"gate {gate['name']} alone:  AUROC {100 * gate['AUROC']:.1f}")
-    methods = [row.method for row in collect_runs(tmp_path / "out").rows]
+    methods = [row.method for row in collect_runs(tmp_path / "out", REPORTS).rows]
     assert methods == [result.metrics["model"], name]
 
 
@@ -123,7 +127,7 @@ def test_no_test_row_reaches_a_gate(tmp_path: Path, case: str) -> None:
     )
     assert a.metrics["gate"]["threshold"] == b.metrics["gate"]["threshold"]
     assert a.metrics["gate"]["AUROC"] != b.metrics["gate"]["AUROC"]
-    file = "gate-scores.safetensors" if case == "cosmo" else "gate.safetensors"
+    file = "validation.safetensors" if case == "cosmo" else "gate.safetensors"
     ours, theirs = (load_file(one.directory / file) for one in (a, b))
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
@@ -182,10 +186,13 @@ def test_a_custom_class_without_a_density_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gate_without_test_rows_of_unseen_classes_is_refused(tmp_path: Path) -> None:
+def test_a_gate_without_test_rows_of_unseen_classes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = replace(check_dataset(make_dataset()), test_unseen=np.empty(0, dtype=np.int64))
+    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
     with pytest.raises(InputError, match="--gate: found cosmo with no rows of unseen classes"):
-        start(tmp_path, dataset=dataset, gate="cosmo")
+        start(tmp_path, gate="cosmo")
     assert not (tmp_path / "out").exists()
 
 
