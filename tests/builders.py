@@ -20,8 +20,8 @@ from gsmflow.recipes.recipe import CLASSIFIERS, Recipe, settings_of
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-# Settings of a run that takes a second.
-SMALL = {
+# Settings of a run of GSMFlow that takes a second.
+SMALL: dict[str, Any] = {
     "blocks": 2,
     "hidden": 16,
     "condition_dim": 8,
@@ -33,16 +33,9 @@ SMALL = {
     "device": "cpu",
 }
 
-# The same for CADA-VAE.
-CADA_SMALL = {
-    "model": "cada-vae",
-    "feature_scaling": "minmax",
-    "amsgrad": True,
-    "epochs": 12,
-    "batch_size": 8,
-    "learning_rate": 2e-2,
-    "classifier_lr": 0.05,
-    "classifier_epochs": 20,
+# The same for any method: a recipe takes those that its method makes use of.
+SMALL_OF_ANY: dict[str, Any] = {
+    **SMALL,
     "latent_dim": 8,
     "image_encoder_hidden": 16,
     "semantics_encoder_hidden": 16,
@@ -51,6 +44,20 @@ CADA_SMALL = {
     "latents_seen": 10,
     "latents_unseen": 20,
     "latents_zsl": 10,
+    "latents_few_shot": 10,
+}
+
+# What CADA-VAE needs to learn something of a small dataset.
+CADA_SMALL: dict[str, Any] = {
+    "model": "cada-vae",
+    "feature_scaling": "minmax",
+    "semantics_scaling": "norm",
+    "amsgrad": True,
+    "epochs": 12,
+    "batch_size": 8,
+    "learning_rate": 2e-2,
+    "classifier_lr": 0.05,
+    "classifier_epochs": 20,
 }
 
 SPLITS = {
@@ -240,13 +247,17 @@ def changed(recipe: Recipe, **settings: Any) -> Recipe:
 def tiny_recipe(folder: Path, **changes: Any) -> Recipe:
     """A recipe over a dataset that is written below a folder; its runs are in ``folder/out``.
 
-    It has those of `SMALL` that its method makes use of.
+    It has those of `SMALL_OF_ANY` that its method makes use of.
     """
     data = folder / "data"
     if not data.exists():
         write_gbu(data / "TINY", make_dataset())
     places = {"dataset": "TINY", "data": data, "out": folder / "out"}
-    plain = make_recipe(**(places | changes))
-    known = settings_of(plain)
-    small = {name: value for name, value in SMALL.items() if name in known and name not in changes}
-    return plain.replace(**small)
+    return small_recipe(**(places | changes))
+
+
+def small_recipe(**settings: Any) -> Recipe:
+    """`make_recipe` with those of `SMALL_OF_ANY` that the recipe makes use of."""
+    plain = make_recipe(**settings)
+    known = settings_of(plain).keys() - settings.keys()
+    return plain.replace(**{name: v for name, v in SMALL_OF_ANY.items() if name in known})

@@ -204,7 +204,7 @@ class _Decision:
         if options.only == "unseen":
             _check_no_penalty(options, "--only unseen", "no seen class is an answer there")
             return cls(None, 0.0, "answers among the unseen classes")
-        gate = run.recipe.gate
+        gate = run.recipe.gate_name
         if options.gate == "run" and gate != "none":
             gated = read_gate(run)
             _check_no_penalty(

@@ -9,7 +9,7 @@ import pytest
 from gsmflow.core.errors import InputError
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import described_by_second, mix_semantics, with_second_semantics
-from gsmflow.recipes.recipe import check_recipe
+from gsmflow.recipes.checks import check_recipe
 from gsmflow.runs.experiment import read_dataset
 from tests.builders import SHARED, gbu_fields, make_dataset, make_recipe, tiny_recipe, write_mat
 
@@ -100,9 +100,9 @@ def test_a_missing_second_embedding_is_refused(tmp_path: Path) -> None:
 def test_a_share_without_a_second_embedding_is_refused(name: str) -> None:
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(InputError, match=f"{flag}: found 50 without --second-semantics"):
-        check_recipe(make_recipe(dataset="TINY", **{name: 50.0}))  # type: ignore[arg-type]
+        check_recipe(make_recipe(dataset="TINY", **{name: 50.0}))
     with pytest.raises(InputError, match=f"{flag}: found 101"):
-        check_recipe(make_recipe(dataset="TINY", second_semantics="s", **{name: 101.0}))  # type: ignore[arg-type]
+        check_recipe(make_recipe(dataset="TINY", second_semantics="s", **{name: 101.0}))
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "CUB").is_dir(), reason="CUB's files are not here")

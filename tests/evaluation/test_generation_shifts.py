@@ -24,7 +24,7 @@ from gsmflow.evaluation.generation_shifts import RealClasses, Shifts, measure_re
 from gsmflow.learning.feed import MappedFeed, MemoryFeed, make_feed
 from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
-from tests.builders import feed_of, make_dataset, seeded
+from tests.builders import feed_of, generators, make_dataset, scaled_of, seeded
 
 CPU = torch.device("cpu")
 # Seen and unseen class numbers interleave, and class 0 is in neither.
@@ -279,7 +279,7 @@ def test_a_flow_is_measured_by_its_generator(precision: Precision) -> None:
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     feed = feed_of(problem)
     config = GSMFlowConfig(blocks=1, hidden=4, condition_dim=3)
-    model = GSMFlow.for_problem(problem, feed, config, seeded(0))
+    model = GSMFlow.for_problem(scaled_of(problem), config, generators(0))
     unseen = MemoryFeed(
         torch.from_numpy(held_out.unseen.features), torch.from_numpy(held_out.unseen.labels)
     )

@@ -12,7 +12,7 @@ from gsmflow.data.dataset import training_problem
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.sampling import FeatureSampler, Rescaled, Reservoir, Sampler, synthesize
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
-from tests.builders import feed_of, make_dataset, seeded
+from tests.builders import generators, make_dataset, scaled_of, seeded
 
 
 class Counting:
@@ -35,7 +35,7 @@ class Counting:
 def make_gsmflow() -> GSMFlow:
     problem = training_problem(check_dataset(make_dataset()), "test")
     config = GSMFlowConfig(blocks=1, hidden=4, condition_dim=3)
-    return GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
+    return GSMFlow.for_problem(scaled_of(problem), config, generators(0))
 
 
 def make_reservoir(

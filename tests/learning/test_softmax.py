@@ -50,13 +50,13 @@ def answers(classifier: SoftmaxClassifier, features: NDArray[Any]) -> NDArray[An
 
 def test_separable_blobs_are_told_apart() -> None:
     features, labels = blobs(spread=0.5)
-    classifier = fit(features, labels, classifier_lr=0.1, classifier_batch_size=32)
+    classifier = fit(features, labels, lr=0.1, batch_size=32)
     assert (answers(classifier, features) == labels).all()
 
 
 def test_training_to_the_end_is_logistic_regression() -> None:
     features, labels = blobs(spread=2.5)  # overlapping: the optimum is finite
-    classifier = fit(features, labels, classifier_lr=0.05, classifier_epochs=1500)
+    classifier = fit(features, labels, lr=0.05, epochs=1500)
     reference = LogisticRegression(C=1e6, tol=1e-8).fit(features, labels)
     logits = torch.from_numpy(classifier.scores(features))
     probabilities = logits.softmax(dim=1).numpy()[:, CLASSES.argsort()]
@@ -67,9 +67,7 @@ def test_training_to_the_end_is_logistic_regression() -> None:
 def test_weight_decay_is_ridge_on_the_weights_alone() -> None:
     features, labels = blobs(spread=0.5)
     features, decay = features + 1, 0.05  # separable and off the origin: decay and bias matter
-    classifier = fit(
-        features, labels, classifier_lr=0.05, classifier_epochs=1500, classifier_weight_decay=decay
-    )
+    classifier = fit(features, labels, lr=0.05, epochs=1500, weight_decay=decay)
     # scikit-learn adds half the squared weights to C times the summed loss, ours to the mean.
     reference = LogisticRegression(C=1 / (len(labels) * decay), tol=1e-8).fit(features, labels)
     ours = classifier.weight.numpy()[CLASSES.argsort()]
@@ -107,7 +105,7 @@ def test_a_pair_scores_behind_its_scaling() -> None:
 def test_initial_weights_are_xavier_normal() -> None:
     d, k = 200, 300
     feed = MemoryFeed(torch.zeros(1, d), torch.zeros(1, dtype=torch.int64))
-    config = SoftmaxConfig(classifier_epochs=0)
+    config = SoftmaxConfig(epochs=0)
     classifier = fit_softmax(feed, np.arange(k), config, generator())
     weight = classifier.weight.numpy()
     std = np.sqrt(2 / (d + k))
@@ -120,7 +118,7 @@ def test_initial_weights_are_xavier_normal() -> None:
 
 def test_class_order_is_that_of_the_columns() -> None:
     features, labels = blobs(spread=0.5)
-    classifier = fit(features, labels, classifier_lr=0.1, classifier_batch_size=32)
+    classifier = fit(features, labels, lr=0.1, batch_size=32)
     assert classifier.classes.tolist() == CLASSES.tolist()
     scores = classifier.scores(features)
     for column, c in enumerate(CLASSES):
@@ -130,14 +128,14 @@ def test_class_order_is_that_of_the_columns() -> None:
 def test_a_class_without_rows_keeps_its_column() -> None:
     features, labels = blobs(spread=0.5)
     present = labels != 2
-    classifier = fit(features[present], labels[present], classifier_lr=0.1)
+    classifier = fit(features[present], labels[present], lr=0.1)
     assert classifier.weight.shape == (3, 2)
     assert set(answers(classifier, features[present])) <= {9, 5}
 
 
 def test_the_generator_decides_everything() -> None:
     features, labels = blobs(spread=2.5)
-    settings = {"classifier_batch_size": 40, "classifier_epochs": 3}
+    settings = {"batch_size": 40, "epochs": 3}
     torch.manual_seed(1)
     first = fit(features, labels, **settings)
     torch.manual_seed(2)
@@ -172,9 +170,9 @@ def adam_steps(
 @pytest.mark.parametrize("steps", [1, 5])
 def test_full_batch_steps_are_adams(steps: int) -> None:
     features, labels = blobs(spread=2.5)
-    settings = {"classifier_lr": 0.01, "classifier_batch_size": len(labels)}
-    start = fit(features, labels, classifier_epochs=0, **settings)
-    found = fit(features, labels, classifier_epochs=steps, **settings)
+    settings = {"lr": 0.01, "batch_size": len(labels)}
+    start = fit(features, labels, epochs=0, **settings)
+    found = fit(features, labels, epochs=steps, **settings)
     targets = torch.from_numpy((labels[:, None] == CLASSES).argmax(axis=1))
     rows = torch.from_numpy(features)
     expected = adam_steps(start, rows, targets, (0.5, 0.999), steps)
@@ -200,7 +198,7 @@ def test_every_row_counts_once_an_epoch_even_in_a_part_batch(
     monkeypatch.setattr(nn.functional, "linear", spy)
     features = np.stack([np.arange(10.0), np.ones(10)], axis=1)
     labels = CLASSES[np.arange(10) % 3]
-    fit(features, labels, classifier_batch_size=4, classifier_epochs=2)
+    fit(features, labels, batch_size=4, epochs=2)
     assert sizes == [4, 4, 2] * 2
     assert sorted(met[:10]) == sorted(met[10:]) == list(range(10))
     assert met[:10] != met[10:]
@@ -261,7 +259,7 @@ def stream(
 
 def test_streamed_training_is_logistic_regression_on_all_that_was_drawn() -> None:
     feed, blobs_ = real_rows(400, spread=2.5), Blobs(spread=2.5)
-    settings = {"classifier_lr": 0.01, "classifier_batch_size": 300, "classifier_epochs": 300}
+    settings = {"lr": 0.01, "batch_size": 300, "epochs": 300}
     pair = stream(feed, blobs_, per_class=1000, capacity=600, **settings)
     made, made_labels = torch.cat(blobs_.drawn).numpy(), torch.cat(blobs_.labels).numpy()
     assert len(made) == 3000
@@ -297,8 +295,8 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
         per_class=60,
         capacity=45,
         on_epoch=lambda gzsl, zsl: epochs.append(len(batches)),
-        classifier_batch_size=16,
-        classifier_epochs=6,
+        batch_size=16,
+        epochs=6,
     )
     real = {tuple(row) for row in feed.features.tolist()}
     made = {tuple(row) for row in torch.cat(blobs_.drawn).tolist()}
@@ -328,7 +326,7 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
 
 def test_streamed_training_is_the_generators() -> None:
     feed = real_rows(30, spread=1.0)
-    settings = {"per_class": 40, "capacity": 30, "classifier_batch_size": 16}
+    settings = {"per_class": 40, "capacity": 30, "batch_size": 16}
     first, same, other = (stream(feed, Blobs(1.0), seed=s, **settings) for s in (0, 0, 1))
     for a, b, c in zip(first, same, other, strict=True):
         assert torch.equal(a.weight, b.weight)
@@ -374,7 +372,7 @@ def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
     sampler = ScaledBlobs(0.4, scaled)
     reservoir = Reservoir(sampler, unseen, 200, capacity=capacity, generator=generator(1))
     assert reservoir.streams is streams
-    config = SoftmaxConfig(classifier_lr=0.05, classifier_batch_size=50)
+    config = SoftmaxConfig(lr=0.05, batch_size=50)
     rows_given = rows_with(scaled.feed, reservoir)
     generators = generator(2), generator(3)
     pair = pair_from_rows(rows_given, scaled.problem, scaled.scaling, config, generators)
@@ -394,7 +392,7 @@ def test_rows_that_are_all_held_are_rows_that_are_given() -> None:
     reservoir = Reservoir(sampler, unseen, 90, capacity=1000, generator=generator(1))
     rows = MemoryFeed(*synthesize(sampler, unseen, 90, generator(1)))
     both = join(scaled.feed, rows)
-    config = SoftmaxConfig(classifier_epochs=3, classifier_batch_size=64)
+    config = SoftmaxConfig(epochs=3, batch_size=64)
     first, second = (
         pair_from_rows(given, scaled.problem, scaled.scaling, config, (generator(2), generator(3)))
         for given in (

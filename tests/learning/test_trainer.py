@@ -24,7 +24,7 @@ from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.learning.trainer import Trainer, TrainingConfig, learning_rate
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
-from tests.builders import feed_of, make_dataset
+from tests.builders import feed_of, generators, make_dataset, scaled_of
 
 CONFIG = TrainingConfig(
     batch_size=4, learning_rate=0.05, weight_decay=0.1, lr_decay=0.5, lr_decay_every=2
@@ -70,7 +70,7 @@ def make_gsmflow_trainer() -> Trainer:
     problem = training_problem(check_dataset(make_dataset()), "test")
     config = GSMFlowConfig(blocks=2, hidden=8, condition_dim=6, perturbation_dropout=0.5)
     feed = feed_of(problem)
-    model = GSMFlow.for_problem(problem, feed, config, torch.Generator().manual_seed(0))
+    model = GSMFlow.for_problem(scaled_of(problem), config, generators(0))
     return Trainer(model, feed, CONFIG, torch.Generator().manual_seed(1))
 
 

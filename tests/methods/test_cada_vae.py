@@ -26,7 +26,7 @@ from gsmflow.methods.cada_vae import (
     wasserstein_distance,
     weights_at,
 )
-from tests.builders import make_dataset, seeded
+from tests.builders import generators, make_dataset, seeded
 
 D, A, SMALL = (
     6,
@@ -48,7 +48,7 @@ def scaled() -> Scaled:
 
 
 def make_model(scaled: Scaled, **changes: Any) -> CADAVAE:
-    model = CADAVAE.for_problem(scaled.problem, scaled.feed, replace(SMALL, **changes), seeded(0))
+    model = CADAVAE.for_problem(scaled, replace(SMALL, **changes), generators(0))
     with torch.no_grad():  # away from where all biases are 0
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=seeded(1))

@@ -13,8 +13,16 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, Rows, open_held_out, training_problem
 from gsmflow.evaluation.protocol import evaluate
-from gsmflow.methods.eszsl import ESZSL, ESZSLSolver, choose_regularizers
-from tests.builders import make_dataset
+from gsmflow.methods.eszsl import (
+    ESZSL,
+    Criterion,
+    ESZSLChoice,
+    ESZSLConfig,
+    ESZSLSolution,
+    ESZSLSolver,
+    choose_regularizers,
+)
+from tests.builders import generators, make_dataset, scaled_of
 
 PAIRS = [(1.0, 1e-5), (10.0, 1.0), (1e3, 1e-2), (1e6, 1e3)]
 
@@ -30,6 +38,15 @@ def validation() -> tuple[Problem, HeldOut]:
     return training_problem(dataset, "validation"), open_held_out(dataset, "validation")
 
 
+def solver_of(problem: Problem) -> ESZSLSolver:
+    return ESZSLSolver(scaled_of(problem, "standardised"))
+
+
+def chosen(problem: Problem, held_out: HeldOut, **settings: float) -> dict[Criterion, ESZSLChoice]:
+    scaled = scaled_of(problem, "standardised")
+    return choose_regularizers(scaled, held_out, ESZSLConfig(**settings))
+
+
 def signs(problem: Problem) -> NDArray[Any]:
     """Y: +1 at a row's class, -1 elsewhere."""
     return np.where(problem.train.labels[:, None] == problem.seen_classes, 1.0, -1.0)
@@ -43,7 +60,7 @@ def plain_solution(problem: Problem, gamma: float, lam: float) -> NDArray[Any]:
     return np.linalg.solve(s.T @ s + lam * np.eye(s.shape[1]), left.T).T
 
 
-def solution_of(fitted: ESZSL) -> NDArray[Any]:
+def solution_of(fitted: ESZSLSolution) -> NDArray[Any]:
     """V behind the class weights ``V s``, for semantics of full rank."""
     s = fitted.problem.semantics.astype(np.float64)
     return np.linalg.lstsq(s, fitted.class_weights.T, rcond=None)[0].T
@@ -55,14 +72,14 @@ def assert_close(found: NDArray[Any], expected: NDArray[Any], share: float) -> N
 
 @pytest.mark.parametrize(("gamma", "lam"), PAIRS)
 def test_solution_is_the_published_formula(problem: Problem, gamma: float, lam: float) -> None:
-    fitted = ESZSLSolver(problem).solve(gamma, lam)
+    fitted = solver_of(problem).solve(gamma, lam)
     # The package keeps the scaled features in single precision.
     assert_close(solution_of(fitted), plain_solution(problem, gamma, lam), 1e-5)
 
 
 @pytest.mark.parametrize(("gamma", "lam"), PAIRS)
 def test_gradient_of_the_objective_is_zero(problem: Problem, gamma: float, lam: float) -> None:
-    fitted = ESZSLSolver(problem).solve(gamma, lam)
+    fitted = solver_of(problem).solve(gamma, lam)
     x = torch.from_numpy(fitted.scaling(problem.train.features)).double()
     s = torch.from_numpy(problem.semantics[problem.seen_classes]).double()
     y = torch.from_numpy(signs(problem))
@@ -80,7 +97,7 @@ def test_gradient_of_the_objective_is_zero(problem: Problem, gamma: float, lam: 
 
 
 def test_scores_are_bilinear_in_features_and_semantics(problem: Problem) -> None:
-    fitted = ESZSLSolver(problem).solve(10.0, 1.0)
+    fitted = solver_of(problem).solve(10.0, 1.0)
     features = make_dataset(seed=8).features
     scaler = StandardScaler().fit(problem.train.features.astype(np.float64))
     x = scaler.transform(features.astype(np.float64))
@@ -92,8 +109,8 @@ def test_scores_are_bilinear_in_features_and_semantics(problem: Problem) -> None
 def test_row_order_changes_nothing(problem: Problem) -> None:
     order = np.random.default_rng(1).permutation(len(problem.train))
     train = Rows(problem.train.features[order], problem.train.labels[order])
-    shuffled = ESZSLSolver(replace(problem, train=train)).solve(10.0, 1.0)
-    expected = ESZSLSolver(problem).solve(10.0, 1.0)
+    shuffled = solver_of(replace(problem, train=train)).solve(10.0, 1.0)
+    expected = solver_of(problem).solve(10.0, 1.0)
     assert_close(shuffled.class_weights, expected.class_weights, 1e-5)
 
 
@@ -101,8 +118,8 @@ def test_slabs_change_nothing(
     validation: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def figures() -> tuple[NDArray[Any], list[float]]:
-        choices = choose_regularizers(*validation)
-        weights = ESZSLSolver(validation[0]).solve(10.0, 1.0).class_weights
+        choices = chosen(*validation)
+        weights = solver_of(validation[0]).solve(10.0, 1.0).class_weights
         return weights, [choices[criterion].value for criterion in sorted(choices)]
 
     (whole, best) = figures()
@@ -118,7 +135,7 @@ def test_class_numbers_may_leave_gaps() -> None:
     kept = ~np.isin(problem.train.labels, [0, 3, 4])
     train = Rows(problem.train.features[kept], problem.train.labels[kept])
     problem = replace(problem, train=train, seen_classes=np.unique(train.labels))
-    fitted = ESZSLSolver(problem).solve(10.0, 1.0)
+    fitted = solver_of(problem).solve(10.0, 1.0)
     assert_close(solution_of(fitted), plain_solution(problem, 10.0, 1.0), 1e-5)
 
 
@@ -126,9 +143,8 @@ def test_a_linear_world_is_solved() -> None:
     # Semantics long enough that no class lies between others, where a linear score cannot win.
     dataset = check_dataset(make_dataset(classes=60, unseen=5, val=8, d=30, a=15, noise=0.02))
     problem = training_problem(dataset, "test")
-    outcome = evaluate(
-        ESZSLSolver(problem).solve(1.0, 1e-3), problem, open_held_out(dataset, "test")
-    )
+    solution = solver_of(problem).solve(1.0, 1e-3)
+    outcome = evaluate(solution, problem, open_held_out(dataset, "test"))
     assert outcome.t1 > 0.95
 
 
@@ -170,7 +186,7 @@ def mean_accuracy(labels: NDArray[Any], answers: NDArray[Any]) -> float:
 
 
 def test_chosen_regularizers_beat_the_grid(validation: tuple[Problem, HeldOut]) -> None:
-    choices = choose_regularizers(*validation)
+    choices = chosen(*validation)
     assert set(choices) == {"T1", "H", "calibrated_H"}
     grid = [(10.0**g, 10.0**e) for g, e in product((0, 2, 4, 6), (-5, -2, 0, 3))]
     found = {pair: brute_force_criteria(*validation, *pair) for pair in grid}
@@ -183,15 +199,15 @@ def test_chosen_regularizers_beat_the_grid(validation: tuple[Problem, HeldOut]) 
 def test_a_choice_states_the_value_that_its_pair_reaches(
     validation: tuple[Problem, HeldOut],
 ) -> None:
-    for criterion, choice in choose_regularizers(*validation).items():
+    for criterion, choice in chosen(*validation).items():
         criteria = brute_force_criteria(*validation, choice.gamma, choice.lam)
         assert choice.value == pytest.approx(criteria[criterion])
 
 
 def test_a_choice_states_the_penalty_of_best_h(validation: tuple[Problem, HeldOut]) -> None:
     problem, held_out = validation
-    choice = choose_regularizers(problem, held_out)["calibrated_H"]
-    fitted = ESZSLSolver(problem).solve(choice.gamma, choice.lam)
+    choice = chosen(problem, held_out)["calibrated_H"]
+    fitted = solver_of(problem).solve(choice.gamma, choice.lam)
     accuracies = []
     for rows in (held_out.seen, held_out.unseen):
         shift = choice.penalty * np.isin(problem.classes, problem.seen_classes)
@@ -200,12 +216,50 @@ def test_a_choice_states_the_penalty_of_best_h(validation: tuple[Problem, HeldOu
     assert statistics.harmonic_mean(accuracies) == pytest.approx(choice.value)
 
 
+def test_a_regularizer_that_is_set_is_not_chosen(validation: tuple[Problem, HeldOut]) -> None:
+    for criterion, choice in chosen(*validation, gamma=20.0).items():
+        assert choice.gamma == 20.0
+        values = [brute_force_criteria(*validation, 20.0, 10.0**e) for e in (-5, -2, 0, 3)]
+        assert choice.value >= max(value[criterion] for value in values) - 1e-9
+
+
+def test_the_model_scores_with_the_regularizers_of_each_figure(
+    validation: tuple[Problem, HeldOut],
+) -> None:
+    problem, held_out = validation
+    scaled, config = scaled_of(problem, "standardised"), ESZSLConfig()
+    choice = ESZSL.choose(scaled, held_out, config, generators(0))
+    model = ESZSL.for_choice(scaled, config, choice, generators(0))
+    features = held_out.unseen.features
+    rows = StandardScaler().fit(problem.train.features.astype(np.float64)).transform(features)
+    gzsl, zsl = model.class_scores(torch.from_numpy(rows))
+    calibrated = model.calibrated_class_scores(torch.from_numpy(rows))
+    for criterion, scores, classes in (
+        ("H", gzsl, problem.classes),
+        ("T1", zsl, problem.unseen_classes),
+        ("calibrated_H", calibrated, problem.classes),
+    ):
+        v = plain_solution(problem, choice[criterion]["gamma"], choice[criterion]["lam"])
+        assert_close(scores, rows @ v @ problem.semantics[classes].T, 1e-5)
+
+
+def test_without_validation_classes_both_regularizers_are_to_be_set(problem: Problem) -> None:
+    scaled = scaled_of(problem, "standardised")
+    with pytest.raises(InputError, match="gamma, lam: found no value for one of them"):
+        ESZSL.for_problem(scaled, ESZSLConfig(gamma=1.0), generators(0))
+    model = ESZSL.for_problem(scaled, ESZSLConfig(gamma=10.0, lam=1.0), generators(0))
+    rows = scaled.feed.take(torch.arange(9))
+    expected = solver_of(problem).solve(10.0, 1.0).gzsl_scores(problem.train.features[:9])
+    for scores in (model.class_scores(rows)[0], model.calibrated_class_scores(rows)):
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
 def test_a_dataset_that_leaves_no_validation_seen_rows_is_refused() -> None:
     def choose() -> None:
         # One training row a class: none can be lent to play validation-seen, and H has no S.
         dataset = check_dataset(make_dataset(per_class=2))
         problem = training_problem(dataset, "validation")
-        choose_regularizers(problem, open_held_out(dataset, "validation"))
+        chosen(problem, open_held_out(dataset, "validation"))
 
     with pytest.raises(InputError):
         choose()

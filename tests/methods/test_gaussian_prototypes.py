@@ -15,8 +15,11 @@ from gsmflow.data.dataset import HeldOut, Problem, Rows, open_held_out, training
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import synthesize
+from gsmflow.learning.softmax import SoftmaxConfig, SoftmaxPair
 from gsmflow.methods.gaussian_prototypes import (
+    ClassGaussians,
     GaussianChoice,
+    GaussianPrototypesConfig,
     PrototypeSolver,
     choose_gaussian,
     classify_gaussian,
@@ -29,6 +32,14 @@ RIDGES = [0.003, 0.1, 3.0]
 
 def standardised(problem: Problem) -> Scaled:
     return scale_problem(problem, "standardised", CPU, "memory")
+
+
+def classified(
+    scaled: Scaled, gaussian: ClassGaussians, lr: float, generator: torch.Generator
+) -> SoftmaxPair:
+    """Classifiers of the method's batches, epochs and samples."""
+    config = SoftmaxConfig(lr=lr, batch_size=500, epochs=7)
+    return classify_gaussian(scaled, gaussian, config, 1000, generator)
 
 
 def uneven(*, a: int = 5, d: int = 6, seed: int = 0) -> Problem:
@@ -210,7 +221,7 @@ def test_a_hard_case_gives_features_and_classifiers(name: str, ridge: float) -> 
     classes = torch.from_numpy(scaled.problem.classes)
     features, _ = synthesize(gaussian, classes, 20, seeded(0))
     assert features.isfinite().all()
-    pair = classify_gaussian(scaled, gaussian, 3e-3, seeded(0))
+    pair = classified(scaled, gaussian, 3e-3, seeded(0))
     assert np.isfinite(pair.gzsl_scores(scaled.problem.train.features)).all()
     assert np.isfinite(pair.zsl_scores(scaled.problem.train.features)).all()
 
@@ -252,9 +263,8 @@ def linear_world() -> tuple[Scaled, HeldOut]:
 def test_a_linear_world_is_solved() -> None:
     scaled, held_out = linear_world()
     gaussian = PrototypeSolver(scaled).solve(0.03, 0.1)
-    outcome = evaluate(
-        classify_gaussian(scaled, gaussian, 1e-2, seeded(0)), scaled.problem, held_out
-    )
+    pair = classified(scaled, gaussian, 1e-2, seeded(0))
+    outcome = evaluate(pair, scaled.problem, held_out)
     plain = outcome.calibrated(0.0)
     assert outcome.t1 > 0.95  # a tenth by chance
     assert min(plain.U, plain.S) > 0.9  # a sixtieth by chance
@@ -268,9 +278,9 @@ def test_the_generator_decides_everything(
     scaled = standardised(uneven())
     gaussian = PrototypeSolver(scaled).solve(0.1, 0.3)
     torch.manual_seed(1)
-    first = classify_gaussian(scaled, gaussian, 3e-3, seeded(0))
+    first = classified(scaled, gaussian, 3e-3, seeded(0))
     torch.manual_seed(2)
-    again, other = (classify_gaussian(scaled, gaussian, 3e-3, seeded(s)) for s in (0, 1))
+    again, other = (classified(scaled, gaussian, 3e-3, seeded(s)) for s in (0, 1))
     for a, b, c in zip(
         (first.gzsl, first.zsl), (again.gzsl, again.zsl), (other.gzsl, other.zsl), strict=True
     ):
@@ -282,9 +292,8 @@ def test_samples_are_streamed_where_they_are_too_many(monkeypatch: pytest.Monkey
     scaled, held_out = linear_world()
     gaussian = PrototypeSolver(scaled).solve(0.03, 0.1)
     monkeypatch.setattr("gsmflow.methods.gaussian_prototypes._RESERVOIR_BYTES", 4 * 30 * 500)
-    outcome = evaluate(
-        classify_gaussian(scaled, gaussian, 1e-2, seeded(0)), scaled.problem, held_out
-    )
+    pair = classified(scaled, gaussian, 1e-2, seeded(0))
+    outcome = evaluate(pair, scaled.problem, held_out)
     assert outcome.t1 > 0.95
     assert outcome.calibrated(0.0).H > 0.9
 
@@ -303,7 +312,11 @@ def validation(request: pytest.FixtureRequest) -> tuple[Scaled, HeldOut, Gaussia
     dataset = check_dataset(make_dataset(**request.param))
     scaled = standardised(training_problem(dataset, "validation"))
     held_out = open_held_out(dataset, "validation")
-    return scaled, held_out, choose_gaussian(scaled, held_out, seeded(5))
+    return (
+        scaled,
+        held_out,
+        choose_gaussian(scaled, held_out, GaussianPrototypesConfig(), seeded(5)),
+    )
 
 
 def mean_accuracy(labels: NDArray[Any], answers: NDArray[Any]) -> float:
@@ -316,7 +329,7 @@ def best_value(
     """Mean of T1 and H of a setting, under the best of some penalties, from plain means."""
     problem = scaled.problem
     gaussian = PrototypeSolver(scaled).solve(setting.ridge, setting.shrinkage)
-    pair = classify_gaussian(scaled, gaussian, setting.classifier_lr, seeded(5))
+    pair = classified(scaled, gaussian, setting.classifier_lr, seeded(5))
     answers = pair.zsl_scores(held_out.unseen.features).argmax(axis=1)
     t1 = mean_accuracy(held_out.unseen.labels, problem.unseen_classes[answers])
 
@@ -359,3 +372,15 @@ def test_settings_are_chosen_one_after_another_among_their_neighbours(
         # A penalty between two of those tried may do a little better.
         assert reached[grid[at]] >= max(reached.values()) - 0.01
         setting = replace(setting, **{name: grid[at]})
+
+
+def test_a_setting_that_is_set_is_not_chosen(
+    validation: tuple[Scaled, HeldOut, GaussianChoice],
+) -> None:
+    scaled, held_out, free = validation
+    config = GaussianPrototypesConfig(
+        ridge=free.ridge, classifier_lr=free.classifier_lr, samples_per_class=50
+    )
+    choice = choose_gaussian(scaled, held_out, config, seeded(5))
+    assert (choice.ridge, choice.classifier_lr) == (free.ridge, free.classifier_lr)
+    assert choice.shrinkage in (0.05, 0.3)

@@ -18,7 +18,7 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Problem, training_problem
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
-from tests.builders import feed_of, make_dataset, seeded
+from tests.builders import feed_of, generators, make_dataset, scaled_of, seeded
 
 SEEN = [1, 3, 4, 6, 7]
 UNSEEN = [0, 2, 5]
@@ -42,7 +42,7 @@ def make_model(problem: Problem | None = None, **changes: Any) -> GSMFlow:
     settings: dict[str, Any] = {"blocks": 2, "hidden": 8, "condition_dim": 6, "semantics_norm": 2.0}
     config = GSMFlowConfig(**(settings | changes))
     problem = problem or make_problem()
-    model = GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
+    model = GSMFlow.for_problem(scaled_of(problem), config, generators(0))
     with torch.no_grad():
         for parameter in model.flow.parameters():
             parameter.mul_(30)
@@ -450,7 +450,7 @@ def test_sampling_takes_its_numbers_from_the_generator_alone() -> None:
 
 def test_initial_weights_are_the_generators() -> None:
     config, problem = GSMFlowConfig(blocks=2, hidden=8, condition_dim=6), make_problem()
-    models = [GSMFlow.for_problem(problem, feed_of(problem), config, seeded(s)) for s in (0, 0, 1)]
+    models = [GSMFlow.for_problem(scaled_of(problem), config, generators(s)) for s in (0, 0, 1)]
     first, same, other = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -459,7 +459,7 @@ def test_initial_weights_are_the_generators() -> None:
 def test_a_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
     problem = make_problem()
     config = GSMFlowConfig(blocks=2, hidden=16, condition_dim=8, semantics_norm=2.0)
-    model = GSMFlow.for_problem(problem, feed_of(problem), config, seeded(0))
+    model = GSMFlow.for_problem(scaled_of(problem), config, generators(0))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     means = model.class_means.clone()
     settings = TrainingConfig(batch_size=10, learning_rate=1e-2)

@@ -1,6 +1,6 @@
 """The prototype discriminant as a model; the contract of all models is in test_models."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,19 @@ from gsmflow.data.dataset import open_held_out, training_problem
 from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
-from gsmflow.recipes.recipe import Recipe, parse_recipe
+from gsmflow.recipes.flags import parse_recipe
+from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
-from tests.builders import feed_of, make_dataset, make_recipe, seeded, tiny_recipe
+from tests.builders import (
+    feed_of,
+    generators,
+    make_dataset,
+    make_recipe,
+    scaled_of,
+    seeded,
+    tiny_recipe,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -29,7 +38,7 @@ HELD_OUT = open_held_out(DATASET, "test")
 
 def fit(**changes: Any) -> PrototypeDiscriminant:
     config = DiscriminantConfig(**changes)
-    return PrototypeDiscriminant.for_problem(PROBLEM, feed_of(PROBLEM), config, seeded(0))
+    return PrototypeDiscriminant.for_problem(scaled_of(PROBLEM), config, generators(0))
 
 
 def test_classes_that_are_linear_in_their_semantics_are_recognised_unseen() -> None:
@@ -80,7 +89,8 @@ def test_the_transform_is_chosen_among_all() -> None:
     feed = feed_of(PROBLEM)
     # Square roots make these rows what they were: linear in the semantics.
     squared = MemoryFeed(feed.features.sign() * feed.features.square(), feed.labels)
-    model = PrototypeDiscriminant.for_problem(PROBLEM, squared, DiscriminantConfig(), seeded(0))
+    scaled = replace(scaled_of(PROBLEM), feed=squared)
+    model = PrototypeDiscriminant.for_problem(scaled, DiscriminantConfig(), generators(0))
     assert model.describe()["chosen"]["feature_transform"] == "sqrt"
 
 
@@ -94,8 +104,8 @@ def test_recommended_stands_for_this_model() -> None:
     assert recipe.model == "discriminant"
     defaults = DiscriminantConfig()
     for field in fields(DiscriminantConfig):
-        assert getattr(recipe, field.name) == getattr(defaults, field.name)
-    assert parse("--recipe", "recommended", "--no-gated").gated is False
+        assert getattr(recipe.method, field.name) == getattr(defaults, field.name)
+    assert parse("--recipe", "recommended", "--no-gated").method.gated is False
     with pytest.raises(InputError, match="--model: found gsmflow with --recipe recommended"):
         parse("--recipe", "recommended", "--model", "gsmflow")
 

@@ -14,7 +14,7 @@ from gsmflow.runs import beside
 from gsmflow.runs.beside import beside_recipe
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
-from tests.builders import CADA_SMALL, changed, make_recipe, tiny_recipe
+from tests.builders import changed, make_recipe, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "small_methods")
 
@@ -32,8 +32,16 @@ SMALL: dict[str, dict[str, Any]] = {
         "classifier_batch_size": 50,
     },
     "cada-vae": {
-        **{name: value for name, value in CADA_SMALL.items() if name != "model"},
+        "latent_dim": 8,
+        "image_encoder_hidden": 16,
+        "semantics_encoder_hidden": 16,
+        "image_decoder_hidden": 16,
+        "semantics_decoder_hidden": 16,
+        "latents_seen": 10,
+        "latents_unseen": 20,
+        "latents_zsl": 10,
         "epochs": 3,
+        "batch_size": 8,
         "classifier_epochs": 3,
     },
 }

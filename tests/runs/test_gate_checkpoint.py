@@ -42,7 +42,7 @@ BALANCED = {"gate_share": 0.6, "classifier_lr": 0.05, "classifier_epochs": 20}
 # is classified correctly. With these, many are, on every instruction set of the processor.
 COSMO: dict[str, dict[str, Any]] = {
     "cosmo": {"seed": 6},
-    "cosmo cada-vae": {"seed": 14, "classifier_epochs": 60, "semantics_scaling": "norm"},
+    "cosmo cada-vae": {"seed": 14, "classifier_epochs": 60},
 }
 GATES = ("likelihood", "boundary", "cosmo")
 

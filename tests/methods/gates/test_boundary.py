@@ -11,21 +11,21 @@ from gsmflow.data.dataset import open_held_out, training_problem
 from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, boundary_training
-from tests.builders import make_dataset, seeded
+from tests.builders import generators, make_dataset, seeded
 
 SMALL = BoundaryConfig(
-    gate_latent_dim=8,
-    gate_hidden=32,
-    gate_epochs=12,
-    gate_batch_size=14,
-    gate_learning_rate=2e-2,
+    latent_dim=8,
+    hidden=32,
+    epochs=12,
+    batch_size=14,
+    learning_rate=2e-2,
 )
 
 
 def made_up() -> tuple[HypersphericalVAEs, Scaled]:
     problem = training_problem(check_dataset(make_dataset()), "test")
     scaled = scale_problem(problem, "l2", torch.device("cpu"), "memory")
-    return HypersphericalVAEs.for_problem(problem, scaled.feed, SMALL, seeded(0)), scaled
+    return HypersphericalVAEs.for_problem(scaled, SMALL, generators(0)), scaled
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts_and_repeats() -> None:
@@ -65,7 +65,7 @@ def test_a_model_of_the_same_state_gives_the_same_cosines() -> None:
 def test_training_brings_rows_to_the_direction_of_their_class() -> None:
     model, scaled = made_up()
     trainer = Trainer(model, scaled.feed, boundary_training(SMALL), seeded(2))
-    history = [trainer.run_epoch() for _ in range(SMALL.gate_epochs)]
+    history = [trainer.run_epoch() for _ in range(SMALL.epochs)]
     assert history[-1]["classification"] < 0.5 * history[0]["classification"]
     held_out = open_held_out(check_dataset(make_dataset()), "test")
     features = torch.from_numpy(scaled.scaling(held_out.seen.features))
