@@ -311,11 +311,10 @@ def _read_found(file: Path) -> dict[str, Finding]:
         return {}
     with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as kept:
         facts = json.loads(kept.metadata()["facts"])
-        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-    found = {name: Finding(one) for name, one in facts.items()}
-    for name, tensor in tensors.items():
-        part, _, inner = name.partition(".")
-        found[part].tensors[inner] = tensor
+        found = {name: Finding(one) for name, one in facts.items()}
+        for name in kept.keys():  # noqa: SIM118
+            part, _, inner = name.partition(".")
+            found[part].tensors[inner] = kept.get_tensor(name)
     return found
 
 

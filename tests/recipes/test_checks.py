@@ -21,7 +21,7 @@ def recipes_by_setting() -> dict[str, tuple[Recipe, type]]:
         for name, setting in settings_of(recipe).items():
             kind = plain_type(setting.hint)[0]
             for number in (int, float):
-                if kind is number or number in get_args(kind) and kind != tuple[int, ...]:
+                if kind is number or (number in get_args(kind) and kind != tuple[int, ...]):
                     found[f"{model} {name}"] = recipe, number
     return found
 
@@ -145,9 +145,7 @@ def test_an_empty_name_of_the_run_or_of_second_semantics_is_taken() -> None:
         ({"mix_unseen": 5.0}, "--mix-unseen: found 5 without --second-semantics, expected"),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(
-    changes: dict[str, Any], message: str
-) -> None:
+def test_choices_that_do_not_go_together_are_refused(changes: dict[str, Any], message: str) -> None:
     recipe = make_recipe(dataset="CUB", **{k: v for k, v in changes.items() if k == "model"})
     with pytest.raises(InputError, match=f"^{message}") as error:
         check_recipe(changed(recipe, **{k: v for k, v in changes.items() if k != "model"}))

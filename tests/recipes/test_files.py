@@ -71,13 +71,19 @@ WHOLE: dict[str, Any] = {"dataset": "CUB", "method": {"name": "gsmflow"}}
         ),
         ({"dataset": "CUB"}, "a file: found a recipe without field 'method', expected"),
         ({"method": {"name": "eszsl"}}, "a file, field 'dataset': found nothing, expected a name"),
-        (WHOLE | {"pie": 1}, "a file: found a field 'pie', expected one of dataset, method, training,"),
+        (
+            WHOLE | {"pie": 1},
+            "a file: found a field 'pie', expected one of dataset, method, training,",
+        ),
         (WHOLE | {"seed": 1.5}, "a file, field 'seed': found 1.5, expected a whole number"),
         (WHOLE | {"seed": -1}, "a file, field 'seed': found -1, expected a number of at least 0"),
-        (WHOLE | {"method": "eszsl"}, "a file, field 'method': found \"eszsl\", expected values by name"),
+        (
+            WHOLE | {"method": "eszsl"},
+            "a file, field 'method': found \"eszsl\", expected values by name",
+        ),
         (
             WHOLE | {"method": {"name": "lda"}},
-            "a file, field 'method', field 'name': found \"lda\", expected one of gsmflow, cada-vae",
+            "a file, field 'method', field 'name': found \"lda\", expected one of gsmflow, cada-",
         ),
         (
             WHOLE | {"method": {"name": "eszsl", "blocks": 3}},
@@ -100,7 +106,10 @@ WHOLE: dict[str, Any] = {"dataset": "CUB", "method": {"name": "gsmflow"}}
             "a file, field 'classifier', field 'name': found null, expected one of softmax, bayes",
         ),
         *(
-            (WHOLE | {"shots": value}, "a file, field 'shots': found .*, expected a list, .*a whole number")
+            (
+                WHOLE | {"shots": value},
+                "a file, field 'shots': found .*, expected a list, .*a whole number",
+            )
             for value in (3, [0, 1.5], [True], ["1"], {"0": 1})
         ),
     ],

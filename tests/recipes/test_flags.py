@@ -33,7 +33,6 @@ from tests.recipes.parsing import (
 )
 
 
-
 def texts_below_fields(config: type) -> dict[str, str]:
     """The string below each field, read from the source of the class."""
     found: dict[str, str] = {}
@@ -124,9 +123,7 @@ def base_and_changes(draw: st.DrawFn) -> tuple[Recipe, Recipe]:
 
 
 @given(base_and_changes())
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
-)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_the_flags_of_a_recipe_are_parsed_to_it_again(case: tuple[Recipe, Recipe]) -> None:
     base, recipe = case
     assert parse_from(base, *recipe_flags(recipe, base)) == recipe

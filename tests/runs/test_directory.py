@@ -73,7 +73,7 @@ def test_a_named_run_is_resumed(recipe: Recipe) -> None:
 
 def test_a_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
-    with pytest.raises(InputError, match="'training.epochs': found 300, expected 5") as caught:
+    with pytest.raises(InputError, match=r"'training.epochs': found 300, expected 5") as caught:
         resume(changed(recipe, epochs=5), "first")
     assert str(directory / RECIPE_FILE) in str(caught.value)
 

@@ -30,7 +30,7 @@ from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.few_shot import divide_rows, real_and_synthesized
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.seeds import run_seeds
-from tests.builders import CADA_SMALL, changed, make_dataset, make_recipe, tiny_recipe
+from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe
 from tests.methods.test_contract import ClosedForm
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

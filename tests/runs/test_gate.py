@@ -58,7 +58,9 @@ def start(folder: Path, *, dataset: Dataset | None = None, **changes: Any) -> Ru
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_gate_is_evaluated_alone_and_its_row_stands_beside_the_models(tmp_path: Path, case: str) -> None:
+def test_a_gate_is_evaluated_alone_and_its_row_stands_beside_the_models(
+    tmp_path: Path, case: str
+) -> None:
     result = start(tmp_path, run="first", **CASES[case])
     gate = result.metrics["gate"]
     assert gate["name"] == CASES[case]["gate"]

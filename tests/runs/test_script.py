@@ -20,7 +20,9 @@ SCRIPTS = sorted(ROOT.glob("train_*.py"))
 
 
 def write(path: Path, text: str) -> Path:
-    path.write_text(f"import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n{text}")
+    path.write_text(
+        f"import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n{text}"
+    )
     return path
 
 

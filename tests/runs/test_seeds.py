@@ -34,7 +34,9 @@ def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
     assert summary["seeds"] == [3, 4]
     assert [result.directory for result in results] == [group / "seed3", group / "seed4"]
     for number, seed in enumerate(summary["seeds"]):
-        alone = tiny_recipe(tmp_path, run=f"alone{seed}", seed=seed, calibrate=False, beside=("eszsl",))
+        alone = tiny_recipe(
+            tmp_path, run=f"alone{seed}", seed=seed, calibrate=False, beside=("eszsl",)
+        )
         metrics = run_experiment(Job(alone), QUIET).metrics
         assert stored(group / f"seed{seed}") == metrics
         for name in ("T1", "U", "S", "H", "AUSUC"):
@@ -44,7 +46,9 @@ def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
 
 
 def test_finished_seeds_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_seeds(Job(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False, beside=())), QUIET)
+    whole = run_seeds(
+        Job(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False, beside=())), QUIET
+    )
     ran: list[int] = []
 
     def run_until_the_last(job: Job, *arguments: Any) -> RunResult:
@@ -63,7 +67,11 @@ def test_finished_seeds_are_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_seeds_of_another_recipe_are_refused(tmp_path: Path) -> None:
-    run_seeds(Job(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, beside=(), epochs=1)), QUIET)
-    other = tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, beside=(), epochs=2, resume=True)
+    run_seeds(
+        Job(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, beside=(), epochs=1)), QUIET
+    )
+    other = tiny_recipe(
+        tmp_path, run="a", seeds=2, calibrate=False, beside=(), epochs=2, resume=True
+    )
     with pytest.raises(InputError, match="epochs"):
         run_seeds(Job(other), QUIET)
