@@ -133,8 +133,8 @@ def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
 
             with monkeypatch.context() as patch:
                 patch.setattr(beside, stage, fail)
+                resume = (tmp_path / "out" / "TINY" / "broken").exists()
                 with pytest.raises(RuntimeError):
-                    resume = (tmp_path / "out" / "TINY" / "broken").exists()
                     run(tmp_path, run="broken", beside=methods, resume=resume)
     resumed = run(tmp_path, run="broken", beside=methods, resume=True)
     assert resumed.metrics == whole.metrics

@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(ROOT.glob("train_*.py"))
 
 
+IMPORTS = "import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n"
+
+
 def write(path: Path, text: str) -> Path:
-    path.write_text(
-        f"import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n{text}"
-    )
+    path.write_text(IMPORTS + text)
     return path
 
 
