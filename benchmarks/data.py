@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsmflow.data.dataset import Dataset
-from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.experiment import read_dataset
+from gsmflow.data.formats.files import load_dataset
 
 __all__ = ["DataOptions", "read_data"]
 
@@ -26,12 +25,6 @@ class DataOptions:
 
 def read_data(options: DataOptions) -> Dataset:
     """Read the dataset without a cache."""
-    return read_dataset(
-        Recipe(
-            dataset=options.dataset,
-            features=options.features,
-            semantics=options.semantics,
-            data=options.data,
-            cache=False,
-        )
+    return load_dataset(
+        options.data, options.dataset, features=options.features, semantics=options.semantics
     )

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.data import DataOptions, read_data
 from gsmflow.core.console import make_console
-from gsmflow.core.rng import make_generator
+from gsmflow.core.rng import Generators, make_generator
 from gsmflow.data.dataset import (
     HeldOut,
     Problem,
@@ -34,7 +34,7 @@ from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Scorer
 from gsmflow.learning.feed import scale_problem
 from gsmflow.learning.scorers import ModelScorer
-from gsmflow.methods.gaussian_prototypes import choose_gaussian, classify_gaussian, fit_gaussian
+from gsmflow.methods.gaussian_prototypes import GaussianPrototypes, GaussianPrototypesConfig
 from gsmflow.methods.prototype_discriminant import DiscriminantConfig, PrototypeDiscriminant
 
 __all__ = ["Options", "Pair", "figures_of", "gain", "main", "pairs"]
@@ -61,6 +61,17 @@ class Pair:
     gaussian: Outcome
 
 
+@dataclass(frozen=True)
+class _StageGenerators(Generators):
+    """The generator of a stage for every purpose: the figures of docs/beyond.md come from these."""
+
+    def on_cpu(self, purpose: str) -> torch.Generator:
+        return make_generator(_CPU, self.seed, self.stage)
+
+    def on_device(self, purpose: str) -> torch.Generator:
+        return make_generator(self.device, self.seed, self.stage)
+
+
 def pairs(options: Options) -> Iterator[Pair]:
     """Fit and evaluate both methods on each draw of classes."""
     dataset = read_data(options)
@@ -77,16 +88,19 @@ def pairs(options: Options) -> Iterator[Pair]:
 
 def _discriminant(problem: Problem, seed: int) -> Scorer:
     scaled = scale_problem(problem, "none", _CPU, "memory")
-    generator = make_generator(_CPU, seed, "discriminant")
-    model = PrototypeDiscriminant.for_problem(problem, scaled.feed, DiscriminantConfig(), generator)
+    generators = _StageGenerators(seed, "discriminant", _CPU)
+    model = PrototypeDiscriminant.for_problem(scaled, DiscriminantConfig(), generators)
     return ModelScorer(scaled.scaling, model, _CPU)
 
 
 def _gaussian(problem: Problem, held_out: HeldOut, seed: int) -> Scorer:
     scaled = scale_problem(problem, "standardised", _CPU, "memory")
-    chosen = choose_gaussian(scaled, held_out, make_generator(_CPU, seed, "choice"))
-    generator = make_generator(_CPU, seed, "gaussian")
-    return classify_gaussian(scaled, fit_gaussian(scaled, chosen), chosen.classifier_lr, generator)
+    config = GaussianPrototypesConfig()
+    generators = _StageGenerators(seed, "choice", _CPU)
+    choice = GaussianPrototypes.choose(scaled, held_out, config, generators)
+    generators = _StageGenerators(seed, "gaussian", _CPU)
+    model = GaussianPrototypes.for_choice(scaled, config, choice, generators)
+    return ModelScorer(scaled.scaling, model, _CPU)
 
 
 def figures_of(outcome: Outcome) -> dict[str, NDArray[np.float64]]:

@@ -352,11 +352,9 @@ def plain_softmax(
     nn.init.zeros_(linear.bias)
     classifier = nn.Sequential(linear, nn.LogSoftmax(dim=1)).to(device)
     criterion = nn.NLLLoss()
-    optimizer = torch.optim.Adam(
-        classifier.parameters(), lr=config.classifier_lr, betas=(0.5, 0.999)
-    )
-    batch_size = config.classifier_batch_size
-    for _ in range(config.classifier_epochs):
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=config.lr, betas=(0.5, 0.999))
+    batch_size = config.batch_size
+    for _ in range(config.epochs):
         order = torch.randperm(len(targets), generator=generator)
         features = features[order]
         targets = targets[order]

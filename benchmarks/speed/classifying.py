@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from rich.console import Console
 
 from benchmarks import plain
 from benchmarks.speed.measure import Usage, make_product, synchronize, watch
-from benchmarks.speed.sizes import Size, made_up_feed, made_up_model, made_up_problem
+from benchmarks.speed.sizes import (
+    Size,
+    made_up_feed,
+    made_up_model,
+    made_up_problem,
+    made_up_scaled,
+)
 from gsmflow.core.devices import pick_device
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
-from gsmflow.data.scaling import fit_feature_scaling
-from gsmflow.learning.feed import Scaled
-from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.methods.gsmflow import GSMFlow
-from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.stages import Fitted, Run, classify
 
@@ -56,18 +58,14 @@ def classify_as_a_run(
     device = pick_device(device_name)
     problem = made_up_problem(size)
     model = made_up_model(size, problem).to(device)
-    scaled = Scaled(
-        problem,
-        fit_feature_scaling(problem.train.features, "none"),
-        made_up_feed(problem, device),
-    )
+    scaled = made_up_scaled(problem, device)
     timed = _TimedSynthesis.from_state(model.describe(), model.state_dict()).to(device)
     assert isinstance(timed, _TimedSynthesis)
     del model
 
-    def job(folder: Path, recipe: Recipe) -> None:
+    def job(folder: Path, job_size: Size) -> None:
         run = Run(
-            recipe=recipe,
+            recipe=job_size.recipe,
             model_class=GSMFlow,
             device=device,
             precision=precision,
@@ -81,10 +79,8 @@ def classify_as_a_run(
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        job(folder, _shortened(size.recipe))
-        usage, products = _watch_between_products(
-            lambda: job(folder, size.recipe), device, product_size
-        )
+        job(folder, _shortened(size))
+        usage, products = _watch_between_products(lambda: job(folder, size), device, product_size)
     return _describe(usage, timed.seconds, products)
 
 
@@ -120,7 +116,7 @@ def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[st
         synchronize(device)
         synthesized_at = time.perf_counter()
 
-    def job(recipe: Recipe) -> None:
+    def job(job_size: Size) -> None:
         nonlocal start
         start = time.perf_counter()
         plain.plain_pair(
@@ -128,20 +124,20 @@ def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[st
             rows.features,
             rows.labels,
             problem.unseen_classes,
-            recipe.samples_per_class,
-            recipe.part(SoftmaxConfig),
-            make_generator(_CPU, recipe.seed, "synthesis"),
+            job_size.method.samples_per_class,
+            job_size.recipe.softmax,
+            make_generator(_CPU, job_size.recipe.seed, "synthesis"),
             on_synthesized=note_synthesized,
         )
 
-    job(_shortened(size.recipe))
-    usage, products = _watch_between_products(lambda: job(size.recipe), device, product_size)
+    job(_shortened(size))
+    usage, products = _watch_between_products(lambda: job(size), device, product_size)
     return _describe(usage, synthesized_at - start, products)
 
 
-def _shortened(recipe: Recipe) -> Recipe:
-    """A recipe for a warm-up, so that libraries loaded at first use are not measured."""
-    return replace(recipe, samples_per_class=8, classifier_epochs=1)
+def _shortened(size: Size) -> Size:
+    """A short job for a warm-up, so that libraries loaded at first use are not measured."""
+    return size.with_settings(samples_per_class=8, classifier_epochs=1)
 
 
 def _watch_between_products(

@@ -52,7 +52,7 @@ def sizes_by_unseen(size: Size, unseen: Sequence[int], samples: int) -> dict[int
 
 def _with_samples(size: Size, samples: int) -> Size:
     per_class = max(1, samples // size.unseen)
-    return replace(size, recipe=replace(size.recipe, samples_per_class=per_class))
+    return size.with_settings(samples_per_class=per_class)
 
 
 def measure_synthesis_growth(

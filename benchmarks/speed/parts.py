@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -129,24 +129,23 @@ def _steps(bench: Bench, *, baseline: bool, peak: bool) -> dict[str, Part]:
 def _synthesis(bench: Bench) -> Part:
     size, device, product = bench.scale.sizes[0], str(bench.device), bench.scale.product
     if bench.samples_per_class is not None:
-        recipe = replace(size.recipe, samples_per_class=bench.samples_per_class)
-        size = replace(size, recipe=recipe)
+        size = size.with_settings(samples_per_class=bench.samples_per_class)
     ours = {}
     with _clock(bench, "synthesis and classifiers, baseline"):
         plain = bench.isolate(classify_plainly, size, device, product)
     for precision in native_precisions(bench.device):
         with _clock(bench, f"synthesis and classifiers, ours in {precision}"):
             ours[precision] = bench.isolate(classify_as_a_run, size, device, precision, product)
-    recipe = size.recipe
+    samples, softmax = size.method.samples_per_class, size.recipe.softmax
     settings = _describe(size) | {
         "unseen": size.unseen,
         "rows": size.rows,
-        "samples_per_class": recipe.samples_per_class,
-        "classifier_batch_size": recipe.classifier_batch_size,
-        "classifier_epochs": recipe.classifier_epochs,
-        "reservoir_mib": recipe.reservoir_mib,
+        "samples_per_class": samples,
+        "classifier_batch_size": softmax.batch_size,
+        "classifier_epochs": softmax.epochs,
+        "reservoir_mib": size.recipe.reservoir_mib,
     }
-    what = f"{size.unseen} classes of {recipe.samples_per_class:,} samples"
+    what = f"{size.unseen} classes of {samples:,} samples"
     return Part({"plain": plain, "ours": ours}, settings, f"{what}, once each")
 
 
@@ -226,16 +225,16 @@ _OTHERS: dict[str, Callable[[Bench], Part]] = {
 
 
 def _describe(size: Size) -> dict[str, Any]:
-    recipe = size.recipe
+    config = size.method
     return {
         "seen": size.seen,
         "semantics_dim": size.semantics_dim,
         "feature_dim": size.feature_dim,
-        "condition_dim": recipe.condition_dim,
-        "hidden": recipe.hidden,
-        "blocks": recipe.blocks,
-        "batch_size": recipe.batch_size,
-        "prototype_classes": recipe.prototype_classes,
+        "condition_dim": config.condition_dim,
+        "hidden": config.hidden,
+        "blocks": config.blocks,
+        "batch_size": size.recipe.training.batch_size,
+        "prototype_classes": config.prototype_classes,
         "step_operations": step_operations(size),
     }
 

@@ -1,13 +1,17 @@
 """Sizes of the benchmark, and random data of these sizes; speed does not depend on values."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from gsmflow.core.rng import make_generator
+from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import Problem, Rows
-from gsmflow.learning.feed import MemoryFeed
+from gsmflow.data.scaling import fit_feature_scaling
+from gsmflow.learning.feed import MemoryFeed, Scaled
+from gsmflow.learning.softmax import SoftmaxConfig
+from gsmflow.learning.trainer import TrainingConfig
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from gsmflow.recipes.recipe import Recipe
 
@@ -20,6 +24,7 @@ __all__ = [
     "made_up_feed",
     "made_up_model",
     "made_up_problem",
+    "made_up_scaled",
     "step_operations",
 ]
 
@@ -54,6 +59,17 @@ class Size:
         """The dataset's name."""
         return self.recipe.dataset
 
+    @property
+    def method(self) -> GSMFlowConfig:
+        """Settings of the model."""
+        config = self.recipe.method
+        assert isinstance(config, GSMFlowConfig)
+        return config
+
+    def with_settings(self, **settings: Any) -> "Size":
+        """The same size with some settings of its recipe replaced, by their flat names."""
+        return replace(self, recipe=self.recipe.replace(**settings))
+
 
 _AWA2 = Size(
     seen=40,
@@ -63,12 +79,8 @@ _AWA2 = Size(
     feature_dim=2048,
     recipe=Recipe(
         dataset="AWA2",
-        blocks=3,
-        pi=0.15,
-        prototype_weight=10.0,
-        samples_per_class=50000,
-        classifier_lr=1e-3,
-        classifier_batch_size=1200,
+        method=GSMFlowConfig(blocks=3, pi=0.15, prototype_weight=10.0, samples_per_class=50000),
+        classifier=SoftmaxConfig(lr=1e-3, batch_size=1200),
     ),
 )
 _FLO = Size(
@@ -79,10 +91,7 @@ _FLO = Size(
     feature_dim=2048,
     recipe=Recipe(
         dataset="FLO",
-        blocks=5,
-        pi=0.07,
-        prototype_weight=3.0,
-        samples_per_class=3000,
+        method=GSMFlowConfig(blocks=5, pi=0.07, prototype_weight=3.0, samples_per_class=3000),
     ),
 )
 # Small enough for up to 10^7 samples. The reservoir has fewer than 10^5 rows, so that larger
@@ -95,11 +104,8 @@ _SMALL = Size(
     feature_dim=64,
     recipe=Recipe(
         dataset="small",
-        blocks=2,
-        hidden=64,
-        condition_dim=32,
-        classifier_batch_size=10000,
-        classifier_epochs=1,
+        method=GSMFlowConfig(blocks=2, hidden=64, condition_dim=32),
+        classifier=SoftmaxConfig(batch_size=10000, epochs=1),
         reservoir_mib=16,
     ),
 )
@@ -111,13 +117,9 @@ _TINY = Size(
     feature_dim=16,
     recipe=Recipe(
         dataset="tiny",
-        blocks=2,
-        hidden=16,
-        condition_dim=8,
-        batch_size=8,
-        samples_per_class=30,
-        classifier_batch_size=20,
-        classifier_epochs=2,
+        method=GSMFlowConfig(blocks=2, hidden=16, condition_dim=8, samples_per_class=30),
+        training=TrainingConfig(batch_size=8),
+        classifier=SoftmaxConfig(batch_size=20, epochs=2),
         reservoir_mib=1,
     ),
 )
@@ -174,7 +176,7 @@ FULL = Scale(
     steps=(4, 40),
     product=2048,
     seen=(50, 500, 5000),
-    prototype_classes=(50, _AWA2.recipe.prototype_classes),
+    prototype_classes=(50, _AWA2.method.prototype_classes),
     stream=_SMALL,
     samples=(10**4, 10**5, 10**6, 10**7),
     unseen=(50, 500, 5000),
@@ -183,12 +185,12 @@ FULL = Scale(
     processes=True,
 )
 QUICK = Scale(
-    sizes=(_TINY, replace(_TINY, recipe=replace(_TINY.recipe, dataset="tiny2", blocks=4))),
+    sizes=(_TINY, _TINY.with_settings(dataset="tiny2", blocks=4)),
     steps=(2, 2),
     product=64,
     seen=(6, 12, 24),
     prototype_classes=(1, 2),
-    stream=replace(_SMALL, recipe=replace(_SMALL.recipe, hidden=8, reservoir_mib=1)),
+    stream=_SMALL.with_settings(hidden=8, reservoir_mib=1),
     samples=(1000, 10000, 20000),
     unseen=(4, 8, 16),
     unseen_samples=200,
@@ -199,12 +201,12 @@ QUICK = Scale(
 
 def flow_weights(size: Size) -> int:
     """Number of weights that multiply a row and its condition in the flow."""
-    recipe = size.recipe
+    config = size.method
     # Each of the two subnets of a block maps one half and the condition to two numbers for every
     # dimension of the other half.
-    first = size.feature_dim + 2 * recipe.condition_dim
+    first = size.feature_dim + 2 * config.condition_dim
     last = 2 * size.feature_dim
-    return recipe.blocks * recipe.hidden * (first + last)
+    return config.blocks * config.hidden * (first + last)
 
 
 def step_operations(size: Size) -> int:
@@ -214,7 +216,7 @@ def step_operations(size: Size) -> int:
     rows are those of the batch and the prototypes. Products with a condition are counted for each
     row, even where the package computes them once for each class.
     """
-    rows = size.recipe.batch_size + size.recipe.prototypes_of(size.seen)
+    rows = size.recipe.training.batch_size + size.method.prototypes_of(size.seen)
     return 2 * 3 * flow_weights(size) * rows
 
 
@@ -243,8 +245,13 @@ def made_up_feed(problem: Problem, device: torch.device) -> MemoryFeed:
     )
 
 
+def made_up_scaled(problem: Problem, device: torch.device) -> Scaled:
+    """A problem with its training rows, which are not scaled, on a device."""
+    scaling = fit_feature_scaling(problem.train, "none")
+    return Scaled(problem, scaling, made_up_feed(problem, device))
+
+
 def made_up_model(size: Size, problem: Problem) -> GSMFlow:
     """An untrained model for a problem, on the CPU."""
-    config = size.recipe.part(GSMFlowConfig)
-    generator = make_generator(_CPU, size.recipe.seed, "initial weights")
-    return GSMFlow.for_problem(problem, made_up_feed(problem, _CPU), config, generator)
+    generators = Generators(size.recipe.seed, problem.split, _CPU)
+    return GSMFlow.for_problem(made_up_scaled(problem, _CPU), size.method, generators)

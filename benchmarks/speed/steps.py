@@ -21,7 +21,7 @@ from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.feed import MemoryFeed
-from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.gsmflow import GSMFlow
 
 __all__ = [
@@ -176,13 +176,12 @@ def step_memory(size: Size, seen: int, prototype_classes: int, device_name: str)
 
 
 def _with_classes(size: Size, seen: int, prototype_classes: int) -> Size:
-    recipe = replace(size.recipe, prototype_classes=prototype_classes)
-    return replace(size, seen=seen, recipe=recipe)
+    return replace(size, seen=seen).with_settings(prototype_classes=prototype_classes)
 
 
 def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, MemoryFeed]:
     """A problem in which every class has rows, and as many rows as some steps need."""
-    count = steps * size.recipe.batch_size
+    count = steps * size.recipe.training.batch_size
     problem = made_up_problem(replace(size, rows=max(count, size.seen)))
     feed = made_up_feed(problem, device)
     return problem, MemoryFeed(feed.features[:count], feed.labels[:count])
@@ -194,7 +193,7 @@ def _make_trainer(
     return Trainer(
         made_up_model(size, problem).to(device),
         feed,
-        size.recipe.part(TrainingConfig),
+        size.recipe.training,
         make_generator(device, size.recipe.seed, "training"),
         precision=precision,
     )
@@ -207,7 +206,7 @@ def _plain_steps(
         plain.plain_copy(made_up_model(size, problem)).to(device),
         feed.features.cpu().numpy(),
         feed.labels.cpu().numpy(),
-        size.recipe.part(TrainingConfig),
+        size.recipe.training,
         make_generator(_CPU, size.recipe.seed, "training"),
     )
 

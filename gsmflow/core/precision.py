@@ -36,6 +36,9 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
+        # Torch before 2.10 does not say; the products that every processor has are used there.
+        if not hasattr(torch.cpu, "get_capabilities"):
+            return False
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     return False

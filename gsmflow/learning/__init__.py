@@ -1,1 +1,1 @@
-"""What every method learns with: feeds of rows, the method contract, the trainer, classifiers."""
+"""What all methods share: feeds of rows, the model interface, the trainer, classifiers."""

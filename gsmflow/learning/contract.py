@@ -1,9 +1,9 @@
-"""What a model is to a run: the interface that all of them share.
+"""The interface of models: what a run calls, and the optional abilities of a model.
 
-A run makes a model for a `Problem`, trains it if it is to be trained, keeps its tensors, asks it
-for the rows that the classifiers learn from, and passes features through its encoder before a
-classifier scores them. A model that synthesizes features is a `synthesis.Sampler` besides; the
-generation shifts are measured of such a model alone.
+A run makes a model for a `Problem`, trains it if it is `Trainable`, and saves its tensors. It gets
+the rows that the classifiers are trained on from the model, and passes features through the model's
+encoder before a classifier scores them. A model that synthesizes features is also a
+`gsmflow.learning.sampling.Sampler`; generation shifts are measured for such models alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ __all__ = [
 
 
 class Losses(NamedTuple):
-    """One step's losses: what is minimised, and its parts for the log, all scalars."""
+    """The losses of one step, all scalars: the total to minimise, and its parts for the log."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -59,29 +59,27 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RowsRequest:
-    """What a model is asked to make the classifiers' rows of.
+    """A request for the rows that the classifiers are trained on.
 
     Attributes
     ----------
     scaled
-        The problem, and its real seen rows as the model learned from them.
+        The problem, and the scaled rows of seen classes that the model was trained on.
     generator
-        Source of what is drawn, on the rows' device.
+        Source of random numbers, on the rows' device.
     samples_per_class
-        Rows to synthesize of each unseen class, for a model that has no numbers of its own.
+        Rows to synthesize for each unseen class, for a model without such settings.
     capacity_bytes
-        How many bytes of synthesized rows may be held at once.
+        Maximum size in memory of the synthesized rows.
     precision
-        Of the matrix products.
+        Precision of the matrix products.
     real_unseen
-        Real labelled rows of unseen classes that may be learned from too, scaled as the seen
-        ones; None where there are none, as in zero-shot learning proper. A row that is to count
-        more is there more often.
+        Real labelled rows of unseen classes to train on too (few-shot learning), scaled as the
+        rows of seen classes; None in zero-shot learning. A row with more weight is repeated.
     synthesizes
-        Whether the unseen classes are to be synthesized; if not, there are ``real_unseen`` rows of
-        all of them.
+        Whether to synthesize the unseen classes. If not, ``real_unseen`` has rows of all of them.
     on_samples
-        To be called with the number of rows after each part of the synthesis, for a progress bar.
+        Called with the number of rows after each chunk of the synthesis, for a progress bar.
     """
 
     scaled: Scaled
@@ -94,7 +92,7 @@ class RowsRequest:
     on_samples: Callable[[int], object] = lambda count: None
 
     def reservoir_of(self, sampler: Sampler, width: int) -> Reservoir:
-        """Rows of width ``width`` that a sampler draws of the unseen classes, as asked for."""
+        """The requested rows of unseen classes, drawn from a sampler of ``width`` dimensions."""
         device = self.scaled.feed.labels.device
         return Reservoir(
             sampler,
@@ -109,13 +107,13 @@ class RowsRequest:
 
 @dataclass(frozen=True, eq=False)
 class RowsByEpoch:
-    """Rows that are there before an epoch of a classifier begins.
+    """Rows that are complete before an epoch of a classifier begins.
 
     Attributes
     ----------
     gzsl, zsl
-        Called before each epoch of the classifier of seen and unseen classes, and of that of the
-        unseen classes alone; give the same rows every time, or draw them anew.
+        Called before each epoch of the GZSL classifier (of seen and unseen classes), and of the
+        ZSL classifier (of unseen classes). They give the same rows every time, or new ones.
     """
 
     gzsl: Callable[[], Feed]
@@ -124,14 +122,14 @@ class RowsByEpoch:
 
 @dataclass(frozen=True, eq=False)
 class StreamedRows:
-    """Real rows, and synthesized ones that are made while the classifiers learn from them.
+    """Real rows, and rows that are synthesized while the classifiers are trained.
 
     Attributes
     ----------
     real
-        Of seen classes, and of unseen ones where some are given.
+        Rows of seen classes, and of unseen classes if the request has some.
     reservoir
-        Of the unseen classes, on the same device.
+        Synthesized rows of unseen classes, on the same device.
     """
 
     real: Feed
@@ -143,54 +141,55 @@ AnyModel = TypeVar("AnyModel", bound="Model")
 
 
 def rows_with(real: Feed, reservoir: Reservoir, real_unseen: Feed | None = None) -> ClassifierRows:
-    """The classifiers' rows from real and synthesized ones, streamed if those are many.
+    """Combine real and synthesized rows for the classifiers.
 
     Parameters
     ----------
     real
         Real rows of the seen classes.
     reservoir
-        Synthesized rows of the unseen classes, on the same device; they are streamed if it does
-        not hold all of them at once.
+        Synthesized rows of the unseen classes, on the same device. They are streamed if the
+        reservoir cannot hold all of them at once.
     real_unseen
         Real rows of unseen classes, if there are any.
     """
-    known = real if real_unseen is None else join(real, real_unseen)
+    all_real = real if real_unseen is None else join(real, real_unseen)
     if reservoir.streams:
-        return StreamedRows(known, reservoir)
-    made = MemoryFeed(reservoir.features, reservoir.labels)
-    both = join(known, made)
-    unseen = made if real_unseen is None else join(real_unseen, made)
-    return RowsByEpoch(lambda: both, lambda: unseen)
+        return StreamedRows(all_real, reservoir)
+    synthesized = MemoryFeed(reservoir.features, reservoir.labels)
+    gzsl = join(all_real, synthesized)
+    zsl = synthesized if real_unseen is None else join(real_unseen, synthesized)
+    return RowsByEpoch(lambda: gzsl, lambda: zsl)
 
 
 def with_semantics(model: AnyModel, semantics: FloatArray) -> AnyModel:
-    """The same model on the CPU, its tensor ``semantics`` replaced by another, ``(classes, a)``."""
+    """A copy of a model on the CPU with another tensor ``semantics``, ``(classes, a)``."""
     tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     tensors["semantics"] = torch.tensor(semantics)
-    told: AnyModel = type(model).from_state(model.describe(), tensors)  # type: ignore[assignment]
-    return told
+    copy: AnyModel = type(model).from_state(model.describe(), tensors)  # type: ignore[assignment]
+    return copy
 
 
 class Model(Protocol):
-    """What a run makes, keeps and classifies with: a torch module with these methods.
+    """A model of a method: a torch module with these methods.
 
-    Its tensors are parameters and buffers, so that ``state_dict`` has all of them.
+    All tensors that it was fitted with are parameters or buffers, so that ``state_dict`` is
+    complete.
     """
 
     @classmethod
     def for_problem(cls, scaled: Scaled, config: Any, generators: Generators) -> "Model":
         """A model for a problem, on the CPU.
 
-        It is untrained if it is `Trainable`. Any other model fits itself here, to the same
-        numbers in every call with the same arguments.
+        A `Trainable` model is untrained. Any other model is fitted here, and the result is the
+        same for the same arguments.
 
         Parameters
         ----------
         scaled
             The problem, the scaling of its features and the scaled training rows.
         config
-            Settings, of the class that the method names.
+            Settings, an instance of `gsmflow.learning.method.Method.config`.
         generators
             Sources of random numbers, one for each purpose.
         """
@@ -215,25 +214,25 @@ class Encoding(Protocol):
 
     @property
     def encoder(self) -> nn.Module:
-        """The map from scaled features ``(n, d)`` to what the classifiers score, ``(n, r)``."""
+        """From scaled features ``(n, d)`` to the inputs of the classifiers, ``(n, r)``."""
 
 
 @runtime_checkable
 class GivesRows(Protocol):
-    """A model that gives rows for classifiers to learn from."""
+    """A model that makes the rows that the classifiers are trained on."""
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """What the classifiers learn from, encoded as test features are or as the model makes it.
+        """The training rows of the classifiers, in the space that `Encoding.encoder` maps to.
 
-        The GZSL classifier's rows have labels among all classes of the problem, each with one
-        row at least, the ZSL classifier's among the unseen ones. They depend on nothing but the
-        model and the request.
+        The rows of the GZSL classifier have labels of all classes of the problem, each with at
+        least one row. Those of the ZSL classifier have labels of the unseen classes. The rows
+        depend on the model and the request alone.
         """
 
 
 @runtime_checkable
 class Choosing(Protocol):
-    """A model some of whose settings are chosen on the validation classes before it is fitted."""
+    """A model with settings that are chosen on the validation classes before it is fitted."""
 
     @classmethod
     def choose(
@@ -253,15 +252,15 @@ class Choosing(Protocol):
     def for_choice(
         cls, scaled: Scaled, config: Any, choice: dict[str, Any], generators: Generators
     ) -> Model:
-        """The model of a problem with the settings that `choose` found; else as `for_problem`."""
+        """A model for a problem, with the settings that `choose` found; else as `for_problem`."""
 
 
 @runtime_checkable
 class LossTrained(Protocol):
-    """A model that `trainer.Trainer` trains by minimising its loss, one batch a step."""
+    """A model that `gsmflow.learning.trainer.Trainer` trains by minimising a loss."""
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
-        """The training loss of one batch, or of a process's share of it.
+        """The training loss of one batch, or of one process's share of it.
 
         Parameters
         ----------
@@ -283,14 +282,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ParameterGroup:
-    """Parameters with an Adam of their own, and where it differs from the training settings.
+    """Parameters that one Adam optimizes, and where it differs from the training settings.
 
     Attributes
     ----------
     parameters
-        What it changes.
+        The parameters to optimize.
     betas
-        Its decay rates of the first and of the second moment, each in [0, 1).
+        Adam's decay rates of the first and of the second moment, each in [0, 1).
     learning_rate_factor
         Factor on the learning rate of the schedule, ``> 0``.
     """
@@ -301,12 +300,12 @@ class ParameterGroup:
 
 
 class Optimizer(Protocol):
-    """The optimizer of one `ParameterGroup`, as a training step is given it."""
+    """The optimizer of one `ParameterGroup`, for use in a training step."""
 
     def minimize(self, loss: Tensor) -> None:
-        """Take one step down the gradient of a scalar loss, with these parameters alone.
+        """Take one gradient step on a scalar loss, changing the parameters of the group alone.
 
-        The gradients of all other parameters stay as they are.
+        The gradients of all other parameters stay unchanged.
         """
 
 
@@ -314,8 +313,9 @@ class Optimizer(Protocol):
 class StepTrained(Protocol):
     """A model with a training step that needs several optimizers, such as a GAN.
 
-    The trainer makes an Adam of each group, schedules its learning rate, and saves its state. All
-    else that a step changes must be a parameter or a buffer, or a resumed training would differ.
+    The trainer makes an Adam for each group, schedules its learning rate, and saves its state.
+    Everything else that a step changes must be a parameter or a buffer. Otherwise a resumed
+    training would differ.
 
     A step of a Wasserstein GAN with five critic steps::
 
@@ -329,7 +329,7 @@ class StepTrained(Protocol):
     """
 
     def parameter_groups(self) -> Mapping[str, ParameterGroup]:
-        """What is optimized, by the name of the optimizer; the same in every call."""
+        """The parameter groups by the name of their optimizer; the same in every call."""
 
     def training_step(
         self,
@@ -337,42 +337,42 @@ class StepTrained(Protocol):
         random: BatchRandom,
         optimizers: Mapping[str, Optimizer],
     ) -> Mapping[str, Tensor]:
-        """Train for one step; forward passes are in the precision of the training.
+        """Train for one step. Forward passes run in the precision of the training.
 
         Parameters
         ----------
         batches
-            Batches without end. A pass over the rows takes each at most once, in a random order;
-            after it comes another pass. An epoch has as many steps as a pass has batches, however
-            many batches a step takes.
+            An endless iterator of batches. Each pass over the rows has a new random order and takes
+            every row at most once. An epoch has as many steps as a pass has batches, however many
+            batches a step takes.
         random
             Source of random numbers.
         optimizers
-            One for each of `parameter_groups`.
+            The optimizer of each group, by the names of `parameter_groups`.
 
         Returns
         -------
         mapping
-            Parts of the loss for the log, scalars. A part may be missing in some steps: its mean
-            over an epoch is that of the steps which have it.
+            Parts of the loss for the log, scalars. A part may be missing in some steps; its mean
+            over an epoch is taken over the steps that have it.
         """
 
 
 Trainable = (LossTrained, StepTrained)
-"""What a model that `trainer.Trainer` trains is an instance of, one or the other."""
+"""The two kinds of models that `gsmflow.learning.trainer.Trainer` trains, for ``isinstance``."""
 
 
 @runtime_checkable
 class WarmedUp(Protocol):
-    """A model whose loss changes while it is trained."""
+    """A model whose loss depends on the progress of the training."""
 
     def warm_up(self, done: float) -> None:
-        """Set the loss of the next epoch, by the share of the epochs that is done, in [0, 1)."""
+        """Set the loss of the next epoch; ``done`` is the share of finished epochs, in [0, 1)."""
 
 
 @runtime_checkable
 class Classifying(Protocol):
-    """A model that tells classes apart by itself: no classifier is trained on its rows."""
+    """A model that classifies by itself: no classifier is trained on its rows."""
 
     def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
         """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features.
@@ -380,21 +380,26 @@ class Classifying(Protocol):
         Parameters
         ----------
         features
-            ``(n, d)``. Columns are in the order of `Problem.classes` and `Problem.unseen_classes`.
+            Scaled features, ``(n, d)``.
+
+        Returns
+        -------
+        tuple
+            Columns are in the order of `Problem.classes` and `Problem.unseen_classes`.
         """
 
 
 @runtime_checkable
 class ClassifyingCalibrated(Protocol):
-    """A model that scores classes apart for figures under a calibration factor."""
+    """A model that has other scores for calibrated stacking, such as those of other settings."""
 
     def calibrated_class_scores(self, features: Tensor) -> FloatArray:
-        """GZSL scores ``(n, classes)`` of scaled features ``(n, d)``, for calibrated figures."""
+        """GZSL scores ``(n, classes)`` of scaled features ``(n, d)``, for calibrated stacking."""
 
 
 @runtime_checkable
 class Density(Protocol):
-    """A model that knows how likely features are of a class."""
+    """A model with a class-conditional density of features."""
 
     def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
         """``log p(x | class)`` in nats, ``(n,)``, of scaled rows ``(n, d)``, classes ``(n,)``."""
@@ -402,16 +407,16 @@ class Density(Protocol):
 
 @runtime_checkable
 class Extensible(Protocol):
-    """A trained model that can be told of further unseen classes."""
+    """A trained model to which unseen classes can be added."""
 
     def with_classes(self, problem: Problem) -> Model:
-        """The same model, which knows all classes of a problem; on the CPU.
+        """A copy of the model, on the CPU, for all classes of a problem.
 
         Parameters
         ----------
         problem
-            That of the training, with further unseen classes after all others. The scale of the
-            semantics stays that of the training.
+            The problem of the training, with added unseen classes after all others. Semantics are
+            scaled as in the training.
         """
 
 
@@ -420,7 +425,7 @@ class Compilable(Protocol):
     """A model with parts that torch.compile may make faster."""
 
     def compile_for_training(self) -> str | None:
-        """Compile them; the reason where that is not possible, and they run as they are."""
+        """Compile them. If that fails, return the reason; the model then runs uncompiled."""
 
 
 class Scorer(Protocol):

@@ -1,4 +1,4 @@
-"""Training rows as a model meets them: scaled, on its device, any batch of them at a time."""
+"""Feeds: scaled training rows on the model's device, taken in batches of any rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ _CHUNK = 4096
 
 
 class Feed(Protocol):
-    """Labelled rows, wherever their features are kept."""
+    """Labelled rows of scaled features, wherever the features are stored."""
 
     @property
     def labels(self) -> Tensor:
-        """Class of every row, ``(n,)``, on the device that `take` answers on."""
+        """Class of every row, ``(n,)``, on the device of the features that `take` returns."""
 
     @property
     def feature_dim(self) -> int:
@@ -49,7 +49,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MemoryFeed:
-    """Rows whose scaled features lie on the device.
+    """Rows whose scaled features are in the device's memory.
 
     Attributes
     ----------
@@ -67,21 +67,21 @@ class MemoryFeed:
 
     def take(self, rows: Tensor) -> Tensor:
         """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
-        return self.features.index_select(0, rows)  # half the time of an index in brackets
+        return self.features.index_select(0, rows)  # twice as fast as features[rows]
 
 
 @dataclass(frozen=True, eq=False)
 class MappedFeed:
-    """Rows whose features stay where they lie, and are scaled as they are taken.
+    """Rows whose features stay unscaled where they are, and are scaled when they are taken.
 
     Attributes
     ----------
     rows
-        Unscaled, in a memory map or in memory.
+        Unscaled rows, in a memory map or in memory.
     scaling
-        Done to the features of every batch.
+        Applied to the features of every batch.
     labels
-        ``(n,)``, on the device that `take` answers on.
+        Class of every row, ``(n,)``, on the device of the features that `take` returns.
     """
 
     rows: Rows
@@ -106,21 +106,21 @@ def make_feed(
     place: FeedPlace,
     processes: int = 1,
 ) -> Feed:
-    """Scale rows, in memory or as they are taken; batches have the same bits either way.
+    """Scale rows now or when they are taken; both give bit-identical batches.
 
     Parameters
     ----------
     rows
         Unscaled rows.
     scaling
-        Fitted on them.
+        The scaling, fitted on these rows.
     device
-        Where the model is.
+        The model's device.
     place
-        ``"memory"``: the scaled features lie on the device. ``"map"``: they are made batch by
-        batch. ``"auto"``: in memory, unless they would take more than half of what is free.
+        ``"memory"``: store the scaled features on the device. ``"map"``: scale each batch when it
+        is taken. ``"auto"``: ``"memory"`` if that takes at most half of the free memory.
     processes
-        How many processes do the same on this machine, in memory that they share.
+        Number of processes on this machine that each make such a feed and share its main memory.
     """
     labels = torch.from_numpy(rows.labels).to(device)
     shape = len(rows), rows.feature_dim
@@ -128,12 +128,13 @@ def make_feed(
     if place == "map" or (place == "auto" and needed > _free_bytes(device) // 2):
         return MappedFeed(rows, scaling, labels)
     features = torch.empty(shape, device=device)
-    for part, slab in rows.slabs():
-        features[part] = torch.from_numpy(scaling(slab))
+    for span, slab in rows.slabs():
+        features[span] = torch.from_numpy(scaling(slab))
     return MemoryFeed(features, labels)
 
 
 def _free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU, or of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
@@ -141,14 +142,14 @@ def _free_bytes(device: torch.device) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """A problem made ready to learn from, once for all that learns from it.
+    """A problem with its feature scaling and its scaled training rows.
 
     Attributes
     ----------
     problem
-        As it was, with unscaled features.
+        The problem, with unscaled features.
     scaling
-        Fitted on its training rows.
+        The scaling, fitted on its training rows.
     feed
         The scaled training rows, on a device.
     """
@@ -165,16 +166,16 @@ def scale_problem(
     place: FeedPlace,
     processes: int = 1,
 ) -> Scaled:
-    """Fit a scaling on a problem's training rows, and make the feed of them.
+    """Fit a scaling on a problem's training rows, and make a feed of them.
 
     Parameters
     ----------
     problem
-        With unscaled features.
+        A problem with unscaled features.
     name
-        Of the scaling, as `fit_feature_scaling` knows it.
+        The kind of scaling; see `fit_feature_scaling`.
     device, place, processes
-        As `make_feed` takes them.
+        See `make_feed`.
     """
     scaling = fit_feature_scaling(problem.train, name)
     return Scaled(problem, scaling, make_feed(problem.train, scaling, device, place, processes))
@@ -182,12 +183,12 @@ def scale_problem(
 
 @dataclass(frozen=True, eq=False)
 class JoinedFeed:
-    """The rows of one feed followed by those of another, where they are.
+    """The rows of one feed followed by those of another, without copying them.
 
     Attributes
     ----------
     first, second
-        Of equal width, on one device.
+        Feeds of equal width, on one device.
     labels
         Class of every row, ``(n + m,)``.
     """
@@ -214,14 +215,14 @@ class JoinedFeed:
 
 @dataclass(frozen=True, eq=False)
 class SelectedFeed:
-    """Some rows of a feed, where they are.
+    """Selected rows of a feed, without copying them; a row may occur several times.
 
     Attributes
     ----------
     feed
-        All rows.
+        The feed to select from.
     rows
-        Those that these are, ``(m,)``, on the feed's device.
+        The selected row numbers, ``(m,)``, on the feed's device.
     """
 
     feed: Feed
@@ -238,14 +239,14 @@ class SelectedFeed:
         return self.feed.feature_dim
 
     def take(self, rows: Tensor) -> Tensor:
-        """Scaled features of rows, in their order."""
+        """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
         return self.feed.take(self.rows[rows])
 
 
 def join(first: Feed, second: Feed) -> Feed:
     """The rows of one feed followed by those of another.
 
-    Rows in memory are copied, those of a `SelectedFeed` once, however often it has them.
+    Rows in memory are copied. A row that a `SelectedFeed` repeats is copied once.
     """
     if isinstance(first, SelectedFeed) or isinstance(second, SelectedFeed):
         (base, rows), (other, others) = _selection(first), _selection(second)
@@ -257,14 +258,14 @@ def join(first: Feed, second: Feed) -> Feed:
 
 
 def _selection(feed: Feed) -> tuple[Feed, Tensor]:
-    """A feed as rows of another."""
+    """A feed as a selection: a feed and the numbers of its rows."""
     if isinstance(feed, SelectedFeed):
         return feed.feed, feed.rows
     return feed, torch.arange(len(feed.labels), device=feed.labels.device)
 
 
 def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
-    """All rows in order, a bounded number at a time: features ``(m, d)`` and labels ``(m,)``."""
+    """All rows in order, in slabs of bounded size: features ``(m, d)`` and labels ``(m,)``."""
     labels = feed.labels
     for start in range(0, len(labels), _CHUNK):
         rows = torch.arange(start, min(start + _CHUNK, len(labels)), device=labels.device)
@@ -272,18 +273,18 @@ def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def class_means(feed: Feed, classes: Tensor) -> Tensor:
-    """Mean of each class's rows, ``(k, d)``, reading the rows once.
+    """Mean of each class's rows, ``(k, d)``, in one pass over the rows.
 
     Parameters
     ----------
     feed
-        Rows of these classes alone.
+        Rows, all of these classes.
     classes
         Ascending class numbers, ``(k,)``, each with at least one row.
     """
     sums = counts = torch.zeros(())
     for features, labels in feed_slabs(feed):
-        # A product with the one-hot classes adds in a fixed order on every device.
+        # A product with the one-hot classes sums in a fixed order on every device.
         columns = torch.searchsorted(classes, labels)
         one_hot = functional.one_hot(columns, len(classes)).to(features.dtype)
         sums = sums.to(features) + one_hot.T @ features

@@ -1,4 +1,4 @@
-"""A method: one object that holds all that the rest of the package asks of it."""
+"""The description of a method: everything that the rest of the package needs to know about it."""
 
 import sys
 from collections.abc import Mapping
@@ -13,32 +13,33 @@ __all__ = ["Method", "method_of"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Method:
-    """A method, at the end of its file as ``METHOD``.
+    """A method. Each method's file ends with one, named ``METHOD``.
 
-    Settings are named as their flags are, with underscores: those of the configuration by their
-    fields, those of other parts of a recipe as there (``epochs``, ``classifier_lr``,
-    ``feature_scaling``).
+    Settings go by the names of their flags, with underscores. Those of the method's configuration
+    are its fields; those of other parts of a recipe are named as there (``epochs``,
+    ``classifier_lr``, ``feature_scaling``).
 
     Attributes
     ----------
     name
-        What ``--model`` takes.
+        The value of ``--model``.
     label
-        As printed in tables.
+        The name in tables.
     paper
-        Where it was published, and how far this is after code or after a description.
+        The publication, and whether this implementation follows its code or its text.
     config
-        A frozen dataclass of its settings; a field ``samples_per_class`` says how many rows the
-        model synthesizes of each unseen class, where that is a setting.
+        A frozen dataclass of its settings. If it has a field ``samples_per_class``, that is the
+        number of rows that the model synthesizes for each unseen class.
     model
-        The torch module with the methods of `gsmflow.learning.contract.Model`.
+        The torch module, which implements `gsmflow.learning.contract.Model`.
     published
-        Settings where they differ from the defaults: for every dataset under an empty name, then
-        for a dataset, then for a dataset's features (``"CUB/resnet_logits"``).
+        Settings that differ from the defaults, by dataset. Key ``""`` applies to every dataset,
+        ``"CUB"`` to a dataset, ``"CUB/resnet_logits"`` to a dataset's features; later ones win.
     variants
-        The ablations that the paper makes: name to the settings that change.
+        The ablations of the paper: name to the settings that change.
     search
-        Range of each setting that ``tune`` may search, beside those of training and classifier.
+        The ranges of the method's settings that ``tune`` searches; those of training and classifier
+        are in `gsmflow.tuning.space`.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Method:
 
 
 def method_of(config: Any) -> Method:
-    """The method that a configuration is of: the ``METHOD`` of the file that defines its class."""
+    """The method of a configuration: the ``METHOD`` of the module that defines its class."""
     method = sys.modules[type(config).__module__].METHOD
     assert isinstance(method, Method)
     return method

@@ -1,4 +1,4 @@
-"""Synthesizing features of classes from a trained model, all at once or in a bounded stream."""
+"""Synthesizing features from a trained model, all at once or as a stream of bounded memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,40 +19,43 @@ class FeatureSampler(Protocol):
     """Draws one feature vector for each position in a list of classes."""
 
     def __call__(self, positions: Tensor, generator: torch.Generator) -> Tensor:
-        """Features ``(n, d)`` for positions ``(n,)``."""
+        """Features ``(n, d)`` for positions ``(n,)``, on the generator's device."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Anything that draws features of classes."""
+    """A source of features of given classes."""
 
     def sampler(self, classes: Tensor) -> FeatureSampler:
-        """What draws features of classes ``(k,)``, all that depends on a class done once."""
+        """Prepare to draw features of classes ``(k,)``.
+
+        What depends on the class alone is computed here, once.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class Rescaled:
-    """A sampler whose features are brought from its own scaling into another.
+    """A sampler whose features are converted from one scaling to another.
 
     Attributes
     ----------
     model
         The sampler.
-    own, other
-        The scaling of its features, and the one that they are brought into.
+    source, target
+        The scaling of its features, and the scaling to convert to.
     """
 
     model: Sampler
-    own: FeatureScaling
-    other: FeatureScaling
+    source: FeatureScaling
+    target: FeatureScaling
 
     def sampler(self, classes: Tensor) -> FeatureSampler:
-        """What draws features of classes ``(k,)``."""
-        draw = self.model.sampler(classes)
+        """Draws features of classes ``(k,)`` in the target scaling."""
+        draw_source = self.model.sampler(classes)
 
         def rescaled(positions: Tensor, generator: torch.Generator) -> Tensor:
-            features = self.own.inverse(draw(positions, generator).cpu().numpy())
-            return torch.from_numpy(self.other(features)).to(positions.device)
+            features = self.source.inverse(draw_source(positions, generator).cpu().numpy())
+            return torch.from_numpy(self.target(features)).to(positions.device)
 
         return rescaled
 
@@ -73,13 +76,13 @@ def synthesize(
     model
         A trained model.
     classes
-        Class numbers, ``(k,)``, on the device to work on.
+        Class numbers, ``(k,)``, on the device of the samples.
     per_class
         Samples per class, ``>= 1``.
     generator
         On the same device.
     precision
-        Of the matrix products.
+        Precision of the matrix products.
     on_samples
         Called with the number of samples after each chunk, for a progress bar.
 
@@ -102,34 +105,34 @@ def synthesize(
 
 
 class Reservoir:
-    """A bounded store of synthesized rows, renewed while something learns from it.
+    """A bounded store of synthesized rows, renewed while a classifier is trained on it.
 
-    Every class has equally many places. Once all are filled, a new sample takes the place of the
-    oldest of its class, until ``per_class`` of each have been synthesized, each once.
+    It holds equally many rows of every class. Once it is full, each new sample replaces the oldest
+    of its class, until ``per_class`` samples of every class have been synthesized.
 
     Parameters
     ----------
     model
         A trained model.
     classes
-        Class numbers, ``(k,)``, on the device to work on.
+        Class numbers, ``(k,)``, on the device of the samples.
     per_class
-        Samples per class that are synthesized in all, ``>= 1``.
+        Samples per class that are synthesized in total, ``>= 1``.
     capacity
-        Rows that are held at most; at least one of every class is.
+        Maximum number of rows to hold; one of every class is held in any case.
     generator
         On the same device.
     precision
-        Of the matrix products.
+        Precision of the matrix products.
     on_samples
         Called with the number of samples after each chunk, for a progress bar.
 
     Attributes
     ----------
     features, labels
-        The rows that are held now, ``(m, d)`` and ``(m,)``; `advance` replaces them in place.
+        The rows that are currently held, ``(m, d)`` and ``(m,)``; `advance` replaces them in place.
     total
-        Number of samples that are synthesized in all, ``k * per_class``.
+        Number of samples that are synthesized in total, ``k * per_class``.
     """
 
     def __init__(
@@ -164,14 +167,14 @@ class Reservoir:
         return len(self.labels) < self.total
 
     def advance(self, share: float) -> None:
-        """Go on until this share (0 to 1) of the samples that were not held at first is made."""
+        """Synthesize up to this share (0 to 1) of the samples that did not fit at first."""
         held = len(self.labels)
         goal = held + int(share * (self.total - held))
-        # In whole chunks, which are fastest, but for the last.
+        # Whole chunks are fastest; the rest comes with the last call.
         self._make(goal if share >= 1 else goal - (goal - self._made) % _CHUNK)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Rows that are held now, at random: features ``(count, d)`` and classes ``(count,)``."""
+        """Random held rows: features ``(count, d)`` and classes ``(count,)``."""
         device = self.labels.device
         rows = torch.randint(len(self.labels), (count,), generator=self._generator, device=device)
         return self.features[rows], self.labels[rows]

@@ -1,4 +1,4 @@
-"""What stands between features as a dataset has them and the scores of a model's classes."""
+"""From unscaled features to class scores: scaling, encoder, and scoring by the model itself."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ __all__ = [
     "CalibratedModelScorer",
     "ModelScorer",
     "class_log_densities",
+    "direct_scorer",
     "feature_map",
-    "own_scorer",
     "seen_log_density",
 ]
 
@@ -33,14 +33,14 @@ _ENCODING_CHUNK = 16384
 
 
 def feature_map(scaling: FeatureScaling, model: Model, device: torch.device) -> FeatureMap:
-    """From features as the dataset has them to what the classifiers of a model score.
+    """The map from unscaled features to the inputs of a model's classifiers.
 
     Parameters
     ----------
     scaling
-        What the model was trained behind.
+        The feature scaling of the model's training.
     model, device
-        The model, and where it is.
+        The model, and its device.
     """
     if not isinstance(model, Encoding):
         return scaling
@@ -49,23 +49,23 @@ def feature_map(scaling: FeatureScaling, model: Model, device: torch.device) -> 
     @torch.no_grad()
     def encoded(features: FloatArray) -> FloatArray:
         rows = torch.from_numpy(scaling(features))
-        parts = torch.split(rows, _ENCODING_CHUNK)
-        chunks = [encoder(part.to(device)).cpu() for part in parts]
-        return np.asarray(torch.cat(chunks).numpy(), dtype=np.float32)
+        chunks = torch.split(rows, _ENCODING_CHUNK)
+        encodings = [encoder(chunk.to(device)).cpu() for chunk in chunks]
+        return np.asarray(torch.cat(encodings).numpy(), dtype=np.float32)
 
     return encoded
 
 
 @dataclass(frozen=True, eq=False)
 class ModelScorer:
-    """A model that classifies by itself, behind its feature scaling.
+    """The scorer of a model that classifies by itself.
 
     Attributes
     ----------
     scaling
-        What the model was trained behind.
+        The feature scaling of the model's training.
     model, device
-        The model, and where it is.
+        The model, and its device.
     """
 
     scaling: FeatureScaling
@@ -86,10 +86,10 @@ class ModelScorer:
 
 @dataclass(frozen=True, eq=False)
 class CalibratedModelScorer(ModelScorer):
-    """A `ModelScorer` whose model scores apart for figures under a calibration factor."""
+    """A `ModelScorer` of a model that has other scores for calibrated stacking."""
 
     def calibrated_scores(self, features: FloatArray) -> FloatArray:
-        """Scores ``(n, seen + unseen)`` of unscaled features ``(n, d)`` for calibrated figures."""
+        """Scores ``(n, seen + unseen)`` of unscaled features, to subtract gamma from."""
         assert isinstance(self.model, ClassifyingCalibrated)
         rows = torch.from_numpy(self.scaling(features)).to(self.device)
         return self.model.calibrated_class_scores(rows)
@@ -100,7 +100,7 @@ class BayesConfig:
     """The classifier `Bayes`, which has no settings."""
 
 
-def own_scorer(
+def direct_scorer(
     model: Model,
     scaling: FeatureScaling,
     classes: tuple[IntArray, IntArray],
@@ -108,22 +108,23 @@ def own_scorer(
     *,
     bayes: bool,
 ) -> Scorer | None:
-    """What scores without a classifier that learns from the model's rows, if anything does.
+    """The scorer that needs no trained classifier; None if a classifier must be trained.
 
     Parameters
     ----------
     model, device
-        The model, and where it is.
+        The model, and its device.
     scaling
-        What it was trained behind.
+        The feature scaling of the model's training.
     classes
-        Seen and unseen ones, in the order of the score columns.
+        Seen and unseen classes, in the order of the score columns.
     bayes
-        Whether its densities are the scores.
+        Whether to classify by the model's densities.
     """
     if isinstance(model, Classifying):
-        apart = isinstance(model, ClassifyingCalibrated)
-        return (CalibratedModelScorer if apart else ModelScorer)(scaling, model, device)
+        if isinstance(model, ClassifyingCalibrated):
+            return CalibratedModelScorer(scaling, model, device)
+        return ModelScorer(scaling, model, device)
     if bayes:
         assert isinstance(model, Density)
         return Bayes(scaling, model, np.concatenate(classes), classes[1], device)
@@ -137,20 +138,23 @@ _CHUNK = 4096
 def class_log_densities(model: Density, features: Tensor, classes: IntArray) -> FloatArray:
     """``log p(x | class)`` in nats, ``(n, k)``, of scaled features ``(n, d)`` and classes ``(k,)``.
 
-    It takes ``n k`` passes through the model.
+    The cost is ``n k`` forward passes of the model.
     """
     densities = np.empty((len(features), len(classes)), dtype=np.float32)
     for column, number in enumerate(classes):
         for start in range(0, len(features), _CHUNK):
             rows = features[start : start + _CHUNK]
-            own = torch.full((len(rows),), int(number), device=rows.device)
-            densities[start : start + _CHUNK, column] = model.log_prob(rows, own).cpu().numpy()
+            labels = torch.full((len(rows),), int(number), device=rows.device)
+            densities[start : start + _CHUNK, column] = model.log_prob(rows, labels).cpu().numpy()
     return densities
 
 
 def seen_log_density(model: Density, features: Tensor, seen: IntArray) -> FloatArray:
-    """Log-density in nats, ``(n,)``, of the seen classes' equal mixture at features ``(n, d)``."""
-    from scipy.special import logsumexp  # as seldom needed as it is slow to import
+    """Log-density in nats, ``(n,)``, of scaled features ``(n, d)`` under the seen classes.
+
+    The density is the mixture of the seen classes with equal weights.
+    """
+    from scipy.special import logsumexp  # slow to import and seldom needed
 
     densities = class_log_densities(model, features, seen)
     return np.asarray(logsumexp(densities, axis=1) - np.log(len(seen)), dtype=np.float32)
@@ -158,16 +162,16 @@ def seen_log_density(model: Density, features: Tensor, seen: IntArray) -> FloatA
 
 @dataclass(frozen=True, eq=False)
 class Bayes:
-    """The generative classifier of equal class priors: the class under which a row is most likely.
+    """Bayes classification with a model's densities and equal class priors.
 
     Attributes
     ----------
     scaling
-        Of the features.
+        The feature scaling of the model's training.
     model, device
-        Its densities are the scores; where it is.
+        The model, whose log-densities are the scores, and its device.
     classes, unseen_classes
-        Of the columns of GZSL and of ZSL scores.
+        The classes of the columns of GZSL and of ZSL scores.
     """
 
     scaling: FeatureScaling

@@ -1,6 +1,6 @@
-"""Ranges in which settings are searched, around a recipe's values.
+"""Search ranges of settings, relative to a recipe's values.
 
-A method names the ranges of its settings in these terms; `gsmflow.tuning.space` draws from them.
+A method declares the ranges of its settings with these; `gsmflow.tuning.space` samples from them.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 __all__ = ["Between", "OneOf", "SearchRange", "Times", "TimesOneOf", "ZeroOrBetween"]
 
-# A setting and the value that it must have for a range to matter.
+# A condition on a range: the name of a setting, and the value that makes the range apply.
 When: TypeAlias = tuple[str, object]
 
 
@@ -23,7 +23,7 @@ class Times:
 
 @dataclass(frozen=True)
 class TimesOneOf:
-    """The recipe's whole number times one of the factors."""
+    """The recipe's integer times one of the factors."""
 
     factors: tuple[float, ...]
     when: When | None = None
@@ -49,7 +49,7 @@ class ZeroOrBetween:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some values."""
+    """One of a few values."""
 
     options: tuple[str | bool, ...]
     when: When | None = None

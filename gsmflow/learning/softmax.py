@@ -30,12 +30,13 @@ __all__ = [
 ]
 
 _SCORING_CHUNK = 16384
-_PARTS = ("weight", "bias", "classes")
+# The names of a classifier's tensors in files.
+_TENSORS = ("weight", "bias", "classes")
 
 
 @dataclass(frozen=True)
 class SoftmaxConfig:
-    """The settings of the softmax classifier; defaults are FLO's published ones."""
+    """The settings of the softmax classifier; defaults are the published ones of FLO."""
 
     lr: Annotated[float, Range(above=0)] = 5e-3
     """Adam's learning rate (betas 0.5, 0.999)."""
@@ -69,40 +70,40 @@ class SoftmaxClassifier:
             torch.from_numpy(features[start : start + _SCORING_CHUNK]).to(self.weight)
             @ self.weight.T
             + self.bias
-            for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # one, if an empty one
+            for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # also for no rows
         ]
         return np.asarray(torch.cat(chunks).cpu().numpy(), dtype=np.float32)
 
     @classmethod
     def from_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> "SoftmaxClassifier":
-        """The classifier of a name, from what `tensors` gave.
+        """The classifier with this name, from what `tensors` gave.
 
         Raises
         ------
         KeyError
             If a tensor is missing.
         """
-        weight, bias, classes = (tensors[f"{name}.{part}"] for part in _PARTS)
+        weight, bias, classes = (tensors[f"{name}.{key}"] for key in _TENSORS)
         return cls(weight, bias, classes.cpu().numpy())
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Weights, biases and classes, named ``NAME.weight`` and so on."""
-        parts = self.weight, self.bias, torch.from_numpy(self.classes)
-        return {f"{name}.{part}": tensor for part, tensor in zip(_PARTS, parts, strict=True)}
+        tensors = self.weight, self.bias, torch.from_numpy(self.classes)
+        return {f"{name}.{key}": tensor for key, tensor in zip(_TENSORS, tensors, strict=True)}
 
 
-# From features ``(n, d)`` as the dataset has them to what a classifier scores, ``(n, r)``.
+# From features ``(n, d)`` as the dataset has them to a classifier's inputs, ``(n, r)``.
 FeatureMap: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxPair:
-    """The two classifiers of the protocols, behind the map to what they were trained on.
+    """The classifiers of both protocols, and the map from features to their inputs.
 
     Attributes
     ----------
     space
-        Applied to features before scoring: their scaling, and a model's encoder if it has one.
+        Applied to features before scoring: the scaling, then the model's encoder if it has one.
     gzsl
         Over seen and unseen classes.
     zsl
@@ -123,7 +124,7 @@ class SoftmaxPair:
 
     @classmethod
     def from_tensors(cls, space: FeatureMap, tensors: Mapping[str, Tensor]) -> "SoftmaxPair":
-        """The classifiers from what `tensors` gave, behind the map that they were trained behind.
+        """The classifiers from what `tensors` gave, with the feature map of their training.
 
         Raises
         ------
@@ -145,21 +146,21 @@ def fit_softmax_by_epoch(
     generator: torch.Generator,
     on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
 ) -> SoftmaxClassifier:
-    """Train a linear softmax classifier with Adam and cross-entropy; the last epoch's is kept.
+    """Train a linear softmax classifier with Adam and cross-entropy; return the last epoch's.
 
     Parameters
     ----------
     rows_of_epoch
-        Called before each epoch, ``>= 1``; gives its training rows.
+        Called before each epoch; gives its training rows, at least one.
     classes
-        The classes to tell apart, ``(k,)``; every label must be among them.
+        The classes to classify, ``(k,)``; every label must be among them.
     config
         Settings.
     generator
         Source of the initial weights (Xavier normal; biases are zero) and of the batches, on the
         rows' device.
     on_epoch
-        Called after each epoch with the classifier as it is then; its tensors go on changing.
+        Called after each epoch with the current classifier. Further training changes its tensors.
     """
     feed = rows_of_epoch()
     layer = _Layer(classes, _no_rows(feed), config, generator)
@@ -188,30 +189,34 @@ def fit_softmax_streamed(
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: Callable[[SoftmaxClassifier, SoftmaxClassifier], object] = lambda gzsl, zsl: None,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
-    """Train the classifiers of both protocols while their synthesized rows are being made.
+    """Train the classifiers of both protocols while the rows of unseen classes are synthesized.
 
-    There are as many steps as in ``epochs`` passes over the real and all synthesized
-    rows. A batch has them in proportion: the real ones pass by pass, the synthesized ones drawn
-    from the reservoir, which is renewed at an even pace. The second classifier learns from those
-    rows of the same batches that are of unseen classes.
+    The number of steps is that of ``epochs`` passes over the real and all synthesized rows. A batch
+    has real and synthesized rows in proportion. The real rows are taken in passes, the synthesized
+    rows at random from the reservoir, which is renewed at an even pace. The ZSL classifier is
+    trained on the rows of unseen classes in the same batches.
 
     Parameters
     ----------
     feed
-        Real rows of seen classes, and of unseen ones where some are given.
+        Real rows of seen classes, and of unseen classes if there are any.
     reservoir
         Synthesized rows of unseen classes, on the same device.
     classes
-        The classes that the first and the second classifier tell apart, ``(seen + unseen,)`` and
-        ``(unseen,)``.
+        The classes of the GZSL and of the ZSL classifier, ``(seen + unseen,)`` and ``(unseen,)``.
     config
         Settings.
     generators
-        Source of the initial weights of each, on the rows' device; of the first, also of the
-        order of the real rows.
+        Source of the initial weights of the GZSL and of the ZSL classifier, on the rows' device.
+        The first also gives the order of the real rows.
     on_epoch
-        Called after each pass with both classifiers as they are then; their tensors go on
-        changing.
+        Called after each pass with both current classifiers. Further training changes their
+        tensors.
+
+    Returns
+    -------
+    tuple
+        The GZSL and the ZSL classifier.
     """
     gzsl, zsl = (
         _Layer(c, _no_rows(feed), config, generator)
@@ -222,28 +227,28 @@ def fit_softmax_streamed(
     steps = steps_per_epoch * config.epochs
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
-    mixed = bool(torch.isin(feed.labels, zsl.ascending).any())
+    has_real_unseen = bool(torch.isin(feed.labels, zsl.ascending).any())
     for step in range(steps):
         reservoir.advance((step + 1) / steps)
-        count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
-        features, labels = reservoir.draw(batch_size - count)
-        of_zsl = features, labels
-        if count:
-            rows = real.take(count)
+        real_count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
+        features, labels = reservoir.draw(batch_size - real_count)
+        unseen_features, unseen_labels = features, labels
+        if real_count:
+            rows = real.take(real_count)
             features = torch.cat([feed.take(rows), features])
             labels = torch.cat([feed.labels[rows], labels])
-        if mixed:
-            own = torch.isin(labels, zsl.ascending)
-            of_zsl = features[own], labels[own]
-        if len(of_zsl[1]):
-            zsl.step(of_zsl[0], zsl.columns(of_zsl[1]))
+        if has_real_unseen:
+            is_unseen = torch.isin(labels, zsl.ascending)
+            unseen_features, unseen_labels = features[is_unseen], labels[is_unseen]
+        if len(unseen_labels):
+            zsl.step(unseen_features, zsl.columns(unseen_labels))
         gzsl.step(features, gzsl.columns(labels))
         if (step + 1) % steps_per_epoch == 0:
             on_epoch(gzsl.classifier(), zsl.classifier())
     return gzsl.classifier(), zsl.classifier()
 
 
-# Which classifier has been trained one more epoch, and the classifier as it is then.
+# Called with the protocol of the classifier that finished an epoch, and the current classifier.
 OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], object]
 
 
@@ -260,18 +265,18 @@ def pair_from_rows(
     Parameters
     ----------
     rows
-        What they learn from.
+        The training rows.
     problem
-        Gives the classes.
+        The problem with the classes.
     space
-        From features as the dataset has them to what the rows are.
+        The map from features as the dataset has them to the space of the rows.
     config
         Settings.
     generators
-        Source of the initial weights and of the batches of each classifier, GZSL and ZSL, on the
-        rows' device.
+        Source of the initial weights and of the batches of the GZSL and of the ZSL classifier, on
+        the rows' device.
     on_epoch
-        Called after each epoch of either classifier; its tensors go on changing.
+        Called after each epoch of either classifier. Further training changes its tensors.
     """
     if isinstance(rows, StreamedRows):
 
@@ -297,12 +302,12 @@ def pair_from_rows(
 
 
 def _no_rows(feed: Feed) -> Tensor:
-    """An empty batch, which has the width, the type and the device of all."""
+    """An empty batch with the width, the type and the device of a feed's batches."""
     return feed.take(feed.labels[:0])
 
 
 class _Layer:
-    """A linear layer in training on rows like the given ones, with an Adam of its own."""
+    """A linear layer and its Adam, for inputs of the width, type and device of ``like``."""
 
     def __init__(
         self, classes: IntArray, like: Tensor, config: SoftmaxConfig, generator: torch.Generator
@@ -325,6 +330,7 @@ class _Layer:
         return self._order[torch.searchsorted(self.ascending, labels)]
 
     def step(self, features: Tensor, columns: Tensor) -> None:
+        """Take one step on the mean cross-entropy of a batch."""
         logits = nn.functional.linear(features, self._weight, self._bias)
         loss = nn.functional.cross_entropy(logits, columns)
         self._optimizer.zero_grad()
@@ -336,7 +342,7 @@ class _Layer:
 
 
 class _Passes:
-    """Rows in a new order on every pass, any number of them at a time."""
+    """Row numbers in a new random order on every pass, any number of them at a time."""
 
     def __init__(self, n: int, device: torch.device, generator: torch.Generator) -> None:
         self._n = n
@@ -346,7 +352,8 @@ class _Passes:
     def take(self, count: int) -> Tensor:
         """The next rows, ``(count,)``."""
         while len(self._order) < count:
-            again = torch.randperm(self._n, generator=self._generator, device=self._order.device)
-            self._order = torch.cat([self._order, again])
+            device = self._order.device
+            next_pass = torch.randperm(self._n, generator=self._generator, device=device)
+            self._order = torch.cat([self._order, next_pass])
         rows, self._order = self._order[:count], self._order[count:]
         return rows

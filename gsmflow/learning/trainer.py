@@ -1,4 +1,4 @@
-"""The training loop: any `Trainable` model, epoch by epoch, resumable to the same numbers."""
+"""The training loop for `Trainable` models; a resumed training gives bit-identical results."""
 
 import json
 import math
@@ -38,14 +38,15 @@ _Step: TypeAlias = Callable[
     [Iterator[Batch], BatchRandom, Mapping[str, Optimizer]], Mapping[str, Tensor]
 ]
 
+# Share of the steps in which the fast schedule's learning rate rises.
 _WARM_UP = 0.1
-# The name of the one optimizer of a model that has a loss.
+# The name of the single optimizer of a `LossTrained` model.
 _LOSS = "loss"
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of the loop; defaults are the published ones where the datasets agree."""
+    """The settings of the training loop; defaults are GSMFlow's where its datasets agree."""
 
     schedule: Schedule = "published"
     """published: many epochs, the learning rate falling in steps. fast: few epochs, the learning
@@ -73,12 +74,12 @@ class TrainingConfig:
 
     @property
     def total_epochs(self) -> int:
-        """Passes over the training rows under the schedule that is set."""
+        """Passes over the training rows under the selected schedule."""
         return self.epochs if self.schedule == "published" else self.fast_epochs
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """Adam's learning rate in a step, counted from 0 over all epochs."""
+    """Adam's learning rate in a step; steps are counted from 0 over all epochs."""
     if config.schedule == "published":
         epoch = step // steps_per_epoch
         return float(config.learning_rate * config.lr_decay ** (epoch // config.lr_decay_every))
@@ -113,19 +114,19 @@ class _Adam:
             group["lr"] = value * self._factor
 
     def minimize(self, loss: Tensor) -> None:
-        """Take one step down the gradient of a scalar loss, with these parameters alone."""
+        """Take one gradient step on a scalar loss, changing these parameters alone."""
         self._adam.zero_grad()
-        # A backward pass runs in the precision of its forward pass, whatever is set around it.
+        # A backward pass runs in the precision of its forward pass, whatever autocast is set here.
         with autocast("fp32", loss.device):
             loss.backward(  # type: ignore[no-untyped-call]
                 inputs=[p for p in self._parameters if p.requires_grad]
             )
             self._adam.step()
-        # The copies in bf16 of what has just been changed: forward passes may follow in this step.
+        # Drop autocast's bf16 copies of the old weights: this step may have more forward passes.
         torch.clear_autocast_cache()
 
     def state(self) -> dict[str, Tensor]:
-        """The moments of each parameter that has been changed so far, by its number."""
+        """The moments of each parameter that was optimized so far, named by its index."""
         return {
             f"{i}.{name}": self._adam.state[parameter][name]
             for i, parameter in enumerate(self._parameters)
@@ -134,7 +135,7 @@ class _Adam:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Take back what `state` gave."""
+        """Restore the moments from `state`."""
         self._adam.state.clear()
         for i in sorted({int(name.partition(".")[0]) for name in tensors}):
             parameter = self._parameters[i]
@@ -142,12 +143,12 @@ class _Adam:
             for name, value in moments.items():
                 if name != "step" and value.shape != parameter.shape:
                     raise ValueError(f"moments of shape {tuple(value.shape)}")
-            # A fused Adam keeps its step count beside the parameters.
+            # A fused Adam keeps its step count on the device of the parameters.
             self._adam.state[parameter] = {k: v.to(device) for k, v in moments.items()}
 
 
 def _step_of(loss: Callable[[Tensor, Tensor, BatchRandom], Losses]) -> _Step:
-    """The training step of a model that has a loss: minimise it over one batch."""
+    """The training step of a `LossTrained` model: minimise its loss on one batch."""
 
     def step(
         batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
@@ -164,29 +165,29 @@ class Trainer(Generic[_Model]):
     """Trains a model with Adam on a schedule.
 
     The whole state (weights, their average, moments, generator, epoch) can be saved after any
-    epoch; a trainer that loads it goes on, on the CPU, to bit-identical results.
+    epoch. A trainer that loads it continues, on the CPU, to bit-identical results.
 
     Parameters
     ----------
     model
-        Any torch module that is `LossTrained` or `StepTrained`, on the device of the rows. Before
-        each epoch of one that is `WarmedUp`, its ``warm_up`` is called.
+        A torch module that is `LossTrained` or `StepTrained`, on the device of the rows. If it is
+        `WarmedUp`, its ``warm_up`` is called before each epoch.
     feed
         The training rows.
     config
         Settings.
     generator
-        Source of batches and perturbations, on the device of the rows; in the same state in all
-        processes of a group.
+        Source of batches and of the model's random numbers, on the device of the rows; in the same
+        state in all processes of a group.
     precision
-        Of the matrix products in a step.
+        Precision of the matrix products in a step.
     group
         The processes that train this model together, each on its share of every batch.
 
     Raises
     ------
     InputError
-        If several processes are to train a `StepTrained` model.
+        If the model is `StepTrained` and the group has several processes.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class Trainer(Generic[_Model]):
         self.epoch = 0
         self._training_step: _Step
         groups: Mapping[str, ParameterGroup]
-        trained: object = model  # for the type checker, a module is no protocol's instance
+        trained: object = model  # as a Module, the type checker would exclude protocols
         if isinstance(trained, StepTrained):
             if group.size > 1:
                 raise InputError(
@@ -219,7 +220,7 @@ class Trainer(Generic[_Model]):
         else:
             self._training_step = _step_of(group.wrap(model, "loss"))
             groups = {_LOSS: ParameterGroup(list(model.parameters()))}
-        self._optimizers = {name: _Adam(own, config) for name, own in groups.items()}
+        self._optimizers = {name: _Adam(params, config) for name, params in groups.items()}
         self._average: AveragedModel | None = None
         if config.schedule == "fast":
             average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
@@ -227,7 +228,7 @@ class Trainer(Generic[_Model]):
 
     @property
     def result(self) -> _Model:
-        """What the training has led to so far: the model, or that of the averaged weights."""
+        """The trained model so far; under the fast schedule the one with averaged weights."""
         return self.model if self._average is None else cast(_Model, self._average.module)
 
     @property
@@ -258,11 +259,11 @@ class Trainer(Generic[_Model]):
                     counts[name] += 1
                 on_step()
         self.epoch += 1
-        # Read once an epoch: reading a number makes the device finish what it was given.
+        # Read once per epoch: reading a number waits for the device.
         return {name: float(self.group.mean(total)) / counts[name] for name, total in sums.items()}
 
     def _batches(self) -> Iterator[Batch]:
-        """The share that this process has of batches without end, pass after pass."""
+        """The process's share of an endless sequence of batches, pass after pass."""
         n, device = len(self.feed.labels), self.feed.labels.device
         batch_size = min(self.config.batch_size, n - n % self.group.size)
         while True:
@@ -291,7 +292,7 @@ class Trainer(Generic[_Model]):
         path
             The file.
         progress
-            JSON-ready facts of the caller's, given back by `load`.
+            JSON-ready values of the caller, which `load` returns.
         """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         moments = {
@@ -307,7 +308,7 @@ class Trainer(Generic[_Model]):
         write_tensors(path, tensors, {"state": json.dumps(state)})
 
     def load(self, path: Path) -> dict[str, object]:
-        """Take back the state that `save` wrote; return its ``progress``.
+        """Restore the state that `save` wrote; return its ``progress``.
 
         Raises
         ------
@@ -319,16 +320,16 @@ class Trainer(Generic[_Model]):
             with safe_open(path, framework="pt") as file:
                 state = json.loads(file.metadata()["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self.model.load_state_dict(_below("model.", tensors))
+            self.model.load_state_dict(_with_prefix("model.", tensors))
             if self._average is not None:
-                self._average.load_state_dict(_below("average.", tensors))
-            # By the names that were written: a file that lacks one of them is damaged.
+                self._average.load_state_dict(_with_prefix("average.", tensors))
+            # Look up every name that was written: a file without one of them is damaged.
             moments = {name: tensors[name] for name in state["moments"]}
             known = tuple(f"optimizer.{name}." for name in self._optimizers)
             if not all(name.startswith(known) for name in moments):
                 raise ValueError("moments of other optimizers")
             for name, optimizer in self._optimizers.items():
-                optimizer.load_state(_below(f"optimizer.{name}.", moments), device)
+                optimizer.load_state(_with_prefix(f"optimizer.{name}.", moments), device)
             self.generator.set_state(tensors["generator"])
             self.epoch = state["epoch"]
             progress: dict[str, object] = state["progress"]
@@ -340,5 +341,6 @@ class Trainer(Generic[_Model]):
         return progress
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,10 +1,10 @@
 """CADA-VAE: two variational autoencoders, of features and of semantics, with one latent space.
 
 Schönfeld et al., "Generalized Zero- and Few-Shot Learning via Aligned Variational Autoencoders",
-CVPR 2019. Each modality is decoded from its own latent and from the other's (cross-alignment), and
-the two posteriors of a row are drawn together (distribution alignment). The classifiers learn from
-latents: those of seen rows from the image encoder, those of unseen classes from the semantics
-encoder. Test features are mapped to the mean of their posterior.
+CVPR 2019. Each modality is decoded from its latents and from those of the other modality
+(cross-alignment), and the distance between the two posteriors of a row is minimised (distribution
+alignment). The classifiers are trained on latents: of seen rows from the image encoder, of unseen
+classes from the semantics encoder. Test features are mapped to the mean of their posterior.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 _CHUNK = 4096
-# A weight rises from 0 to its full value between two shares of the training: the published epochs
-# of a hundred.
+# A loss weight rises linearly from 0 to its full value between two shares of the training. The
+# shares are the published epochs, divided by the published number of epochs, 100.
 _WARM_UPS = {"beta": (0.0, 0.93), "gamma": (0.21, 0.75), "delta": (0.06, 0.22)}
 
 
@@ -74,19 +74,19 @@ class CADAVAEConfig:
     """Full weight of the distribution alignment, which rises from 6 to 22 percent of the training;
     0 leaves it out (CA-VAE)."""
     latents_seen: Annotated[int, Range(min=1)] = 200
-    """Latents per seen class that the GZSL classifier learns from, of the image encoder."""
+    """Latents of the image encoder per seen class, for the GZSL classifier."""
     latents_unseen: Annotated[int, Range(min=1)] = 400
-    """Latents per unseen class that the GZSL classifier learns from, of the semantics encoder."""
+    """Latents of the semantics encoder per unseen class, for the GZSL classifier."""
     latents_zsl: Annotated[int, Range(min=1)] = 200
-    """Latents per unseen class that the ZSL classifier learns from, of the semantics encoder."""
+    """Latents of the semantics encoder per unseen class, for the ZSL classifier."""
     latents_few_shot: Annotated[int, Range(min=1)] = 200
-    """Latents per unseen class of the semantics encoder, and as many of the image encoder, that
-    both classifiers learn from where there are labelled rows of unseen classes (--shots)."""
+    """Latents per unseen class of the semantics encoder, and as many of the image encoder, for
+    both classifiers where there are labelled rows of unseen classes (--shots)."""
     dynamic_latents: bool = False
     """Whether all latents are drawn anew for each epoch of the classifiers."""
     as_published: bool = False
-    """Whether to repeat two slips of the published code: latents are drawn with the variance in
-    place of the standard deviation, and with one number for all dimensions."""
+    """Whether to repeat two errors of the published code: latents are drawn with the variance
+    instead of the standard deviation, and with the same noise in all dimensions."""
     semantics_scaling: SemanticsScalingName = "none"
     """Scale of the semantics: norm (one factor, to semantics-norm), standardised, or none."""
     semantics_norm: Annotated[float, Range(above=0)] = 20.0
@@ -94,7 +94,7 @@ class CADAVAEConfig:
 
 
 class Weights(NamedTuple):
-    """What the losses beside the reconstruction count with."""
+    """The weights of the losses other than the reconstruction."""
 
     beta: float
     gamma: float
@@ -135,14 +135,14 @@ def wasserstein_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Ten
 def rows_of_each_class(
     labels: Tensor, classes: Tensor, count: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw rows of every class, each row as often as any other of its class, to within one.
+    """Draw equally many rows of every class; within a class, counts of rows differ by at most one.
 
     Parameters
     ----------
     labels
         Class of each row, ``(n,)``; every one of ``classes`` is among them.
     classes
-        Ascending class numbers, ``(k,)``, with those of all labels.
+        Ascending class numbers, ``(k,)``, of all labels.
     count
         Rows per class.
     generator
@@ -151,7 +151,7 @@ def rows_of_each_class(
     Returns
     -------
     Tensor
-        Rows class by class, ``(k * count,)``.
+        Row numbers, class by class, ``(k * count,)``.
     """
     device = labels.device
     columns = torch.searchsorted(classes, labels)
@@ -159,12 +159,12 @@ def rows_of_each_class(
     order = order[columns[order].argsort(stable=True)]
     sizes = torch.bincount(columns, minlength=len(classes))
     starts = sizes.cumsum(0) - sizes
-    turns = torch.arange(count, device=device)
-    return order[starts[:, None] + turns % sizes[:, None]].reshape(-1)
+    ranks = torch.arange(count, device=device)
+    return order[starts[:, None] + ranks % sizes[:, None]].reshape(-1)
 
 
 class Encoder(nn.Module):
-    """From inputs to a diagonal Gaussian over latents; called, it gives the mean alone.
+    """From inputs to a diagonal Gaussian over latents; calling it gives the mean alone.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class Encoder(nn.Module):
     def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Means and logarithms of variances, ``(n, latent_dim)`` each, of inputs ``(n, d)``."""
         hidden = torch.relu(self.hidden(inputs))
-        return _full(self.mean(hidden)), _full(self.log_variance(hidden))
+        return _float32(self.mean(hidden)), _float32(self.log_variance(hidden))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Means ``(n, latent_dim)`` of inputs ``(n, d)``."""
@@ -195,7 +195,7 @@ def _decoder(latent_dim: int, hidden: int, output_dim: int) -> nn.Sequential:
 class CADAVAE(nn.Module):
     """Variational autoencoders of features and of semantics whose latents are aligned.
 
-    All weights start from Xavier's uniform distribution of gain 0.5, all biases at 0.
+    Weights are initialised from Xavier's uniform distribution with gain 0.5, biases with 0.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ class CADAVAE(nn.Module):
         self.weights = weights_at(config, 0.0)
         self.register_buffer("semantics", semantics)
         a, k = semantics.shape[1], config.latent_dim
-        # Torch's layers draw initial weights of their own before these are overwritten.
+        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
             self.image_encoder = Encoder(feature_dim, config.image_encoder_hidden, k)
             self.semantics_encoder = Encoder(a, config.semantics_encoder_hidden, k)
@@ -280,14 +280,14 @@ class CADAVAE(nn.Module):
         return self.image_encoder
 
     def warm_up(self, done: float) -> None:
-        """Set the weights of the losses, by the share of the epochs that is done."""
+        """Set the loss weights for the share of the epochs that is done, in [0, 1)."""
         self.weights = weights_at(self.config, done)
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
-        """The training loss of one batch: sums over rows and dimensions, weighted.
+        """The training loss of one batch, a sum over rows and dimensions.
 
-        ``L1 reconstruction + beta KL + gamma cross-alignment + delta distribution alignment``,
-        the first three of both modalities.
+        ``L1 reconstruction + beta KL + gamma cross-alignment + delta distribution alignment``; the
+        first three are summed over both modalities.
 
         Parameters
         ----------
@@ -301,22 +301,23 @@ class CADAVAE(nn.Module):
         Returns
         -------
         Losses
-            The parts unweighted, as means over the rows.
+            The total is weighted; the parts for the log are unweighted means over rows.
         """
         semantics = self.semantics[labels]
-        image = self.image_encoder.posterior(features)
-        described = self.semantics_encoder.posterior(semantics)
-        of_image, of_semantics = (
-            self._latents(posterior, draws.normal) for posterior in (image, described)
+        from_image = self.image_encoder.posterior(features)
+        from_semantics = self.semantics_encoder.posterior(semantics)
+        image_latents, semantics_latents = (
+            self._latents(posterior, draws.normal) for posterior in (from_image, from_semantics)
         )
         weights = self.weights
         parts = {
-            "reconstruction": _l1(self.image_decoder(of_image), features)
-            + _l1(self.semantics_decoder(of_semantics), semantics),
-            "kl": kl_from_standard_normal(*image).sum() + kl_from_standard_normal(*described).sum(),
-            "cross": _l1(self.image_decoder(of_semantics), features)
-            + _l1(self.semantics_decoder(of_image), semantics),
-            "distribution": wasserstein_distance(image, described).sum(),
+            "reconstruction": _l1(self.image_decoder(image_latents), features)
+            + _l1(self.semantics_decoder(semantics_latents), semantics),
+            "kl": kl_from_standard_normal(*from_image).sum()
+            + kl_from_standard_normal(*from_semantics).sum(),
+            "cross": _l1(self.image_decoder(semantics_latents), features)
+            + _l1(self.semantics_decoder(image_latents), semantics),
+            "distribution": wasserstein_distance(from_image, from_semantics).sum(),
         }
         total = (
             parts["reconstruction"]
@@ -324,16 +325,16 @@ class CADAVAE(nn.Module):
             + weights.gamma * parts["cross"]
             + weights.delta * parts["distribution"]
         )
-        # Processes that share a batch take the mean of their gradients.
-        return Losses(draws.shares * total, {k: part / len(labels) for k, part in parts.items()})
+        # Processes that share a batch average their gradients, but this loss is a sum.
+        return Losses(draws.shares * total, {k: loss / len(labels) for k, loss in parts.items()})
 
     def _latents(
         self, posterior: tuple[Tensor, Tensor], normal: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Latents ``(n, latent_dim)`` drawn from posteriors; ``normal`` gives noise like a tensor.
+        """Latents ``(n, latent_dim)`` drawn from posteriors: ``mean + deviation * noise``.
 
-        The reparametrisation ``mean + deviation * noise``; ``as_published`` says what is wrong
-        with the published code's.
+        ``normal`` gives standard normal numbers in the shape of a tensor. For the published code's
+        version see the setting ``as_published``.
         """
         mean, log_variance = posterior
         if self.config.as_published:
@@ -342,59 +343,62 @@ class CADAVAE(nn.Module):
 
     @torch.no_grad()
     def sampler(self, classes: Tensor) -> FeatureSampler:
-        """What draws features of classes ``(k,)``, decoded from latents of their semantics."""
+        """Draws scaled features of classes ``(k,)``, decoded from latents of their semantics."""
         mean, log_variance = self.semantics_encoder.posterior(self.semantics[classes])
 
         @torch.no_grad()
-        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             posterior = mean[positions], log_variance[positions]
             latents = self._latents(posterior, BatchRandom(generator).normal)
-            return _full(self.image_decoder(latents))
+            return _float32(self.image_decoder(latents))
 
-        return draw
+        return draw_features
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """Latents of equally many rows of every seen class, and of the unseen classes' semantics.
+        """Latents of equally many real rows of every seen class, and latents of unseen classes.
 
-        Real rows of unseen classes are encoded as those of the seen ones are: in the place of the
-        latents of the semantics, or ``latents_few_shot`` of each class beside as many of those.
+        The latents of an unseen class come from its semantics. If there are real rows of unseen
+        classes, their latents come from the image encoder. These replace the latents of the
+        semantics, or, if the request also synthesizes, there are ``latents_few_shot`` of both.
         """
 
-        def gzsl() -> MemoryFeed:
-            known = self._of_rows(request, request.scaled.feed, self.config.latents_seen)
-            return _joined([known, *self._of_unseen(request, self.config.latents_unseen)])
+        def gzsl_rows() -> MemoryFeed:
+            seen = self._image_latents(request, request.scaled.feed, self.config.latents_seen)
+            return _concatenated([seen, *self._unseen_latents(request, self.config.latents_unseen)])
 
-        def zsl() -> MemoryFeed:
-            return _joined(self._of_unseen(request, self.config.latents_zsl))
+        def zsl_rows() -> MemoryFeed:
+            return _concatenated(self._unseen_latents(request, self.config.latents_zsl))
 
         if self.config.dynamic_latents:
-            return RowsByEpoch(gzsl, zsl)
-        both, unseen = gzsl(), zsl()
-        return RowsByEpoch(lambda: both, lambda: unseen)
+            return RowsByEpoch(gzsl_rows, zsl_rows)
+        gzsl, zsl = gzsl_rows(), zsl_rows()
+        return RowsByEpoch(lambda: gzsl, lambda: zsl)
 
-    def _of_unseen(self, request: RowsRequest, count: int) -> list[MemoryFeed]:
-        """Latents of unseen classes, ``count`` of each where they have one source."""
+    def _unseen_latents(self, request: RowsRequest, count: int) -> list[MemoryFeed]:
+        """Latents of unseen classes: ``count`` of each class if they have a single source."""
         real = request.real_unseen
         if real is not None and request.synthesizes:
             count = self.config.latents_few_shot
-        feeds = [self._of_semantics(request, count)] if request.synthesizes else []
+        feeds = [self._semantics_latents(request, count)] if request.synthesizes else []
         if real is not None:
-            feeds.append(self._of_rows(request, real, count))
+            feeds.append(self._image_latents(request, real, count))
         return feeds
 
     @torch.no_grad()
-    def _of_rows(self, request: RowsRequest, feed: Feed, count: int) -> MemoryFeed:
+    def _image_latents(self, request: RowsRequest, feed: Feed, count: int) -> MemoryFeed:
+        """``count`` latents of the image encoder for each class that a feed has rows of."""
         classes = torch.unique(feed.labels)
         rows = rows_of_each_class(feed.labels, classes, count, request.generator)
         normal = BatchRandom(request.generator).normal
         latents = [
-            self._latents(self.image_encoder.posterior(feed.take(part)), normal)
-            for part in torch.split(rows, _CHUNK)
+            self._latents(self.image_encoder.posterior(feed.take(chunk)), normal)
+            for chunk in torch.split(rows, _CHUNK)
         ]
         return MemoryFeed(torch.cat(latents), feed.labels[rows])
 
     @torch.no_grad()
-    def _of_semantics(self, request: RowsRequest, count: int) -> MemoryFeed:
+    def _semantics_latents(self, request: RowsRequest, count: int) -> MemoryFeed:
+        """``count`` latents of the semantics encoder for each unseen class."""
         device = self.semantics.device
         unseen = torch.from_numpy(request.scaled.problem.unseen_classes).to(device)
         mean, log_variance = self.semantics_encoder.posterior(self.semantics[unseen])
@@ -405,24 +409,26 @@ class CADAVAE(nn.Module):
 
 
 def _l1(decoded: Tensor, target: Tensor) -> Tensor:
-    return (_full(decoded) - target).abs().sum()
+    """Sum of absolute errors over rows and dimensions."""
+    return (_float32(decoded) - target).abs().sum()
 
 
-def _full(values: Tensor) -> Tensor:
-    """Values in float32 at least: bf16 has not the digits for sums of thousands of them."""
+def _float32(values: Tensor) -> Tensor:
+    """Values in float32 or float64: bf16 is too coarse for sums of thousands of them."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _joined(feeds: list[MemoryFeed]) -> MemoryFeed:
+def _concatenated(feeds: list[MemoryFeed]) -> MemoryFeed:
     return MemoryFeed(
         torch.cat([feed.features for feed in feeds]), torch.cat([feed.labels for feed in feeds])
     )
 
 
-# Schönfeld et al., CVPR 2019. They have no classifier's epochs for aPY and FLO: 25 stands between
-# those that they have. What digit pairs, CUB's class scores and AWA1's hand-crafted features have
-# of their own is chosen on validation classes (docs/cada_vae.md): min-max scaled, the latter two
-# leave so little to reconstruct that the KL term empties the latents.
+# The settings of Schönfeld et al., CVPR 2019. They give no classifier epochs for aPY and FLO; 25 is
+# between the values that they give for other datasets. The settings of the digit pairs, of CUB's
+# class scores and of AWA1's hand-crafted features were chosen on validation classes
+# (docs/cada_vae.md): with min-max scaling, the latter two have such a small reconstruction loss
+# that the KL term makes the latents uninformative.
 _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "": {
         "feature_scaling": "minmax",

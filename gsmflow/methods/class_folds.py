@@ -1,8 +1,9 @@
-"""Rehearsing zero-shot recognition on the seen classes, a fold of them at a time.
+"""Cross-validation over seen classes for the prototype discriminant: its settings and its gate.
 
-The classes of a fold play unseen: their means are predicted from the other classes', and their
-rows, with held-out rows of the other classes, are judged. Everything that a prototype
-discriminant has to choose is chosen there, and its gate learns there.
+The seen classes are divided into folds. In each fold's turn its classes are treated as unseen:
+their means are predicted from the other classes, and the discriminant is evaluated on their rows
+and on held-out rows of the other classes. The settings of a prototype discriminant are chosen on
+these folds, and its gate is trained on them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,27 +47,30 @@ __all__ = [
 
 _FOLDS = 5
 _FEWEST_CLASSES = 4
-_HELD_SHARE = 0.2
-# Rows that are judged, of each class and in all, at most.
-_JUDGED_PER_CLASS = 200
-_JUDGED = 40_000
-# Of the covariance of the seen classes' own discriminant, whose means are known.
-_OWN_SHRINKAGE = 0.1
-_GATE_PENALTY = 1.0
+# Share of each class's rows that are not fitted, and the most rows of a class that this may be.
+_HELD_OUT_SHARE = 0.2
+_MOST_HELD_OUT = 100
+# The most rows that are evaluated, per class and in total.
+_MOST_EVALUATED_PER_CLASS = 200
+_MOST_EVALUATED = 40_000
+# Shrinkage of the seen-class expert's covariance. Its means are known, so it needs little.
+_SEEN_EXPERT_SHRINKAGE = 0.1
+# Inverse strength of the L2 regularization of the gate's logistic regression (scikit-learn's C).
+_GATE_C = 1.0
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a prototype discriminant has to choose.
+    """The hyperparameters of a prototype discriminant that cross-validation chooses.
 
     Attributes
     ----------
     whitening
-        Of the semantics, as `MeanRegression` takes it.
+        Whitening exponent of the semantics, in [0, 1]; see `MeanRegression`.
     ridge
-        Of the regression.
+        Regularizer of the regression from semantics to class means, ``> 0``.
     shrinkage
-        Of the covariance, as `shrink` takes it.
+        Shrinkage of the covariance, in [0, 1]; see `shrink`.
     """
 
     whitening: float
@@ -76,21 +80,21 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Discriminants:
-    """The two discriminants of one fit.
+    """A fitted prototype discriminant: one for all classes, and a seen-class expert.
 
     Attributes
     ----------
     common
-        Of seen and unseen classes, around known and predicted means, with the covariance of rows
-        around predicted ones.
+        The discriminant of seen and unseen classes. Means of seen classes are known, those of
+        unseen classes predicted; the covariance is that of rows around predicted means.
     seen
-        How many of the columns of ``common`` are of seen classes; they come first.
+        Number of seen classes. They are the first columns of ``common``.
     means, covariance
-        What ``common`` was made of, ``(k, d)`` and ``(d, d)``.
+        The class means and the covariance of ``common``, ``(k, d)`` and ``(d, d)``.
     within
-        Mean of the seen classes' own covariances, ``(d, d)``.
+        Mean over the seen classes of the within-class covariance, ``(d, d)``.
     regression
-        What the means of unseen classes were predicted with.
+        The regression that predicts the means of unseen classes.
     """
 
     common: LinearScores
@@ -100,10 +104,11 @@ class Discriminants:
     within: NDArray[np.float64]
     regression: MeanRegression
 
-    def own(self) -> LinearScores:
-        """The discriminant of the seen classes alone, whose means are known."""
+    def seen_expert(self) -> LinearScores:
+        """The discriminant of the seen classes alone, with the covariance around known means."""
         means = self.means[: self.seen]
-        return discriminant(shrink(self.within, _OWN_SHRINKAGE), means, means.mean(axis=0))
+        covariance = shrink(self.within, _SEEN_EXPERT_SHRINKAGE)
+        return discriminant(covariance, means, means.mean(axis=0))
 
 
 def fit_discriminants(
@@ -115,31 +120,31 @@ def fit_discriminants(
     setting: Setting,
     length_exponent: float,
 ) -> Discriminants:
-    """The discriminants of seen classes with their means, and of unseen ones without.
+    """Predict the means of unseen classes and fit the discriminants.
 
     Parameters
     ----------
     means
-        Of the seen classes' encoded rows, ``(k, d)``.
+        Mean encoded row of each seen class, ``(k, d)``.
     within
-        Mean of the seen classes' own covariances, ``(d, d)``.
+        Mean over the seen classes of the within-class covariance, ``(d, d)``.
     semantics
-        Of every class of the dataset, ``(classes, a)``.
+        Semantics of every class of the dataset, ``(classes, a)``.
     seen, unseen
-        Classes, ``(k,)`` and ``(u,)``.
+        Class numbers, ``(k,)`` and ``(u,)``.
     setting
-        What was chosen.
+        Hyperparameters.
     length_exponent
-        As `discriminant` takes it.
+        See `discriminant`.
     """
     regression = MeanRegression(means, semantics, seen, setting.whitening)
-    every = np.concatenate([means, regression.predict(setting.ridge)[unseen]])
+    all_means = np.concatenate([means, regression.predict(setting.ridge)[unseen]])
     centre = means.mean(axis=0)
     covariance = shrink(within + regression.error_covariance(setting.ridge), setting.shrinkage)
     return Discriminants(
-        common=discriminant(covariance, every, centre, length_exponent),
+        common=discriminant(covariance, all_means, centre, length_exponent),
         seen=len(seen),
-        means=every,
+        means=all_means,
         covariance=covariance,
         within=within,
         regression=regression,
@@ -148,22 +153,32 @@ def fit_discriminants(
 
 @dataclass(frozen=True, eq=False)
 class ClassFolds:
-    """The seen classes' rows, encoded and summed up so that every fold is quick to fit.
+    """Class folds: the seen classes' encoded rows, reduced to what fitting a fold needs.
 
     Attributes
     ----------
     encoder
-        Of the features.
-    classes, semantics
-        The seen classes, ascending, ``(k,)``, and the semantics of all classes.
+        Transform of the features.
+    classes
+        The seen classes, ascending, ``(k,)``.
+    semantics
+        Semantics of every class of the dataset, ``(classes, a)``.
     folds
         The fold of each seen class, ``(k,)``.
-    means, within, total
-        Of the rows that are fitted: ``(k, d)``; ``(folds, d, d)``, the sum of the covariances of
-        the classes of each fold; ``(d, d)``, their sum over the folds.
-    judged, columns, held
-        Encoded rows to judge, ``(n, d)``; which of the seen classes they are of, ``(n,)``; which of
-        them are not fitted, so that they can be judged while their class plays seen.
+    means
+        Mean fitted row of each seen class, ``(k, d)``.
+    within
+        For each fold, the sum of the within-class covariances of its classes' fitted rows,
+        ``(folds, d, d)``.
+    total
+        The sum of ``within`` over the folds, ``(d, d)``.
+    evaluated
+        The encoded rows that may be evaluated, ``(n, d)``.
+    columns
+        The class of each of them, as a position in ``classes``, ``(n,)``.
+    held
+        Whether each of them is held out, that is, not fitted, ``(n,)``. A held-out row is also
+        evaluated in the folds that treat its class as seen.
     """
 
     encoder: FeatureTransformer
@@ -173,12 +188,12 @@ class ClassFolds:
     means: NDArray[np.float64]
     within: NDArray[np.float64]
     total: NDArray[np.float64]
-    judged: FloatArray
+    evaluated: FloatArray
     columns: IntArray
     held: NDArray[np.bool_]
 
     def fit(self, fold: int, setting: Setting, length_exponent: float) -> Discriminants:
-        """The discriminants of the other folds' classes as seen ones, and this one's as unseen."""
+        """Fit the discriminants with this fold's classes as unseen and all others as seen."""
         is_seen = self.folds != fold
         return fit_discriminants(
             self.means[is_seen],
@@ -193,31 +208,38 @@ class ClassFolds:
     def trials(
         self, setting: Setting, length_exponent: float
     ) -> Iterator[tuple[Discriminants, FloatArray, IntArray]]:
-        """For each fold: discriminants, rows to judge, and each row's column of ``common``."""
+        """Fit and give what to evaluate, one fold after the other.
+
+        Yields
+        ------
+        tuple
+            The discriminants of a fold, the rows to evaluate ``(m, d)``, and the column of
+            ``common`` that each row's class has, ``(m,)``.
+        """
         for fold in range(len(self.within)):
             is_unseen = self.folds == fold
             rows = is_unseen[self.columns] | self.held
-            # Seen classes first, as the columns of the discriminants.
-            place = np.argsort(np.argsort(is_unseen, kind="stable"), kind="stable")
+            # The discriminants have their seen classes first.
+            column_of_class = np.argsort(np.argsort(is_unseen, kind="stable"), kind="stable")
             fitted = self.fit(fold, setting, length_exponent)
-            yield fitted, self.judged[rows], place[self.columns[rows]]
+            yield fitted, self.evaluated[rows], column_of_class[self.columns[rows]]
 
 
 def fold_classes(
     feed: Feed, semantics: FloatArray, transform: FeatureTransform, generator: torch.Generator
 ) -> ClassFolds:
-    """Encode and sum up the rows of seen classes.
+    """Divide the seen classes into folds and compute what fitting each fold needs.
 
     Parameters
     ----------
     feed
-        Rows of seen classes.
+        Scaled training rows, all of seen classes.
     semantics
-        Of every class of the dataset, ``(classes, a)``.
+        Semantics of every class of the dataset, ``(classes, a)``.
     transform
-        Of the features.
+        Transform of the features.
     generator
-        A CPU generator; draws the folds and the rows that are held out or judged.
+        A CPU generator. It draws the folds and the rows that are held out or evaluated.
 
     Raises
     ------
@@ -229,17 +251,12 @@ def fold_classes(
     k = len(classes)
     if k < _FEWEST_CLASSES:
         raise InputError(
-            f"seen classes: found {k}, expected at least {_FEWEST_CLASSES}, of which some play "
-            "unseen in turn"
+            f"seen classes: found {k}, expected at least {_FEWEST_CLASSES}, so that some can be "
+            "treated as unseen in turn"
         )
     folds = torch.arange(k)[torch.randperm(k, generator=generator).argsort()] % min(_FOLDS, k // 2)
     order = torch.randperm(len(labels), generator=generator)
-    held = _first_of_each(columns, order, torch.floor(_HELD_SHARE * counts).clamp(min=1, max=100))
-    held &= (counts > 1)[columns]
-    most = min(_JUDGED_PER_CLASS, max(1, _JUDGED // k))
-    # Those that are held out come first, as they can be judged in every fold.
-    order = torch.cat([order[held[order]], order[~held[order]]])
-    judged = _first_of_each(columns, order, torch.full((k,), most)).nonzero()[:, 0]
+    held, evaluated = _held_out_and_evaluated(columns, counts, order)
     fitted = (~held).nonzero()[:, 0]
 
     device = feed.labels.device
@@ -256,26 +273,56 @@ def fold_classes(
         means=means.cpu().numpy().astype(np.float64),
         within=within,
         total=within.sum(axis=0),
-        judged=EncodedFeed(feed, encoder).take(judged.to(device)).cpu().numpy(),
-        columns=columns[judged].numpy(),
-        held=held[judged].numpy(),
+        evaluated=EncodedFeed(feed, encoder).take(evaluated.to(device)).cpu().numpy(),
+        columns=columns[evaluated].numpy(),
+        held=held[evaluated].numpy(),
     )
 
 
-def _first_of_each(columns: Tensor, order: Tensor, counts: Tensor) -> Tensor:
-    """Which rows are among the first ``counts`` of their class in an order, ``(n,)``."""
-    by_class = order[torch.argsort(columns[order], stable=True)]
-    own = columns[by_class]
-    starts = torch.searchsorted(own, torch.arange(len(counts)))
-    rank = torch.arange(len(own)) - starts[own]
-    chosen = torch.zeros(len(columns), dtype=torch.bool)
-    chosen[by_class] = rank < counts[own]
-    return chosen
+def _held_out_and_evaluated(
+    columns: Tensor, counts: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Pick the rows to hold out and those to evaluate, the first of each class in an order.
+
+    Parameters
+    ----------
+    columns
+        The class of each row, as a position among the seen classes, ``(n,)``.
+    counts
+        Rows of each class, ``(k,)``.
+    order
+        A random permutation of the rows, ``(n,)``.
+
+    Returns
+    -------
+    tuple of Tensor
+        Whether each row is held out, ``(n,)``; the ascending numbers of the rows to evaluate.
+    """
+    k = len(counts)
+    wanted = torch.floor(_HELD_OUT_SHARE * counts).clamp(min=1, max=_MOST_HELD_OUT)
+    held = _first_of_each_class(columns, order, wanted)
+    held &= (counts > 1)[columns]  # the only row of a class is fitted
+    most = min(_MOST_EVALUATED_PER_CLASS, max(1, _MOST_EVALUATED // k))
+    # Held-out rows come first, because every fold can evaluate them.
+    order = torch.cat([order[held[order]], order[~held[order]]])
+    evaluated = _first_of_each_class(columns, order, torch.full((k,), most))
+    return held, evaluated.nonzero()[:, 0]
+
+
+def _first_of_each_class(columns: Tensor, order: Tensor, counts: Tensor) -> Tensor:
+    """Whether each row is among the first ``counts`` of its class in an order, ``(n,)``."""
+    rows_by_class = order[torch.argsort(columns[order], stable=True)]
+    sorted_columns = columns[rows_by_class]
+    starts = torch.searchsorted(sorted_columns, torch.arange(len(counts)))
+    rank = torch.arange(len(sorted_columns)) - starts[sorted_columns]
+    is_first = torch.zeros(len(columns), dtype=torch.bool)
+    is_first[rows_by_class] = rank < counts[sorted_columns]
+    return is_first
 
 
 START = Setting(whitening=0.25, ridge=0.2, shrinkage=0.7)
-# The steps in which a part of a setting is changed, and the order in which they are.
-_SCALES: Mapping[str, Sequence[float]] = {
+# The values that are tried of each hyperparameter; the first is searched first.
+_GRIDS: Mapping[str, Sequence[float]] = {
     "shrinkage": (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95),
     "ridge": (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
     "whitening": (0.0, 0.25, 0.5),
@@ -284,75 +331,82 @@ _ROUNDS = 2
 
 
 def choose_setting(
-    folds_of_classes: ClassFolds, length_exponent: float, start: Setting, fixed: Sequence[str] = ()
+    class_folds: ClassFolds, length_exponent: float, start: Setting, fixed: Sequence[str] = ()
 ) -> tuple[Setting, float]:
-    """The setting of best recognition in the rehearsal, and how good it is.
+    """Choose the hyperparameters with the best objective on the class folds.
 
-    Each part of it is changed to either side for as long as that gets better, in two rounds. The
-    value is the mean over the folds of half the sum of T1 and of H under its best penalty, both of
-    the common discriminant.
+    A coordinate search: in two rounds, each hyperparameter is moved along its grid, up and then
+    down, for as long as the objective rises.
 
     Parameters
     ----------
-    rehearsal
-        Where to try.
+    class_folds
+        The folds to evaluate on.
     length_exponent
-        As `discriminant` takes it.
+        See `discriminant`.
     start
-        Where to begin.
+        Where the search starts; every value is on its grid.
     fixed
-        Parts of it that stay.
+        Names of hyperparameters that keep their value of ``start``.
+
+    Returns
+    -------
+    tuple
+        The chosen setting and its objective: the mean over the folds of ``(T1 + H) / 2``, where H
+        is that of the fold's best calibration factor gamma. Both are those of the common
+        discriminant, without the gate.
     """
     known: dict[Setting, float] = {}
 
-    def value(setting: Setting) -> float:
+    def objective(setting: Setting) -> float:
         if setting not in known:
-            known[setting] = _value(folds_of_classes, setting, length_exponent)
+            known[setting] = _objective(class_folds, setting, length_exponent)
         return known[setting]
 
     best = start
-    for name in [*_SCALES] * _ROUNDS:
+    for name in [*_GRIDS] * _ROUNDS:
         if name not in fixed:
-            best = _climb(best, name, value)
-    return best, value(best)
+            best = _search_along(name, best, objective)
+    return best, objective(best)
 
 
-def _climb(best: Setting, name: str, value: Callable[[Setting], float]) -> Setting:
-    """Go along one part's scale to either side for as long as the value rises."""
-    scale = _SCALES[name]
+def _search_along(name: str, best: Setting, objective: Callable[[Setting], float]) -> Setting:
+    """Move one hyperparameter along its grid for as long as the objective rises."""
+    grid = _GRIDS[name]
     for step in (1, -1):
-        while 0 <= (at := scale.index(getattr(best, name)) + step) < len(scale):
-            other = replace(best, **{name: scale[at]})
-            if value(other) <= value(best):
+        while 0 <= (position := grid.index(getattr(best, name)) + step) < len(grid):
+            candidate = replace(best, **{name: grid[position]})
+            if objective(candidate) <= objective(best):
                 break
-            best = other
+            best = candidate
     return best
 
 
-def _value(folds_of_classes: ClassFolds, setting: Setting, length_exponent: float) -> float:
+def _objective(class_folds: ClassFolds, setting: Setting, length_exponent: float) -> float:
+    """The mean over the folds of ``(T1 + H) / 2`` with the best calibration factor gamma."""
     values = []
-    for fitted, features, columns in folds_of_classes.trials(setting, length_exponent):
-        scores, every = fitted.common(features), np.arange(len(fitted.means))
-        seen, is_unseen = every[: fitted.seen], columns >= fitted.seen
+    for fitted, features, columns in class_folds.trials(setting, length_exponent):
+        scores, all_columns = fitted.common(features), np.arange(len(fitted.means))
+        is_unseen = columns >= fitted.seen
         answers = fitted.seen + scores[is_unseen, fitted.seen :].argmax(axis=1)
         t1 = mean_class_accuracy(columns[is_unseen], answers)
-        curve = seen_unseen_curve(scores, columns, every, seen)
+        curve = seen_unseen_curve(scores, columns, all_columns, all_columns[: fitted.seen])
         values.append((t1 + curve.best_harmonic_mean()) / 2)
     return float(np.mean(values))
 
 
 @dataclass(frozen=True, eq=False)
 class DiscriminantGate:
-    """Tells rows of unseen classes from rows of seen ones, and scales the scores of both.
+    """A logistic regression of seen against unseen, and the temperatures of both groups' scores.
 
     Attributes
     ----------
     weight, bias
-        Of the log-odds of a row being of an unseen class, over the best score of the seen and of
-        the unseen classes in the common discriminant, and the best one in the seen classes' own:
-        ``(3,)`` and a number.
+        Coefficients ``(3,)`` and intercept of the log-odds that a row is of an unseen class. The
+        inputs are three best scores of the row: over the seen classes and over the unseen classes
+        in the common discriminant, and over all classes of the seen-class expert.
     seen_temperature, unseen_temperature
-        What the scores within either group are multiplied by to become log-probabilities.
+        Factors on the scores within either group, after which a softmax gives probabilities.
     """
 
     weight: NDArray[np.float64]
@@ -362,61 +416,117 @@ class DiscriminantGate:
 
 
 def fit_discriminant_gate(
-    folds_of_classes: ClassFolds, setting: Setting, length_exponent: float
+    class_folds: ClassFolds, setting: Setting, length_exponent: float
 ) -> DiscriminantGate:
-    """Learn the gate from all folds: a logistic regression in which both groups count the same.
+    """Train the gate on the rows of all folds.
 
-    Its bias is then moved so that H is best without a penalty, in the mean over the folds.
+    The logistic regression weighs seen and unseen rows equally. Its bias is then moved by the
+    mean over the folds of the calibration factor gamma of best H, so that H is best without one.
     """
-    trials = []
-    for fitted, features, columns in folds_of_classes.trials(setting, length_exponent):
-        trials.append((fitted.common(features), fitted.own()(features), fitted.seen, columns))
-    told = np.concatenate([_gate_features(common, own, seen) for common, own, seen, _ in trials])
-    is_unseen = np.concatenate([columns >= seen for _, _, seen, columns in trials])
-    scaler = StandardScaler().fit(told)
-    logistic = LogisticRegression(C=_GATE_PENALTY, class_weight="balanced", max_iter=1000)
-    logistic.fit(scaler.transform(told), is_unseen)
-    weight = logistic.coef_[0] / scaler.scale_
-    bias = float(logistic.intercept_[0] - weight @ scaler.mean_)
-    seen_rows = [(own[columns < seen], columns[columns < seen]) for _, own, seen, columns in trials]
-    unseen_rows = [
-        (common[columns >= seen, seen:], columns[columns >= seen] - seen)
-        for common, _, seen, columns in trials
+    folds = [
+        _FoldScores(fitted.common(features), fitted.seen_expert()(features), fitted.seen, columns)
+        for fitted, features, columns in class_folds.trials(setting, length_exponent)
     ]
+    weight, bias = _fit_log_odds(folds)
     gate = DiscriminantGate(
-        weight, bias, score_temperature(seen_rows), score_temperature(unseen_rows)
+        weight,
+        bias,
+        seen_temperature=score_temperature([fold.scores_among_seen() for fold in folds]),
+        unseen_temperature=score_temperature([fold.scores_among_unseen() for fold in folds]),
     )
-    penalties = []
-    for common, own, seen, columns in trials:
-        every = np.arange(common.shape[1])
-        scores = gzsl_scores(common, own, seen, gate)
-        penalties.append(seen_unseen_curve(scores, columns, every, every[:seen]).best_gamma())
-    return replace(gate, bias=bias + float(np.mean(penalties)))
+    gammas = []
+    for fold in folds:
+        every = np.arange(fold.common.shape[1])
+        scores = gzsl_scores(fold.common, fold.seen_expert, fold.seen, gate)
+        curve = seen_unseen_curve(scores, fold.columns, every, every[: fold.seen])
+        gammas.append(curve.best_gamma())
+    return replace(gate, bias=bias + float(np.mean(gammas)))
+
+
+@dataclass(frozen=True, eq=False)
+class _FoldScores:
+    """The scores of a fold's rows.
+
+    Attributes
+    ----------
+    common, seen_expert
+        Scores of the two discriminants, ``(m, k)`` and ``(m, seen)``.
+    seen
+        Number of seen classes of the fold.
+    columns
+        The column of ``common`` that each row's class has, ``(m,)``.
+    """
+
+    common: FloatArray
+    seen_expert: FloatArray
+    seen: int
+    columns: IntArray
+
+    @property
+    def is_unseen(self) -> NDArray[np.bool_]:
+        """Whether each row is of an unseen class, ``(m,)``."""
+        return np.asarray(self.columns >= self.seen)
+
+    def scores_among_seen(self) -> tuple[FloatArray, IntArray]:
+        """The seen-class expert's scores of rows of seen classes, and their columns."""
+        rows = ~self.is_unseen
+        return self.seen_expert[rows], self.columns[rows]
+
+    def scores_among_unseen(self) -> tuple[FloatArray, IntArray]:
+        """The scores of unseen classes, of rows of unseen classes, and their columns there."""
+        rows = self.is_unseen
+        return self.common[rows, self.seen :], self.columns[rows] - self.seen
+
+
+def _fit_log_odds(folds: Sequence[_FoldScores]) -> tuple[NDArray[np.float64], float]:
+    """Coefficients ``(3,)`` and intercept of the gate's logistic regression."""
+    inputs = np.concatenate([_best_scores(f.common, f.seen_expert, f.seen) for f in folds])
+    is_unseen = np.concatenate([fold.is_unseen for fold in folds])
+    scaler = StandardScaler().fit(inputs)
+    logistic = LogisticRegression(C=_GATE_C, class_weight="balanced", max_iter=1000)
+    logistic.fit(scaler.transform(inputs), is_unseen)
+    weight = logistic.coef_[0] / scaler.scale_
+    return weight, float(logistic.intercept_[0] - weight @ scaler.mean_)
 
 
 def gzsl_scores(
-    common: FloatArray, own: FloatArray, seen: int, gate: DiscriminantGate
+    common: FloatArray, seen_expert_scores: FloatArray, seen: int, gate: DiscriminantGate
 ) -> FloatArray:
     """Log-probabilities of seen and unseen classes, ``(n, k)``.
 
     Parameters
     ----------
-    common, own
-        Scores of the two discriminants, ``(n, k)`` and ``(n, seen)``.
+    common
+        Scores of the common discriminant, ``(n, k)``, seen classes first.
+    seen_expert_scores
+        Scores of the seen-class expert, ``(n, seen)``.
     seen
-        How many columns of ``common`` are of seen classes; they come first.
+        Number of seen classes.
     gate
         The gate.
     """
-    odds = (_gate_features(common, own, seen) @ gate.weight + gate.bias)[:, None]
-    of_seen = log_softmax(own.astype(np.float64) * gate.seen_temperature, axis=1)
-    of_unseen = log_softmax(common[:, seen:].astype(np.float64) * gate.unseen_temperature, axis=1)
-    scores = [of_seen - np.logaddexp(0, odds), of_unseen - np.logaddexp(0, -odds)]
+    inputs = _best_scores(common, seen_expert_scores, seen)
+    log_odds = (inputs @ gate.weight + gate.bias)[:, None]
+    among_seen = log_softmax(seen_expert_scores.astype(np.float64) * gate.seen_temperature, axis=1)
+    among_unseen = log_softmax(
+        common[:, seen:].astype(np.float64) * gate.unseen_temperature, axis=1
+    )
+    scores = [among_seen - np.logaddexp(0, log_odds), among_unseen - np.logaddexp(0, -log_odds)]
     return np.concatenate(scores, axis=1).astype(np.float32)
 
 
 def zsl_scores(common: FloatArray, seen: int, gate: DiscriminantGate | None) -> FloatArray:
-    """Scores of the unseen classes, ``(n, u)``; log-probabilities where there is a gate."""
+    """Scores of the unseen classes, ``(n, u)``: log-probabilities if there is a gate.
+
+    Parameters
+    ----------
+    common
+        Scores of the common discriminant, ``(n, seen + u)``, seen classes first.
+    seen
+        Number of seen classes.
+    gate
+        The gate, or None.
+    """
     scores = common[:, seen:]
     if gate is None:
         return scores
@@ -424,6 +534,9 @@ def zsl_scores(common: FloatArray, seen: int, gate: DiscriminantGate | None) -> 
     return np.asarray(log_softmax(scaled, axis=1), dtype=np.float32)
 
 
-def _gate_features(common: FloatArray, own: FloatArray, seen: int) -> NDArray[np.float64]:
-    best = [common[:, :seen].max(axis=1), common[:, seen:].max(axis=1), own.max(axis=1)]
-    return np.stack(best, axis=1).astype(np.float64)
+def _best_scores(
+    common: FloatArray, seen_expert_scores: FloatArray, seen: int
+) -> NDArray[np.float64]:
+    """The inputs of the gate's logistic regression, ``(n, 3)``; see `DiscriminantGate`."""
+    groups = common[:, :seen], common[:, seen:], seen_expert_scores
+    return np.stack([scores.max(axis=1) for scores in groups], axis=1).astype(np.float64)

@@ -1,8 +1,8 @@
-"""The conditional flow: affine coupling blocks in FrEIA's framework (paper, sec. 3.2).
+"""The conditional flow of GSMFlow: affine coupling blocks in FrEIA's framework (paper, sec. 3.2).
 
-FrEIA 0.2 clamps the log-scale to ``clamp * 0.636 * atan(s)``; the version that the paper pinned
-computed ``clamp * 0.636 * atan(s / clamp)``. Both are the same at the clamp of 1.0 used here;
-were the clamp changed, FrEIA 0.2's form is the one meant.
+FrEIA 0.2 clamps the log-scale to ``clamp * 0.636 * atan(s)``; the version that the paper used
+computes ``clamp * 0.636 * atan(s / clamp)``. The two are equal at the clamp of 1.0 used here. This
+file follows FrEIA 0.2.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +32,9 @@ class CouplingBlock(InvertibleModule):
 
     Each half is scaled and shifted in turn, by amounts that a subnet computes from the other
     half: Linear, LeakyReLU(0.2), Linear. The condition enters as an offset to the hidden layer
-    of both subnets, which is the product of the condition with its columns of the first Linear;
-    it equals FrEIA's ``GLOWCouplingBlock`` with the condition concatenated to the input, and
-    lets the product be computed once per class.
+    of both subnets: the product of the condition with its columns of the first Linear. This equals
+    FrEIA's ``GLOWCouplingBlock`` with the condition concatenated to the input, but the product can
+    be computed once per class.
 
     Parameters
     ----------
@@ -96,18 +96,18 @@ class _Subnet(nn.Module):
         self.output = nn.Linear(hidden, dim_out)
 
     def forward(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
-        # In place: no gradient needs what is overwritten, and memory is what limits these lines.
+        # In place: no gradient needs the overwritten values, and these lines are memory-bound.
         hidden = self.input(x)
         if offset is not None:
             hidden.add_(offset)
         functional.leaky_relu_(hidden, _NEGATIVE_SLOPE)
-        # Where autocast made this bf16, log-scale and shift go on in the precision of the rows.
+        # Autocast may have made this bf16; log-scale and shift get the precision of the rows.
         raw, shift = self.output(hidden).to(x.dtype).chunk(2, dim=1)
         return _CLAMP * _ATAN_TO_UNIT * torch.atan(raw), shift
 
 
 class _Projection(torch.autograd.Function):
-    """``condition @ weight.T`` twice, where gradients of the second reach the weight alone."""
+    """``condition @ weight.T``, twice: gradients of the second copy reach the weight alone."""
 
     @staticmethod
     def forward(ctx: Any, condition: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class _Projection(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, to_both: Tensor, to_weight: Tensor) -> tuple[Tensor | None, Tensor]:
         condition, weight = ctx.saved_tensors
-        # In the precision of the forward pass.
+        # These products are in the precision of the forward pass.
         to_condition = None
         if ctx.needs_input_grad[0]:
             to_condition = (to_both @ weight.to(to_both.dtype)).to(condition.dtype)
@@ -164,7 +164,7 @@ class ConditionalFlow(nn.Module):
         self._feature_dim = feature_dim
         conditioned = blocks if condition_blocks == "all" else 1
         self._compiled: Callable[..., Any] | None = None
-        # Torch's layers draw initial weights of their own before these are overwritten.
+        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
             self.projections = nn.ModuleList(
                 nn.Linear(condition_dim, 2 * hidden, bias=False) for _ in range(conditioned)
@@ -177,7 +177,7 @@ class ConditionalFlow(nn.Module):
                 nn.init.normal_(parameter, std=_INITIAL_SCALE, generator=generator)
 
     def offsets(self, condition: Tensor) -> list[Tensor]:
-        """What the condition adds in each conditioned block, once per class.
+        """The offsets that the condition adds in each conditioned block, once per class.
 
         Parameters
         ----------
@@ -192,15 +192,15 @@ class ConditionalFlow(nn.Module):
         return [projection(condition) for projection in self.projections]
 
     def offsets_and_apart(self, condition: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The offsets twice, for one product: gradients of the second stop at the projections.
+        """``offsets(condition)`` and ``offsets(condition.detach())`` at the cost of one of them.
 
-        The second are those of ``offsets(condition.detach())``; the product with the condition,
-        and that of the projections' gradient, are computed once for both.
+        Gradients of the second copy reach the projections but not the condition. The product with
+        the condition, and that of the projections' gradient, are computed once for both.
         """
         weights = [projection.get_parameter("weight") for projection in self.projections]
         apply: Callable[..., tuple[Tensor, Tensor]] = _Projection.apply
         pairs = [apply(condition, weight) for weight in weights]
-        return [offset for offset, _ in pairs], [apart for _, apart in pairs]
+        return [offset for offset, _ in pairs], [detached for _, detached in pairs]
 
     def forward(
         self, x: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None
@@ -212,7 +212,7 @@ class ConditionalFlow(nn.Module):
         x
             Features, ``(n, d)``.
         offsets
-            What `offsets` gave.
+            Offsets of each class, from `offsets`.
         classes
             Each row's class, as a row of the offsets, ``(n,)``; None if row ``i`` is of class
             ``i``.
@@ -222,14 +222,14 @@ class ConditionalFlow(nn.Module):
         tuple of Tensor
             Latents ``(n, d)`` and the log-determinant ``(n,)`` of the Jacobian dz/dx.
         """
-        z, log_det = self._blocks(x, c=_of_rows(offsets, classes))
+        z, log_det = self._blocks(x, c=_offsets_of_rows(offsets, classes))
         return z, log_det
 
     def inverse(
         self, z: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None
     ) -> Tensor:
         """Latents ``(n, d)`` to features ``(n, d)``; the other arguments as in `forward`."""
-        x, _ = self._blocks(z, c=_of_rows(offsets, classes), rev=True)
+        x, _ = self._blocks(z, c=_offsets_of_rows(offsets, classes), rev=True)
         return torch.as_tensor(x)
 
     def compile_for_training(self) -> str | None:
@@ -238,10 +238,10 @@ class ConditionalFlow(nn.Module):
         Returns
         -------
         str or None
-            Why it is impossible here, after which the blocks run as they are.
+            Why it failed, in which case the blocks run uncompiled; None if it succeeded.
         """
         forward: Callable[..., Any] = self.inn.forward
-        # What was compiled for another flow counts towards the number that torch allows.
+        # Torch limits how often a function is recompiled, and other flows count towards that.
         torch.compiler.reset()
         compiled = torch.compile(forward, dynamic=True)
         example = self.projections[0].get_parameter("weight").detach()
@@ -262,12 +262,13 @@ class ConditionalFlow(nn.Module):
         return self._compiled if self._compiled and torch.is_grad_enabled() else self.inn
 
 
-def _of_rows(offsets: Sequence[Tensor], classes: Tensor | None) -> Sequence[Tensor]:
+def _offsets_of_rows(offsets: Sequence[Tensor], classes: Tensor | None) -> Sequence[Tensor]:
+    """The offsets of each row's class, ``(n, 2 * hidden)`` for each conditioned block."""
     if classes is None:
         return offsets
     if not torch.is_grad_enabled():
         return [offset[classes] for offset in offsets]
-    # The gradient of a gather adds rows in an order that a GPU does not fix, and is slower on a
-    # CPU; a product with the one-hot classes is reproducible, and its gradient is a product too.
+    # Not offset[classes]: its gradient adds rows in no fixed order on a GPU, and is slower on a
+    # CPU. A product with the one-hot classes is reproducible, and so is its gradient.
     one_hot = functional.one_hot(classes, len(offsets[0])).to(offsets[0].dtype)
     return [one_hot @ offset for offset in offsets]

@@ -1,8 +1,9 @@
-"""ESZSL, the closed-form linear baseline (Romera-Paredes and Torr, ICML 2015).
+"""ESZSL, a bilinear method with a closed-form solution (Romera-Paredes and Torr, ICML 2015).
 
 A bilinear score ``x V s`` of features and semantics, with
 ``V = (X'X + gamma I)^-1 X'Y S (S'S + lambda I)^-1``, where ``Y`` is +1 at a row's class and -1
-elsewhere. Features are standardised per dimension on the training rows, which lifts it a lot.
+elsewhere. Features are standardised per dimension on the training rows, which improves the results
+considerably.
 """
 
 from dataclasses import asdict, dataclass
@@ -45,8 +46,8 @@ _LAMBDAS = tuple(10.0**e for e in range(-5, 4))
 class ESZSLConfig:
     """The settings of an `ESZSL`.
 
-    T1, H and calibrated H are different tasks with different best regularizers; choosing for each
-    makes the baseline as strong as it can be.
+    T1, H and calibrated H have different best regularizers. Choosing them separately for each
+    makes the baseline as strong as possible.
     """
 
     gamma: Annotated[float | None, Range(above=0)] = None
@@ -63,7 +64,7 @@ class ESZSLSolution:
     Attributes
     ----------
     problem
-        What it was fitted on.
+        The problem that it was fitted on.
     scaling
         Applied to features before scoring.
     class_weights
@@ -85,9 +86,10 @@ class ESZSLSolution:
 
 
 class ESZSLSolver:
-    """Solves ESZSL for many pairs of regularizers at the price of one.
+    """Solves ESZSL for many pairs of regularizers at the cost of one.
 
-    Both regularized inverses share the eigenvectors of ``X'X`` and ``S'S``, which are found once.
+    The inverses for all regularizers share the eigenvectors of ``X'X`` and of ``S'S``, which are
+    computed once.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ class ESZSLSolver:
             x = self._scaling(features).astype(np.float64)
             products += x.T @ x
             np.add.at(class_sums, columns[rows], x)
-        # X'Y with Y in {-1, +1}: twice the class sums, less the sum of all rows.
+        # X'Y with Y in {-1, +1}: twice the class sums, minus the sum of all rows.
         xy = 2 * class_sums.T - class_sums.sum(axis=0)[:, None]
         self._x_values, self._x_vectors = np.linalg.eigh(products)
         self._s_values, s_vectors = np.linalg.eigh(s.T @ s)
@@ -124,9 +126,16 @@ class ESZSLSolver:
 
 @dataclass(frozen=True)
 class ESZSLChoice:
-    """Regularizers that were best on validation classes by one criterion.
+    """The regularizers with the best value of one criterion on the validation classes.
 
-    ``penalty`` is the seen-class penalty of best H there; ``value`` the criterion reached.
+    Attributes
+    ----------
+    gamma, lam
+        The regularizers of features and of semantics.
+    penalty
+        The calibration factor gamma of best H on the validation classes.
+    value
+        The value of the criterion.
     """
 
     gamma: float
@@ -138,13 +147,22 @@ class ESZSLChoice:
 def choose_regularizers(
     scaled: Scaled, held_out: HeldOut, config: ESZSLConfig
 ) -> dict[Criterion, ESZSLChoice]:
-    """Choose ESZSL's regularizers on a validation problem, apart for each figure of a table.
+    """Choose ESZSL's regularizers on a validation problem, separately for each criterion.
+
+    Parameters
+    ----------
+    scaled
+        The validation problem, its features scaled.
+    held_out
+        The rows to evaluate on.
+    config
+        Settings; a regularizer that is set is not searched.
 
     Returns
     -------
     dict
-        The pair that is best by each criterion, of a grid of powers of ten (gamma 1 to 1e6,
-        lambda 1e-5 to 1e3), in which a regularizer that is set has one value.
+        For each criterion the best pair of a grid of powers of ten (gamma 1 to 1e6, lambda 1e-5 to
+        1e3).
     """
     solver = ESZSLSolver(scaled)
     gammas = _GAMMAS if config.gamma is None else (config.gamma,)
@@ -162,6 +180,7 @@ def choose_regularizers(
 
 
 def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
+    """The calibration factor gamma of best H, and the value of each criterion."""
     penalty = outcome.curve().best_gamma()
     return penalty, {
         "T1": outcome.t1,
@@ -171,7 +190,7 @@ def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
 
 
 class ESZSL(nn.Module):
-    """A fitted ESZSL: the weights of every class, for each figure of a table.
+    """A fitted ESZSL: the weights of every class, for each of the three criteria.
 
     Parameters
     ----------
@@ -199,25 +218,25 @@ class ESZSL(nn.Module):
 
     @classmethod
     def for_problem(cls, scaled: Scaled, config: ESZSLConfig, generators: Generators) -> "ESZSL":
-        """The solution for regularizers that are set; arguments as `Model.for_problem` has.
+        """Fit with the regularizers of the settings; arguments as in `Model.for_problem`.
 
         Raises
         ------
         InputError
-            If one of the regularizers is to be chosen.
+            If a regularizer has no value.
         """
         if config.gamma is None or config.lam is None:
             raise InputError(
                 "gamma, lam: found no value for one of them, expected both where there are no "
                 "validation classes to choose them on"
             )
-        return cls._of_pairs(scaled, config, [(config.gamma, config.lam)] * len(_CRITERIA))
+        return cls._fit(scaled, config, [(config.gamma, config.lam)] * len(_CRITERIA))
 
     @classmethod
     def choose(
         cls, scaled: Scaled, held_out: HeldOut, config: ESZSLConfig, generators: Generators
     ) -> dict[str, Any]:
-        """The regularizers that are best on a validation problem, by the criterion."""
+        """The best regularizers on a validation problem, by criterion; see `Choosing.choose`."""
         chosen = choose_regularizers(scaled, held_out, config)
         return {criterion: asdict(choice) for criterion, choice in chosen.items()}
 
@@ -225,14 +244,13 @@ class ESZSL(nn.Module):
     def for_choice(
         cls, scaled: Scaled, config: ESZSLConfig, choice: dict[str, Any], generators: Generators
     ) -> "ESZSL":
-        """The solutions for the regularizers that `choose` found."""
+        """Fit with the regularizers that `choose` found."""
         pairs = [(choice[name]["gamma"], choice[name]["lam"]) for name in _CRITERIA]
-        return cls._of_pairs(scaled, config, pairs)
+        return cls._fit(scaled, config, pairs)
 
     @classmethod
-    def _of_pairs(
-        cls, scaled: Scaled, config: ESZSLConfig, pairs: list[tuple[float, float]]
-    ) -> "ESZSL":
+    def _fit(cls, scaled: Scaled, config: ESZSLConfig, pairs: list[tuple[float, float]]) -> "ESZSL":
+        """Fit with one pair of regularizers (gamma, lambda) for each criterion."""
         solver = ESZSLSolver(scaled)
         weights = np.stack([solver.solve(gamma, lam).class_weights for gamma, lam in pairs])
         classes = scaled.problem.seen_classes, scaled.problem.unseen_classes
@@ -258,6 +276,7 @@ class ESZSL(nn.Module):
         return self._scores(features, "calibrated_H", classes)
 
     def _scores(self, features: Tensor, criterion: Criterion, classes: Tensor) -> FloatArray:
+        """Scores ``(n, k)`` of classes ``(k,)`` with the regularizers of one criterion."""
         weights = self.weights[_CRITERIA.index(criterion)].cpu().numpy()
         scores: Any = features.cpu().numpy() @ weights[:, classes.cpu().numpy()]
         return np.asarray(scores)

@@ -1,4 +1,4 @@
-"""A fixed transform of the features, after which classes are more nearly Gaussian."""
+"""A fixed transform of the features that brings the classes closer to Gaussians."""
 
 import math
 from typing import Literal, TypeAlias
@@ -22,9 +22,10 @@ class FeatureTransformer(nn.Module):
         ``"none"``; ``"sqrt"``: the square root of each value, with its sign; ``"unit"``: each row
         divided by its length, times the square root of its dimension.
     shift, spread
-        Of the standardisation, ``(d,)``; where the spread is infinite the result is 0.
+        Mean and standard deviation of the transformed features, ``(d,)``; where the spread is
+        infinite the result is 0.
     length
-        Mean length of the rows, for what `decode` cannot know.
+        Mean length of the rows before the transform, a scalar; `decode` uses it for ``"unit"``.
     """
 
     shift: Tensor
@@ -45,7 +46,7 @@ class FeatureTransformer(nn.Module):
         return (_transformed(features, self.transform) - self.shift) / self.spread
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """Features ``(n, d)`` for encoded rows; those of ``"unit"`` get the mean length."""
+        """The inverse of `forward`, ``(n, d)``; rows of ``"unit"`` get the mean length."""
         values: Tensor = encoded * torch.where(self.spread.isinf(), 0, self.spread) + self.shift
         if self.transform == "sqrt":
             return values.sign() * values.square()
@@ -55,7 +56,7 @@ class FeatureTransformer(nn.Module):
 
 
 def fit_transformer(feed: Feed, transform: FeatureTransform) -> FeatureTransformer:
-    """The encoder of a transform, standardised on rows that are read twice."""
+    """Fit the standardisation that follows a transform, in two passes over the rows."""
     device = feed.labels.device
     n, total = len(feed.labels), torch.zeros(feed.feature_dim, device=device)
     length = torch.zeros((), device=device)
@@ -66,7 +67,7 @@ def fit_transformer(feed: Feed, transform: FeatureTransform) -> FeatureTransform
     for features, _ in feed_slabs(feed):
         squares += (_transformed(features, transform) - shift).square().sum(dim=0)
     spread = (squares / n).sqrt()
-    # A dimension that is constant up to rounding tells nothing.
+    # A dimension that is constant up to rounding carries no information: it is encoded as 0.
     constant = spread <= 1e-6 * shift.abs().clamp(min=1e-30)
     return FeatureTransformer(
         transform, shift, torch.where(constant, torch.inf, spread), length / n
@@ -74,16 +75,16 @@ def fit_transformer(feed: Feed, transform: FeatureTransform) -> FeatureTransform
 
 
 class EncodedFeed:
-    """Some rows of a feed, encoded as they are taken.
+    """Rows of a feed, encoded as they are taken.
 
     Parameters
     ----------
     feed
-        The feed.
+        Rows of scaled features.
     encoder
-        On the feed's device.
+        The transform, on the feed's device.
     rows
-        Of the feed, ``(n,)``; None for all.
+        The row numbers to keep, ``(n,)``; None for all.
     """
 
     def __init__(self, feed: Feed, encoder: FeatureTransformer, rows: Tensor | None = None) -> None:
@@ -105,6 +106,7 @@ class EncodedFeed:
 
 
 def _transformed(features: Tensor, transform: FeatureTransform) -> Tensor:
+    """The transform of each row, before the standardisation."""
     if transform == "sqrt":
         return features.sign() * features.abs().sqrt()
     if transform == "unit":

@@ -1,10 +1,11 @@
-"""Gaussians around ridge prototypes, the baseline that a generator must beat.
+"""Gaussian prototypes: a baseline that synthesizes features from a Gaussian around each class mean.
 
-Ridge regression from the semantics to the class means predicts the mean of every class, seen or
-not. Features of a class are drawn from one Gaussian around it, with the covariance that real rows
-show around means that were predicted without their class, so that it has the spread within a
-class and the error of a prediction both. The classifiers are those of the flow. Features are
-standardised per dimension on the training rows.
+Ridge regression from semantics to class means predicts the mean of every class, seen or unseen.
+Features of a class are drawn from a Gaussian around its predicted mean. All classes share one
+covariance: that of real rows around means that were predicted without their class. It therefore
+includes both the spread within a class and the error of a predicted mean. Softmax classifiers are
+trained on real seen and synthesized unseen rows. Features are standardised per dimension on the
+training rows.
 """
 
 from collections.abc import Mapping
@@ -42,41 +43,41 @@ __all__ = [
 
 _PURPOSE = "gaussian"
 _START = {"ridge": 0.1, "shrinkage": 0.05, "classifier_lr": 3e-3}
-# What is tried in place of what the choice starts from: one side of it, then the other.
-_TRIED: dict[str, tuple[tuple[float, ...], ...]] = {
+# Candidates of each setting, on one side of its start value, then on the other.
+_CANDIDATES: dict[str, tuple[tuple[float, ...], ...]] = {
     "ridge": ((0.3, 1.0, 3.0), (0.03, 0.01, 0.003)),
     "shrinkage": ((0.3,),),
     "classifier_lr": ((1e-2, 3e-2, 1e-1), (1e-3,)),
 }
 _BATCH_SIZE, _EPOCHS = 500, 7
-# Synthesized features that are held in memory at once; more are streamed through as many.
+# The most memory for synthesized features; if they need more, they are streamed.
 _RESERVOIR_BYTES = 2**29
 
 
 @dataclass(frozen=True)
 class GaussianPrototypesConfig:
-    """The settings of `GaussianPrototypes`; each that is none is chosen on validation classes."""
+    """The settings of `GaussianPrototypes`; if one is none, it is chosen on validation classes."""
 
     ridge: Annotated[float | None, Range(above=0)] = None
-    """Of the regression from semantics to class means."""
+    """Regularizer of the regression from semantics to class means."""
     shrinkage: Annotated[float | None, Range(above=0, max=1)] = None
-    """Of the covariance: the share that is taken off all but its diagonal."""
+    """Shrinkage of the covariance: the share that is taken off all but its diagonal."""
     classifier_lr: Annotated[float | None, Range(above=0)] = None
-    """Adam's learning rate, of the softmax classifiers."""
+    """Adam's learning rate for the softmax classifiers."""
     samples_per_class: Annotated[int, Range(min=1)] = 1000
     """Features drawn of each unseen class."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassGaussians:
-    """A Gaussian for every class: means of their own, one covariance for all.
+    """A Gaussian for every class: a mean of each class, one covariance for all.
 
     Attributes
     ----------
     means
         Predicted mean of every class of the dataset, ``(classes, d)``.
     factor
-        ``L`` of the covariance ``L L'``, lower triangular, ``(d, d)``, on the same device.
+        Lower Cholesky factor ``L`` of the covariance ``L L'``, ``(d, d)``, on the same device.
     """
 
     means: Tensor
@@ -88,24 +89,24 @@ class ClassGaussians:
         return self.means.shape[1]
 
     def sampler(self, classes: Tensor) -> FeatureSampler:
-        """What draws scaled features of classes ``(k,)``, seen or unseen."""
+        """Draws scaled features of classes ``(k,)``, seen or unseen."""
         means = self.means[classes]
 
-        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             shape = (len(positions), self.feature_dim)
             noise = torch.randn(shape, generator=generator, device=positions.device)
             return means[positions] + noise @ self.factor.T
 
-        return draw
+        return draw_features
 
 
 class PrototypeSolver:
-    """Fits the Gaussians for many settings, the rows read once for all.
+    """Fits the Gaussians for many settings, reading the rows once for all.
 
     Parameters
     ----------
     scaled
-        Its training rows and the semantics of its seen classes, two or more, are fitted.
+        A problem with two seen classes or more, and its scaled training rows.
     """
 
     def __init__(self, scaled: Scaled) -> None:
@@ -113,10 +114,10 @@ class PrototypeSolver:
         self._device = feed.labels.device
         seen = torch.from_numpy(problem.seen_classes).to(self._device)
         means = class_means(feed, seen)
-        together = torch.zeros_like(seen)
-        self._within = within_class_covariances(feed, seen, means, together)[0] / len(seen)
-        own = means.cpu().numpy().astype(np.float64)
-        self._regression = MeanRegression(own, problem.semantics, problem.seen_classes)
+        one_group = torch.zeros_like(seen)
+        self._within = within_class_covariances(feed, seen, means, one_group)[0] / len(seen)
+        seen_means = means.cpu().numpy().astype(np.float64)
+        self._regression = MeanRegression(seen_means, problem.semantics, problem.seen_classes)
 
     def means(self, ridge: float) -> NDArray[np.float64]:
         """Predicted mean of every class of the dataset, ``(classes, d)``, for ``ridge > 0``."""
@@ -132,7 +133,7 @@ class PrototypeSolver:
         Parameters
         ----------
         ridge
-            Of the regression, ``> 0``.
+            Regularizer of the regression, ``> 0``.
         shrinkage
             Factor ``1 - shrinkage`` on all but the diagonal, in ``[0, 1]``.
         """
@@ -142,8 +143,8 @@ class PrototypeSolver:
         """The Gaussians for ``ridge > 0`` and ``0 < shrinkage <= 1``, on the rows' device."""
         covariance = self.covariance(ridge, shrinkage)
         deviations = np.sqrt(np.diagonal(covariance))
-        # A correlation matrix that is shrunk has a factor whatever the rows are; a dimension
-        # that is constant has correlations of 0, and stays constant.
+        # A shrunk correlation matrix is positive definite for any rows. A constant dimension has
+        # correlations of 0 and stays constant.
         scale = np.where(deviations > 0, deviations, np.inf)
         correlation = covariance / scale / scale[:, None]
         np.fill_diagonal(correlation, 1.0)
@@ -157,11 +158,16 @@ class PrototypeSolver:
 
 @dataclass(frozen=True)
 class GaussianChoice:
-    """A setting that was best on validation classes.
+    """The settings that were best on the validation classes.
 
-    ``classifier_lr`` is the learning rate of the classifiers, ``penalty`` the seen-class penalty
-    of best H there; ``value`` the mean of T1 and of H under that penalty, which the setting was
-    chosen by.
+    Attributes
+    ----------
+    ridge, shrinkage, classifier_lr
+        See `GaussianPrototypesConfig`.
+    penalty
+        The calibration factor gamma of best H on the validation classes.
+    value
+        The objective, ``(T1 + H) / 2`` with that factor.
     """
 
     ridge: float
@@ -179,9 +185,9 @@ class GaussianPrototypes(nn.Module):
     config
         Settings.
     gaussians
-        Of scaled features.
+        Gaussians of scaled features.
     pair
-        The classifiers, which score scaled features.
+        Classifiers of scaled features.
     """
 
     means: Tensor
@@ -201,14 +207,14 @@ class GaussianPrototypes(nn.Module):
     def for_problem(
         cls, scaled: Scaled, config: GaussianPrototypesConfig, generators: Generators
     ) -> "GaussianPrototypes":
-        """Fit settings that are set; arguments as `Model.for_problem` has.
+        """Fit with the values of the settings; arguments as in `Model.for_problem`.
 
         Raises
         ------
         InputError
-            If one of the settings is to be chosen.
+            If a setting has no value.
         """
-        settings = {name: getattr(config, name) for name in _TRIED}
+        settings = {name: getattr(config, name) for name in _CANDIDATES}
         missing = [name for name, value in settings.items() if value is None]
         if missing:
             raise InputError(
@@ -225,7 +231,7 @@ class GaussianPrototypes(nn.Module):
         config: GaussianPrototypesConfig,
         generators: Generators,
     ) -> dict[str, Any]:
-        """What `choose_gaussian` finds on a validation problem."""
+        """The result of `choose_gaussian` on a validation problem, as a dictionary."""
         return asdict(choose_gaussian(scaled, held_out, config, generators.on_device(_PURPOSE)))
 
     @classmethod
@@ -236,7 +242,7 @@ class GaussianPrototypes(nn.Module):
         choice: dict[str, Any],
         generators: Generators,
     ) -> "GaussianPrototypes":
-        """Fit the Gaussians that `choose` found, and train the classifiers on samples of them."""
+        """Fit with the settings that `choose` found."""
         gaussians = PrototypeSolver(scaled).solve(choice["ridge"], choice["shrinkage"])
         softmax = _softmax(choice["classifier_lr"])
         random = generators.on_device(_PURPOSE)
@@ -264,25 +270,26 @@ class GaussianPrototypes(nn.Module):
         return pair.gzsl_scores(rows), pair.zsl_scores(rows)
 
     def sampler(self, classes: Tensor) -> FeatureSampler:
-        """What draws scaled features of classes ``(k,)``."""
+        """Draws scaled features of classes ``(k,)``."""
         return ClassGaussians(self.means, self.factor).sampler(classes)
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """Real seen rows, and samples of the unseen classes, for a classifier beside its own."""
-        feed, real = request.scaled.feed, request.real_unseen
-        if not request.synthesizes and real is not None:
-            both = join(feed, real)
-            return RowsByEpoch(lambda: both, lambda: real)
-        return rows_with(feed, request.reservoir_of(self, feed.feature_dim), real)
+        """Real seen rows and samples of the unseen classes, to train another classifier on."""
+        seen, unseen = request.scaled.feed, request.real_unseen
+        if not request.synthesizes and unseen is not None:
+            both = join(seen, unseen)
+            return RowsByEpoch(lambda: both, lambda: unseen)
+        return rows_with(seen, request.reservoir_of(self, seen.feature_dim), unseen)
 
 
 def _pair(tensors: Mapping[str, Tensor]) -> SoftmaxPair:
-    """The classifiers of scaled features, from the tensors of a model."""
+    """The classifiers of scaled features, from the tensors of a `GaussianPrototypes`."""
     named = {name.replace("_", ".", 1): t for name, t in tensors.items() if "zsl_" in name}
     return SoftmaxPair.from_tensors(lambda features: features, named)
 
 
 def _softmax(lr: float) -> SoftmaxConfig:
+    """The settings of the classifiers, with a learning rate."""
     return SoftmaxConfig(lr=lr, batch_size=_BATCH_SIZE, epochs=_EPOCHS)
 
 
@@ -292,21 +299,23 @@ def choose_gaussian(
     config: GaussianPrototypesConfig,
     generator: torch.Generator,
 ) -> GaussianChoice:
-    """Choose one setting on a validation problem, by the mean of T1 and of H with a penalty.
+    """Choose the settings on a validation problem, by the mean of T1 and calibrated H.
 
-    The ridge is chosen first, then the shrinkage, then the classifiers' learning rate; each from
-    a start to either side for as long as it gets better. What the configuration sets stays.
+    A coordinate search: first the ridge, then the shrinkage, then the classifiers' learning rate.
+    Each moves from its start value to one side for as long as the objective rises, and to the
+    other side if the first step to the one did not help. Settings with a value in the
+    configuration keep it.
 
     Parameters
     ----------
     scaled
         A validation problem, its features standardised.
     held_out
-        The rows that it is evaluated on.
+        The rows to evaluate on.
     config
         Settings.
     generator
-        On the rows' device; all settings meet the same random numbers.
+        On the rows' device. All candidates are evaluated with the same random numbers.
     """
     solver = PrototypeSolver(scaled)
     state = generator.get_state()
@@ -321,16 +330,16 @@ def choose_gaussian(
         value = (outcome.t1 + outcome.calibrated(penalty).H) / 2
         return replace(setting, penalty=penalty, value=value)
 
-    given = {name: getattr(config, name) for name in _TRIED}
+    given = {name: getattr(config, name) for name in _CANDIDATES}
     start_values = {name: _START[name] if v is None else v for name, v in given.items()}
     best = evaluated(GaussianChoice(**start_values, penalty=0.0, value=0.0))
-    for name, sides in _TRIED.items():
+    for name, sides in _CANDIDATES.items():
         if given[name] is not None:
             continue
         start = best
         for values in sides:
             if best is not start:
-                break  # one side was better than the start: the other is not tried
+                break  # the first side improved on the start: skip the other
             for value in values:
                 choice = evaluated(replace(best, **{name: value}))
                 if choice.value <= best.value:
@@ -351,7 +360,7 @@ def classify_gaussian(
     Parameters
     ----------
     scaled
-        What the Gaussians were fitted on.
+        The problem that the Gaussians were fitted on, and its scaled training rows.
     gaussians
         The Gaussians.
     config

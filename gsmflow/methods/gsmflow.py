@@ -1,4 +1,4 @@
-"""GSMFlow: the conditional flow, relative positioning, visual perturbation and the losses.
+"""GSMFlow: a conditional flow with relative positioning and visual perturbation.
 
 Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", ACM MM 2021.
 """
@@ -6,7 +6,7 @@ Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +34,16 @@ from gsmflow.methods.positioning import (
 
 __all__ = ["METHOD", "AnchorPool", "GSMFlow", "GSMFlowConfig"]
 
-if TYPE_CHECKING:
-    pass
-
 AnchorPool: TypeAlias = Literal["seen", "all"]
 
-_MANY = 4
+# The prototype loss takes a subset of the seen classes if there are more than this many times
+# ``prototype_classes``.
+_SUBSET_FACTOR = 4
 
 
 @dataclass(frozen=True)
 class GSMFlowConfig:
-    """The settings of a `GSMFlow`; defaults are the published ones where the datasets agree.
+    """The settings of a `GSMFlow`; defaults are the published values where the datasets agree.
 
     The three ideas of the paper are switches: ``condition_blocks``, ``perturbation`` and
     ``relative_positioning``.
@@ -86,8 +85,8 @@ class GSMFlowConfig:
     """Synthesized features per unseen class."""
 
     def prototypes_of(self, seen: int) -> int:
-        """How many of so many seen classes are in a step's prototype loss."""
-        return seen if seen <= _MANY * self.prototype_classes else self.prototype_classes
+        """Number of classes in a step's prototype loss, given the number of seen classes."""
+        return seen if seen <= _SUBSET_FACTOR * self.prototype_classes else self.prototype_classes
 
 
 class GSMFlow(nn.Module):
@@ -129,8 +128,8 @@ class GSMFlow(nn.Module):
         self.register_buffer("semantics", semantics)
         self.register_buffer("seen_classes", seen_classes)
         self.register_buffer("class_means", class_means)
-        of_seen = semantics[seen_classes]
-        spread = (of_seen - of_seen.mean(dim=0)).square().mean().sqrt()
+        seen_semantics = semantics[seen_classes]
+        spread = (seen_semantics - seen_semantics.mean(dim=0)).square().mean().sqrt()
         self.register_buffer("semantics_spread", spread, persistent=False)
         condition_dim = semantics.shape[1]
         self.positioning: RelativePositioning | None = None
@@ -138,7 +137,7 @@ class GSMFlow(nn.Module):
             condition_dim = config.condition_dim
             anchors = semantics[anchor_rows]
             self.positioning = RelativePositioning(anchors, condition_dim, generator)
-        # FrEIA takes a second to import, which settings alone are not to wait for.
+        # FrEIA takes a second to import. Code that only reads the settings should not wait for it.
         from gsmflow.methods.coupling_flow import ConditionalFlow
 
         self.flow: ConditionalFlow = ConditionalFlow(
@@ -203,16 +202,16 @@ class GSMFlow(nn.Module):
         return self.class_means.shape[1]
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """Unperturbed real seen rows, and synthesized unseen ones, streamed if those are many."""
-        feed, real = request.scaled.feed, request.real_unseen
+        """Unperturbed real seen rows and synthesized unseen rows, streamed if there are many."""
+        seen, unseen = request.scaled.feed, request.real_unseen
         if not request.synthesizes:
-            assert real is not None
-            both = join(feed, real)
-            return RowsByEpoch(lambda: both, lambda: real)
-        return rows_with(feed, request.reservoir_of(self, self.feature_dim), real)
+            assert unseen is not None
+            both = join(seen, unseen)
+            return RowsByEpoch(lambda: both, lambda: unseen)
+        return rows_with(seen, request.reservoir_of(self, self.feature_dim), unseen)
 
     def compile_for_training(self) -> str | None:
-        """Compile the coupling blocks; the reason where that is not possible."""
+        """Compile the coupling blocks; if that fails, return the reason."""
         return self.flow.compile_for_training()
 
     def condition(
@@ -220,8 +219,8 @@ class GSMFlow(nn.Module):
     ) -> Tensor:
         """Conditions ``(n, h)`` of classes ``(n,)``.
 
-        ``normal`` gives standard normal numbers of a tensor's shape, for the noise on the
-        semantics in training; without it there is none.
+        ``normal`` gives standard normal numbers in the shape of a tensor, for the noise on the
+        semantics in training. Without it there is no noise.
         """
         semantics = self.semantics[classes]
         if normal is not None and self.config.semantics_noise > 0:
@@ -253,46 +252,57 @@ class GSMFlow(nn.Module):
         labels
             Seen classes, ``(n,)``.
         draws
-            Source of the perturbation, of the noise on the semantics, and of the classes in the
-            prototype term where it does not take all.
+            Source of the perturbation, of the noise on the semantics, and of the subset of
+            classes in the prototype loss.
         """
         if self.config.perturbation:
             features = self.perturb(features, draws)
-        seen, rows, of_seen = self.seen_classes, None, None
-        if len(seen) <= len(labels):
-            rows = torch.searchsorted(seen, labels)
-            offsets, apart = self.flow.offsets_and_apart(self.condition(seen, draws.shared_normal))
-            of_seen = offsets if self.config.prototype_trains_condition else apart
-        else:  # more classes than a batch can hold: a condition for each row
+        seen, positions, seen_offsets = self.seen_classes, None, None
+        if len(seen) <= len(labels):  # one condition per class
+            positions = torch.searchsorted(seen, labels)
+            condition = self.condition(seen, draws.shared_normal)
+            offsets, detached = self.flow.offsets_and_apart(condition)
+            seen_offsets = offsets if self.config.prototype_trains_condition else detached
+        else:  # more classes than rows: one condition per row
             offsets = self.flow.offsets(self.condition(labels, draws.normal))
-        z, log_det = self.flow(features, offsets, rows)
+        z, log_det = self.flow(features, offsets, positions)
         likelihood = z.square().mean() / 2 - log_det.mean() / self.feature_dim
         parts = {"likelihood": likelihood}
         total = likelihood
         if self.config.prototype_weight > 0:
-            parts["prototype"] = self._prototype_loss(draws, of_seen)
+            parts["prototype"] = self._prototype_loss(draws, seen_offsets)
             total = total + self.config.prototype_weight * parts["prototype"]
         return Losses(total, parts)
 
-    def _prototype_loss(self, draws: BatchRandom, of_seen: list[Tensor] | None) -> Tensor:
-        """The loss from the offsets of the seen classes, if they were computed for the batch."""
+    def _prototype_loss(self, draws: BatchRandom, seen_offsets: list[Tensor] | None) -> Tensor:
+        """The prototype loss of one batch.
+
+        Parameters
+        ----------
+        draws
+            Source of the subset of classes.
+        seen_offsets
+            The flow's offsets of all seen classes; None if they are not computed yet.
+        """
         classes, means = self.seen_classes, self.class_means
         count = self.config.prototypes_of(len(classes))
         if count < len(classes):
             # The mean over a random subset is an unbiased estimate of the mean over all.
             chosen = draws.subset(count, len(classes))
-            classes, means, of_seen = classes[chosen], means[chosen], None
-        if of_seen is None:
+            classes, means, seen_offsets = classes[chosen], means[chosen], None
+        if seen_offsets is None:
             condition = self.condition(classes)
             if not self.config.prototype_trains_condition:
                 condition = condition.detach()
-            of_seen = self.flow.offsets(condition)
-        centres = self.flow.inverse(torch.zeros_like(means), of_seen)
+            seen_offsets = self.flow.offsets(condition)
+        centres = self.flow.inverse(torch.zeros_like(means), seen_offsets)
         return nn.functional.mse_loss(centres, means)
 
     @torch.no_grad()
     def sampler(self, classes: Tensor) -> Callable[[Tensor, torch.Generator], Tensor]:
-        """What synthesizes features of classes ``(k,)``, all that depends on a class done once.
+        """A function that synthesizes scaled features of classes ``(k,)``.
+
+        What depends on the class alone is computed here, once.
 
         Returns
         -------
@@ -303,7 +313,7 @@ class GSMFlow(nn.Module):
         offsets = self.flow.offsets(self.condition(classes))
 
         @torch.no_grad()
-        def draw(positions: Tensor, generator: torch.Generator) -> Tensor:
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             z = torch.randn(
                 (len(positions), self.feature_dim),
                 generator=generator,
@@ -312,18 +322,18 @@ class GSMFlow(nn.Module):
             )
             return self.flow.inverse(z, offsets, positions)
 
-        return draw
+        return draw_features
 
     def sample(self, classes: Tensor, generator: torch.Generator) -> Tensor:
         """Synthesized features ``(n, d)`` of classes ``(n,)``, seen or unseen."""
-        present, positions = torch.unique(classes, return_inverse=True)
-        return self.sampler(present)(positions, generator)
+        distinct, positions = torch.unique(classes, return_inverse=True)
+        return self.sampler(distinct)(positions, generator)
 
     @torch.no_grad()
     def log_prob(self, features: Tensor, classes: Tensor) -> Tensor:
         """Exact log-density ``log p(x | class)`` in nats, ``(n,)``, of features ``(n, d)``."""
-        present, rows = torch.unique(classes, return_inverse=True)
-        z, log_det = self.flow(features, self.flow.offsets(self.condition(present)), rows)
+        distinct, positions = torch.unique(classes, return_inverse=True)
+        z, log_det = self.flow(features, self.flow.offsets(self.condition(distinct)), positions)
         density: Tensor = log_det - (z.square() + math.log(2 * math.pi)).sum(dim=1) / 2
         return density
 

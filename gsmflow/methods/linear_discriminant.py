@@ -1,4 +1,4 @@
-"""Linear discriminants: classes of one covariance, told apart by their means."""
+"""Linear discriminant analysis in closed form: one covariance for all classes."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,8 @@ from gsmflow.core.arrays import FloatArray
 
 __all__ = ["LinearScores", "discriminant", "discriminant_by_factor", "floored"]
 
-# Added to every variance, so that a constant dimension tells nothing instead of everything.
+# Added to every variance, so that a constant dimension carries no information. Without it, its
+# variance of 0 would give it infinite weight.
 _FLOOR = 1e-6
 
 
@@ -38,22 +39,22 @@ def discriminant(
     centre: NDArray[np.float64],
     length_exponent: float = 0.0,
 ) -> LinearScores:
-    """The discriminant of classes around their means.
+    """The linear discriminant of classes with given means and one covariance.
 
-    With whitened features ``z`` and whitened means ``m``, both from the centre, and ``r`` the
-    length of ``m``, the score is ``z m / r^e - (1 - e) / 2 r^(2 - e)``. For ``e = 0`` that is the
-    log-density of Gaussians up to what is the same for all classes; for ``e = 1`` the cosine up
-    to the length of ``z``. A predicted mean's direction can be trusted more than its length, which
-    a regression shrinks; between the two the length counts for less.
+    Let ``z`` be the whitened features and ``m`` a whitened class mean, both relative to the centre,
+    and ``r`` the length of ``m``. The score is ``z m / r^e - (1 - e) / 2 r^(2 - e)``. For
+    ``e = 0`` it is the Gaussian log-density up to a constant over classes; for ``e = 1`` it is the
+    cosine times the length of ``z``. A regression predicts the direction of a mean better than its
+    length, which it shrinks; a larger ``e`` makes the length count for less.
 
     Parameters
     ----------
     covariance
-        Of every class, ``(d, d)``, positive semi-definite.
+        The covariance of every class, ``(d, d)``, positive semi-definite.
     means
-        ``(k, d)``.
+        The class means, ``(k, d)``.
     centre
-        ``(d,)``.
+        The origin of directions, such as the mean of the seen classes' means, ``(d,)``.
     length_exponent
         ``e``, in [0, 1].
     """
@@ -74,8 +75,8 @@ def discriminant_by_factor(
 
 
 def floored(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A copy of a covariance in which every variance is a little larger."""
-    # Transposed, it is in LAPACK's order: no copy is made there.
+    """A copy of a covariance ``(d, d)`` with 1e-6 added to every variance."""
+    # The transpose is in LAPACK's memory order, so that LAPACK makes no copy.
     copy = covariance.T.copy(order="F")
     np.fill_diagonal(copy, np.diagonal(covariance) + _FLOOR)
     return copy
@@ -90,7 +91,7 @@ def _discriminant(
     directions = means - centre
     weight = scipy.linalg.cho_solve(factor, directions.T, check_finite=False)
     squares = np.einsum("kd,dk->k", directions, weight)
-    own = np.where(squares > 0, squares, 1.0)
-    weight = weight / own ** (length_exponent / 2)
-    bias = -(1 - length_exponent) / 2 * squares / own ** (length_exponent / 2) - centre @ weight
+    lengths = np.where(squares > 0, squares, 1.0) ** (length_exponent / 2)  # r^e
+    weight = weight / lengths
+    bias = -(1 - length_exponent) / 2 * squares / lengths - centre @ weight
     return LinearScores(weight.astype(np.float32), bias.astype(np.float32))

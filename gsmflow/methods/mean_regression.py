@@ -1,4 +1,4 @@
-"""Class means predicted from semantics: ridge regression, with every class left out in turn."""
+"""Ridge regression from semantics to class means, with leave-one-class-out predictions."""
 
 import numpy as np
 import torch
@@ -10,29 +10,29 @@ from gsmflow.learning.feed import Feed, feed_slabs
 
 __all__ = ["MeanRegression", "shrink", "within_class_covariances"]
 
-# Directions in which the semantics vary less than this share of the most are rounding errors.
+# Singular values below this share of the largest are taken for rounding errors.
 _RANK_TOLERANCE = 1e-7
 
 
 class MeanRegression:
-    """Ridge regression from the semantics to class means, for many ridges at the cost of one.
+    """Ridge regression from semantics to class means, for many regularizers at the cost of one.
 
     The semantics are centred on the mean of the given classes, so that the intercept is not
-    penalised, and divided by one number, after which the mean squared length of the given
-    classes' is 1: a ridge means the same for attributes and for sentence vectors. Every class
-    counts the same, however many rows it has.
+    penalised. They are then divided by one number, so that the mean squared length over the given
+    classes is 1: a regularizer means the same for attributes and for sentence vectors. Every class
+    has the same weight, however many rows it has.
 
     Parameters
     ----------
     means
         Means of two or more classes, ``(k, d)``.
     semantics
-        Of every class of the dataset, ``(classes, a)``.
+        Semantics of every class of the dataset, ``(classes, a)``.
     classes
-        Whose means they are, ``(k,)``.
+        The class of each mean, ``(k,)``.
     whitening
-        In [0, 1]: each principal direction of the classes' semantics is divided by its spread to
-        this power. 0 leaves them as they are; 1 gives all directions the same spread.
+        In [0, 1]: each principal direction of the classes' semantics is divided by its standard
+        deviation to this power. 0 leaves them as they are; 1 whitens them.
     """
 
     def __init__(
@@ -44,28 +44,29 @@ class MeanRegression:
     ) -> None:
         self._class_means = means
         self._overall = means.mean(axis=0)
-        own = semantics.astype(np.float64)
-        centre = own[classes].mean(axis=0)
+        all_semantics = semantics.astype(np.float64)
+        centre = all_semantics[classes].mean(axis=0)
         # One decomposition gives the regression and its leave-one-out residuals for any ridge.
-        left, values, right = np.linalg.svd(own[classes] - centre, full_matrices=False)
+        left, values, right = np.linalg.svd(all_semantics[classes] - centre, full_matrices=False)
         kept = values > _RANK_TOLERANCE * max(values[0], np.finfo(np.float64).tiny)
         left, values, right = left[:, kept], values[kept], right[kept]
         scale = values**-whitening
         scale /= np.sqrt(np.square(values * scale).sum() / len(classes)) or 1.0
         self._left, self._values = left, values * scale
         self._centre, self._directions = centre, right.T * scale
-        self._projected = (own - centre) @ right.T * scale
+        self._projected = (all_semantics - centre) @ right.T * scale
 
     def predict(self, ridge: float) -> NDArray[np.float64]:
         """Predicted mean of every class of the dataset, ``(classes, d)``, for ``ridge > 0``."""
-        return np.asarray(self._overall + self._projected @ self._gains(ridge))
+        return np.asarray(self._overall + self._projected @ self._coefficients(ridge))
 
     def linear(self, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What `predict` does to any semantics: ``weight (a, d)`` and ``bias (d,)``."""
-        weight = self._directions @ self._gains(ridge)
+        """The map of `predict` for any semantics: ``weight (a, d)`` and ``bias (d,)``."""
+        weight = self._directions @ self._coefficients(ridge)
         return weight, self._overall - self._centre @ weight
 
-    def _gains(self, ridge: float) -> NDArray[np.float64]:
+    def _coefficients(self, ridge: float) -> NDArray[np.float64]:
+        """Regression coefficients over the principal directions, ``(r, d)``."""
         core = self._left.T @ (self._class_means - self._overall)
         gains = self._values / (self._values**2 + ridge)
         return np.asarray(gains[:, None] * core)
@@ -73,8 +74,8 @@ class MeanRegression:
     def cross_fitted(self, ridge: float) -> NDArray[np.float64]:
         """Mean of each given class as predicted from all others, ``(k, d)``.
 
-        Leaving a class out divides its residual by one less its leverage; the scale of the
-        semantics stays as it is.
+        Leaving a class out divides its residual by one minus its leverage. The centre and the scale
+        of the semantics are not fitted again.
         """
         values, left = self._values**2, self._left
         shares = values / (values + ridge)
@@ -92,18 +93,18 @@ class MeanRegression:
 def within_class_covariances(
     feed: Feed, classes: Tensor, means: Tensor, groups: Tensor
 ) -> NDArray[np.float64]:
-    """Sum over each group's classes of each class's own covariance, reading the rows once.
+    """For each group of classes, the sum of their within-class covariances; one pass over the rows.
 
     Parameters
     ----------
     feed
-        Rows of these classes alone.
+        Rows, all of these classes.
     classes
         Ascending class numbers, ``(k,)``.
     means
-        Of their rows, ``(k, d)``.
+        Mean row of each class, ``(k, d)``.
     groups
-        Each class's group, ``(k,)``, from 0 upwards.
+        The group of each class, ``(k,)``, numbered from 0.
 
     Returns
     -------
@@ -114,11 +115,11 @@ def within_class_covariances(
     weights = torch.bincount(columns, minlength=len(classes)).to(means).rsqrt()
     total = np.zeros((int(groups.max()) + 1, feed.feature_dim, feed.feature_dim))
     for features, labels in feed_slabs(feed):
-        own = torch.searchsorted(classes, labels)
-        residuals = (features - means[own]) * weights[own, None]
+        positions = torch.searchsorted(classes, labels)
+        residuals = (features - means[positions]) * weights[positions, None]
         for group in range(len(total)):
-            part = residuals[groups[own] == group]
-            total[group] += (part.T @ part).cpu().numpy()
+            of_group = residuals[groups[positions] == group]
+            total[group] += (of_group.T @ of_group).cpu().numpy()
     return total
 
 

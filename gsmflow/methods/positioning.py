@@ -1,4 +1,4 @@
-"""Class semantics: their scale, the anchor classes, and relative positioning (paper, sec. 3.4)."""
+"""Scaling of class semantics, and relative positioning to anchor classes (GSMFlow, sec. 3.4)."""
 
 from typing import Literal, Protocol, TypeAlias
 
@@ -24,7 +24,7 @@ SemanticsScalingName: TypeAlias = Literal["none", "norm", "standardised"]
 def scale_semantics(
     semantics: FloatArray, fit_classes: IntArray, name: SemanticsScalingName, norm: float
 ) -> FloatArray:
-    """Bring semantics to a scale that the condition's layers can work with.
+    """Scale semantics to a range that a network's layers can work with.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class _Scaled(Protocol):
 
 
 def scaled_semantics(problem: Problem, config: _Scaled) -> FloatArray:
-    """The semantics ``(classes, a)`` of a problem on the scale of a model's settings."""
+    """The semantics ``(classes, a)`` of a problem, scaled as a model's settings ask."""
     return scale_semantics(
         problem.semantics, problem.seen_classes, config.semantics_scaling, config.semantics_norm
     )
@@ -89,8 +89,8 @@ def anchor_classes(semantics: FloatArray, candidates: IntArray) -> IntArray:
     vectors = semantics[candidates].astype(np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(length > 0, length, 1)
-    # The sum over j of u_i . u_j, without the (n, n) matrix; rounded, since the product may give
-    # equal rows different last bits.
+    # The sum over j of u_i . u_j, without the (n, n) matrix. Rounded, because the product of equal
+    # rows may differ in the last bits.
     order = np.argsort(np.round(unit @ unit.sum(axis=0), 10), kind="stable")
     return candidates[order[[0, -1, len(order) // 2]]]
 
@@ -98,8 +98,8 @@ def anchor_classes(semantics: FloatArray, candidates: IntArray) -> IntArray:
 class RelativePositioning(nn.Module):
     """Semantics seen from three anchor classes: ``sum_k ReLU(W_k (a - anchor_k) + b_k)``.
 
-    Paper, sec. 3.4. The layers start as torch's linear layers do (uniform within
-    ``1 / sqrt(a)``), drawn from the generator that is handed in.
+    Paper, sec. 3.4. The initial weights are those of torch's linear layers, uniform within
+    ``1 / sqrt(a)``.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class RelativePositioning(nn.Module):
         super().__init__()
         self.register_buffer("anchors", anchors.clone())
         a = anchors.shape[1]
-        # Torch's layers draw initial weights of their own before these are overwritten.
+        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
             self.layers = nn.ModuleList(nn.Linear(a, condition_dim) for _ in anchors)
             for parameter in self.layers.parameters():

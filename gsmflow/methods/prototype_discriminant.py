@@ -1,15 +1,15 @@
-"""The prototype discriminant: what recognises unseen classes best on the sets at hand.
+"""The prototype discriminant: LDA with predicted class means, and a gate. This package's method.
 
-Class means that ridge regression predicts from the semantics, one covariance that holds the spread
-within a class and the error of a prediction, strongly shrunk, a linear discriminant with it in
-closed form, and a gate between seen and unseen classes. All that is chosen or learned beyond the
-closed form is so on the seen classes in the role of unseen ones (`crossfit`); docs/beyond.md says
-what each part is worth.
+Ridge regression predicts the means of unseen classes from their semantics. One covariance, strongly
+shrunk, adds the spread within a class and the error of a predicted mean. A linear discriminant with
+these is computed in closed form. A gate separates seen from unseen classes. Hyperparameters are
+chosen and the gate is trained by cross-validation over seen classes
+(`gsmflow.methods.class_folds`); docs/beyond.md reports what each component contributes.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -49,6 +49,10 @@ TransformName: TypeAlias = Literal["auto", "none", "sqrt", "unit"]
 
 _LITTLE_SHRINKAGE = 0.05
 _NO_WHITENING = 0.0
+# Prefix of the encoder's tensors in ``state_dict``.
+_ENCODER = "_encoder."
+# The fields of `PrototypeDiscriminant.describe`; a saved description may have more.
+_DESCRIBED = ("model", "config", "chosen")
 
 
 @dataclass(frozen=True)
@@ -56,17 +60,17 @@ class DiscriminantConfig:
     """The settings of a `PrototypeDiscriminant`."""
 
     feature_transform: TransformName = "auto"
-    """Of each row's features: none, sqrt (square roots with their signs), unit (length 1), or auto
-    for what is best on seen classes in the role of unseen ones."""
+    """Transform of each row's features: none, sqrt (signed square root), unit (length 1), or auto
+    for the best in cross-validation over seen classes."""
     semantics_whitening: bool = True
-    """Whether the semantics' main directions may be weighed down, by as much as is best there."""
+    """Whether the semantics are whitened, with the exponent that is best in cross-validation."""
     covariance_shrinkage: bool = True
-    """Whether the covariance is shrunk by as much as is best there; off: by 0.05."""
+    """Whether the covariance's shrinkage is the best in cross-validation; off: 0.05."""
     length_exponent: Annotated[float, Range(min=0, max=1)] = 0.25
-    """How much of a class mean's length is left out of account, 0 (none) to 1 (cosine)."""
+    """How far scores are normalised by the length of the class mean, 0 (not) to 1 (cosine)."""
     gated: bool = True
-    """Whether a gate between seen and unseen classes is learned there; off: one discriminant
-    for all classes."""
+    """Whether a gate between seen and unseen classes is trained in cross-validation; off: one
+    discriminant for all classes."""
 
 
 class PrototypeDiscriminant(nn.Module):
@@ -75,11 +79,12 @@ class PrototypeDiscriminant(nn.Module):
     Parameters
     ----------
     encoder
-        Of the scaled features.
+        Transform of the scaled features.
     tensors
-        Everything else that was fitted, by name.
+        Everything else that was fitted, by name. ``own_weight`` and ``own_bias`` are those of the
+        seen-class expert.
     description
-        Settings and what was chosen, JSON-ready.
+        Settings and chosen hyperparameters, JSON-ready.
     """
 
     seen_classes: Tensor
@@ -107,7 +112,7 @@ class PrototypeDiscriminant(nn.Module):
     def for_problem(
         cls, scaled: Scaled, config: DiscriminantConfig, generators: Generators
     ) -> "PrototypeDiscriminant":
-        """The discriminant of a problem, on the CPU; arguments as `Model.for_problem` has.
+        """Choose the hyperparameters and fit; on the CPU. Arguments as in `Model.for_problem`.
 
         Raises
         ------
@@ -116,43 +121,50 @@ class PrototypeDiscriminant(nn.Module):
         """
         problem, feed = scaled.problem, scaled.feed
         generator = generators.on_cpu("initial weights")
-        folds_of_classes, transform, setting, value = _choose(problem, feed, config, generator)
-        gate = (
-            fit_discriminant_gate(folds_of_classes, setting, config.length_exponent)
-            if config.gated
-            else None
-        )
-        encoder = folds_of_classes.encoder
-        fitted = _fit(problem, EncodedFeed(feed, encoder), setting, config.length_exponent)
-        predicting = fitted.regression.linear(setting.ridge)
+        choice = _choose(problem, feed, config, generator)
+        setting, exponent = choice.setting, config.length_exponent
+        gate = None
+        if config.gated:
+            gate = fit_discriminant_gate(choice.class_folds, setting, exponent)
+        encoder = choice.class_folds.encoder
+        fitted = _fit(problem, EncodedFeed(feed, encoder), setting, exponent)
+        mean_map = fitted.regression.linear(setting.ridge)
         description = {
             "model": "PrototypeDiscriminant",
             "config": asdict(config),
-            "chosen": {"feature_transform": transform, **asdict(setting), "value": value},
+            "chosen": {
+                "feature_transform": choice.transform,
+                **asdict(setting),
+                "value": choice.objective,
+            },
         }
-        return cls(encoder.cpu(), _tensors(problem, fitted, gate, predicting), description)
+        return cls(encoder.cpu(), _tensors(problem, fitted, gate, mean_map), description)
 
     @classmethod
     def from_state(
         cls, description: dict[str, Any], tensors: dict[str, Tensor]
     ) -> "PrototypeDiscriminant":
         """A model from what `describe` and ``state_dict`` gave."""
-        parts = {n.removeprefix(_ENCODER): t for n, t in tensors.items() if n.startswith(_ENCODER)}
-        encoder = FeatureTransformer(description["chosen"]["feature_transform"], **parts)
-        own = {name: t for name, t in tensors.items() if not name.startswith(_ENCODER)}
-        return cls(encoder, own, {name: description[name] for name in _DESCRIBED})
+        of_encoder = {
+            name.removeprefix(_ENCODER): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_ENCODER)
+        }
+        encoder = FeatureTransformer(description["chosen"]["feature_transform"], **of_encoder)
+        others = {name: t for name, t in tensors.items() if not name.startswith(_ENCODER)}
+        return cls(encoder, others, {name: description[name] for name in _DESCRIBED})
 
     def describe(self) -> dict[str, Any]:
-        """Settings and what was chosen: with ``state_dict``, all that `from_state` needs."""
+        """Settings and chosen hyperparameters: with ``state_dict``, all that `from_state` needs."""
         return self._description
 
     def with_classes(self, problem: Problem) -> "PrototypeDiscriminant":
-        """The same discriminants, with one column more for each further class; on the CPU.
+        """The same discriminants, with another score column for each added class; on the CPU.
 
         Raises
         ------
         InputError
-            If the model was written before it kept what predicts the means.
+            If the model is of a version that did not save the regression of the means.
         """
         tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
         if "mean_weight" not in tensors:
@@ -160,14 +172,14 @@ class PrototypeDiscriminant(nn.Module):
                 "model.safetensors: found no tensor 'mean_weight', expected it for classes to be "
                 "added; train again"
             )
-        further = problem.unseen_classes[len(self.unseen_classes) :]
-        semantics = problem.semantics[further].astype(np.float64)
+        added_classes = problem.unseen_classes[len(self.unseen_classes) :]
+        semantics = problem.semantics[added_classes].astype(np.float64)
         means = semantics @ _array(self.mean_weight) + _array(self.mean_bias)
-        known = _array(self.means).astype(np.float64)
+        seen_means = _array(self.means).astype(np.float64)[: len(self.seen_classes)]
         scores = discriminant_by_factor(
             _array(self.factor).astype(np.float64),
             means,
-            known[: len(self.seen_classes)].mean(axis=0),
+            seen_means.mean(axis=0),
             self._description["config"]["length_exponent"],
         )
         tensors["unseen_classes"] = torch.from_numpy(problem.unseen_classes)
@@ -185,82 +197,89 @@ class PrototypeDiscriminant(nn.Module):
     def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
         """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features.
 
-        Log-probabilities where there is a gate, scores of the discriminant without one. Columns
-        are in the order of `Problem.classes` and `Problem.unseen_classes`.
+        They are log-probabilities if there is a gate, and scores of the discriminant otherwise.
+        Columns are in the order of `Problem.classes` and `Problem.unseen_classes`.
         """
         encoded = self._encoder(features).cpu().numpy()
         common = LinearScores(_array(self.common_weight), _array(self.common_bias))(encoded)
         seen, gate, scores = len(self.seen_classes), self._gate(), common
         if gate is not None:
-            own = LinearScores(_array(self.own_weight), _array(self.own_bias))(encoded)
-            scores = gzsl_scores(common, own, seen, gate)
+            seen_expert = LinearScores(_array(self.own_weight), _array(self.own_bias))
+            scores = gzsl_scores(common, seen_expert(encoded), seen, gate)
         return scores, zsl_scores(common, seen, gate)
 
     def sampler(self, classes: Tensor) -> FeatureSampler:
-        """What draws scaled features of classes ``(k,)``, from a Gaussian around each mean."""
-        draw = self._gaussians().sampler(classes)
+        """Draws scaled features of classes ``(k,)`` from a Gaussian around each class mean."""
+        draw_encoded = self._gaussians().sampler(classes)
 
-        def decoded(positions: Tensor, generator: torch.Generator) -> Tensor:
-            return self._encoder.decode(draw(positions, generator))
+        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
+            return self._encoder.decode(draw_encoded(positions, generator))
 
-        return decoded
+        return draw_features
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """Encoded real rows, and rows drawn from the Gaussians, for a classifier beside its own."""
-        real = EncodedFeed(request.scaled.feed, self._encoder)
-        given = request.real_unseen
-        if given is not None:
-            given = EncodedFeed(given, self._encoder)
-        if not request.synthesizes and given is not None:
-            both = join(real, given)
-            return RowsByEpoch(lambda: both, lambda: given)
-        reservoir = request.reservoir_of(self._gaussians(), real.feature_dim)
-        return rows_with(real, reservoir, given)
+        """Encoded real rows and rows drawn from the Gaussians, to train another classifier on."""
+        seen = EncodedFeed(request.scaled.feed, self._encoder)
+        unseen = request.real_unseen
+        if unseen is not None:
+            unseen = EncodedFeed(unseen, self._encoder)
+        if not request.synthesizes and unseen is not None:
+            both = join(seen, unseen)
+            return RowsByEpoch(lambda: both, lambda: unseen)
+        reservoir = request.reservoir_of(self._gaussians(), seen.feature_dim)
+        return rows_with(seen, reservoir, unseen)
 
     def _gaussians(self) -> ClassGaussians:
-        """Of encoded features."""
+        """A Gaussian of encoded features for each class; other classes have a mean of 0."""
         classes = torch.cat([self.seen_classes, self.unseen_classes])
         means = self.means.new_zeros(int(classes.max()) + 1, self.means.shape[1])
         means[classes] = self.means
         return ClassGaussians(means, self.factor)
 
     def _gate(self) -> DiscriminantGate | None:
+        """The gate from its tensor ``(6,)``; None for a model without one, ``(0,)``."""
         if len(self.gate) == 0:
             return None
         values = _array(self.gate)
         return DiscriminantGate(values[:3], float(values[3]), float(values[4]), float(values[5]))
 
 
-_ENCODER = "_encoder."
-_DESCRIBED = ("model", "config", "chosen")
+class _Choice(NamedTuple):
+    """A feature transform, its class folds, the setting chosen on these, and its objective."""
+
+    class_folds: ClassFolds
+    transform: FeatureTransform
+    setting: Setting
+    objective: float
 
 
 def _choose(
     problem: Problem, feed: Feed, config: DiscriminantConfig, generator: torch.Generator
-) -> tuple[ClassFolds, FeatureTransform, Setting, float]:
-    """The transform and the setting of best recognition on seen classes playing unseen."""
+) -> _Choice:
+    """The transform and the setting with the best objective on the class folds."""
     transforms: Sequence[FeatureTransform] = get_args(FeatureTransform)
     if config.feature_transform != "auto":
         transforms = [config.feature_transform]
-    given: dict[str, float] = {}
+    fixed: dict[str, float] = {}
     if not config.semantics_whitening:
-        given["whitening"] = _NO_WHITENING
+        fixed["whitening"] = _NO_WHITENING
     if not config.covariance_shrinkage:
-        given["shrinkage"] = _LITTLE_SHRINKAGE
-    start = replace(START, **given)
+        fixed["shrinkage"] = _LITTLE_SHRINKAGE
+    start = replace(START, **fixed)
     state = generator.get_state()
-    found: list[tuple[ClassFolds, FeatureTransform, Setting, float]] = []
+    choices: list[_Choice] = []
     for transform in transforms:
-        generator.set_state(state)  # all meet the same folds
-        folds_of_classes = fold_classes(feed, problem.semantics, transform, generator)
-        setting, value = choose_setting(folds_of_classes, config.length_exponent, start, [*given])
-        found.append((folds_of_classes, transform, setting, value))
-        # One at a time in memory.
-        found = [max(found, key=lambda one: one[3])]
-    return found[0]
+        generator.set_state(state)  # the same folds for every transform
+        class_folds = fold_classes(feed, problem.semantics, transform, generator)
+        setting, value = choose_setting(class_folds, config.length_exponent, start, [*fixed])
+        choices.append(_Choice(class_folds, transform, setting, value))
+        # Keep the folds of the best alone: they are large.
+        choices = [max(choices, key=lambda choice: choice.objective)]
+    return choices[0]
 
 
 def _fit(problem: Problem, feed: Feed, setting: Setting, length_exponent: float) -> Discriminants:
+    """Fit the discriminants on the encoded rows of all seen classes."""
     seen = torch.from_numpy(problem.seen_classes).to(feed.labels.device)
     means = class_means(feed, seen)
     within = within_class_covariances(feed, seen, means, torch.zeros_like(seen))[0] / len(seen)
@@ -279,15 +298,18 @@ def _tensors(
     problem: Problem,
     fitted: Discriminants,
     gate: DiscriminantGate | None,
-    predicting: tuple[NDArray[np.float64], NDArray[np.float64]],
+    mean_map: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> dict[str, Tensor]:
-    own = fitted.own()
+    """The tensors that are saved, by name.
+
+    ``factor`` is the lower Cholesky factor of the covariance; ``gate`` has the six numbers of a
+    `DiscriminantGate`, or none; ``mean_weight`` and ``mean_bias`` map semantics to class means.
+    """
+    seen_expert = fitted.seen_expert()
     factor = np.linalg.cholesky(floored(fitted.covariance))
-    told = (
-        []
-        if gate is None
-        else [*gate.weight, gate.bias, gate.seen_temperature, gate.unseen_temperature]
-    )
+    gate_values: list[float] = []
+    if gate is not None:
+        gate_values = [*gate.weight, gate.bias, gate.seen_temperature, gate.unseen_temperature]
     arrays: dict[str, FloatArray | IntArray] = {
         "seen_classes": problem.seen_classes,
         "unseen_classes": problem.unseen_classes,
@@ -295,14 +317,14 @@ def _tensors(
         "factor": factor.astype(np.float32),
         "common_weight": fitted.common.weight,
         "common_bias": fitted.common.bias,
-        "own_weight": own.weight,
-        "own_bias": own.bias,
+        "own_weight": seen_expert.weight,
+        "own_bias": seen_expert.bias,
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
-    weight, bias = (torch.from_numpy(values) for values in predicting)
+    weight, bias = (torch.from_numpy(values) for values in mean_map)
     return {
         **tensors,
-        "gate": torch.tensor(told, dtype=torch.float64),
+        "gate": torch.tensor(gate_values, dtype=torch.float64),
         "mean_weight": weight,
         "mean_bias": bias,
     }

@@ -1,4 +1,4 @@
-"""The methods by the name that ``--model`` takes: one line each, imported when asked for."""
+"""The registry of methods: module of each name that ``--model`` takes, imported when needed."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -15,7 +15,7 @@ METHODS: Mapping[str, str] = {
     "eszsl": "gsmflow.methods.eszsl",
 }
 
-# What did best on the validation classes of all datasets at hand (docs/beyond.md).
+# The method with the best results on the validation classes of all datasets (docs/beyond.md).
 RECOMMENDED = "discriminant"
 
 

@@ -18,7 +18,7 @@ from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
-from gsmflow.learning.scorers import feature_map, own_scorer
+from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.recipes.recipe import Recipe
@@ -251,7 +251,7 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
 
 def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: bool) -> Scorer:
     classes = kept.seen_classes, kept.unseen_classes
-    own = own_scorer(kept.model, kept.scaling, classes, device, bayes=bayes)
+    own = direct_scorer(kept.model, kept.scaling, classes, device, bayes=bayes)
     if own is not None:
         return own
     file = directory / CLASSIFIER_FILE

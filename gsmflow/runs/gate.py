@@ -25,7 +25,7 @@ from gsmflow.learning.contract import ClassifierRows, GivesRows, Model, Scorer, 
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
 from gsmflow.learning.scorers import feature_map
 from gsmflow.learning.softmax import SoftmaxClassifier, fit_softmax_by_epoch
-from gsmflow.learning.state import own_tensors
+from gsmflow.learning.state import model_tensors
 from gsmflow.learning.trainer import TrainingConfig
 from gsmflow.methods.gates.base import Gated, accepting_threshold, measure_gate
 from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, boundary_training
@@ -216,7 +216,7 @@ def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
     model = model.to(run.device)
     if file.exists():
         with reading(file, "gate", deletable=True):
-            model.load_state_dict(own_tensors(load_file(file)))
+            model.load_state_dict(model_tensors(load_file(file)))
         return model
     # The other processes of a team have nothing to do by now.
     return train_module(replace(run, group=SINGLE_PROCESS), _STAGE, model, feed, config)[0]

@@ -38,7 +38,7 @@ from gsmflow.learning.contract import (
     Trainable,
 )
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, SelectedFeed, scale_problem
-from gsmflow.learning.scorers import feature_map, own_scorer
+from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import (
     OnEpoch,
     SoftmaxClassifier,
@@ -350,7 +350,7 @@ def _model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
     """What scores without a classifier that learns from the model's rows, if anything does."""
     problem, bayes = scaled.problem, run.recipe.classifier_name == "bayes"
     classes = problem.seen_classes, problem.unseen_classes
-    return own_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
+    return direct_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
 
 
 def classify_real(

@@ -154,6 +154,8 @@ def space_of(recipe: Recipe, only: Sequence[str] = ()) -> Space:
 
 def _dimension(wanted: SearchRange, value: Any) -> Dimension | None:
     """What is drawn in a range around a recipe's value; None where nothing can be."""
+    if value is None:  # the method chooses it itself
+        return None
     match wanted:
         case Times():
             return _times(wanted, value)

@@ -12,7 +12,6 @@ from scipy import stats
 
 from benchmarks import gains, residuals
 from gsmflow.data.checks import check_dataset
-from gsmflow.methods.gaussian_prototypes import GaussianChoice
 from tests.builders import make_dataset, write_gbu
 
 
@@ -29,8 +28,8 @@ def test_every_seen_class_is_evaluated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_gbu(tmp_path / "TINY", make_dataset())
-    chosen = GaussianChoice(0.1, 0.05, 3e-3, penalty=0.0, value=0.0)
-    monkeypatch.setattr(gains, "choose_gaussian", lambda *given: chosen)
+    choice = {"ridge": 0.1, "shrinkage": 0.05, "classifier_lr": 3e-3}
+    monkeypatch.setattr(gains.GaussianPrototypes, "choose", lambda *given: choice)
     found: list[gains.Pair] = []
     inner = gains.pairs
 

@@ -222,14 +222,14 @@ def assert_same_classifier(plain: torch.nn.Sequential, expected: SoftmaxClassifi
     "settings",
     [
         # Later epochs shuffle shuffled rows, so that batches are equal only in the first epoch ...
-        {"classifier_batch_size": 8, "classifier_epochs": 1},
+        {"batch_size": 8, "epochs": 1},
         # ... and always if a batch has all rows.
-        {"classifier_batch_size": 50, "classifier_epochs": 7},
+        {"batch_size": 50, "epochs": 7},
     ],
 )
 def test_classifier_equals_that_of_the_package(settings: dict[str, Any]) -> None:
     features, labels, classes = make_rows()
-    config = SoftmaxConfig(classifier_lr=0.05, **settings)
+    config = SoftmaxConfig(lr=0.05, **settings)
     found = plain_softmax(features, labels, classes, config, CPU, seeded(2))
     expected = fit_softmax(MemoryFeed(features, labels), classes, config, seeded(2))
     assert_same_classifier(found, expected)
@@ -266,7 +266,7 @@ def test_classifier_uses_every_row_once_in_an_epoch_with_its_label(
 def test_pair_of_classifiers_equals_that_of_the_package() -> None:
     problem = make_double_problem()
     model = make_model(problem).double()
-    config = SoftmaxConfig(classifier_lr=0.05, classifier_batch_size=100, classifier_epochs=3)
+    config = SoftmaxConfig(lr=0.05, batch_size=100, epochs=3)
     seen_features, seen_labels = map(
         torch.from_numpy, (problem.train.features, problem.train.labels)
     )

@@ -13,12 +13,25 @@ from markdown_it.token import Token
 from benchmarks.residuals import Options as ResidualsOptions
 from benchmarks.speed.command import BenchOptions
 from gsmflow.cli.main import VERBS, find_verb
-from gsmflow.recipes.recipe import Recipe
+from gsmflow.methods.gates.registry import GATES
+from gsmflow.methods.registry import METHODS
+from gsmflow.recipes.recipe import CLASSIFIERS, settings_of
+from tests.builders import make_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "data" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-OURS = (Recipe, ResidualsOptions, BenchOptions, *(find_verb(name).options for name in VERBS))
+OPTIONS = (ResidualsOptions, BenchOptions, *(find_verb(name).options for name in VERBS))
+RECIPES = (
+    *(make_recipe(dataset="TINY", model=model) for model in METHODS),
+    *(make_recipe(dataset="TINY", classifier=classifier) for classifier in CLASSIFIERS),
+    *(make_recipe(dataset="TINY", gate=gate) for gate in GATES),
+)
+OURS = {
+    *(field.name for options in OPTIONS for field in fields(options)),
+    *(name for recipe in RECIPES for name in settings_of(recipe)),
+    *("model", "classifier", "gate", "help"),
+}
 # Flags of torchrun and of a browser, in commands that the pages show.
 OTHERS = {
     *("nproc-per-node", "nnodes", "rdzv-backend", "rdzv-endpoint"),
@@ -50,7 +63,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+def test_links_and_pictures_exist(page: Path) -> None:
     for target in targets(page):
         path, _, anchor = target.partition("#")
         place = (page.parent / path).resolve() if path else page
@@ -66,11 +79,26 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_flag_that_is_named_is_one(page: Path) -> None:
-    known = {f.name.replace("_", "-") for kind in OURS for f in fields(kind)} | OTHERS | {"help"}
+def test_every_named_flag_exists(page: Path) -> None:
+    known = {name.replace("_", "-") for name in OURS} | OTHERS
     code = [t.content for t in tokens(page) if t.type in ("fence", "code_inline")]
     named = {flag for text in code for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text)}
     assert {flag for flag in named if flag.removeprefix("no-") not in known} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_named_file_of_the_repository_exists(page: Path) -> None:
+    code = [t.content for t in tokens(page) if t.type == "code_inline"]
+    named = {text for text in code if re.fullmatch(r"(gsmflow|tests|benchmarks)/[\w./]+", text)}
+    assert {text for text in named if not (ROOT / text).exists()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_import_in_code_works(page: Path) -> None:
+    code = [t.content for t in tokens(page) if t.type == "fence" and t.info == "python"]
+    for line in "\n".join(code).splitlines():
+        if re.match(r"from (gsmflow|model|util|classifier)\b", line):
+            exec(line, {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -3,18 +3,19 @@
 The backbone is a real one, on eighty pictures: most of the time goes there.
 """
 
+import csv
 import importlib.util
 import json
 import re
 import runpy
 import shlex
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from gsmflow.cli.main import main
-from tests.cli.test_predict import answers
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "walkthrough.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -52,23 +53,28 @@ def call(words: list[str]) -> None:
     main(words[3:])  # which ends the test where it ends the program
 
 
+def answers(text: str) -> list[dict[str, str]]:
+    """The lines of answers that were printed, by column."""
+    return list(csv.DictReader(StringIO(text)))
+
+
 def plain(text: str) -> str:
     """Without frames, spaces that align, and figures, which another machine may have otherwise."""
     return " ".join(NUMBER.sub("#", re.sub(r"[^\x00-\x7f]+", " ", text)).split())
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_the_page_does_what_it_says(
+def test_the_commands_of_the_page_print_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (program,) = (text for language, text in BLOCKS if language == "python")
     Path("draw.py").write_text(program)
-    said: dict[str, str] = {}
+    printed: dict[str, str] = {}
     for step in steps():
         call(step.words)
         out, err = capsys.readouterr()
-        said[" ".join(step.words[3:])] = out
+        printed[" ".join(step.words[3:])] = out
         whole = plain(out + err)
         for line in step.shown:
             assert plain(line) in whole, (step.words, line)
@@ -78,14 +84,14 @@ def test_the_page_does_what_it_says(
     metrics = json.loads(Path("out/SHAPES/first/metrics.json").read_text())
     for name in ("T1", "U", "S", "H"):
         assert metrics[name] > ABOVE_CHANCE, name
-    told = answers(said["predict out/SHAPES/first new"])
-    assert len({line["file"] for line in told}) == len(list(Path("new").rglob("*.png")))
-    known = [line for line in told if not line["file"].startswith("yellow triangle")]
+    first = answers(printed["predict out/SHAPES/first new"])
+    assert len({line["file"] for line in first}) == len(list(Path("new").rglob("*.png")))
+    known = [line for line in first if not line["file"].startswith("yellow triangle")]
     right = [line["class"] == line["file"].split("/")[0] for line in known]
     assert sum(right) > ABOVE_CHANCE * len(right)
     # The class that joined later is an answer then, and was none before.
-    assert "yellow triangle" not in {line["class"] for line in told}
-    (later,) = (answers(out) for words, out in said.items() if "first-with" in words)
+    assert "yellow triangle" not in {line["class"] for line in first}
+    (later,) = (answers(out) for words, out in printed.items() if "first-with" in words)
     assert "yellow triangle" in {line["class"] for line in later if line["rank"] == "1"}
 
 

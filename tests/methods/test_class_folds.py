@@ -1,4 +1,4 @@
-"""The rehearsal on seen classes, against the same done by hand with plain numpy."""
+"""Cross-validation over seen classes, against the same computed with plain numpy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gsmflow.core.arrays import IntArray
+from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
 from gsmflow.learning.feed import MemoryFeed
@@ -31,7 +31,7 @@ SETTING = Setting(whitening=0.25, ridge=0.2, shrinkage=0.5)
 
 def world(
     classes: int = 12, per_class: int = 15, noise: float = 0.5
-) -> tuple[MemoryFeed, IntArray]:
+) -> tuple[MemoryFeed, FloatArray]:
     """Rows of the even classes around a linear map of all classes' semantics."""
     rng = np.random.default_rng(0)
     semantics = rng.normal(size=(2 * classes, 4)).astype(np.float32)
@@ -43,33 +43,33 @@ def world(
 
 
 @pytest.fixture(scope="module")
-def folds_of_classes() -> ClassFolds:
+def class_folds() -> ClassFolds:
     feed, semantics = world()
     return fold_classes(feed, semantics, "none", seeded(0))
 
 
 def test_every_class_plays_unseen_once_and_a_fifth_of_its_rows_is_held_out(
-    folds_of_classes: ClassFolds,
+    class_folds: ClassFolds,
 ) -> None:
-    assert folds_of_classes.classes.tolist() == list(range(0, 24, 2))
-    assert sorted(np.bincount(folds_of_classes.folds)) == [2, 2, 2, 3, 3]
-    assert len(folds_of_classes.judged) == 12 * 15
+    assert class_folds.classes.tolist() == list(range(0, 24, 2))
+    assert sorted(np.bincount(class_folds.folds)) == [2, 2, 2, 3, 3]
+    assert len(class_folds.evaluated) == 12 * 15
     np.testing.assert_array_equal(
-        np.bincount(folds_of_classes.columns[folds_of_classes.held]), np.full(12, 3)
+        np.bincount(class_folds.columns[class_folds.held]), np.full(12, 3)
     )
 
 
-def test_a_fold_is_what_the_other_classes_rows_alone_make_it(folds_of_classes: ClassFolds) -> None:
+def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassFolds) -> None:
     feed, semantics = world()
     fold = 1
-    trials = list(folds_of_classes.trials(SETTING, 0.25))
-    fitted, judged, columns = trials[fold]
-    seen = folds_of_classes.classes[folds_of_classes.folds != fold]
-    unseen = folds_of_classes.classes[folds_of_classes.folds == fold]
-    encoded = folds_of_classes.encoder(feed.features).numpy().astype(np.float64)
+    trials = list(class_folds.trials(SETTING, 0.25))
+    fitted, evaluated, columns = trials[fold]
+    seen = class_folds.classes[class_folds.folds != fold]
+    unseen = class_folds.classes[class_folds.folds == fold]
+    encoded = class_folds.encoder(feed.features).numpy().astype(np.float64)
     held = [
         np.abs(encoded - row).sum(axis=1).argmin()
-        for row in folds_of_classes.judged[folds_of_classes.held]
+        for row in class_folds.evaluated[class_folds.held]
     ]
     is_fitted = ~np.isin(np.arange(len(encoded)), held)
     labels = feed.labels.numpy()
@@ -80,25 +80,24 @@ def test_a_fold_is_what_the_other_classes_rows_alone_make_it(folds_of_classes: C
     regression = MeanRegression(means, semantics, seen, SETTING.whitening)
     every = np.concatenate([means, regression.predict(SETTING.ridge)[unseen]])
     covariance = shrink(within + regression.error_covariance(SETTING.ridge), SETTING.shrinkage)
-    expected = discriminant(covariance, every, means.mean(axis=0), 0.25)(judged)
-    np.testing.assert_allclose(fitted.common(judged), expected, atol=2e-3)
+    expected = discriminant(covariance, every, means.mean(axis=0), 0.25)(evaluated)
+    np.testing.assert_allclose(fitted.common(evaluated), expected, atol=2e-3)
     names = np.concatenate([seen, unseen])[columns]
-    assert {*names} == {*folds_of_classes.classes}
-    rows = [np.abs(encoded - row).sum(axis=1).argmin() for row in judged]
+    assert {*names} == {*class_folds.classes}
+    rows = [np.abs(encoded - row).sum(axis=1).argmin() for row in evaluated]
     np.testing.assert_array_equal(names, labels[rows])
 
 
 def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
-    folds_of_classes: ClassFolds,
+    class_folds: ClassFolds,
 ) -> None:
-    chosen, value = choose_setting(folds_of_classes, 0.25, SETTING)
+    chosen, value = choose_setting(class_folds, 0.25, SETTING)
     assert (
-        value
-        >= choose_setting(folds_of_classes, 0.25, SETTING, ["whitening", "ridge", "shrinkage"])[1]
+        value >= choose_setting(class_folds, 0.25, SETTING, ["whitening", "ridge", "shrinkage"])[1]
     )
     values = []
-    for fitted, judged, columns in folds_of_classes.trials(chosen, 0.25):
-        scores, seen = fitted.common(judged), fitted.seen
+    for fitted, evaluated, columns in class_folds.trials(chosen, 0.25):
+        scores, seen = fitted.common(evaluated), fitted.seen
         unseen_rows = columns >= seen
         t1 = mean_class_accuracy(
             columns[unseen_rows], seen + scores[unseen_rows][:, seen:].argmax(axis=1)
@@ -115,23 +114,23 @@ def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
     assert value == pytest.approx(np.mean(values), abs=1e-9)
 
 
-def test_parts_that_are_fixed_stay(folds_of_classes: ClassFolds) -> None:
+def test_parts_that_are_fixed_stay(class_folds: ClassFolds) -> None:
     start = Setting(whitening=0.0, ridge=1.6, shrinkage=0.05)
-    chosen, _ = choose_setting(folds_of_classes, 0.0, start, ["whitening", "shrinkage"])
+    chosen, _ = choose_setting(class_folds, 0.0, start, ["whitening", "shrinkage"])
     assert (chosen.whitening, chosen.shrinkage) == (0.0, 0.05)
 
 
 def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
-    folds_of_classes: ClassFolds,
+    class_folds: ClassFolds,
 ) -> None:
-    gate = fit_discriminant_gate(folds_of_classes, SETTING, 0.25)
-    told, is_unseen = [], []
-    for fitted, judged, columns in folds_of_classes.trials(SETTING, 0.25):
-        common, own, seen = fitted.common(judged), fitted.own()(judged), fitted.seen
+    gate = fit_discriminant_gate(class_folds, SETTING, 0.25)
+    inputs, is_unseen = [], []
+    for fitted, evaluated, columns in class_folds.trials(SETTING, 0.25):
+        common, own, seen = fitted.common(evaluated), fitted.seen_expert()(evaluated), fitted.seen
         parts = common[:, :seen], common[:, seen:], own
-        told.append(np.stack([part.max(axis=1) for part in parts], axis=1))
+        inputs.append(np.stack([part.max(axis=1) for part in parts], axis=1))
         is_unseen.append(columns >= seen)
-    features, answers = np.concatenate(told).astype(np.float64), np.concatenate(is_unseen)
+    features, answers = np.concatenate(inputs).astype(np.float64), np.concatenate(is_unseen)
     pipeline = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
     ).fit(features, answers)
@@ -161,11 +160,11 @@ def test_too_few_classes_to_hold_any_out_are_refused() -> None:
         fold_classes(feed, semantics, "none", seeded(0))
 
 
-def test_a_class_of_one_row_is_fitted_and_never_judged_as_seen() -> None:
+def test_a_class_of_one_row_is_fitted_and_never_evaluated_as_seen() -> None:
     feed, semantics = world()
     rows = torch.cat([torch.arange(1), torch.arange(15, len(feed.labels))])
     single = MemoryFeed(feed.features[rows], feed.labels[rows])
-    folds_of_classes = fold_classes(single, semantics, "sqrt", seeded(0))
-    assert (folds_of_classes.columns[folds_of_classes.held] != 0).all()
-    assert np.isfinite(folds_of_classes.means).all()
-    assert np.isfinite(choose_setting(folds_of_classes, 0.25, SETTING)[1])
+    class_folds = fold_classes(single, semantics, "sqrt", seeded(0))
+    assert (class_folds.columns[class_folds.held] != 0).all()
+    assert np.isfinite(class_folds.means).all()
+    assert np.isfinite(choose_setting(class_folds, 0.25, SETTING)[1])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,31 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gsmflow.core.errors import InputError
-from gsmflow.recipes.recipe import Recipe, check_recipe, setting_names
+from gsmflow.methods.registry import METHODS, find_method
+from gsmflow.recipes.checks import check_recipe
+from gsmflow.recipes.flags import published_recipe
+from gsmflow.recipes.recipe import Recipe, learning_settings, setting_value, settings_of
 from gsmflow.runs.script import read_script
-from gsmflow.tuning.space import Space, searched_fields, space_of
+from gsmflow.tuning.space import Space, search_ranges, space_of
 from gsmflow.tuning.study import quiet_optuna
+from tests.builders import changed, make_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = [
-    changed(recipe, schedule=schedule)
+SCRIPT_RECIPES = [
+    recipe
     for path in sorted(ROOT.glob("train_*.py"))
     for recipe in read_script(path).recipes.values()
-    for schedule in ("published", "fast")
 ]
+RECIPES = {
+    f"{recipe.dataset}-{recipe.features}-{schedule}": recipe.replace(schedule=schedule)
+    for recipe in SCRIPT_RECIPES
+    for schedule in ("published", "fast")
+} | {
+    f"{recipe.dataset}-{model}": published_recipe(recipe, model)
+    for recipe in {recipe.dataset: recipe for recipe in SCRIPT_RECIPES}.values()
+    for model in METHODS
+}
 RECIPE = make_recipe(dataset="TINY", epochs=8, pi=0.1, hidden=64, samples_per_class=100)
-from tests.builders import changed
 
 
 def drawn_at_random(space: Space, count: int) -> list[dict[str, Any]]:
@@ -39,20 +49,27 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def test_every_searched_field_is_a_setting_and_stands_once() -> None:
-    names = searched_fields()
-    assert len(names) == len(set(names))
-    assert set(names) <= set(setting_names())
+@pytest.mark.parametrize("model", METHODS)
+def test_every_range_of_a_method_is_of_one_of_its_settings(model: str) -> None:
+    recipe, ranges = make_recipe(dataset="TINY", model=model), find_method(model).search
+    assert ranges.keys() <= set(learning_settings(recipe))
+    assert all(settings_of(recipe)[name].part == "method" for name in ranges)
+    # A condition names a setting that the method has, and a value that it may have.
+    for found in (*ranges.values(), *search_ranges(recipe).values()):
+        if found.when is not None:
+            name, value = found.when
+            assert setting_value(recipe.replace(**{name: value}), name) == value
 
 
-def test_the_page_lists_what_is_searched() -> None:
+def test_the_page_lists_every_setting_that_is_searched() -> None:
     page = (ROOT / "docs" / "tuning.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert set(searched_fields()) <= set(re.findall(r"`(\w+)`", " ".join(rows)))
+    searched = {name for recipe in RECIPES.values() for name in search_ranges(recipe)}
+    assert searched <= set(re.findall(r"`(\w+)`", " ".join(rows)))
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.dataset}-{r.features}-{r.schedule}")
-def test_a_recipe_of_a_script_is_in_its_own_space_and_all_in_it_is_in_range(recipe: Recipe) -> None:
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_the_space_of_a_recipe_holds_it_and_valid_recipes_only(recipe: Recipe) -> None:
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
     for name, distribution in space.distributions.items():
@@ -60,14 +77,13 @@ def test_a_recipe_of_a_script_is_in_its_own_space_and_all_in_it_is_in_range(reci
     for drawn in drawn_at_random(space, 50):
         made = space.apply(drawn)
         check_recipe(made)
-        for field in fields(Recipe):
-            if field.name not in space.dimensions:
-                assert getattr(made, field.name) == getattr(recipe, field.name)
-            else:
-                assert type(getattr(made, field.name)) is type(getattr(recipe, field.name))
+        values = {name: setting_value(recipe, name) for name in space.dimensions}
+        for name, value in values.items():
+            assert type(setting_value(made, name)) is type(value), name
+        assert made.replace(**values) == recipe  # nothing else has changed
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.dataset}-{r.features}-{r.schedule}")
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
     for name, dimension in space_of(recipe).dimensions.items():
         ends = dimension.distribution
@@ -77,7 +93,7 @@ def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
             assert isinstance(ends, FloatDistribution | IntDistribution)
             values = [ends.low, ends.high]
         for value in values:
-            check_recipe(changed(recipe, **{name: dimension.value(value)}))
+            check_recipe(recipe.replace(**{name: dimension.value(value)}))
 
 
 @pytest.mark.parametrize(
@@ -91,14 +107,12 @@ def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
         ({"prototype_weight": 0.0}, {"prototype_weight"}),
     ],
 )
-def test_what_a_recipe_makes_no_use_of_is_not_searched(
-    changes: dict[str, Any], absent: set[str]
-) -> None:
+def test_unused_settings_are_not_searched(changes: dict[str, Any], absent: set[str]) -> None:
     space = space_of(changed(RECIPE, **changes))
     assert not absent & space.dimensions.keys()
 
 
-def test_ranges_are_around_the_recipes_own_values() -> None:
+def test_ranges_are_around_the_values_of_the_recipe() -> None:
     space = space_of(RECIPE)
     epochs, pi, hidden = (space.distributions[name] for name in ("epochs", "pi", "hidden"))
     assert isinstance(epochs, IntDistribution)
@@ -109,7 +123,7 @@ def test_ranges_are_around_the_recipes_own_values() -> None:
     assert hidden.choices == (32, 64, 128)
 
 
-def test_a_smallest_recipe_has_a_space_too() -> None:
+def test_the_smallest_recipe_has_a_space() -> None:
     recipe = changed(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
@@ -117,7 +131,7 @@ def test_a_smallest_recipe_has_a_space_too() -> None:
         check_recipe(space.apply(drawn))
 
 
-def test_an_own_value_beyond_a_range_widens_it() -> None:
+def test_a_recipe_value_outside_a_range_widens_it() -> None:
     recipe = changed(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
     space = space_of(recipe)
     assert space.apply(space.own) == recipe
@@ -140,9 +154,16 @@ def test_a_logarithmic_range_has_a_zero() -> None:
     assert 200 * 0.1 < zeros < 200 * 0.35  # one of its five decades
 
 
-def test_a_whole_number_in_a_script_is_searched_as_the_number_it_stands_for() -> None:
+def test_an_integer_value_of_a_float_setting_is_searched_as_float() -> None:
     space = space_of(changed(RECIPE, pi=1))
     assert isinstance(space.distributions["pi"], FloatDistribution)
+
+
+def test_a_setting_chosen_by_the_method_is_searched_only_if_it_is_given() -> None:
+    recipe = make_recipe(dataset="TINY", model="gaussian-prototypes")
+    assert setting_value(recipe, "classifier_lr") is None
+    assert "classifier_lr" not in space_of(recipe).dimensions
+    assert "classifier_lr" in space_of(changed(recipe, classifier_lr=0.01)).dimensions
 
 
 def test_the_search_can_be_restricted() -> None:
@@ -151,6 +172,6 @@ def test_the_search_can_be_restricted() -> None:
         space_of(RECIPE, ["pi", "fast_epochs"])
 
 
-def test_spaces_of_other_ranges_are_told_apart() -> None:
+def test_spaces_of_other_ranges_have_other_descriptions() -> None:
     assert space_of(RECIPE).describe() == space_of(RECIPE).describe()
     assert space_of(RECIPE).describe() != space_of(changed(RECIPE, pi=0.2)).describe()

@@ -26,11 +26,14 @@ from gsmflow.cli.tune import TuneOptions, run_tuning
 from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem
-from gsmflow.recipes.recipe import Recipe, parse_recipe, read_recipe_file
+from gsmflow.methods.gsmflow import GSMFlowConfig
+from gsmflow.recipes.files import read_recipe_file
+from gsmflow.recipes.flags import parse_recipe
+from gsmflow.recipes.recipe import Recipe, setting_value
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
 from gsmflow.runs.script import script_recipe
-from gsmflow.runs.stages import Run
+from gsmflow.runs.stages import Run, Validated
 from gsmflow.tuning import summary, worker
 from gsmflow.tuning import trial as trial_module
 from gsmflow.tuning.space import space_of
@@ -43,24 +46,20 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = f'''"""A small script."""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from model import GSMFlow
-from util import Recipe, run
+from classifier import SoftmaxConfig
+from model import GSMFlow, GSMFlowConfig
+from util import Recipe, TrainingConfig, run
 
 class Mine(GSMFlow):
     """A model of one's own."""
 
-TINY = make_recipe(
+TINY = Recipe(
     dataset="TINY",
-    blocks=1,
-    hidden=8,
-    condition_dim=8,
-    epochs=4,
-    batch_size=16,
-    samples_per_class=6,
-    classifier_epochs=3,
-    classifier_batch_size=50,
+    method=GSMFlowConfig(blocks=1, hidden=8, condition_dim=8, samples_per_class=6),
+    training=TrainingConfig(epochs=4, batch_size=16),
+    classifier=SoftmaxConfig(epochs=3, batch_size=50),
 )
-OTHER = make_recipe(dataset="TINY", features="vit")
+OTHER = Recipe(dataset="TINY", features="vit", method=GSMFlowConfig())
 
 if __name__ == "__main__":
     run({{"res101": TINY, "vit": OTHER}}, Mine)
@@ -76,7 +75,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # The journal waits for the disk after each line, which matters when the machine's power fails.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     with quiet_optuna():
         yield
 
@@ -115,16 +116,18 @@ def open_tiny(
         folder / "tiny.py", [*flags_of(folder), *flags], prog="python tiny.py"
     )
     space = space_of(recipe, search)
-    place = open_place(folder / study, space, script.model_class, class_draws)
+    place = open_place(folder / study, space, script.job(recipe), class_draws)
     return place, open_study(place, "H_calibrated")
 
 
-def told(trial: FrozenTrial) -> tuple[Any, ...]:
+def trial_facts(trial: FrozenTrial) -> tuple[Any, ...]:
     return trial.params, trial.state, trial.value, trial.intermediate_values
 
 
 def trials_of(folder: Path, study: str = "study", *flags: str) -> list[tuple[Any, ...]]:
-    return [told(trial) for trial in finished_trials(open_tiny(folder, *flags, study=study)[1])]
+    return [
+        trial_facts(trial) for trial in finished_trials(open_tiny(folder, *flags, study=study)[1])
+    ]
 
 
 def stand_in(
@@ -132,24 +135,25 @@ def stand_in(
     measure: Callable[[Recipe, bool], float],
     seen: list[Recipe] | None = None,
 ) -> None:
-    """Let ``measure(recipe, half_way)`` say what a training would come to."""
+    """Replace trainings by the value that ``measure(recipe, half_way)`` gives."""
 
     def validate(
         run: Run,
         problem: Problem,
         held_out: HeldOut,
+        choice: dict[str, Any] | None,
         on_point: Callable[[Mapping[str, float]], object],
-    ) -> dict[str, Any]:
+    ) -> Validated:
         curve = []
         if seen is not None:
             seen.append(run.recipe)
-        epochs, every = run.recipe.total_epochs, run.recipe.curve_every
+        epochs, every = run.recipe.training.total_epochs, run.recipe.curve_every
         for epoch in [e for e in range(1, epochs + 1) if e == epochs or (every and not e % every)]:
             value = measure(run.recipe, epoch < epochs)
             point = dict.fromkeys(("T1", "H", "H_calibrated", "AUSUC"), value) | {"epoch": epoch}
             curve.append(point)
             on_point(point)
-        return {"curve": curve}
+        return Validated(penalty=0.0, curve=curve, found={})
 
     monkeypatch.setattr(trial_module, "validate", validate)
     # Drawn for the eye alone, and what takes most of the time.
@@ -159,12 +163,12 @@ def stand_in(
 
 def by_chance(recipe: Recipe, half_way: bool) -> float:
     """A figure in [0, 1) that is another for every recipe, and half-way another than at the end."""
-    told = [recipe.pi, recipe.learning_rate, recipe.seed, half_way]
-    state = abs(hash(tuple(told))) % 2**32
+    settings = (recipe.method.pi, recipe.training.learning_rate, recipe.seed, half_way)
+    state = abs(hash(settings)) % 2**32
     return float(np.random.default_rng(state).random())
 
 
-def test_the_first_trial_is_the_scripts_own_recipe_as_a_run_validates_it(folder: Path) -> None:
+def test_first_trial_is_the_script_recipe_as_a_run_validates_it(folder: Path) -> None:
     tune(folder, trials=3)
     _, recipe = script_recipe(folder / "tiny.py", flags_of(folder), prog="")
     metrics = run_experiment(Job(recipe), Console(quiet=True)).metrics
@@ -172,11 +176,11 @@ def test_the_first_trial_is_the_scripts_own_recipe_as_a_run_validates_it(folder:
     point = metrics["validation"]["curve"][-1]
     assert first.value == point["H_calibrated"]
     values = space_of(recipe).values(first.params)
-    assert values == {name: getattr(recipe, name) for name in values}
+    assert values == {name: setting_value(recipe, name) for name in values}
 
 
 @pytest.mark.parametrize("objective", ["H", "T1", "AUSUC"])
-def test_another_objective_is_that_of_the_validation(folder: Path, objective: Any) -> None:
+def test_every_objective_is_read_from_the_validation_curve(folder: Path, objective: Any) -> None:
     tune(folder, trials=1, objective=objective)
     (directory,) = (folder / "study" / "trials").iterdir()
     curve = json.loads((directory / "validation.json").read_text())["curve"]
@@ -187,7 +191,7 @@ def test_another_objective_is_that_of_the_validation(folder: Path, objective: An
     )
 
 
-def test_a_study_leaves_its_files_and_no_states(folder: Path) -> None:
+def test_a_study_leaves_its_files_and_no_training_states(folder: Path) -> None:
     text = tune(folder, trials=8, finalists=2, finalist_seeds=1)
     study = folder / "study"
     written = {path.name for path in study.iterdir()}
@@ -203,7 +207,7 @@ def test_a_study_leaves_its_files_and_no_states(folder: Path) -> None:
         assert name in text
 
 
-def test_a_trial_is_worth_its_mean_over_the_draws_of_classes(
+def test_a_trial_value_is_the_mean_over_the_class_draws(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unseen: list[tuple[int, ...]] = []
@@ -212,14 +216,14 @@ def test_a_trial_is_worth_its_mean_over_the_draws_of_classes(
         return float(np.mean(problem.unseen_classes)) / len(problem.semantics)
 
     def validate(
-        run: Run, problem: Problem, held_out: HeldOut, on_point: Callable[..., object]
-    ) -> dict[str, Any]:
+        run: Run, problem: Problem, held_out: HeldOut, choice: object, on_point: object
+    ) -> Validated:
         assert set(held_out.unseen.labels) == set(problem.unseen_classes)
         assert not np.isin(problem.unseen_classes, problem.train.labels).any()
         unseen.append(tuple(problem.unseen_classes))
         value = by_classes(problem)
         point = dict.fromkeys(("T1", "H", "H_calibrated", "AUSUC"), value) | {"epoch": 4}
-        return {"curve": [point]}
+        return Validated(penalty=0.0, curve=[point], found={})
 
     monkeypatch.setattr(trial_module, "validate", validate)
     tune(folder, trials=2, class_draws=3, finalists=2, finalist_seeds=1)
@@ -235,7 +239,7 @@ def test_a_trial_is_worth_its_mean_over_the_draws_of_classes(
     assert stored.chosen["measures"]["H"] == [mean, mean]
 
 
-def test_a_trial_that_falls_behind_is_trained_on_no_further_draw(
+def test_a_trial_below_the_median_is_trained_on_no_further_class_draw(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, lambda recipe, half_way: 0.5 if half_way else by_chance(recipe, False))
@@ -254,7 +258,7 @@ def test_a_trial_that_falls_behind_is_trained_on_no_further_draw(
     assert pruned
 
 
-def test_a_terminal_sees_a_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_a_progress_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, by_chance)
     printed = StringIO()
     console = Console(file=printed, width=160, force_terminal=True, color_system=None)
@@ -264,7 +268,7 @@ def test_a_terminal_sees_a_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "finalists" in text
 
 
-def test_the_printed_command_makes_the_winner_again(
+def test_the_printed_command_reproduces_the_winning_recipe(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -279,7 +283,7 @@ def test_the_printed_command_makes_the_winner_again(
     script, base = script_recipe(folder / "tiny.py", [*flags_of(folder), *flags], prog="")
     recipe = parse_recipe(script.recipes, words[2:], prog="", description="")
     file = str(folder / "study" / "recipe.json")
-    assert recipe == changed(base, recipe=file, **study.space.values(best.params))
+    assert recipe == base.replace(recipe=file, **study.space.values(best.params))
     stored = read_recipe_file(Path(file))
     assert stored.settings.keys() == {"pi", "learning_rate", "blocks", "anchors"}
     assert (stored.dataset, stored.features, stored.semantics) == ("TINY", "res101", "att")
@@ -287,7 +291,7 @@ def test_the_printed_command_makes_the_winner_again(
     assert stored.chosen["values"] == study.space.values(best.params)
 
 
-def test_the_printed_command_names_features_that_are_not_the_scripts_first(
+def test_the_printed_command_names_other_features_than_the_scripts_default(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -299,10 +303,10 @@ def test_the_printed_command_names_features_that_are_not_the_scripts_first(
     words = shlex.split(text.splitlines()[-1])[2:]
     recipe = parse_recipe(script.recipes, words, prog="", description="")
     assert recipe.features == "vit"
-    assert recipe.blocks == base.blocks == make_recipe(dataset="TINY").blocks
+    assert recipe.method == base.method == GSMFlowConfig()
 
 
-def test_trials_are_pruned_that_are_below_the_median_half_way(
+def test_trials_below_the_median_half_way_are_pruned(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -321,7 +325,7 @@ def test_trials_are_pruned_that_are_below_the_median_half_way(
     assert 0 < pruned < 35
 
 
-def test_every_switch_is_tried_by_itself_first(
+def test_every_categorical_choice_is_tried_alone_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -350,7 +354,7 @@ def test_every_switch_is_tried_by_itself_first(
 def test_a_trial_changes_some_settings_of_the_best_before_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in(monkeypatch, lambda recipe, half_way: recipe.pi)
+    stand_in(monkeypatch, lambda recipe, half_way: recipe.method.pi)
     tune(folder, trials=40)
     trials = finished_trials(open_tiny(folder)[1])
     changed = []
@@ -364,11 +368,11 @@ def test_a_trial_changes_some_settings_of_the_best_before_it(
     assert len({name for names in changed for name in names}) >= settings - 2
 
 
-def test_the_own_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = 3e-4  # the learning rate of the script
 
     def own_is_worst(recipe: Recipe, half_way: bool) -> float:
-        return 0.0 if recipe.learning_rate == own else by_chance(recipe, half_way)
+        return 0.0 if recipe.training.learning_rate == own else by_chance(recipe, half_way)
 
     stand_in(monkeypatch, own_is_worst)
     place, study = open_tiny(folder)
@@ -402,7 +406,7 @@ def test_a_trial_that_diverges_does_not_end_the_study(
 ) -> None:
     def often(recipe: Recipe, half_way: bool) -> float:
         value = by_chance(recipe, half_way)
-        if recipe.learning_rate != 3e-4 and value < 0.3:
+        if recipe.training.learning_rate != 3e-4 and value < 0.3:
             raise DivergedError("training diverged")
         return value
 
@@ -417,7 +421,7 @@ def test_a_trial_that_diverges_does_not_end_the_study(
     assert text.count(": diverged, ") == len(diverged)
 
 
-def test_a_study_whose_every_training_diverges_says_so(folder: Path) -> None:
+def test_a_study_in_which_every_training_diverges_is_an_input_error(folder: Path) -> None:
     with pytest.raises(InputError, match=r"study: found no trial whose training stays finite"):
         tune(folder, "--learning-rate", "1e30", trials=2)
 
@@ -448,7 +452,7 @@ def test_the_best_finalist_over_the_seeds_is_chosen(
     assert len(recipes) == again
 
 
-def test_the_own_recipe_is_a_finalist_beside_the_best(
+def test_the_script_recipe_is_a_finalist_beside_the_best(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -461,13 +465,11 @@ def test_the_own_recipe_is_a_finalist_beside_the_best(
         assert len(found) <= count + 1
 
 
-def test_a_diverging_finalist_counts_as_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diverging_finalist_counts_as_zero(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_other_seeds(recipe: Recipe, half_way: bool) -> float:
-        if recipe.seed == 1 and recipe.learning_rate != 3e-4:
+        if recipe.seed == 1 and recipe.training.learning_rate != 3e-4:
             raise DivergedError("training diverged")
-        return 0.5 if recipe.learning_rate == 3e-4 else 0.6
+        return 0.5 if recipe.training.learning_rate == 3e-4 else 0.6
 
     stand_in(monkeypatch, with_other_seeds)
     tune(folder, trials=3, finalist_seeds=1)
@@ -503,7 +505,7 @@ def test_no_test_row_reaches_a_study(folder: Path, monkeypatch: pytest.MonkeyPat
     assert files[0].chosen["measures"] == files[1].chosen["measures"]
 
 
-def test_a_study_goes_on_to_more_trials_as_if_it_had_never_ended(
+def test_a_continued_study_equals_an_uninterrupted_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -516,7 +518,7 @@ def test_a_study_goes_on_to_more_trials_as_if_it_had_never_ended(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError, RuntimeError])
-def test_an_interrupted_trial_is_taken_up_again(
+def test_an_interrupted_trial_is_repeated(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -538,7 +540,7 @@ def test_an_interrupted_trial_is_taken_up_again(
     assert trials_of(folder) == trials_of(folder, "whole")
 
 
-def test_an_interrupted_training_goes_on_where_it_was_saved(
+def test_an_interrupted_training_continues_from_its_saved_state(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.runs.stages._SAVE_EVERY_SECONDS", 0)
@@ -556,7 +558,9 @@ def test_an_interrupted_training_goes_on_where_it_was_saved(
     assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 2, 3, 4]
 
 
-def test_a_trial_of_a_dead_process_is_claimed_again_and_a_living_ones_is_not(folder: Path) -> None:
+def test_only_trials_of_dead_processes_are_claimed_again(
+    folder: Path,
+) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     start = psutil.Process(process.pid).create_time()
     process.wait()
@@ -578,7 +582,7 @@ def test_a_trial_of_a_dead_process_is_claimed_again_and_a_living_ones_is_not(fol
     assert states == [TrialState.RUNNING, *[TrialState.FAIL] * 3]
 
 
-def test_a_trial_on_another_machine_is_left_to_it(folder: Path) -> None:
+def test_a_trial_of_another_machine_is_not_claimed(folder: Path) -> None:
     _, study = open_tiny(folder)
     other = claim(study, 2)
     assert other is not None
@@ -596,7 +600,7 @@ def test_no_more_trials_are_claimed_than_asked_for(folder: Path) -> None:
     assert claim(study, 3) is not None
 
 
-def test_a_line_that_a_kill_left_unfinished_is_dropped(
+def test_an_unfinished_line_of_a_killed_process_is_dropped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -614,8 +618,12 @@ def test_a_line_that_a_kill_left_unfinished_is_dropped(
 @pytest.mark.parametrize(
     ("flags", "changes", "message"),
     [
-        (["--pi", "0.2"], {}, "field 'recipe.pi': found 0.05, expected 0.2 as asked for now"),
-        (["--blocks", "2"], {}, "field 'recipe.blocks': found 1, expected 2"),
+        (
+            ["--pi", "0.2"],
+            {},
+            "field 'recipe.method.pi': found 0.05, expected 0.2 as asked",
+        ),
+        (["--blocks", "2"], {}, "field 'recipe.method.blocks': found 1, expected 2"),
         (["--seed", "2"], {}, "field 'recipe.seed': found 0, expected 2"),
         (["--precision", "bf16"], {}, "field 'precision': found 'fp32', expected 'bf16'"),
         ([], {"objective": "T1"}, "field 'objective': found 'H_calibrated', expected 'T1'"),
@@ -623,7 +631,7 @@ def test_a_line_that_a_kill_left_unfinished_is_dropped(
         (["--features", "vit"], {}, "field 'features': found 'res101', expected 'vit'"),
     ],
 )
-def test_a_study_of_something_else_is_refused(
+def test_a_study_with_other_settings_is_refused(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
@@ -650,7 +658,7 @@ def test_a_study_of_other_data_is_refused(folder: Path, monkeypatch: pytest.Monk
         tune(folder, trials=3)
 
 
-def test_a_study_goes_on_wherever_its_data_lie(
+def test_a_study_continues_with_data_in_another_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -670,14 +678,14 @@ def test_a_study_goes_on_wherever_its_data_lie(
 
 
 @pytest.mark.parametrize("content", [b"hello\nworld\n", b"[]\n[]\n", b'{"op_code": 99}\n'])
-def test_a_file_that_is_no_study_is_refused(folder: Path, content: bytes) -> None:
+def test_a_damaged_study_file_is_refused(folder: Path, content: bytes) -> None:
     (folder / "study").mkdir()
     (folder / "study" / "study.log").write_bytes(content)
     with pytest.raises(InputError, match=r"study\.log: not readable as a study"):
         tune(folder, trials=1)
 
 
-def test_a_folder_that_is_a_file_is_refused(folder: Path) -> None:
+def test_a_file_in_place_of_the_study_folder_is_refused(folder: Path) -> None:
     (folder / "study").touch()
     with pytest.raises(InputError, match=r"study: cannot be used .*, expected a folder"):
         tune(folder, trials=1)
@@ -704,12 +712,12 @@ def test_bad_options_are_refused(folder: Path, changes: dict[str, Any], message:
     assert not (folder / "study").exists()
 
 
-def test_a_team_is_refused(folder: Path) -> None:
+def test_several_devices_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="--devices: found 2 with --nodes 1, expected 1 and 1"):
         tune(folder, "--devices", "2")
 
 
-def test_time_that_is_up_ends_the_search_and_not_the_finalists(
+def test_a_time_limit_ends_the_search_and_not_the_finalists(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -719,12 +727,12 @@ def test_time_that_is_up_ends_the_search_and_not_the_finalists(
     assert read_recipe_file(folder / "study" / "recipe.json").chosen["seeds"] == [0, 1, 2]
 
 
-def test_the_flags_of_the_command_are_none_of_the_recipes() -> None:
+def test_no_flag_of_the_command_is_a_flag_of_a_recipe() -> None:
     ours = {field.name for field in fields(TuneOptions)}
     assert not ours & {field.name for field in fields(Recipe)}
 
 
-def test_a_study_lies_beside_the_runs_unless_it_is_told_where(
+def test_the_default_study_folder_is_beside_the_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -736,7 +744,7 @@ def test_a_study_lies_beside_the_runs_unless_it_is_told_where(
     assert result.directory.name != "tune-res101-att"
 
 
-def test_the_command_line_ends_with_the_codes_of_all_commands(
+def test_exit_codes_of_the_command_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -764,7 +772,7 @@ def test_the_command_line_ends_with_the_codes_of_all_commands(
     assert "what was finished is kept" in capsys.readouterr().err
 
 
-def test_help_says_that_the_scripts_flags_may_follow(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_mentions_the_flags_of_the_script(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["tune", "--help"])
     assert ended.value.code == 0
@@ -773,8 +781,8 @@ def test_help_says_that_the_scripts_flags_may_follow(capsys: pytest.CaptureFixtu
     assert "python -m gsmflow train SCRIPT|DATASET --help" in text
 
 
-# What follows are real processes, in children of one that has imported everything once. All have
-# one thread: another count rounds otherwise.
+# What follows are real processes, all forked by one that has imported everything. Each has one
+# thread: another count rounds otherwise.
 DRIVER = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -786,9 +794,10 @@ from gsmflow.runs import stages
 stages._SAVE_EVERY_SECONDS = 0
 command.study_figure = lambda path, study: None
 for line in sys.stdin:
-    study, trials, workers, *flags = line.split()
+    folder, study, trials, workers, *flags = line.split()
     child = os.fork()
     if child == 0:
+        os.chdir(folder)
         options = TuneOptions(
             script=Path("tiny.py"), study=Path(study), trials=int(trials), finalists=1,
             finalist_seeds=1, workers=int(workers), class_draws=1,
@@ -799,12 +808,11 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def driver(folder: Path) -> Iterator[Callable[..., psutil.Process]]:
-    """What starts a process of a study of so many trials."""
+@pytest.fixture(scope="module")
+def forking_process() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks those of the studies."""
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER],
-        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -812,19 +820,33 @@ def driver(folder: Path) -> Iterator[Callable[..., psutil.Process]]:
     )
     assert process.stdin
     assert process.stdout
-    stdin, stdout = process.stdin, process.stdout
-
-    def start(study: str, trials: int, workers: int = 1) -> psutil.Process:
-        flags = " ".join([*flags_of(folder), "--epochs", "12"])
-        stdin.write(f"{study} {trials} {workers} {flags}\n")
-        stdin.flush()
-        return psutil.Process(int(stdout.readline()))
-
-    yield start
+    yield process
     process.kill()
     process.wait()
-    stdin.close()
-    stdout.close()
+    process.stdin.close()
+    process.stdout.close()
+
+
+@pytest.fixture
+def driver(
+    folder: Path, forking_process: subprocess.Popen[str]
+) -> Iterator[Callable[..., psutil.Process]]:
+    """What starts a process of a study of so many trials; the test ends all of them."""
+    started: list[psutil.Process] = []
+
+    def start(study: str, trials: int, workers: int = 1) -> psutil.Process:
+        assert forking_process.stdin
+        assert forking_process.stdout
+        flags = " ".join([*flags_of(folder), "--epochs", "12"])
+        forking_process.stdin.write(f"{folder} {study} {trials} {workers} {flags}\n")
+        forking_process.stdin.flush()
+        started.append(psutil.Process(int(forking_process.stdout.readline())))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if is_running(process):
+            process.kill()
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -836,7 +858,7 @@ def lines_below(folder: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in files)
 
 
-def test_a_study_killed_at_any_moment_has_the_trials_of_an_undisturbed_one(
+def test_a_killed_study_has_the_trials_of_an_undisturbed_one(
     folder: Path, driver: Callable[..., psutil.Process]
 ) -> None:
     trials = 12  # some of them drawn by what was learned
@@ -887,7 +909,7 @@ def test_two_processes_at_once_share_a_study(
     assert (folder / "study" / "recipe.json").exists()
 
 
-def test_one_of_two_processes_that_is_killed_leaves_the_other_all_trials(
+def test_after_a_kill_the_other_process_finishes_all_trials(
     folder: Path, driver: Callable[..., psutil.Process]
 ) -> None:
     first, second = driver("study", 14), driver("study", 14)
@@ -901,7 +923,7 @@ def test_one_of_two_processes_that_is_killed_leaves_the_other_all_trials(
     assert not [t for t in study.study.trials if t.state == TrialState.RUNNING]
 
 
-def test_workers_share_a_study_that_one_command_started(
+def test_workers_of_one_command_share_a_study(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Slow for the workers' imports, as the next one.
@@ -913,7 +935,7 @@ def test_workers_share_a_study_that_one_command_started(
     assert not capfd.readouterr().err
 
 
-def test_workers_end_with_the_command_however_it_ends(
+def test_workers_end_when_their_command_is_killed(
     folder: Path, driver: Callable[..., psutil.Process]
 ) -> None:
     process = driver("study", 100_000, workers=2)

@@ -1,7 +1,8 @@
-"""What a gate is: a number for every row, a threshold, and what becomes of two experts' scores.
+"""The gate: an out-of-distribution detector that routes each row to one of two experts.
 
-A row whose number is at most the threshold is accepted: the classifier of the seen classes answers
-for it, and the classifier of the unseen classes for every other row.
+A gate gives every row a number, which is higher for rows that look like an unseen class. A row
+whose number is at most the threshold is accepted: the classifier of the seen classes answers for
+it. The classifier of the unseen classes answers for every other row.
 """
 
 from collections.abc import Callable
@@ -33,29 +34,30 @@ class GateKind:
     Attributes
     ----------
     name
-        What ``--gate`` takes.
+        The value of ``--gate``.
     config
-        A frozen dataclass of its settings; its ``share`` is that of held-out seen rows which the
-        threshold accepts.
+        A frozen dataclass of its settings. Its field ``share`` is the share of held-out seen rows
+        that the threshold accepts.
     """
 
     name: str
     config: type[Any]
 
 
-# What is told of each row of features ``(n, d)`` as the dataset has them.
+# From features ``(n, d)`` as the dataset has them to the class scores of each row, ``(n, k)``.
 Scores: TypeAlias = Callable[[FloatArray], NDArray[Any]]
 
-_TRUE_POSITIVES = 0.95
+# Share of accepted seen rows at which FPR95 is measured.
+_TRUE_POSITIVE_RATE = 0.95
 
 
 class Views(NamedTuple):
-    """What there is to know of rows: features ``(n, d)``, and each expert's scores of them.
+    """The inputs of a gate: features, and each expert's scores of them.
 
     Attributes
     ----------
     features
-        As the dataset has them.
+        Features as the dataset has them, ``(n, d)``.
     seen, unseen
         Scores of the seen-class and of the ZSL classifier, ``(n, s)`` and ``(n, u)``.
     """
@@ -68,16 +70,16 @@ class Views(NamedTuple):
 def route(views: Views, numbers: NDArray[Any], threshold: float) -> NDArray[np.float64]:
     """Scores ``(n, s + u)`` whose best class is that of the expert that the gate chose.
 
-    Each expert's scores are moved so that its best is 0; the unseen classes' are then raised by
-    ``numbers - threshold``. A penalty on the seen classes is therefore a lower threshold, and the
-    seen-unseen curve is that of all thresholds.
+    Each expert's scores are shifted so that its best is 0. The scores of the unseen classes are
+    then raised by ``numbers - threshold``. A calibration factor gamma therefore lowers the
+    threshold by gamma, and the seen-unseen curve runs through all thresholds.
 
     Parameters
     ----------
     views
         The rows.
     numbers
-        The gate's, ``(n,)``.
+        The gate's number of each row, ``(n,)``.
     threshold
         Rows with at most this number are accepted.
     """
@@ -87,16 +89,17 @@ def route(views: Views, numbers: NDArray[Any], threshold: float) -> NDArray[np.f
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Tells rows of unseen classes from rows of seen ones.
+    """A fitted gate.
 
     Attributes
     ----------
     number
-        A number for each row, ``(n,)``; higher: more likely of an unseen class.
+        Gives a number for each row, ``(n,)``; higher: more likely of an unseen class.
     threshold
         Rows with at most this number are accepted.
     combine
-        Scores ``(n, s + u)``, seen classes first, of rows, their numbers and the threshold.
+        Combines both experts' scores: from rows, their numbers and the threshold to scores
+        ``(n, s + u)``, seen classes first.
     """
 
     number: Callable[[Views], NDArray[Any]]
@@ -111,11 +114,12 @@ class Gated:
     Attributes
     ----------
     name
-        Of the gate.
+        Name of the gate.
     gate
         The gate.
     seen, unseen
-        Scores of features ``(n, d)`` as the dataset has them, ``(n, s)`` and ``(n, u)``.
+        The experts: each gives scores of features ``(n, d)`` as the dataset has them, ``(n, s)``
+        and ``(n, u)``.
     """
 
     name: str
@@ -124,7 +128,7 @@ class Gated:
     unseen: Scores
 
     def numbers_and_scores(self, features: FloatArray) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """The gate's numbers ``(n,)`` of rows, and the scores ``(n, s + u)`` that follow."""
+        """The gate's numbers ``(n,)`` and the combined scores ``(n, s + u)`` of features."""
         views = Views(features, self.seen(features), self.unseen(features))
         numbers = self.gate.number(views)
         return numbers, self.gate.combine(views, numbers, self.gate.threshold)
@@ -136,18 +140,18 @@ class Gated:
 
 @dataclass(frozen=True)
 class GateMeasures:
-    """A gate alone, judged on rows of seen and of unseen classes, each row counting the same.
+    """Evaluation of a gate alone, on rows of seen and of unseen classes; every row has one weight.
 
     Attributes
     ----------
     AUROC
-        Chance that a row of an unseen class has a higher number than one of a seen class.
+        Probability that a row of an unseen class has a higher number than one of a seen class.
     FPR95
         Share of unseen rows accepted by the lowest threshold that accepts 95% of the seen rows.
     threshold
-        The gate's own.
+        The threshold of the gate.
     accepted_seen, accepted_unseen
-        Shares of seen and of unseen rows that it accepts with its own threshold.
+        Shares of seen and of unseen rows that this threshold accepts, in [0, 1].
     """
 
     AUROC: float
@@ -158,32 +162,32 @@ class GateMeasures:
 
 
 def accepting_threshold(numbers: NDArray[Any], share: float) -> float:
-    """The lowest of the numbers ``(n,)`` at or below which there is a share of them, in (0, 1]."""
+    """The lowest of the numbers ``(n,)`` that accepts at least a share of them, in (0, 1]."""
     return float(np.quantile(numbers, share, method="inverted_cdf"))
 
 
 def measure_gate(
     numbers: NDArray[Any], is_unseen: NDArray[np.bool_], threshold: float
 ) -> GateMeasures:
-    """Judge a gate alone.
+    """Evaluate a gate alone.
 
     Parameters
     ----------
     numbers
-        The gate's, ``(n,)``.
+        The gate's number of each row, ``(n,)``.
     is_unseen
-        Whether each row is of an unseen class, ``(n,)``; some are, some are not.
+        Whether each row is of an unseen class, ``(n,)``; rows of both kinds.
     threshold
-        The gate's own.
+        The threshold of the gate.
     """
-    # Most of a second, which a run without a gate is not to wait for.
+    # This import takes most of a second, which a run without a gate should not wait for.
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    false, true, _ = roc_curve(~is_unseen, -numbers, drop_intermediate=False)
+    false_positives, true_positives, _ = roc_curve(~is_unseen, -numbers, drop_intermediate=False)
     accepted = numbers <= threshold
     return GateMeasures(
         AUROC=float(roc_auc_score(is_unseen, numbers)),
-        FPR95=float(false[true >= _TRUE_POSITIVES][0]),
+        FPR95=float(false_positives[true_positives >= _TRUE_POSITIVE_RATE][0]),
         threshold=threshold,
         accepted_seen=float(accepted[~is_unseen].mean()),
         accepted_unseen=float(accepted[is_unseen].mean()),

@@ -1,4 +1,4 @@
-"""The boundary gate's model: two hyperspherical VAEs, of features and of semantics.
+"""The gate `boundary`: two hyperspherical VAEs, of features and of semantics.
 
 Chen et al., "A Boundary Based Out-of-Distribution Classifier for Generalized Zero-Shot Learning",
 ECCV 2020. Both posteriors are von Mises-Fisher distributions on one sphere; the semantics' mean
@@ -29,9 +29,12 @@ __all__ = [
     "transport_cost",
 ]
 
+# Lower bound of the concentrations.
 _LOWEST_KAPPA = 100.0
-_DRAWS = 10
+# Latents per posterior in the transport term.
+_LATENTS = 10
 _TRANSPORT_WEIGHT = 0.1
+# Weight of the entropy and number of iterations of the entropic optimal transport.
 _EPSILON, _ITERATIONS = 0.1, 100
 
 
@@ -54,7 +57,7 @@ class BoundaryConfig:
 
 
 def boundary_training(config: BoundaryConfig) -> TrainingConfig:
-    """How the gate's model is trained: Adam at one learning rate."""
+    """The training settings of the gate's model: Adam with a constant learning rate."""
     return TrainingConfig(
         schedule="published",
         epochs=config.epochs,
@@ -83,7 +86,7 @@ class SphereEncoder(nn.Module):
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean directions ``(n, latent_dim)`` and concentrations ``(n,)`` of inputs ``(n, d)``."""
         hidden = torch.relu(self.hidden(inputs))
-        # bf16 has not the digits for directions that differ by little.
+        # In float32: bf16 is too coarse for directions that differ by little.
         direction, kappa = self.direction(hidden).float(), self.kappa(hidden).float()
         kappa = functional.softplus(kappa[:, 0]) + _LOWEST_KAPPA
         return functional.normalize(direction, dim=1), kappa
@@ -123,7 +126,7 @@ class HypersphericalVAEs(nn.Module):
         self.register_buffer("semantics", semantics)
         self.register_buffer("seen_classes", seen_classes)
         hidden, k, a = config.hidden, config.latent_dim, semantics.shape[1]
-        # Torch's layers draw initial weights of their own before these are overwritten.
+        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
             self.image_encoder = SphereEncoder(feature_dim, hidden, k)
             self.semantics_encoder = SphereEncoder(a, hidden, k)
@@ -144,7 +147,7 @@ class HypersphericalVAEs(nn.Module):
         Parameters
         ----------
         scaled
-            The classes, their semantics and the training rows, of length 1.
+            The problem, and its training rows scaled to length 1.
         config
             Settings.
         generators
@@ -184,12 +187,12 @@ class HypersphericalVAEs(nn.Module):
         }
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
-        """The training loss of one batch: reconstruction, 0.1 transport, classification.
+        """The training loss of one batch: ``reconstruction + 0.1 transport + classification``.
 
-        The reconstruction is the mean absolute error of both modalities, each decoded from a draw
-        of either posterior; the transport is the mean over rows of the cost between ten draws of
-        the one posterior and ten of the other; the classification is the mean cross-entropy of
-        one linear layer over the draws of both.
+        Reconstruction: the mean absolute error of both modalities, each decoded from one latent of
+        either posterior. Transport: the optimal transport cost between ten latents of one posterior
+        and ten of the other, averaged over rows. Classification: the cross-entropy of one linear
+        layer on latents, averaged over both posteriors.
 
         Parameters
         ----------
@@ -202,14 +205,14 @@ class HypersphericalVAEs(nn.Module):
         """
         columns = torch.searchsorted(self.seen_classes, labels)
         semantics = self.semantics[columns]
-        of_image, of_semantics = (
-            draw_von_mises_fisher(direction, kappa, _DRAWS, draws.generator)
+        image_latents, semantics_latents = (
+            draw_von_mises_fisher(direction, kappa, _LATENTS, draws.generator)
             for direction, kappa in (
                 self.image_encoder(features),
                 self.semantics_encoder(semantics),
             )
         )
-        latents = of_image[:, 0], of_semantics[:, 0]
+        latents = image_latents[:, 0], semantics_latents[:, 0]
         errors = [
             functional.l1_loss(decoder(latent).float(), target)
             for decoder, target in (
@@ -220,7 +223,9 @@ class HypersphericalVAEs(nn.Module):
         ]
         parts = {
             "reconstruction": torch.stack(errors).sum(),
-            "transport": transport_cost(of_image, of_semantics, _EPSILON, _ITERATIONS).mean(),
+            "transport": transport_cost(
+                image_latents, semantics_latents, _EPSILON, _ITERATIONS
+            ).mean(),
             "classification": torch.stack(
                 [
                     functional.cross_entropy(self.classifier(latent).float(), columns)
@@ -257,13 +262,13 @@ def _decoder(latent_dim: int, hidden: int, output_dim: int) -> nn.Sequential:
 def draw_von_mises_fisher(
     direction: Tensor, kappa: Tensor, count: int, generator: torch.Generator
 ) -> Tensor:
-    """Draws from von Mises-Fisher distributions, whose density is ``C exp(kappa direction . x)``.
+    """Sample from von Mises-Fisher distributions, whose density is ``C exp(kappa direction . x)``.
 
-    Wood (1994): a cosine ``w`` to the direction is accepted or rejected, and the rest of the vector
-    is uniform. A normal vector ``g`` serves for both: its cosine to the direction is distributed
-    as the proposal's uniform one, and its part across the direction is uniform and independent of
-    it. Gradients reach the direction, and ``kappa`` through the accepted proposal; the share that
-    is accepted is taken as constant.
+    Wood (1994): rejection sampling of the cosine ``w`` to the direction; the component orthogonal
+    to it is uniform. One normal vector ``g`` gives both: its cosine to the direction has the
+    distribution that the proposal needs, and its orthogonal component is uniform and independent of
+    that cosine. Gradients reach the direction, and ``kappa`` through the accepted proposal; the
+    acceptance rate is treated as constant.
 
     Parameters
     ----------
@@ -272,7 +277,7 @@ def draw_von_mises_fisher(
     kappa
         Concentrations, ``(n,)``, above 0.
     count
-        Draws of each.
+        Samples of each.
     generator
         On the device of the directions.
 
@@ -285,60 +290,76 @@ def draw_von_mises_fisher(
     mean, k = direction[:, None], kappa[:, None].expand(n, count)
     b = (m - 1) / (2 * k + (4 * k.square() + (m - 1) ** 2).sqrt())
     with torch.no_grad():
-        cosine, across = _accepted(mean, k, b, generator)
+        cosine, orthogonal = _accepted_proposals(mean, k, b, generator)
     z = (1 + cosine) / 2
     w = (1 - (1 + b) * z) / (1 - (1 - b) * z)
-    # Across the direction again, for its gradient.
-    across = across - (across * mean).sum(dim=2, keepdim=True) * mean
-    across = functional.normalize(across, dim=2)
-    return w[..., None] * mean + (1 - w.square()).clamp(min=0).sqrt()[..., None] * across
+    # Made orthogonal to the direction again, so that gradients reach the direction.
+    orthogonal = orthogonal - (orthogonal * mean).sum(dim=2, keepdim=True) * mean
+    orthogonal = functional.normalize(orthogonal, dim=2)
+    return w[..., None] * mean + (1 - w.square()).clamp(min=0).sqrt()[..., None] * orthogonal
 
 
-def _accepted(
+def _accepted_proposals(
     mean: Tensor, k: Tensor, b: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Uniform cosines ``(n, count)`` that lead to accepted ones, and parts across the direction."""
+    """The proposals of Wood's rejection sampling that were accepted.
+
+    Parameters
+    ----------
+    mean
+        Mean directions, ``(n, 1, m)``.
+    k, b
+        Concentrations and the parameters of the proposal, ``(n, count)``.
+    generator
+        Source of the proposals.
+
+    Returns
+    -------
+    tuple of Tensor
+        Cosines before the proposal's transform, ``(n, count)``, and components orthogonal to the
+        mean directions, ``(n, count, m)``.
+    """
     n, count = k.shape
     m = mean.shape[2]
     x = (1 - b) / (1 + b)
     constant = k * x + (m - 1) * (1 - x.square()).log()
-    cosine, across = k.new_empty(n, count), k.new_empty(n, count, m)
-    waiting = torch.ones_like(k, dtype=torch.bool)
-    while waiting.any():
-        rows, draws = waiting.nonzero(as_tuple=True)
+    cosine, orthogonal = k.new_empty(n, count), k.new_empty(n, count, m)
+    pending = torch.ones_like(k, dtype=torch.bool)
+    while pending.any():
+        rows, samples = pending.nonzero(as_tuple=True)
         shape = (len(rows), m)
         g = torch.randn(shape, generator=generator, device=k.device, dtype=k.dtype)
         u = torch.rand(len(rows), generator=generator, device=k.device, dtype=k.dtype)
-        own, own_b = mean[rows, 0], b[rows, draws]
-        along = (g * own).sum(dim=1)
+        row_mean, row_b = mean[rows, 0], b[rows, samples]
+        along = (g * row_mean).sum(dim=1)
         t = along / g.norm(dim=1)
         z = (1 + t) / 2
-        w = (1 - (1 + own_b) * z) / (1 - (1 - own_b) * z)
-        told = k[rows, draws] * w + (m - 1) * (1 - x[rows, draws] * w).log()
-        good = told - constant[rows, draws] >= u.log()
-        rows, draws = rows[good], draws[good]
-        cosine[rows, draws] = t[good]
-        across[rows, draws] = (g - along[:, None] * own)[good]
-        waiting[rows, draws] = False
-    return cosine, across
+        w = (1 - (1 + row_b) * z) / (1 - (1 - row_b) * z)
+        log_ratio = k[rows, samples] * w + (m - 1) * (1 - x[rows, samples] * w).log()
+        accepted = log_ratio - constant[rows, samples] >= u.log()
+        rows, samples = rows[accepted], samples[accepted]
+        cosine[rows, samples] = t[accepted]
+        orthogonal[rows, samples] = (g - along[:, None] * row_mean)[accepted]
+        pending[rows, samples] = False
+    return cosine, orthogonal
 
 
 def transport_cost(first: Tensor, second: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Cost ``(n,)`` of the entropic optimal transport between clouds of equally weighted points.
+    """Cost ``(n,)`` of the entropic optimal transport between sets of equally weighted points.
 
     The cost of a pair of points is their squared distance. Sinkhorn's iterations (Cuturi, NeurIPS
-    2013) find the plan; gradients take it as constant, as is right at its optimum.
+    2013) find the transport plan. Gradients treat it as constant, which is exact at its optimum.
 
     Parameters
     ----------
     first, second
         ``(n, k, m)`` and ``(n, l, m)``.
     epsilon
-        Weight of the entropy, above 0; the smaller, the nearer to the optimal transport.
+        Weight of the entropy, above 0. A smaller weight is closer to unregularized transport.
     iterations
-        At most so many.
+        Maximum number of iterations.
     """
-    # A third of a second, which only the boundary gate's training is to pay.
+    # This import takes a third of a second, which only training the boundary gate should pay.
     from ot.batch import solve_batch
 
     costs = (first[:, :, None] - second[:, None]).square().sum(dim=3)

@@ -1,9 +1,9 @@
-"""Adaptive confidence smoothing: two experts' scores and a learned gate become probabilities.
+"""The gate `cosmo`: adaptive confidence smoothing of two experts' scores.
 
-COSMO (Atzmon and Chechik, CVPR 2019). One expert knows the seen classes, one the unseen ones; a
-logistic regression on their confidences says how likely a row is of an unseen class, and smooths
-the expert that is probably outside its domain towards the uniform distribution. All of it is
-learned from the scores of held-out rows, of seen classes and of classes that play unseen.
+COSMO (Atzmon and Chechik, CVPR 2019). One expert classifies seen classes, the other unseen ones. A
+logistic regression on their confidences estimates how likely a row is of an unseen class. The
+expert that is probably outside its domain is smoothed towards the uniform distribution. Everything
+is fitted on the scores of held-out rows, of seen classes and of classes treated as unseen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ from gsmflow.methods.gates.base import GateKind
 
 __all__ = ["GATE", "NUMBERS", "CosmoConfig", "Smoothing", "fit_smoothing", "score_temperature"]
 
-# What a `Smoothing` is kept as; the weights are those of the two experts' best scores.
+# Names of a `Smoothing`'s saved numbers; the weights are those of the two experts' best scores.
 NUMBERS = ("seen_weight", "unseen_weight", "bias", "seen_temperature", "unseen_temperature")
 
 _LOG_TEMPERATURES = (-7.0, 7.0)
-# What may be added to the log-odds so that H is best on the rows that were learned from.
+# Candidates for the shift of the log-odds that maximises H on the rows that are fitted.
 _SHIFTS = np.linspace(-4, 4, 81)
 
 
@@ -42,15 +42,15 @@ class CosmoConfig:
 
 @dataclass(frozen=True, eq=False)
 class Smoothing:
-    """The gate, and what makes probabilities of both experts' scores.
+    """The fitted gate, and the temperatures of both experts.
 
     Attributes
     ----------
     weight, bias
-        Of the log-odds of a row being of an unseen class, over the best score of either expert:
-        ``(2,)`` and a number.
+        Coefficients ``(2,)`` and intercept of the log-odds that a row is of an unseen class. The
+        inputs are the best score of either expert.
     seen_temperature, unseen_temperature
-        What each expert's scores are multiplied by to become log-probabilities.
+        Factors on each expert's scores, after which a softmax gives probabilities.
     """
 
     weight: NDArray[np.float64]
@@ -60,14 +60,14 @@ class Smoothing:
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, float]) -> "Smoothing":
-        """What gave these numbers, which have the names in `NUMBERS`."""
-        own = [numbers[name] for name in NUMBERS]
-        return cls(np.array(own[:2]), *own[2:])
+        """The smoothing of saved numbers, by the names in `NUMBERS`."""
+        values = [numbers[name] for name in NUMBERS]
+        return cls(np.array(values[:2]), *values[2:])
 
     def numbers(self) -> dict[str, float]:
-        """All that was learned, by the names in `NUMBERS`."""
-        own = *self.weight.tolist(), self.bias, self.seen_temperature, self.unseen_temperature
-        return dict(zip(NUMBERS, own, strict=True))
+        """All fitted numbers, by the names in `NUMBERS`."""
+        values = *self.weight.tolist(), self.bias, self.seen_temperature, self.unseen_temperature
+        return dict(zip(NUMBERS, values, strict=True))
 
     def log_odds(self, seen: NDArray[Any], unseen: NDArray[Any]) -> NDArray[np.float64]:
         """Log-odds of each row being of an unseen class, ``(n,)``.
@@ -81,18 +81,23 @@ class Smoothing:
         return odds
 
     def scores(self, seen: NDArray[Any], unseen: NDArray[Any]) -> NDArray[np.float64]:
-        """Log-probabilities of seen, then unseen classes, ``(n, s + u)``.
+        """Logarithms of smoothed probabilities of seen, then unseen classes, ``(n, s + u)``.
 
         ``p(y) = p(D) (p(D) p(y | D) + (1 - p(D)) / |D|)`` for a class of the domain ``D``, seen
-        or unseen: the expert's answer counts as much as its domain is likely, and the rest of its
-        mass is spread evenly. They do not sum to 1.
+        or unseen: the weight of the expert's answer is the probability of its domain, and the rest
+        of the expert's mass is uniform. The probabilities of a row do not sum to 1.
+
+        Parameters
+        ----------
+        seen, unseen
+            Scores of the two experts, ``(n, s)`` and ``(n, u)``.
         """
-        odds = self.log_odds(seen, unseen)[:, None]
-        experts = self.experts(seen, unseen)
+        log_odds = self.log_odds(seen, unseen)[:, None]
+        log_seen, log_unseen = self.experts(seen, unseen)
         return np.concatenate(
             [
-                _smoothed(own, sign * odds, own.shape[1])
-                for own, sign in zip(experts, (-1, 1), strict=True)
+                _smoothed(log_seen, -log_odds, seen.shape[1]),
+                _smoothed(log_unseen, log_odds, unseen.shape[1]),
             ],
             axis=1,
         )
@@ -104,26 +109,26 @@ class Smoothing:
 
 
 def fit_smoothing(seen: NDArray[Any], unseen: NDArray[Any], columns: IntArray) -> Smoothing:
-    """Learn the gate and the temperatures from the scores of held-out rows.
+    """Fit the gate and the temperatures on the scores of held-out rows.
 
-    The logistic regression counts seen and unseen rows the same. It sees the best score of either
-    expert alone: what depends on the number of classes, such as a sum over them, would shift
-    between the classes that it learns from and those that it is used with. Its bias is moved so
-    that H is best on the rows given.
+    The logistic regression weighs seen and unseen rows equally. Its only inputs are the best score
+    of either expert: an input that depends on the number of classes, such as a sum over them, would
+    shift between the classes of the fit and those of the test. Its intercept is then moved so that
+    H is best on the given rows.
 
     Parameters
     ----------
     seen, unseen
         Scores of the two experts, ``(n, s)`` and ``(n, u)``.
     columns
-        Column of each row's class among those of both, seen first, ``(n,)``; rows of both kinds.
+        The column of each row's class, seen classes first, ``(n,)``; rows of both kinds.
     """
     s = seen.shape[1]
     is_unseen = columns >= s
-    told = _confidences(seen, unseen)
-    scaler = StandardScaler().fit(told)
+    confidences = _confidences(seen, unseen)
+    scaler = StandardScaler().fit(confidences)
     logistic = LogisticRegression(class_weight="balanced", max_iter=1000)
-    logistic.fit(scaler.transform(told), is_unseen)
+    logistic.fit(scaler.transform(confidences), is_unseen)
     weight = logistic.coef_[0] / scaler.scale_
     fitted = Smoothing(
         weight=weight,
@@ -137,49 +142,62 @@ def fit_smoothing(seen: NDArray[Any], unseen: NDArray[Any], columns: IntArray) -
 def _best_shift(
     fitted: Smoothing, seen: NDArray[Any], unseen: NDArray[Any], columns: IntArray
 ) -> float:
-    """What to add to the log-odds so that H is best, of a range of steps."""
+    """The shift of the log-odds, of those in `_SHIFTS`, with the best H."""
     s = seen.shape[1]
     is_unseen = columns >= s
-    odds = fitted.log_odds(seen, unseen)
-    # The smoothing changes which expert is followed, never an expert's own best answer.
-    best = [own.max(axis=1) for own in fitted.experts(seen, unseen)]
-    answers = seen.argmax(axis=1), s + unseen.argmax(axis=1)
+    log_odds = fitted.log_odds(seen, unseen)
+    # Smoothing decides which expert is followed. It never changes an expert's best class.
+    best_seen, best_unseen = (scores.max(axis=1) for scores in fitted.experts(seen, unseen))
+    seen_answers, unseen_answers = seen.argmax(axis=1), s + unseen.argmax(axis=1)
 
-    def value(shift: float) -> float:
-        of_seen = _smoothed(best[0], -odds - shift, s)
-        of_unseen = _smoothed(best[1], odds + shift, unseen.shape[1])
-        given = np.where(of_seen >= of_unseen, *answers)
+    def harmonic_mean_with(shift: float) -> float:
+        of_seen = _smoothed(best_seen, -log_odds - shift, s)
+        of_unseen = _smoothed(best_unseen, log_odds + shift, unseen.shape[1])
+        answers = np.where(of_seen >= of_unseen, seen_answers, unseen_answers)
         accuracies = [
-            mean_class_accuracy(columns[own], given[own]) for own in (is_unseen, ~is_unseen)
+            mean_class_accuracy(columns[rows], answers[rows]) for rows in (is_unseen, ~is_unseen)
         ]
         return harmonic_mean(*accuracies)
 
-    return float(max(_SHIFTS, key=value))
+    return float(max(_SHIFTS, key=harmonic_mean_with))
 
 
 def _smoothed(
-    own: NDArray[np.float64], odds: NDArray[np.float64], classes: int
+    log_probabilities: NDArray[np.float64], log_odds: NDArray[np.float64], classes: int
 ) -> NDArray[np.float64]:
-    """Log-probabilities from those within a domain of so many classes, and the domain's odds."""
-    domain, other = log_expit(odds), log_expit(-odds)
-    smoothed: NDArray[np.float64] = domain + np.logaddexp(domain + own, other - np.log(classes))
-    return smoothed
-
-
-def score_temperature(parts: Sequence[tuple[NDArray[Any], IntArray]]) -> float:
-    """The factor on scores under which the right columns are most likely.
+    """Logarithms of smoothed probabilities; see `Smoothing.scores`.
 
     Parameters
     ----------
-    parts
-        Scores ``(n, k)`` and the right column of each row ``(n,)``; ``k`` may differ.
+    log_probabilities
+        Log-probabilities within the domain, any shape.
+    log_odds
+        Log-odds of the domain, of a shape that broadcasts.
+    classes
+        Number of classes of the domain.
+    """
+    domain, other = log_expit(log_odds), log_expit(-log_odds)
+    smoothed: NDArray[np.float64] = domain + np.logaddexp(
+        domain + log_probabilities, other - np.log(classes)
+    )
+    return smoothed
+
+
+def score_temperature(groups: Sequence[tuple[NDArray[Any], IntArray]]) -> float:
+    """The factor on scores that maximises the likelihood of the correct columns.
+
+    Parameters
+    ----------
+    groups
+        Groups of rows: scores ``(n, k)`` and the correct column of each row ``(n,)``. ``k`` may
+        differ between groups.
     """
 
     def loss(log_factor: float) -> float:
         total = 0.0
-        for scores, columns in parts:
-            told = log_softmax(scores.astype(np.float64) * np.exp(log_factor), axis=1)
-            total -= told[np.arange(len(columns)), columns].sum()
+        for scores, columns in groups:
+            log_probabilities = log_softmax(scores.astype(np.float64) * np.exp(log_factor), axis=1)
+            total -= log_probabilities[np.arange(len(columns)), columns].sum()
         return total
 
     found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
@@ -187,6 +205,7 @@ def score_temperature(parts: Sequence[tuple[NDArray[Any], IntArray]]) -> float:
 
 
 def _confidences(seen: NDArray[Any], unseen: NDArray[Any]) -> NDArray[np.float64]:
+    """The best score of either expert, ``(n, 2)``."""
     return np.stack([seen.max(axis=1), unseen.max(axis=1)], axis=1).astype(np.float64)
 
 

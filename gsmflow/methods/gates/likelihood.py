@@ -1,6 +1,6 @@
-"""The gate `likelihood`: rows of low density under the seen classes are of unseen ones.
+"""The gate `likelihood`: a row of low density under the seen classes is taken for unseen.
 
-The densities are those of a model like the run's, trained on four fifths of the training rows.
+The density is that of a model with the run's settings, trained on four fifths of the training rows.
 """
 
 from dataclasses import dataclass

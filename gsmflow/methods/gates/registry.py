@@ -1,4 +1,4 @@
-"""The gates by the name that ``--gate`` takes: one line each, imported when asked for."""
+"""The registry of gates: module of each name that ``--gate`` takes, imported when needed."""
 
 import sys
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def find_gate(name: str) -> GateKind:
 
 
 def gate_of(config: Any) -> GateKind:
-    """The gate that a configuration is of: the ``GATE`` of the file that defines its class."""
+    """The gate of a configuration: the ``GATE`` of the module that defines its class."""
     gate = sys.modules[type(config).__module__].GATE
     assert isinstance(gate, GateKind)
     return gate
