@@ -69,7 +69,7 @@ class Range:
 
     def __str__(self) -> str:
         bounds = (("of at least", self.min), ("above", self.above), ("at most", self.max))
-        texts = [f"{text} {bound:g}" for text, bound in bounds if bound is not None]
+        texts = [f"{text} {bound}" for text, bound in bounds if bound is not None]
         return f"a number {' and '.join(texts)}" if texts else "a finite number"
 
 

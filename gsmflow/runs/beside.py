@@ -9,6 +9,7 @@ from typing import Any
 
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.json_fields import Field
+from gsmflow.core.precision import pick_precision
 from gsmflow.data.dataset import Dataset, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.measures import measure
@@ -77,6 +78,7 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
         run,
         recipe=recipe,
         model_class=recipe.method_info.model,
+        precision=pick_precision(recipe.precision, run.device),
         group=SINGLE_PROCESS,
         directory=directory,
         log=RunLog(directory / "log.jsonl"),

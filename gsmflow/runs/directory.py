@@ -141,8 +141,9 @@ def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
 
 def _differences(file: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """Fields that differ: name to (value in the file, value in the recipe)."""
-    stored = describe_recipe(recipe_from(read_json(file), str(file)))
-    found, expected = (_computed(described) for described in (stored, describe_recipe(recipe)))
+    stored = read_json(file)
+    recipe_from(stored, str(file))  # which names what is damaged or of another form
+    found, expected = _computed(stored), computed_fields(recipe)
     return {
         name: (found.get(name), expected.get(name))
         for name in [*expected, *(name for name in found if name not in expected)]

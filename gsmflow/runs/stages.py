@@ -314,11 +314,10 @@ def _read_found(file: Path) -> dict[str, Finding]:
         return {}
     with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as stored:
         facts = json.loads(stored.metadata()["facts"])
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    found = {key: Finding(values) for key, values in facts.items()}
-    for name, tensor in tensors.items():
-        key, _, inner = name.partition(".")
-        found[key].tensors[inner] = tensor
+        found = {key: Finding(values) for key, values in facts.items()}
+        for name in stored.keys():  # noqa: SIM118
+            key, _, inner = name.partition(".")
+            found[key].tensors[inner] = stored.get_tensor(name)
     return found
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from gsmflow.cli.main import main
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
-from gsmflow.methods.registry import find_method
+from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
@@ -407,7 +407,7 @@ def test_damaged_run_is_refused(
 def test_run_of_a_custom_model_class_is_opened_with_it(
     trained: Callable[[str], RunResult], tmp_path: Path
 ) -> None:
-    class Mine(find_method("gsmflow").model):  # type: ignore[misc, name-defined]
+    class Mine(GSMFlow):
         pass
 
     result = trained("gsmflow")

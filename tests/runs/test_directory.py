@@ -8,8 +8,10 @@ import pytest
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
+from gsmflow.methods.cada_vae import CADAVAEConfig
+from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.directory import RunLog, open_run
+from gsmflow.runs.directory import RunLog, computed_fields, open_run, read_run_recipe
 from tests.builders import changed, make_recipe
 
 
@@ -38,7 +40,7 @@ def test_a_run_has_its_directory_and_its_recipe(recipe: Recipe) -> None:
     assert directory == recipe.out / "CUB" / "first"
     assert not resumed
     stored = json.loads((directory / "recipe.json").read_text())
-    assert stored == changed(recipe, run="first").describe()
+    assert stored == describe_recipe(changed(recipe, run="first"))
 
 
 def test_a_run_without_a_name_takes_time_and_seed(recipe: Recipe) -> None:
@@ -71,7 +73,7 @@ def test_a_named_run_is_resumed(recipe: Recipe) -> None:
 
 def test_a_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
-    with pytest.raises(InputError, match="'epochs': found 300, expected 5") as caught:
+    with pytest.raises(InputError, match=r"'training.epochs': found 300, expected 5") as caught:
         resume(changed(recipe, epochs=5), "first")
     assert str(directory / RECIPE_FILE) in str(caught.value)
 
@@ -91,7 +93,7 @@ def test_a_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
 
 def test_a_run_is_resumed_wherever_the_same_settings_come_from(recipe: Recipe) -> None:
     directory = start(recipe, "first")
-    assert resume(changed(recipe, recipe="choice.json")) == (directory, True)
+    assert resume(recipe.replace(recipe="choice.json")) == (directory, True)
 
 
 def test_the_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
@@ -146,11 +148,46 @@ def test_a_damaged_recipe_is_named(recipe: Recipe, content: str) -> None:
 def test_a_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
     file = start(recipe, "first") / RECIPE_FILE
     stored = json.loads(file.read_text())
-    del stored["pi"]
+    del stored["method"]["pi"]
     file.write_text(json.dumps(stored))
-    with pytest.raises(InputError, match="'pi'"):
+    with pytest.raises(InputError, match=r"'method.pi': found None, expected 0.05"):
         resume(recipe, "first")
     assert not resume(recipe)[1]
+    # To be read, it has the default there.
+    assert read_run_recipe(file.parent) == changed(recipe, run="first")
+
+
+def test_a_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recipe) -> None:
+    start(recipe, "first")
+    others: dict[str, dict[str, Any]] = {
+        "method.name": {"method": CADAVAEConfig()},
+        "classifier.name": {"classifier": "bayes"},
+        "gate.name": {"gate": "boundary"},
+    }
+    for field, changes in others.items():
+        with pytest.raises(InputError, match=f"'{field}': found"):
+            resume(changed(recipe, **changes), "first")
+
+
+def test_a_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> None:
+    directory = start(recipe, "first")
+    old = {"dataset": "CUB", "model": "gsmflow", "epochs": 300, "gate": "none", "baselines": True}
+    (directory / RECIPE_FILE).write_text(json.dumps(old))
+    expected = "found a recipe of the form before methods had parts of their own without field"
+    for read in (lambda: read_run_recipe(directory), lambda: resume(recipe, "first")):
+        with pytest.raises(InputError) as error:
+            read()
+        assert str(error.value).startswith(f"{directory / RECIPE_FILE}: {expected} 'method', exp")
+        assert "\n" not in str(error.value)
+    # It does not hide another run that can be resumed, nor keep a new one from starting.
+    assert not resume(recipe)[1]
+
+
+def test_computed_fields_are_those_that_change_what_is_learned(recipe: Recipe) -> None:
+    fields = computed_fields(recipe.replace(run="a", resume=True, cache=False, recipe="b"))
+    assert fields == computed_fields(recipe)
+    assert (fields["method.pi"], fields["training.epochs"]) == (0.05, 300)
+    assert not {"out", "run", "resume", "cache", "features_in", "recipe"} & set(fields)
 
 
 def refuse(constant: str) -> Any:
@@ -165,11 +202,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def test_records_are_json_lines_in_order(tmp_path: Path, recipe: Recipe) -> None:
     log = RunLog(tmp_path / "log.jsonl")
     facts = {"name": "zwei\nZeilen ✓", "value": 0.1, "none": None, "list": [1, 2]}
-    log.write("start", recipe=recipe.describe())
+    log.write("start", recipe=describe_recipe(recipe))
     log.write("epoch", epoch=1, **facts)
     first, second = read_records(tmp_path / "log.jsonl")
     assert first["event"] == "start"
-    assert first["recipe"] == recipe.describe()
+    assert first["recipe"] == describe_recipe(recipe)
     assert second["event"] == "epoch"
     assert {name: second[name] for name in facts} == facts
     assert datetime.fromisoformat(first["time"]) <= datetime.fromisoformat(second["time"])

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
@@ -20,7 +22,7 @@ from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.recipes.recipe import check_recipe, parse_recipe
+from gsmflow.recipes.checks import check_recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import few_shot as fewshot
 from gsmflow.runs.checkpoint import open_trained
@@ -28,7 +30,7 @@ from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.few_shot import divide_rows, real_and_synthesized
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.seeds import run_seeds
-from tests.builders import CADA_SMALL, changed, make_dataset, make_recipe, tiny_recipe
+from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe
 from tests.methods.test_contract import ClosedForm
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -41,17 +43,20 @@ MODELS: dict[str, dict[str, Any]] = {
 MEASURES = ("T1", "U", "S", "H", "AUSUC")
 
 
-@pytest.fixture(autouse=True)
-def _quick_few_shot_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    # `tests.reports.test_few_shot` draws them.
-    monkeypatch.setattr(experiment, "draw_few_shot", lambda directory, metrics: None)
-
-
-def start(folder: Path, case: str = "gsmflow", **changes: Any) -> RunResult:
+def start(
+    folder: Path, case: str = "gsmflow", *, dataset: Dataset | None = None, **changes: Any
+) -> RunResult:
     few = {"shots": (0, 1, 3), "shot_draws": 2, "beside": ()}
     recipe = tiny_recipe(folder, **{**MODELS[case], **few, **changes})
     check_recipe(recipe)
-    return run_experiment(Job(recipe), Console(quiet=True))
+    return run_experiment(Job(recipe, dataset=dataset), Console(quiet=True))
+
+
+def choices_of(result: RunResult) -> dict[str, Any]:
+    """What was chosen for each number of rows, as the run keeps it with its validation."""
+    with safe_open(result.directory / "validation.safetensors", framework="np") as file:
+        choices: dict[str, Any] = json.loads(file.metadata()["facts"])["few_shot"]
+    return choices
 
 
 @st.composite
@@ -72,7 +77,7 @@ def index_of(rows: Rows) -> list[int]:
 
 
 @given(labels_and_shots(), st.integers(0, 99))
-def test_draws_are_nested_of_the_right_size_and_apart_from_what_is_judged(
+def test_draws_are_nested_of_the_right_size_and_apart_from_the_evaluated_rows(
     case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
 ) -> None:
     labels, shots = case
@@ -85,9 +90,9 @@ def test_draws_are_nested_of_the_right_size_and_apart_from_what_is_judged(
         assert len(own) == len(set(own))
         assert smaller <= set(own)
         smaller = set(own)
-    judged = index_of(division.judged)
-    assert sorted([*smaller, *judged]) == list(range(len(labels)))
-    assert set(division.judged.labels.tolist()) == set(labels.tolist())
+    evaluated = index_of(division.evaluated)
+    assert sorted([*smaller, *evaluated]) == list(range(len(labels)))
+    assert set(division.evaluated.labels.tolist()) == set(labels.tolist())
 
 
 @given(labels_and_shots(), st.integers(0, 99))
@@ -132,27 +137,27 @@ def test_without_labelled_rows_the_figures_are_the_runs_own(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_run_judges_every_number_of_rows_on_the_same_others(
+def test_a_run_evaluates_every_number_of_rows_on_the_same_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     learned: list[tuple[Problem, Rows]] = []
-    judged: list[tuple[Problem, HeldOut, list[Outcome]]] = []
+    evaluated: list[tuple[Problem, HeldOut, list[Outcome]]] = []
     classify, evaluate_all = fewshot.classify_real, fewshot.evaluate_all
 
     def watch_learning(run: Any, scaled: Any, model: Any, rows: Rows, **counts: Any) -> Any:
         learned.append((scaled.problem, rows))
         return classify(run, scaled, model, rows, **counts)
 
-    def watch_judging(scorers: Any, problem: Problem, held_out: HeldOut) -> list[Outcome]:
+    def watch_evaluation(scorers: Any, problem: Problem, held_out: HeldOut) -> list[Outcome]:
         outcomes = evaluate_all(scorers, problem, held_out)
-        judged.append((problem, held_out, outcomes))
+        evaluated.append((problem, held_out, outcomes))
         return outcomes
 
     monkeypatch.setattr(fewshot, "classify_real", watch_learning)
-    monkeypatch.setattr(fewshot, "evaluate_all", watch_judging)
+    monkeypatch.setattr(fewshot, "evaluate_all", watch_evaluation)
     result = start(tmp_path, model, run="first")
     whole = result.held_out
-    assert len(judged) == 2
+    assert len(evaluated) == 2
     on_test = [rows for problem, rows in learned if problem.split == "test"]
     assert [dict(Counter(r.labels.tolist()).items()).keys() for r in on_test] == [{7, 8, 9}] * 4
     of_validation = [rows for problem, rows in learned if problem.split == "validation"]
@@ -160,7 +165,7 @@ def test_a_run_judges_every_number_of_rows_on_the_same_others(
 
     trained = open_trained(result.directory, pick_device("cpu"))
     draws = []
-    for (problem, rest, outcomes), rows in zip(judged, (on_test[:2], on_test[2:]), strict=True):
+    for (problem, rest, outcomes), rows in zip(evaluated, (on_test[:2], on_test[2:]), strict=True):
         one, three = (set(index_of(own)) for own in rows)
         assert one < three
         assert (len(one), len(three)) == (3, 9)
@@ -174,7 +179,7 @@ def test_a_run_judges_every_number_of_rows_on_the_same_others(
     for number, k in enumerate((0, 1, 3)):
         few = result.metrics["few_shot"][str(k)]
         for name in MEASURES:
-            values = [measure(outcomes[number]).plain[name] for _, _, outcomes in judged]
+            values = [measure(outcomes[number]).plain[name] for _, _, outcomes in evaluated]
             assert few[name]["values"] == values
             assert few[name]["mean"] == pytest.approx(np.mean(values))
             assert few[name]["std"] == pytest.approx(np.std(values, ddof=1))
@@ -189,12 +194,9 @@ def misleading() -> Dataset:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_labelled_rows_help_where_semantics_mislead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
-    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: misleading())
-    epochs = {"epochs": 20, "classifier_epochs": 40}
-    few = start(tmp_path, model, shots=(0, 6), shot_draws=1, **epochs).metrics["few_shot"]
+def test_labelled_rows_help_where_semantics_mislead(tmp_path: Path, model: str) -> None:
+    settings = {"epochs": 20, "classifier_epochs": 40, "shots": (0, 6), "shot_draws": 1}
+    few = start(tmp_path, model, dataset=misleading(), **settings).metrics["few_shot"]
     assert few["6"]["T1"]["mean"] > few["0"]["T1"]["mean"] + 0.3
 
 
@@ -222,14 +224,13 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
     told = plain.features.copy()
     told[:, 0] = plain.labels / 1000  # features that tell their class
     dataset = check_dataset(replace(plain, features=told))
-    monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
 
     def blurred(run: Any, scaled: Any, model: Any, rows: Rows, **counts: int) -> Any:
         return Blurred(scaled.problem, counts["synthesized"])
 
     monkeypatch.setattr(fewshot, "classify_real", blurred)
-    result = start(tmp_path)  # 10 samples per class
-    chosen = json.loads((result.directory / "few_shot_choices.json").read_text())
+    result = start(tmp_path, dataset=dataset)  # 10 samples per class
+    chosen = choices_of(result)
     assert {k: choice["share"] for k, choice in chosen.items()} == {"1": 0.6, "3": 0.6}
     assert [chosen[k]["H"] for k in chosen] == pytest.approx([1.0, 1.0])
     few = result.metrics["few_shot"]
@@ -238,21 +239,19 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_test_row_reaches_a_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
+def test_no_test_row_reaches_a_choice(tmp_path: Path, model: str) -> None:
     clean = check_dataset(make_dataset())
     garbage = clean.features.copy()
     test = np.concatenate([clean.test_seen, clean.test_unseen])
     garbage[test] = 1000 * np.random.default_rng(1).normal(size=(len(test), garbage.shape[1]))
 
-    def run_on(dataset: Dataset, name: str) -> tuple[str, dict[str, Any]]:
-        monkeypatch.setattr(experiment, "read_dataset", lambda recipe: dataset)
-        result = start(tmp_path, model, run=name)
-        return (result.directory / "few_shot_choices.json").read_text(), result.metrics
+    def run_on(dataset: Dataset, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        result = start(tmp_path, model, dataset=dataset, run=name)
+        return choices_of(result), result.metrics
 
     choices, metrics = run_on(clean, "clean")
     others, corrupt = run_on(replace(clean, features=garbage), "corrupt")
+    assert choices.keys() == {"1", "3"}
     assert choices == others
     assert metrics["validation"] == corrupt["validation"]
     assert metrics["few_shot"] != corrupt["few_shot"]
@@ -266,7 +265,7 @@ def test_few_shot_figures_change_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_resumes_to_the_same_numbers(
+def test_few_shot_figures_resume_to_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     whole = start(tmp_path, model, run="whole").metrics
@@ -283,7 +282,7 @@ def test_it_resumes_to_the_same_numbers(
         assert start(tmp_path, model, run=stage, resume=True).metrics == whole
 
 
-def test_a_model_of_ones_own_learns_from_labelled_rows(tmp_path: Path) -> None:
+def test_a_custom_model_learns_from_labelled_rows(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, shots=(0, 2), shot_draws=1, beside=())
     metrics = run_experiment(Job(recipe, ClosedForm), Console(quiet=True)).metrics
     assert metrics["few_shot"]["2"]["H"]["std"] is None
@@ -291,10 +290,10 @@ def test_a_model_of_ones_own_learns_from_labelled_rows(tmp_path: Path) -> None:
 
 
 def test_draws_do_not_depend_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged: list[list[int]] = []
+    evaluated: list[list[int]] = []
 
     def watch(scorers: Any, problem: Problem, held_out: HeldOut) -> Any:
-        judged.append(index_of(held_out.unseen))
+        evaluated.append(index_of(held_out.unseen))
         return original(scorers, problem, held_out)
 
     original = fewshot.evaluate_all
@@ -302,8 +301,8 @@ def test_draws_do_not_depend_on_the_model(tmp_path: Path, monkeypatch: pytest.Mo
     start(tmp_path, "cada-vae", run="a", calibrate=False)
     start(tmp_path, "gsmflow", run="b")
     start(tmp_path, "cada-vae", run="c", seed=1, calibrate=False)
-    assert judged[:2] == judged[2:4]
-    assert judged[:2] != judged[4:]
+    assert evaluated[:2] == evaluated[2:4]
+    assert evaluated[:2] != evaluated[4:]
 
 
 def test_without_validation_classes_there_is_no_penalty(tmp_path: Path) -> None:
@@ -350,22 +349,19 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_class_too_small_is_found_by_counting_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_with_too_few_rows_is_named(tmp_path: Path) -> None:
     dataset = check_dataset(make_dataset())
     small = np.flatnonzero(dataset.labels == 8)[4:]
     rows = np.setdiff1d(dataset.test_unseen, small)
-    monkeypatch.setattr(
-        experiment, "read_dataset", lambda recipe: replace(dataset, test_unseen=rows)
-    )
+    small_class = replace(dataset, test_unseen=rows)
     with pytest.raises(InputError, match=r"found 5 with class class_8, which has 4 rows in"):
-        start(tmp_path, shots=(0, 5))
-    assert start(tmp_path, "cada-vae", shots=(0, 3), calibrate=False).metrics["few_shot"]["3"]
+        start(tmp_path, dataset=small_class, shots=(0, 5))
+    settings = {"shots": (0, 3), "calibrate": False}
+    assert start(tmp_path, "cada-vae", dataset=small_class, **settings).metrics["few_shot"]["3"]
 
 
 @pytest.mark.parametrize("shots", [(0, 1), (0,)])
-def test_classes_without_rows_are_judged_by_nothing(
+def test_classes_without_rows_have_no_labelled_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: tuple[int, ...]
 ) -> None:
     dataset = check_dataset(make_dataset())
@@ -388,18 +384,15 @@ def test_classes_without_rows_are_judged_by_nothing(
         start(tmp_path, "cada-vae", **settings)
 
 
-def test_a_flag_of_a_model_that_does_not_learn_so_is_refused() -> None:
-    recipes = {"res101": make_recipe(dataset="TINY", model="discriminant")}
-    with pytest.raises(InputError, match="--shots: found with --model discriminant"):
-        parse_recipe(recipes, ["--shots", "0", "1"], prog="train.py", description="")
-
-
-def test_damaged_choices_of_a_resumed_run_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_choices_of_a_resumed_run_are_named(tmp_path: Path) -> None:
     directory = start(tmp_path, run="first").directory
     (directory / "metrics.json").unlink()
-    for content in ("{", "[]", '{"1": {"share": 1}}'):
-        (directory / "few_shot_choices.json").write_text(content)
-        with pytest.raises(InputError, match=r"few_shot_choices\.json"):
+    file = directory / "validation.safetensors"
+    for content in ("{", "[]", '{"few_shot": {"1": {"share": 1}}}'):
+        save_file({}, file, {"facts": content})
+        with pytest.raises(InputError, match=str(directory)) as error:
             start(tmp_path, run="first", resume=True)
+        assert "\n" not in str(error.value)
+    file.write_bytes(b"torn")
+    with pytest.raises(InputError, match=str(file)):
+        start(tmp_path, run="first", resume=True)

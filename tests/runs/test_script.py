@@ -11,7 +11,7 @@ import pytest
 from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
 from gsmflow.methods.gsmflow import GSMFlow
-from gsmflow.recipes.recipe import recipe_for
+from gsmflow.recipes.flags import recipe_for
 from gsmflow.runs.script import read_script, script_recipe
 from tests.builders import SMALL, make_dataset, make_recipe, write_gbu
 
@@ -19,8 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(ROOT.glob("train_*.py"))
 
 
+IMPORTS = "import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n"
+
+
 def write(path: Path, text: str) -> Path:
-    path.write_text(f"import sys\nfrom model import GSMFlow\nfrom util import Recipe, run\n{text}")
+    path.write_text(IMPORTS + text)
     return path
 
 
@@ -46,17 +49,18 @@ def test_a_script_of_ones_own_has_its_own_model_and_neighbours(tmp_path: Path) -
         "        return PI\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
-        "        run({'a': make_recipe(dataset='A', pi=PI)}, Mine)\n"
+        "        run({'a': Recipe(dataset='A', method=GSMFlowConfig(pi=PI))}, Mine)\n"
         "    except Exception:\n"
         "        raise SystemExit('caught')\n",
     )
     main, argv, folders = sys.modules["__main__"], sys.argv, list(sys.path)
     script = read_script(path)
+    assert script.model_class is not None
     assert script.model_class.__name__ == "Mine"
     assert issubclass(script.model_class, GSMFlow)
     assert script.model_class.pi() == 0.375  # type: ignore[attr-defined]
-    assert script.recipes["a"].pi == 0.375
-    assert script.description == "Train GSMFlow."
+    assert script.recipes["a"].method.pi == 0.375
+    assert script.description == "Train on a dataset."
     assert (sys.modules["__main__"], sys.argv, sys.path) == (main, argv, folders)
 
 
@@ -72,7 +76,7 @@ def test_a_script_sees_its_own_name_as_its_command_line(
     ("text", "message"),
     [
         (None, "no such file, expected a script such as train_FLO.py, or a dataset's folder"),
-        ("run({'a': make_recipe(dataset='A')", "found SyntaxError"),
+        ("run({'a': Recipe(dataset='A')", "found SyntaxError"),
         ("1 / 0", "found ZeroDivisionError (division by zero), expected a Python script that"),
         ("Recipe(dataset='A', pie=1)", "found TypeError"),
         ("sys.exit(3)", "found SystemExit (3), expected a Python script that calls run()"),
@@ -99,7 +103,8 @@ def test_a_datasets_folder_stands_for_the_recommended_method(tmp_path: Path) -> 
     assert recipe == make_recipe(
         dataset="MINE", data=tmp_path, features="dinov2-base", model="discriminant", seed=3
     )
-    assert script.class_for(recipe) is None
+    assert script.job(recipe).model_class is None
+    assert script.job(recipe).dataset is None
     assert script.command == ("python", "-m", "gsmflow", "train", str(folder))
     # Another model has the settings that a script of its own would give it.
     _, other = script_recipe(folder, ["--model", "cada-vae"], prog="gsmflow")
@@ -159,7 +164,7 @@ def test_flags_pick_and_change_a_scripts_recipe() -> None:
     flags = ["--features", "densenet169", "--pi", "0.5"]
     script, recipe = script_recipe(path, flags, prog="python train_FLO.py")
     picked = script.recipes["densenet169"]
-    assert (recipe.epochs, recipe.hidden, recipe.pi) == (picked.epochs, picked.hidden, 0.5)
+    assert recipe == picked.replace(pi=0.5)
     with pytest.raises(InputError, match="--pi: found -1"):
         script_recipe(path, ["--pi=-1"], prog="python train_FLO.py")
 
@@ -181,20 +186,21 @@ def test_train_runs_a_folder_and_a_script_alike(
 ) -> None:
     """A script's run, its own class and what it does with the result, by either way."""
     write_gbu(tmp_path / "data" / "TINY", make_dataset())
-    places = ("--data", tmp_path / "data", "--out", tmp_path / "out", "--no-baselines")
-    flags = (*places, "--device", "cpu", "--no-calibrate")
+    places = ("--data", tmp_path / "data", "--out", tmp_path / "out")
+    flags = (*places, "--beside", "--device", "cpu", "--no-calibrate")
     path = write(
         tmp_path / "mine.py",
         "class Mine(GSMFlow):\n"
         "    pass\n"
-        "def told(result):\n"
-        "    print('told of', type(result.fitted.model).__name__)\n"
+        "def on_result(result):\n"
+        "    print('result of', type(result.fitted.model).__name__)\n"
         f"SETTINGS = {SMALL!r}\n"
         "if __name__ == '__main__':\n"
-        "    run({'res101': make_recipe(dataset='TINY', **SETTINGS)}, Mine, told)\n",
+        "    run({'res101': Recipe(dataset='TINY', method=GSMFlowConfig()).replace(**SETTINGS)},\n"
+        "        Mine, on_result)\n",
     )
     assert train(path, *flags, "--run", "by-script", "--epochs", "2") == 0
-    assert "told of Mine" in capsys.readouterr().out
+    assert "result of Mine" in capsys.readouterr().out
     assert train(tmp_path / "data" / "TINY", *flags, "--run", "by-folder", "--seeds", "2") == 0
     out = capsys.readouterr().out
     assert "Prototype discriminant" in out
@@ -202,8 +208,8 @@ def test_train_runs_a_folder_and_a_script_alike(
         json.loads((tmp_path / "out" / "TINY" / name / "recipe.json").read_text())
         for name in ("by-script", "by-folder")
     ]
-    assert [recipe["model"] for recipe in recipes] == ["gsmflow", "discriminant"]
-    assert recipes[0]["epochs"] == 2
+    assert [recipe["method"]["name"] for recipe in recipes] == ["gsmflow", "discriminant"]
+    assert recipes[0]["training"]["epochs"] == 2
     metrics = json.loads((tmp_path / "out" / "TINY" / "by-folder" / "metrics.json").read_text())
     assert metrics["seeds"] == [0, 1]
 
@@ -237,6 +243,6 @@ def test_an_interrupted_training_says_how_to_go_on(
         raise KeyboardInterrupt
 
     touch(tmp_path / "MINE" / "res101.mat")
-    monkeypatch.setattr("gsmflow.runs.script.run_experiment", interrupt)
+    monkeypatch.setattr("gsmflow.runs.experiment.run_experiment", interrupt)
     assert train(tmp_path / "MINE") == 130
     assert "the same command with --resume continues this run" in capsys.readouterr().err

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from gsmflow.core.errors import InputError
-from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs import seeds as module
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
@@ -28,14 +27,16 @@ def stored(folder: Path) -> dict[str, Any]:
 
 def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
     results: list[RunResult] = []
-    recipe = tiny_recipe(tmp_path, run="both", seed=3, seeds=2, calibrate=False)
+    recipe = tiny_recipe(tmp_path, run="both", seed=3, seeds=2, calibrate=False, beside=("eszsl",))
     summary = run_seeds(Job(recipe), QUIET, on_result=results.append)
     group = tmp_path / "out" / "TINY" / "both"
     assert stored(group) == summary
     assert summary["seeds"] == [3, 4]
     assert [result.directory for result in results] == [group / "seed3", group / "seed4"]
     for number, seed in enumerate(summary["seeds"]):
-        alone = tiny_recipe(tmp_path, run=f"alone{seed}", seed=seed, calibrate=False)
+        alone = tiny_recipe(
+            tmp_path, run=f"alone{seed}", seed=seed, calibrate=False, beside=("eszsl",)
+        )
         metrics = run_experiment(Job(alone), QUIET).metrics
         assert stored(group / f"seed{seed}") == metrics
         for name in ("T1", "U", "S", "H", "AUSUC"):
@@ -45,26 +46,32 @@ def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
 
 
 def test_finished_seeds_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_seeds(Job(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False)), QUIET)
+    whole = run_seeds(
+        Job(tiny_recipe(tmp_path, run="whole", seeds=3, calibrate=False, beside=())), QUIET
+    )
     ran: list[int] = []
 
-    def run_until_the_last(recipe: Recipe, *arguments: Any) -> RunResult:
-        ran.append(recipe.seed)
+    def run_until_the_last(job: Job, *arguments: Any) -> RunResult:
+        ran.append(job.recipe.seed)
         if ran == [0, 1]:
             raise RuntimeError("a stand-in for a crash")
-        return run_experiment(recipe, *arguments)
+        return run_experiment(job, *arguments)
 
     monkeypatch.setattr(module, "run_experiment", run_until_the_last)
-    recipe = tiny_recipe(tmp_path, seeds=3, calibrate=False)
+    recipe = tiny_recipe(tmp_path, seeds=3, calibrate=False, beside=())
     with pytest.raises(RuntimeError):
         run_seeds(Job(recipe), QUIET)
-    again = tiny_recipe(tmp_path, seeds=3, calibrate=False, resume=True)
+    again = tiny_recipe(tmp_path, seeds=3, calibrate=False, beside=(), resume=True)
     assert run_seeds(Job(again), QUIET) == whole
     assert ran == [0, 1, 1, 2]
 
 
 def test_seeds_of_another_recipe_are_refused(tmp_path: Path) -> None:
-    run_seeds(Job(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=1)), QUIET)
-    other = tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, epochs=2, resume=True)
+    run_seeds(
+        Job(tiny_recipe(tmp_path, run="a", seeds=2, calibrate=False, beside=(), epochs=1)), QUIET
+    )
+    other = tiny_recipe(
+        tmp_path, run="a", seeds=2, calibrate=False, beside=(), epochs=2, resume=True
+    )
     with pytest.raises(InputError, match="epochs"):
         run_seeds(Job(other), QUIET)

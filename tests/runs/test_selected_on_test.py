@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from gsmflow.data.dataset import HeldOut
-from gsmflow.runs import experiment
+from gsmflow.runs import experiment, selected_on_test
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.stages import Fitted, Run, fit_classifiers
@@ -17,85 +18,97 @@ from tests.builders import tiny_recipe
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 # Intervals of two of four epochs, five epochs of the classifier.
-SETTINGS: dict[str, Any] = {"curve_every": 2, "test_selected": True, "calibrate": False}
+SETTINGS: dict[str, Any] = {"curve_every": 2, "test_selected": True}
 
 
-def run(tmp_path: Path, **changes: Any) -> RunResult:
-    return run_experiment(Job(tiny_recipe(tmp_path, **changes)), Console(quiet=True))
+def run(folder: Path, **changes: Any) -> RunResult:
+    recipe = tiny_recipe(folder, calibrate=False, beside=(), **changes)
+    return run_experiment(Job(recipe), Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def selected(folder: Path) -> RunResult:
+    return run(folder, run="selected", **SETTINGS)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_best_of_all_candidates_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
-    seen: list[tuple[float, float]] = []
-    select = experiment.select_on_test
+    accuracies: list[float] = []
+    select = selected_on_test.select_on_test
 
-    def judge_again(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
+    def evaluate_again(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
         # The candidates of the last interval by another way: fewer epochs of the classifier are
-        # not the same training, so each is judged while it is being trained.
-        pairs: dict[str, Any] = {}
+        # not the same training, so each is evaluated while it is being trained.
+        answers: dict[str, list[NDArray[Any]]] = {}
 
         def keep(which: Any, classifier: Any) -> None:
-            pairs.setdefault(which, []).append(
+            answers.setdefault(which, []).append(
                 classifier.scores(fitted.scaled.scaling(held_out.unseen.features)).argmax(axis=1)
             )
 
         fit_classifiers(run, fitted.scaled, fitted.model, on_epoch=keep)
         classes = fitted.scaled.problem.unseen_classes
-        for answers in pairs["zsl"]:
-            right = classes[answers] == held_out.unseen.labels
-            seen.append(np.mean([right[held_out.unseen.labels == c].mean() for c in classes]))
+        for zsl in answers["zsl"]:
+            right = classes[zsl] == held_out.unseen.labels
+            accuracies.append(np.mean([right[held_out.unseen.labels == c].mean() for c in classes]))
         return select(run, fitted, held_out)
 
-    monkeypatch.setattr(experiment, "select_on_test", judge_again)
+    monkeypatch.setattr(selected_on_test, "select_on_test", evaluate_again)
     changes = {"samples_per_class": 40_000, "reservoir_mib": 1} if streamed else {}
     if streamed:
         changes |= {"classifier_epochs": 2, "classifier_batch_size": 5000}
     metrics = run(tmp_path, **SETTINGS, **changes).metrics
-    told = metrics["test_selected"]
+    best = metrics["test_selected"]
     epochs = changes.get("classifier_epochs", 5)
-    assert told["candidates"] == 2 * epochs
-    assert told["T1"] >= max(seen)
-    if told["T1_at"]["epoch"] == 4:
-        assert told["T1"] == pytest.approx(seen[told["T1_at"]["classifier_epoch"] - 1])
-    for at in (told["T1_at"], told["H_at"]):
+    assert len(accuracies) == epochs
+    assert best["candidates"] == 2 * epochs
+    assert best["T1"] >= max(accuracies)
+    if best["T1_at"]["epoch"] == 4:
+        assert best["T1"] == pytest.approx(accuracies[best["T1_at"]["classifier_epoch"] - 1])
+    for at in (best["T1_at"], best["H_at"]):
         assert at["epoch"] in (2, 4)
         assert 1 <= at["classifier_epoch"] <= epochs
-    assert told["T1"] >= metrics["T1"]
-    assert told["H"] >= metrics["H"]
-    assert told["H"] == pytest.approx(2 * told["U"] * told["S"] / max(told["U"] + told["S"], 1e-9))
+    assert best["T1"] >= metrics["T1"]
+    assert best["H"] >= metrics["H"]
+    assert best["H"] == pytest.approx(2 * best["U"] * best["S"] / max(best["U"] + best["S"], 1e-9))
 
 
-def test_the_last_candidate_is_the_honest_one(tmp_path: Path) -> None:
+def test_a_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
     settings = SETTINGS | {"curve_every": 4, "classifier_epochs": 1}
-    metrics = run(tmp_path, **settings).metrics
-    told = metrics["test_selected"]
-    assert told["candidates"] == 1
-    assert {name: told[name] for name in ("T1", "U", "S", "H")} == {
+    metrics = run(folder, run="single", **settings).metrics
+    best = metrics["test_selected"]
+    assert best["candidates"] == 1
+    assert {name: best[name] for name in ("T1", "U", "S", "H")} == {
         name: metrics[name] for name in ("T1", "U", "S", "H")
     }
 
 
-def test_the_honest_figures_are_those_without_it(tmp_path: Path) -> None:
-    plain = run(tmp_path, run="plain", curve_every=2, calibrate=False)
-    selected = run(tmp_path, run="selected", **SETTINGS)
-    told = dict(selected.metrics)
-    del told["test_selected"]
-    assert told == plain.metrics
+def test_the_other_figures_are_those_without_it(folder: Path, selected: RunResult) -> None:
+    plain = run(folder, run="plain", curve_every=2)
+    others = dict(selected.metrics)
+    del others["test_selected"]
+    assert others == plain.metrics
     assert {f.name for f in plain.directory.iterdir()} == {
         f.name for f in selected.directory.iterdir()
     }
 
 
-def test_candidates_survive_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path, run="whole", **SETTINGS)
+def test_candidates_survive_a_crash(
+    folder: Path, selected: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "evaluate", _fail)
         with pytest.raises(RuntimeError):
-            run(tmp_path, run="broken", **SETTINGS)
-    resumed = run(tmp_path, run="broken", resume=True, **SETTINGS)
-    assert resumed.metrics == whole.metrics
+            run(folder, run="broken", **SETTINGS)
+    resumed = run(folder, run="broken", resume=True, **SETTINGS)
+    assert resumed.metrics == selected.metrics
 
 
 def _fail(*arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""The validation stage by itself: what it tells of its curve, and how it ends."""
+"""The validation stage by itself: what it reports of its curve, and how it ends."""
 
 import json
 import math
@@ -15,9 +15,9 @@ from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, open_held_out, training_problem
 from gsmflow.methods.gsmflow import GSMFlow
-from gsmflow.runs import stages as fitting
+from gsmflow.runs import stages
 from gsmflow.runs.directory import RunLog
-from gsmflow.runs.stages import Run, forget_state, validate
+from gsmflow.runs.stages import Finding, Run, Validated, forget_state, validate
 from tests.builders import changed, make_dataset, make_recipe
 
 RECIPE = make_recipe(
@@ -47,26 +47,32 @@ def make_run(directory: Path, **changes: Any) -> Run:
     return Run(recipe, GSMFlow, CPU, "fp32", SINGLE_PROCESS, directory, log, Console(quiet=True))
 
 
+def facts(validated: Validated) -> dict[str, Any]:
+    """All that was validated, to compare."""
+    assert not validated.found
+    return validated.describe()
+
+
 class EnoughError(Exception):
     """What a caller raises that wants no more of a training."""
 
 
-def test_every_point_is_told_once_and_again_where_it_is_there_already(
+def test_each_point_of_the_curve_is_reported_once_and_again_by_a_finished_validation(
     tmp_path: Path, parts: tuple[Problem, HeldOut]
 ) -> None:
-    told: list[Mapping[str, float]] = []
-    result = validate(make_run(tmp_path), *parts, told.append)
-    assert [point["epoch"] for point in told] == [2, 4, 5]
-    assert told == result["curve"]
+    points: list[Mapping[str, float]] = []
+    result = validate(make_run(tmp_path), *parts, on_point=points.append)
+    assert [point["epoch"] for point in points] == [2, 4, 5]
+    assert points == result.curve
     again: list[Mapping[str, float]] = []
-    assert validate(make_run(tmp_path), *parts, again.append) == result
-    assert again == told
+    assert facts(validate(make_run(tmp_path), *parts, on_point=again.append)) == facts(result)
+    assert again == points
 
 
-def test_a_training_that_was_ended_from_outside_goes_on_where_it_was_saved(
+def test_a_training_ended_by_its_caller_continues_from_its_saved_state(
     tmp_path: Path, parts: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(stages, "_SAVE_EVERY_SECONDS", 0)
     whole = validate(make_run(tmp_path / "whole"), *parts)
 
     def enough(point: Mapping[str, float]) -> None:
@@ -75,33 +81,33 @@ def test_a_training_that_was_ended_from_outside_goes_on_where_it_was_saved(
 
     run = make_run(tmp_path / "ended")
     with pytest.raises(EnoughError):
-        validate(run, *parts, enough)
+        validate(run, *parts, on_point=enough)
     saved = run.directory / "validation.state.safetensors"
     assert saved.exists()
-    told: list[Mapping[str, float]] = []
-    assert validate(run, *parts, told.append) == whole
-    assert told == whole["curve"]
+    points: list[Mapping[str, float]] = []
+    assert facts(validate(run, *parts, on_point=points.append)) == facts(whole)
+    assert points == whole.curve
     assert not saved.exists()
 
 
-def test_the_state_of_a_training_that_was_ended_can_be_forgotten(
+def test_the_saved_state_of_a_training_can_be_deleted(
     tmp_path: Path, parts: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "_SAVE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(stages, "_SAVE_EVERY_SECONDS", 0)
 
     def enough(point: Mapping[str, float]) -> None:
         raise EnoughError
 
     run = make_run(tmp_path)
     with pytest.raises(EnoughError):
-        validate(run, *parts, enough)
+        validate(run, *parts, on_point=enough)
     forget_state(run, parts[0])
     assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl"}
     forget_state(run, parts[0])
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 1e30}, {"classifier_lr": 1e38}])
-def test_a_training_that_does_not_stay_finite_is_told_apart(
+def test_a_training_that_does_not_stay_finite_raises_diverged_error(
     tmp_path: Path, parts: tuple[Problem, HeldOut], changes: dict[str, float]
 ) -> None:
     with pytest.raises(DivergedError, match=r"training diverged: found a .* of (nan|inf) in epoch"):
@@ -120,3 +126,32 @@ def test_a_loss_that_blows_up_ends_the_training_though_it_stays_finite(
     assert epochs
     assert all(math.isfinite(epoch["likelihood"]) for epoch in epochs)
     assert not (tmp_path / "validation.json").exists()
+
+
+def test_findings_of_the_last_epoch_are_kept_with_the_validation(
+    tmp_path: Path, parts: tuple[Problem, HeldOut]
+) -> None:
+    calls: list[str] = []
+
+    def finder(name: str, finding: Finding) -> stages.AtEnd:
+        def find(scaled: Any, model: Any, scorer: Any) -> Finding:
+            calls.append(name)
+            return finding
+
+        return find
+
+    wanted = {
+        "facts": Finding(facts={"share": 0.1 + 0.2, "none": None}),
+        "tensors": Finding(tensors={"a.b": torch.arange(3), "c": torch.ones(2, 2)}),
+    }
+    at_end = {name: finder(name, finding) for name, finding in wanted.items()}
+    for _ in range(2):  # trained, then read
+        found = validate(make_run(tmp_path), *parts, at_end=at_end).found
+        assert calls == ["facts", "tensors"]  # at the last point alone
+        assert found.keys() == wanted.keys()
+        for name, finding in wanted.items():
+            assert found[name].facts == finding.facts
+            assert found[name].tensors.keys() == finding.tensors.keys()
+            for key, tensor in finding.tensors.items():
+                assert torch.equal(found[name].tensors[key], tensor)
+    assert json.loads((tmp_path / "validation.json").read_text()).keys() == {"gamma", "curve"}

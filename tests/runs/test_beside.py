@@ -1,0 +1,144 @@
+"""Methods beside a run's model: which, their figures, their files, and resuming."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gsmflow.methods.registry import METHODS, find_method
+from gsmflow.recipes.flags import published_recipe
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs import beside
+from gsmflow.runs.beside import beside_recipe
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
+from tests.builders import changed, make_recipe, tiny_recipe
+
+pytestmark = pytest.mark.usefixtures("quick_pictures", "small_methods")
+
+MEASURES = ("T1", "U", "S", "H", "AUSUC")
+# What stands for the published settings, which take minutes.
+SMALL: dict[str, dict[str, Any]] = {
+    "gsmflow": {
+        "blocks": 2,
+        "hidden": 16,
+        "condition_dim": 8,
+        "epochs": 2,
+        "batch_size": 16,
+        "samples_per_class": 10,
+        "classifier_epochs": 2,
+        "classifier_batch_size": 50,
+    },
+    "cada-vae": {
+        "latent_dim": 8,
+        "image_encoder_hidden": 16,
+        "semantics_encoder_hidden": 16,
+        "image_decoder_hidden": 16,
+        "semantics_decoder_hidden": 16,
+        "latents_seen": 10,
+        "latents_unseen": 20,
+        "latents_zsl": 10,
+        "epochs": 3,
+        "batch_size": 8,
+        "classifier_epochs": 3,
+    },
+}
+
+
+def small_published(recipe: Recipe, name: str) -> Recipe:
+    return published_recipe(recipe, name).replace(**SMALL.get(name, {}))
+
+
+@pytest.fixture
+def small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "published_recipe", small_published)
+
+
+def run(folder: Path, **changes: Any) -> RunResult:
+    return run_experiment(Job(tiny_recipe(folder, **changes)), Console(quiet=True))
+
+
+def label_of(name: str) -> str:
+    return find_method(name).label
+
+
+def test_every_method_beside_another_has_the_figures_of_its_own_run(tmp_path: Path) -> None:
+    together = run(tmp_path, model="discriminant", run="together", beside=tuple(METHODS))
+    found = together.metrics["baselines"]
+    others = [name for name in METHODS if name != "discriminant"]
+    assert list(found) == [label_of(name) for name in others]
+    for name in others:
+        recipe = small_published(changed(tiny_recipe(tmp_path), run=name, beside=()), name)
+        alone = run_experiment(Job(recipe), Console(quiet=True))
+        measures = found[label_of(name)]
+        assert {m: measures[m] for m in MEASURES} == {m: alone.metrics[m] for m in MEASURES}
+        if name != "eszsl":
+            assert measures["calibrated"] == alone.metrics["calibrated"]
+        assert measures["choices"] == alone.metrics.get("choices")
+        folder = together.directory / "beside" / name
+        files = {"validation.json", "model.json", "model.safetensors", "history.json"}
+        for file in files:
+            ours, theirs = (folder / file).read_bytes(), (alone.directory / file).read_bytes()
+            assert ours == theirs, (name, file)
+    chosen = {p.parent.name for p in together.directory.glob("beside/*/choice.json")}
+    assert chosen == {"eszsl", "gaussian-prototypes"}
+
+
+@pytest.mark.parametrize("names", [("gsmflow",), ("gsmflow", "eszsl"), ()])
+def test_the_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -> None:
+    result = run(tmp_path, calibrate=False, beside=names)
+    others = [name for name in names if name != "gsmflow"]
+    assert list(result.metrics["baselines"]) == [label_of(name) for name in others]
+    folder = result.directory / "beside"
+    assert [p.name for p in folder.iterdir()] == others if others else not folder.exists()
+
+
+def test_methods_beside_do_not_change_the_models_figures(tmp_path: Path) -> None:
+    with_them = run(tmp_path, run="with", beside=("eszsl", "cada-vae")).metrics
+    without = run(tmp_path, run="without", beside=()).metrics
+    assert without["baselines"] == {}
+    names = (*MEASURES, "calibrated", "validation")
+    assert {n: with_them[n] for n in names} == {n: without[n] for n in names}
+
+
+def test_a_method_beside_has_its_published_settings_on_the_same_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(beside, "published_recipe", published_recipe)
+    recipe = make_recipe(
+        dataset="FLO", features="densenet169", gate="boundary", seed=3, epochs=2, curve_every=1
+    )
+    recipe = recipe.replace(calibrate=False, compile=True, classifier_lr=0.5)
+    for name in METHODS:
+        own = beside_recipe(recipe, name)
+        plain = published_recipe(make_recipe(dataset="FLO", features="densenet169"), name)
+        assert own == plain.replace(seed=3, calibrate=False, beside=())
+
+
+def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("cada-vae", "gaussian-prototypes")
+    whole = run(tmp_path, run="whole", beside=methods)
+    for stage in ("choose", "validate", "fit_final", "classify"):
+        for stop_at in methods:
+            real = getattr(beside, stage)
+
+            def fail(own: Any, *rest: Any, stop_at: str = stop_at, real: Any = real) -> Any:
+                if own.directory.name == stop_at:
+                    raise RuntimeError("a stand-in for a crash")
+                return real(own, *rest)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(beside, stage, fail)
+                resume = (tmp_path / "out" / "TINY" / "broken").exists()
+                with pytest.raises(RuntimeError):
+                    run(tmp_path, run="broken", beside=methods, resume=resume)
+    resumed = run(tmp_path, run="broken", beside=methods, resume=True)
+    assert resumed.metrics == whole.metrics
+    for file in whole.directory.rglob("*.json"):
+        if file.name not in ("environment.json", "recipe.json"):
+            other = resumed.directory / file.relative_to(whole.directory)
+            assert json.loads(other.read_text()) == json.loads(file.read_text())
