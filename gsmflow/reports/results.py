@@ -264,7 +264,10 @@ def _read_run(directory: Path, root: Path, reports: Sequence[SectionReport]) -> 
 
 def _added(model: Row, row: SectionRow) -> Row:
     """A row of a section, beside its model's."""
-    figures = _figures(row.measures, metrics_in(row.view), model.seeds or 1)
+    if row.kind == _FEW_SHOT:  # its deviations are over draws too, with one seed as with several
+        figures = read_metrics(row.measures, metrics_in(row.view))
+    else:
+        figures = _figures(row.measures, metrics_in(row.view), model.seeds or 1)
     if row.kind == _RUN:
         return replace(model, method=row.method, figures=figures)
     varied = any(figure.std is not None for figure in figures.values())

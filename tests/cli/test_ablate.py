@@ -100,6 +100,6 @@ def test_cada_vae_has_ablations_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_method_without_ablations_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--model: found eszsl, which names no ablation"):
+    with pytest.raises(InputError, match="--model: found eszsl, which has no ablations"):
         ablate(tmp_path, "--model", "eszsl")
     assert not (tmp_path / "out").exists()

@@ -40,6 +40,7 @@ from gsmflow.reports.page.document import read_run
 from gsmflow.reports.results import collect_runs
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.sections import REPORTS
 from tests.builders import SMALL, SPLITS, make_recipe
 from tests.data.extract.test_store import mean_colour
 
@@ -358,7 +359,7 @@ def test_class_without_pictures_is_among_the_answers_of_a_run(root: Path) -> Non
     row = per_class(result)[NEVER_SEEN]
     assert (row["kind"], row["rows"], row["gzsl"]) == ("unseen", "0", "")
     assert np.isfinite(result.metrics["H"])
-    (section,) = read_run(result.directory)["parts"]
+    (section,) = read_run(result.directory, REPORTS)["parts"]
     assert section["missing"].keys() == {"validation"}
     assert {NEVER_SEEN: 0}.items() <= {c["name"]: c["rows"] for c in section["classes"]}.items()
     names = [c["name"] for c in section["classes"] if not c["seen"]]
@@ -374,7 +375,7 @@ def test_run_without_test_rows_of_unseen_classes_measures_only_s(root: Path) -> 
     extract(root, unseen_share=0.0)
     assert len(loaded(root).test_unseen) == 0
     console = Console(file=io.StringIO(), width=120)
-    result = run_on(root, console, baselines=True, oracle=True, top_k=2, test_selected=True)
+    result = run_on(root, console, beside=("eszsl",), oracle=True, top_k=2, test_selected=True)
     assert result.problem.unseen_classes.tolist() == [6]
     metrics = json.loads((result.directory / "metrics.json").read_text())
     assert [metrics[name] for name in ("T1", "U", "H", "AUSUC")] == [None] * 4
@@ -389,14 +390,14 @@ def test_run_without_test_rows_of_unseen_classes_measures_only_s(root: Path) -> 
     assert (result.directory / "run.png").exists()
     assert not (result.directory / "shifts.png").exists()
 
-    document = read_run(result.directory)
+    document = read_run(result.directory, REPORTS)
     (row,) = document["rows"]
     metrics_of_page = dict(zip(document["columns"], row["figures"], strict=True))
     assert [name for name, value in metrics_of_page.items() if value is not None] == ["S", "S cal."]
     missing = document["parts"][0]["missing"]
     assert missing.keys() == {"answers", "map", "shifts"}
     assert all("no rows of unseen classes" in sentence for sentence in missing.values())
-    (row,) = collect_runs(root / "out").rows
+    (row,) = collect_runs(root / "out", REPORTS).rows
     assert row.figures.keys() == {"S"}
     assert row.figures["S"].mean == pytest.approx(100 * metrics["S"])
 

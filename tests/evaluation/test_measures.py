@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import top_k_accuracy_score
 
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.evaluation import measures
 from gsmflow.evaluation.measures import METRICS, Metric, measure, metrics_in, validation_point
 from gsmflow.evaluation.metrics import mean_class_top_k_accuracy
@@ -19,6 +21,7 @@ from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.results import collect_runs, render_csv, results_grid
 from gsmflow.reports.tables import result_table
+from gsmflow.runs.sections import REPORTS
 from gsmflow.tuning.trial import Objective
 
 
@@ -123,26 +126,26 @@ def test_one_entry_adds_a_metric_everywhere(
     assert 100 * found == pytest.approx(expected)
 
     console = Console(record=True, width=160, file=io.StringIO())
-    console.print(result_table(metrics))
+    console.print(result_table(Field(Path(METRICS_FILE), "", metrics), REPORTS))
     printed = console.export_text()
     assert "U top-5" in printed
     assert f"{expected:.1f}" in printed
 
-    document = read_run(run)
+    document = read_run(run, REPORTS)
     (row,) = document["rows"]
     shown = dict(zip(document["columns"], row["figures"], strict=True))
     assert shown["U top-5"]["mean"] == pytest.approx(expected)
     assert document["glossary"].count("U top-5") == 1
     assert "U top-5" in document["parts"][0]["validation"]
 
-    collection = collect_runs(tmp_path)
+    collection = collect_runs(tmp_path, REPORTS)
     assert not collection.warnings
     blank, line = csv.DictReader(render_csv(collection.rows).splitlines())
     assert float(line[added.key]) == pytest.approx(expected, abs=0.005)
     assert "U top-5" in results_grid("CUB", collection.rows).columns
     # The other run was made before the metric was added.
     assert blank[added.key] == ""
-    (row,) = read_run(older)["rows"]
+    (row,) = read_run(older, REPORTS)["rows"]
     assert row["figures"][-1] is None
 
 
@@ -152,5 +155,5 @@ def test_a_run_without_a_required_metric_is_refused(tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     del content["H"]
     file.write_text(json.dumps(content))
-    (warning,) = collect_runs(tmp_path).warnings
+    (warning,) = collect_runs(tmp_path, REPORTS).warnings
     assert "field 'H': found nothing, expected a fraction from 0 to 1" in warning

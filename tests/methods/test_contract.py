@@ -592,11 +592,11 @@ def test_search_ranges_are_of_settings_and_give_a_space(method: str) -> None:
             recipe = published.replace(**{found.when[0]: found.when[1]})
         space = space_of(recipe)
         assert name in space.dimensions
-        assert space.apply(space.own) == recipe
+        assert space.apply(space.recipe_params) == recipe
         distribution = space.distributions[name]
         ends = [getattr(distribution, end, None) for end in ("low", "high")]
         for drawn in getattr(distribution, "choices", ends):
-            check_recipe(space.apply(space.own | {name: drawn}))
+            check_recipe(space.apply(space.recipe_params | {name: drawn}))
 
 
 def foreign_settings(method: str) -> set[str]:

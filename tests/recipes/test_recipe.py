@@ -20,7 +20,7 @@ from gsmflow.recipes.recipe import (
     learning_settings,
     setting_value,
     settings_of,
-    used_parts,
+    used_configs,
 )
 from tests.builders import make_recipe
 from tests.recipes.parsing import RES101, VIT, configurations, flat_names, parse
@@ -33,7 +33,7 @@ def test_flat_names_are_unique_and_complete(model: str) -> None:
         names = flat_names(recipe)
         assert len(names) == len(set(names))
         assert set(settings_of(recipe)) == set(names)
-        assert used_parts(recipe) == list(configurations(recipe))
+        assert used_configs(recipe) == list(configurations(recipe))
 
 
 def test_a_setting_has_the_value_of_its_field() -> None:

@@ -17,6 +17,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.reports import figures as report
 from gsmflow.reports.few_shot import few_shot_draws, few_shot_figures
 from gsmflow.reports.results import collect_runs
+from gsmflow.runs.sections import REPORTS
 
 FIGURES = {"T1": 0.5, "U": 0.25, "S": 0.75, "H": 0.375, "AUSUC": 0.3}
 
@@ -139,7 +140,7 @@ def test_the_command_ends_with_2_on_bad_input(
 def test_the_results_have_a_row_for_each_number_of_rows(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "a")
     put(tmp_path / "CUB" / "b")
-    rows = [row for row in collect_runs(tmp_path).rows if row.kind == "few-shot"]
+    rows = [row for row in collect_runs(tmp_path, REPORTS).rows if row.kind == "few-shot"]
     assert [(row.run, row.shots) for row in rows] == [(r, k) for r in "ab" for k in (0, 1, 10)]
     assert rows[2].figures["T1"].mean == pytest.approx(60.0)
     assert rows[2].figures["T1"].std == pytest.approx(2.0)

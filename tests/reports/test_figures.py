@@ -12,11 +12,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, RealClasses, Shifts
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports import figures as report
 from gsmflow.reports.figures import image_grid, run_figure, shifts_figure
 from gsmflow.reports.tables import result_table
+from gsmflow.runs.sections import REPORTS
 
 PLAIN = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
 CALIBRATED = {"gamma": 1.5, "U": 0.5511, "S": 0.6622, "H": 0.6016}
@@ -44,7 +47,7 @@ def metrics(*, calibrated: bool, oracle: bool) -> dict[str, Any]:
 
 def printed(content: dict[str, Any], width: int = 120) -> str:
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(result_table(content))
+    console.print(result_table(Field(Path(METRICS_FILE), "", content), REPORTS))
     return console.export_text()
 
 

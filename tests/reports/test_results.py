@@ -13,6 +13,7 @@ from gsmflow.cli.results import ResultsOptions, run_results
 from gsmflow.core.errors import InputError
 from gsmflow.core.tables import MeanStd
 from gsmflow.reports.results import Row, collect_runs, render_csv
+from gsmflow.runs.sections import REPORTS
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "gsmflow" / "reports" / "published.csv"
 MODEL = {"T1": 0.6012, "U": 0.5023, "S": 0.7034, "H": 0.5861, "AUSUC": 0.4456}
@@ -63,7 +64,7 @@ def put(folder: Path, content: Any) -> None:
 
 
 def rows_of(folder: Path, kind: str) -> list[Row]:
-    collection = collect_runs(folder)
+    collection = collect_runs(folder, REPORTS)
     assert not collection.warnings
     return [row for row in collection.rows if row.kind == kind]
 
@@ -118,7 +119,7 @@ def test_a_run_without_unseen_test_rows_has_blanks(
     for row in (first, other):
         assert {row[name] for name in (*unknown, "H_calibrated", "T1_std")} == {""}
     put(tmp_path / "CUB" / "first", seen_only | {"U": 0.5})
-    (warning,) = collect_runs(tmp_path).warnings
+    (warning,) = collect_runs(tmp_path, REPORTS).warnings
     assert "field 'T1': found nothing" in warning
 
 
@@ -265,7 +266,6 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "foreign": ({"accuracy": 0.9}, "'dataset'"),
     "no model": ({k: v for k, v in metrics_of().items() if k != "model"}, "'model'"),
     "no seed": ({k: v for k, v in metrics_of().items() if k != "seed"}, "'seed'"),
-    "no baselines": ({k: v for k, v in metrics_of().items() if k != "baselines"}, "'baselines'"),
     "text": (metrics_of(H="0.5"), "'H': found '0.5', expected a fraction"),
     "truth": (metrics_of(H=True), "'H': found True"),
     "percent": (metrics_of(U=50.2), "'U': found 50.2"),
@@ -296,7 +296,7 @@ def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -
     content, word = DAMAGED[case]
     put(tmp_path / "CUB" / "bad", content)
     put(tmp_path / "CUB" / "good", metrics_of())
-    collection = collect_runs(tmp_path)
+    collection = collect_runs(tmp_path, REPORTS)
     assert {row.run for row in collection.rows if row.kind == "run"} == {"good"}
     (warning,) = collection.warnings
     assert warning.startswith(str(tmp_path / "CUB" / "bad" / "metrics.json"))
@@ -310,7 +310,7 @@ def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -
 def test_a_foreign_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> None:
     put(tmp_path, {"loss": 0.1})
     put(tmp_path / "CUB" / "first", metrics_of())
-    collection = collect_runs(tmp_path)
+    collection = collect_runs(tmp_path, REPORTS)
     assert [row.run for row in collection.rows if row.kind == "run"] == ["first"]
     assert len(collection.warnings) == 1
 

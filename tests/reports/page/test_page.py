@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
@@ -36,8 +38,9 @@ from gsmflow.reports.page_data import (
     thin_curve,
     write_page_data,
 )
-from gsmflow.reports.tables import extra_lines
-from gsmflow.runs.job import RunResult
+from gsmflow.reports.tables import section_lines
+from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.sections import REPORTS
 from gsmflow.runs.seeds import run_seeds
 from tests.builders import make_dataset, tiny_recipe, write_gbu
 
@@ -96,7 +99,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "save_figure", lambda figure, path, dpi=120: None)
         run_seeds(
-            recipe,
+            Job(recipe),
             Console(quiet=True),
             on_result=lambda result: outcomes.append(evaluate_again(result)),
         )
@@ -125,7 +128,7 @@ def edit_json(file: Path, change: Callable[[Any], object]) -> None:
 
 def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
     metrics = json.loads((one / "metrics.json").read_text())
-    document = read_run(one)
+    document = read_run(one, REPORTS)
     rows = {row["method"]: row for row in document["rows"]}
     kinds = {name: row["kind"] for name, row in rows.items()}
     oracle = "oracle (real unseen rows)"
@@ -140,12 +143,12 @@ def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
             calibrated = source["calibrated"]
             expected_figure = calibrated and {"mean": 100 * calibrated[measure], "std": None}
             assert figures[f"{measure} cal."] == expected_figure
-    assert document["extra"] == extra_lines(metrics)
+    assert document["extra"] == section_lines(Field(Path(METRICS_FILE), "", metrics), REPORTS)
     assert document["extra"][1].startswith("SELECTED ON TEST")
 
 
 def test_several_seeds_are_one_document(runs: Runs) -> None:
-    document = read_run(runs.folder)
+    document = read_run(runs.folder, REPORTS)
     metrics = json.loads((runs.folder / "metrics.json").read_text())
     assert document["seeds"] == [0, 1]
     assert [part["name"] for part in document["parts"]] == ["seed 0", "seed 1"]
@@ -154,7 +157,7 @@ def test_several_seeds_are_one_document(runs: Runs) -> None:
     assert found["mean"] == pytest.approx(100 * np.mean(metrics["H"]["values"]))
     assert found["std"] == pytest.approx(100 * np.std(metrics["H"]["values"], ddof=1))
     for part, folder in zip(document["parts"], ("seed0", "seed1"), strict=True):
-        alone = read_run(runs.folder / folder)
+        alone = read_run(runs.folder / folder, REPORTS)
         assert part == alone["parts"][0]
         assert part["missing"] == {}
 
@@ -194,7 +197,7 @@ def assert_few_shot(
 
 
 def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
-    document = read_run(runs.folder)
+    document = read_run(runs.folder, REPORTS)
     alone = [few_shot_of(runs.folder / f"seed{seed}") for seed in (0, 1)]
     for part, by_k in zip(document["parts"], alone, strict=True):
         shares = [{"mean": 100 * by_k[k]["share"], "std": None} for k in "13"]
@@ -209,14 +212,14 @@ def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
 
 def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
     edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
-    document = read_run(one)
+    document = read_run(one, REPORTS)
     assert document["few_shot"] is None
     assert document["parts"][0]["few_shot"] is None
     assert document["parts"][0]["missing"] == {}
 
 
 def test_the_command_line_is_kept(one: Path) -> None:
-    (part,) = read_run(one)["parts"]
+    (part,) = read_run(one, REPORTS)["parts"]
     assert part["command"]
     assert "command" not in part["environment"]
     assert part["recipe"]["dataset"] == "TINY"
@@ -237,7 +240,7 @@ def test_what_an_older_run_lacks_is_explained(
 ) -> None:
     for file in files:
         (one / file).unlink()
-    (part,) = read_run(one)["parts"]
+    (part,) = read_run(one, REPORTS)["parts"]
     assert set(part["missing"]) == missing
     for name, sentence in part["missing"].items():
         assert sentence.endswith(".")
@@ -247,7 +250,7 @@ def test_what_an_older_run_lacks_is_explained(
 def test_every_loss_part_has_a_column_and_an_axis(one: Path) -> None:
     records = [{"epoch": 1, "critic": -1.0, "penalty": 0.5}, {"epoch": 2, "critic": 2, "vae": 900}]
     (one / "history.json").write_text(json.dumps(records))
-    (part,) = read_run(one)["parts"]
+    (part,) = read_run(one, REPORTS)["parts"]
     assert part["history"] == {
         "epoch": [1, 2],
         "critic": [-1, 2],
@@ -267,7 +270,7 @@ def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
         del metrics["shifts"], metrics["oracle"], metrics["test_selected"], metrics["top_k"]
 
     edit_json(one / "metrics.json", change)
-    document = read_run(one)
+    document = read_run(one, REPORTS)
     (part,) = document["parts"]
     assert set(part["missing"]) == {"validation", "shifts"}
     assert part["gamma"] is None
@@ -281,7 +284,7 @@ def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"],
     write_page_data(file, replace(page_data, sample=None, shifts={}))
     put("shifts", {})(one)
     (one / "history.json").write_text("[]")
-    (part,) = read_run(one)["parts"]
+    (part,) = read_run(one, REPORTS)["parts"]
     assert set(part["missing"]) == {"map", "history", "shifts"}
     page = show(one).page
     assert "synthesizes no features" in page.inner_text("#map")
@@ -389,7 +392,7 @@ def test_answers_of_another_run_are_refused(one: Path) -> None:
     fewer = Answers(**{name: values[1:] for name, values in vars(page_data.answers).items()})
     write_page_data(file, replace(page_data, answers=fewer))
     with pytest.raises(InputError, match="found other numbers of rows than in"):
-        read_run(one)
+        read_run(one, REPORTS)
 
 
 # --- the map -------------------------------------------------------------------------------------
@@ -488,7 +491,7 @@ def test_the_command_writes_one_page(
 
 
 def test_the_page_carries_the_licence_of_the_charts(one: Path) -> None:
-    page = render_page(read_run(one))
+    page = render_page(read_run(one, REPORTS))
     for text in ("Chart.js v4", "Permission is hereby granted", "Jukka Kurkela"):
         assert text in page
     assert "sourceMappingURL" not in page
@@ -525,7 +528,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
 
     def open_page(folder: Path, **options: Any) -> Shown:
         file = tmp_path / f"page{len(all_shown)}.html"
-        file.write_text(render_page(read_run(folder)))
+        file.write_text(render_page(read_run(folder, REPORTS)))
         settings = {"viewport": {"width": 1200, "height": 900}, "offline": True}
         context = browser.new_context(**(settings | options))
         context.set_default_timeout(180_000)  # on a busy machine everything takes long
@@ -979,7 +982,7 @@ def test_two_hundred_classes_are_below_three_megabytes_and_legible(
 ) -> None:
     folder = tmp_path / "large"
     large_run(folder, runs.folder / "seed0")
-    assert len(render_page(read_run(folder)).encode()) < 1e6
+    assert len(render_page(read_run(folder, REPORTS)).encode()) < 1e6
     page = show(folder).page
     assert page.eval_on_selector_all("#class-table tbody tr", "all => all.length") == 200
     # Zoomed to a class, its line and column have names: there is ink left of the cells.
