@@ -54,7 +54,7 @@ __all__ = [
 _Self = TypeVar("_Self", bound="ZeroShotClassifier")
 
 # Parameters of an estimator that are not settings of a recipe.
-_NOT_IN_RECIPE = {"semantics", "penalty", "random_state", "verbose"}
+_NOT_IN_RECIPE = {"semantics", "calibration", "random_state", "verbose"}
 _SEEDS = 2**31 - 1
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
@@ -87,7 +87,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     _method: ClassVar[str]
 
     semantics: Mapping[Any, ArrayLike] | None
-    penalty: float
+    calibration: float
     random_state: Any
     verbose: int
 
@@ -162,7 +162,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.seen_classes_, self.unseen_classes_ = self.classes_[seen], self.classes_[unseen]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Scores of all classes; `penalty` is subtracted from those of the seen classes.
+        """Scores of all classes; `calibration` is subtracted from those of the seen classes.
 
         Parameters
         ----------
@@ -322,9 +322,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         """The recipe with the estimator's parameters as settings, checked."""
         given = {k: v for k, v in self.get_params(deep=False).items() if k not in _NOT_IN_RECIPE}
         name = type(self).__name__
-        penalty: object = self.penalty
-        if not (isinstance(penalty, float | numbers.Integral) and math.isfinite(penalty)):
-            raise InputError(f"{name}, penalty: found {self.penalty!r}, expected a finite number")
+        calibration: object = self.calibration
+        if not (isinstance(calibration, float | numbers.Integral) and math.isfinite(calibration)):
+            raise InputError(
+                f"{name}, calibration: found {self.calibration!r}, expected a finite number"
+            )
         recipe = Recipe(dataset="fit", method=find_method(self._method).config())
         hints = {k: setting.hint for k, setting in settings_of(recipe).items()}
         checked = {
@@ -347,13 +349,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return SoftmaxPair.from_tensors(space, self.classifiers_)
 
     def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Scores less the penalty, ``(n, k)``, columns as in ``classes_``."""
+        """Scores less `calibration` for seen classes, ``(n, k)``, columns as in ``classes_``."""
         features = self._features(X)
         scored_classes = np.concatenate([self.seen_classes_, self.unseen_classes_])
         scores = (
             self._scorer().gzsl_scores(features).astype(np.float64)[:, np.argsort(scored_classes)]
         )
-        return np.asarray(scores - self.penalty * np.isin(self.classes_, self.seen_classes_))
+        return np.asarray(scores - self.calibration * np.isin(self.classes_, self.seen_classes_))
 
     def _print_epoch(self, record: Mapping[str, float], epochs: int, seconds: float) -> None:
         epoch = int(record["epoch"])
@@ -389,7 +391,7 @@ class GSMFlowClassifier(ZeroShotClassifier):
         Rows that are synthesized of each unseen class.
     classifier_epochs, classifier_batch_size, classifier_lr, classifier_weight_decay
         Of the training of the classifier, with Adam.
-    penalty
+    calibration
         The calibration factor gamma, which is subtracted from the scores of seen classes. It is
         best chosen on classes that are left out of a fit.
     precision
@@ -449,7 +451,7 @@ class GSMFlowClassifier(ZeroShotClassifier):
         classifier_batch_size: int = 32,
         classifier_lr: float = 2e-2,
         classifier_weight_decay: float = 0.0,
-        penalty: float = 0.0,
+        calibration: float = 0.0,
         precision: PrecisionName = "fp32",
         device: str = "auto",
         random_state: Any = None,
@@ -473,7 +475,7 @@ class GSMFlowClassifier(ZeroShotClassifier):
         self.classifier_batch_size = classifier_batch_size
         self.classifier_lr = classifier_lr
         self.classifier_weight_decay = classifier_weight_decay
-        self.penalty = penalty
+        self.calibration = calibration
         self.precision = precision
         self.device = device
         self.random_state = random_state
@@ -555,7 +557,7 @@ class CADAVAEClassifier(ZeroShotClassifier):
         Of the training of the autoencoders, with Adam.
     classifier_epochs, classifier_batch_size, classifier_lr, classifier_weight_decay
         Of the training of the classifier, with Adam.
-    penalty, precision, device, random_state, verbose
+    calibration, precision, device, random_state, verbose
         As of `GSMFlowClassifier`.
 
     References
@@ -603,7 +605,7 @@ class CADAVAEClassifier(ZeroShotClassifier):
         classifier_batch_size: int = 32,
         classifier_lr: float = 1e-2,
         classifier_weight_decay: float = 0.0,
-        penalty: float = 0.0,
+        calibration: float = 0.0,
         precision: PrecisionName = "fp32",
         device: str = "auto",
         random_state: Any = None,
@@ -631,7 +633,7 @@ class CADAVAEClassifier(ZeroShotClassifier):
         self.classifier_batch_size = classifier_batch_size
         self.classifier_lr = classifier_lr
         self.classifier_weight_decay = classifier_weight_decay
-        self.penalty = penalty
+        self.calibration = calibration
         self.precision = precision
         self.device = device
         self.random_state = random_state
@@ -660,7 +662,7 @@ class PrototypeDiscriminantClassifier(ZeroShotClassifier):
         How much of the length of a class mean is ignored, 0 (none) to 1 (all).
     gated
         Whether a gate between seen and unseen classes is learned on held-out seen classes.
-    penalty, device, random_state
+    calibration, device, random_state
         As of `GSMFlowClassifier`.
 
     Examples
@@ -689,7 +691,7 @@ class PrototypeDiscriminantClassifier(ZeroShotClassifier):
         covariance_shrinkage: bool = True,
         length_exponent: float = 0.25,
         gated: bool = True,
-        penalty: float = 0.0,
+        calibration: float = 0.0,
         device: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
@@ -701,7 +703,7 @@ class PrototypeDiscriminantClassifier(ZeroShotClassifier):
         self.covariance_shrinkage = covariance_shrinkage
         self.length_exponent = length_exponent
         self.gated = gated
-        self.penalty = penalty
+        self.calibration = calibration
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

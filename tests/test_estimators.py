@@ -243,7 +243,7 @@ def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotClassifier]) 
     np.testing.assert_allclose(plain.predict_proba(UNSEEN), probabilities)
     np.testing.assert_allclose(np.exp(plain.predict_log_proba(UNSEEN)), probabilities)
     np.testing.assert_array_equal(plain.predict(UNSEEN), plain.classes_[scores.argmax(axis=1)])
-    penalised = small(kind, penalty=1.5).fit(X, Y, semantics=SEMANTICS)
+    penalised = small(kind, calibration=1.5).fit(X, Y, semantics=SEMANTICS)
     lost = scores - penalised.decision_function(UNSEEN)
     is_seen = np.isin(plain.classes_, Y)
     np.testing.assert_allclose(lost, np.where(is_seen, 1.5, 0)[None].repeat(len(lost), 0))
@@ -379,7 +379,7 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
 def test_a_saved_estimator_is_the_same(
     kind: type[ZeroShotClassifier], scaling: str, tmp_path: Path
 ) -> None:
-    own = small(kind, semantics=SEMANTICS, feature_scaling=scaling, penalty=np.float64(0.5))
+    own = small(kind, semantics=SEMANTICS, feature_scaling=scaling, calibration=np.float64(0.5))
     own.fit(X, Y)
     own.save(tmp_path / "own.safetensors")
     again = kind.load(tmp_path / "own.safetensors")
@@ -449,7 +449,7 @@ def test_keys_of_another_type_are_told() -> None:
         ("epochs", 2.5, "GSMFlowClassifier, epochs: found 2.5, expected a whole number"),
         ("pi", "much", 'GSMFlowClassifier, pi: found "much", expected a number'),
         ("feature_scaling", "z", 'found "z", expected one of none, minmax'),
-        ("penalty", math.inf, "penalty: found inf, expected a finite number"),
+        ("calibration", math.inf, "calibration: found inf, expected a finite number"),
         ("device", "abacus", "found abacus, expected auto or one available here"),
     ],
 )

@@ -58,7 +58,7 @@ class PredictOptions:
     file that ends in .jsonl, else csv."""
     top_k: int = 1
     """Number of best classes of each row; all classes if there are fewer."""
-    penalty: str = "run"
+    gamma: str = "run"
     """Calibration factor gamma, which is subtracted from the scores of seen classes: run for the
     one that the run chose on its validation classes, none, or a number. With a gate, the gate's
     threshold takes its place."""
@@ -96,7 +96,7 @@ def run_predict(options: PredictOptions) -> None:
             for line in piece.left_out:
                 console.print(f"left out: {line}", soft_wrap=True)
             answers = answer_rows(
-                run, piece.features, decision.penalty, options.only, options.top_k, decision.gated
+                run, piece.features, decision.gamma, options.only, options.top_k, decision.gated
             )
             for name, row_answers in zip(piece.names, answers, strict=True):
                 write_row(name, row_answers)
@@ -182,14 +182,14 @@ class _Decision:
     ----------
     gated
         The run's gate; None to answer without one.
-    penalty
+    gamma
         The calibration factor gamma, which is subtracted from the scores of seen classes.
     text
         Both in words.
     """
 
     gated: Gated | None
-    penalty: float
+    gamma: float
     text: str
 
     @classmethod
@@ -199,7 +199,7 @@ class _Decision:
         Raises
         ------
         InputError
-            If ``--penalty`` is no number, or has no meaning here.
+            If ``--gamma`` is no number, or has no meaning here.
         """
         if options.only == "unseen":
             _check_no_penalty(options, "--only unseen", "no seen class is an answer there")
@@ -214,35 +214,33 @@ class _Decision:
             )
             threshold = f"threshold {gated.gate.threshold:.6g}"
             return cls(gated, 0.0, f"with the run's gate ({gated.name}), {threshold}")
-        penalty = _penalty(options, run)
-        chosen = ", as the run chose it on validation classes" if options.penalty == "run" else ""
+        gamma = _gamma(options, run)
+        chosen = ", as the run chose it on validation classes" if options.gamma == "run" else ""
         without = "" if gate == "none" else f", without the run's gate ({gate})"
-        return cls(None, penalty, f"calibration factor gamma {penalty:.6g}{chosen}{without}")
+        return cls(None, gamma, f"calibration factor gamma {gamma:.6g}{chosen}{without}")
 
 
 def _check_no_penalty(options: PredictOptions, context: str, reason: str) -> None:
-    if options.penalty not in ("run", "none"):
-        raise InputError(
-            f"--penalty: found {options.penalty} with {context}, expected none: {reason}"
-        )
+    if options.gamma not in ("run", "none"):
+        raise InputError(f"--gamma: found {options.gamma} with {context}, expected none: {reason}")
 
 
-def _penalty(options: PredictOptions, run: TrainedRun) -> float:
-    if options.penalty == "none":
+def _gamma(options: PredictOptions, run: TrainedRun) -> float:
+    if options.gamma == "none":
         return 0.0
-    if options.penalty == "run":
-        if run.penalty is None:
+    if options.gamma == "run":
+        if run.gamma is None:
             raise InputError(
-                f"--penalty: found run, with a run that chose none ({options.run}), expected none "
+                f"--gamma: found run, with a run that chose none ({options.run}), expected none "
                 "or a number"
             )
-        return run.penalty
+        return run.gamma
     try:
-        value = float(options.penalty)
+        value = float(options.gamma)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"--penalty: found {options.penalty}, expected run, none or a number")
+        raise InputError(f"--gamma: found {options.gamma}, expected run, none or a number")
     return value
 
 

@@ -132,7 +132,7 @@ class ESZSLChoice:
     ----------
     gamma, lam
         The regularizers of features and of semantics.
-    penalty
+    calibration
         The calibration factor gamma of best H on the validation classes.
     value
         The value of the criterion.
@@ -140,7 +140,7 @@ class ESZSLChoice:
 
     gamma: float
     lam: float
-    penalty: float
+    calibration: float
     value: float
 
 
@@ -172,20 +172,20 @@ def choose_regularizers(
         fitted = [solver.solve(gamma, lam) for lam in lambdas]
         outcomes = evaluate_all(fitted, scaled.problem, held_out)
         for lam, outcome in zip(lambdas, outcomes, strict=True):
-            penalty, values = _criteria(outcome)
+            calibration, values = _criteria(outcome)
             for criterion, value in values.items():
                 if criterion not in best or value > best[criterion].value:
-                    best[criterion] = ESZSLChoice(gamma, lam, penalty, value)
+                    best[criterion] = ESZSLChoice(gamma, lam, calibration, value)
     return best
 
 
 def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
     """The calibration factor gamma of best H, and the value of each criterion."""
-    penalty = outcome.curve().best_gamma()
-    return penalty, {
+    calibration = outcome.curve().best_gamma()
+    return calibration, {
         "T1": outcome.t1,
         "H": outcome.calibrated(0.0).H,
-        "calibrated_H": outcome.calibrated(penalty).H,
+        "calibrated_H": outcome.calibrated(calibration).H,
     }
 
 

@@ -164,7 +164,7 @@ class GaussianChoice:
     ----------
     ridge, shrinkage, classifier_lr
         See `GaussianPrototypesConfig`.
-    penalty
+    calibration
         The calibration factor gamma of best H on the validation classes.
     value
         The objective, ``(T1 + H) / 2`` with that factor.
@@ -173,7 +173,7 @@ class GaussianChoice:
     ridge: float
     shrinkage: float
     classifier_lr: float
-    penalty: float
+    calibration: float
     value: float
 
 
@@ -326,13 +326,13 @@ def choose_gaussian(
         softmax = _softmax(setting.classifier_lr)
         pair = classify_gaussian(scaled, gaussians, softmax, config.samples_per_class, generator)
         outcome = evaluate(pair, scaled.problem, held_out)
-        penalty = outcome.curve().best_gamma()
-        value = (outcome.t1 + outcome.calibrated(penalty).H) / 2
-        return replace(setting, penalty=penalty, value=value)
+        calibration = outcome.curve().best_gamma()
+        value = (outcome.t1 + outcome.calibrated(calibration).H) / 2
+        return replace(setting, calibration=calibration, value=value)
 
     given = {name: getattr(config, name) for name in _CANDIDATES}
     start_values = {name: _START[name] if v is None else v for name, v in given.items()}
-    best = evaluated(GaussianChoice(**start_values, penalty=0.0, value=0.0))
+    best = evaluated(GaussianChoice(**start_values, calibration=0.0, value=0.0))
     for name, sides in _CANDIDATES.items():
         if given[name] is not None:
             continue

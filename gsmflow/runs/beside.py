@@ -36,7 +36,7 @@ class Beside:
         The method's name in tables.
     fitted, scorer
         Its model, and the scorer of that model.
-    penalty
+    gamma
         The calibration factor gamma, chosen on validation classes; None where none was chosen.
     choice
         The settings that it chose on validation classes, JSON-ready; None if it chooses none.
@@ -45,7 +45,7 @@ class Beside:
     label: str
     fitted: Fitted
     scorer: Scorer
-    penalty: float | None
+    gamma: float | None
     choice: Mapping[str, Any] | None
 
     def sampler_in(self, scaling: FeatureScaling) -> Sampler | None:
@@ -93,7 +93,7 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
     fitted = fit_final(beside_run, training_problem(dataset, "test"), choice)
     scorer = classify(beside_run, fitted)
     return Beside(
-        beside_run.label, fitted, scorer, None if validated is None else validated.penalty, choice
+        beside_run.label, fitted, scorer, None if validated is None else validated.gamma, choice
     )
 
 
@@ -103,9 +103,9 @@ def _measure(evaluated: Evaluated, beside: list[Beside]) -> SectionResult:
     metrics, curves = {}, {}
     for method in beside:
         outcome = evaluate(method.scorer, problem, held_out)
-        measures = measure(outcome, method.penalty).as_json()
+        measures = measure(outcome, method.gamma).as_json()
         metrics[method.label] = {**measures, "choices": method.choice}
-        curves[method.label] = outcome, method.penalty
+        curves[method.label] = outcome, method.gamma
     return SectionResult(metrics, curves=curves)
 
 

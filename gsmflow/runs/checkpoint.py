@@ -186,7 +186,7 @@ class TrainedRun:
         return np.concatenate([self.kept.seen_classes, self.kept.unseen_classes])
 
     @property
-    def penalty(self) -> float | None:
+    def gamma(self) -> float | None:
         """The calibration factor gamma that was chosen on validation classes; None without one."""
         calibrated = self.metrics["calibrated"]
         return None if calibrated is None else float(calibrated["gamma"])
@@ -241,10 +241,10 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):
         raise InputError(f"{file}: found other fields, expected the figures that a run wrote")
     calibrated = metrics.setdefault("calibrated", None)
-    penalty = calibrated.get("gamma") if isinstance(calibrated, dict) else calibrated
-    if calibrated is not None and not isinstance(penalty, float):
+    gamma = calibrated.get("gamma") if isinstance(calibrated, dict) else calibrated
+    if calibrated is not None and not isinstance(gamma, float):
         raise InputError(
-            f"{file}, field 'calibrated.gamma': found {penalty!r}, expected a number, or null "
+            f"{file}, field 'calibrated.gamma': found {gamma!r}, expected a number, or null "
             "for 'calibrated'"
         )
     return dict(metrics)

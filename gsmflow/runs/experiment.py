@@ -177,7 +177,7 @@ def conclude(
         The result of each section's ``fit``, by the section's key.
     """
     validation = facts["validation"]
-    penalty = None if validation is None else float(validation["gamma"])
+    gamma = None if validation is None else float(validation["gamma"])
     problem = fitted.scaled.problem
 
     # The test split is opened here and nowhere else; nothing is chosen from here on.
@@ -190,24 +190,24 @@ def conclude(
             soft_wrap=True,
         )
         empty: dict[str, Any] = {"baselines": {}, "shifts": {}}
-        metrics = facts | measure(outcome, penalty).as_json() | empty
-        _report(run, metrics, fitted, outcome, penalty, {}, ())
+        metrics = facts | measure(outcome, gamma).as_json() | empty
+        _report(run, metrics, fitted, outcome, gamma, {}, ())
         return RunResult(run.directory, metrics, problem, held_out, fitted)
-    evaluated = Evaluated(run, fitted, scorer, held_out, outcome, penalty, parts)
+    evaluated = Evaluated(run, fitted, scorer, held_out, outcome, gamma, parts)
     results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
     metrics = {
         **facts,
-        **measure(outcome, penalty).as_json(),
+        **measure(outcome, gamma).as_json(),
         "baselines": {},
         "shifts": {},
         **{key: result.metrics for key, result in results.items()},
     }
-    curves = {run.label: (outcome, penalty)}
+    curves = {run.label: (outcome, gamma)}
     for result in results.values():
         curves |= result.curves
     _keep_page_data(evaluated, curves, results.values())
     pictures = [picture for result in results.values() for picture in result.pictures]
-    _report(run, metrics, fitted, outcome, penalty, curves, pictures)
+    _report(run, metrics, fitted, outcome, gamma, curves, pictures)
     for section in sections:
         section.finish(run)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
@@ -287,7 +287,7 @@ def _report(
     metrics: dict[str, Any],
     fitted: Fitted,
     outcome: Outcome,
-    penalty: float | None,
+    gamma: float | None,
     curves: Mapping[str, tuple[Outcome, float | None]],
     pictures: Sequence[Path],
 ) -> None:
@@ -299,7 +299,7 @@ def _report(
     drawn = [report.draw(record, run.directory) for report in shown if report.draw is not None]
     run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
     names = fitted.scaled.problem.class_names
-    write_per_class(run.directory / "per_class.csv", outcome, penalty, names)
+    write_per_class(run.directory / "per_class.csv", outcome, gamma, names)
     write_confusion(run.directory / "confusion.csv", outcome, names)
     run.log.write("metrics", **metrics)
     write_json(run.directory / METRICS_FILE, metrics)

@@ -57,12 +57,12 @@ class Choice:
     share
         The share of a class's rows that is real; None for a method without a setting for the
         number of synthesized rows.
-    penalty
+    gamma
         The calibration factor gamma, subtracted from the scores of seen classes.
     """
 
     share: float | None
-    penalty: float
+    gamma: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +175,8 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
                     curve = evaluate(pair, problem, rest).curve()
-                    h, penalty = curve.best_harmonic_mean(), curve.best_gamma()
-                    tried.append({"share": share, "penalty": penalty, "H": h})
+                    h, gamma = curve.best_harmonic_mean(), curve.best_gamma()
+                    tried.append({"share": share, "gamma": gamma, "H": h})
                     advance()
                 chosen[str(k)] = {**max(tried, key=lambda result: result["H"]), "tried": tried}
         return Finding(facts=chosen)
@@ -203,7 +203,7 @@ def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> Sec
     """
     run, fitted, held_out = evaluated.run, evaluated.fitted, evaluated.held_out
     problem, recipe = evaluated.problem, run.recipe
-    penalties = {0: evaluated.penalty} | {k: choice.penalty for k, choice in choices.items()}
+    gammas = {0: evaluated.gamma} | {k: choice.gamma for k, choice in choices.items()}
     shares = {k: choice.share for k, choice in choices.items()}
     measured: dict[int, list[dict[str, Any]]] = {k: [] for k in recipe.shots}
     total = recipe.shot_draws * len([k for k in recipe.shots if k])
@@ -218,7 +218,7 @@ def measure_few_shot(evaluated: Evaluated, choices: Mapping[int, Choice]) -> Sec
             rest = HeldOut(held_out.seen, division.evaluated)
             outcomes = evaluate_all([*scorers.values()], problem, rest)
             for k, outcome in zip(scorers, outcomes, strict=True):
-                measures = measure(outcome, penalties.get(k)).as_json()
+                measures = measure(outcome, gammas.get(k)).as_json()
                 run.log.write("few_shot", draw=repetition, k=k, **measures)
                 measured[k].append(measures)
     return SectionResult(
@@ -238,14 +238,14 @@ def read_choices(run: Run, found: Finding | None) -> dict[int, Choice]:
         return {}
     try:
         return {
-            k: Choice(found.facts[str(k)]["share"], found.facts[str(k)]["penalty"])
+            k: Choice(found.facts[str(k)]["share"], found.facts[str(k)]["gamma"])
             for k in run.recipe.shots
             if k
         }
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{run.directory}: found other fields of few-shot learning, expected a share and a "
-            "penalty for each number of --shots"
+            "gamma for each number of --shots"
         ) from error
 
 

@@ -21,7 +21,7 @@ class Answer(NamedTuple):
     name, kind
         The class, and whether it is seen.
     score
-        The score, less the penalty if the class is seen; with a gate, the gate's combination of
+        The score, less gamma if the class is seen; with a gate, the gate's combination of
         its experts' scores.
     """
 
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 def answer_rows(
     run: TrainedRun,
     features: FloatArray,
-    penalty: float = 0.0,
+    gamma: float = 0.0,
     only: Literal["all", "unseen"] = "all",
     top_k: int = 1,
     gated: Gated | None = None,
@@ -46,7 +46,7 @@ def answer_rows(
         A finished run.
     features
         Unscaled features as in its dataset, ``(n, d)``.
-    penalty
+    gamma
         The calibration factor gamma, subtracted from the scores of seen classes.
     only
         ``"unseen"``: the run's classifier of unseen classes alone, without a gate.
@@ -62,7 +62,7 @@ def answer_rows(
     if only == "unseen":
         score = run.scorer.zsl_scores
     for rows in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
-        scores = score(features[rows]) - penalty * is_seen
+        scores = score(features[rows]) - gamma * is_seen
         best = _best(scores, top_k)
         for row_scores, columns in zip(scores, best, strict=True):
             yield [

@@ -28,7 +28,7 @@ class Evaluated:
         The test rows.
     outcome
         The model's scores of the test rows.
-    penalty
+    gamma
         The calibration factor gamma, chosen on validation classes; None where none was chosen.
     parts
         The result of each section's ``fit``, by the section's key; made before the test split was
@@ -40,7 +40,7 @@ class Evaluated:
     scorer: Scorer
     held_out: HeldOut
     outcome: Outcome
-    penalty: float | None
+    gamma: float | None
     parts: Mapping[str, Any]
 
     @property

@@ -168,7 +168,7 @@ class Validated:
 
     Attributes
     ----------
-    penalty
+    gamma
         The calibration factor gamma of best H at the last epoch.
     curve
         The measures at intervals of the training and at its last epoch.
@@ -176,13 +176,13 @@ class Validated:
         The findings of the run's sections, by section key.
     """
 
-    penalty: float
+    gamma: float
     curve: list[dict[str, float]]
     found: dict[str, Finding]
 
     def describe(self) -> dict[str, Any]:
         """The calibration factor gamma and the curve, as in ``metrics.json``."""
-        return {"gamma": self.penalty, "curve": self.curve}
+        return {"gamma": self.gamma, "curve": self.curve}
 
 
 def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | None:

@@ -386,7 +386,7 @@ def test_run_without_test_rows_of_unseen_classes_measures_only_s(root: Path) -> 
         np.mean([float(row["gzsl_calibrated"]) for row in rows])
     )
     printed = console.file.getvalue()
-    assert printed.count("no rows of unseen classes to judge on: S alone is measured") == 1
+    assert printed.count("no rows of unseen classes to evaluate on: S alone is measured") == 1
     assert (result.directory / "run.png").exists()
     assert not (result.directory / "shifts.png").exists()
 
@@ -396,7 +396,7 @@ def test_run_without_test_rows_of_unseen_classes_measures_only_s(root: Path) -> 
     assert [name for name, value in metrics_of_page.items() if value is not None] == ["S", "S cal."]
     missing = document["parts"][0]["missing"]
     assert missing.keys() == {"answers", "map", "shifts"}
-    assert all("no rows of unseen classes" in sentence for sentence in missing.values())
+    assert all("no test rows of unseen classes" in sentence for sentence in missing.values())
     (row,) = collect_runs(root / "out", REPORTS).rows
     assert row.figures.keys() == {"S"}
     assert row.figures["S"].mean == pytest.approx(100 * metrics["S"])

@@ -125,12 +125,12 @@ def test_answers_give_the_metrics_of_the_run(
 
     unseen, seen = dataset.test_unseen, dataset.test_seen
     assert accuracy(unseen, "--only", "unseen") == pytest.approx(metrics["T1"])
-    assert accuracy(unseen, "--penalty", "none") == pytest.approx(metrics["U"])
-    assert accuracy(seen, "--penalty", "none") == pytest.approx(metrics["S"])
+    assert accuracy(unseen, "--gamma", "none") == pytest.approx(metrics["U"])
+    assert accuracy(seen, "--gamma", "none") == pytest.approx(metrics["S"])
     assert accuracy(unseen) == pytest.approx(metrics["calibrated"]["U"])
     assert accuracy(seen) == pytest.approx(metrics["calibrated"]["S"])
     # With a high penalty no seen class is an answer.
-    assert accuracy(seen, "--penalty", "1e6") == 0
+    assert accuracy(seen, "--gamma", "1e6") == 0
     # The run was trained without a gate.
     assert accuracy(seen, "--gate", "run") == accuracy(seen, "--gate", "none")
 
@@ -201,7 +201,7 @@ def test_best_classes_are_sorted_by_score(
     dataset = dataset_of(result)
     features = dataset.features[:4]
     file, into = save(tmp_path / "rows.npy", features), tmp_path / "answers.jsonl"
-    flags = ("--penalty", "2.5", "--into", into)
+    flags = ("--gamma", "2.5", "--into", into)
     code, out, err = predict(capsys, result.directory, file, "--top-k", 99, *flags)
     assert (code, out) == (0, "")
     assert f"4 rows in {into}, calibration factor gamma 2.5" in err
@@ -230,9 +230,9 @@ def test_bad_flags_are_refused(
     file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
     for flags, expected in (
         (("--top-k", "0"), "--top-k: found 0, expected"),
-        (("--penalty", "much"), "--penalty: found much, expected run, none or a number"),
-        (("--penalty", "inf"), "--penalty: found inf, expected run, none or a number"),
-        (("--penalty", "1", "--only", "unseen"), "--penalty: found 1 with --only unseen"),
+        (("--gamma", "much"), "--gamma: found much, expected run, none or a number"),
+        (("--gamma", "inf"), "--gamma: found inf, expected run, none or a number"),
+        (("--gamma", "1", "--only", "unseen"), "--gamma: found 1 with --only unseen"),
         (("--into", tmp_path), f"--into: found {tmp_path}, which cannot be written"),
     ):
         code, out, err = predict(capsys, result.directory, file, *flags)
@@ -249,8 +249,8 @@ def test_penalty_of_a_run_that_chose_none_is_refused(
     file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
     code, _, err = predict(capsys, result.directory, file)
     assert code == 2
-    assert "--penalty: found run, with a run that chose none" in err
-    assert predict(capsys, result.directory, file, "--penalty", "none")[0] == 0
+    assert "--gamma: found run, with a run that chose none" in err
+    assert predict(capsys, result.directory, file, "--gamma", "none")[0] == 0
 
 
 BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = {
@@ -359,7 +359,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: change(d / "metrics.json", model="Mine"),
         "field 'model': found Mine, expected",
     ),
-    "penalty": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.gamma'"),
+    "gamma": (lambda d: change(d / "metrics.json", calibrated={}), "field 'calibrated.gamma'"),
     "recipe": (
         lambda d: change(d / "recipe.json", method={"name": "gsmflow", "pi": "x"}),
         "recipe.json, field 'method', field 'pi': found \"x\"",

@@ -161,10 +161,10 @@ def brute_force_criteria(
     }
     is_seen = np.isin(problem.classes, problem.seen_classes)
 
-    def h(penalty: float) -> float:
+    def h(calibration: float) -> float:
         accuracies = []
         for side in (True, False):
-            shifted = scores[side][:, problem.classes] - penalty * is_seen
+            shifted = scores[side][:, problem.classes] - calibration * is_seen
             accuracies.append(mean_accuracy(labels[side], problem.classes[shifted.argmax(axis=1)]))
         return statistics.harmonic_mean(accuracies)
 
@@ -210,7 +210,7 @@ def test_a_choice_states_the_penalty_of_best_h(validation: tuple[Problem, HeldOu
     fitted = solver_of(problem).solve(choice.gamma, choice.lam)
     accuracies = []
     for rows in (held_out.seen, held_out.unseen):
-        shift = choice.penalty * np.isin(problem.classes, problem.seen_classes)
+        shift = choice.calibration * np.isin(problem.classes, problem.seen_classes)
         answers = (fitted.gzsl_scores(rows.features) - shift).argmax(axis=1)
         accuracies.append(mean_accuracy(rows.labels, problem.classes[answers]))
     assert statistics.harmonic_mean(accuracies) == pytest.approx(choice.value)

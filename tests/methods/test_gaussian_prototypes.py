@@ -333,10 +333,10 @@ def best_value(
     answers = pair.zsl_scores(held_out.unseen.features).argmax(axis=1)
     t1 = mean_accuracy(held_out.unseen.labels, problem.unseen_classes[answers])
 
-    def h(penalty: float) -> float:
+    def h(calibration: float) -> float:
         sides = []
         for rows in (held_out.seen, held_out.unseen):
-            shifted = pair.gzsl_scores(rows.features) - penalty * np.isin(
+            shifted = pair.gzsl_scores(rows.features) - calibration * np.isin(
                 problem.classes, problem.seen_classes
             )
             sides.append(mean_accuracy(rows.labels, problem.classes[shifted.argmax(axis=1)]))
@@ -349,7 +349,7 @@ def test_a_choice_states_the_value_that_it_reaches(
     validation: tuple[Scaled, HeldOut, GaussianChoice],
 ) -> None:
     *data, choice = validation
-    assert best_value(*data, choice, [choice.penalty]) == pytest.approx(choice.value)
+    assert best_value(*data, choice, [choice.calibration]) == pytest.approx(choice.value)
     assert best_value(*data, choice, [*np.linspace(-4, 4, 81)]) <= choice.value + 1e-9
 
 
@@ -358,7 +358,7 @@ def test_settings_are_chosen_one_after_another_among_their_neighbours(
 ) -> None:
     *data, choice = validation
     assert choice.ridge != 0.1, "the search must leave its start for this test to say anything"
-    setting = GaussianChoice(0.1, 0.05, 3e-3, penalty=0.0, value=0.0)
+    setting = GaussianChoice(0.1, 0.05, 3e-3, calibration=0.0, value=0.0)
     for name, grid in {
         "ridge": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
         "shrinkage": [0.05, 0.3],

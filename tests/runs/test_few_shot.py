@@ -235,7 +235,7 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
     assert [chosen[k]["H"] for k in chosen] == pytest.approx([1.0, 1.0])
     few = result.metrics["few_shot"]
     assert [few[k]["share"] for k in few] == [None, 0.6, 0.6]
-    assert few["3"]["calibrated"]["gamma"]["mean"] == chosen["3"]["penalty"]
+    assert few["3"]["calibrated"]["gamma"]["mean"] == chosen["3"]["gamma"]
 
 
 @pytest.mark.parametrize("model", MODELS)

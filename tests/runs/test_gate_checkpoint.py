@@ -107,12 +107,12 @@ def test_the_figures_with_the_gate_follow_from_the_answers(
     assert 0 < s < 1
     assert (u, s) != (metrics["U"], metrics["S"])
     assert measures["H"] == pytest.approx(2 * u * s / (u + s) if u + s else 0)
-    assert accuracy(seen, said, "--gate", "run", "--penalty", "none") == pytest.approx(s)
+    assert accuracy(seen, said, "--gate", "run", "--gamma", "none") == pytest.approx(s)
     among = "answers among the unseen classes"
     assert accuracy(unseen, among, "--only", "unseen") == pytest.approx(measures["T1"])
 
     without = f", without the run's gate ({gate['name']})"
-    plain = ("--gate", "none", "--penalty", "none")
+    plain = ("--gate", "none", "--gamma", "none")
     said = f"calibration factor gamma 0{without}"
     assert accuracy(unseen, said, *plain) == pytest.approx(metrics["U"])
     assert accuracy(seen, said, *plain) == pytest.approx(metrics["S"])
@@ -245,13 +245,11 @@ def test_a_penalty_beside_a_gate_is_refused(
 ) -> None:
     result = trained(case)
     file = save(tmp_path / "rows.npy", dataset_of(result).features[:3])
-    code, out, err = predict(capsys, result.directory, file, "--penalty", "0.5")
+    code, out, err = predict(capsys, result.directory, file, "--gamma", "0.5")
     assert (code, out) == (2, "")
-    assert err.startswith(
-        f"error: --penalty: found 0.5 with the run's gate ({case}), expected none"
-    )
+    assert err.startswith(f"error: --gamma: found 0.5 with the run's gate ({case}), expected none")
     assert err.count("\n") == 1
-    told = predict(capsys, result.directory, file, "--penalty", "0.5", "--gate", "none")
+    told = predict(capsys, result.directory, file, "--gamma", "0.5", "--gate", "none")
     assert told[0] == 0
     assert f"calibration factor gamma 0.5, without the run's gate ({case})" in told[2]
 
@@ -280,7 +278,7 @@ def test_a_run_that_kept_no_gate_is_told_and_gets_it_by_resuming(
     assert err.startswith(f"error: {result.directory / 'gate.json'}: no such file, expected")
     assert "--gate none answers without it, and training again with --resume keeps it" in err
     assert err.count("\n") == 1
-    flags = ("--gate", "none", "--penalty", "none")
+    flags = ("--gate", "none", "--gamma", "none")
     assert predict(capsys, result.directory, file, *flags)[0] == 0
     assert predict(capsys, result.directory, file, "--only", "unseen")[0] == 0
     again = start(tmp_path, run="old", **CASES[case], resume=True)
@@ -400,7 +398,7 @@ def test_a_damaged_gate_is_told_in_one_sentence(
     assert err.startswith(f"error: {directory}")
     assert expected in err
     assert err.count("\n") == 1
-    assert predict(capsys, directory, file, "--gate", "none", "--penalty", "none")[0] == 0
+    assert predict(capsys, directory, file, "--gate", "none", "--gamma", "none")[0] == 0
 
 
 def test_a_gate_answers_no_rows_with_nothing(trained: Callable[[str], RunResult]) -> None:

@@ -153,7 +153,7 @@ def stand_in(
             point = dict.fromkeys(("T1", "H", "H_calibrated", "AUSUC"), value) | {"epoch": epoch}
             curve.append(point)
             on_point(point)
-        return Validated(penalty=0.0, curve=curve, found={})
+        return Validated(gamma=0.0, curve=curve, found={})
 
     monkeypatch.setattr(trial_module, "validate", validate)
     # Drawn for the eye alone, and what takes most of the time.
@@ -223,7 +223,7 @@ def test_a_trial_value_is_the_mean_over_the_class_draws(
         unseen.append(tuple(problem.unseen_classes))
         value = by_classes(problem)
         point = dict.fromkeys(("T1", "H", "H_calibrated", "AUSUC"), value) | {"epoch": 4}
-        return Validated(penalty=0.0, curve=[point], found={})
+        return Validated(gamma=0.0, curve=[point], found={})
 
     monkeypatch.setattr(trial_module, "validate", validate)
     tune(folder, trials=2, class_draws=3, finalists=2, finalist_seeds=1)
