@@ -1,1 +1,3 @@
 """Measurements of the package against a plain baseline."""
+
+import gsmflow  # noqa: F401  before torch, as in every run (gsmflow.core.threads)

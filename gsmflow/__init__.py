@@ -1,10 +1,14 @@
-"""Generalized zero-shot learning with GSMFlow.
+"""Generalized zero-shot learning: methods, one protocol, runs that can be reproduced.
 
-The estimators are loaded when one of them is asked for, with torch and scikit-learn.
+The estimators are loaded when one of them is asked for, with torch and scikit-learn. Importing the
+package before torch keeps its threads from crawling beside another program
+(`gsmflow.core.threads`).
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from gsmflow.core.threads import limit_spinning
 
 if TYPE_CHECKING:
     from gsmflow.estimators import (
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
         GSMFlowClassifier,
         PrototypeDiscriminantClassifier,
     )
+
+limit_spinning()
 
 __all__ = ["CADAVAEClassifier", "GSMFlowClassifier", "PrototypeDiscriminantClassifier"]
 
