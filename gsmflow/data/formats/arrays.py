@@ -20,11 +20,13 @@ from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     Keep,
+    NamedSemantics,
     Refuse,
     array_pieces,
     as_float32,
     check_matrix,
     check_numbers,
+    names_only_count,
     try_field,
     whole_numbers,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "REQUIRED_SPLITS",
     "SPLITS",
     "Fields",
+    "named_semantics",
     "read_arrays",
     "read_matrix",
     "text_array",
@@ -116,6 +119,15 @@ def read_matrix(fields: Fields, field: str) -> NDArray[Any]:
     check_numbers(where, values)
     check_matrix(where, values.shape)
     return values
+
+
+def named_semantics(fields: Fields) -> NamedSemantics:
+    """The semantics of a file or a folder, with their class names where these say something."""
+    values = as_float32(read_matrix(fields, "semantics"))
+    names = fields.class_names(len(values))
+    return NamedSemantics(
+        values, None if names_only_count(names) else names, fields.where("semantics")
+    )
 
 
 def text_array(where: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.arrays import read_arrays, read_matrix, text_array, unreadable
+from gsmflow.data.formats.arrays import named_semantics, read_arrays, text_array, unreadable
 from gsmflow.data.formats.base import (
     Choices,
     Format,
     Keep,
     NamedSemantics,
     Refuse,
-    as_float32,
-    names_only_count,
     second_file,
     try_field,
 )
@@ -158,11 +156,7 @@ def _read(
 
 def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
     archive = _Archive(second_file(folder, f"{semantics}{_SPLITS_SUFFIX}.npz"))
-    values = as_float32(read_matrix(archive, "semantics"))
-    names = archive.class_names(len(values))
-    return NamedSemantics(
-        values, None if names_only_count(names) else names, archive.where("semantics")
-    )
+    return named_semantics(archive)
 
 
 FORMAT = Format(

@@ -20,8 +20,8 @@ from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.arrays import (
     SPLITS,
+    named_semantics,
     read_arrays,
-    read_matrix,
     text_array,
     unreadable,
 )
@@ -33,7 +33,6 @@ from gsmflow.data.formats.base import (
     NamedSemantics,
     Refuse,
     as_float32,
-    names_only_count,
     read_class_names,
 )
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
@@ -261,11 +260,7 @@ def _read(
 
 def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
     fields = _Folder(folder, "features", semantics)
-    values = as_float32(read_matrix(fields, "semantics"))
-    names = fields.class_names(len(values))
-    return NamedSemantics(
-        values, None if names_only_count(names) else names, fields.where("semantics")
-    )
+    return named_semantics(fields)
 
 
 FORMAT = Format(
