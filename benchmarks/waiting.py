@@ -36,7 +36,10 @@ _CONFIG = GSMFlowConfig(blocks=3, hidden=512, condition_dim=256, semantics_scali
 _POLICIES: Mapping[str, Mapping[str, str]] = {
     "default": {"GOMP_SPINCOUNT": "300000"},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
-    **{f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in (100, 1000, SPIN_COUNT, 10000)},
+    **{
+        f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)}
+        for n in (100, 300, 1000, SPIN_COUNT, 10000)
+    },
 }
 
 

@@ -24,5 +24,5 @@ def test_table_has_a_row_for_every_policy(monkeypatch: pytest.MonkeyPatch) -> No
     console = Console(file=io.StringIO(), width=120)
     waiting.main(waiting.Options(), console)
     assert f"GOMP_SPINCOUNT={SPIN_COUNT} " in console.file.getvalue()
-    assert [threads for _, threads in measured] == [1, 1, *([2] * 12)]
+    assert [threads for _, threads in measured] == [1, 1, *([2] * 14)]
     assert ({"OMP_WAIT_POLICY": "PASSIVE"}, 2) in measured
