@@ -24,7 +24,7 @@ from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.learning.contract import Scorer, Trainable
+from gsmflow.learning.contract import Classifying, Scorer, Trainable
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
 from gsmflow.recipes.checks import check_model_class
@@ -369,8 +369,10 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
 
 def _protocol(run: Run, dataset: Dataset, calibrated: bool) -> str:
     """The description of the protocol for the table: how epochs and gamma were chosen."""
-    trained = issubclass(run.model_class, Trainable)
-    text = "last epoch of generator and classifier; " if trained else ""
+    text = ""
+    if issubclass(run.model_class, Trainable):
+        alone = issubclass(run.model_class, Classifying)
+        text = "last epoch; " if alone else "last epoch of generator and classifier; "
     text += "nothing chosen on test"
     if calibrated:
         count = len(np.unique(dataset.labels[dataset.val]))
