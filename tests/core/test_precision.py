@@ -55,8 +55,15 @@ def test_tf32_is_allowed_only_inside_the_context() -> None:
 def test_auto_is_bf16_if_the_cpu_multiplies_it_natively(
     capabilities: dict[str, object], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert pick_precision("auto", CPU) == expected
+
+
+def test_auto_is_fp32_where_torch_does_not_say_what_the_cpu_multiplies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert pick_precision("auto", CPU) == "fp32"
 
 
 @pytest.mark.parametrize(("major", "expected"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])

@@ -290,6 +290,8 @@ def test_blocks_compiled_after_another_flows_compute_the_same(
     calls = []
     compiled.inn.register_forward_hook(lambda *_: calls.append("eager"))
     # Both directions of one flow are as many as torch allows here.
+    if not hasattr(torch._dynamo.config, "recompile_limit"):
+        pytest.skip("this torch has another name for the limit of compilations")
     with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
         assert make_flow(blocks=1).compile_for_training() is None
         assert compiled.compile_for_training() is None
