@@ -28,6 +28,8 @@ __all__ = ["VERB", "SweepOptions", "run_sweep"]
 
 # Fields that say what is evaluated, not how; figures for several of their values do not compare.
 _FIXED = {"dataset", "data", "seed", "seeds", "device", "devices", "nodes", "shots", "shot_draws"}
+# Flags that choose a part of the recipe by its name.
+_CHOICES = {"model", "classifier", "gate"}
 # The only fields of a recipe that its baselines depend on.
 _DATA = {"features", "semantics", "second_semantics", "mix_seen", "mix_unseen"}
 
@@ -69,7 +71,8 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
     script, recipe = script_recipe(options.script, flags, prog=prog)
     over = _fields_and_values(options.over, recipe)
     points = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
-    hints = {name: settings_of(recipe)[name].hint for name in over}
+    known = settings_of(recipe)
+    hints = {name: known[name].hint if name in known else str for name in over}
     recipes = {_name(point): _recipe_at(script, flags, point, hints, prog) for point in points}
     words = ["sweep", *folder_words(recipe), recipe.features, recipe.semantics, *over]
     folder = recipe.out / recipe.dataset / (recipe.run or "-".join(words))
@@ -80,6 +83,7 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
     sweep = {
         **{k: first[k] for k in ("model", "dataset", "features", "seeds", "protocol")},
         "semantics": first.get("semantics", "several"),
+        **({"model": "several methods"} if "model" in over else {}),
         "over": over,
         "points": [
             {
@@ -102,7 +106,7 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
 
 def _fields_and_values(over: Sequence[Sequence[str]], recipe: Recipe) -> dict[str, list[str]]:
     """The values by field; raises `InputError` if a field cannot be swept over."""
-    allowed = settings_of(recipe).keys() - _FIXED - STORAGE_FIELDS
+    allowed = (settings_of(recipe).keys() | _CHOICES) - _FIXED - STORAGE_FIELDS
     found: dict[str, list[str]] = {}
     for name, *values in over:
         field = name.replace("-", "_")

@@ -60,6 +60,18 @@ def test_every_point_is_the_recipe_with_its_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_pictures")
+def test_gate_is_swept_over_by_name(tmp_path: Path) -> None:
+    flags = ("--no-calibrate", "--gate", "boundary", "--gate-epochs", "1")
+    record = sweep(tmp_path, ("gate", "boundary"), flags=flags)
+    assert [point["values"] for point in record["points"]] == [{"gate": "boundary"}]
+
+
+def test_method_is_swept_over_by_name(tmp_path: Path) -> None:
+    record = sweep(tmp_path, ("model", "eszsl", "discriminant"))
+    assert record["model"] == "several methods"
+    assert len({point["T1"]["mean"] for point in record["points"]}) == 2
+
+
 def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
     told = sweep(tmp_path, ("latent_dim", "4"), flags=("--seeds", "2"))
     (point,) = told["points"]
