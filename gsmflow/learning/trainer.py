@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from safetensors import safe_open
@@ -307,7 +307,7 @@ class Trainer(Generic[_Model]):
         state = {"epoch": self.epoch, "moments": sorted(moments), "progress": progress}
         write_tensors(path, tensors, {"state": json.dumps(state)})
 
-    def load(self, path: Path) -> dict[str, object]:
+    def load(self, path: Path) -> dict[str, Any]:
         """Restore the state that `save` wrote; return its ``progress``.
 
         Raises
@@ -332,7 +332,7 @@ class Trainer(Generic[_Model]):
                 optimizer.load_state(_with_prefix(f"optimizer.{name}.", moments), device)
             self.generator.set_state(tensors["generator"])
             self.epoch = state["epoch"]
-            progress: dict[str, object] = state["progress"]
+            progress: dict[str, Any] = state["progress"]
         except Exception as error:
             raise InputError(
                 f"{path}: not readable as the saved state of this run ({one_line(error)}), "

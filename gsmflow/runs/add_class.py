@@ -97,7 +97,7 @@ def add_classes(
         )
         _write_files(run, trained, fitted, classes)
         sections = [section for section in SECTIONS if section.wanted(recipe)]
-        facts = run_facts(run, dataset, trained.metrics["validation"], _note(classes))
+        facts = run_facts(run, dataset, trained.metrics["validation"], note=_note(classes))
         conclude(run, dataset, fitted, classify(run, fitted), facts, sections, {})
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

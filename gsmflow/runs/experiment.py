@@ -1,6 +1,7 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ from gsmflow.runs.stages import (
 )
 
 __all__ = [
+    "RunFacts",
     "conclude",
     "open_dataset",
     "read_dataset",
@@ -64,6 +66,42 @@ __all__ = [
     "run_facts",
     "run_worker_experiment",
 ]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The fields of ``metrics.json`` besides the figures on test.
+
+    Attributes
+    ----------
+    model, dataset, features, semantics
+        Names.
+    seed
+        The run's seed.
+    protocol
+        The protocol in one sentence.
+    validation
+        The calibration factor gamma and the curve on validation classes; None without a
+        validation.
+    choices
+        The settings that the model chose on validation classes; None if it chooses none.
+    """
+
+    model: str
+    dataset: str
+    features: str
+    semantics: str
+    seed: int
+    protocol: str
+    validation: dict[str, Any] | None
+    choices: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name, without choices if there are none."""
+        fields = asdict(self)
+        if self.choices is None:
+            del fields["choices"]
+        return fields
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -136,19 +174,15 @@ def run_experiment(
         sections = []
 
     choice, validated = _validate(run, dataset, sections)
-    intervals = [s.at_interval for s in sections if s.at_interval is not None]
-    fitted = fit_final(
-        run, training_problem(dataset, "test"), choice, intervals[0] if intervals else None
-    )
+    at_interval = [s.at_interval for s in sections if s.at_interval is not None]
+    fitted = fit_final(run, training_problem(dataset, "test"), choice, at_interval)
     scorer = classify(run, fitted)
     found = {} if validated is None else validated.found
     parts = {
         section.key: section.fit(run, dataset, fitted, scorer, found.get(section.key))
         for section in sections
     }
-    facts = run_facts(run, dataset, None if validated is None else validated.describe())
-    if choice is not None:
-        facts["choices"] = choice
+    facts = run_facts(run, dataset, None if validated is None else validated.describe(), choice)
     return conclude(run, dataset, fitted, scorer, facts, sections, parts)
 
 
@@ -157,7 +191,7 @@ def conclude(
     dataset: Dataset,
     fitted: Fitted,
     scorer: Scorer,
-    facts: dict[str, Any],
+    facts: RunFacts,
     sections: Sequence[Section],
     parts: Mapping[str, Any],
 ) -> RunResult:
@@ -170,13 +204,13 @@ def conclude(
     fitted, scorer
         The trained model and its scorer.
     facts
-        The fields of ``metrics.json`` besides the figures on test.
+        The run's fields of ``metrics.json`` besides the figures on test.
     sections
         The measurements besides T1, U, S and H.
     parts
         The result of each section's ``fit``, by the section's key.
     """
-    validation = facts["validation"]
+    validation = facts.validation
     gamma = None if validation is None else float(validation["gamma"])
     problem = fitted.scaled.problem
 
@@ -190,13 +224,13 @@ def conclude(
             soft_wrap=True,
         )
         empty: dict[str, Any] = {"baselines": {}, "shifts": {}}
-        metrics = facts | measure(outcome, gamma).as_json() | empty
+        metrics = facts.as_json() | measure(outcome, gamma).as_json() | empty
         _report(run, metrics, fitted, outcome, gamma, {}, ())
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     evaluated = Evaluated(run, fitted, scorer, held_out, outcome, gamma, parts)
     results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
     metrics = {
-        **facts,
+        **facts.as_json(),
         **measure(outcome, gamma).as_json(),
         "baselines": {},
         "shifts": {},
@@ -257,29 +291,23 @@ def _validate(
 
 
 def run_facts(
-    run: Run, dataset: Dataset, validation: dict[str, Any] | None, note: str = ""
-) -> dict[str, Any]:
-    """The fields of ``metrics.json`` besides the figures on test.
-
-    Parameters
-    ----------
-    run, dataset
-        The run and its dataset.
-    validation
-        The calibration factor gamma and the curve on validation classes; None without a
-        validation.
-    note
-        Text that is added to the description of the protocol.
-    """
-    return {
-        "model": run.label,
-        "dataset": dataset.name,
-        "features": dataset.features_name,
-        "semantics": dataset.semantics_name,
-        "seed": run.recipe.seed,
-        "protocol": _protocol(run, dataset, validation is not None) + note,
-        "validation": validation,
-    }
+    run: Run,
+    dataset: Dataset,
+    validation: dict[str, Any] | None,
+    choice: dict[str, Any] | None = None,
+    note: str = "",
+) -> RunFacts:
+    """The facts of a run; a ``note`` is added to the description of its protocol."""
+    return RunFacts(
+        model=run.label,
+        dataset=dataset.name,
+        features=dataset.features_name,
+        semantics=dataset.semantics_name,
+        seed=run.recipe.seed,
+        protocol=_protocol(run, dataset, validation is not None) + note,
+        validation=validation,
+        choices=choice,
+    )
 
 
 def _report(

@@ -8,9 +8,9 @@ A model chooses its settings (`choose`), is trained with the validation classes 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -140,6 +140,46 @@ class Fitted:
     history: list[dict[str, float]]
 
 
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """What is measured while a model is trained.
+
+    Attributes
+    ----------
+    measure
+        Called with the model and the epoch, at the end and at the interval; returns a point of the
+        curve, or None for no point.
+    every
+        Epochs between two calls of `measure`; 0: only one at the end.
+    on_point
+        Called with each point of the curve, also with those that a resumed run has measured
+        before; an exception that it raises ends the training.
+    """
+
+    measure: Callable[[Any, int], dict[str, float] | None]
+    every: int = 0
+    on_point: Callable[[Mapping[str, float]], object] = lambda point: None
+
+
+_NOTHING_MEASURED = Measuring(lambda model, epoch: None)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRecord:
+    """The losses and measures of a training up to an epoch; saved with the trainer's state.
+
+    Attributes
+    ----------
+    history
+        The epochs' mean losses, by name.
+    curve
+        The points that were measured.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
 # Called at an interval of the training with the run, the data, the model and the epoch.
 AtInterval: TypeAlias = Callable[[Run, Scaled, Model, int], object]
 # Called at the end of the validation training with the data, the model and its scorer.
@@ -208,7 +248,7 @@ def fit_final(
     run: Run,
     problem: Problem,
     choice: dict[str, Any] | None = None,
-    at_interval: AtInterval | None = None,
+    at_interval: Sequence[AtInterval] = (),
 ) -> Fitted:
     """Train the model on a problem and save it, or load it if it is trained already.
 
@@ -223,7 +263,8 @@ def fit_final(
     choice
         The settings that `choose` returned.
     at_interval
-        Called every ``curve_every`` epochs, or twenty times if that is 0, and at the end.
+        Functions that are called every ``curve_every`` epochs, or twenty times if that is 0, and at
+        the end.
     """
     history_file = run.directory / "history.json"
     scaled = _scale(run, problem)
@@ -233,14 +274,14 @@ def fit_final(
     every = run.recipe.curve_every or math.ceil(run.recipe.training.total_epochs / _INTERVALS)
 
     def call_at_interval(model: Model, epoch: int) -> None:
-        if at_interval is not None:
-            at_interval(run, scaled, model, epoch)
+        for call in at_interval:
+            call(run, scaled, model, epoch)
 
-    model, progress = _train(run, scaled, choice, call_at_interval, every)
-    write_json(history_file, progress["history"])
+    model, record = _train(run, scaled, choice, Measuring(call_at_interval, every))
+    write_json(history_file, record.history)
     write_model(run.directory, model, scaled, run.recipe.feature_scaling)
     _state_file(run, problem).unlink(missing_ok=True)
-    return Fitted(model, scaled, progress["history"])
+    return Fitted(model, scaled, record.history)
 
 
 def validate(
@@ -291,8 +332,8 @@ def validate(
                 _write_found(found_file, found)
         return {"epoch": epoch, **validation_point(outcome)}
 
-    _, progress = _train(run, scaled, choice, measure, run.recipe.curve_every, on_point)
-    curve = progress["curve"]
+    measuring = Measuring(measure, run.recipe.curve_every, on_point)
+    curve = _train(run, scaled, choice, measuring)[1].curve
     validated = Validated(curve[-1]["gamma"], curve, _read_found(found_file))
     write_json(file, validated.describe())
     _state_file(run, problem).unlink(missing_ok=True)
@@ -329,7 +370,7 @@ def forget_state(run: Run, problem: Problem) -> None:
 def run_worker(run: Run, problem: Problem) -> None:
     """Train along in a process that is not the group's main one, in `validate` or `fit_final`."""
     if not _is_done(run, problem):
-        _train(run, _scale(run, problem))
+        _train(run, _scale(run, problem), None, _NOTHING_MEASURED)
 
 
 def classify(run: Run, fitted: Fitted) -> Scorer:
@@ -472,23 +513,20 @@ def _state_file(run: Run, problem: Problem) -> Path:
 def _train(
     run: Run,
     scaled: Scaled,
-    choice: dict[str, Any] | None = None,
-    measure: Callable[[Model, int], dict[str, float] | None] = lambda model, epoch: None,
-    every: int = 0,
-    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
-) -> tuple[Model, dict[str, Any]]:
-    """Make a model and train it, from the saved state if there is one.
+    choice: dict[str, Any] | None,
+    measuring: Measuring,
+) -> tuple[Model, TrainingRecord]:
+    """Make a model with the settings that `choose` returned, and train it with `train_module`.
 
-    ``choice`` holds the settings that `choose` returned; for the other parameters and the results
-    see `train_module`. A model without a training loop has an empty history and one point of the
-    curve, at epoch 0.
+    A model without a training loop has an empty history and at most one point of the curve, at
+    epoch 0.
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
     model = make_model(recipe, run.model_class, scaled, run.device, choice)
     if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
-        return model, {"history": [], "curve": _measure_once(run, model, split, measure, on_point)}
-    return train_module(run, split, model, scaled.feed, recipe.training, measure, every, on_point)
+        return model, TrainingRecord(curve=_measure_once(run, model, split, measuring))
+    return train_module(run, split, model, scaled.feed, recipe.training, measuring)
 
 
 def train_module(
@@ -497,10 +535,8 @@ def train_module(
     model: nn.Module,
     feed: Feed,
     config: TrainingConfig,
-    measure: Callable[[Any, int], dict[str, float] | None] = lambda model, epoch: None,
-    every: int = 0,
-    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
-) -> tuple[Any, dict[str, Any]]:
+    measuring: Measuring = _NOTHING_MEASURED,
+) -> tuple[Any, TrainingRecord]:
     """Train a module, from its saved state if there is one, with progress and a log.
 
     Parameters
@@ -516,66 +552,59 @@ def train_module(
         The training rows.
     config
         The settings of the training.
-    measure
-        Called at the end, and every ``every`` epochs if that is not 0; returns a point of the
-        curve, or None for no point.
-    every
-        Epochs between two calls of ``measure``; 0: only one at the end.
-    on_point
-        Called with each point of the curve.
+    measuring
+        What is measured at intervals and at the end.
 
     Returns
     -------
     tuple
-        The trained module, and the record of the training: the ``history`` of losses and the
-        ``curve`` of measures.
+        The trained module, and the record of the training.
     """
     label, epochs = _TRAINING.get(stage, stage), config.total_epochs
     if run.recipe.compile and isinstance(model, Compilable):
         _compile(run, model)
     generator = run.generators(stage).on_device("training")
     trainer = Trainer(model, feed, config, generator, precision=run.precision, group=run.group)
-    progress: dict[str, Any] = {"history": [], "curve": []}
+    record = TrainingRecord()
     state_file = run.directory / f"{stage}.state.safetensors"
     if run.group.share_result(state_file.exists):
-        progress = trainer.load(state_file)
+        record = TrainingRecord(**trainer.load(state_file))
         run.console.print(f"{label}: continuing after epoch {trainer.epoch}")
-    for point in progress["curve"]:
-        on_point(point)
+    for earlier in record.curve:
+        measuring.on_point(earlier)
     saved = time.monotonic()
     total = epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
     with progress_bar(run.console, f"training ({label})", total, done) as advance:
-        for record, seconds in train_epochs(trainer, progress["history"], advance):
-            run.log.write("epoch", split=stage, seconds=seconds, **record)
-            _print_epoch(run, label, record, epochs, seconds)
+        for losses, seconds in train_epochs(trainer, record.history, advance):
+            run.log.write("epoch", split=stage, seconds=seconds, **losses)
+            _print_epoch(run, label, losses, epochs, seconds)
             last = trainer.epoch == epochs
-            due = every > 0 and trainer.epoch % every == 0
+            due = measuring.every > 0 and trainer.epoch % measuring.every == 0
             if run.group.is_main and (last or due):
-                point = measure(trainer.result, trainer.epoch)
+                point = measuring.measure(trainer.result, trainer.epoch)
                 if point is not None:
-                    progress["curve"].append(point)
+                    record.curve.append(point)
                     _record_point(run, stage, point)
-                    on_point(point)
+                    measuring.on_point(point)
             if run.group.is_main and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
-                trainer.save(state_file, progress)
+                trainer.save(state_file, asdict(record))
                 saved = time.monotonic()
-    return trainer.result, progress
+    return trainer.result, record
 
 
 def _measure_once(
     run: Run,
     model: Model,
     split: str,
-    measure: Callable[[Model, int], dict[str, float] | None],
-    on_point: Callable[[Mapping[str, float]], object],
+    measuring: Measuring,
 ) -> list[dict[str, float]]:
     """The curve of a model that is fitted without a training loop: one point, or none."""
-    point = measure(model, 0) if run.group.is_main else None
+    point = measuring.measure(model, 0) if run.group.is_main else None
     if point is None:
         return []
     _record_point(run, split, point)
-    on_point(point)
+    measuring.on_point(point)
     return [point]
 
 
