@@ -202,12 +202,12 @@ class _Decision:
             If ``--gamma`` is no number, or has no meaning here.
         """
         if options.only == "unseen":
-            _check_no_penalty(options, "--only unseen", "no seen class is an answer there")
+            _check_no_gamma(options, "--only unseen", "no seen class is an answer there")
             return cls(None, 0.0, "answers among the unseen classes")
         gate = run.recipe.gate_name
         if options.gate == "run" and gate != "none":
             gated = read_gate(run)
-            _check_no_penalty(
+            _check_no_gamma(
                 options,
                 f"the run's gate ({gated.name})",
                 "the gate's threshold takes its place; --gate none answers without the gate",
@@ -220,7 +220,7 @@ class _Decision:
         return cls(None, gamma, f"calibration factor gamma {gamma:.6g}{chosen}{without}")
 
 
-def _check_no_penalty(options: PredictOptions, context: str, reason: str) -> None:
+def _check_no_gamma(options: PredictOptions, context: str, reason: str) -> None:
     if options.gamma not in ("run", "none"):
         raise InputError(f"--gamma: found {options.gamma} with {context}, expected none: {reason}")
 

@@ -97,7 +97,7 @@ def recipe_from(stored: Any, where: str) -> Recipe:
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected a recipe's fields")
     if "method" not in stored:
-        old = " of the form before methods had parts of their own" if "model" in stored else ""
+        old = " of an older version" if "model" in stored else ""
         raise InputError(
             f"{where}: found a recipe{old} without field 'method', expected one as this version "
             "writes it; run it again"
@@ -183,7 +183,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
         raise InputError(f"{path}: found {shortened(content)}, expected a recipe file's fields")
     if "recipe" in content and "settings" not in content:
         raise InputError(
-            f"{path}: found a recipe file of the form before methods had parts of their own (field "
+            f"{path}: found a recipe file of an older version (field "
             "'recipe'), expected fields 'settings' and 'method'; tune again"
         )
     names = [f.name for f in fields(RecipeFile)]
