@@ -144,7 +144,7 @@ def scaled_of(problem: Problem, name: FeatureScalingName = "none") -> Scaled:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator of its own."""
+    """A separate generator."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -252,8 +252,8 @@ def tiny_recipe(folder: Path, **changes: Any) -> Recipe:
     data = folder / "data"
     if not data.exists():
         write_gbu(data / "TINY", make_dataset())
-    places = {"dataset": "TINY", "data": data, "out": folder / "out"}
-    return small_recipe(**(places | changes))
+    paths = {"dataset": "TINY", "data": data, "out": folder / "out"}
+    return small_recipe(**(paths | changes))
 
 
 def small_recipe(**settings: Any) -> Recipe:

@@ -141,8 +141,8 @@ def test_a_class_added_later_is_known_as_one_from_the_start(
     rows = np.arange(len(WHOLE.labels))
     for ours, theirs in zip(scores_of(grown, rows), scores_of(whole, rows), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
-    own = np.flatnonzero(WHOLE.labels == len(WHOLE.class_names) - 1)
-    answers = grown.kept.unseen_classes[scores_of(grown, own)[1].argmax(axis=1)]
+    new_rows = np.flatnonzero(WHOLE.labels == len(WHOLE.class_names) - 1)
+    answers = grown.kept.unseen_classes[scores_of(grown, new_rows)[1].argmax(axis=1)]
     assert (answers == len(WHOLE.class_names) - 1).mean() > 0.8
 
 
@@ -162,9 +162,9 @@ def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
     assert set(files_of(into)) - {"shifts.png"} == (
         set(files_of(directory)) - {"shifts.png"} | {"added.json"}
     )
-    told = json.loads((into / "added.json").read_text())
-    assert told["run"] == str(directory)
-    assert told["classes"] == {"a/new one": WHOLE.semantics[-1].tolist()}
+    record = json.loads((into / "added.json").read_text())
+    assert record["run"] == str(directory)
+    assert record["classes"] == {"a/new one": WHOLE.semantics[-1].tolist()}
     metrics, old = (json.loads((d / "metrics.json").read_text()) for d in (into, directory))
     assert metrics.keys() == old.keys()
     assert metrics["validation"] == old["validation"]
@@ -276,8 +276,8 @@ def test_every_form_of_semantics_is_read(
         capsys, before("discriminant").directory, "--semantics", file, "--into", into, *name
     )
     assert code == 0, err
-    told = json.loads((into / "added.json").read_text())["classes"]
-    assert told["new"] == [1, 2, 3, 4, 5.5]
+    semantics = json.loads((into / "added.json").read_text())["classes"]
+    assert semantics["new"] == [1, 2, 3, 4, 5.5]
 
 
 FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
@@ -383,6 +383,6 @@ def test_a_discriminant_by_its_factor_is_that_of_the_covariance() -> None:
     covariance, means, centre = rows.T @ rows / 30, rng.normal(size=(4, 5)), rng.normal(size=5)
     factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(5))
     whole = discriminant(covariance, means, centre, 0.25)
-    own = discriminant_by_factor(factor, means[2:], centre, 0.25)
-    np.testing.assert_allclose(own.weight, whole.weight[:, 2:], rtol=1e-5)
-    np.testing.assert_allclose(own.bias, whole.bias[2:], rtol=1e-5)
+    unseen = discriminant_by_factor(factor, means[2:], centre, 0.25)
+    np.testing.assert_allclose(unseen.weight, whole.weight[:, 2:], rtol=1e-5)
+    np.testing.assert_allclose(unseen.bias, whole.bias[2:], rtol=1e-5)

@@ -332,7 +332,7 @@ def test_processes_that_make_the_same_entry_at_once_all_get_it(
 
     def read(*arguments: Any, **keywords: Any) -> Dataset:
         dataset = load_dataset(*arguments, **keywords)
-        together.wait()  # each has written its own by now, none has put it in place
+        together.wait()  # each has written its entry by now, none has moved it to its path
         return dataset
 
     monkeypatch.setattr(cache, "load_dataset", read)

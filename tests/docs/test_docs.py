@@ -66,11 +66,11 @@ def anchors(page: Path) -> set[str]:
 def test_links_and_pictures_exist(page: Path) -> None:
     for target in targets(page):
         path, _, anchor = target.partition("#")
-        place = (page.parent / path).resolve() if path else page
-        assert place.exists(), target
-        assert place.is_relative_to(ROOT), target
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert linked.is_relative_to(ROOT), target
         if anchor:
-            assert anchor in anchors(place), target
+            assert anchor in anchors(linked), target
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

@@ -54,7 +54,7 @@ Call: TypeAlias = Callable[..., Ended]
 
 
 def call_process(words: list[str], folder: Path = ROOT) -> Ended:
-    """Run a Python script in a process of its own."""
+    """Run a Python script in a separate process."""
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
@@ -120,22 +120,22 @@ def test_a_process_without_data_ends_with_one_line(tmp_path: Path) -> None:
 
 def test_a_script_runs_on_a_new_dataset_folder(tmp_path: Path, call: Call) -> None:
     write_gbu(tmp_path / "MINE", make_dataset())
-    places = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
-    done = call_process(["train_FLO.py", *places, "--run", "mine", *SMALL])
+    paths = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
+    done = call_process(["train_FLO.py", *paths, "--run", "mine", *SMALL])
     assert done.returncode == 0, done.stderr
     for word in ("ESZSL", "GSMFlow", "T1", " U ", " S ", " H "):
         assert word in done.stdout
     assert (tmp_path / "out" / "MINE" / "mine" / "metrics.json").exists()
-    again = call(["train_FLO.py", *places, "--run", "mine", *SMALL])
+    again = call(["train_FLO.py", *paths, "--run", "mine", *SMALL])
     assert again.returncode == 2
     assert "--resume" in again.stderr
 
 
 def test_the_page_lists_every_file_of_a_run_directory(tmp_path: Path, call: Call) -> None:
     write_gbu(tmp_path / "MINE", make_dataset(per_class=24))
-    places = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
+    paths = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
     extras = ["--gate", "cosmo", "--beside", "gaussian-prototypes"]
-    done = call(["train_FLO.py", *places, "--run", "mine", *SMALL, *extras])
+    done = call(["train_FLO.py", *paths, "--run", "mine", *SMALL, *extras])
     assert done.returncode == 0, done.stderr
     page = (ROOT / "docs" / "training.md").read_text()
     table = page.partition("## The run directory")[2].partition("\n## ")[0]

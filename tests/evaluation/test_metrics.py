@@ -44,8 +44,8 @@ def test_per_class_accuracy_is_the_share_of_each_class(pairs: list[tuple[int, in
     classes, accuracies = per_class_accuracy(labels, predictions)
     assert classes.tolist() == sorted({label for label, _ in pairs})
     for c, accuracy in zip(classes, accuracies, strict=True):
-        own = [prediction for label, prediction in pairs if label == c]
-        assert accuracy == pytest.approx(own.count(c) / len(own))
+        predictions = [prediction for label, prediction in pairs if label == c]
+        assert accuracy == pytest.approx(predictions.count(c) / len(predictions))
 
 
 @given(st.floats(1e-6, 1), st.floats(1e-6, 1))
@@ -95,7 +95,7 @@ class Case:
 
 
 # Half-precision numbers make every sum, difference and midpoint exact in double precision, so
-# that brute force has no rounding of its own; few integers make many ties.
+# that brute force does not round; few integers make many ties.
 score_values = st.one_of(st.integers(-3, 3).map(float), st.floats(-8, 8, width=16))
 
 
@@ -163,7 +163,7 @@ def test_best_gamma_has_the_highest_h_of_all_gammas(case: Case) -> None:
 def test_rank_of_the_true_class_is_that_in_a_stable_sort(case: Case) -> None:
     order = np.argsort(-case.scores, axis=1, kind="stable")
     ranked = [case.classes[columns].tolist() for columns in order]
-    expected = [own.index(label) for own, label in zip(ranked, case.labels, strict=True)]
+    expected = [row.index(label) for row, label in zip(ranked, case.labels, strict=True)]
     assert true_class_ranks(case.labels, case.scores, case.classes).tolist() == expected
 
 
@@ -213,7 +213,7 @@ def test_confusion_counts_are_sklearns(case: Case) -> None:
 
 
 def two_class_case(gaps: list[float], labels: list[int]) -> Case:
-    """Class 0 is seen, class 1 unseen; the seen column leads by the gap."""
+    """Class 0 is seen, class 1 unseen; the seen column is higher by the gap."""
     scores = np.stack([np.array(gaps), np.zeros(len(gaps))], axis=1)
     return Case(scores, np.array(labels), np.array([0, 1]), np.array([0]))
 

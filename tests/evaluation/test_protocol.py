@@ -79,7 +79,7 @@ def test_measures_of_a_hand_made_case(outcome: Outcome) -> None:
 
 
 def test_gamma_shifts_the_seen_columns_alone(outcome: Outcome) -> None:
-    # 2.75 lies above the leads of one right seen row (2.5) and one lost unseen row (1).
+    # 2.75 lies above the margins of one right seen row (2.5) and one lost unseen row (1).
     measures = measure(outcome, 2.75)
     seen, unseen = (1 / 2 + 1 + 1 / 3) / 3, (2 / 4 + 2 / 2) / 2
     h = 2 * seen * unseen / (seen + unseen)

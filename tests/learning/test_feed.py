@@ -66,15 +66,15 @@ def test_a_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_me
     if not in_memory:
         parts[0] = JoinedFeed(parts[0], parts[0], parts[0].labels.repeat(2))
     many = torch.tensor([3, 0, 3, 3, 1, 4, 3, 3, 3, 3])
-    own = [
+    feeds = [
         SelectedFeed(part, many) if selected else part
         for part, selected in zip(parts, select, strict=True)
     ]
-    joined = join(own[0], own[1])
-    every = torch.cat([part.take(torch.arange(len(part.labels))) for part in own])
+    joined = join(feeds[0], feeds[1])
+    every = torch.cat([part.take(torch.arange(len(part.labels))) for part in feeds])
     rows = torch.randperm(len(every), generator=seeded(3))
     assert torch.equal(joined.take(rows), every[rows])
-    assert torch.equal(joined.labels, torch.cat([part.labels for part in own]))
+    assert torch.equal(joined.labels, torch.cat([part.labels for part in feeds]))
     assert isinstance(joined, SelectedFeed)
     assert len(joined.feed.labels) == sum(len(part.labels) for part in parts)
     assert isinstance(joined.feed, MemoryFeed) == in_memory
@@ -133,7 +133,7 @@ def test_mapped_rows_have_the_same_bits_as_those_in_memory(
     rng = np.random.default_rng(0)
     rows = mapped_rows(tmp_path / "x.npy", 60, 37, rng.permutation(60)[:50])
     scaling = fit_feature_scaling(rows, name)
-    memory, mapped = (make_feed(rows, scaling, CPU, place) for place in ("memory", "map"))
+    memory, mapped = (make_feed(rows, scaling, CPU, storage) for storage in ("memory", "map"))
     assert isinstance(memory, MemoryFeed)
     assert isinstance(mapped, MappedFeed)
     assert torch.equal(memory.labels, mapped.labels)
@@ -160,7 +160,7 @@ def test_the_scaled_rows_are_those_of_the_scaling(
 
 
 @pytest.mark.parametrize(
-    ("place", "processes", "free", "kind"),
+    ("storage", "processes", "free", "kind"),
     [
         ("auto", 1, 2 * 4 * 60 * 5, MemoryFeed),
         ("auto", 1, 2 * 4 * 60 * 5 - 2, MappedFeed),
@@ -171,7 +171,7 @@ def test_the_scaled_rows_are_those_of_the_scaling(
 )
 def test_rows_that_fill_half_of_the_free_memory_stay_where_they_lie(
     tmp_path: Path,
-    place: FeedPlace,
+    storage: FeedPlace,
     processes: int,
     free: int,
     kind: type[Feed],
@@ -179,7 +179,7 @@ def test_rows_that_fill_half_of_the_free_memory_stay_where_they_lie(
 ) -> None:
     monkeypatch.setattr(feed_module, "_free_bytes", lambda device: free)
     rows = mapped_rows(tmp_path / "x.npy", 60, 5)
-    feed = make_feed(rows, fit_feature_scaling(rows, "none"), CPU, place, processes)
+    feed = make_feed(rows, fit_feature_scaling(rows, "none"), CPU, storage, processes)
     assert type(feed) is kind
 
 

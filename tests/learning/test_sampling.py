@@ -142,7 +142,7 @@ def test_advancing_by_little_waits_for_a_whole_chunk(monkeypatch: pytest.MonkeyP
     for step in range(900):
         reservoir.advance((step + 1) / 900)
     renewals = model.sizes[first:]
-    # 100 places are not a multiple of 8: the ring's end cuts a chunk short.
+    # 100 slots are not a multiple of 8: the ring's end cuts a chunk short.
     assert sum(renewals) == 900
     assert sum(size < 8 for size in renewals) <= 2 * 900 / 100 + 1
 
@@ -176,15 +176,15 @@ def test_a_reservoirs_stream_is_the_generators() -> None:
 
 def test_rescaled_features_are_those_of_the_other_scaling() -> None:
     rows = np.random.default_rng(0).normal(3, 2, size=(50, 2)).astype(np.float32)
-    own, other = (fit_feature_scaling(rows, name) for name in ("standardised", "minmax"))
+    first, other = (fit_feature_scaling(rows, name) for name in ("standardised", "minmax"))
 
     class Rows:
-        """Draws the rows in the order of the positions, in the scaling of its own."""
+        """Draws the rows in the order of the positions, in the first scaling."""
 
         def sampler(self, classes: Tensor) -> FeatureSampler:
-            return lambda positions, generator: torch.from_numpy(own(rows))[positions]
+            return lambda positions, generator: torch.from_numpy(first(rows))[positions]
 
-    draw = Rescaled(Rows(), own, other).sampler(torch.tensor([0]))
+    draw = Rescaled(Rows(), first, other).sampler(torch.tensor([0]))
     positions = torch.tensor([7, 0, 7, 31])
     lowest, highest = rows.min(axis=0), rows.max(axis=0)
     expected = ((rows - lowest) / (highest - lowest))[positions.numpy()]

@@ -32,12 +32,12 @@ def test_scores_are_the_log_densities_in_the_order_of_the_classes() -> None:
     features = problem.train.features
     classes = problem.classes, problem.unseen_classes
     bayes = Bayes(scaled.scaling, Normals(), *classes, scaled.feed.labels.device)
-    own = scaled.scaling(features)
+    scaled_features = scaled.scaling(features)
     np.testing.assert_allclose(
-        bayes.gzsl_scores(features), expected(own, problem.classes), rtol=1e-4
+        bayes.gzsl_scores(features), expected(scaled_features, problem.classes), rtol=1e-4
     )
     np.testing.assert_allclose(
-        bayes.zsl_scores(features), expected(own, problem.unseen_classes), rtol=1e-4
+        bayes.zsl_scores(features), expected(scaled_features, problem.unseen_classes), rtol=1e-4
     )
 
 

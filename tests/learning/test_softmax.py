@@ -306,12 +306,12 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
     zsl, gzsl = batches[::2], batches[1::2]
     assert len(zsl) == len(gzsl) == steps
     met = []
-    for own, batch in zip(zsl, gzsl, strict=True):
+    for unseen, batch in zip(zsl, gzsl, strict=True):
         rows = [tuple(row) for row in batch.tolist()]
         assert len(rows) == 16
         count = sum(row in real for row in rows)
         assert abs(count - 16 * 40 / 220) < 1
-        assert torch.equal(batch[count:], own)
+        assert torch.equal(batch[count:], unseen)
         assert all(row in made for row in rows[count:])
         met += rows[:count]
     # Pass by pass: every forty real rows are all of them.

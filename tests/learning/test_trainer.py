@@ -1,4 +1,4 @@
-"""The training loop against torch's own Adam and StepLR, and its saved state."""
+"""The training loop against torch's Adam and StepLR, and its saved state."""
 
 import os
 import warnings

@@ -156,9 +156,9 @@ def test_training_equals_a_loop_with_two_adams(precision: Precision) -> None:
             for _ in range(CRITIC_STEPS):
                 if taken == ROWS // 4:
                     order, taken = torch.randperm(ROWS, generator=random), 0
-                own = order[4 * taken : 4 * taken + 4]
+                batch_rows = order[4 * taken : 4 * taken + 4]
                 taken += 1
-                batch = Batch(rows.features[own], rows.labels[own])
+                batch = Batch(rows.features[batch_rows], rows.labels[batch_rows])
                 with forward():
                     distance, penalty = model.critic_losses(batch, numbers)
                     loss = distance + model.penalty_weight * penalty
@@ -289,13 +289,13 @@ def test_loss_parts_are_means_over_the_steps_that_have_them() -> None:
     model = TwoPlayers()
     found = make_stepping(model, step).run_epoch()
     assert list(found) == ["critic", "penalty", "generator"]
-    assert {name: len(own) for name, own in values.items()} == {
+    assert {name: len(step_values) for name, step_values in values.items()} == {
         "critic": 5,
         "penalty": 5,
         "generator": 3,
     }
-    for name, own in values.items():
-        assert found[name] == pytest.approx(sum(own) / len(own), rel=1e-6)
+    for name, step_values in values.items():
+        assert found[name] == pytest.approx(sum(step_values) / len(step_values), rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["published", "fast"])

@@ -198,13 +198,13 @@ def test_the_loss_is_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: b
             posterior = Normal(mean, variance.sqrt())
             weight = 0.25 * 50 / 93
             expected = expected + weight * kl_divergence(posterior, Normal(0.0, 1.0)).sum()
-        for own, other in ((0, 1), (1, 0)):
+        for same, other in ((0, 1), (1, 0)):
             for target, decoder, index in (
                 (x, model.image_decoder, 0),
                 (c, model.semantics_decoder, 1),
             ):
-                if index == own:
-                    expected = expected + (decoded(decoder, latents[own]) - target).abs().sum()
+                if index == same:
+                    expected = expected + (decoded(decoder, latents[same]) - target).abs().sum()
                     crossed = (decoded(decoder, latents[other]) - target).abs().sum()
                     expected = expected + 2.37 * 29 / 54 * crossed
         squared = (means[0] - means[1]).square().sum()
@@ -225,16 +225,16 @@ def test_the_gradient_of_the_loss_is_that_of_differences(scaled: Scaled) -> None
     loss().backward()
     step = 1e-6
     for name, parameter in model.named_parameters():
-        place = tuple(0 for _ in parameter.shape)
+        first = tuple(0 for _ in parameter.shape)
         with torch.no_grad():
             values = []
             for sign in (1, -1):
-                parameter[place] += sign * step
+                parameter[first] += sign * step
                 values.append(loss().item())
-                parameter[place] -= sign * step
+                parameter[first] -= sign * step
         slope = (values[0] - values[1]) / (2 * step)
         assert parameter.grad is not None
-        assert parameter.grad[place].item() == pytest.approx(slope, rel=1e-5, abs=1e-5), name
+        assert parameter.grad[first].item() == pytest.approx(slope, rel=1e-5, abs=1e-5), name
 
 
 @pytest.mark.parametrize(
@@ -291,8 +291,8 @@ def test_each_row_of_a_class_is_drawn_as_often_as_any_other(
     rows = rows_of_each_class(labels, classes, count, seeded(seed))
     assert labels[rows].tolist() == classes.repeat_interleave(count).tolist()
     for c in classes:
-        own = torch.nonzero(labels == c)[:, 0]
-        times = torch.bincount(rows, minlength=len(labels))[own]
+        class_rows = torch.nonzero(labels == c)[:, 0]
+        times = torch.bincount(rows, minlength=len(labels))[class_rows]
         assert times.max() - times.min() <= 1
 
 
@@ -326,11 +326,11 @@ def test_latents_of_unseen_classes_are_drawn_from_the_posterior_of_their_semanti
     features = feed.take(torch.arange(len(feed.labels)))
     for c in scaled.problem.unseen_classes:
         mean, log_variance = model.semantics_encoder.posterior(model.semantics[int(c)][None])
-        own = features[feed.labels == c]
+        class_features = features[feed.labels == c]
         deviation = log_variance[0].exp() if as_published else (log_variance[0] / 2).exp()
-        torch.testing.assert_close(own.mean(dim=0), mean[0], rtol=0, atol=0.05)
-        torch.testing.assert_close(own.std(dim=0), deviation, rtol=0.05, atol=0)
-        correlation = torch.corrcoef(own.T)
+        torch.testing.assert_close(class_features.mean(dim=0), mean[0], rtol=0, atol=0.05)
+        torch.testing.assert_close(class_features.std(dim=0), deviation, rtol=0.05, atol=0)
+        correlation = torch.corrcoef(class_features.T)
         expected = torch.ones(4, 4) if as_published else torch.eye(4)
         torch.testing.assert_close(correlation, expected, rtol=0, atol=0.05)
 

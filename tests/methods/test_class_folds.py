@@ -126,8 +126,9 @@ def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
     gate = fit_discriminant_gate(class_folds, SETTING, 0.25)
     inputs, is_unseen = [], []
     for fitted, evaluated, columns in class_folds.trials(SETTING, 0.25):
-        common, own, seen = fitted.common(evaluated), fitted.seen_expert()(evaluated), fitted.seen
-        parts = common[:, :seen], common[:, seen:], own
+        common, seen = fitted.common(evaluated), fitted.seen
+        seen_expert = fitted.seen_expert()(evaluated)
+        parts = common[:, :seen], common[:, seen:], seen_expert
         inputs.append(np.stack([part.max(axis=1) for part in parts], axis=1))
         is_unseen.append(columns >= seen)
     features, answers = np.concatenate(inputs).astype(np.float64), np.concatenate(is_unseen)
@@ -142,11 +143,11 @@ def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
 
 def test_gated_scores_are_the_log_probabilities_of_one_distribution() -> None:
     rng = np.random.default_rng(0)
-    common, own = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 3))
+    common, seen_expert = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 3))
     gate = DiscriminantGate(np.array([0.3, -0.2, 1.0]), 0.1, 2.0, 0.5)
-    scores = gzsl_scores(common, own.astype(np.float32), 3, gate)
+    scores = gzsl_scores(common, seen_expert.astype(np.float32), 3, gate)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
-    odds = 0.3 * common[:, :3].max(1) - 0.2 * common[:, 3:].max(1) + own.max(1) + 0.1
+    odds = 0.3 * common[:, :3].max(1) - 0.2 * common[:, 3:].max(1) + seen_expert.max(1) + 0.1
     unseen = np.exp(scores[:, 3:]).sum(axis=1)
     np.testing.assert_allclose(unseen, 1 / (1 + np.exp(-odds)), rtol=1e-5)
     within = scores[:, 3:] - np.log(unseen)[:, None]

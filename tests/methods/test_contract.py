@@ -145,7 +145,7 @@ class ClosedForm(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A method by its name, with settings of it, or a model of a user in its place."""
+    """A method by its name, with settings of it, or a custom model instead."""
 
     method: str
     settings: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))

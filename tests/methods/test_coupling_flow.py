@@ -1,4 +1,4 @@
-"""The flow against autograd and against FrEIA's own coupling block, in float64."""
+"""The flow against autograd and against FrEIA's coupling block, in float64."""
 
 from functools import partial
 
@@ -280,7 +280,7 @@ def test_construction_leaves_torchs_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # in torch
 def test_blocks_compiled_after_another_flows_compute_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -24,10 +24,10 @@ BY_HAND = {
 @pytest.mark.parametrize("transform", get_args(FeatureTransform))
 def test_encoded_rows_are_transformed_and_standardised(transform: FeatureTransform) -> None:
     encoded = fit_transformer(FEED, transform)(FEED.features).numpy()
-    told = BY_HAND[transform].astype(np.float64)
-    spread = told.std(axis=0)
-    varies = spread > 1e-6
-    expected = (told - told.mean(axis=0))[:, varies] / spread[varies]
+    transformed = BY_HAND[transform].astype(np.float64)
+    deviation = transformed.std(axis=0)
+    varies = deviation > 1e-6
+    expected = (transformed - transformed.mean(axis=0))[:, varies] / deviation[varies]
     np.testing.assert_allclose(encoded[:, varies], expected, atol=1e-4)
     np.testing.assert_array_equal(encoded[:, ~varies], 0)
 

@@ -25,7 +25,7 @@ UNSEEN = [0, 2, 5]
 
 
 def make_problem(d: int = 4) -> Problem:
-    """Seen and unseen class numbers interleave, so that a class is not its own row."""
+    """Seen and unseen class numbers interleave, so that a class number is not its row number."""
     dataset = make_dataset(classes=8, unseen=3, val=2, per_class=9, d=d, a=5)
     number = np.array([4, 1, 6, 3, 7, 0, 2, 5])  # the new number of each class
     semantics = np.empty_like(dataset.semantics)

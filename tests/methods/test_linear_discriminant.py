@@ -23,8 +23,12 @@ def lengths_and_products() -> tuple[np.ndarray, np.ndarray]:
 
 def test_without_an_exponent_it_is_the_log_density_up_to_what_is_the_same_for_all() -> None:
     scores = discriminant(COVARIANCE, MEANS, CENTRE)(FEATURES)
-    told = np.stack([multivariate_normal(m, COVARIANCE).logpdf(FEATURES) for m in MEANS], axis=1)
-    np.testing.assert_allclose(scores - scores[:, :1], told - told[:, :1], atol=1e-4)
+    log_densities = np.stack(
+        [multivariate_normal(m, COVARIANCE).logpdf(FEATURES) for m in MEANS], axis=1
+    )
+    np.testing.assert_allclose(
+        scores - scores[:, :1], log_densities - log_densities[:, :1], atol=1e-4
+    )
 
 
 def test_with_exponent_one_it_is_the_cosine() -> None:

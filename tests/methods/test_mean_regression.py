@@ -51,7 +51,9 @@ def test_each_class_is_predicted_without_it(power: float) -> None:
 def test_fully_whitened_semantics_are_the_same_in_any_coordinates(seed: int) -> None:
     change = np.random.default_rng(seed).normal(size=(5, 5)) + 3 * np.eye(5)
     other = (SEMANTICS.astype(np.float64) @ change).astype(np.float32)
-    ours, theirs = (MeanRegression(MEANS, own, CLASSES, 1.0) for own in (SEMANTICS, other))
+    ours, theirs = (
+        MeanRegression(MEANS, semantics, CLASSES, 1.0) for semantics in (SEMANTICS, other)
+    )
     np.testing.assert_allclose(ours.predict(0.5), theirs.predict(0.5), atol=1e-2)
 
 
@@ -74,8 +76,8 @@ def test_covariances_are_summed_by_group() -> None:
     classes, groups = torch.tensor([1, 4, 6, 7]), torch.tensor([0, 1, 0, 1])
     means = np.stack([features[labels == c].mean(axis=0) for c in (1, 4, 6, 7)])
     found = within_class_covariances(feed, classes, torch.from_numpy(means), groups)
-    for group, own in enumerate(([1, 6], [4, 7])):
-        expected = sum(np.cov(features[labels == c].T, bias=True) for c in own)
+    for group, group_classes in enumerate(([1, 6], [4, 7])):
+        expected = sum(np.cov(features[labels == c].T, bias=True) for c in group_classes)
         np.testing.assert_allclose(found[group], expected, rtol=1e-4, atol=1e-6)
 
 

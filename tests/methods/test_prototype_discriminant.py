@@ -69,8 +69,8 @@ def test_drawn_features_lie_around_the_predicted_means() -> None:
     real = HELD_OUT.unseen
     for position, c in enumerate(PROBLEM.unseen_classes):
         drawn = features[positions == position]
-        own = real.features[real.labels == c].mean(axis=0)
-        assert np.abs(drawn.mean(dim=0).numpy() - own).max() < 0.5
+        mean = real.features[real.labels == c].mean(axis=0)
+        assert np.abs(drawn.mean(dim=0).numpy() - mean).max() < 0.5
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ CHOSEN: dict[str, Any] = {
 
 def write_choice(path: Path, **changes: Any) -> Path:
     """A recipe file with changed fields (None drops one), or with changed settings."""
-    own = {k.removeprefix("settings."): changes.pop(k) for k in list(changes) if "." in k}
-    content = CHOSEN | {"settings": CHOSEN["settings"] | own} | changes
+    nested = {k.removeprefix("settings."): changes.pop(k) for k in list(changes) if "." in k}
+    content = CHOSEN | {"settings": CHOSEN["settings"] | nested} | changes
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
     return path
 
@@ -181,8 +181,8 @@ def test_every_learning_setting_of_every_method_may_stand_in_a_recipe_file(tmp_p
         recipe = make_recipe(dataset="CUB", model=model)
         values = {name: setting_value(recipe, name) for name in learning_settings(recipe)}
         path = tmp_path / f"{model}.json"
-        places = {"dataset": "CUB", "features": "res101", "semantics": "att"}
-        write_recipe_file(path, RecipeFile(settings=values, method=model, **places))
+        names = {"dataset": "CUB", "features": "res101", "semantics": "att"}
+        write_recipe_file(path, RecipeFile(settings=values, method=model, **names))
         assert parse_from(recipe, "--recipe", str(path)) == replace(recipe, recipe=str(path))
 
 

@@ -60,8 +60,8 @@ def test_help_shows_every_setting_with_its_text(
     assert "Train a thing." in shown
     texts = {n: t for n, t in texts_below_fields(Recipe).items() if n not in PREFIXES}
     for part, config in configurations(recipe).items():
-        own = texts_below_fields(type(config))
-        texts |= {PREFIXES[part] + name: text for name, text in own.items()}
+        field_texts = texts_below_fields(type(config))
+        texts |= {PREFIXES[part] + name: text for name, text in field_texts.items()}
     assert set(texts) == set(flat_names(recipe))
     texts["gate"] = texts_below_fields(Recipe)["gate"]
     for name, text in texts.items():
@@ -161,16 +161,16 @@ def test_every_flag_sets_its_field_and_no_other(model: str, monkeypatch: Any) ->
     names = [name for name in flat_names(recipe) if name != "recipe"]
     words, values = [], {}
     for number, name in enumerate(names):
-        own, values[name] = other_value(name, recipe, number)
+        flag_words, values[name] = other_value(name, recipe, number)
         assert values[name] != setting_value(recipe, name)
-        words += own
+        words += flag_words
     expected = recipe.replace(**values)
     assert parse_from(recipe, *words) == expected
     assert parse_from(recipe, *recipe_flags(expected, recipe)) == expected
     # One at a time, of a few.
     for name in names[::12]:
-        own, value = other_value(name, recipe, 0)
-        assert parse_from(recipe, *own) == recipe.replace(**{name: value})
+        flag_words, value = other_value(name, recipe, 0)
+        assert parse_from(recipe, *flag_words) == recipe.replace(**{name: value})
 
 
 @pytest.mark.parametrize("words", [("0",), ("0", "3", "20"), ()])
@@ -190,9 +190,9 @@ def test_classifier_and_gate_are_chosen_by_their_names() -> None:
     recipe = parse("--gate", "cosmo", "--classifier", "bayes")
     assert (recipe.gate_name, recipe.classifier_name) == ("cosmo", "bayes")
     # The one that the script has keeps the script's settings.
-    own = RES101.replace(gate_epochs=3, classifier_lr=0.5)
-    assert parse_from(own, "--gate=boundary", "--classifier=softmax") == own
-    assert parse_from(own, "--gate", "none") == replace(own, gate=None)
+    changed = RES101.replace(gate_epochs=3, classifier_lr=0.5)
+    assert parse_from(changed, "--gate=boundary", "--classifier=softmax") == changed
+    assert parse_from(changed, "--gate", "none") == replace(changed, gate=None)
 
 
 def test_another_method_has_its_published_settings() -> None:

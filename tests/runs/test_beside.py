@@ -112,9 +112,9 @@ def test_a_method_beside_has_its_published_settings_on_the_same_data(
     )
     recipe = recipe.replace(calibrate=False, compile=True, classifier_lr=0.5)
     for name in METHODS:
-        own = beside_recipe(recipe, name)
+        recipe_beside = beside_recipe(recipe, name)
         plain = published_recipe(make_recipe(dataset="FLO", features="densenet169"), name)
-        assert own == plain.replace(seed=3, calibrate=False, beside=())
+        assert recipe_beside == plain.replace(seed=3, calibrate=False, beside=())
 
 
 def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
@@ -126,10 +126,10 @@ def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
         for stop_at in methods:
             real = getattr(beside, stage)
 
-            def fail(own: Any, *rest: Any, stop_at: str = stop_at, real: Any = real) -> Any:
-                if own.directory.name == stop_at:
+            def fail(setup: Any, *rest: Any, stop_at: str = stop_at, real: Any = real) -> Any:
+                if setup.directory.name == stop_at:
                     raise RuntimeError("a stand-in for a crash")
-                return real(own, *rest)
+                return real(setup, *rest)
 
             with monkeypatch.context() as patch:
                 patch.setattr(beside, stage, fail)

@@ -85,11 +85,11 @@ def test_draws_are_nested_of_the_right_size_and_apart_from_the_evaluated_rows(
     assert tuple(division.labelled) == tuple(k for k in shots if k)
     smaller: set[int] = set()
     for k, rows in division.labelled.items():
-        own = index_of(rows)
+        indices = index_of(rows)
         assert Counter(rows.labels.tolist()) == {int(c): k for c in np.unique(labels)}
-        assert len(own) == len(set(own))
-        assert smaller <= set(own)
-        smaller = set(own)
+        assert len(indices) == len(set(indices))
+        assert smaller <= set(indices)
+        smaller = set(indices)
     evaluated = index_of(division.evaluated)
     assert sorted([*smaller, *evaluated]) == list(range(len(labels)))
     assert set(division.evaluated.labels.tolist()) == set(labels.tolist())
@@ -166,14 +166,14 @@ def test_a_run_evaluates_every_number_of_rows_on_the_same_others(
     trained = open_trained(result.directory, pick_device("cpu"))
     draws = []
     for (problem, rest, outcomes), rows in zip(evaluated, (on_test[:2], on_test[2:]), strict=True):
-        one, three = (set(index_of(own)) for own in rows)
+        one, three = (set(index_of(draw)) for draw in rows)
         assert one < three
         assert (len(one), len(three)) == (3, 9)
         assert set(index_of(rest.unseen)) == set(index_of(whole.unseen)) - three
         assert index_of(rest.seen) == index_of(whole.seen)
         assert len(outcomes) == 3
-        own = evaluate(trained.scorer, problem, rest)
-        np.testing.assert_allclose(outcomes[0].scores, own.scores, rtol=1e-5, atol=1e-5)
+        outcome = evaluate(trained.scorer, problem, rest)
+        np.testing.assert_allclose(outcomes[0].scores, outcome.scores, rtol=1e-5, atol=1e-5)
         draws.append(three)
     assert draws[0] != draws[1]
     for number, k in enumerate((0, 1, 3)):
@@ -221,9 +221,9 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
             return right + self.noise * self.rng.normal(size=right.shape)
 
     plain = make_dataset()
-    told = plain.features.copy()
-    told[:, 0] = plain.labels / 1000  # features that tell their class
-    dataset = check_dataset(replace(plain, features=told))
+    features = plain.features.copy()
+    features[:, 0] = plain.labels / 1000  # the first feature is the class label
+    dataset = check_dataset(replace(plain, features=features))
 
     def blurred(run: Any, scaled: Any, model: Any, rows: Rows, **counts: int) -> Any:
         return Blurred(scaled.problem, counts["synthesized"])

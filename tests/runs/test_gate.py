@@ -39,7 +39,7 @@ BOUNDARY = {
     "gate_batch_size": 15,
     "gate_learning_rate": 1e-2,
 }
-# Each gate, with models of each kind: of a softmax, of densities, of its own scores.
+# Each gate, with models of each kind: softmax classifier, densities, scores of the method.
 CASES: dict[str, dict[str, Any]] = {
     "likelihood": {"gate": "likelihood", "calibrate": False},
     "likelihood bayes": {"gate": "likelihood", "classifier": "bayes"},

@@ -106,7 +106,7 @@ def test_a_datasets_folder_stands_for_the_recommended_method(tmp_path: Path) -> 
     assert script.job(recipe).model_class is None
     assert script.job(recipe).dataset is None
     assert script.command == ("python", "-m", "gsmflow", "train", str(folder))
-    # Another model has the settings that a script of its own would give it.
+    # Another model has the settings that its script would give it.
     _, other = script_recipe(folder, ["--model", "cada-vae"], prog="gsmflow")
     plain = recipe_for({"": make_recipe(dataset="MINE")}, "dinov2-base", "cada-vae")
     assert other == replace(plain, data=tmp_path, features="dinov2-base")
@@ -184,10 +184,10 @@ def train(*words: object) -> int:
 def test_train_runs_a_folder_and_a_script_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A script's run, its own class and what it does with the result, by either way."""
+    """A script's run, its model class and its use of the result, started either way."""
     write_gbu(tmp_path / "data" / "TINY", make_dataset())
-    places = ("--data", tmp_path / "data", "--out", tmp_path / "out")
-    flags = (*places, "--beside", "--device", "cpu", "--no-calibrate")
+    paths = ("--data", tmp_path / "data", "--out", tmp_path / "out")
+    flags = (*paths, "--beside", "--device", "cpu", "--no-calibrate")
     path = write(
         tmp_path / "mine.py",
         "class Mine(GSMFlow):\n"
@@ -217,9 +217,9 @@ def test_train_runs_a_folder_and_a_script_alike(
 def test_trains_mistakes_and_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     touch(tmp_path / "MINE" / "clip.mat")
     assert train(tmp_path / "MINE", "--help") == 0
-    said = capsys.readouterr().out
-    assert "python -m gsmflow train" in said
-    assert "(default: clip)" in " ".join(said.replace("│", " ").split())
+    printed = capsys.readouterr().out
+    assert "python -m gsmflow train" in printed
+    assert "(default: clip)" in " ".join(printed.replace("│", " ").split())
     assert train("--help") == 0
     assert "The folder or script comes first" in capsys.readouterr().out
     for words, expected in (

@@ -51,7 +51,7 @@ from model import GSMFlow, GSMFlowConfig
 from util import Recipe, TrainingConfig, run
 
 class Mine(GSMFlow):
-    """A model of one's own."""
+    """A custom model class."""
 
 TINY = Recipe(
     dataset="TINY",
@@ -83,8 +83,8 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def flags_of(folder: Path) -> list[str]:
-    places = ["--data", str(folder / "data"), "--out", str(folder / "out")]
-    return [*places, "--device", "cpu", "--precision", "fp32"]
+    paths = ["--data", str(folder / "data"), "--out", str(folder / "out")]
+    return [*paths, "--device", "cpu", "--precision", "fp32"]
 
 
 def options_of(folder: Path, **changes: Any) -> TuneOptions:
@@ -331,24 +331,24 @@ def test_every_categorical_choice_is_tried_alone_first(
     stand_in(monkeypatch, by_chance)
     tune(folder, trials=14)
     _, study = open_tiny(folder)
-    own, trials = study.space.recipe_params, finished_trials(study)
+    recipe_params, trials = study.space.recipe_params, finished_trials(study)
     alone = {
         (name, choice)
         for name, distribution in study.space.distributions.items()
         if isinstance(distribution, CategoricalDistribution)
         for choice in distribution.choices
-        if choice != own[name]
+        if choice != recipe_params[name]
     }
     assert ("relative_positioning", False) in alone
-    assert trials[0].params == own
+    assert trials[0].params == recipe_params
     changes = [
-        [(name, value) for name, value in trial.params.items() if value != own[name]]
+        [(name, value) for name, value in trial.params.items() if value != recipe_params[name]]
         for trial in trials[1 : len(alone) + 1]
     ]
     assert all(len(one) == 1 for one in changes)
     assert {one[0] for one in changes} == alone
     further = trials[len(alone) + 1 :]
-    assert any(len([n for n in t.params if t.params[n] != own[n]]) > 1 for t in further)
+    assert any(len([n for n in t.params if t.params[n] != recipe_params[n]]) > 1 for t in further)
 
 
 def test_a_trial_changes_some_settings_of_the_best_before_it(
@@ -369,12 +369,12 @@ def test_a_trial_changes_some_settings_of_the_best_before_it(
 
 
 def test_the_script_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = 3e-4  # the learning rate of the script
+    script_rate = 3e-4  # the learning rate of the script
 
-    def own_is_worst(recipe: Recipe, half_way: bool) -> float:
-        return 0.0 if recipe.training.learning_rate == own else by_chance(recipe, half_way)
+    def script_rate_is_worst(recipe: Recipe, half_way: bool) -> float:
+        return 0.0 if recipe.training.learning_rate == script_rate else by_chance(recipe, half_way)
 
-    stand_in(monkeypatch, own_is_worst)
+    stand_in(monkeypatch, script_rate_is_worst)
     setup, study = open_tiny(folder)
     claimed = [claim(study, 9) for _ in range(9)]
     for trial in reversed(claimed):  # its process is the slowest

@@ -71,28 +71,29 @@ def test_a_temperature_undoes_a_factor() -> None:
 def test_on_published_scores_it_is_above_raw_scores_and_calibrated_stacking() -> None:
     def read(name: str) -> dict[str, np.ndarray]:
         with np.load(SCORES / f"LAGO_AWA1_{name}.npz") as file:
-            told = {key: file[key] for key in file}
-        told["scores"] = told["scores"].astype(np.float64)
-        classes = np.concatenate([told["seen_classes"], told["unseen_classes"]])
+            arrays = {key: file[key] for key in file}
+        arrays["scores"] = arrays["scores"].astype(np.float64)
+        classes = np.concatenate([arrays["seen_classes"], arrays["unseen_classes"]])
         order = np.argsort(classes)
-        told["columns"] = order[np.searchsorted(classes, told["labels"], sorter=order)]
-        return told
+        arrays["columns"] = order[np.searchsorted(classes, arrays["labels"], sorter=order)]
+        return arrays
 
     val, test = read("val"), read("test")
     parts = {
         name: [
-            np.log(told["scores"][:, told[f"{own}_classes"]] + 1e-12) for own in ("seen", "unseen")
+            np.log(arrays["scores"][:, arrays[f"{domain}_classes"]] + 1e-12)
+            for domain in ("seen", "unseen")
         ]
-        for name, told in (("val", val), ("test", test))
+        for name, arrays in (("val", val), ("test", test))
     }
     smoothing = fit_smoothing(*parts["val"], val["columns"])
 
-    def harmonic(scores: np.ndarray, told: dict[str, np.ndarray]) -> float:
-        answers, is_unseen = scores.argmax(axis=1), told["columns"] >= len(told["seen_classes"])
+    def harmonic(scores: np.ndarray, arrays: dict[str, np.ndarray]) -> float:
+        answers, is_unseen = scores.argmax(axis=1), arrays["columns"] >= len(arrays["seen_classes"])
         return harmonic_mean(
             *(
-                mean_class_accuracy(told["columns"][own], answers[own])
-                for own in (is_unseen, ~is_unseen)
+                mean_class_accuracy(arrays["columns"][domain], answers[domain])
+                for domain in (is_unseen, ~is_unseen)
             )
         )
 

@@ -54,7 +54,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Text that a careless page would take for its own.
+# Text that a page without escaping would take for markup.
 NAMES = (
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(2)</script>",
@@ -310,7 +310,7 @@ def test_a_model_without_epochs_has_no_curve_over_epochs(
 
 
 def put(name: str, value: Any) -> Callable[[Path], object]:
-    """A change of a field of the metrics, at a place such as ``calibrated.U``."""
+    """A change of a field of the metrics, at a path such as ``calibrated.U``."""
 
     def change(metrics: Any) -> None:
         *above, last = name.split(".")
@@ -412,8 +412,8 @@ def two_heaps(count: int, dimensions: int = 5) -> FeatureSample:
 
 def test_pca_is_the_first_two_components() -> None:
     sample = two_heaps(20)
-    places, axes = project(sample, "pca")
-    np.testing.assert_array_equal(places, sample.points[:, :2])
+    points, axes = project(sample, "pca")
+    np.testing.assert_array_equal(points, sample.points[:, :2])
     assert axes == (
         "first principal component, 50.0 % of the variance",
         "second principal component, 25.0 % of the variance",
@@ -425,12 +425,12 @@ def test_pca_is_the_first_two_components() -> None:
 @pytest.mark.parametrize("dimensions", [1, 5])
 def test_tsne_keeps_neighbours_together(dimensions: int) -> None:
     sample = two_heaps(24, dimensions)
-    places, axes = project(sample, "tsne")
+    points, axes = project(sample, "tsne")
     assert axes == ("t-SNE 1", "t-SNE 2")
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     np.testing.assert_array_equal(sample.labels[distances.argmin(axis=1)], sample.labels)
-    np.testing.assert_array_equal(places, project(sample, "tsne")[0])
+    np.testing.assert_array_equal(points, project(sample, "tsne")[0])
     assert project(two_heaps(3), "tsne")[0].shape == (3, 2)
 
 
@@ -453,8 +453,8 @@ def test_umap_is_used_where_it_is_installed(
     stand_in = ModuleType("umap")
     stand_in.UMAP = Reducer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "umap", stand_in)
-    places, axes = project(two_heaps(40), "umap")
-    np.testing.assert_array_equal(places, two_heaps(40).points[:, 1:3])
+    points, axes = project(two_heaps(40), "umap")
+    np.testing.assert_array_equal(points, two_heaps(40).points[:, 1:3])
     assert axes == ("UMAP 1", "UMAP 2")
 
 
@@ -709,8 +709,8 @@ def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Ru
         )
         assert used > 10, canvas
         assert len(page.get_attribute(f"#{canvas}", "aria-label")) > 10
-    for place in ("curve-table", "map-table", "history-table", "class-shift-table"):
-        assert len(table(page, f"#{place}")) > 1
+    for table_id in ("curve-table", "map-table", "history-table", "class-shift-table"):
+        assert len(table(page, f"#{table_id}")) > 1
     epochs = [row[0] for row in table(page, "#validation-table")]
     assert epochs == ["2", "4"]
 
@@ -724,9 +724,9 @@ def test_loss_parts_are_lines_on_axes_that_suit_them(show: Callable[..., Shown],
     (one / "history.json").write_text(json.dumps(records))
     page = show(one).page
     lines = page.evaluate(
-        "() => charts.get('history').data.datasets.map((own) => {"
-        "  const scale = charts.get('history').scales[own.yAxisID];"
-        "  return [own.label, own.data.map(({ x, y }) => [x, y]), scale.type,"
+        "() => charts.get('history').data.datasets.map((dataset) => {"
+        "  const scale = charts.get('history').scales[dataset.yAxisID];"
+        "  return [dataset.label, dataset.data.map(({ x, y }) => [x, y]), scale.type,"
         "    scale.options.position, scale.options.title.text]; })"
     )
     signed, positive = ("linear", "left", "critic loss"), ("logarithmic", "right")
@@ -832,8 +832,8 @@ def test_standard_deviations_are_drawn(show: Callable[..., Shown], one: Path) ->
         "const { x } = chart.getDatasetMeta(0).data[1];"
         "const { data } = c.getContext('2d').getImageData(ratio * x, 0, 1, c.height);"
         "return [27, 35, 65, 73].map((value) => {"
-        "const place = 4 * Math.round(ratio * chart.scales.y.getPixelForValue(value));"
-        "return data[place + 3] > 0 && data[place + 2] > data[place] + 60; }); }",
+        "const offset = 4 * Math.round(ratio * chart.scales.y.getPixelForValue(value));"
+        "return data[offset + 3] > 0 && data[offset + 2] > data[offset] + 60; }); }",
     )
     assert blue == [False, True, True, False]
 
