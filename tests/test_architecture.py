@@ -52,7 +52,7 @@ def test_application_does_not_import_estimators_and_estimators_know_no_run() -> 
         assert "estimators" not in imports_of(path), path
 
 
-def test_files_import_in_no_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     graph = {module_of(path): imports_of(path) - {module_of(path)} for path in FILES}
     TopologicalSorter(graph).prepare()
 
@@ -65,7 +65,7 @@ def test_contributor_page_names_the_wings_in_order() -> None:
     assert folders == set(WINGS) - {"estimators"}
 
 
-def test_every_file_says_what_it_is() -> None:
+def test_every_file_has_a_docstring() -> None:
     for path in [*FILES, *PACKAGE.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 

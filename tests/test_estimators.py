@@ -176,7 +176,7 @@ def expected_failures(estimator: Any) -> dict[str, str]:
     ],
     ids=lambda estimator: type(estimator).__name__,
 )
-def test_scikit_learns_checks(estimator: Any) -> None:
+def test_scikit_learn_checks_pass(estimator: Any) -> None:
     expected = expected_failures(estimator)
     results = check_estimator(
         estimator, expected_failed_checks=expected, on_skip=None, on_fail=None
@@ -211,7 +211,7 @@ def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
     ],
 )
 @pytest.mark.usefixtures("quick_pictures")
-def test_it_learns_what_a_run_with_its_settings_learns(
+def test_estimator_learns_the_same_as_a_run_with_its_settings(
     kind: type[ZeroShotClassifier], model: str, tmp_path: Path
 ) -> None:
     fitted = small(kind, random_state=3)
@@ -250,7 +250,7 @@ def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotClassifier]) 
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64, np.uint8])
-def test_labels_keep_their_type(dtype: Any) -> None:
+def test_labels_keep_their_dtype(dtype: Any) -> None:
     names = np.unique(DATASET.class_names)
     codes = np.searchsorted(names, Y)
     semantics = {int(np.searchsorted(names, name)): v for name, v in SEMANTICS.items()}
@@ -264,7 +264,7 @@ def test_labels_keep_their_type(dtype: Any) -> None:
     )
 
 
-def test_the_density_is_one_over_all_space() -> None:
+def test_density_integrates_to_one() -> None:
     rng = np.random.default_rng(0)
     semantics = {c: rng.normal(size=2) for c in range(4)}
     y = np.repeat([0, 1, 2], 40)
@@ -286,7 +286,7 @@ def test_the_density_is_one_over_all_space() -> None:
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.15)
 
 
-def test_densities_that_cannot_be_given_are_told() -> None:
+def test_unavailable_densities_are_refused() -> None:
     flow = small(GSMFlowClassifier).fit(X, Y, SEMANTICS)
     with pytest.raises(InputError, match=r"y: found x, expected one of classes_"):
         flow.score_samples(X[:1], ["x"])
@@ -297,7 +297,7 @@ def test_densities_that_cannot_be_given_are_told() -> None:
         flow.score_samples(X)
 
 
-def test_samples(kind: type[ZeroShotClassifier]) -> None:
+def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotClassifier]) -> None:
     fitted = small(kind).fit(X, Y, SEMANTICS)
     first = fitted.sample("class_11", 3)
     assert first.shape == (3, X.shape[1])
@@ -312,7 +312,7 @@ def test_samples(kind: type[ZeroShotClassifier]) -> None:
 # scikit-learn's tools.
 
 
-def test_it_stands_in_pipelines_and_searches() -> None:
+def test_estimator_works_in_pipelines_and_searches() -> None:
     estimator = small(GSMFlowClassifier, semantics=SEMANTICS)
     pipeline = make_pipeline(StandardScaler(), estimator)
     search = GridSearchCV(pipeline, {"gsmflowclassifier__pi": [0.0, 0.1]}, cv=2)
@@ -352,7 +352,7 @@ def test_clones_are_unfitted_and_equal(kind: type[ZeroShotClassifier]) -> None:
     np.testing.assert_array_equal(again.decision_function(X), estimator.decision_function(X))
 
 
-def test_random_states() -> None:
+def test_random_state_determines_the_scores() -> None:
     def scores(random_state: Any) -> NDArray[Any]:
         estimator = small(GSMFlowClassifier, random_state=random_state).fit(X, Y, SEMANTICS)
         return np.asarray(estimator.decision_function(X))
@@ -380,7 +380,7 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scaling", ["standardised", "l2"])
-def test_a_saved_estimator_is_the_same(
+def test_saved_estimator_is_read_back_unchanged(
     kind: type[ZeroShotClassifier], scaling: str, tmp_path: Path
 ) -> None:
     estimator = small(
@@ -403,7 +403,7 @@ def test_a_saved_estimator_is_the_same(
     assert [p.name for p in tmp_path.iterdir()] == ["estimator.safetensors"]
 
 
-def test_a_file_that_is_no_estimator_is_told(tmp_path: Path) -> None:
+def test_file_that_is_no_estimator_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "estimator.safetensors"
     small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS).save(file)
     with pytest.raises(InputError, match=r"found PrototypeDiscriminantClassifier .*, expected GSM"):
@@ -438,12 +438,12 @@ def test_a_file_that_is_no_estimator_is_told(tmp_path: Path) -> None:
         (SEMANTICS | {"class_11": SEMANTICS["class_3"]}, "same vector for class_3 and class_11"),
     ],
 )
-def test_bad_semantics_are_told(semantics: Any, expected: str) -> None:
+def test_bad_semantics_are_refused(semantics: Any, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         small(PrototypeDiscriminantClassifier).fit(X, Y, semantics)
 
 
-def test_keys_of_another_type_are_told() -> None:
+def test_keys_of_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="found no vector of class class_0"):
         small(PrototypeDiscriminantClassifier).fit(X, Y, {0: [1.0], 1: [2.0]})
     with pytest.raises(InputError, match="found the key 5 for labels"):
@@ -461,7 +461,7 @@ def test_keys_of_another_type_are_told() -> None:
         ("device", "abacus", "found abacus, expected auto or one available here"),
     ],
 )
-def test_bad_settings_are_told(name: str, value: Any, expected: str) -> None:
+def test_bad_settings_are_refused(name: str, value: Any, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         small(GSMFlowClassifier, **{name: value}).fit(X, Y, SEMANTICS)
 
@@ -478,7 +478,7 @@ def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> No
 # The front door.
 
 
-def test_importing_the_package_is_cheap() -> None:
+def test_import_does_not_load_scikit_learn_or_torch() -> None:
     code = "import sys, gsmflow; print('torch' in sys.modules, 'sklearn' in sys.modules)"
     completed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -490,10 +490,10 @@ def test_importing_the_package_is_cheap() -> None:
         _ = gsmflow.Nothing
 
 
-def test_the_examples_are_right() -> None:
+def test_docstring_examples_give_their_output() -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_the_page_is_right() -> None:
+def test_examples_of_the_api_page_give_their_output() -> None:
     results = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
     assert (results.failed, results.attempted > 10) == (0, True)

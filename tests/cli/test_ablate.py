@@ -61,7 +61,7 @@ def test_every_variant_is_the_recipe_with_its_flag(tmp_path: Path) -> None:
             assert variant[measure]["values"][1] == alone[measure], (name, measure)
 
 
-def test_a_second_call_goes_on(tmp_path: Path) -> None:
+def test_second_call_reuses_finished_runs(tmp_path: Path) -> None:
     first = ablate(tmp_path)
     runs = {file: file.stat().st_mtime_ns for file in tmp_path.glob("out/TINY/*/*/seed0/*.json")}
     assert len(runs) >= 5
@@ -69,7 +69,7 @@ def test_a_second_call_goes_on(tmp_path: Path) -> None:
     assert runs == {f: f.stat().st_mtime_ns for f in tmp_path.glob("out/TINY/*/*/seed0/*.json")}
 
 
-def test_a_variant_that_changes_nothing_is_left_out(tmp_path: Path) -> None:
+def test_variant_equal_to_the_recipe_is_left_out(tmp_path: Path) -> None:
     ablation = ablate(tmp_path, "--no-perturbation", "--prototype-weight", "0")
     assert list(ablation["variants"]) == ["full", "condition-first", "no-positioning"]
 
@@ -89,7 +89,7 @@ def test_bad_input_ends_with_code_2(
     assert "Traceback" not in err
 
 
-def test_cada_vae_has_ablations_of_its_own(tmp_path: Path) -> None:
+def test_cada_vae_has_its_ablations(tmp_path: Path) -> None:
     settings = {**CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
     ablation = ablate(tmp_path, settings=settings)
     assert ablation["model"] == "CADA-VAE"

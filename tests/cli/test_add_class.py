@@ -117,7 +117,7 @@ def scores_of(run: TrainedRun, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArra
 
 
 @pytest.mark.parametrize("model", EXTENSIBLE)
-def test_a_class_added_later_is_known_as_one_from_the_start(
+def test_class_added_later_scores_as_one_present_from_the_start(
     model: str,
     before: Callable[[str], RunResult],
     tmp_path: Path,
@@ -147,7 +147,7 @@ def test_a_class_added_later_is_known_as_one_from_the_start(
 
 
 @pytest.mark.parametrize("model", EXTENSIBLE)
-def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
+def test_new_run_records_its_origin_and_is_a_complete_run(
     model: str,
     before: Callable[[str], RunResult],
     tmp_path: Path,
@@ -191,7 +191,7 @@ def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
     assert len(lines) == 3 * 13
 
 
-def test_old_columns_of_the_discriminant_stay(
+def test_discriminant_scores_of_old_classes_stay_unchanged(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, into = before("discriminant"), tmp_path / "grown"
@@ -205,7 +205,7 @@ def test_old_columns_of_the_discriminant_stay(
         assert (new[name].shape != value.shape) == (name in grown)
 
 
-def test_a_method_that_takes_no_further_classes_is_named(
+def test_method_without_support_for_new_classes_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_in(tmp_path, without_last(WHOLE), "eszsl")
@@ -218,7 +218,7 @@ def test_a_method_that_takes_no_further_classes_is_named(
     assert not into.exists()
 
 
-def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
+def test_class_is_added_to_a_run_with_a_gate_without_its_gate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_in(tmp_path, without_last(WHOLE), "gsmflow")
@@ -234,7 +234,7 @@ def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
     assert "as the run chose it on validation classes\n" in capsys.readouterr().err
 
 
-def test_a_run_that_was_added_to_is_not_resumed(
+def test_run_with_an_added_class_is_not_resumed(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = before("discriminant")
@@ -296,7 +296,7 @@ FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))
-def test_bad_semantics_are_told_and_leave_nothing(
+def test_bad_semantics_give_one_sentence_and_leave_no_run(
     fault: str,
     before: Callable[[str], RunResult],
     tmp_path: Path,
@@ -314,7 +314,7 @@ def test_bad_semantics_are_told_and_leave_nothing(
     assert not into.exists()
 
 
-def test_a_twin_is_refused(
+def test_semantics_equal_to_those_of_another_class_are_refused(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = vector_file(tmp_path / "twin.npy", WHOLE.semantics[2])
@@ -324,7 +324,7 @@ def test_a_twin_is_refused(
     assert "found the same vector for twin and class_2" in err
 
 
-def test_a_dataset_that_is_gone_or_another_is_told(
+def test_missing_or_different_dataset_is_refused(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
@@ -340,7 +340,7 @@ def test_a_dataset_that_is_gone_or_another_is_told(
     assert not into.exists()
 
 
-def test_a_run_that_does_not_tell_its_dataset_is_refused(
+def test_run_without_a_dataset_fingerprint_is_refused(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = Path(shutil.copytree(before("gsmflow").directory, tmp_path / "run"))
@@ -353,7 +353,7 @@ def test_a_run_that_does_not_tell_its_dataset_is_refused(
     assert "model.json: found no field 'fingerprint'" in err
 
 
-def test_an_interruption_leaves_nothing(
+def test_interruption_leaves_no_run(
     before: Callable[[str], RunResult],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -369,7 +369,7 @@ def test_an_interruption_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["last.npy"]
 
 
-def test_a_mean_is_predicted_from_semantics_that_were_not_there() -> None:
+def test_linear_map_predicts_means_of_unseen_semantics() -> None:
     rng = np.random.default_rng(0)
     means, semantics = rng.normal(size=(6, 4)), rng.normal(size=(9, 3)).astype(np.float32)
     regression = MeanRegression(means, semantics, np.arange(6), whitening=0.5)
@@ -377,7 +377,7 @@ def test_a_mean_is_predicted_from_semantics_that_were_not_there() -> None:
     np.testing.assert_allclose(semantics @ weight + bias, regression.predict(0.3), atol=1e-12)
 
 
-def test_a_discriminant_by_its_factor_is_that_of_the_covariance() -> None:
+def test_discriminant_by_factor_equals_discriminant_by_covariance() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(30, 5))
     covariance, means, centre = rows.T @ rows / 30, rng.normal(size=(4, 5)), rng.normal(size=5)

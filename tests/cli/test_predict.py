@@ -241,7 +241,7 @@ def test_bad_flags_are_refused(
         assert err.count("\n") == 1
 
 
-def test_penalty_of_a_run_that_chose_none_is_refused(
+def test_gamma_of_a_run_without_calibration_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=(), calibrate=False)

@@ -60,7 +60,7 @@ def test_every_point_is_the_recipe_with_its_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
+def test_h_on_the_validation_classes_is_recorded(tmp_path: Path) -> None:
     record = sweep(tmp_path, ("latent_dim", "4"), flags=("--seeds", "2"))
     (point,) = record["points"]
     files = tmp_path.glob("out/TINY/*/latent_dim=4/seed*/validation.json")

@@ -309,7 +309,7 @@ def test_files_that_change_while_they_are_read_make_no_entry(
     assert list((folder / "TINY").iterdir()) == []
 
 
-def test_a_faulty_dataset_makes_no_entry(root: Path, folder: Path) -> None:
+def test_faulty_dataset_makes_no_entry(root: Path, folder: Path) -> None:
     features = make_dataset().features.T.copy()
     features[0, 0] = np.nan
     write_gbu(root / "TINY", make_dataset(), features=features)
@@ -318,7 +318,7 @@ def test_a_faulty_dataset_makes_no_entry(root: Path, folder: Path) -> None:
     assert list((folder / "TINY").iterdir()) == []
 
 
-def test_missing_files_are_named_even_where_they_are_cached(root: Path, folder: Path) -> None:
+def test_missing_files_are_refused_even_if_they_are_cached(root: Path, folder: Path) -> None:
     load(root, folder)
     (root / "TINY" / "res101.mat").unlink()
     with pytest.raises(InputError, match=r"res101\.mat: no such file"):

@@ -91,7 +91,7 @@ def test_infinities_of_both_signs_do_not_hide_each_other() -> None:
     refused(replace(tiny(), features=features), "features", found, "finite numbers")
 
 
-def test_large_finite_features_are_not_taken_for_infinite() -> None:
+def test_large_finite_features_are_accepted() -> None:
     features = tiny().features.copy()
     features[0] = np.finfo(np.float32).max
     assert check_dataset(replace(tiny(), features=features)).notes == ()
@@ -263,7 +263,7 @@ def test_train_rows_that_are_test_rows_are_noted_and_left_out() -> None:
     np.testing.assert_array_equal(out.val, tiny().val)
 
 
-def test_train_rows_in_no_other_split_are_noted_apart_from_test_rows() -> None:
+def test_train_rows_in_no_other_split_are_noted_separately_from_test_rows() -> None:
     dataset = replace(tiny(), trainval=tiny().trainval[1:])
     (note,) = check_dataset(dataset).notes
     assert "1 of 40 rows of tiny.mat, field 'train' are not in trainval (0 of them" in note
@@ -405,7 +405,7 @@ def test_each_class_is_repeated_to_as_many_rows(classes: list[int], count: int) 
 
 @pytest.mark.parametrize("garbage", [1e30, 0.0])
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_test_rows_leave_no_trace_in_a_training_problem(split: Split, garbage: float) -> None:
+def test_training_problem_does_not_depend_on_test_rows(split: Split, garbage: float) -> None:
     dataset = tiny()
     features = dataset.features.copy()
     features[np.concatenate([dataset.test_seen, dataset.test_unseen])] = garbage
@@ -414,7 +414,7 @@ def test_test_rows_leave_no_trace_in_a_training_problem(split: Split, garbage: f
     same(training_problem(clean, split), training_problem(spoiled, split))
 
 
-def test_test_rows_leave_no_trace_in_the_validation_rows() -> None:
+def test_validation_rows_do_not_depend_on_test_rows() -> None:
     dataset = check_dataset(tiny())
     features = dataset.features.copy()
     features[np.concatenate([dataset.test_seen, dataset.test_unseen])] = np.nan
@@ -450,7 +450,7 @@ def test_the_test_problem_holds_all_trainval_rows_and_the_test_rows_are_held_out
     assert problem.classes.tolist() == list(range(10))
 
 
-def test_in_the_validation_problem_the_validation_classes_play_unseen() -> None:
+def test_validation_classes_are_the_unseen_classes_of_the_validation_problem() -> None:
     dataset = check_dataset(tiny())
     problem, held_out = (
         training_problem(dataset, "validation"),
@@ -488,7 +488,7 @@ def test_validation_redraws_split_the_seen_classes_and_use_no_test_row() -> None
     np.testing.assert_array_equal(again.val, draws[3].val)
 
 
-def test_a_class_of_a_single_row_keeps_it_to_fit_on() -> None:
+def test_only_row_of_a_class_is_kept_for_fitting() -> None:
     spare = rows_of(tiny(), "train", 3)[1:]
     dataset = check_dataset(
         replace(
@@ -520,7 +520,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
 
 @settings(deadline=None, max_examples=60)
 @given(datasets())
-def test_split_invariants(dataset: Dataset) -> None:
+def test_splits_satisfy_their_invariants(dataset: Dataset) -> None:
     shuffled = {
         name: np.random.default_rng(len(name)).permutation(getattr(dataset, name))
         for name in SPLITS

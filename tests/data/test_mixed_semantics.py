@@ -80,7 +80,7 @@ def test_a_second_embedding_of_other_classes_is_refused(
         read_dataset(recipe)
 
 
-def test_names_that_only_count_contradict_no_file_of_names(tmp_path: Path) -> None:
+def test_names_that_are_numbers_contradict_no_file_of_names(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent")
     write_second(tmp_path)
     names = tuple("abcdefghij")

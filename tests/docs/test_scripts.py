@@ -114,7 +114,7 @@ def test_a_script_without_data_names_the_missing_file(
     check_missing_data(script, tmp_path, call)
 
 
-def test_a_process_without_data_ends_with_one_line(tmp_path: Path) -> None:
+def test_process_without_data_prints_one_line(tmp_path: Path) -> None:
     check_missing_data("train_FLO.py", tmp_path, call_process)
 
 

@@ -118,7 +118,7 @@ def test_samples_of_another_class_are_inconsistent() -> None:
     assert summary["real_among_all"] == 1
 
 
-def test_shares_of_samples_placed_by_hand() -> None:
+def test_consistency_of_hand_placed_samples() -> None:
     # On a line: seen means at 0, 10, 20, 30, unseen ones at 4, 14, 24.
     at = {2: 0, 3: 10, 6: 20, 7: 30, 1: 4, 4: 14, 5: 24}
     real = {c: torch.tensor([[x - 1.0, 0.0], [x + 1.0, 0.0]]) for c, x in at.items()}
@@ -137,7 +137,7 @@ def test_shares_of_samples_placed_by_hand() -> None:
     assert shifts.summary()["consistency"]["among_all"] == pytest.approx(1 / 2)
 
 
-def test_consistency_is_that_of_sklearns_nearest_centroid() -> None:
+def test_consistency_equals_sklearn_nearest_centroid() -> None:
     rows, drawn = make_rows(1, spread=1.5), make_rows(2, spread=1.5)
     shifts = shifts_of(rows, drawn)
     for among, classes in (("among_all", EVERY), ("among_unseen", UNSEEN)):
@@ -149,7 +149,7 @@ def test_consistency_is_that_of_sklearns_nearest_centroid() -> None:
             assert 0 < np.mean(expected) < 1
 
 
-def test_variances_are_those_of_the_standard_library() -> None:
+def test_variances_equal_the_standard_library() -> None:
     rows, drawn = make_rows(3), make_rows(4, spread=2.0)
     shifts = shifts_of(rows, drawn)
 
@@ -168,7 +168,7 @@ def test_variances_are_those_of_the_standard_library() -> None:
 
 @given(st.floats(0.05, 20), st.floats(0.05, 20), st.integers(0, 2**32))
 @settings(deadline=None, max_examples=20)
-def test_scatter_scales_the_ratio_and_a_similarity_keeps_the_structure(
+def test_scatter_scales_the_variance_ratio_and_a_similarity_keeps_rank_correlations(
     scatter: float, size: float, seed: int
 ) -> None:
     rows = make_rows(seed)
@@ -185,7 +185,7 @@ def test_scatter_scales_the_ratio_and_a_similarity_keeps_the_structure(
         assert found == pytest.approx(1)
 
 
-def test_means_that_change_places_turn_the_structure_over() -> None:
+def test_exchanged_means_reverse_the_rank_correlation() -> None:
     # Distances of classes (1, 4), (1, 5), (4, 5): real 1, 3, 2, synthesized 3, 1, 2.
     real = make_rows(0) | {c: torch.full((2, 5), x) for c, x in ((1, 0.0), (4, 1.0), (5, 3.0))}
     drawn = real | {c: torch.full((2, 5), x) for c, x in ((1, 0.0), (4, 3.0), (5, 1.0))}
@@ -195,7 +195,7 @@ def test_means_that_change_places_turn_the_structure_over() -> None:
     assert found["synthesized_semantics"] == pytest.approx(-found["real_semantics"])
 
 
-def test_rank_correlations_by_brute_force() -> None:
+def test_rank_correlations_equal_brute_force() -> None:
     shifts = shifts_of(make_rows(5), make_rows(6))
     semantics = semantics_of()
     for unseen_alone, classes in ((True, UNSEEN), (False, EVERY)):
@@ -225,7 +225,7 @@ def test_classes_without_a_real_variance_are_left_out() -> None:
     assert shifts.summary()["variance_ratio"] == pytest.approx({"seen": 1, "unseen": 1})
 
 
-def test_what_is_not_defined_is_null_in_json() -> None:
+def test_undefined_values_are_null_in_json() -> None:
     # One sample of each class has no variance; two unseen classes have one distance.
     rows = make_rows(8)
     real = measure_real(feed_with(rows, SEEN), feed_with(rows, UNSEEN[:2]))
@@ -243,7 +243,7 @@ def test_samples_that_do_not_scatter_have_a_ratio_of_0() -> None:
     assert shifts.summary()["variance_ratio"] == {"seen": 0, "unseen": 0}
 
 
-def test_slabs_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shifts_do_not_depend_on_the_slab_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, drawn = make_rows(10), make_rows(11)
     whole = shifts_of(rows, drawn)
     # Two classes of 8 samples in 5 dimensions of 4 bytes
@@ -258,7 +258,7 @@ def test_slabs_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(shifts.consistency.among_all, whole.consistency.among_all)
 
 
-def test_real_rows_measure_the_same_wherever_they_lie() -> None:
+def test_real_rows_in_memory_and_mapped_give_equal_measures() -> None:
     dataset = check_dataset(make_dataset())
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     scaling = fit_feature_scaling(problem.train, "standardised")
@@ -278,7 +278,7 @@ def test_real_rows_measure_the_same_wherever_they_lie() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_flow_is_measured_by_its_generator(precision: Precision) -> None:
+def test_flow_measures_depend_on_the_generator_alone(precision: Precision) -> None:
     dataset = check_dataset(make_dataset())
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     feed = feed_of(problem)

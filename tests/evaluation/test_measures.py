@@ -100,7 +100,7 @@ def write_run(folder: Path, outcome: Outcome, gamma: float) -> None:
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-def test_one_entry_adds_a_metric_everywhere(
+def test_one_table_entry_adds_a_metric_to_all_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrated: bool
 ) -> None:
     added = replace(TOP_5, calibrated=calibrated)

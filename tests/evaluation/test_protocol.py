@@ -134,7 +134,7 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_top_k_is_sklearns_on_each_side(k: int) -> None:
+def test_top_k_equals_sklearn_on_each_side(k: int) -> None:
     rng = np.random.default_rng(k)
     classes, labels = np.arange(10), rng.integers(0, 10, 300)
     scores, zsl_scores = (rng.integers(0, 99, (300, c)) + rng.random((300, c)) for c in (10, 4))
@@ -156,7 +156,7 @@ def test_top_k_is_sklearns_on_each_side(k: int) -> None:
         assert found == [measure(outcome).plain[name] for name in ("T1", "U", "S", "H")]
 
 
-def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
+def test_columns_follow_the_class_order_of_the_problem(outcome: Outcome) -> None:
     assert outcome.classes.tolist() == [1, 4, 7, 2, 5]
     assert outcome.scores.shape == (12, 5)
     for column, c in enumerate((1, 4, 7, 2, 5)):

@@ -81,7 +81,7 @@ def test_a_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_me
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_class_means_are_numpys(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_means_equal_numpy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.learning.feed._CHUNK", chunk)
     feed = random_feed(23)
     classes = torch.tensor([1, 4, 6, 9])
@@ -147,7 +147,7 @@ def test_mapped_rows_have_the_same_bits_as_those_in_memory(
     assert torch.equal(class_means(memory, classes), class_means(mapped, classes))
 
 
-def test_the_scaled_rows_are_those_of_the_scaling(
+def test_scaled_rows_equal_the_scaling_of_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 1000)
@@ -169,7 +169,7 @@ def test_the_scaled_rows_are_those_of_the_scaling(
         ("map", 1, 10**9, MappedFeed),
     ],
 )
-def test_rows_that_fill_half_of_the_free_memory_stay_where_they_lie(
+def test_rows_above_half_of_the_free_memory_stay_mapped(
     tmp_path: Path,
     storage: FeedPlace,
     processes: int,

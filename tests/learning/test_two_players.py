@@ -251,7 +251,7 @@ def test_a_killed_training_resumes_to_the_same_bits(
     assert_same(state_of(resumed), state_of(undisturbed))
 
 
-def test_an_optimizer_that_has_not_stepped_yet_resumes(tmp_path: Path) -> None:
+def test_optimizer_without_steps_resumes(tmp_path: Path) -> None:
     def step(
         batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
     ) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ def batch(scaled: Scaled, rows: int = 12) -> tuple[Tensor, Tensor]:
     return scaled.feed.take(torch.arange(0, 2 * rows, 2)), scaled.feed.labels[: 2 * rows : 2]
 
 
-def test_kl_is_that_of_torchs_distributions() -> None:
+def test_kl_equals_torch_distributions() -> None:
     mean, log_variance = gaussians()
     posterior = Independent(Normal(mean, log_variance.exp().sqrt()), 1)
     prior = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
@@ -73,7 +73,7 @@ def test_kl_is_that_of_torchs_distributions() -> None:
     torch.testing.assert_close(kl_from_standard_normal(mean, log_variance), expected)
 
 
-def test_wasserstein_distance_is_that_of_full_covariances() -> None:
+def test_wasserstein_distance_equals_that_of_full_covariances() -> None:
     first, second = gaussians(), gaussians(seed=1)
     found = wasserstein_distance(first, second)
     for i in range(len(found)):
@@ -84,13 +84,13 @@ def test_wasserstein_distance_is_that_of_full_covariances() -> None:
         assert found[i].item() ** 2 == pytest.approx(means @ means + np.trace(a + b - 2 * cross))
 
 
-def test_gradients_of_the_distances_are_those_of_differences() -> None:
+def test_gradients_of_the_distances_equal_finite_differences() -> None:
     inputs = [t[:3].requires_grad_() for t in (*gaussians(), *gaussians(seed=1))]
     assert torch.autograd.gradcheck(kl_from_standard_normal, inputs[:2])
     assert torch.autograd.gradcheck(lambda a, b, c, d: wasserstein_distance((a, b), (c, d)), inputs)
 
 
-def test_the_gradient_is_finite_where_both_gaussians_are_the_same() -> None:
+def test_gradient_is_finite_if_both_gaussians_are_equal() -> None:
     mean, log_variance = (t.requires_grad_() for t in gaussians())
     same = mean.detach().clone(), log_variance.detach().clone()
     wasserstein_distance((mean, log_variance), same).sum().backward()
@@ -118,7 +118,7 @@ def test_weights_rise_over_the_published_epochs_of_a_hundred(
     assert weights_at(CADAVAEConfig(), epoch / 100) == pytest.approx((beta, gamma, delta))
 
 
-def test_the_published_sizes_and_start() -> None:
+def test_sizes_and_initial_weights_are_the_published_ones() -> None:
     model = CADAVAE(
         CADAVAEConfig(),
         semantics=torch.zeros(10, 312),
@@ -177,7 +177,7 @@ def decoded(decoder: nn.Sequential, latent: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-def test_the_loss_is_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: bool) -> None:
+def test_loss_equals_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: bool) -> None:
     model = make_model(scaled, as_published=as_published)
     features, labels = batch(scaled, rows=5)
     width = 1 if as_published else SMALL.latent_dim
@@ -213,7 +213,7 @@ def test_the_loss_is_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: b
     torch.testing.assert_close(found.total, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_gradient_of_the_loss_is_that_of_differences(scaled: Scaled) -> None:
+def test_gradient_of_the_loss_equals_finite_differences(scaled: Scaled) -> None:
     model = make_model(scaled).double()
     features, labels = (t[:4] for t in batch(scaled))
     noises = [torch.randn(4, 4, generator=seeded(s), dtype=torch.float64) for s in (2, 3)]
@@ -240,9 +240,7 @@ def test_the_gradient_of_the_loss_is_that_of_differences(scaled: Scaled) -> None
 @pytest.mark.parametrize(
     ("changes", "without"), [({"gamma": 0.0}, "cross"), ({"delta": 0.0}, "distribution")]
 )
-def test_an_ablation_takes_its_loss_out(
-    scaled: Scaled, changes: dict[str, float], without: str
-) -> None:
+def test_ablation_removes_its_loss(scaled: Scaled, changes: dict[str, float], without: str) -> None:
     model = make_model(scaled, **changes)
     losses = model.loss(*batch(scaled), BatchRandom(seeded(2)))
     weights = {
@@ -267,7 +265,7 @@ def test_shares_of_a_batch_have_its_loss_as_their_mean(scaled: Scaled) -> None:
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
-def test_test_features_are_mapped_to_the_mean_whatever_the_noise(scaled: Scaled) -> None:
+def test_encoding_of_test_features_is_the_posterior_mean_for_any_noise(scaled: Scaled) -> None:
     model = make_model(scaled)
     features, _ = batch(scaled)
     assert model.encoder is model.image_encoder
@@ -336,14 +334,14 @@ def test_latents_of_unseen_classes_are_drawn_from_the_posterior_of_their_semanti
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_dynamic_latents_are_drawn_anew_for_each_epoch(scaled: Scaled, dynamic: bool) -> None:
+def test_dynamic_latents_are_drawn_again_in_each_epoch(scaled: Scaled, dynamic: bool) -> None:
     rows = latents(make_model(scaled, dynamic_latents=dynamic), scaled)
     for give in (rows.gzsl, rows.zsl):
         first, second = (feed.take(torch.arange(50)) for feed in (give(), give()))
         assert torch.equal(first, second) is not dynamic
 
 
-def test_rows_of_unseen_classes_stand_beside_their_semantics_or_in_their_place(
+def test_rows_of_unseen_classes_are_added_to_or_replace_their_semantics(
     scaled: Scaled,
 ) -> None:
     settings = {"latents_seen": 20, "latents_unseen": 40, "latents_zsl": 30, "latents_few_shot": 10}

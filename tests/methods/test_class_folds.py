@@ -48,7 +48,7 @@ def class_folds() -> ClassFolds:
     return fold_classes(feed, semantics, "none", seeded(0))
 
 
-def test_every_class_plays_unseen_once_and_a_fifth_of_its_rows_is_held_out(
+def test_every_class_is_unseen_in_one_fold_and_a_fifth_of_its_rows_is_held_out(
     class_folds: ClassFolds,
 ) -> None:
     assert class_folds.classes.tolist() == list(range(0, 24, 2))
@@ -59,7 +59,7 @@ def test_every_class_plays_unseen_once_and_a_fifth_of_its_rows_is_held_out(
     )
 
 
-def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassFolds) -> None:
+def test_fold_is_fitted_on_the_rows_of_the_other_classes_alone(class_folds: ClassFolds) -> None:
     feed, semantics = world()
     fold = 1
     trials = list(class_folds.trials(SETTING, 0.25))
@@ -88,7 +88,7 @@ def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassF
     np.testing.assert_array_equal(names, labels[rows])
 
 
-def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
+def test_chosen_setting_is_the_best_of_the_settings_tried(
     class_folds: ClassFolds,
 ) -> None:
     chosen, value = choose_setting(class_folds, 0.25, SETTING)
@@ -114,13 +114,13 @@ def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
     assert value == pytest.approx(np.mean(values), abs=1e-9)
 
 
-def test_parts_that_are_fixed_stay(class_folds: ClassFolds) -> None:
+def test_fixed_settings_stay_unchanged(class_folds: ClassFolds) -> None:
     start = Setting(whitening=0.0, ridge=1.6, shrinkage=0.05)
     chosen, _ = choose_setting(class_folds, 0.0, start, ["whitening", "shrinkage"])
     assert (chosen.whitening, chosen.shrinkage) == (0.0, 0.05)
 
 
-def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
+def test_gate_is_a_balanced_logistic_regression_with_a_shifted_bias(
     class_folds: ClassFolds,
 ) -> None:
     gate = fit_discriminant_gate(class_folds, SETTING, 0.25)
@@ -155,7 +155,7 @@ def test_gated_scores_are_the_log_probabilities_of_one_distribution() -> None:
     np.testing.assert_allclose(within, zsl_scores(common, 3, gate), atol=1e-5)
 
 
-def test_too_few_classes_to_hold_any_out_are_refused() -> None:
+def test_too_few_classes_for_folds_are_refused() -> None:
     feed, semantics = world(classes=3)
     with pytest.raises(InputError, match="seen classes: found 3, expected at least 4"):
         fold_classes(feed, semantics, "none", seeded(0))

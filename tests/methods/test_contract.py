@@ -261,7 +261,7 @@ def rows_of(model: Model, scaled: Scaled, **changes: Any) -> dict[str, MemoryFee
     }
 
 
-def test_it_is_evaluated_better_than_by_chance(whole: RunResult) -> None:
+def test_measures_are_above_chance(whole: RunResult) -> None:
     metrics = whole.metrics
     for part in (metrics, metrics.get("oracle", {}), metrics["calibrated"]):
         assert all(0 <= part[name] <= 1 for name in {"T1", "U", "S", "H"} & part.keys())
@@ -276,7 +276,7 @@ def test_it_is_evaluated_better_than_by_chance(whole: RunResult) -> None:
     assert {e["split"] for e in log if e["event"] == "measures"} == {"validation"}
 
 
-def test_its_page_lacks_what_the_model_has_not_and_nothing_else(whole: RunResult) -> None:
+def test_page_lacks_only_the_sections_that_the_model_cannot_fill(whole: RunResult) -> None:
     (part,) = read_run(whole.directory, REPORTS)["parts"]
     samples = isinstance(whole.fitted.model, Sampler)
     missing = set() if whole.fitted.history else {"history"}
@@ -302,7 +302,7 @@ def test_scores_are_finite_and_have_a_column_for_each_class(case: Case, whole: R
         assert np.isfinite(calibrated).all()
 
 
-def test_a_density_is_finite_and_a_sampler_repeats_itself(whole: RunResult) -> None:
+def test_density_is_finite_and_sampler_is_reproducible(whole: RunResult) -> None:
     model, scaled = whole.fitted.model, whole.fitted.scaled
     rows = whole.held_out.unseen
     features = torch.from_numpy(scaled.scaling(rows.features))
@@ -322,7 +322,7 @@ def test_a_density_is_finite_and_a_sampler_repeats_itself(whole: RunResult) -> N
         assert not torch.equal(drawn[1], drawn[2])
 
 
-def test_the_loss_is_finite_repeats_itself_and_trains_every_parameter(case: Case) -> None:
+def test_loss_is_finite_reproducible_and_trains_every_parameter(case: Case) -> None:
     if not issubclass(case.model, LossTrained):
         pytest.skip("it is not trained with a loss")
     recipe = case.recipe(Path("out"))
@@ -407,7 +407,7 @@ def crashing_in(stage: str) -> Iterator[None]:
         yield
 
 
-def test_it_resumes_to_the_same_numbers_after_a_crash_in_each_stage(
+def test_resumes_to_the_same_numbers_after_a_crash_in_each_stage(
     case: Case, name: str, whole: RunResult, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "_SAVE_EVERY_SECONDS", 0)
@@ -420,7 +420,7 @@ def test_it_resumes_to_the_same_numbers_after_a_crash_in_each_stage(
     assert_same_run(whole, run_case(case, folder / name, run="crashed", resume=True))
 
 
-def test_a_checkpoint_gives_the_model_again(case: Case, whole: RunResult) -> None:
+def test_checkpoint_restores_the_model(case: Case, whole: RunResult) -> None:
     fitted = whole.fitted
     kept = open_trained(whole.directory, CPU, case.model_class).kept
     again, features = kept.model, whole.held_out.unseen.features
@@ -497,7 +497,7 @@ def test_streaming_is_tested_with_gsmflow(folder: Path) -> None:
     assert isinstance(model.classifier_rows(request), StreamedRows)
 
 
-def test_no_test_row_reaches_it(case: Case, name: str, whole: RunResult, folder: Path) -> None:
+def test_training_uses_no_test_row(case: Case, name: str, whole: RunResult, folder: Path) -> None:
     garbage = DATASET.features.copy()
     test = np.concatenate([DATASET.test_seen, DATASET.test_unseen])
     garbage[test] = 1000 * np.random.default_rng(1).normal(size=(len(test), garbage.shape[1]))
@@ -508,7 +508,7 @@ def test_no_test_row_reaches_it(case: Case, name: str, whole: RunResult, folder:
     assert whole.metrics["H"] != corrupt.metrics["H"]
 
 
-def test_a_class_can_join_it(whole: RunResult) -> None:
+def test_class_can_be_added(whole: RunResult) -> None:
     model = whole.fitted.model
     if not isinstance(model, Extensible):
         pytest.skip("it takes no further classes")

@@ -106,7 +106,7 @@ def test_scores_are_bilinear_in_features_and_semantics(problem: Problem) -> None
     assert_close(fitted.zsl_scores(features), scores[:, problem.unseen_classes], 1e-5)
 
 
-def test_row_order_changes_nothing(problem: Problem) -> None:
+def test_solution_does_not_depend_on_the_row_order(problem: Problem) -> None:
     order = np.random.default_rng(1).permutation(len(problem.train))
     train = Rows(problem.train.features[order], problem.train.labels[order])
     shuffled = solver_of(replace(problem, train=train)).solve(10.0, 1.0)
@@ -114,7 +114,7 @@ def test_row_order_changes_nothing(problem: Problem) -> None:
     assert_close(shuffled.class_weights, expected.class_weights, 1e-5)
 
 
-def test_slabs_change_nothing(
+def test_solution_does_not_depend_on_the_slab_size(
     validation: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def figures() -> tuple[NDArray[Any], list[float]]:
@@ -139,7 +139,7 @@ def test_class_numbers_may_leave_gaps() -> None:
     assert_close(solution_of(fitted), plain_solution(problem, 10.0, 1.0), 1e-5)
 
 
-def test_a_linear_world_is_solved() -> None:
+def test_classes_linear_in_their_semantics_are_recognised() -> None:
     # Semantics long enough that no class lies between others, where a linear score cannot win.
     dataset = check_dataset(make_dataset(classes=60, unseen=5, val=8, d=30, a=15, noise=0.02))
     problem = training_problem(dataset, "test")
@@ -185,7 +185,7 @@ def mean_accuracy(labels: NDArray[Any], answers: NDArray[Any]) -> float:
     return float(np.mean(recalls))
 
 
-def test_chosen_regularizers_beat_the_grid(validation: tuple[Problem, HeldOut]) -> None:
+def test_chosen_regularizers_are_the_best_of_the_grid(validation: tuple[Problem, HeldOut]) -> None:
     choices = chosen(*validation)
     assert set(choices) == {"T1", "H", "calibrated_H"}
     grid = [(10.0**g, 10.0**e) for g, e in product((0, 2, 4, 6), (-5, -2, 0, 3))]
@@ -196,7 +196,7 @@ def test_chosen_regularizers_beat_the_grid(validation: tuple[Problem, HeldOut]) 
         assert choice.value >= max(values) - 1e-9
 
 
-def test_a_choice_states_the_value_that_its_pair_reaches(
+def test_choice_records_the_value_that_its_pair_reaches(
     validation: tuple[Problem, HeldOut],
 ) -> None:
     for criterion, choice in chosen(*validation).items():
@@ -204,7 +204,7 @@ def test_a_choice_states_the_value_that_its_pair_reaches(
         assert choice.value == pytest.approx(criteria[criterion])
 
 
-def test_a_choice_states_the_penalty_of_best_h(validation: tuple[Problem, HeldOut]) -> None:
+def test_choice_records_the_gamma_of_best_h(validation: tuple[Problem, HeldOut]) -> None:
     problem, held_out = validation
     choice = chosen(problem, held_out)["calibrated_H"]
     fitted = solver_of(problem).solve(choice.gamma, choice.lam)
@@ -243,7 +243,7 @@ def test_the_model_scores_with_the_regularizers_of_each_figure(
         assert_close(scores, rows @ v @ problem.semantics[classes].T, 1e-5)
 
 
-def test_without_validation_classes_both_regularizers_are_to_be_set(problem: Problem) -> None:
+def test_without_validation_classes_both_regularizers_must_be_set(problem: Problem) -> None:
     scaled = scaled_of(problem, "standardised")
     with pytest.raises(InputError, match="gamma, lam: found no value for one of them"):
         ESZSL.for_problem(scaled, ESZSLConfig(gamma=1.0), generators(0))

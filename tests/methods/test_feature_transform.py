@@ -33,7 +33,7 @@ def test_encoded_rows_are_transformed_and_standardised(transform: FeatureTransfo
 
 
 @pytest.mark.parametrize("transform", ["none", "sqrt"])
-def test_decoding_undoes_it(transform: FeatureTransform) -> None:
+def test_decoding_inverts_encoding(transform: FeatureTransform) -> None:
     encoder = fit_transformer(FEED, transform)
     again = encoder.decode(encoder(FEED.features)).numpy()
     np.testing.assert_allclose(again, FEATURES, atol=1e-4)
@@ -52,7 +52,7 @@ def test_a_row_of_zeros_stays_finite() -> None:
     assert torch.isfinite(encoder(torch.zeros(1, 6))).all()
 
 
-def test_an_encoded_feed_takes_its_own_rows() -> None:
+def test_encoded_feed_takes_encoded_rows() -> None:
     encoder, rows = fit_transformer(FEED, "sqrt"), torch.tensor([7, 3, 11])
     feed = EncodedFeed(FEED, encoder, rows)
     assert feed.labels.tolist() == [7, 3, 11]

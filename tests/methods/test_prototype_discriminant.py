@@ -41,7 +41,7 @@ def fit(**changes: Any) -> PrototypeDiscriminant:
     return PrototypeDiscriminant.for_problem(scaled_of(PROBLEM), config, generators(0))
 
 
-def test_classes_that_are_linear_in_their_semantics_are_recognised_unseen() -> None:
+def test_unseen_classes_linear_in_their_semantics_are_recognised() -> None:
     model = fit()
     unseen, seen = HELD_OUT.unseen, HELD_OUT.seen
     gzsl, zsl = model.class_scores(torch.from_numpy(unseen.features))
@@ -81,11 +81,11 @@ def test_drawn_features_lie_around_the_predicted_means() -> None:
         ({"feature_transform": "unit"}, "feature_transform", "unit"),
     ],
 )
-def test_a_part_can_be_left_out(changes: dict[str, Any], name: str, value: object) -> None:
+def test_component_can_be_switched_off(changes: dict[str, Any], name: str, value: object) -> None:
     assert fit(**changes).describe()["chosen"][name] == value
 
 
-def test_the_transform_is_chosen_among_all() -> None:
+def test_transform_is_chosen_among_all_transforms() -> None:
     feed = feed_of(PROBLEM)
     # Square roots make these rows what they were: linear in the semantics.
     squared = MemoryFeed(feed.features.sign() * feed.features.square(), feed.labels)
@@ -94,7 +94,7 @@ def test_the_transform_is_chosen_among_all() -> None:
     assert model.describe()["chosen"]["feature_transform"] == "sqrt"
 
 
-def test_recommended_stands_for_this_model() -> None:
+def test_recommended_recipe_is_this_method() -> None:
     recipes = {"res101": make_recipe(dataset="TINY", epochs=3)}
 
     def parse(*words: str) -> Recipe:
@@ -110,7 +110,7 @@ def test_recommended_stands_for_this_model() -> None:
         parse("--recipe", "recommended", "--model", "gsmflow")
 
 
-def test_a_run_speaks_of_no_epochs(tmp_path: Path) -> None:
+def test_protocol_of_a_run_mentions_no_epochs(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, model="discriminant", beside=())
     protocol = run_experiment(Job(recipe), Console(quiet=True)).metrics["protocol"]
     assert protocol.startswith("nothing chosen on test; cal.: ")

@@ -73,7 +73,7 @@ def test_a_command_line_with_a_number_out_of_range_is_refused() -> None:
             parse(word)
 
 
-def test_numbers_on_their_bounds_are_taken() -> None:
+def test_numbers_on_their_bounds_are_accepted() -> None:
     words = "--pi=0 --perturbation-dropout=1 --prototype-weight=0 --weight-decay=0 --lr-decay=1"
     words += " --curve-every=0 --seed=2147483647 --epochs=1 --learning-rate=1e-300 --gate-share=1"
     check_recipe(parse(*words.split()))
@@ -97,7 +97,7 @@ def test_an_empty_name_is_refused() -> None:
             check_recipe(RES101.replace(**{name: ""}))
 
 
-def test_an_empty_name_of_the_run_or_of_second_semantics_is_taken() -> None:
+def test_empty_name_of_the_run_or_of_second_semantics_is_accepted() -> None:
     check_recipe(RES101.replace(run="", second_semantics=""))
 
 
@@ -153,6 +153,6 @@ def test_choices_that_do_not_go_together_are_refused(changes: dict[str, Any], me
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_any_methods_may_stand_beside_any_method(model: str) -> None:
+def test_any_methods_may_run_beside_any_method(model: str) -> None:
     for beside in ((), (model,), tuple(METHODS)):
         check_recipe(make_recipe(dataset="CUB", model=model, beside=beside))

@@ -24,7 +24,7 @@ from tests.recipes.parsing import RES101, VIT, parse, parse_from
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_a_recipe_goes_through_json_and_back(model: str) -> None:
+def test_recipe_is_restored_from_json(model: str) -> None:
     for gate in ("none", *GATES):
         recipe = make_recipe(
             dataset="CUB",
@@ -40,7 +40,7 @@ def test_a_recipe_goes_through_json_and_back(model: str) -> None:
         assert recipe_from(stored, "a file") == recipe
 
 
-def test_a_described_recipe_nests_what_it_makes_use_of_with_its_name() -> None:
+def test_described_recipe_nests_the_settings_of_its_method_gate_and_classifier() -> None:
     described = describe_recipe(RES101.replace(gate_share=0.5, blocks=7, classifier_lr=0.25))
     assert (described["method"]["name"], described["method"]["blocks"]) == ("gsmflow", 7)
     assert (described["classifier"]["name"], described["classifier"]["lr"]) == ("softmax", 0.25)
@@ -138,7 +138,7 @@ def write_choice(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_recipe_file_stands_in_for_the_scripts_settings(tmp_path: Path) -> None:
+def test_recipe_file_replaces_the_settings_of_the_script(tmp_path: Path) -> None:
     file = str(write_choice(tmp_path / "choice.json"))
     expected = VIT.replace(recipe=file, **CHOSEN["settings"])
     assert parse("--features", "vit", "--recipe", file) == expected
@@ -156,7 +156,7 @@ def test_a_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_whole_number_will_do_where_a_number_is_asked_for(tmp_path: Path) -> None:
+def test_whole_number_is_accepted_for_a_float_setting(tmp_path: Path) -> None:
     file = str(write_choice(tmp_path / "choice.json", **{"settings.pi": 1}))
     value = parse("--features", "vit", "--recipe", file).method.pi
     assert (value, type(value)) == (1.0, float)
@@ -176,7 +176,7 @@ def test_a_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_recipe_file(tmp_path / "choice.json") == file
 
 
-def test_every_learning_setting_of_every_method_may_stand_in_a_recipe_file(tmp_path: Path) -> None:
+def test_recipe_file_may_set_every_learning_setting_of_every_method(tmp_path: Path) -> None:
     for model in METHODS:
         recipe = make_recipe(dataset="CUB", model=model)
         values = {name: setting_value(recipe, name) for name in learning_settings(recipe)}

@@ -195,7 +195,7 @@ def test_classifier_and_gate_are_chosen_by_their_names() -> None:
     assert parse_from(changed, "--gate", "none") == replace(changed, gate=None)
 
 
-def test_another_method_has_its_published_settings() -> None:
+def test_other_method_has_its_published_settings() -> None:
     for model in METHODS:
         if model != "gsmflow":
             expected = published_recipe(RES101, model)
@@ -209,13 +209,13 @@ def test_another_method_has_its_published_settings() -> None:
             )
 
 
-def test_a_recipe_serves_its_features_and_the_first_all_others() -> None:
+def test_recipe_is_chosen_by_features_and_the_first_is_the_default() -> None:
     served = [recipe_for(RECIPES, name) for name in ("res101", "vit", "clip")]
     assert served == [RES101, VIT, RES101]
     assert parse("--features", "clip") == replace(RES101, features="clip")
 
 
-def test_without_flags_the_first_recipe_is_taken() -> None:
+def test_without_flags_the_first_recipe_is_used() -> None:
     assert parse() == RES101
 
 
@@ -308,7 +308,7 @@ def test_a_flag_of_another_method_gate_or_classifier_is_refused(words: str, mess
     assert "\n" not in str(error.value)
 
 
-def test_recommended_settings_are_another_method() -> None:
+def test_recommended_recipe_is_of_another_method() -> None:
     recipe = parse("--recipe", "recommended")
     assert recipe == replace(published_recipe(RES101, "discriminant"), recipe="recommended")
     assert parse("--recipe=recommended", "--model", "discriminant") == recipe

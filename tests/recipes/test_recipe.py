@@ -95,7 +95,7 @@ def test_samples_per_class_is_none_for_a_method_without_that_setting() -> None:
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_learning_settings_say_what_is_learned_and_no_place(model: str) -> None:
+def test_learning_settings_contain_no_paths(model: str) -> None:
     recipe = make_recipe(dataset="CUB", model=model, gate="boundary")
     names = set(learning_settings(recipe))
     top = {name for name in flat_names(recipe) if name in Recipe.__dataclass_fields__}
@@ -103,7 +103,7 @@ def test_learning_settings_say_what_is_learned_and_no_place(model: str) -> None:
     assert names == set(flat_names(recipe)) - top - gate | {"feature_scaling"}
 
 
-def test_methods_with_a_setting_of_one_name_have_defaults_of_their_own() -> None:
+def test_settings_of_one_name_have_a_default_for_each_method() -> None:
     def value(model: str, name: str) -> Any:
         return setting_value(parse("--model", model, "--gate", "none"), name)
 

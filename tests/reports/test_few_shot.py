@@ -57,7 +57,7 @@ def output(*runs: Path, picture: Path, width: int = 120) -> str:
     return console.export_text()
 
 
-def test_two_runs_stand_in_one_table_and_one_picture(tmp_path: Path) -> None:
+def test_two_runs_are_in_one_table_and_one_picture(tmp_path: Path) -> None:
     plain = {str(k): of_k(k, share=None, calibrated=None) for k in (0, 5)}
     ours, theirs = put(tmp_path / "a"), put(tmp_path / "b", model="CADA-VAE", few_shot=plain)
     picture = tmp_path / "both.png"

@@ -57,7 +57,7 @@ def test_answers_at_any_gamma_are_those_of_all_scores(
         np.testing.assert_array_equal(found, outcome.predictions(gamma))
 
 
-def test_a_thinned_curve_keeps_its_ends_and_runs_along_it() -> None:
+def test_thinned_curve_keeps_its_ends_and_stays_close() -> None:
     count = 12345
     steps = np.linspace(0, 1, count)
     whole = SeenUnseenCurve(np.arange(count + 1.0), 1 - steps**2, steps)
@@ -125,7 +125,7 @@ def make_page_data() -> PageData:
     )
 
 
-def test_page_data_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_page_data_is_read_back_unchanged(tmp_path: Path) -> None:
     page_data, file = make_page_data(), tmp_path / "page_data.safetensors"
     write_page_data(file, page_data)
     found = read_page_data(file, 5)

@@ -143,7 +143,7 @@ def test_a_run_is_found_from_any_folder_above_it(tmp_path: Path, below: str, nam
     assert [row.run for row in rows_of(tmp_path / below, "run")] == [name]
 
 
-def test_unfinished_runs_and_hidden_folders_are_none(tmp_path: Path) -> None:
+def test_unfinished_runs_and_hidden_folders_are_not_listed(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     put(tmp_path / "CUB" / ".second.17.part", metrics_of())
     (tmp_path / "CUB" / "third").mkdir()
@@ -231,7 +231,7 @@ def test_an_oracle_is_merged_in_the_same_way(tmp_path: Path) -> None:
     assert [(row.run, means(row)["T1"]) for row in rows] == [("first", 90.12), ("third", 89.0)]
 
 
-def test_figures_selected_on_test_are_rows_of_their_own(tmp_path: Path) -> None:
+def test_figures_selected_on_test_have_separate_rows(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(test_selected={**BEST, "epoch": 3, "curve": []}))
     put(tmp_path / "CUB" / "three", metrics_of_seeds(test_selected=BEST))
     comparable = rows_of(tmp_path, "run")
@@ -307,7 +307,7 @@ def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -
     assert any("good" in line for line in lines)
 
 
-def test_a_foreign_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> None:
+def test_unrelated_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> None:
     put(tmp_path, {"loss": 0.1})
     put(tmp_path / "CUB" / "first", metrics_of())
     collection = collect_runs(tmp_path, REPORTS)
@@ -315,7 +315,7 @@ def test_a_foreign_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> Non
     assert len(collection.warnings) == 1
 
 
-def test_an_area_that_rounds_up_is_no_mistake(tmp_path: Path) -> None:
+def test_area_that_rounds_up_is_accepted(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(AUSUC=1.0000000000000002))
     assert len(rows_of(tmp_path, "run")) == 1
 
@@ -420,13 +420,13 @@ def test_files_hold_the_table(tmp_path: Path) -> None:
     assert r"& $58.6 \pm 2.0$ &" in line
 
 
-def test_csv_quotes_what_it_must() -> None:
+def test_csv_quotes_special_characters() -> None:
     row = Row("run", "D", "f", "s", 'a, "b"\nc', "p", {"T1": MeanStd(50.0)})
     header, line = csv.reader(io.StringIO(render_csv([row])))
     assert dict(zip(header, line, strict=True))["method"] == 'a, "b"\nc'
 
 
-def test_into_a_file_is_refused(tmp_path: Path) -> None:
+def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"--into: found {tmp_path / 'file'}"):

@@ -64,7 +64,7 @@ def label_of(name: str) -> str:
     return find_method(name).label
 
 
-def test_every_method_beside_another_has_the_figures_of_its_own_run(tmp_path: Path) -> None:
+def test_method_beside_another_has_the_figures_of_a_separate_run(tmp_path: Path) -> None:
     together = run(tmp_path, model="discriminant", run="together", beside=tuple(METHODS))
     found = together.metrics["baselines"]
     others = [name for name in METHODS if name != "discriminant"]
@@ -95,7 +95,7 @@ def test_the_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -
     assert [p.name for p in folder.iterdir()] == others if others else not folder.exists()
 
 
-def test_methods_beside_do_not_change_the_models_figures(tmp_path: Path) -> None:
+def test_methods_beside_do_not_change_the_figures_of_the_model(tmp_path: Path) -> None:
     with_them = run(tmp_path, run="with", beside=("eszsl", "cada-vae")).metrics
     without = run(tmp_path, run="without", beside=()).metrics
     assert without["baselines"] == {}

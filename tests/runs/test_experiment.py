@@ -61,7 +61,7 @@ def assert_same_run(a: RunResult, b: RunResult) -> None:
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-def test_a_run_writes_its_directory(folder: Path) -> None:
+def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
     result = run(tiny_recipe(folder, run="first", oracle=True, curve_every=2))
     assert result.directory == folder / "out" / "TINY" / "first"
     written = {str(f.relative_to(result.directory)) for f in result.directory.rglob("*.*")}
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     )
 
 
-def test_data_in_memory_give_the_run_of_their_files(folder: Path, plain: RunResult) -> None:
+def test_data_in_memory_give_the_same_run_as_their_files(folder: Path, plain: RunResult) -> None:
     dataset = load_dataset(folder / "data", "TINY", features="res101", semantics="att")
     recipe = tiny_recipe(folder, run="memory", beside=(), data=Path("nowhere"))
     result = run_experiment(Job(recipe, dataset=dataset), Console(quiet=True))
@@ -159,9 +159,7 @@ def test_data_in_memory_are_checked_before_anything_is_written(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_a_variant_of_the_model_goes_by_the_name_of_its_class(
-    folder: Path, plain: RunResult
-) -> None:
+def test_custom_model_is_named_by_its_class(folder: Path, plain: RunResult) -> None:
     class Variant(GSMFlow):
         pass
 
@@ -211,7 +209,7 @@ def test_a_map_of_features_that_are_not_cached_is_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_the_console_says_what_comes_from_the_cache(tmp_path: Path) -> None:
+def test_console_reports_a_cache_hit(tmp_path: Path) -> None:
     printed = StringIO()
     console = Console(file=printed, width=200)
     for name in ("first", "second"):
@@ -244,7 +242,7 @@ def test_every_switch_of_the_paper_runs_and_changes_the_model(tmp_path: Path) ->
     assert len({w.tobytes() for w in weights.values()}) == len(changes)
 
 
-def test_no_test_row_reaches_anything_before_the_test_split_is_opened(tmp_path: Path) -> None:
+def test_nothing_depends_on_test_rows_before_the_test_split_is_opened(tmp_path: Path) -> None:
     clean = check_dataset(make_dataset())
     garbage = clean.features.copy()
     rng = np.random.default_rng(1)
@@ -314,13 +312,11 @@ def _fail(*arguments: Any, **keywords: Any) -> None:
     raise RuntimeError("a stand-in for a crash")
 
 
-def test_a_finished_run_that_is_resumed_gives_its_numbers_again(
-    folder: Path, plain: RunResult
-) -> None:
+def test_resumed_finished_run_gives_its_numbers(folder: Path, plain: RunResult) -> None:
     assert_same_run(plain, run(tiny_recipe(folder, run="plain", beside=(), resume=True)))
 
 
-def test_a_damaged_file_of_a_resumed_run_is_named(tmp_path: Path) -> None:
+def test_damaged_file_of_a_resumed_run_is_refused(tmp_path: Path) -> None:
     result = run(tiny_recipe(tmp_path, run="first", beside=()))
     (result.directory / "metrics.json").unlink()
     for file in ("model.safetensors", "validation.json", "history.json"):

@@ -80,7 +80,7 @@ def copied(result: RunResult, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_figures_with_the_gate_follow_from_the_answers(
+def test_answers_with_the_gate_give_the_figures_of_the_run(
     case: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -144,7 +144,7 @@ def scores_of_answers(directory: Path, features: NDArray[Any]) -> NDArray[Any]:
     return np.array([[row[name] for name in names] for row in by_name])
 
 
-def test_the_boundary_gates_scores_are_those_of_its_files_by_hand(
+def test_scores_of_the_boundary_gate_follow_from_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = start(tmp_path, feature_scaling="none", **CASES["boundary"])
@@ -172,7 +172,7 @@ def test_the_boundary_gates_scores_are_those_of_its_files_by_hand(
     np.testing.assert_allclose(scores_of_answers(result.directory, features), expected, atol=1e-4)
 
 
-def test_cosmos_scores_are_those_of_its_files_by_hand(tmp_path: Path) -> None:
+def test_scores_of_cosmo_follow_from_its_files(tmp_path: Path) -> None:
     result = start(tmp_path, feature_scaling="none", **CASES["cosmo"])
     features = dataset_of(result).features
     smoothing = json.loads((result.directory / "gate.json").read_text())["smoothing"]
@@ -191,7 +191,7 @@ def test_cosmos_scores_are_those_of_its_files_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores_of_answers(result.directory, features), expected, atol=1e-4)
 
 
-def test_the_scores_are_bit_for_bit_those_of_the_run(
+def test_scores_equal_those_of_the_run_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows are scored in the same batches; the run's evaluations are recorded."""
@@ -237,7 +237,7 @@ def test_another_process_answers_with_the_gate(
 
 
 @pytest.mark.parametrize("case", GATES)
-def test_a_penalty_beside_a_gate_is_refused(
+def test_gamma_with_a_gate_is_refused(
     case: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -265,7 +265,7 @@ def as_before_gates_were_kept(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("case", GATES)
-def test_a_run_that_kept_no_gate_is_told_and_gets_it_by_resuming(
+def test_run_without_a_gate_checkpoint_is_refused_and_gets_one_by_resuming(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = start(tmp_path, run="old", **CASES[case])
@@ -382,7 +382,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_gate_is_told_in_one_sentence(
+def test_damaged_gate_gives_one_sentence(
     damage: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -401,7 +401,7 @@ def test_a_damaged_gate_is_told_in_one_sentence(
     assert predict(capsys, directory, file, "--gate", "none", "--gamma", "none")[0] == 0
 
 
-def test_a_gate_answers_no_rows_with_nothing(trained: Callable[[str], RunResult]) -> None:
+def test_gate_gives_no_answers_for_no_rows(trained: Callable[[str], RunResult]) -> None:
     for case in GATES:
         result = trained(case)
         run = open_trained(result.directory, CPU)

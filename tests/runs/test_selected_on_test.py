@@ -80,7 +80,7 @@ def test_the_best_of_all_candidates_is_found(
     assert best["H"] == pytest.approx(2 * best["U"] * best["S"] / max(best["U"] + best["S"], 1e-9))
 
 
-def test_a_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
+def test_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
     settings = SETTINGS | {"curve_every": 4, "classifier_epochs": 1}
     metrics = run(folder, run="single", **settings).metrics
     best = metrics["test_selected"]
@@ -90,7 +90,7 @@ def test_a_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
     }
 
 
-def test_the_other_figures_are_those_without_it(folder: Path, selected: RunResult) -> None:
+def test_selection_on_test_does_not_change_other_figures(folder: Path, selected: RunResult) -> None:
     plain = run(folder, run="plain", curve_every=2)
     others = dict(selected.metrics)
     del others["test_selected"]
@@ -100,7 +100,7 @@ def test_the_other_figures_are_those_without_it(folder: Path, selected: RunResul
     }
 
 
-def test_candidates_survive_a_crash(
+def test_candidates_are_resumed_after_a_crash(
     folder: Path, selected: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

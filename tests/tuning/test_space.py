@@ -69,7 +69,7 @@ def test_the_page_lists_every_setting_that_is_searched() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_the_space_of_a_recipe_holds_it_and_valid_recipes_only(recipe: Recipe) -> None:
+def test_space_contains_its_recipe_and_only_valid_recipes(recipe: Recipe) -> None:
     space = space_of(recipe)
     assert space.apply(space.recipe_params) == recipe
     for name, distribution in space.distributions.items():
@@ -143,7 +143,7 @@ def test_a_recipe_value_outside_a_range_widens_it() -> None:
         assert distribution.low <= space.recipe_params[name] <= distribution.high
 
 
-def test_a_logarithmic_range_has_a_zero() -> None:
+def test_logarithmic_range_includes_zero() -> None:
     dimension = space_of(RECIPE).dimensions["classifier_weight_decay"]
     distribution = dimension.distribution
     assert isinstance(distribution, FloatDistribution)

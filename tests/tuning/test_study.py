@@ -239,7 +239,7 @@ def test_a_trial_value_is_the_mean_over_the_class_draws(
     assert stored.chosen["measures"]["H"] == [mean, mean]
 
 
-def test_a_trial_below_the_median_is_trained_on_no_further_class_draw(
+def test_trial_below_the_median_stops_before_the_next_class_draw(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, lambda recipe, half_way: 0.5 if half_way else by_chance(recipe, False))
@@ -478,7 +478,7 @@ def test_a_diverging_finalist_counts_as_zero(folder: Path, monkeypatch: pytest.M
     assert chosen["measures"]["H"] == [0.5, 0.5]
 
 
-def test_no_test_row_reaches_a_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_does_not_depend_on_test_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits: list[str] = []
     for name in ("open_held_out", "training_problem"):
         inner = getattr(trial_module, name)
@@ -685,7 +685,7 @@ def test_a_damaged_study_file_is_refused(folder: Path, content: bytes) -> None:
         tune(folder, trials=1)
 
 
-def test_a_file_in_place_of_the_study_folder_is_refused(folder: Path) -> None:
+def test_study_folder_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "study").touch()
     with pytest.raises(InputError, match=r"study: cannot be used .*, expected a folder"):
         tune(folder, trials=1)

@@ -459,7 +459,7 @@ def test_pickled_objects_in_an_npy_file_are_refused(folder: Path, field: str) ->
 
 @pytest.mark.parametrize(("kind", "file"), [("npz", "res101.npz"), ("npy", "features.npy")])
 @pytest.mark.parametrize("content", ["empty", "text", "pickle", "other", "truncated"])
-def test_foreign_and_truncated_files_are_refused(
+def test_files_of_other_formats_and_truncated_files_are_refused(
     folder: Path, tmp_path: Path, kind: str, file: str, content: str
 ) -> None:
     names, path = WRITERS[kind](folder, tiny()), folder / file
@@ -529,7 +529,7 @@ TEXT_FAULTS: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("file", "text", "message"), TEXT_FAULTS)
-def test_faults_of_text_files(folder: Path, file: str, text: str, message: str) -> None:
+def test_faults_of_text_files_are_refused(folder: Path, file: str, text: str, message: str) -> None:
     names = write_csv(folder, tiny())
     (folder / file).write_text(text)
     assert message in refusal(folder, names)

@@ -112,7 +112,9 @@ def test_gbu_reads_names_from_a_char_matrix(folder: Path, v73: bool) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 1), (1, 0)])
-def test_gbu_without_validation_rows(folder: Path, v73: bool, shape: tuple[int, int]) -> None:
+def test_gbu_without_validation_rows_is_read(
+    folder: Path, v73: bool, shape: tuple[int, int]
+) -> None:
     source = tiny()
     out = load(write_gbu(folder, source, v73=v73, val_loc=np.zeros(shape)))
     expected = check_dataset(replace(source, val=np.empty(0, dtype=np.int64)))
@@ -224,7 +226,7 @@ def test_gbu_transposed_features(folder: Path, v73: bool) -> None:
 
 
 @pytest.mark.parametrize("pattern", [None, "class {}", "{:02}", "class_{}"])
-def test_gbu_names_that_only_count_give_way_to_the_file_of_names(
+def test_gbu_names_that_are_numbers_are_replaced_by_the_file_of_names(
     folder: Path, pattern: str | None
 ) -> None:
     start = 0 if pattern == "class_{}" else 1
@@ -271,7 +273,7 @@ def test_gbu_names_of_another_number(folder: Path, v73: bool) -> None:
 
 @pytest.mark.parametrize(("field", "file"), [("features", "res101.mat"), ("att", "att_splits.mat")])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_gbu_values_out_of_what_float32_holds(
+def test_gbu_values_out_of_the_range_of_float32(
     folder: Path, v73: bool, field: str, file: str, value: float
 ) -> None:
     values = (tiny().features if field == "features" else tiny().semantics).T.astype(np.float64)
@@ -523,7 +525,7 @@ def is_gbu(dataset: Dataset) -> bool:
     return dataset.class_names == tiny().class_names
 
 
-def test_gbu_goes_before_epgn_where_its_feature_file_is_there(folder: Path) -> None:
+def test_gbu_is_preferred_to_epgn_if_its_feature_file_exists(folder: Path) -> None:
     write_gbu(folder, tiny())
     write_epgn(folder, tiny())
     assert is_gbu(load(folder))
@@ -583,7 +585,7 @@ def write_layout_of(folder: Path, file: str, *, v73: bool = False) -> Path:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_truncated_files(folder: Path, v73: bool, file: str) -> None:
+def test_truncated_files_are_refused(folder: Path, v73: bool, file: str) -> None:
     path = write_layout_of(folder, file, v73=v73)
     whole = path.read_bytes()
     # Inside MATLAB's header, right after it, inside the first field, along the file, at its end.
@@ -608,21 +610,21 @@ FOREIGN = {
 
 @pytest.mark.parametrize("content", FOREIGN)
 @pytest.mark.parametrize("file", FILES)
-def test_foreign_files(folder: Path, file: str, content: str) -> None:
+def test_files_of_other_formats_are_refused(folder: Path, file: str, content: str) -> None:
     path = write_layout_of(folder, file)
     path.write_bytes(FOREIGN[content])
     refused(folder, str(path))
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_files_of_other_fields(folder: Path, v73: bool, file: str) -> None:
+def test_files_with_other_fields_are_refused(folder: Path, v73: bool, file: str) -> None:
     path = write_layout_of(folder, file)
     write_mat(path, {"pictures": np.ones((3, 3))}, v73=v73)
     refused(folder, f"{path}, field '", "': not found")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_files_without_permission(folder: Path) -> None:
+def test_files_without_permission_are_refused(folder: Path) -> None:
     path = write_gbu(folder, tiny()) / "res101.mat"
     path.chmod(0)
     refused(folder, f"{path}: no permission to read this file")

@@ -13,7 +13,7 @@ def views(n: int = 50) -> Views:
     return Views(np.zeros((n, 1), np.float32), rng.normal(size=(n, 4)), 9 * rng.normal(size=(n, 3)))
 
 
-def test_the_best_class_is_that_of_the_expert_that_was_chosen() -> None:
+def test_best_class_is_that_of_the_chosen_expert() -> None:
     experts = views()
     numbers = np.random.default_rng(1).normal(size=50)
     numbers[0] = 0.25
@@ -26,7 +26,7 @@ def test_the_best_class_is_that_of_the_expert_that_was_chosen() -> None:
     np.testing.assert_array_equal(answers, expected)
 
 
-def test_a_penalty_on_the_seen_classes_is_a_lower_threshold() -> None:
+def test_gamma_on_the_seen_classes_equals_a_lower_threshold() -> None:
     experts, numbers = views(), np.random.default_rng(1).normal(size=50)
     scores = route(experts, numbers, 0.5)
     scores[:, :4] -= 0.7
@@ -51,7 +51,7 @@ def test_a_threshold_accepts_the_share_and_no_lower_number_does(
         assert np.mean(numbers <= lower.max()) < share + 1e-9
 
 
-def test_measures_are_those_counted_by_hand() -> None:
+def test_measures_equal_counts() -> None:
     rng = np.random.default_rng(2)
     seen, unseen = rng.normal(size=100), rng.normal(size=70) + 1
     is_unseen = np.repeat([False, True], [100, 70])

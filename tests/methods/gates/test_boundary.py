@@ -28,7 +28,7 @@ def made_up() -> tuple[HypersphericalVAEs, Scaled]:
     return HypersphericalVAEs.for_problem(scaled, SMALL, generators(0)), scaled
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts_and_repeats() -> None:
+def test_loss_is_the_weighted_sum_of_its_parts_and_is_reproducible() -> None:
     model, scaled = made_up()
     rows = torch.arange(8)
     batch = scaled.feed.take(rows), scaled.feed.labels[rows]
@@ -62,7 +62,7 @@ def test_a_model_of_the_same_state_gives_the_same_cosines() -> None:
     )
 
 
-def test_training_brings_rows_to_the_direction_of_their_class() -> None:
+def test_training_aligns_rows_with_the_direction_of_their_class() -> None:
     model, scaled = made_up()
     trainer = Trainer(model, scaled.feed, boundary_training(SMALL), seeded(2))
     history = [trainer.run_epoch() for _ in range(SMALL.epochs)]

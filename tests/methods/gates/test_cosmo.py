@@ -40,7 +40,7 @@ def test_an_expert_outside_its_domain_is_almost_uniform() -> None:
     assert np.ptp(sure[:, 3:], axis=1).max() < 1e-6
 
 
-def test_the_gate_ranks_as_a_logistic_regression_of_the_best_scores_does() -> None:
+def test_gate_ranks_rows_as_logistic_regression_of_the_best_scores() -> None:
     seen, unseen, columns = made_up()
     fitted = fit_smoothing(seen, unseen, columns)
     best = np.stack([seen.max(axis=1), unseen.max(axis=1)], axis=1)
@@ -52,7 +52,7 @@ def test_the_gate_ranks_as_a_logistic_regression_of_the_best_scores_does() -> No
     assert accuracy > raw - 0.03
 
 
-def test_its_numbers_are_all_of_it() -> None:
+def test_numbers_restore_the_smoothing() -> None:
     seen, unseen, columns = made_up()
     fitted = fit_smoothing(seen, unseen, columns)
     again = Smoothing.from_numbers(fitted.numbers())
@@ -60,7 +60,7 @@ def test_its_numbers_are_all_of_it() -> None:
     np.testing.assert_array_equal(again.scores(seen, unseen), fitted.scores(seen, unseen))
 
 
-def test_a_temperature_undoes_a_factor() -> None:
+def test_temperature_inverts_a_factor_on_the_scores() -> None:
     rng = np.random.default_rng(1)
     logits = 2 * rng.normal(size=(5000, 6))
     columns = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
@@ -68,7 +68,7 @@ def test_a_temperature_undoes_a_factor() -> None:
 
 
 @pytest.mark.skipif(not SCORES.is_dir(), reason="published scores are not here")
-def test_on_published_scores_it_is_above_raw_scores_and_calibrated_stacking() -> None:
+def test_h_on_published_scores_exceeds_raw_scores_and_calibrated_stacking() -> None:
     def read(name: str) -> dict[str, np.ndarray]:
         with np.load(SCORES / f"LAGO_AWA1_{name}.npz") as file:
             arrays = {key: file[key] for key in file}

@@ -218,7 +218,7 @@ def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
     assert document["parts"][0]["missing"] == {}
 
 
-def test_the_command_line_is_kept(one: Path) -> None:
+def test_command_line_of_the_run_is_on_the_page(one: Path) -> None:
     (part,) = read_run(one, REPORTS)["parts"]
     assert part["command"]
     assert "command" not in part["environment"]
@@ -235,7 +235,7 @@ def test_the_command_line_is_kept(one: Path) -> None:
         (["environment.json"], {"environment", "command"}),
     ],
 )
-def test_what_an_older_run_lacks_is_explained(
+def test_page_explains_what_an_older_run_lacks(
     one: Path, files: list[str], missing: set[str]
 ) -> None:
     for file in files:
@@ -369,7 +369,7 @@ def cut(name: str) -> Callable[[Path], object]:
         (cut("per_class.csv"), "per_class.csv"),
     ],
 )
-def test_a_damaged_run_is_one_sentence_and_no_page(
+def test_damaged_run_gives_one_sentence_and_no_page(
     one: Path,
     capsys: pytest.CaptureFixture[str],
     change: Callable[[Path], object],
@@ -570,7 +570,7 @@ def assert_at(page: Any, outcome: Outcome, gamma: float) -> None:
     assert dict(lines) == expected
 
 
-def test_gamma_moves_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
+def test_gamma_changes_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     chosen = json.loads((runs.folder / "seed0" / "metrics.json").read_text())["calibrated"]
     assert_at(page, outcome, chosen["gamma"])
@@ -677,7 +677,7 @@ def test_the_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> N
     expect(7, 7)
 
 
-def test_names_are_text_and_nothing_else(show: Callable[..., Shown], runs: Runs) -> None:
+def test_names_are_escaped(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder).page
     found = page.eval_on_selector_all(
         "#class-table th[scope=row]", "all => all.map(th => th.textContent)"
@@ -698,7 +698,9 @@ def test_another_seed_is_chosen(show: Callable[..., Shown], runs: Runs) -> None:
         assert_at(page, outcome, 0.0)
 
 
-def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Runs) -> None:
+def test_every_chart_is_drawn_and_has_a_text_alternative(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
     page = show(runs.folder / "seed0").page
     charts = ("curve", "matrix", "map-canvas", "history", "validation", "variances")
     for canvas in (*charts, "shots-one-chart"):
@@ -802,7 +804,7 @@ def test_the_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
     assert "T1, k = 1: 50.0 ± 20.0" in text
 
 
-def test_few_shot_figures_of_several_seeds_stand_beside_the_chosen_one(
+def test_few_shot_figures_of_several_seeds_are_beside_the_chosen_one(
     show: Callable[..., Shown], runs: Runs
 ) -> None:
     page = show(runs.folder).page
@@ -838,7 +840,7 @@ def test_standard_deviations_are_drawn(show: Callable[..., Shown], one: Path) ->
     assert blue == [False, True, True, False]
 
 
-def test_the_few_shot_chart_shows_a_name_as_it_is(show: Callable[..., Shown], one: Path) -> None:
+def test_few_shot_chart_escapes_names(show: Callable[..., Shown], one: Path) -> None:
     name = NAMES[0] + NAMES[1]
     put("model", name)(one)
     page = show(one).page
@@ -926,13 +928,13 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(
     assert page.eval_on_selector("#curve", "c => c.toDataURL()") == picture
 
 
-def test_motion_is_left_out_where_it_is_not_wanted(show: Callable[..., Shown], runs: Runs) -> None:
+def test_reduced_motion_disables_animation(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder / "seed0", reduced_motion="reduce").page
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
     assert page.evaluate("Chart.defaults.animation") is False
 
 
-def test_axe_finds_nothing(show: Callable[..., Shown], runs: Runs) -> None:
+def test_axe_finds_no_accessibility_problem(show: Callable[..., Shown], runs: Runs) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
