@@ -124,7 +124,7 @@ def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class SeededGenerators(Generators):
-    """Generators that all start from one seed, whatever their purpose."""
+    """Generators that all start from one seed, for every purpose."""
 
     def on_cpu(self, purpose: str) -> torch.Generator:
         return seeded(self.seed)

@@ -112,7 +112,7 @@ def changing(content: bytes, answer: Answer) -> Answer:
 
 
 def heedless_of_conditions(handler: Handler, site: Site) -> None:
-    """The rest of whatever lies there now, whatever ``If-Range`` says."""
+    """The rest of the current file, without regard to ``If-Range``."""
     start, whole = int(handler.headers["Range"].removeprefix("bytes=")[:-1]), len(site.content)
     headers = describe(site) | {
         "Content-Length": str(whole - start),

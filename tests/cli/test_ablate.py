@@ -99,7 +99,7 @@ def test_cada_vae_has_its_ablations(tmp_path: Path) -> None:
     assert ablation["variants"]["da-vae"]["H"]["values"] == [alone.metrics["H"]]
 
 
-def test_a_method_without_ablations_is_refused(tmp_path: Path) -> None:
+def test_method_without_ablations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--model: found eszsl, which has no ablations"):
         ablate(tmp_path, "--model", "eszsl")
     assert not (tmp_path / "out").exists()

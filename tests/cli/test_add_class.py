@@ -191,7 +191,7 @@ def test_new_run_records_its_origin_and_is_a_complete_run(
     assert len(lines) == 3 * 13
 
 
-def test_discriminant_scores_of_old_classes_stay_unchanged(
+def test_discriminant_keeps_the_tensors_of_old_classes(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, into = before("discriminant"), tmp_path / "grown"

@@ -49,7 +49,7 @@ def check(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str,
 
 
 @pytest.mark.parametrize("write", [write_gbu, write_epgn])
-def test_good_dataset_is_summarized(
+def test_good_dataset_has_no_errors(
     folder: Path, write: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(folder, make_dataset())
@@ -61,7 +61,7 @@ def test_good_dataset_is_summarized(
     assert out.endswith(f"TINY: 0 errors, {'1 warning' if drawn else '0 warnings'}\n")
 
 
-def test_builtin_dataset_is_summarized(capsys: pytest.CaptureFixture[str]) -> None:
+def test_builtin_dataset_has_no_errors(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = check(capsys, "DIGITS")
     assert code == 0
     assert "12,400 × 128" in out
@@ -159,7 +159,7 @@ def test_faults_are_listed_beside_an_unreadable_field(folder: Path) -> None:
     assert values.rows.tolist() == [7]
 
 
-def test_a_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> None:
+def test_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> None:
     dataset = make_dataset()
     twice = replace(dataset, trainval=np.append(dataset.trainval, dataset.trainval[:1]))
     write_gbu(folder, twice, allclasses_names=None)

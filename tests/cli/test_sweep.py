@@ -117,9 +117,7 @@ def made_up(over: dict[str, list[str]]) -> dict[str, Any]:
     "over",
     [{"latent_dim": ["16", "64", "256"]}, {"semantics": ["att", "sent"], "beta": ["0", "1"]}],
 )
-def test_the_table_and_the_picture_show_every_point(
-    tmp_path: Path, over: dict[str, list[str]]
-) -> None:
+def test_table_and_the_picture_show_every_point(tmp_path: Path, over: dict[str, list[str]]) -> None:
     record = made_up(over)
     grid = sweep_grid(record)
     (rows,) = grid.sections

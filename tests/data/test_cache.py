@@ -155,7 +155,7 @@ def test_touched_files_are_hashed_once(
 
 @pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
-def test_a_change_is_noticed_at_equal_size_and_time(
+def test_change_is_noticed_at_equal_size_and_time(
     root: Path, folder: Path, file: str, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Uncompressed, so that values can be changed in place.
@@ -278,7 +278,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_noted_and_the_dataset_is_read(root: Path, folder: Path) -> None:
+def test_full_disk_is_noted_and_the_dataset_is_read(root: Path, folder: Path) -> None:
     with files_of_at_most(1000):
         found = load(root, folder)
     (note,) = found.notes
@@ -289,7 +289,7 @@ def test_a_full_disk_is_noted_and_the_dataset_is_read(root: Path, folder: Path) 
     assert load(root, folder).notes == ()
 
 
-def test_a_cache_that_cannot_be_written_is_noted(root: Path, folder: Path) -> None:
+def test_cache_that_cannot_be_written_is_noted(root: Path, folder: Path) -> None:
     folder.write_text("in the way")
     found = load(root, folder)
     assert "cannot be kept there (Not a directory)" in found.notes[0]

@@ -65,7 +65,7 @@ def numbers(features: FloatArray) -> IntArray:
 # --- bad input -----------------------------------------------------------------------------------
 
 
-def test_a_good_dataset_passes_unchanged_and_without_notes() -> None:
+def test_good_dataset_passes_unchanged_and_without_notes() -> None:
     given_in = tiny()
     out = check_dataset(given_in)
     assert out.notes == ()
@@ -141,14 +141,14 @@ def test_split_rows_out_of_range(split: str, zero_based: int, one_based: int) ->
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_row_twice_in_a_split(split: str) -> None:
+def test_row_twice_in_a_split(split: str) -> None:
     rows = getattr(tiny(), split)
     dataset = replace(tiny(), **{split: np.append(rows, rows[1])})
     refused(dataset, split, "a row twice", "each row once")
 
 
 @pytest.mark.parametrize("split", ["trainval", "test_seen", "test_unseen"])
-def test_an_empty_split(split: str) -> None:
+def test_empty_split(split: str) -> None:
     dataset = replace(tiny(), **{split: np.empty(0, dtype=np.int64)})
     refused(dataset, split, "no rows", "at least one")
 
@@ -161,14 +161,14 @@ def test_training_rows_among_the_test_rows(split: str) -> None:
     refused(dataset, "trainval", found, "none")
 
 
-def test_a_row_in_both_test_splits() -> None:
+def test_row_in_both_test_splits() -> None:
     row = tiny().test_unseen[0]
     dataset = replace(tiny(), test_seen=np.append(tiny().test_seen, row))
     found = "rows of class 8 (class_7), which has no rows in tiny.mat, field 'trainval'"
     refused(dataset, "test_seen", found, "training rows for every seen class")
 
 
-def test_an_unseen_class_in_training() -> None:
+def test_unseen_class_in_training() -> None:
     row = tiny().test_unseen[0]  # leaves the test split, so that only its class is at fault
     dataset = replace(
         tiny(),
@@ -180,7 +180,7 @@ def test_an_unseen_class_in_training() -> None:
     refused(dataset, "trainval", found, "none")
 
 
-def test_a_seen_test_class_without_training_rows() -> None:
+def test_seen_test_class_without_training_rows() -> None:
     dataset = replace(
         tiny(), trainval=without(tiny(), "trainval", 2), train=without(tiny(), "train", 2)
     )
@@ -204,7 +204,7 @@ def test_fewer_than_two_training_classes(count: int) -> None:
 
 
 @pytest.mark.parametrize("seen", [0, 6])
-def test_the_same_semantics_for_a_seen_and_an_unseen_class(seen: int) -> None:
+def test_same_semantics_for_a_seen_and_an_unseen_class(seen: int) -> None:
     semantics = tiny().semantics.copy()
     semantics[8] = semantics[seen]
     found = (
@@ -352,7 +352,7 @@ def test_slabs_are_multiples_of_a_chunk_that_is_not_far_above_the_bound(
     assert slices[-1].stop == 95
 
 
-def test_the_checks_find_a_value_in_any_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_find_a_value_in_any_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 100)
     values = tiny().features.copy()
     values[77, 3] = values[110, 0] = values[110, 5] = np.nan
@@ -424,7 +424,7 @@ def test_validation_rows_do_not_depend_on_test_rows() -> None:
     np.testing.assert_array_equal(clean.unseen.features, spoiled.unseen.features)
 
 
-def test_test_rows_among_the_published_training_rows_never_reach_validation() -> None:
+def test_test_rows_among_the_published_training_rows_are_not_in_validation() -> None:
     dataset = numbered(tiny())
     published = replace(
         dataset,
@@ -438,7 +438,7 @@ def test_test_rows_among_the_published_training_rows_never_reach_validation() ->
         assert not np.isin(numbers(rows.features), dataset.test_seen).any()
 
 
-def test_the_test_problem_holds_all_trainval_rows_and_the_test_rows_are_held_out() -> None:
+def test_test_problem_holds_all_trainval_rows_and_the_test_rows_are_held_out() -> None:
     dataset = check_dataset(numbered(tiny()))
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     np.testing.assert_array_equal(numbers(problem.train.features), dataset.trainval)

@@ -158,7 +158,7 @@ def test_results_are_new_float32_arrays(name: FeatureScalingName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_wider_features_come_out_as_float32(name: FeatureScalingName) -> None:
+def test_wider_features_become_float32(name: FeatureScalingName) -> None:
     training = gaussian(0)
     scaled = fit_feature_scaling(training, name)(training.astype(np.float64))
     assert scaled.dtype == np.float32

@@ -72,7 +72,7 @@ def test_class_with_zero_semantics_has_no_neighbour() -> None:
     assert summarize(dataset).neighbours == ()
 
 
-def test_the_tables_fit_into_80_columns() -> None:
+def test_tables_fit_into_80_columns() -> None:
     dataset = make_dataset(classes=40, unseen=15, val=5)
     names = tuple(f"{c:03}.A_bird_of_quite_a_long_name_{c}" for c in range(40))
     dataset = replace(dataset, features_name="resnet_logits", class_names=names)

@@ -111,7 +111,7 @@ def test_mathematics_within_lines_survives_markdown(page: Path) -> None:
             assert span in text
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_citation_is_of_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = (ROOT / "pyproject.toml").read_text()
     assert citation["cff-version"] == "1.2.0"

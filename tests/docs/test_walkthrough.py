@@ -64,7 +64,7 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_the_commands_of_the_page_print_what_it_shows(
+def test_commands_of_the_page_print_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,7 +95,7 @@ def test_the_commands_of_the_page_print_what_it_shows(
     assert "yellow triangle" in {line["class"] for line in later if line["rank"] == "1"}
 
 
-def test_the_page_shows_every_step() -> None:
+def test_page_shows_every_step() -> None:
     verbs = [step.words[3] for step in steps() if step.words[2:3] == ["gsmflow"]]
     order = ["extract", "check", "train", "report", "predict", "predict", "add-class", "predict"]
     assert verbs == order

@@ -197,7 +197,7 @@ def sklearns_top_k(case: Case, k: int) -> float:
 
 @given(cases().filter(lambda case: len(case.classes) > 2), st.integers(1, 4))
 @settings(deadline=None)
-def test_top_k_equals_sklearn_with_balanced_classes(case: Case, k: int) -> None:
+def test_top_k_equals_sklearn_with_balanced_sample_weights(case: Case, k: int) -> None:
     k = min(k, len(case.classes) - 1)
     found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
     assert found == pytest.approx(sklearns_top_k(case, k))

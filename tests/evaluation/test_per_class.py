@@ -183,7 +183,7 @@ def test_damaged_answers_are_refused(tmp_path: Path, lines: list[str], message: 
 @pytest.mark.parametrize(
     "text", ["", "t,a,b\na,1,2", "t,a,b\na,1,2\nb,1,x", "t,a,b\na,1,2\nb,1,-1"]
 )
-def test_a_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
+def test_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "confusion.csv"
     file.write_text(text)
     with pytest.raises(InputError, match="found no counts of 2 classes with 2 answers each"):

@@ -38,7 +38,7 @@ def random_feed(n: int, d: int = 3, *, classes: int = 4, seed: int = 0) -> Memor
     return MemoryFeed(torch.randn(n, d, generator=generator, dtype=torch.float64), labels)
 
 
-def test_rows_are_taken_in_their_order() -> None:
+def test_rows_are_taken_in_the_given_order() -> None:
     feed = random_feed(9)
     rows = torch.tensor([4, 0, 4, 8])
     assert torch.equal(feed.take(rows), torch.stack([feed.features[i] for i in rows]))
@@ -61,7 +61,7 @@ def test_joined_feeds_are_their_concatenation(in_place: bool) -> None:
 
 @pytest.mark.parametrize("select", [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_a_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memory: bool) -> None:
+def test_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memory: bool) -> None:
     parts: list[Feed] = [random_feed(5, seed=1), random_feed(7, seed=2)]
     if not in_memory:
         parts[0] = JoinedFeed(parts[0], parts[0], parts[0].labels.repeat(2))
@@ -102,7 +102,7 @@ def test_slabs_are_all_rows_in_order(chunk: int, monkeypatch: pytest.MonkeyPatch
     assert torch.equal(torch.cat(labels), feed.labels)
 
 
-def test_a_problem_is_scaled_by_its_training_rows() -> None:
+def test_problem_is_scaled_by_its_training_rows() -> None:
     problem = training_problem(check_dataset(make_dataset()), "test")
     scaled = scale_problem(problem, "minmax", CPU, "map")
     assert scaled.problem is problem

@@ -64,7 +64,7 @@ def test_every_class_gets_its_rows_for_any_chunk_size(per_class: int) -> None:
     assert sum(model.sizes) == 3 * per_class
 
 
-def test_a_large_request_is_drawn_in_pieces() -> None:
+def test_large_request_is_drawn_in_pieces() -> None:
     model, counts = Counting(), list[int]()
     synthesize(model, torch.arange(5), 20_000, seeded(0), on_samples=counts.append)
     assert max(model.sizes) < 20_000
@@ -109,7 +109,7 @@ def test_features_keep_the_dtype_of_the_sampler() -> None:
     shares=st.lists(st.floats(0, 1), max_size=6),
     chunk=st.integers(1, 50),
 )
-def test_a_reservoir_holds_the_newest_of_each_class_and_makes_each_sample_once(
+def test_reservoir_holds_the_newest_of_each_class_and_makes_each_sample_once(
     k: int, per_class: int, capacity: int, shares: list[float], chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

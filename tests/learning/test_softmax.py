@@ -125,7 +125,7 @@ def test_columns_follow_the_class_order() -> None:
         assert (scores[labels == c].argmax(axis=1) == column).all()
 
 
-def test_a_class_without_rows_keeps_its_column() -> None:
+def test_class_without_rows_keeps_its_column() -> None:
     features, labels = blobs(spread=0.5)
     present = labels != 2
     classifier = fit(features[present], labels[present], lr=0.1)
@@ -364,7 +364,7 @@ class ScaledBlobs(Blobs):
 
 
 @pytest.mark.parametrize(("capacity", "streams"), [(600, False), (150, True)])
-def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
+def test_pair_learns_from_real_seen_and_synthesized_unseen_rows(
     capacity: int, streams: bool
 ) -> None:
     scaled = scaled_blobs(spread=0.4)

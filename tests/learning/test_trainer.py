@@ -181,7 +181,7 @@ def test_step_uses_the_scheduled_learning_rate(monkeypatch: pytest.MonkeyPatch) 
     assert met == rates(config, 12, 3)
 
 
-def test_the_fast_result_is_the_running_average_of_the_weights() -> None:
+def test_fast_result_is_the_running_average_of_the_weights() -> None:
     config = replace(CONFIG, schedule="fast", fast_epochs=3, averaging=0.7)
     trainer = make_trainer(config=config)
     weights: list[Tensor] = []
@@ -208,7 +208,7 @@ def test_published_result_is_the_last_model() -> None:
 @pytest.mark.parametrize(
     ("n", "sizes"), [(14, [4, 4, 4]), (12, [4, 4, 4]), (4, [4]), (5, [4]), (3, [3]), (1, [1])]
 )
-def test_an_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) -> None:
+def test_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) -> None:
     trainer = make_trainer(n)
     calls: list[int] = []
     means = trainer.run_epoch(lambda: calls.append(len(trainer.model.batches)))
@@ -219,7 +219,7 @@ def test_an_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) ->
     assert trainer.epoch == 1
 
 
-def test_an_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
+def test_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
     trainer = make_trainer(12)
     features = make_rows(12).features
     orders = []
@@ -287,7 +287,7 @@ def test_training_depends_on_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("make", [make_noisy_trainer, make_fast_trainer, make_gsmflow_trainer])
-def test_a_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Path) -> None:
+def test_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Path) -> None:
     straight = make()
     straight_losses = [straight.run_epoch() for _ in range(5)]
     first = make()
@@ -407,7 +407,7 @@ def fail(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
-def test_a_failed_save_leaves_the_old_state(
+def test_failed_save_leaves_the_old_state(
     owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state"
@@ -426,7 +426,7 @@ def test_a_failed_save_leaves_the_old_state(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_computes_in_the_precision_asked_for(
+def test_step_computes_in_the_precision_asked_for(
     precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_gsmflow_trainer()

@@ -126,7 +126,7 @@ def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         assert torch.equal(found[name], value), name
 
 
-def test_a_gan_is_trainable_by_its_step_alone() -> None:
+def test_gan_is_trainable_by_its_step_alone() -> None:
     assert isinstance(TwoPlayers(), Trainable)
     assert issubclass(TwoPlayers, Trainable)
     assert isinstance(TwoPlayers(), StepTrained)
@@ -178,7 +178,7 @@ def test_training_equals_a_loop_with_two_adams(precision: Precision) -> None:
 
 
 @pytest.mark.parametrize("name", ["critic", "generator"])
-def test_an_optimizer_changes_its_parameters_alone(name: str) -> None:
+def test_optimizer_changes_its_parameters_alone(name: str) -> None:
     trainer = make_trainer()
     optimized = {"critic": trainer.model.critic, "generator": trainer.model.generator}
     seen: list[bool] = []
@@ -209,7 +209,7 @@ def make_stepping(
     return Trainer(model, make_rows(), CONFIG, torch.Generator().manual_seed(2))
 
 
-def test_an_epoch_has_as_many_steps_as_a_pass_has_batches() -> None:
+def test_epoch_has_as_many_steps_as_a_pass_has_batches() -> None:
     trainer = make_trainer()
     calls: list[int] = []
     trainer.run_epoch(lambda: calls.append(len(trainer.model.met)))
@@ -229,7 +229,7 @@ def test_an_epoch_has_as_many_steps_as_a_pass_has_batches() -> None:
 @pytest.mark.parametrize(
     "make", [make_trainer, make_fast_trainer, make_amsgrad_trainer, make_bf16_trainer]
 )
-def test_a_killed_training_resumes_to_the_same_bits(
+def test_killed_training_resumes_to_the_same_bits(
     make: Callable[[], Trainer[TwoPlayers]], tmp_path: Path
 ) -> None:
     undisturbed = make()
@@ -325,7 +325,7 @@ def test_every_learning_rate_follows_the_schedule(
     assert len(set(rates)) > 1
 
 
-def test_the_fast_result_is_the_running_average_over_steps() -> None:
+def test_fast_result_is_the_running_average_over_steps() -> None:
     trainer = make_fast_trainer()
     weights: list[Tensor] = []
     for _ in range(2):
@@ -365,8 +365,12 @@ def rename_an_optimizer(path: Path) -> None:
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         state = file.metadata()["state"]
-    renamed = {k.replace("optimizer.critic", "optimizer.judge"): v for k, v in tensors.items()}
-    save_file(renamed, path, {"state": state.replace("optimizer.critic", "optimizer.judge")})
+    renamed = {
+        k.replace("optimizer.critic", "optimizer.discriminator"): v for k, v in tensors.items()
+    }
+    save_file(
+        renamed, path, {"state": state.replace("optimizer.critic", "optimizer.discriminator")}
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +384,7 @@ def rename_an_optimizer(path: Path) -> None:
         rename_an_optimizer,
     ],
 )
-def test_a_damaged_state_is_refused_in_one_sentence(
+def test_damaged_state_is_refused_in_one_sentence(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "two.state.safetensors"
@@ -406,7 +410,7 @@ def test_several_processes_are_refused() -> None:
         Trainer(TwoPlayers(), make_rows(), CONFIG, torch.Generator(), group=TwoProcesses())
 
 
-def test_the_generator_learns_the_blobs() -> None:
+def test_generator_learns_the_blobs() -> None:
     config = replace(CONFIG, learning_rate=0.01, weight_decay=0.0, lr_decay=1.0, batch_size=11)
     trainer = make_trainer(config)
     rows, labels = make_rows().features, make_rows().labels

@@ -150,7 +150,7 @@ def test_sizes_and_initial_weights_are_the_published_ones() -> None:
 
 
 class Noise:
-    """Stands for `BatchRandom`: the numbers that it gives are known beforehand."""
+    """Replaces `BatchRandom`: the numbers that it gives are known beforehand."""
 
     shares = 1
 

@@ -104,8 +104,8 @@ def test_chosen_setting_is_the_best_of_the_settings_tried(
         )
         gaps = scores[:, :seen].max(axis=1) - scores[:, seen:].max(axis=1)
         best = 0.0
-        for penalty in [*(gaps + 1e-4), *(gaps - 1e-4)]:
-            moved = scores - penalty * (np.arange(scores.shape[1]) < seen)
+        for gamma in [*(gaps + 1e-4), *(gaps - 1e-4)]:
+            moved = scores - gamma * (np.arange(scores.shape[1]) < seen)
             answers = moved.argmax(axis=1)
             u = mean_class_accuracy(columns[unseen_rows], answers[unseen_rows])
             s = mean_class_accuracy(columns[~unseen_rows], answers[~unseen_rows])
@@ -161,7 +161,7 @@ def test_too_few_classes_for_folds_are_refused() -> None:
         fold_classes(feed, semantics, "none", seeded(0))
 
 
-def test_a_class_of_one_row_is_fitted_and_never_evaluated_as_seen() -> None:
+def test_class_of_one_row_is_fitted_and_never_evaluated_as_seen() -> None:
     feed, semantics = world()
     rows = torch.cat([torch.arange(1), torch.arange(15, len(feed.labels))])
     single = MemoryFeed(feed.features[rows], feed.labels[rows])

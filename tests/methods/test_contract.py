@@ -1,7 +1,7 @@
-"""The contract of every method: what a run may rely on, whatever is trained.
+"""The contract of every method: what a run may rely on.
 
-All methods of `METHODS` are tested, whatever optional methods their models have; beside them a
-variant of CADA-VAE and a model of a user, which is in no table.
+All methods of `METHODS` are tested, with any optional features that their models have, and also a
+variant of CADA-VAE and a custom model, which is in no table.
 """
 
 import json
@@ -344,7 +344,7 @@ def test_loss_is_finite_reproducible_and_trains_every_parameter(case: Case) -> N
         assert torch.isfinite(parameter.grad).all()
 
 
-def test_selection_on_test_is_no_worse_than_what_was_not_selected(whole: RunResult) -> None:
+def test_selection_on_test_is_no_worse_than_the_final_model(whole: RunResult) -> None:
     if isinstance(whole.fitted.model, Classifying):
         pytest.skip("there are no epochs to select from")
     assert whole.metrics["test_selected"]["H"] >= whole.metrics["H"]
@@ -368,7 +368,7 @@ class NotingGenerators(Generators):
 PURPOSES: list[str] = []
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+def test_same_seed_gives_the_same_run_and_another_seed_another(
     case: Case, name: str, whole: RunResult, folder: Path
 ) -> None:
     again = run_case(case, folder / name, run="again")
@@ -444,7 +444,7 @@ def test_checkpoint_restores_the_model(case: Case, whole: RunResult) -> None:
             assert torch.equal(feed.labels, other.labels)
 
 
-def test_the_classifiers_rows_have_the_right_classes_and_width(whole: RunResult) -> None:
+def test_classifiers_rows_have_the_right_classes_and_width(whole: RunResult) -> None:
     problem, fitted = whole.problem, whole.fitted
     rows = rows_of(fitted.model, fitted.scaled)
     assert set(rows["gzsl"].labels.tolist()) == set(problem.classes.tolist())
@@ -539,7 +539,7 @@ each_method = pytest.mark.parametrize("method", METHODS)
 
 
 @each_method
-def test_a_method_is_found_by_its_name_and_its_settings(method: str) -> None:
+def test_method_is_found_by_its_name_and_its_settings(method: str) -> None:
     info = find_method(method)
     assert info.name == method
     assert info.label
@@ -608,7 +608,7 @@ def foreign_settings(method: str) -> set[str]:
 
 
 @each_method
-def test_a_flag_of_another_method_is_refused_and_not_listed(
+def test_flag_of_another_method_is_refused_and_not_listed(
     method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipes = {"res101": make_recipe(dataset="TINY", model=method)}

@@ -215,7 +215,7 @@ def test_initial_parameters_are_a_hundredth_of_a_standard_gaussian() -> None:
     assert len(biases) == 4 * (2 * 80 + 2 * 60)
 
 
-def test_an_untrained_flow_is_close_to_the_identity() -> None:
+def test_untrained_flow_is_close_to_the_identity() -> None:
     flow = ConditionalFlow(6, 3, blocks=3, hidden=6, generator=seeded(0)).double()
     x, condition, rows = make_rows(4, 6, 3, classes=2)
     torch.testing.assert_close(flow(x, flow.offsets(condition), rows)[0], x, rtol=0, atol=0.15)

@@ -47,7 +47,7 @@ def test_decoded_rows_of_unit_length_have_the_mean_length() -> None:
     np.testing.assert_allclose(again / lengths.mean(), FEATURES / lengths[:, None], atol=1e-4)
 
 
-def test_a_row_of_zeros_stays_finite() -> None:
+def test_row_of_zeros_stays_finite() -> None:
     encoder = fit_transformer(FEED, "unit")
     assert torch.isfinite(encoder(torch.zeros(1, 6))).all()
 

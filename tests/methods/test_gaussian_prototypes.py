@@ -152,7 +152,7 @@ def test_covariance_is_that_of_unseen_rows_around_their_predictions() -> None:
     assert spread(problem.train) < 0.6 * found
 
 
-def test_the_scale_and_the_origin_of_the_semantics_do_not_matter(problem: Problem) -> None:
+def test_scale_and_the_origin_of_the_semantics_do_not_matter(problem: Problem) -> None:
     moved = replace(problem, semantics=np.float32(20) * problem.semantics + np.float32(3))
     first, second = (PrototypeSolver(standardised(p)) for p in (problem, moved))
     np.testing.assert_allclose(first.means(0.1), second.means(0.1), rtol=0, atol=1e-4)
@@ -326,9 +326,9 @@ def mean_accuracy(labels: NDArray[Any], answers: NDArray[Any]) -> float:
 
 
 def best_value(
-    scaled: Scaled, held_out: HeldOut, setting: GaussianChoice, penalties: list[float]
+    scaled: Scaled, held_out: HeldOut, setting: GaussianChoice, gammas: list[float]
 ) -> float:
-    """Mean of T1 and H of a setting, under the best of some penalties, from plain means."""
+    """Mean of T1 and H of a setting, with the best of some gammas, from plain means."""
     problem = scaled.problem
     gaussian = PrototypeSolver(scaled).solve(setting.ridge, setting.shrinkage)
     pair = classified(scaled, gaussian, setting.classifier_lr, seeded(5))
@@ -344,7 +344,7 @@ def best_value(
             sides.append(mean_accuracy(rows.labels, problem.classes[shifted.argmax(axis=1)]))
         return 2 * sides[0] * sides[1] / sum(sides) if sum(sides) else 0.0
 
-    return (t1 + max(map(h, penalties))) / 2
+    return (t1 + max(map(h, gammas))) / 2
 
 
 def test_choice_records_the_value_that_it_reaches(
@@ -359,7 +359,7 @@ def test_settings_are_chosen_one_after_another_among_their_neighbours(
     validation: tuple[Scaled, HeldOut, GaussianChoice],
 ) -> None:
     *data, choice = validation
-    assert choice.ridge != 0.1, "the search must leave its start for this test to say anything"
+    assert choice.ridge != 0.1, "the search must change its start for this test to check anything"
     setting = GaussianChoice(0.1, 0.05, 3e-3, calibration=0.0, value=0.0)
     for name, grid in {
         "ridge": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
@@ -371,12 +371,12 @@ def test_settings_are_chosen_one_after_another_among_their_neighbours(
             value: best_value(*data, replace(setting, **{name: value}), [*np.linspace(-4, 4, 321)])
             for value in grid[max(0, at - 1) : at + 2]
         }
-        # A penalty between two of those tried may do a little better.
+        # A gamma between two of those tried may give a slightly higher value.
         assert reached[grid[at]] >= max(reached.values()) - 0.01
         setting = replace(setting, **{name: grid[at]})
 
 
-def test_a_setting_that_is_set_is_not_chosen(
+def test_setting_that_is_set_is_not_chosen(
     validation: tuple[Scaled, HeldOut, GaussianChoice],
 ) -> None:
     scaled, held_out, free = validation

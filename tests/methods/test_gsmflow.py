@@ -186,7 +186,7 @@ class Chosen:
         raise AssertionError("no noise on the semantics was asked for")
 
 
-def test_a_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
+def test_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False).double()
     features, labels = make_batch(problem)
@@ -412,7 +412,7 @@ def test_semantics_are_scaled_by_the_seen_classes() -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_a_sample_of_mixed_classes_gives_each_row_its_class(switches: dict[str, Any]) -> None:
+def test_sample_of_mixed_classes_gives_each_row_its_class(switches: dict[str, Any]) -> None:
     model = make_model(**switches)
     classes = torch.tensor([5, 1, 7, 0, 1, 5, 3, 2])  # seen and unseen, in no order
     found = model.sample(classes, seeded(2))
@@ -456,7 +456,7 @@ def test_initial_weights_depend_on_the_generator_alone() -> None:
     assert not torch.equal(first, other)
 
 
-def test_a_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
+def test_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
     problem = make_problem()
     config = GSMFlowConfig(blocks=2, hidden=16, condition_dim=8, semantics_norm=2.0)
     model = GSMFlow.for_problem(scaled_of(problem), config, generators(0))

@@ -213,7 +213,7 @@ def test_scaling_standardised_sets_mean_and_deviation_over_the_fit_classes() -> 
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
-def test_a_dimension_constant_over_the_fit_classes_becomes_zero_everywhere(value: float) -> None:
+def test_dimension_constant_over_the_fit_classes_becomes_zero_everywhere(value: float) -> None:
     semantics, fit = random_semantics(), np.array([0, 3, 5])
     semantics[fit, 1] = value
     scaled = scale_semantics(semantics, fit, "standardised", 20.0)
@@ -222,7 +222,7 @@ def test_a_dimension_constant_over_the_fit_classes_becomes_zero_everywhere(value
 
 
 @pytest.mark.parametrize("name", ["norm", "standardised"])
-def test_the_scale_is_taken_from_the_fit_classes_alone(name: str) -> None:
+def test_scale_is_taken_from_the_fit_classes_alone(name: str) -> None:
     semantics, fit = random_semantics(), np.array([0, 3, 5])
     expected = scale_semantics(semantics, fit, name, 20.0)[fit]
     semantics[[1, 2, 4, 6, 7]] *= 1000

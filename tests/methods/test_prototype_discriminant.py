@@ -81,7 +81,7 @@ def test_drawn_features_lie_around_the_predicted_means() -> None:
         ({"feature_transform": "unit"}, "feature_transform", "unit"),
     ],
 )
-def test_component_can_be_switched_off(changes: dict[str, Any], name: str, value: object) -> None:
+def test_fixed_settings_are_not_chosen(changes: dict[str, Any], name: str, value: object) -> None:
     assert fit(**changes).describe()["chosen"][name] == value
 
 

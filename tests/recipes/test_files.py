@@ -114,7 +114,7 @@ WHOLE: dict[str, Any] = {"dataset": "CUB", "method": {"name": "gsmflow"}}
         ),
     ],
 )
-def test_a_faulty_recipe_is_refused(stored: Any, message: str) -> None:
+def test_faulty_recipe_is_refused(stored: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as error:
         recipe_from(stored, "a file")
     assert "\n" not in str(error.value)
@@ -145,7 +145,7 @@ def test_recipe_file_replaces_the_settings_of_the_script(tmp_path: Path) -> None
     assert parse(f"--recipe={file}", "--features=vit") == expected
 
 
-def test_a_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
+def test_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
     file = str(write_choice(tmp_path / "choice.json"))
     words = ["--pi", "0.25", "--recipe", file, "--features", "vit", "--no-perturbation"]
     recipe = parse(*words)
@@ -162,7 +162,7 @@ def test_whole_number_is_accepted_for_a_float_setting(tmp_path: Path) -> None:
     assert (value, type(value)) == (1.0, float)
 
 
-def test_a_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     values = {name: setting_value(VIT, name) for name in learning_settings(VIT)}
     file = RecipeFile(
         settings=values | {"learning_rate": 0.1 + 0.2},
@@ -214,7 +214,7 @@ def test_recipe_file_may_set_every_learning_setting_of_every_method(tmp_path: Pa
         ({"semantics": "sent"}, "field 'semantics': found 'sent', expected 'att'"),
     ],
 )
-def test_a_faulty_recipe_file_is_refused(
+def test_faulty_recipe_file_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     file = write_choice(tmp_path / "choice.json", **changes)
@@ -239,7 +239,7 @@ OLD_FORM = {"recipe": {"epochs": 33}, "dataset": "CUB", "features": "vit", "sema
         ),
     ],
 )
-def test_a_file_that_is_no_recipe_or_of_the_old_form_is_refused(
+def test_file_that_is_no_recipe_or_of_the_old_form_is_refused(
     tmp_path: Path, text: str | None, message: str
 ) -> None:
     file = tmp_path / "choice.json"

@@ -124,7 +124,7 @@ def base_and_changes(draw: st.DrawFn) -> tuple[Recipe, Recipe]:
 
 @given(base_and_changes())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_the_flags_of_a_recipe_are_parsed_to_it_again(case: tuple[Recipe, Recipe]) -> None:
+def test_flags_of_a_recipe_are_parsed_to_it_again(case: tuple[Recipe, Recipe]) -> None:
     base, recipe = case
     assert parse_from(base, *recipe_flags(recipe, base)) == recipe
     assert recipe_flags(recipe, recipe) == []
@@ -302,7 +302,7 @@ def test_malformed_words_end_the_program(
         ),
     ],
 )
-def test_a_flag_of_another_method_gate_or_classifier_is_refused(words: str, message: str) -> None:
+def test_flag_of_another_method_gate_or_classifier_is_refused(words: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as error:
         parse(*words.split())
     assert "\n" not in str(error.value)

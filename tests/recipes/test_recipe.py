@@ -36,7 +36,7 @@ def test_flat_names_are_unique_and_complete(model: str) -> None:
         assert used_configs(recipe) == list(configurations(recipe))
 
 
-def test_a_setting_has_the_value_of_its_field() -> None:
+def test_setting_has_the_value_of_its_field() -> None:
     recipe = replace(
         RES101,
         method=GSMFlowConfig(blocks=7),
@@ -71,14 +71,14 @@ def test_replace_refuses_a_setting_that_the_recipe_does_not_have(name: str) -> N
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_a_recipe_names_its_choices(model: str) -> None:
+def test_recipe_names_its_choices(model: str) -> None:
     for classifier, gate in product(CLASSIFIERS, ("none", *GATES)):
         recipe = make_recipe(dataset="CUB", model=model, classifier=classifier, gate=gate)
         assert recipe.model == recipe.method_info.name == model
         assert (recipe.classifier_name, recipe.gate_name) == (classifier, gate)
 
 
-def test_the_softmax_has_its_defaults_beside_another_classifier() -> None:
+def test_softmax_has_its_defaults_beside_another_classifier() -> None:
     assert VIT.replace(classifier_lr=0.5).softmax == SoftmaxConfig(lr=0.5)
     assert replace(VIT, classifier=BayesConfig()).softmax == SoftmaxConfig()
 
@@ -116,7 +116,7 @@ def test_settings_of_one_name_have_a_default_for_each_method() -> None:
     assert parse("--model", "cada-vae", *words).method == replace(CADAVAEConfig(), gamma=3.0)
 
 
-def test_a_recipe_is_frozen() -> None:
+def test_recipe_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         RES101.seed = 5  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):

@@ -191,7 +191,7 @@ def test_labels_of_several_axes_of_losses_lie_apart(monkeypatch: pytest.MonkeyPa
         assert left.x1 < right.x0
 
 
-def test_a_run_of_one_epoch_still_shows_its_losses(tmp_path: Path) -> None:
+def test_run_of_one_epoch_still_shows_its_losses(tmp_path: Path) -> None:
     path = tmp_path / "run.png"
     run_figure(path, history=history(1, prototype=False), curve=[], outcomes={})
     # A single point lies in the middle of its panel, away from the legend.
@@ -320,7 +320,7 @@ def test_variances_and_distances_are_plotted_against_the_real_ones(
         assert panel.get_xticks().tolist() == panel.get_yticks().tolist()
 
 
-def test_legend_omits_methods_without_shifts(
+def test_legends_of_methods_with_zero_shift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, variances, distances = drawn_panels(monkeypatch, **make_shifts(6, 4, same=True))

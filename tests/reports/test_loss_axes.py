@@ -26,7 +26,7 @@ def test_positive_parts_of_like_size_share_a_logarithmic_axis() -> None:
     assert axis == LossAxis(("reconstruction", "kl", "distribution"), "loss", True)
 
 
-def test_a_part_that_hardly_changes_has_a_linear_axis() -> None:
+def test_part_that_hardly_changes_has_a_linear_axis() -> None:
     assert loss_axes(history(hinge=[2.0, 1.9])) == [LossAxis(("hinge",), "hinge loss", False)]
 
 

@@ -85,7 +85,7 @@ class Around:
 
 
 @pytest.mark.parametrize(("d", "rows"), [(70, 30), (6, 30), (1, 5), (3, 1)])
-def test_a_sample_is_in_its_principal_components(d: int, rows: int) -> None:
+def test_sample_is_in_its_principal_components(d: int, rows: int) -> None:
     labels = torch.tensor([7, 2] * rows)
     features = torch.randn(len(labels), d, generator=seeded(1)) * torch.arange(1, d + 1)
     unseen = MemoryFeed(features, labels)
@@ -161,7 +161,7 @@ def test_page_data_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> 
     assert str(file) in str(caught.value)
 
 
-def test_a_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
+def test_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "page_data.safetensors"
     write_page_data(file, make_page_data())
     content = file.read_bytes()

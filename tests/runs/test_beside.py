@@ -19,7 +19,7 @@ from tests.builders import changed, make_recipe, tiny_recipe
 pytestmark = pytest.mark.usefixtures("quick_pictures", "small_methods")
 
 MEASURES = ("T1", "U", "S", "H", "AUSUC")
-# What stands for the published settings, which take minutes.
+# Settings used instead of the published ones, which take minutes.
 SMALL: dict[str, dict[str, Any]] = {
     "gsmflow": {
         "blocks": 2,
@@ -87,7 +87,7 @@ def test_method_beside_another_has_the_figures_of_a_separate_run(tmp_path: Path)
 
 
 @pytest.mark.parametrize("names", [("gsmflow",), ("gsmflow", "eszsl"), ()])
-def test_the_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -> None:
     result = run(tmp_path, calibrate=False, beside=names)
     others = [name for name in names if name != "gsmflow"]
     assert list(result.metrics["baselines"]) == [label_of(name) for name in others]
@@ -103,7 +103,7 @@ def test_methods_beside_do_not_change_the_figures_of_the_model(tmp_path: Path) -
     assert {n: with_them[n] for n in names} == {n: without[n] for n in names}
 
 
-def test_a_method_beside_has_its_published_settings_on_the_same_data(
+def test_method_beside_has_its_published_settings_on_the_same_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(beside, "published_recipe", published_recipe)
@@ -117,7 +117,7 @@ def test_a_method_beside_has_its_published_settings_on_the_same_data(
         assert recipe_beside == plain.replace(seed=3, calibrate=False, beside=())
 
 
-def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
+def test_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = ("cada-vae", "gaussian-prototypes")

@@ -59,32 +59,32 @@ def test_name_of_an_existing_run_is_refused(recipe: Recipe) -> None:
     assert json.loads((directory / RECIPE_FILE).read_text())["seed"] == 0
 
 
-def test_an_out_that_is_a_file_is_refused(recipe: Recipe) -> None:
+def test_out_that_is_a_file_is_refused(recipe: Recipe) -> None:
     recipe.out.write_text("in the way")
     with pytest.raises(InputError, match=str(recipe.out)):
         open_run(recipe)
 
 
-def test_a_named_run_is_resumed(recipe: Recipe) -> None:
+def test_named_run_is_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     start(recipe, "second")
     assert resume(recipe, "first") == (directory, True)
 
 
-def test_a_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
+def test_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     with pytest.raises(InputError, match=r"'training.epochs': found 300, expected 5") as caught:
         resume(changed(recipe, epochs=5), "first")
     assert str(directory / RECIPE_FILE) in str(caught.value)
 
 
-def test_a_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
+def test_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
     with pytest.raises(InputError, match="nowhere"):
         resume(recipe, "nowhere")
     assert not (recipe.out / "CUB" / "nowhere").exists()
 
 
-def test_a_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
+def test_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
     start(recipe, "first")
     moved = changed(recipe, out=recipe.out.with_name("moved"))
     recipe.out.rename(moved.out)
@@ -96,7 +96,7 @@ def test_run_is_resumed_from_flags_or_recipe_file_with_equal_settings(recipe: Re
     assert resume(recipe.replace(recipe="choice.json")) == (directory, True)
 
 
-def test_the_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
+def test_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
     start(recipe, "oldest", age=30)
     expected = start(recipe, "older", age=20)
     start(recipe, "finished", age=10, finished=True)
@@ -145,7 +145,7 @@ def test_damaged_recipe_is_refused(recipe: Recipe, content: str) -> None:
         resume(recipe, "first")
 
 
-def test_a_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
+def test_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
     file = start(recipe, "first") / RECIPE_FILE
     stored = json.loads(file.read_text())
     del stored["method"]["pi"]
@@ -157,7 +157,7 @@ def test_a_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
     assert read_run_recipe(file.parent) == changed(recipe, run="first")
 
 
-def test_a_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recipe) -> None:
+def test_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recipe) -> None:
     start(recipe, "first")
     others: dict[str, dict[str, Any]] = {
         "method.name": {"method": CADAVAEConfig()},
@@ -169,7 +169,7 @@ def test_a_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recip
             resume(changed(recipe, **changes), "first")
 
 
-def test_a_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> None:
+def test_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     old = {"dataset": "CUB", "model": "gsmflow", "epochs": 300, "gate": "none", "baselines": True}
     (directory / RECIPE_FILE).write_text(json.dumps(old))
@@ -183,7 +183,7 @@ def test_a_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> Non
     assert not resume(recipe)[1]
 
 
-def test_computed_fields_are_those_that_change_what_is_learned(recipe: Recipe) -> None:
+def test_computed_fields_are_those_that_change_the_result(recipe: Recipe) -> None:
     fields = computed_fields(recipe.replace(run="a", resume=True, cache=False, recipe="b"))
     assert fields == computed_fields(recipe)
     assert (fields["method.pi"], fields["training.epochs"]) == (0.05, 300)
@@ -229,7 +229,7 @@ def test_log_of_one_incomplete_line_is_started_again(tmp_path: Path) -> None:
     assert [record["event"] for record in read_records(path)] == ["start"]
 
 
-def test_opening_a_log_alone_writes_nothing(tmp_path: Path) -> None:
+def test_opening_a_log_writes_no_file(tmp_path: Path) -> None:
     RunLog(tmp_path / "log.jsonl")
     assert not (tmp_path / "log.jsonl").exists()
 

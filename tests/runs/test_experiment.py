@@ -106,7 +106,7 @@ def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("samples", [3, 50])
-def test_the_oracle_learns_from_as_many_real_rows_as_are_synthesized(
+def test_oracle_learns_from_as_many_real_rows_as_are_synthesized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: int
 ) -> None:
     learned: list[tuple[Feed, Feed]] = []
@@ -131,7 +131,7 @@ def test_the_oracle_learns_from_as_many_real_rows_as_are_synthesized(
         assert len({(c, *row) for c, row in zip(labels, rows, strict=True)} & whole) == 18
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+def test_same_seed_gives_the_same_run_and_another_seed_another(
     folder: Path, plain: RunResult
 ) -> None:
     assert_same_run(plain, run(tiny_recipe(folder, run="again", beside=())))
@@ -191,7 +191,7 @@ def test_mapped_features_give_the_same_run(tmp_path: Path) -> None:
     assert (folder / "features.npy").is_file()
 
 
-def test_a_run_started_in_memory_is_resumed_from_the_map(
+def test_run_started_in_memory_is_resumed_from_the_map(
     folder: Path, plain: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"run": "half", "beside": ()}
@@ -203,7 +203,7 @@ def test_a_run_started_in_memory_is_resumed_from_the_map(
     assert_same_run(plain, resumed)
 
 
-def test_a_map_of_features_that_are_not_cached_is_refused(tmp_path: Path) -> None:
+def test_map_of_features_that_are_not_cached_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--features-in: found map .* not in a cache, expected"):
         run(tiny_recipe(tmp_path, features_in="map", cache=False))
     assert not (tmp_path / "out").exists()
@@ -268,9 +268,7 @@ def test_nothing_depends_on_test_rows_before_the_test_split_is_opened(tmp_path: 
     assert a.metrics["S"] != b.metrics["S"]
 
 
-def test_the_test_split_is_opened_once_and_last(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_split_is_opened_once_and_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[str, bool]] = []
     recipe = tiny_recipe(folder, run="once", oracle=True)
 
@@ -336,7 +334,7 @@ def run_saving_every_epoch(recipe: Recipe) -> None:
     run(recipe)
 
 
-def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+def test_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) -> None:
     # Real processes, killed without warning at several moments, each a little later than the one
     # before, until one gets through. They are forked from one that has all imported.
     # An optimizer imports torch._dynamo.

@@ -282,7 +282,7 @@ def test_few_shot_figures_resume_to_the_same_numbers(
         assert start(tmp_path, model, run=stage, resume=True).metrics == whole
 
 
-def test_a_custom_model_learns_from_labelled_rows(tmp_path: Path) -> None:
+def test_custom_model_learns_from_labelled_rows(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, shots=(0, 2), shot_draws=1, beside=())
     metrics = run_experiment(Job(recipe, ClosedForm), Console(quiet=True)).metrics
     assert metrics["few_shot"]["2"]["H"]["std"] is None

@@ -84,7 +84,7 @@ def test_gate_is_evaluated_and_has_a_table_row_beside_the_model(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
-def test_a_gate_resumes_to_the_same_numbers(
+def test_gate_resumes_to_the_same_numbers(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = start(tmp_path, run="whole", **CASES[case])
@@ -177,7 +177,7 @@ def test_gate_is_not_trained_on_the_rows_of_the_threshold(
     assert len(held) >= len(result.problem.seen_classes)
 
 
-def test_a_custom_class_without_a_density_is_refused_before_anything_is_written(
+def test_custom_class_without_a_density_is_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     recipe = tiny_recipe(tmp_path, gate="likelihood")
@@ -186,7 +186,7 @@ def test_a_custom_class_without_a_density_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gate_without_test_rows_of_unseen_classes_is_refused(
+def test_gate_without_test_rows_of_unseen_classes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = replace(check_dataset(make_dataset()), test_unseen=np.empty(0, dtype=np.int64))
@@ -196,7 +196,7 @@ def test_a_gate_without_test_rows_of_unseen_classes_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
+def test_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
     result = start(tmp_path, run="first", gate="boundary", **BOUNDARY, calibrate=False)
     problem = replace(result.problem, seen_classes=result.problem.seen_classes[:1])
     fitted = Fitted(result.fitted.model, replace(result.fitted.scaled, problem=problem), [])

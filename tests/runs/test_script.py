@@ -28,7 +28,7 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_the_repositorys_scripts_are_read(path: Path, tmp_path: Path) -> None:
+def test_repositorys_scripts_are_read(path: Path, tmp_path: Path) -> None:
     script = read_script(path)
     assert script.model_class is GSMFlow
     assert script.path == path
@@ -83,7 +83,7 @@ def test_script_sees_its_path_as_its_command_line(
         ("if __name__ == 'main':\n    run({})", "found no call of run(), expected one with"),
     ],
 )
-def test_a_faulty_script_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+def test_faulty_script_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "mine.py"
     if text is not None:
         write(path, text)
@@ -137,7 +137,7 @@ def test_built_in_dataset_and_current_folder_are_accepted(
     assert (recipe.data, recipe.dataset) == (tmp_path.parent, tmp_path.name)
 
 
-def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found no dataset in this folder, expected a script"):
         read_script(tmp_path)
 

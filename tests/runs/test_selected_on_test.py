@@ -37,7 +37,7 @@ def selected(folder: Path) -> RunResult:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_the_best_of_all_candidates_is_found(
+def test_best_of_all_candidates_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     accuracies: list[float] = []

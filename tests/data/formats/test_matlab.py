@@ -123,7 +123,7 @@ def test_gbu_without_validation_rows_is_read(
     np.testing.assert_array_equal(out.val, expected.val)
 
 
-def test_gbu_published_rows_that_reach_into_the_test_rows(folder: Path, v73: bool) -> None:
+def test_gbu_published_rows_that_include_test_rows(folder: Path, v73: bool) -> None:
     source = tiny()
     is_training = np.isin(source.labels, np.unique(source.labels[source.train]))
     reaching = np.intersect1d(source.test_seen, np.flatnonzero(is_training))
@@ -490,7 +490,7 @@ def test_damage_inside_the_features_of_a_newer_file_is_named(folder: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_features_of_a_newer_file_are_in_memory_once(
+def test_features_of_a_newer_file_are_in_memory_once(
     folder: Path, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 2**15)
@@ -500,7 +500,7 @@ def test_the_features_of_a_newer_file_are_in_memory_once(
 
 
 @pytest.mark.parametrize(("dtype", "copies"), [(np.float32, 1), (np.float64, 3)])
-def test_the_features_of_an_older_file_are_in_memory_once_beside_what_scipy_reads(
+def test_older_file_has_its_features_in_memory_once_besides_the_copy_of_scipy(
     folder: Path, dtype: type, copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 2**15)
@@ -533,14 +533,14 @@ def test_gbu_is_preferred_to_epgn_if_its_feature_file_exists(folder: Path) -> No
     assert not is_gbu(load(folder))
 
 
-def test_a_feature_file_without_its_split_file_does_not_fall_back_to_epgn(folder: Path) -> None:
+def test_feature_file_without_its_split_file_does_not_fall_back_to_epgn(folder: Path) -> None:
     write_gbu(folder, tiny())
     write_epgn(folder, tiny())
     (folder / "att_splits.mat").unlink()
     refused(folder, f"{folder / 'att_splits.mat'}: no such file")
 
 
-def test_the_chosen_features_and_semantics_are_read(folder: Path) -> None:
+def test_chosen_features_and_semantics_are_read(folder: Path) -> None:
     write_gbu(folder, tiny())
     other = replace(
         tiny(), features=2 * tiny().features, semantics=np.tile(tiny().semantics, (1, 2))
@@ -630,7 +630,7 @@ def test_files_without_permission_are_refused(folder: Path) -> None:
     refused(folder, f"{path}: no permission to read this file")
 
 
-def test_a_sparse_matrix_is_named_with_its_field(tmp_path: Path) -> None:
+def test_sparse_matrix_is_named_with_its_field(tmp_path: Path) -> None:
     path = tmp_path / "sparse.mat"
     write_mat(path, {"features": scipy.sparse.eye(4, format="csc")})
     with pytest.raises(InputError, match=r"field 'features': found .*, expected"):

@@ -39,7 +39,7 @@ def test_gamma_on_the_seen_classes_equals_a_lower_threshold() -> None:
     st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60),
     st.floats(0.01, 1.0),
 )
-def test_a_threshold_accepts_the_share_and_no_lower_number_does(
+def test_threshold_accepts_the_share_and_no_lower_number_does(
     values: list[float], share: float
 ) -> None:
     numbers = np.array(values)

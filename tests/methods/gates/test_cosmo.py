@@ -33,7 +33,7 @@ def test_scores_are_the_smoothed_probabilities() -> None:
     np.testing.assert_allclose(np.exp(smoothing.scores(seen, unseen)), expected)
 
 
-def test_an_expert_outside_its_domain_is_almost_uniform() -> None:
+def test_expert_outside_its_domain_is_almost_uniform() -> None:
     seen, unseen, _ = made_up(5)
     sure = Smoothing(np.zeros(2), -30.0, 1.0, 1.0).scores(seen, unseen)
     np.testing.assert_allclose(np.exp(sure[:, :3]), softmax(seen, axis=1), rtol=1e-6)

@@ -63,7 +63,7 @@ def test_rows_have_separate_directions_and_a_seed_fixes_the_samples() -> None:
     assert not torch.equal(draws, draw_von_mises_fisher(directions, kappa, 3, seeded(2)))
 
 
-def test_the_gradient_follows_the_direction_and_the_concentration() -> None:
+def test_gradient_follows_the_direction_and_the_concentration() -> None:
     direction = unit(1, 6).requires_grad_()
     kappa = torch.tensor([50.0], dtype=torch.float64, requires_grad=True)
     draws = draw_von_mises_fisher(direction, kappa, 500, seeded(1))
@@ -76,7 +76,7 @@ def test_the_gradient_follows_the_direction_and_the_concentration() -> None:
     assert kappa.grad.item() == pytest.approx(slope, rel=0.25)
 
 
-def test_the_transport_cost_is_near_that_of_a_linear_programme() -> None:
+def test_transport_cost_is_near_that_of_a_linear_programme() -> None:
     first, second = unit(3, 4, 3), unit(3, 5, 3, seed=1)
     found = transport_cost(first, second, 0.003, 5000)
     for i in range(3):

@@ -126,7 +126,7 @@ def edit_json(file: Path, change: Callable[[Any], object]) -> None:
 # --- what is read --------------------------------------------------------------------------------
 
 
-def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
+def test_figures_are_those_of_the_metrics(one: Path) -> None:
     metrics = json.loads((one / "metrics.json").read_text())
     document = read_run(one, REPORTS)
     rows = {row["method"]: row for row in document["rows"]}
@@ -210,7 +210,7 @@ def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
     assert document["few_shot"]["draws"] == 4
 
 
-def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
+def test_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
     edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
     document = read_run(one, REPORTS)
     assert document["few_shot"] is None
@@ -264,7 +264,7 @@ def test_every_loss_part_has_a_column_and_an_axis(one: Path) -> None:
     ]
 
 
-def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
+def test_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     def change(metrics: dict[str, Any]) -> None:
         metrics.update(validation=None, calibrated=None, baselines={})
         del metrics["shifts"], metrics["oracle"], metrics["test_selected"], metrics["top_k"]
@@ -278,7 +278,7 @@ def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     assert [row["figures"][-1] for row in document["rows"]] == [None]
 
 
-def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
+def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
     file = one / "page_data.safetensors"
     page_data = read_page_data(file, len(NAMES))
     write_page_data(file, replace(page_data, sample=None, shifts={}))
@@ -292,7 +292,7 @@ def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"],
     assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
 
 
-def test_a_model_without_epochs_has_no_curve_over_epochs(
+def test_model_without_epochs_has_no_curve_over_epochs(
     show: Callable[..., "Shown"], one: Path
 ) -> None:
     (one / "history.json").write_text("[]")
@@ -434,7 +434,7 @@ def test_tsne_keeps_neighbours_together(dimensions: int) -> None:
     assert project(two_heaps(3), "tsne")[0].shape == (3, 2)
 
 
-def test_umap_is_used_where_it_is_installed(
+def test_umap_is_used_if_it_is_installed(
     one: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
@@ -467,7 +467,7 @@ def test_packed_numbers_are_unpacked_to_the_same_bits(dtype: str) -> None:
     np.testing.assert_array_equal(unpacked(pack(values)), values)
 
 
-def test_the_command_writes_one_page(
+def test_command_writes_one_page(
     one: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -490,7 +490,7 @@ def test_the_command_writes_one_page(
     assert f"error: --into: found {tmp_path}, which" in capsys.readouterr().err
 
 
-def test_the_page_carries_the_licence_of_the_charts(one: Path) -> None:
+def test_page_carries_the_licence_of_the_charts(one: Path) -> None:
     page = render_page(read_run(one, REPORTS))
     for text in ("Chart.js v4", "Permission is hereby granted", "Jukka Kurkela"):
         assert text in page
@@ -586,7 +586,7 @@ def test_gamma_changes_the_figures(show: Callable[..., Shown], runs: Runs) -> No
     assert tiles(page)["H"] == pytest.approx(chosen["H"])
 
 
-def test_the_slider_is_moved_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
+def test_slider_is_moved_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     page.focus("#gamma")
     seen, before = [], None
@@ -618,9 +618,7 @@ def cells(page: Any, selector: str) -> list[list[str]]:
     return found
 
 
-def test_the_mistakes_are_those_of_the_confusion_matrix(
-    show: Callable[..., Shown], runs: Runs
-) -> None:
+def test_mistakes_are_those_of_the_confusion_matrix(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     for gamma in (0.0, 1.5):
         page.fill("#gamma-number", str(gamma))
@@ -637,7 +635,7 @@ def test_the_mistakes_are_those_of_the_confusion_matrix(
     assert len(expected) > 3
 
 
-def test_the_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
+def test_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     page.click("#gamma-none")
     counts = confusion_counts(outcome.labels, outcome.predictions(), outcome.classes)
@@ -785,7 +783,7 @@ def test_few_shot_figures_are_a_chart_and_a_table(
     assert page.evaluate("location.hash") == "#few-shot"
 
 
-def test_the_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
+def test_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
     show: Callable[..., Shown], one: Path
 ) -> None:
     put("few_shot.1.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
@@ -848,7 +846,7 @@ def test_few_shot_chart_escapes_names(show: Callable[..., Shown], one: Path) -> 
     assert page.eval_on_selector_all("img", "all => all.length") == 0
 
 
-def test_a_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one: Path) -> None:
+def test_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one: Path) -> None:
     single = {"mean": 0.5, "std": None, "values": [0.5]}
     for k in ("0", "1", "3"):
         for name in ("T1", "U", "S", "H", "AUSUC", "calibrated.H"):
@@ -861,7 +859,7 @@ def test_a_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one
     assert cells(page, "#shots-one-table")[0] == ["0", *["50.0"] * 6, "–"]
 
 
-def test_no_few_shot_section_where_there_are_no_such_figures(
+def test_page_without_few_shot_figures_has_no_few_shot_section(
     show: Callable[..., Shown], one: Path
 ) -> None:
     edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
@@ -872,7 +870,7 @@ def test_no_few_shot_section_where_there_are_no_such_figures(
     assert page.evaluate("[...charts.keys()].filter(id => id.startsWith('shots'))") == []
 
 
-def test_the_page_of_an_older_run_names_what_is_missing(
+def test_page_of_an_older_run_names_what_is_missing(
     show: Callable[..., Shown], one: Path, runs: Runs
 ) -> None:
     (one / "page_data.safetensors").unlink()
@@ -910,7 +908,7 @@ def background(page: Any) -> str:
     return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
 
-def test_the_theme_follows_the_system_until_the_button_is_pressed(
+def test_theme_follows_the_system_until_the_button_is_pressed(
     show: Callable[..., Shown], runs: Runs
 ) -> None:
     page = show(runs.folder / "seed0", color_scheme="light").page
