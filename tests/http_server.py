@@ -1,4 +1,4 @@
-"""A local HTTP server that serves one file, well or as badly as a test asks for."""
+"""A local HTTP server that serves one file, correctly or with the faults that a test sets."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def redirect(to: str) -> Answer:
 
 
 def changing(content: bytes, answer: Answer) -> Answer:
-    """Another file lies there from now on."""
+    """The server has another file from now on."""
 
     def change(handler: Handler, site: Site) -> None:
         site.content = content

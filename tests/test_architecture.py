@@ -1,4 +1,4 @@
-"""The package's arrows: a wing imports only wings below it, and files import in no circle."""
+"""The package's imports: a wing imports only wings below it, and imports have no cycles."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def module_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules of the package that a file imports, wherever in it, but for type checking alone."""
+    """Modules of the package that a file imports, except for type checking alone."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

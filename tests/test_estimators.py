@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's conventions, and the same learning as a run's."""
+"""The estimators: scikit-learn's conventions, and the same results as a run."""
 
 import doctest
 import json
@@ -280,7 +280,7 @@ def test_density_integrates_to_one() -> None:
     np.testing.assert_allclose(
         np.exp(flow.score_samples(grid)), np.mean(of_classes, axis=0), rtol=1e-4, atol=1e-12
     )
-    # Samples of a class are where its density says.
+    # Samples of a class follow its density.
     drawn = flow.sample(3, 4000, random_state=1)
     mean = (of_classes[3][:, None] * grid).sum(axis=0) * cell
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.15)
@@ -475,7 +475,7 @@ def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> No
     assert [record["epoch"] for record in estimator.history_] == [1, 2, 3]
 
 
-# The front door.
+# The package's namespace and documentation.
 
 
 def test_import_does_not_load_scikit_learn_or_torch() -> None:

@@ -1,4 +1,4 @@
-"""The command ``add-class``: a class added later is known as one that was there from the start."""
+"""The command ``add-class``: a class added later scores as one present from the start."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ EXTENSIBLE = [name for name in METHODS if issubclass(find_method(name).model, Ex
 
 
 def without_last(dataset: Dataset) -> Dataset:
-    """The dataset before anything is known of its last class."""
+    """The dataset without its last class."""
     last = len(dataset.class_names) - 1
     rows = np.flatnonzero(dataset.labels != last)
     return replace(
@@ -137,7 +137,7 @@ def test_class_added_later_scores_as_one_present_from_the_start(
     assert grown.kept.class_names == WHOLE.class_names
     start = run_experiment(Job(recipe_in(tmp_path, WHOLE, model)), Console(quiet=True))
     whole = open_trained(start.directory, CPU)
-    # The model meets seen rows alone, so that it is the same; so are all random numbers.
+    # The model is trained on seen rows alone: the model and all random numbers are the same.
     rows = np.arange(len(WHOLE.labels))
     for ours, theirs in zip(scores_of(grown, rows), scores_of(whole, rows), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
@@ -168,14 +168,14 @@ def test_new_run_records_its_origin_and_is_a_complete_run(
     metrics, old = (json.loads((d / "metrics.json").read_text()) for d in (into, directory))
     assert metrics.keys() == old.keys()
     assert metrics["validation"] == old["validation"]
-    # Old rows have what they had, but where the new class is the answer.
+    # Old rows keep their answers, except where the new class is the answer.
     for name in ("T1", "U", "S"):
         assert metrics[name] <= old[name] + 0.15
     with (into / "per_class.csv").open() as lines:
         records = {line["name"]: line for line in csv.DictReader(lines)}
     assert records["a/new one"]["rows"] == "0"
     assert "a/new one" in json.dumps(read_run(into, REPORTS))
-    # A class joins such a run too.
+    # A class can be added to such a run too.
     code, _, err = add(
         capsys, into, "--name", "second", "--semantics",
         vector_file(tmp_path / "second.npy", -WHOLE.semantics[-1]),

@@ -115,7 +115,7 @@ def test_every_fault_is_listed_with_all_its_rows(
         "field 'val_loc': found rows of class 8 (class_7), which is also in",
     ):
         assert words in sentences
-    # The first of them is what a run says.
+    # A run reports the first of them.
     with pytest.raises(InputError) as caught:
         load_dataset(folder.parent, "TINY", features="res101", semantics="att")
     assert str(caught.value) == errors[0].sentence

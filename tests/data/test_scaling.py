@@ -184,7 +184,7 @@ def test_fit_does_not_depend_on_the_slab_size(
 
 
 def test_small_deviations_around_a_large_mean_are_kept() -> None:
-    # In one pass over the squares nothing would be left of them in single precision.
+    # One pass over the squares would lose them in single precision.
     training = (4096 + gaussian(0) / 128).astype(np.float32)
     scaling = fit_feature_scaling(training, "standardised")
     np.testing.assert_allclose(scaling.spread, training.astype(np.float64).std(axis=0), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, flags exist, the citation is of this version."""
+"""The documentation: links have targets, flags exist, the citation is of this version."""
 
 import re
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def tokens(page: Path) -> Iterator[Token]:
 
 
 def targets(page: Path) -> list[str]:
-    """Where the links and pictures of a page lead within the repository."""
+    """Targets of the links and pictures of a page within the repository."""
     found = [token.attrGet("href") or token.attrGet("src") for token in tokens(page)]
     return [t for t in map(str, filter(None, found)) if not re.match(r"[a-z]+:", t)]
 
@@ -105,7 +105,7 @@ def test_every_import_in_code_works(page: Path) -> None:
 def test_mathematics_within_lines_survives_markdown(page: Path) -> None:
     for token in tokens(page):
         children = token.children or ()
-        # Without emphasis and escapes, which are no characters of the text any more.
+        # Without emphasis and escapes, which are not shown.
         text = "".join(c.content or "\n" * (c.type == "softbreak") for c in children)
         for span in re.findall(r"\$[^$`]+\$", token.content) if children else ():
             assert span in text

@@ -68,7 +68,7 @@ def call_process(words: list[str], folder: Path = ROOT) -> Ended:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """What runs a Python script in this process."""
+    """A function that runs a Python script in this process."""
 
     def run(words: list[str], folder: Path = ROOT) -> Ended:
         monkeypatch.chdir(folder)
@@ -192,7 +192,7 @@ def test_commands_of_the_readme_run(command: str, tmp_path: Path, call: Call) ->
     if "../shared/data" in words or words[0] == "train_DIGITS.py":
         assert done.returncode == 0, done.stderr
         assert list(tmp_path.glob("*/*/metrics.json"))
-    else:  # the published features are the user's to fetch
+    else:  # the user downloads the published features
         assert done.returncode == 2
         assert "no such file" in done.stderr
 

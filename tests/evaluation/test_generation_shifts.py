@@ -35,7 +35,7 @@ ROWS = 8
 
 @dataclass
 class Table:
-    """Gives a class's rows in their order, over and over."""
+    """Gives the rows of a class in their order, repeatedly."""
 
     rows: dict[int, Tensor]
     sizes: list[int] = field(default_factory=list)
@@ -123,7 +123,12 @@ def test_consistency_of_hand_placed_samples() -> None:
     at = {2: 0, 3: 10, 6: 20, 7: 30, 1: 4, 4: 14, 5: 24}
     real = {c: torch.tensor([[x - 1.0, 0.0], [x + 1.0, 0.0]]) for c, x in at.items()}
     placed: dict[int, list[float]] = {
-        1: [4, 5, 6.9, 7.1],  # the last is nearer to seen 10, yet to no other unseen mean
+        1: [
+            4,
+            5,
+            6.9,
+            7.1,
+        ],  # the last is nearest to seen 10, and among the unseen means to its class
         4: [14, 11, 9.1, 8],  # two are nearer to 10; of them one to unseen 4
         5: [-50, 24, 24, 99],  # nearest to 0; right; right; to 30, among the unseen right
     }

@@ -31,7 +31,7 @@ answers = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, 
 def test_mean_class_accuracy_equals_sklearn_balanced_accuracy(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(pairs).T
     with warnings.catch_warnings():
-        # sklearn remarks on classes that are only predicted, and on a single class.
+        # sklearn warns about classes that are only predicted, and about a single class.
         warnings.simplefilter("ignore", UserWarning)
         expected = balanced_accuracy_score(labels, predictions)
     assert mean_class_accuracy(labels, predictions) == pytest.approx(expected)
@@ -69,7 +69,7 @@ class Case:
         return seen_unseen_curve(self.scores, self.labels, self.classes, self.seen_classes)
 
     def at(self, gamma: float) -> tuple[float, float]:
-        """Seen and unseen accuracy with a gamma, by predicting every row anew."""
+        """Seen and unseen accuracy with a gamma, by predicting every row again."""
         is_seen = np.isin(self.classes, self.seen_classes)
         unseen_first = np.argsort(is_seen, kind="stable")  # argmax takes the first: unseen wins
         shifted = self.scores.astype(np.float64) - gamma * is_seen

@@ -100,7 +100,7 @@ def test_gamma_leaves_the_plain_metrics_as_they_are(outcome: Outcome) -> None:
 
 
 def test_area_of_a_hand_made_case(outcome: Outcome) -> None:
-    # Steps as gamma grows, by the lead of the seen side. Unseen rows come right at
+    # Steps as gamma grows, by the margin of the seen side. Unseen rows come right at
     # -4 (one of four of class 2 and both of class 5), 1 and 5; seen rows go wrong at -3 (half of
     # class 1), 2.5 and 3 (a third of class 7 each), 7 (class 4) and 8 (the other half of 1).
     s, u = 1 / 3, 1 / 2
@@ -123,7 +123,7 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
     )
     unseen = rows(
         ([9, 8, 0, 5, 1, 1, 0], 2),  # third
-        ([9, 0, 0, 5, 5, 0, 1], 2),  # second, as it stands before its equal
+        ([9, 0, 0, 5, 5, 0, 1], 2),  # second, as its column is before the equal one
         ([9, 0, 0, 5, 5, 0, 1], 5),  # third, after its equal
         ([0, 0, 0, 0, 1, 0, 1], 5),  # first
     )
@@ -209,7 +209,7 @@ def test_calibrated_metrics_are_of_the_scores_for_calibration() -> None:
     assert plain.calibrated_scores is None
     np.testing.assert_array_equal(both.scores, plain.scores)
     np.testing.assert_array_equal(both.scores_to_calibrate, -plain.scores)
-    # As if a method had these scores alone.
+    # A method with these scores alone.
     others = Outcome(-plain.scores, plain.zsl_scores, plain.labels, plain.classes, SEEN)
     assert others.curve().area != plain.curve().area
     for gamma in (-3.5, 0.0, 1.5):

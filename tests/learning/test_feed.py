@@ -114,7 +114,7 @@ def test_problem_is_scaled_by_its_training_rows() -> None:
     assert scaled.feed.labels.tolist() == problem.train.labels.tolist()
 
 
-# --- rows that stay where they lie ---------------------------------------------------------------
+# --- rows that stay on disk ----------------------------------------------------------------------
 
 
 def mapped_rows(path: Path, n: int, d: int, index: IntArray | None = None) -> Rows:

@@ -209,7 +209,7 @@ CENTRES = {4: (4.0, 0.0), 1: (-4.0, 0.0), 7: (0.0, 5.0), 0: (0.0, -5.0), 2: (4.0
 
 
 class Blobs:
-    """Draws Gaussian blobs and remembers all it drew."""
+    """Draws Gaussian blobs and records all draws."""
 
     def __init__(self, spread: float) -> None:
         self.spread = spread
@@ -314,11 +314,11 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
         assert torch.equal(batch[count:], unseen)
         assert all(row in made for row in rows[count:])
         met += rows[:count]
-    # Pass by pass: every forty real rows are all of them.
+    # In each pass, every forty real rows are all real rows.
     for start in range(0, len(met) - 39, 40):
         assert set(met[start : start + 40]) == real
     assert len(met) == int(steps * 16 * 40 / 220)
-    # Every sample is met as often as in that many passes, on average.
+    # On average, every sample is used as often as in that many passes.
     uses = steps * 16 - len(met)
     assert uses / 180 == pytest.approx(6, rel=0.03)
     assert len({tuple(row) for batch in zsl for row in batch.tolist()}) > 160

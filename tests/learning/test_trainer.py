@@ -32,7 +32,7 @@ CONFIG = TrainingConfig(
 
 
 class Regression(nn.Module):
-    """Linear regression on noisy features that remembers its batches."""
+    """Linear regression on noisy features that records its batches."""
 
     def __init__(self, d: int = 3, noise: float = 0.0) -> None:
         super().__init__()
@@ -296,7 +296,7 @@ def test_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Pat
     progress = {"history": [1.5, {"epoch": 2}], "note": "é"}
     first.save(tmp_path / "state", progress)
     second = make()
-    second.run_epoch()  # what it did before must not matter
+    second.run_epoch()  # earlier training must not matter
     assert second.load(tmp_path / "state") == progress
     assert second.epoch == 3
     losses = [second.run_epoch() for _ in range(2)]

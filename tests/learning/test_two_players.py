@@ -204,7 +204,7 @@ def test_optimizer_changes_its_parameters_alone(name: str) -> None:
 def make_stepping(
     model: TwoPlayers, step: Callable[..., Mapping[str, Tensor]]
 ) -> Trainer[TwoPlayers]:
-    """A trainer of a model whose step is another."""
+    """A trainer of a model with another training step."""
     model.training_step = step  # type: ignore[method-assign, assignment]
     return Trainer(model, make_rows(), CONFIG, torch.Generator().manual_seed(2))
 
@@ -245,7 +245,7 @@ def test_killed_training_resumes_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         killed.run_epoch(die)
     resumed = make()
-    resumed.run_epoch()  # what it did before must not matter
+    resumed.run_epoch()  # earlier training must not matter
     assert resumed.load(tmp_path / "state") == {"note": 1}
     assert [resumed.run_epoch() for _ in range(3)] == expected[3:]
     assert_same(state_of(resumed), state_of(undisturbed))
@@ -398,7 +398,7 @@ def test_damaged_state_is_refused_in_one_sentence(
 
 
 class TwoProcesses(Group):
-    """A group that has two processes as far as a trainer asks."""
+    """A distributed group that reports two processes."""
 
     @property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""CADA-VAE against closed forms computed otherwise, loops, autograd and the published numbers."""
+"""CADA-VAE against other closed forms, loops, autograd and the published numbers."""
 
 import math
 from dataclasses import replace
@@ -193,7 +193,7 @@ def test_loss_equals_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: b
             mean, variance = layer(encoder.mean, hidden), layer(encoder.log_variance, hidden).exp()
             means.append(mean)
             deviations.append(variance.sqrt())
-            # The slips: the variance for the deviation, one number for all dimensions.
+            # The published errors: variance instead of deviation, one number for all dimensions.
             latents.append(mean + (variance if as_published else variance.sqrt()) * noise[i])
             posterior = Normal(mean, variance.sqrt())
             weight = 0.25 * 50 / 93

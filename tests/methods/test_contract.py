@@ -83,7 +83,7 @@ LEARNING = {
 
 
 class ClosedForm(nn.Module):
-    """Least squares from semantics to class means; noise, anew in each epoch; a projection."""
+    """Least squares from semantics to class means; new noise in each epoch; a projection."""
 
     means: Tensor
     projection: nn.Linear
@@ -99,7 +99,7 @@ class ClosedForm(nn.Module):
     @classmethod
     def for_problem(cls, scaled: Scaled, config: Any, generators: Generators) -> "ClosedForm":
         seen = torch.from_numpy(scaled.problem.seen_classes)
-        # In float64: LAPACK may round in another way where memory is aligned in another.
+        # In float64: LAPACK may round differently for another memory alignment.
         semantics = torch.from_numpy(scaled.problem.semantics).double()
         weights = torch.linalg.pinv(semantics[seen]) @ class_means(scaled.feed, seen).double()
         return cls((semantics @ weights).float(), generators.on_cpu("projection"))
@@ -240,7 +240,7 @@ def assert_same_tensors(a: RunResult, b: RunResult) -> None:
 
 
 def assert_same_run(a: RunResult, b: RunResult) -> None:
-    """The same but for what one of them was not asked for."""
+    """The same except for outputs that only one of them was set to write."""
     extras = ("oracle", "test_selected")
     ours, theirs = ({k: v for k, v in r.metrics.items() if k not in extras} for r in (a, b))
     assert ours == theirs
@@ -248,7 +248,7 @@ def assert_same_run(a: RunResult, b: RunResult) -> None:
 
 
 def rows_of(model: Model, scaled: Scaled, **changes: Any) -> dict[str, MemoryFeed]:
-    """What a model gives both classifiers in their first epoch."""
+    """The rows that a model gives both classifiers in their first epoch."""
     if not isinstance(model, GivesRows):
         pytest.skip("it gives no rows")
     request = RowsRequest(scaled, seeded(1), samples_per_class=6, capacity_bytes=2**20)
@@ -265,7 +265,7 @@ def test_measures_are_above_chance(whole: RunResult) -> None:
     metrics = whole.metrics
     for part in (metrics, metrics.get("oracle", {}), metrics["calibrated"]):
         assert all(0 <= part[name] <= 1 for name in {"T1", "U", "S", "H"} & part.keys())
-    # Classes that lie well apart: above the chance of one in ten, with next to no training.
+    # Well separated classes: above the chance of one in ten, with very little training.
     if "oracle" in metrics:
         assert metrics["oracle"]["S"] > 0.1
         assert metrics["oracle"]["T1"] > 0.4
@@ -351,7 +351,7 @@ def test_selection_on_test_is_no_worse_than_the_final_model(whole: RunResult) ->
 
 
 class NotingGenerators(Generators):
-    """Generators that note what they are asked for."""
+    """Generators that record the purposes that are requested."""
 
     def on_cpu(self, purpose: str) -> torch.Generator:
         self.purposes().append(purpose)
@@ -488,7 +488,7 @@ def test_streamed_rows_include_given_ones_of_unseen_classes(whole: RunResult) ->
 
 
 def test_streaming_is_tested_with_gsmflow(folder: Path) -> None:
-    """That the test before this one skips not all."""
+    """The test before this one does not skip all methods."""
     recipe = CASES["gsmflow"].recipe(folder)
     scaled = scaled_of(training_problem(DATASET, "test"))
     model = CASES["gsmflow"].fit(scaled, recipe, generators(0))
@@ -533,7 +533,7 @@ def test_class_can_be_added(whole: RunResult) -> None:
         assert set(rows["zsl"].labels.tolist()) == set(problem.unseen_classes.tolist())
 
 
-# --- what a method's file says of it -------------------------------------------------------------
+# --- what a method's file declares ---------------------------------------------------------------
 
 each_method = pytest.mark.parametrize("method", METHODS)
 

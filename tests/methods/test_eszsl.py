@@ -61,7 +61,7 @@ def plain_solution(problem: Problem, gamma: float, lam: float) -> NDArray[Any]:
 
 
 def solution_of(fitted: ESZSLSolution) -> NDArray[Any]:
-    """V behind the class weights ``V s``, for semantics of full rank."""
+    """V from the class weights ``V s``, for semantics of full rank."""
     s = fitted.problem.semantics.astype(np.float64)
     return np.linalg.lstsq(s, fitted.class_weights.T, rcond=None)[0].T
 
@@ -258,7 +258,7 @@ def test_without_validation_classes_both_regularizers_must_be_set(problem: Probl
 
 def test_dataset_that_leaves_no_validation_seen_rows_is_refused() -> None:
     def choose() -> None:
-        # One training row a class: none can be lent to play validation-seen, and H has no S.
+        # One training row a class: no row is left to validate seen classes on, and H has no S.
         dataset = check_dataset(make_dataset(per_class=2))
         problem = training_problem(dataset, "validation")
         chosen(problem, open_held_out(dataset, "validation"))

@@ -148,7 +148,7 @@ def test_covariance_is_that_of_unseen_rows_around_their_predictions() -> None:
 
     found = np.trace(solver.covariance(ridge, 0.0))
     assert found == pytest.approx(spread(unseen), rel=0.1)
-    # Seen classes lie nearer to what was fitted on them too.
+    # Seen classes are nearer to predictions that were fitted on them.
     assert spread(problem.train) < 0.6 * found
 
 
@@ -255,7 +255,7 @@ def test_constant_dimensions_stay_constant() -> None:
 
 
 def linear_world() -> tuple[Scaled, HeldOut]:
-    """Classes that lie apart, ten of sixty unseen, with rows enough for the classifiers."""
+    """Separated classes, ten of sixty unseen, with enough rows for the classifiers."""
     dataset = check_dataset(
         make_dataset(classes=60, unseen=10, val=8, d=30, a=15, noise=0.1, per_class=150)
     )

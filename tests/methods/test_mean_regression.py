@@ -19,7 +19,7 @@ MEANS = RNG.normal(size=(8, 7))
 
 
 def whitened(power: float) -> np.ndarray:
-    """The semantics in their principal directions, each over its spread to a power."""
+    """The semantics in their principal directions, divided by powers of their deviations."""
     pca = PCA().fit(SEMANTICS[CLASSES].astype(np.float64))
     spread = np.sqrt(pca.explained_variance_)
     turned = pca.transform(SEMANTICS.astype(np.float64)) / spread**power

@@ -1,4 +1,4 @@
-"""Anchors, relative positioning and the scale of semantics against hand and brute force."""
+"""Anchors, relative positioning and the scale of semantics against examples and brute force."""
 
 import numpy as np
 import pytest

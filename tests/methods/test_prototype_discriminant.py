@@ -1,4 +1,4 @@
-"""The prototype discriminant as a model; the contract of all models is in test_models."""
+"""The prototype discriminant as a model; the contract of all models is in test_contract."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_fixed_settings_are_not_chosen(changes: dict[str, Any], name: str, value
 
 def test_transform_is_chosen_among_all_transforms() -> None:
     feed = feed_of(PROBLEM)
-    # Square roots make these rows what they were: linear in the semantics.
+    # Square roots make these rows linear in the semantics again.
     squared = MemoryFeed(feed.features.sign() * feed.features.square(), feed.labels)
     scaled = replace(scaled_of(PROBLEM), feed=squared)
     model = PrototypeDiscriminant.for_problem(scaled, DiscriminantConfig(), generators(0))

@@ -155,7 +155,7 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
 
 @pytest.mark.parametrize("model", METHODS)
 def test_every_flag_sets_its_field_and_no_other(model: str, monkeypatch: Any) -> None:
-    # What does not go together is checked elsewhere.
+    # Settings that do not go together are checked elsewhere.
     monkeypatch.setattr("gsmflow.recipes.flags.check_recipe", lambda recipe: None)
     recipe = make_recipe(dataset="CUB", model=model, gate="boundary")
     names = [name for name in flat_names(recipe) if name != "recipe"]

@@ -104,7 +104,7 @@ def test_sample_is_in_its_principal_components(d: int, rows: int) -> None:
     together = torch.cat([features, theirs]).double().numpy()
     kept = min(50, d)
     reference = PCA(n_components=kept, svd_solver="full").fit(together)
-    # A component's sign is anyone's choice.
+    # The sign of a component is arbitrary.
     expected = np.abs(reference.transform(together))
     np.testing.assert_allclose(np.abs(sample.points), expected, atol=1e-3)
     np.testing.assert_allclose(sample.shares, reference.explained_variance_ratio_, atol=1e-6)

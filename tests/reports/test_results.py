@@ -382,7 +382,7 @@ def test_files_hold_the_table(tmp_path: Path) -> None:
     put(tmp_path / "out" / "CUB" / "a_run_", metrics_of(test_selected=BEST))
     put(tmp_path / "out" / "CUB" / "three", metrics_of_seeds())
     into = tmp_path / "new" / "tables"
-    for _ in range(2):  # a second time over what is there
+    for _ in range(2):  # a second time over the existing files
         text = output(tmp_path / "out", published=False, into=into)
     assert str(into) in text
     assert sorted(file.name for file in into.iterdir()) == ["CUB.csv", "CUB.md", "CUB.tex"]

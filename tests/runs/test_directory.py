@@ -153,7 +153,7 @@ def test_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
     with pytest.raises(InputError, match=r"'method.pi': found None, expected 0.05"):
         resume(recipe, "first")
     assert not resume(recipe)[1]
-    # To be read, it has the default there.
+    # When it is read, the field has its default.
     assert read_run_recipe(file.parent) == changed(recipe, run="first")
 
 

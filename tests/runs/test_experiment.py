@@ -327,7 +327,7 @@ def test_damaged_file_of_a_resumed_run_is_refused(tmp_path: Path) -> None:
 
 
 def run_saving_every_epoch(recipe: Recipe) -> None:
-    """What a process does that is to be killed."""
+    """The work of a process that will be killed."""
     torch.set_num_threads(1)  # another count rounds otherwise
     stages._SAVE_EVERY_SECONDS = 0
     figures.save_figure = lambda figure, path, dpi=120: path.write_bytes(b"a stand-in")

@@ -1,4 +1,4 @@
-"""Few-shot learning: draws, weights, whole runs of every model that learns so, and bad input."""
+"""Few-shot learning: draws, weights, whole runs of every model that supports it, and bad input."""
 
 import json
 from collections import Counter
@@ -53,7 +53,7 @@ def start(
 
 
 def choices_of(result: RunResult) -> dict[str, Any]:
-    """What was chosen for each number of rows, as the run keeps it with its validation."""
+    """What was chosen for each number of rows, as the run saves it with its validation."""
     with safe_open(result.directory / "validation.safetensors", framework="np") as file:
         choices: dict[str, Any] = json.loads(file.metadata()["facts"])["few_shot"]
     return choices
@@ -186,7 +186,7 @@ def test_every_number_of_rows_is_evaluated_on_the_same_rows(
 
 
 def misleading() -> Dataset:
-    """Held-out classes whose semantics are those of each other: synthesized rows are wrong."""
+    """Held-out classes with exchanged semantics: synthesized rows are wrong."""
     dataset = make_dataset(noise=0.1)
     semantics = dataset.semantics.copy()
     semantics[[5, 6]], semantics[[7, 8, 9]] = semantics[[6, 5]], semantics[[8, 9, 7]]

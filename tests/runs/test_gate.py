@@ -152,7 +152,7 @@ def test_gate_ignores_test_rows_listed_as_training_rows() -> None:
     assert index[1] is not None
     assert not np.intersect1d(np.concatenate(index), test).size
     np.testing.assert_array_equal(np.sort(np.concatenate(index)), np.sort(dataset.trainval))
-    # What cosmo learns from.
+    # The rows that cosmo learns from.
     validation = open_held_out(dataset, "validation")
     for rows in (training_problem(dataset, "validation").train, validation.seen, validation.unseen):
         assert rows.index is not None

@@ -75,7 +75,7 @@ def forget() -> Iterator[None]:
 
 
 def copied(result: RunResult, tmp_path: Path) -> Path:
-    """The run's directory alone, elsewhere."""
+    """A copy of the run's directory alone."""
     return Path(shutil.copytree(result.directory, tmp_path / "elsewhere"))
 
 
@@ -255,7 +255,7 @@ def test_gamma_with_a_gate_is_refused(
 
 
 def as_before_gates_were_kept(directory: Path) -> None:
-    """Leave what a run wrote that kept no more of its gate than the model."""
+    """Keep only the files of a run that saved the model of its gate and no more."""
     for name in ("gate.json", "gate-classifier.safetensors"):
         (directory / name).unlink(missing_ok=True)
     file = directory / "gate.safetensors"

@@ -1,4 +1,4 @@
-"""Several seeds: the runs that single seeds give, their summary, and going on after a kill."""
+"""Several seeds: the runs that single seeds give, their summary, and resuming after a kill."""
 
 import json
 from pathlib import Path

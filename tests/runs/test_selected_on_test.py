@@ -1,4 +1,4 @@
-"""Figures selected on test: the best there is among what was kept, and never among the others."""
+"""Figures selected on test: the best of the candidates, and no effect on other figures."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def test_best_of_all_candidates_is_found(
     select = selected_on_test.select_on_test
 
     def evaluate_again(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
-        # The candidates of the last interval by another way: fewer epochs of the classifier are
+        # The candidates of the last interval in another way: fewer epochs of the classifier are
         # not the same training, so each is evaluated while it is being trained.
         answers: dict[str, list[NDArray[Any]]] = {}
 

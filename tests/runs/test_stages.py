@@ -48,13 +48,13 @@ def make_run(directory: Path, **changes: Any) -> Run:
 
 
 def facts(validated: Validated) -> dict[str, Any]:
-    """All that was validated, to compare."""
+    """All results of a validation, to compare."""
     assert not validated.found
     return validated.describe()
 
 
 class EnoughError(Exception):
-    """What a caller raises that wants no more of a training."""
+    """Raised by a caller that stops a training."""
 
 
 def test_curve_points_are_reported_once_and_repeated_by_a_finished_validation(

@@ -156,13 +156,13 @@ def stand_in(
         return Validated(gamma=0.0, curve=curve, found={})
 
     monkeypatch.setattr(trial_module, "validate", validate)
-    # Drawn for the eye alone, and what takes most of the time.
+    # Pictures take most of the time.
     monkeypatch.setattr(command, "study_figure", lambda path, study: None)
     monkeypatch.setattr(summary, "_importances", lambda study: {})
 
 
 def by_chance(recipe: Recipe, half_way: bool) -> float:
-    """A figure in [0, 1) that is another for every recipe, and half-way another than at the end."""
+    """A figure in [0, 1) that differs between recipes, and between half-way and the end."""
     settings = (recipe.method.pi, recipe.training.learning_rate, recipe.seed, half_way)
     state = abs(hash(settings)) % 2**32
     return float(np.random.default_rng(state).random())
@@ -721,7 +721,7 @@ def test_time_limit_ends_the_search_and_not_the_finalists(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
-    for finished in (1, 1):  # one there must be; a second invocation finds it
+    for finished in (1, 1):  # there must be one; a second call finds it
         tune(folder, trials=50, minutes=1e-9, finalist_seeds=2)
         assert len(trials_of(folder)) == finished
     assert read_recipe_file(folder / "study" / "recipe.json").chosen["seeds"] == [0, 1, 2]
@@ -861,7 +861,7 @@ def lines_below(folder: Path) -> int:
 def test_killed_study_has_the_trials_of_an_undisturbed_one(
     folder: Path, driver: Callable[..., psutil.Process]
 ) -> None:
-    trials = 12  # some of them drawn by what was learned
+    trials = 12  # some of them are proposed from earlier trials
     whole = driver("whole", trials)
     while is_running(whole):
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The boundary gate's model: losses by hand, learning, and classes that it never saw."""
+"""The boundary gate's model: losses by hand, learning, and unseen classes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""von Mises-Fisher draws against scipy's, and transport costs against a linear programme."""
+"""von Mises-Fisher samples against scipy's, and transport costs against a linear programme."""
 
 import numpy as np
 import pytest

@@ -185,7 +185,7 @@ def draws_of(by_k: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
 def assert_few_shot(
     document: dict[str, Any], draws: dict[str, dict[str, list[float]]], shares: list[Any]
 ) -> None:
-    """A table of few-shot figures is what the values of the draws are."""
+    """A table of few-shot figures equals the values of the draws."""
     assert document["columns"] == ("k", "T1", "U", "S", "H", "AUSUC", "H cal.", "real")
     assert [row[0] for row in document["rows"]] == list(draws) == ["0", "1", "3"]
     for row, of_k, share in zip(document["rows"], draws.values(), shares, strict=True):
@@ -514,7 +514,7 @@ def browser() -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A page in the browser, and what went wrong on it."""
+    """A page in the browser, and its errors."""
 
     page: Any
     complaints: list[str]
@@ -523,7 +523,7 @@ class Shown:
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
-    """Shows a run's page, offline; asserts at the end that nothing went wrong on it."""
+    """Shows a run's page, offline; asserts at the end that it had no errors."""
     all_shown: list[tuple[Shown, Any, str]] = []
 
     def open_page(folder: Path, **options: Any) -> Shown:
@@ -531,7 +531,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
         file.write_text(render_page(read_run(folder, REPORTS)))
         settings = {"viewport": {"width": 1200, "height": 900}, "offline": True}
         context = browser.new_context(**(settings | options))
-        context.set_default_timeout(180_000)  # on a busy machine everything takes long
+        context.set_default_timeout(180_000)  # a busy machine is slow
         shown = Shown(context.new_page(), [], [])
         shown.page.on("console", lambda entry: shown.complaints.append(entry.text))
         shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))
@@ -555,7 +555,7 @@ def tiles(page: Any) -> dict[str, float]:
 
 
 def assert_at(page: Any, outcome: Outcome, gamma: float) -> None:
-    """All that the page shows at a gamma is what the scores give."""
+    """All figures of the page at a gamma equal those of the scores."""
     expected_measures = asdict(outcome.calibrated(gamma))
     found = tiles(page)
     for name, value in found.items():
@@ -916,7 +916,7 @@ def test_theme_follows_the_system_until_the_button_is_pressed(
     page.emulate_media(color_scheme="dark")
     dark = background(page)
     assert dark != light
-    # The page hears of the change a moment after its style follows it.
+    # The page receives the change event shortly after its style has changed.
     page.wait_for_selector('#theme[aria-pressed="true"]')
     assert page.eval_on_selector("#curve", "c => c.toDataURL()") != picture
     page.focus("#theme")
