@@ -54,7 +54,7 @@ def test_every_row_is_in_one_split_and_classes_are_balanced(pairs: Dataset) -> N
         assert len(set(counts.tolist())) == 1
 
 
-def test_class_names_and_splits(pairs: Dataset) -> None:
+def test_class_names_and_splits_are_complete(pairs: Dataset) -> None:
     assert pairs.class_names == tuple(f"{tens}{units}" for tens in range(10) for units in range(10))
     assert len(pairs.seen_classes) == 80
     assert len(pairs.unseen_classes) == 20
