@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
 }
 
-# The same for any method: a recipe takes those that its method makes use of.
+# The same for any method: a recipe takes those that its method uses.
 SMALL_OF_ANY: dict[str, Any] = {
     **SMALL,
     "latent_dim": 8,
@@ -47,7 +47,7 @@ SMALL_OF_ANY: dict[str, Any] = {
     "latents_few_shot": 10,
 }
 
-# What CADA-VAE needs to learn something of a small dataset.
+# Settings with which CADA-VAE learns something from a small dataset.
 CADA_SMALL: dict[str, Any] = {
     "model": "cada-vae",
     "feature_scaling": "minmax",
@@ -82,7 +82,7 @@ def make_dataset(
 ) -> Dataset:
     """Unchecked: Gaussian classes around a linear map of their semantics.
 
-    The last ``unseen`` classes are unseen, the ``val`` before them play validation. A third of a
+    The last ``unseen`` classes are unseen, the ``val`` before them validation classes. A third of a
     seen class's rows are test rows.
     """
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class SeededGenerators(Generators):
-    """Generators that all start from one seed, whatever their purpose."""
+    """Generators that all start from one seed, for every purpose."""
 
     def on_cpu(self, purpose: str) -> torch.Generator:
         return seeded(self.seed)
@@ -144,7 +144,7 @@ def scaled_of(problem: Problem, name: FeatureScalingName = "none") -> Scaled:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator of its own."""
+    """A separate generator."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -218,7 +218,7 @@ def _write_hdf5(file: h5py.File, name: str, value: NDArray[Any]) -> None:
         codes = np.array([[ord(ch) for ch in text.ljust(value.itemsize // 4)] for text in value])
         data, kind = file.create_dataset(name, data=codes.T.astype(np.uint16)), "char"
     elif value.size == 0:
-        # MATLAB stores the shape in place of the values that are not there.
+        # MATLAB stores the shape instead of the missing values.
         data = file.create_dataset(name, data=np.array(value.shape, dtype=np.uint64))
         data.attrs["MATLAB_empty"] = np.uint8(1)
         kind = "double"
@@ -247,17 +247,17 @@ def changed(recipe: Recipe, **settings: Any) -> Recipe:
 def tiny_recipe(folder: Path, **changes: Any) -> Recipe:
     """A recipe over a dataset that is written below a folder; its runs are in ``folder/out``.
 
-    It has those of `SMALL_OF_ANY` that its method makes use of.
+    It has those of `SMALL_OF_ANY` that its method uses.
     """
     data = folder / "data"
     if not data.exists():
         write_gbu(data / "TINY", make_dataset())
-    places = {"dataset": "TINY", "data": data, "out": folder / "out"}
-    return small_recipe(**(places | changes))
+    paths = {"dataset": "TINY", "data": data, "out": folder / "out"}
+    return small_recipe(**(paths | changes))
 
 
 def small_recipe(**settings: Any) -> Recipe:
-    """`make_recipe` with those of `SMALL_OF_ANY` that the recipe makes use of."""
+    """`make_recipe` with those of `SMALL_OF_ANY` that the recipe uses."""
     plain = make_recipe(**settings)
     known = settings_of(plain).keys() - settings.keys()
     return plain.replace(**{name: v for name, v in SMALL_OF_ANY.items() if name in known})

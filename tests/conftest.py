@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from gsmflow.reports import figures as report
 
-# Small tests gain nothing by a second thread, and lose a lot where several run at once.
+# A second thread does not speed up small tests and slows down tests that run in parallel.
 torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""A local HTTP server that serves one file, well or as badly as a test asks for."""
+"""A local HTTP server that serves one file, correctly or with the faults that a test sets."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def redirect(to: str) -> Answer:
 
 
 def changing(content: bytes, answer: Answer) -> Answer:
-    """Another file lies there from now on."""
+    """The server has another file from now on."""
 
     def change(handler: Handler, site: Site) -> None:
         site.content = content
@@ -112,7 +112,7 @@ def changing(content: bytes, answer: Answer) -> Answer:
 
 
 def heedless_of_conditions(handler: Handler, site: Site) -> None:
-    """The rest of whatever lies there now, whatever ``If-Range`` says."""
+    """The rest of the current file, without regard to ``If-Range``."""
     start, whole = int(handler.headers["Range"].removeprefix("bytes=")[:-1]), len(site.content)
     headers = describe(site) | {
         "Content-Length": str(whole - start),

@@ -1,4 +1,4 @@
-"""The package's arrows: a wing imports only wings below it, and files import in no circle."""
+"""The package's imports: a wing imports only wings below it, and imports have no cycles."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def module_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules of the package that a file imports, wherever in it, but for type checking alone."""
+    """Modules of the package that a file imports, except for type checking alone."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -52,7 +52,7 @@ def test_application_does_not_import_estimators_and_estimators_know_no_run() -> 
         assert "estimators" not in imports_of(path), path
 
 
-def test_files_import_in_no_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     graph = {module_of(path): imports_of(path) - {module_of(path)} for path in FILES}
     TopologicalSorter(graph).prepare()
 
@@ -65,7 +65,7 @@ def test_contributor_page_names_the_wings_in_order() -> None:
     assert folders == set(WINGS) - {"estimators"}
 
 
-def test_every_file_says_what_it_is() -> None:
+def test_every_file_has_a_docstring() -> None:
     for path in [*FILES, *PACKAGE.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 

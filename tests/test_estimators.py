@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's conventions, and the same learning as a run's."""
+"""The estimators: scikit-learn's conventions, and the same results as a run."""
 
 import doctest
 import json
@@ -81,11 +81,11 @@ def small(kind: type[ZeroShotClassifier], **changes: Any) -> Any:
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def kind(request: pytest.FixtureRequest) -> type[ZeroShotClassifier]:
-    own: type[ZeroShotClassifier] = request.param
-    return own
+    estimator_class: type[ZeroShotClassifier] = request.param
+    return estimator_class
 
 
-# scikit-learn's own checks: as they are, and with semantics for whatever classes they come with.
+# scikit-learn's estimator checks: unchanged, and with semantics for the classes that they use.
 
 _NO_SEMANTICS = "fits without semantics, which say what the unseen classes are"
 _UNSEEN_TOO = "takes the classes of y for all there are, but there are unseen ones too"
@@ -176,7 +176,7 @@ def expected_failures(estimator: Any) -> dict[str, str]:
     ],
     ids=lambda estimator: type(estimator).__name__,
 )
-def test_scikit_learns_checks(estimator: Any) -> None:
+def test_scikit_learn_checks_pass(estimator: Any) -> None:
     expected = expected_failures(estimator)
     results = check_estimator(
         estimator, expected_failed_checks=expected, on_skip=None, on_fail=None
@@ -211,12 +211,12 @@ def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
     ],
 )
 @pytest.mark.usefixtures("quick_pictures")
-def test_it_learns_what_a_run_with_its_settings_learns(
+def test_estimator_learns_the_same_as_a_run_with_its_settings(
     kind: type[ZeroShotClassifier], model: str, tmp_path: Path
 ) -> None:
     fitted = small(kind, random_state=3)
-    own = fitted.get_params()
-    settings = {k: v for k, v in own.items() if k not in module._NOT_IN_RECIPE}
+    params = fitted.get_params()
+    settings = {k: v for k, v in params.items() if k not in module._NOT_IN_RECIPE}
     recipe = tiny_recipe(tmp_path, **settings, model=model, seed=3, beside=(), calibrate=False)
     result = run_experiment(Job(recipe), Console(quiet=True))
     run = open_trained(result.directory, torch.device("cpu"))
@@ -250,7 +250,7 @@ def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotClassifier]) 
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64, np.uint8])
-def test_labels_keep_their_type(dtype: Any) -> None:
+def test_labels_keep_their_dtype(dtype: Any) -> None:
     names = np.unique(DATASET.class_names)
     codes = np.searchsorted(names, Y)
     semantics = {int(np.searchsorted(names, name)): v for name, v in SEMANTICS.items()}
@@ -264,7 +264,7 @@ def test_labels_keep_their_type(dtype: Any) -> None:
     )
 
 
-def test_the_density_is_one_over_all_space() -> None:
+def test_density_integrates_to_one() -> None:
     rng = np.random.default_rng(0)
     semantics = {c: rng.normal(size=2) for c in range(4)}
     y = np.repeat([0, 1, 2], 40)
@@ -280,13 +280,13 @@ def test_the_density_is_one_over_all_space() -> None:
     np.testing.assert_allclose(
         np.exp(flow.score_samples(grid)), np.mean(of_classes, axis=0), rtol=1e-4, atol=1e-12
     )
-    # Samples of a class are where its density says.
+    # Samples of a class follow its density.
     drawn = flow.sample(3, 4000, random_state=1)
     mean = (of_classes[3][:, None] * grid).sum(axis=0) * cell
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.15)
 
 
-def test_densities_that_cannot_be_given_are_told() -> None:
+def test_unavailable_densities_are_refused() -> None:
     flow = small(GSMFlowClassifier).fit(X, Y, SEMANTICS)
     with pytest.raises(InputError, match=r"y: found x, expected one of classes_"):
         flow.score_samples(X[:1], ["x"])
@@ -297,7 +297,7 @@ def test_densities_that_cannot_be_given_are_told() -> None:
         flow.score_samples(X)
 
 
-def test_samples(kind: type[ZeroShotClassifier]) -> None:
+def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotClassifier]) -> None:
     fitted = small(kind).fit(X, Y, SEMANTICS)
     first = fitted.sample("class_11", 3)
     assert first.shape == (3, X.shape[1])
@@ -312,9 +312,9 @@ def test_samples(kind: type[ZeroShotClassifier]) -> None:
 # scikit-learn's tools.
 
 
-def test_it_stands_in_pipelines_and_searches() -> None:
-    own = small(GSMFlowClassifier, semantics=SEMANTICS)
-    pipeline = make_pipeline(StandardScaler(), own)
+def test_estimator_works_in_pipelines_and_searches() -> None:
+    estimator = small(GSMFlowClassifier, semantics=SEMANTICS)
+    pipeline = make_pipeline(StandardScaler(), estimator)
     search = GridSearchCV(pipeline, {"gsmflowclassifier__pi": [0.0, 0.1]}, cv=2)
     search.fit(X, Y)
     assert search.best_params_.keys() == {"gsmflowclassifier__pi"}
@@ -323,8 +323,8 @@ def test_it_stands_in_pipelines_and_searches() -> None:
 
 def test_semantics_are_routed_to_fit() -> None:
     with sklearn.config_context(enable_metadata_routing=True):
-        own = small(PrototypeDiscriminantClassifier).set_fit_request(semantics=True)
-        pipeline = make_pipeline(StandardScaler(), own)
+        estimator = small(PrototypeDiscriminantClassifier).set_fit_request(semantics=True)
+        pipeline = make_pipeline(StandardScaler(), estimator)
         pipeline.fit(X, Y, semantics=SEMANTICS)
         assert set(pipeline[-1].unseen_classes_) == {"class_10", "class_11"}
         search = GridSearchCV(pipeline, {"prototypediscriminantclassifier__gated": [True]}, cv=2)
@@ -333,27 +333,29 @@ def test_semantics_are_routed_to_fit() -> None:
 
 
 def test_leaving_classes_out_is_zero_shot_validation() -> None:
-    own = small(PrototypeDiscriminantClassifier, semantics=SEMANTICS)
+    estimator = small(PrototypeDiscriminantClassifier, semantics=SEMANTICS)
     groups = np.searchsorted(np.unique(Y), Y) % 5
-    scores = cross_val_score(own, X, Y, groups=groups, cv=LeaveOneGroupOut())
+    scores = cross_val_score(estimator, X, Y, groups=groups, cv=LeaveOneGroupOut())
     assert len(scores) == 5
     assert scores.min() > 0.5  # of twelve classes
 
 
 def test_clones_are_unfitted_and_equal(kind: type[ZeroShotClassifier]) -> None:
-    own = small(kind, semantics=SEMANTICS).fit(X, Y)
-    other = clone(own)
+    estimator = small(kind, semantics=SEMANTICS).fit(X, Y)
+    other = clone(estimator)
     assert not hasattr(other, "classes_")
-    assert other.get_params().keys() == own.get_params().keys()
-    np.testing.assert_array_equal(other.fit(X, Y).decision_function(X), own.decision_function(X))
-    again = pickle.loads(pickle.dumps(own))
-    np.testing.assert_array_equal(again.decision_function(X), own.decision_function(X))
+    assert other.get_params().keys() == estimator.get_params().keys()
+    np.testing.assert_array_equal(
+        other.fit(X, Y).decision_function(X), estimator.decision_function(X)
+    )
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.decision_function(X), estimator.decision_function(X))
 
 
-def test_random_states() -> None:
+def test_random_state_determines_the_scores() -> None:
     def scores(random_state: Any) -> NDArray[Any]:
-        own = small(GSMFlowClassifier, random_state=random_state).fit(X, Y, SEMANTICS)
-        return np.asarray(own.decision_function(X))
+        estimator = small(GSMFlowClassifier, random_state=random_state).fit(X, Y, SEMANTICS)
+        return np.asarray(estimator.decision_function(X))
 
     first = scores(np.random.RandomState(5))
     np.testing.assert_array_equal(first, scores(np.random.RandomState(5)))
@@ -363,10 +365,12 @@ def test_random_states() -> None:
 
 def test_names_of_columns_are_kept(tmp_path: Path) -> None:
     names = [f"pixel {i}" for i in range(X.shape[1])]
-    own = small(PrototypeDiscriminantClassifier).fit(DataFrame(X, columns=names), Y, SEMANTICS)
-    assert own.feature_names_in_.tolist() == names
-    own.save(tmp_path / "own")
-    again = PrototypeDiscriminantClassifier.load(tmp_path / "own")
+    estimator = small(PrototypeDiscriminantClassifier).fit(
+        DataFrame(X, columns=names), Y, SEMANTICS
+    )
+    assert estimator.feature_names_in_.tolist() == names
+    estimator.save(tmp_path / "estimator")
+    again = PrototypeDiscriminantClassifier.load(tmp_path / "estimator")
     assert again.feature_names_in_.tolist() == names
     with pytest.raises(ValueError, match="feature names should match"):
         again.predict(DataFrame(X, columns=names[::-1]))
@@ -376,27 +380,31 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scaling", ["standardised", "l2"])
-def test_a_saved_estimator_is_the_same(
+def test_saved_estimator_is_read_back_unchanged(
     kind: type[ZeroShotClassifier], scaling: str, tmp_path: Path
 ) -> None:
-    own = small(kind, semantics=SEMANTICS, feature_scaling=scaling, calibration=np.float64(0.5))
-    own.fit(X, Y)
-    own.save(tmp_path / "own.safetensors")
-    again = kind.load(tmp_path / "own.safetensors")
-    np.testing.assert_array_equal(again.decision_function(UNSEEN), own.decision_function(UNSEEN))
-    np.testing.assert_array_equal(again.predict_unseen(UNSEEN), own.predict_unseen(UNSEEN))
-    np.testing.assert_array_equal(again.sample("class_11", 2), own.sample("class_11", 2))
-    ours, theirs = own.get_params(), again.get_params()
+    estimator = small(
+        kind, semantics=SEMANTICS, feature_scaling=scaling, calibration=np.float64(0.5)
+    )
+    estimator.fit(X, Y)
+    estimator.save(tmp_path / "estimator.safetensors")
+    again = kind.load(tmp_path / "estimator.safetensors")
+    np.testing.assert_array_equal(
+        again.decision_function(UNSEEN), estimator.decision_function(UNSEEN)
+    )
+    np.testing.assert_array_equal(again.predict_unseen(UNSEEN), estimator.predict_unseen(UNSEEN))
+    np.testing.assert_array_equal(again.sample("class_11", 2), estimator.sample("class_11", 2))
+    ours, theirs = estimator.get_params(), again.get_params()
     np.testing.assert_allclose(
         list(ours.pop("semantics").values()), list(theirs.pop("semantics").values())
     )
     assert ours == theirs
-    np.testing.assert_array_equal(clone(again).fit(X, Y).predict(UNSEEN), own.predict(UNSEEN))
-    assert [p.name for p in tmp_path.iterdir()] == ["own.safetensors"]
+    np.testing.assert_array_equal(clone(again).fit(X, Y).predict(UNSEEN), estimator.predict(UNSEEN))
+    assert [p.name for p in tmp_path.iterdir()] == ["estimator.safetensors"]
 
 
-def test_a_file_that_is_no_estimator_is_told(tmp_path: Path) -> None:
-    file = tmp_path / "own.safetensors"
+def test_file_that_is_no_estimator_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "estimator.safetensors"
     small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS).save(file)
     with pytest.raises(InputError, match=r"found PrototypeDiscriminantClassifier .*, expected GSM"):
         GSMFlowClassifier.load(file)
@@ -430,12 +438,12 @@ def test_a_file_that_is_no_estimator_is_told(tmp_path: Path) -> None:
         (SEMANTICS | {"class_11": SEMANTICS["class_3"]}, "same vector for class_3 and class_11"),
     ],
 )
-def test_bad_semantics_are_told(semantics: Any, expected: str) -> None:
+def test_bad_semantics_are_refused(semantics: Any, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         small(PrototypeDiscriminantClassifier).fit(X, Y, semantics)
 
 
-def test_keys_of_another_type_are_told() -> None:
+def test_keys_of_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="found no vector of class class_0"):
         small(PrototypeDiscriminantClassifier).fit(X, Y, {0: [1.0], 1: [2.0]})
     with pytest.raises(InputError, match="found the key 5 for labels"):
@@ -453,7 +461,7 @@ def test_keys_of_another_type_are_told() -> None:
         ("device", "abacus", "found abacus, expected auto or one available here"),
     ],
 )
-def test_bad_settings_are_told(name: str, value: Any, expected: str) -> None:
+def test_bad_settings_are_refused(name: str, value: Any, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         small(GSMFlowClassifier, **{name: value}).fit(X, Y, SEMANTICS)
 
@@ -461,31 +469,31 @@ def test_bad_settings_are_told(name: str, value: Any, expected: str) -> None:
 def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     small(GSMFlowClassifier).fit(X, Y, SEMANTICS)
     assert capsys.readouterr().out == ""
-    own = small(GSMFlowClassifier, verbose=1, epochs=np.int64(3)).fit(X, Y, SEMANTICS)
+    estimator = small(GSMFlowClassifier, verbose=1, epochs=np.int64(3)).fit(X, Y, SEMANTICS)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
-    assert [record["epoch"] for record in own.history_] == [1, 2, 3]
+    assert [record["epoch"] for record in estimator.history_] == [1, 2, 3]
 
 
-# The front door.
+# The package's namespace and documentation.
 
 
-def test_importing_the_package_is_cheap() -> None:
+def test_import_does_not_load_scikit_learn_or_torch() -> None:
     code = "import sys, gsmflow; print('torch' in sys.modules, 'sklearn' in sys.modules)"
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == ["False", "False"]
+    assert completed.stdout.split() == ["False", "False"]
     assert {kind.__name__ for kind in KINDS} <= set(dir(gsmflow))
     assert gsmflow.GSMFlowClassifier is GSMFlowClassifier
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = gsmflow.Nothing
 
 
-def test_the_examples_are_right() -> None:
+def test_docstring_examples_give_their_output() -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_the_page_is_right() -> None:
-    told = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
-    assert (told.failed, told.attempted > 10) == (0, True)
+def test_examples_of_the_api_page_give_their_output() -> None:
+    results = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+    assert (results.failed, results.attempted > 10) == (0, True)

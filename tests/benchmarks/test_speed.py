@@ -104,7 +104,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str
     return json.loads(out.read_text()), page.read_text()
 
 
-def test_quick_run_writes_every_part(quick: tuple[dict[str, Any], str]) -> None:
+def test_quick_run_writes_every_section_of_the_record(quick: tuple[dict[str, Any], str]) -> None:
     record, _ = quick
     assert list(record["parts"]) == ["step", "peak", "synthesis", "growth", "reading"]
     assert record["quick"] is True

@@ -39,9 +39,9 @@ def ablate(
         "from tests.builders import small_recipe\n"
         f"run({{'res101': small_recipe(dataset='TINY', **{dict(settings)!r})}})\n"
     )
-    places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    paths = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = AblateOptions(script=script)
-    run_ablation(options, Console(quiet=True), [*places, "--no-calibrate", *flags])
+    run_ablation(options, Console(quiet=True), [*paths, "--no-calibrate", *flags])
     (file,) = tmp_path.glob("out/TINY/*/ablation.json")
     ablation: dict[str, Any] = json.loads(file.read_text())
     return ablation
@@ -53,15 +53,15 @@ def test_every_variant_is_the_recipe_with_its_flag(tmp_path: Path) -> None:
     assert ablation["seeds"] == [0, 1]
     assert list(ablation["variants"]) == list(FLAGS)
     for name, changes in FLAGS.items():
-        told = ablation["variants"][name]
+        variant = ablation["variants"][name]
         settings = {"run": name, "seed": 1, "calibrate": False, "beside": (), **changes}
         alone = run_experiment(Job(tiny_recipe(tmp_path, **settings)), Console(quiet=True)).metrics
-        assert told["calibrated"] is None
+        assert variant["calibrated"] is None
         for measure in ("T1", "U", "S", "H", "AUSUC"):
-            assert told[measure]["values"][1] == alone[measure], (name, measure)
+            assert variant[measure]["values"][1] == alone[measure], (name, measure)
 
 
-def test_a_second_call_goes_on(tmp_path: Path) -> None:
+def test_second_call_reuses_finished_runs(tmp_path: Path) -> None:
     first = ablate(tmp_path)
     runs = {file: file.stat().st_mtime_ns for file in tmp_path.glob("out/TINY/*/*/seed0/*.json")}
     assert len(runs) >= 5
@@ -69,27 +69,27 @@ def test_a_second_call_goes_on(tmp_path: Path) -> None:
     assert runs == {f: f.stat().st_mtime_ns for f in tmp_path.glob("out/TINY/*/*/seed0/*.json")}
 
 
-def test_a_variant_that_changes_nothing_is_left_out(tmp_path: Path) -> None:
+def test_variant_equal_to_the_recipe_is_left_out(tmp_path: Path) -> None:
     ablation = ablate(tmp_path, "--no-perturbation", "--prototype-weight", "0")
     assert list(ablation["variants"]) == ["full", "condition-first", "no-positioning"]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["none.py"], "none.py"), (["train_FLO.py", "--seeds", "0"], "--seeds")]
+    ("words", "expected"), [(["none.py"], "none.py"), (["train_FLO.py", "--seeds", "0"], "--seeds")]
 )
 def test_bad_input_ends_with_code_2(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words[0] = str(ROOT / words[0])
     with pytest.raises(SystemExit) as ended:
         main(["ablate", *words])
     assert ended.value.code == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert expected in err
     assert "Traceback" not in err
 
 
-def test_cada_vae_has_ablations_of_its_own(tmp_path: Path) -> None:
+def test_cada_vae_has_its_ablations(tmp_path: Path) -> None:
     settings = {**CADA_SMALL, "epochs": 2, "classifier_epochs": 1}
     ablation = ablate(tmp_path, settings=settings)
     assert ablation["model"] == "CADA-VAE"
@@ -99,7 +99,7 @@ def test_cada_vae_has_ablations_of_its_own(tmp_path: Path) -> None:
     assert ablation["variants"]["da-vae"]["H"]["values"] == [alone.metrics["H"]]
 
 
-def test_a_method_without_ablations_is_refused(tmp_path: Path) -> None:
+def test_method_without_ablations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--model: found eszsl, which has no ablations"):
         ablate(tmp_path, "--model", "eszsl")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The command ``add-class``: a class added later is known as one that was there from the start."""
+"""The command ``add-class``: a class added later scores as one present from the start."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ EXTENSIBLE = [name for name in METHODS if issubclass(find_method(name).model, Ex
 
 
 def without_last(dataset: Dataset) -> Dataset:
-    """The dataset before anything is known of its last class."""
+    """The dataset without its last class."""
     last = len(dataset.class_names) - 1
     rows = np.flatnonzero(dataset.labels != last)
     return replace(
@@ -117,7 +117,7 @@ def scores_of(run: TrainedRun, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArra
 
 
 @pytest.mark.parametrize("model", EXTENSIBLE)
-def test_a_class_added_later_is_known_as_one_from_the_start(
+def test_class_added_later_scores_as_one_present_from_the_start(
     model: str,
     before: Callable[[str], RunResult],
     tmp_path: Path,
@@ -137,17 +137,17 @@ def test_a_class_added_later_is_known_as_one_from_the_start(
     assert grown.kept.class_names == WHOLE.class_names
     start = run_experiment(Job(recipe_in(tmp_path, WHOLE, model)), Console(quiet=True))
     whole = open_trained(start.directory, CPU)
-    # The model meets seen rows alone, so that it is the same; so are all random numbers.
+    # The model is trained on seen rows alone: the model and all random numbers are the same.
     rows = np.arange(len(WHOLE.labels))
     for ours, theirs in zip(scores_of(grown, rows), scores_of(whole, rows), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
-    own = np.flatnonzero(WHOLE.labels == len(WHOLE.class_names) - 1)
-    answers = grown.kept.unseen_classes[scores_of(grown, own)[1].argmax(axis=1)]
+    new_rows = np.flatnonzero(WHOLE.labels == len(WHOLE.class_names) - 1)
+    answers = grown.kept.unseen_classes[scores_of(grown, new_rows)[1].argmax(axis=1)]
     assert (answers == len(WHOLE.class_names) - 1).mean() > 0.8
 
 
 @pytest.mark.parametrize("model", EXTENSIBLE)
-def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
+def test_new_run_records_its_origin_and_is_a_complete_run(
     model: str,
     before: Callable[[str], RunResult],
     tmp_path: Path,
@@ -162,20 +162,20 @@ def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
     assert set(files_of(into)) - {"shifts.png"} == (
         set(files_of(directory)) - {"shifts.png"} | {"added.json"}
     )
-    told = json.loads((into / "added.json").read_text())
-    assert told["run"] == str(directory)
-    assert told["classes"] == {"a/new one": WHOLE.semantics[-1].tolist()}
+    record = json.loads((into / "added.json").read_text())
+    assert record["run"] == str(directory)
+    assert record["classes"] == {"a/new one": WHOLE.semantics[-1].tolist()}
     metrics, old = (json.loads((d / "metrics.json").read_text()) for d in (into, directory))
     assert metrics.keys() == old.keys()
     assert metrics["validation"] == old["validation"]
-    # Old rows have what they had, but where the new class is the answer.
+    # Old rows keep their answers, except where the new class is the answer.
     for name in ("T1", "U", "S"):
         assert metrics[name] <= old[name] + 0.15
     with (into / "per_class.csv").open() as lines:
         records = {line["name"]: line for line in csv.DictReader(lines)}
     assert records["a/new one"]["rows"] == "0"
     assert "a/new one" in json.dumps(read_run(into, REPORTS))
-    # A class joins such a run too.
+    # A class can be added to such a run too.
     code, _, err = add(
         capsys, into, "--name", "second", "--semantics",
         vector_file(tmp_path / "second.npy", -WHOLE.semantics[-1]),
@@ -191,7 +191,7 @@ def test_the_new_run_says_where_it_comes_from_and_is_one_as_any(
     assert len(lines) == 3 * 13
 
 
-def test_old_columns_of_the_discriminant_stay(
+def test_discriminant_keeps_the_tensors_of_old_classes(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, into = before("discriminant"), tmp_path / "grown"
@@ -205,7 +205,7 @@ def test_old_columns_of_the_discriminant_stay(
         assert (new[name].shape != value.shape) == (name in grown)
 
 
-def test_a_method_that_takes_no_further_classes_is_named(
+def test_method_without_support_for_new_classes_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_in(tmp_path, without_last(WHOLE), "eszsl")
@@ -218,7 +218,7 @@ def test_a_method_that_takes_no_further_classes_is_named(
     assert not into.exists()
 
 
-def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
+def test_class_is_added_to_a_run_with_a_gate_without_its_gate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_in(tmp_path, without_last(WHOLE), "gsmflow")
@@ -234,7 +234,7 @@ def test_a_class_joins_a_run_with_a_gate_which_is_left_out(
     assert "as the run chose it on validation classes\n" in capsys.readouterr().err
 
 
-def test_a_run_that_was_added_to_is_not_resumed(
+def test_run_with_an_added_class_is_not_resumed(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = before("discriminant")
@@ -276,8 +276,8 @@ def test_every_form_of_semantics_is_read(
         capsys, before("discriminant").directory, "--semantics", file, "--into", into, *name
     )
     assert code == 0, err
-    told = json.loads((into / "added.json").read_text())["classes"]
-    assert told["new"] == [1, 2, 3, 4, 5.5]
+    semantics = json.loads((into / "added.json").read_text())["classes"]
+    assert semantics["new"] == [1, 2, 3, 4, 5.5]
 
 
 FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
@@ -296,7 +296,7 @@ FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))
-def test_bad_semantics_are_told_and_leave_nothing(
+def test_bad_semantics_give_one_sentence_and_leave_no_run(
     fault: str,
     before: Callable[[str], RunResult],
     tmp_path: Path,
@@ -314,7 +314,7 @@ def test_bad_semantics_are_told_and_leave_nothing(
     assert not into.exists()
 
 
-def test_a_twin_is_refused(
+def test_semantics_equal_to_those_of_another_class_are_refused(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = vector_file(tmp_path / "twin.npy", WHOLE.semantics[2])
@@ -324,7 +324,7 @@ def test_a_twin_is_refused(
     assert "found the same vector for twin and class_2" in err
 
 
-def test_a_dataset_that_is_gone_or_another_is_told(
+def test_missing_or_different_dataset_is_refused(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
@@ -340,7 +340,7 @@ def test_a_dataset_that_is_gone_or_another_is_told(
     assert not into.exists()
 
 
-def test_a_run_that_does_not_tell_its_dataset_is_refused(
+def test_run_without_a_dataset_fingerprint_is_refused(
     before: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = Path(shutil.copytree(before("gsmflow").directory, tmp_path / "run"))
@@ -353,7 +353,7 @@ def test_a_run_that_does_not_tell_its_dataset_is_refused(
     assert "model.json: found no field 'fingerprint'" in err
 
 
-def test_an_interruption_leaves_nothing(
+def test_interruption_leaves_no_run(
     before: Callable[[str], RunResult],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -369,7 +369,7 @@ def test_an_interruption_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["last.npy"]
 
 
-def test_a_mean_is_predicted_from_semantics_that_were_not_there() -> None:
+def test_linear_map_predicts_means_of_unseen_semantics() -> None:
     rng = np.random.default_rng(0)
     means, semantics = rng.normal(size=(6, 4)), rng.normal(size=(9, 3)).astype(np.float32)
     regression = MeanRegression(means, semantics, np.arange(6), whitening=0.5)
@@ -377,12 +377,12 @@ def test_a_mean_is_predicted_from_semantics_that_were_not_there() -> None:
     np.testing.assert_allclose(semantics @ weight + bias, regression.predict(0.3), atol=1e-12)
 
 
-def test_a_discriminant_by_its_factor_is_that_of_the_covariance() -> None:
+def test_discriminant_by_factor_equals_discriminant_by_covariance() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(30, 5))
     covariance, means, centre = rows.T @ rows / 30, rng.normal(size=(4, 5)), rng.normal(size=5)
     factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(5))
     whole = discriminant(covariance, means, centre, 0.25)
-    own = discriminant_by_factor(factor, means[2:], centre, 0.25)
-    np.testing.assert_allclose(own.weight, whole.weight[:, 2:], rtol=1e-5)
-    np.testing.assert_allclose(own.bias, whole.bias[2:], rtol=1e-5)
+    unseen = discriminant_by_factor(factor, means[2:], centre, 0.25)
+    np.testing.assert_allclose(unseen.weight, whole.weight[:, 2:], rtol=1e-5)
+    np.testing.assert_allclose(unseen.bias, whole.bias[2:], rtol=1e-5)

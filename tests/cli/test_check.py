@@ -49,7 +49,9 @@ def check(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str,
 
 
 @pytest.mark.parametrize("write", [write_gbu, write_epgn])
-def test_a_good_dataset(folder: Path, write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_dataset_has_no_errors(
+    folder: Path, write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(folder, make_dataset())
     code, out, err = check(capsys, folder)
     assert (code, err) == (0, "")
@@ -59,7 +61,7 @@ def test_a_good_dataset(folder: Path, write: Any, capsys: pytest.CaptureFixture[
     assert out.endswith(f"TINY: 0 errors, {'1 warning' if drawn else '0 warnings'}\n")
 
 
-def test_the_builtin_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+def test_builtin_dataset_has_no_errors(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = check(capsys, "DIGITS")
     assert code == 0
     assert "12,400 × 128" in out
@@ -113,7 +115,7 @@ def test_every_fault_is_listed_with_all_its_rows(
         "field 'val_loc': found rows of class 8 (class_7), which is also in",
     ):
         assert words in sentences
-    # The first of them is what a run says.
+    # A run reports the first of them.
     with pytest.raises(InputError) as caught:
         load_dataset(folder.parent, "TINY", features="res101", semantics="att")
     assert str(caught.value) == errors[0].sentence
@@ -141,14 +143,14 @@ def test_all_fields_that_cannot_be_read_are_listed(folder: Path) -> None:
     assert look(folder).summary is None
 
 
-def test_consequences_of_a_missing_field_are_no_findings(folder: Path) -> None:
+def test_consequences_of_a_missing_field_are_not_listed(folder: Path) -> None:
     for field in ("train_loc", "val_loc", "trainval_loc", "test_seen_loc", "test_unseen_loc"):
         write_gbu(folder, make_dataset(), **{field: None})
         (finding,) = look(folder).findings
         assert finding.sentence.endswith(f"field '{field}': not found, expected it in this file")
 
 
-def test_faults_beside_a_field_that_cannot_be_read(folder: Path) -> None:
+def test_faults_are_listed_beside_an_unreadable_field(folder: Path) -> None:
     features = make_dataset().features.T.copy()
     features[0, 7] = np.nan
     write_gbu(folder, make_dataset(), features=features, test_seen_loc=None)
@@ -157,7 +159,7 @@ def test_faults_beside_a_field_that_cannot_be_read(folder: Path) -> None:
     assert values.rows.tolist() == [7]
 
 
-def test_a_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> None:
+def test_faulty_file_of_names_is_listed_beside_other_faults(folder: Path) -> None:
     dataset = make_dataset()
     twice = replace(dataset, trainval=np.append(dataset.trainval, dataset.trainval[:1]))
     write_gbu(folder, twice, allclasses_names=None)
@@ -197,7 +199,7 @@ def test_classes_without_rows_are_no_error(folder: Path, with_test_rows: bool) -
     assert examined.summary.unseen_classes == (4 if with_test_rows else 1)
 
 
-def test_both_files_may_be_unreadable(folder: Path) -> None:
+def test_two_unreadable_files_are_both_listed(folder: Path) -> None:
     folder.mkdir()
     for file in ("res101.mat", "att_splits.mat"):
         (folder / file).write_bytes(b"nothing of the kind")
@@ -266,7 +268,7 @@ def test_json_file_counts_from_1(
     assert err.startswith(f"error: --json: found {folder}, which cannot be written")
 
 
-def test_the_only_files_are_taken_and_several_are_named(folder: Path) -> None:
+def test_single_candidate_file_is_used_and_several_are_listed(folder: Path) -> None:
     write_gbu(folder, make_dataset())
     (folder / "res101.mat").rename(folder / "vit.mat")
     (folder / "att_splits.mat").rename(folder / "sent_splits.mat")
@@ -283,14 +285,16 @@ def test_the_only_files_are_taken_and_several_are_named(folder: Path) -> None:
         look(folder, features="clip", semantics="w2v")
 
 
-def test_the_current_folder_has_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_folder_is_called_by_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_gbu(folder, make_dataset())
     monkeypatch.chdir(folder)
     assert look(Path()).name == "TINY"
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["."]])
-def test_no_dataset_there(
+def test_folder_without_a_dataset_is_refused(
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -323,7 +327,7 @@ def test_examples_of_the_documentation_write_the_same_dataset(
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the features beside the repository are not here")
-def test_one_image_of_awa1_is_there_twice_under_two_classes() -> None:
+def test_one_image_of_awa1_appears_in_two_classes() -> None:
     examined = look(DATA / "AWA1")
     assert sentences_of(examined, "error") == []
     repeats, leak = (f for f in examined.findings if f.about in ("features", "test_unseen"))

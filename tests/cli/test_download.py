@@ -164,7 +164,7 @@ def test_another_archive_at_the_same_address_is_refused(
     assert files_in(data) == {"archives/xlsa17.json"} | files_of("SUN")
 
 
-def test_archive_that_the_user_put_there_is_used(data: Path, site: Site) -> None:
+def test_archive_provided_by_the_user_is_used(data: Path, site: Site) -> None:
     archive_of(data).parent.mkdir(parents=True)
     archive_of(data).write_bytes(site.content)
     download(data, site)
@@ -174,9 +174,7 @@ def test_archive_that_the_user_put_there_is_used(data: Path, site: Site) -> None
     download(data, site)
 
 
-def test_damaged_archive_that_the_user_put_there_is_refused_and_kept(
-    data: Path, site: Site
-) -> None:
+def test_damaged_archive_provided_by_the_user_is_refused_and_kept(data: Path, site: Site) -> None:
     archive_of(data).parent.mkdir(parents=True)
     archive_of(data).write_bytes(site.content[:-1000])
     refused(data, site, f"{archive_of(data)}: found no intact zip archive")

@@ -129,7 +129,7 @@ def test_answers_give_the_metrics_of_the_run(
     assert accuracy(seen, "--gamma", "none") == pytest.approx(metrics["S"])
     assert accuracy(unseen) == pytest.approx(metrics["calibrated"]["U"])
     assert accuracy(seen) == pytest.approx(metrics["calibrated"]["S"])
-    # With a high penalty no seen class is an answer.
+    # With a high gamma no seen class is an answer.
     assert accuracy(seen, "--gamma", "1e6") == 0
     # The run was trained without a gate.
     assert accuracy(seen, "--gate", "run") == accuracy(seen, "--gate", "none")
@@ -241,7 +241,7 @@ def test_bad_flags_are_refused(
         assert err.count("\n") == 1
 
 
-def test_penalty_of_a_run_that_chose_none_is_refused(
+def test_gamma_of_a_run_without_calibration_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tiny_recipe(folder, run="plain", model="discriminant", beside=(), calibrate=False)

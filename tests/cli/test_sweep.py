@@ -30,24 +30,24 @@ def sweep(
         "from tests.builders import small_recipe\n"
         f"run({{'res101': small_recipe(dataset='TINY', beside=(), **{SETTINGS!r})}})\n"
     )
-    places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    paths = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = SweepOptions(script=script, over=over)
-    run_sweep(options, Console(quiet=True), [*places, *flags])
+    run_sweep(options, Console(quiet=True), [*paths, *flags])
     (file,) = tmp_path.glob("out/TINY/*/sweep.json")
     assert (file.parent / "sweep.png").read_bytes()
-    told: dict[str, Any] = json.loads(file.read_text())
-    return told
+    record: dict[str, Any] = json.loads(file.read_text())
+    return record
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_every_point_is_the_recipe_with_its_values(tmp_path: Path) -> None:
     over = (("latent_dim", "2", "4"), ("dynamic-latents", "true", "false"))
-    told = sweep(tmp_path, *over)
-    assert told["over"] == {"latent_dim": ["2", "4"], "dynamic_latents": ["true", "false"]}
-    assert len(told["points"]) == 4
-    for point in told["points"]:
+    record = sweep(tmp_path, *over)
+    assert record["over"] == {"latent_dim": ["2", "4"], "dynamic_latents": ["true", "false"]}
+    assert len(record["points"]) == 4
+    for point in record["points"]:
         assert point["validation"] is None
-    last = told["points"][-1]
+    last = record["points"][-1]
     assert last["values"] == {"latent_dim": "4", "dynamic_latents": "false"}
     changes = {**SETTINGS, "latent_dim": 4, "calibrate": False, "beside": ()}
     alone = run_experiment(Job(tiny_recipe(tmp_path, **changes)), Console(quiet=True)).metrics
@@ -55,7 +55,7 @@ def test_every_point_is_the_recipe_with_its_values(tmp_path: Path) -> None:
         assert last[name]["values"] == [alone[name]]
     runs = {f: f.stat().st_mtime_ns for f in tmp_path.glob("out/TINY/sweep*/*/seed0/*.json")}
     assert len(runs) >= 4
-    assert sweep(tmp_path, *over) == told
+    assert sweep(tmp_path, *over) == record
     assert runs == {f: f.stat().st_mtime_ns for f in runs}
 
 
@@ -72,9 +72,9 @@ def test_method_is_swept_over_by_name(tmp_path: Path) -> None:
     assert len({point["T1"]["mean"] for point in record["points"]}) == 2
 
 
-def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
-    told = sweep(tmp_path, ("latent_dim", "4"), flags=("--seeds", "2"))
-    (point,) = told["points"]
+def test_h_on_the_validation_classes_is_recorded(tmp_path: Path) -> None:
+    record = sweep(tmp_path, ("latent_dim", "4"), flags=("--seeds", "2"))
+    (point,) = record["points"]
     files = tmp_path.glob("out/TINY/*/latent_dim=4/seed*/validation.json")
     ends = [json.loads(file.read_text())["curve"][-1]["H"] for file in files]
     assert len(ends) == 2
@@ -82,7 +82,7 @@ def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "told"),
+    ("over", "message"),
     [
         ((), "--over: found nothing"),
         ((("latentdim", "3"),), "--over: found 'latentdim', expected a field"),
@@ -95,9 +95,9 @@ def test_h_on_the_validation_classes_stands_beside(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
-    tmp_path: Path, over: tuple[tuple[str, ...], ...], told: str
+    tmp_path: Path, over: tuple[tuple[str, ...], ...], message: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         sweep(tmp_path, *over)
     assert not (tmp_path / "out").exists()
 
@@ -129,19 +129,17 @@ def made_up(over: dict[str, list[str]]) -> dict[str, Any]:
     "over",
     [{"latent_dim": ["16", "64", "256"]}, {"semantics": ["att", "sent"], "beta": ["0", "1"]}],
 )
-def test_the_table_and_the_picture_show_every_point(
-    tmp_path: Path, over: dict[str, list[str]]
-) -> None:
-    told = made_up(over)
-    grid = sweep_grid(told)
+def test_table_and_the_picture_show_every_point(tmp_path: Path, over: dict[str, list[str]]) -> None:
+    record = made_up(over)
+    grid = sweep_grid(record)
     (rows,) = grid.sections
     assert [list(row[: len(over)]) for row in rows] == [
-        list(point["values"].values()) for point in told["points"]
+        list(point["values"].values()) for point in record["points"]
     ]
     columns = dict(zip(grid.columns, zip(*rows, strict=True), strict=True))
     assert list(columns)[: len(over)] == list(over)
     assert columns["val. H"] == (MeanStd(25.0),) * len(rows)
     assert columns["H"] == tuple(MeanStd(pytest.approx(10 * i + 15), 2.0) for i in range(len(rows)))
     picture = tmp_path / "sweep.png"
-    sweep_figure(picture, told)
+    sweep_figure(picture, record)
     assert picture.read_bytes().startswith(b"\x89PNG")

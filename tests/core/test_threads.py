@@ -41,7 +41,7 @@ def test_spinning_is_limited_unless_the_user_has_set_it(
     assert json.loads(done.stdout) == expected
 
 
-def test_the_package_is_imported_without_torch() -> None:
+def test_package_is_imported_without_torch() -> None:
     program = "import sys, gsmflow; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", f"import json; {program}"],

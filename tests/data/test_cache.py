@@ -155,7 +155,7 @@ def test_touched_files_are_hashed_once(
 
 @pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
-def test_a_change_is_noticed_at_equal_size_and_time(
+def test_change_is_noticed_at_equal_size_and_time(
     root: Path, folder: Path, file: str, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Uncompressed, so that values can be changed in place.
@@ -278,7 +278,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_noted_and_the_dataset_is_read(root: Path, folder: Path) -> None:
+def test_full_disk_is_noted_and_the_dataset_is_read(root: Path, folder: Path) -> None:
     with files_of_at_most(1000):
         found = load(root, folder)
     (note,) = found.notes
@@ -289,7 +289,7 @@ def test_a_full_disk_is_noted_and_the_dataset_is_read(root: Path, folder: Path) 
     assert load(root, folder).notes == ()
 
 
-def test_a_cache_that_cannot_be_written_is_noted(root: Path, folder: Path) -> None:
+def test_cache_that_cannot_be_written_is_noted(root: Path, folder: Path) -> None:
     folder.write_text("in the way")
     found = load(root, folder)
     assert "cannot be kept there (Not a directory)" in found.notes[0]
@@ -309,7 +309,7 @@ def test_files_that_change_while_they_are_read_make_no_entry(
     assert list((folder / "TINY").iterdir()) == []
 
 
-def test_a_faulty_dataset_makes_no_entry(root: Path, folder: Path) -> None:
+def test_faulty_dataset_makes_no_entry(root: Path, folder: Path) -> None:
     features = make_dataset().features.T.copy()
     features[0, 0] = np.nan
     write_gbu(root / "TINY", make_dataset(), features=features)
@@ -318,7 +318,7 @@ def test_a_faulty_dataset_makes_no_entry(root: Path, folder: Path) -> None:
     assert list((folder / "TINY").iterdir()) == []
 
 
-def test_missing_files_are_named_even_where_they_are_cached(root: Path, folder: Path) -> None:
+def test_missing_files_are_refused_even_if_they_are_cached(root: Path, folder: Path) -> None:
     load(root, folder)
     (root / "TINY" / "res101.mat").unlink()
     with pytest.raises(InputError, match=r"res101\.mat: no such file"):
@@ -332,7 +332,7 @@ def test_processes_that_make_the_same_entry_at_once_all_get_it(
 
     def read(*arguments: Any, **keywords: Any) -> Dataset:
         dataset = load_dataset(*arguments, **keywords)
-        together.wait()  # each has written its own by now, none has put it in place
+        together.wait()  # each has written its entry by now, none has moved it to its path
         return dataset
 
     monkeypatch.setattr(cache, "load_dataset", read)

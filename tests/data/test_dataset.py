@@ -65,7 +65,7 @@ def numbers(features: FloatArray) -> IntArray:
 # --- bad input -----------------------------------------------------------------------------------
 
 
-def test_a_good_dataset_passes_unchanged_and_without_notes() -> None:
+def test_good_dataset_passes_unchanged_and_without_notes() -> None:
     given_in = tiny()
     out = check_dataset(given_in)
     assert out.notes == ()
@@ -77,7 +77,7 @@ def test_a_good_dataset_passes_unchanged_and_without_notes() -> None:
 
 @pytest.mark.parametrize("field", ["features", "semantics"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(field: str, value: float) -> None:
+def test_values_that_are_not_finite_are_refused(field: str, value: float) -> None:
     values = getattr(tiny(), field).copy()
     values[3, 1] = values[5, 0] = value
     found = "2 values that are NaN or infinite (the first in row 4, dimension 2)"
@@ -91,14 +91,14 @@ def test_infinities_of_both_signs_do_not_hide_each_other() -> None:
     refused(replace(tiny(), features=features), "features", found, "finite numbers")
 
 
-def test_large_finite_features_are_not_taken_for_infinite() -> None:
+def test_large_finite_features_are_accepted() -> None:
     features = tiny().features.copy()
     features[0] = np.finfo(np.float32).max
     assert check_dataset(replace(tiny(), features=features)).notes == ()
 
 
 @pytest.mark.parametrize(("zero_based", "one_based"), [(-1, 0), (10, 11)])
-def test_labels_out_of_range(zero_based: int, one_based: int) -> None:
+def test_labels_out_of_range_are_refused(zero_based: int, one_based: int) -> None:
     labels = tiny().labels.copy()
     labels[6] = zero_based
     found = f"class {one_based} in row 7"
@@ -106,7 +106,7 @@ def test_labels_out_of_range(zero_based: int, one_based: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 119, 121])
-def test_labels_of_wrong_length(count: int) -> None:
+def test_labels_of_wrong_length_are_refused(count: int) -> None:
     labels = np.resize(tiny().labels, count)
     expected = "one for each of the 120 rows of features"
     refused(replace(tiny(), labels=labels), "labels", f"{count} labels", expected)
@@ -114,18 +114,18 @@ def test_labels_of_wrong_length(count: int) -> None:
 
 @pytest.mark.parametrize("field", ["features", "semantics"])
 @pytest.mark.parametrize("shape", [(0, 6), (120, 0), (120,), (120, 6, 1)])
-def test_shapes_that_are_no_matrix(field: str, shape: tuple[int, ...]) -> None:
+def test_shapes_that_are_no_matrix_are_refused(field: str, shape: tuple[int, ...]) -> None:
     dataset = replace(tiny(), **{field: np.zeros(shape, dtype=np.float32)})
     refused(dataset, field, f"an array of shape {shape}", "a matrix that is not empty")
 
 
-def test_features_of_one_dimension() -> None:
+def test_features_of_one_dimension_are_refused() -> None:
     dataset = replace(tiny(), features=tiny().features[:, :1])
     refused(dataset, "features", "1 dimension", "at least 2")
 
 
 @pytest.mark.parametrize("names", [9, 11])
-def test_semantics_of_another_number_of_classes_than_there_are_names(names: int) -> None:
+def test_wrong_number_of_semantics_is_refused(names: int) -> None:
     dataset = replace(tiny(), class_names=tuple(f"class_{c}" for c in range(names)))
     expected = f"{names}, the number of names in tiny.mat, field 'class_names'"
     refused(dataset, "semantics", "semantics of 10 classes", expected)
@@ -133,7 +133,7 @@ def test_semantics_of_another_number_of_classes_than_there_are_names(names: int)
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize(("zero_based", "one_based"), [(-1, 0), (120, 121)])
-def test_split_rows_out_of_range(split: str, zero_based: int, one_based: int) -> None:
+def test_split_rows_out_of_range_are_refused(split: str, zero_based: int, one_based: int) -> None:
     rows = getattr(tiny(), split).copy()
     rows[2] = zero_based
     expected = "1 to 120, the number of rows of features"
@@ -141,34 +141,34 @@ def test_split_rows_out_of_range(split: str, zero_based: int, one_based: int) ->
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_row_twice_in_a_split(split: str) -> None:
+def test_row_twice_in_a_split_is_refused(split: str) -> None:
     rows = getattr(tiny(), split)
     dataset = replace(tiny(), **{split: np.append(rows, rows[1])})
     refused(dataset, split, "a row twice", "each row once")
 
 
 @pytest.mark.parametrize("split", ["trainval", "test_seen", "test_unseen"])
-def test_an_empty_split(split: str) -> None:
+def test_empty_split_is_refused(split: str) -> None:
     dataset = replace(tiny(), **{split: np.empty(0, dtype=np.int64)})
     refused(dataset, split, "no rows", "at least one")
 
 
 @pytest.mark.parametrize("split", ["test_seen", "test_unseen"])
-def test_training_rows_among_the_test_rows(split: str) -> None:
+def test_training_rows_among_the_test_rows_are_refused(split: str) -> None:
     shared = getattr(tiny(), split)[1:4]
     dataset = replace(tiny(), trainval=np.append(tiny().trainval, shared))
     found = f"3 rows that are also in tiny.mat, field '{split}' (the first is {shared[0] + 1})"
     refused(dataset, "trainval", found, "none")
 
 
-def test_a_row_in_both_test_splits() -> None:
+def test_row_in_both_test_splits_is_refused() -> None:
     row = tiny().test_unseen[0]
     dataset = replace(tiny(), test_seen=np.append(tiny().test_seen, row))
     found = "rows of class 8 (class_7), which has no rows in tiny.mat, field 'trainval'"
     refused(dataset, "test_seen", found, "training rows for every seen class")
 
 
-def test_an_unseen_class_in_training() -> None:
+def test_unseen_class_in_training_is_refused() -> None:
     row = tiny().test_unseen[0]  # leaves the test split, so that only its class is at fault
     dataset = replace(
         tiny(),
@@ -180,7 +180,7 @@ def test_an_unseen_class_in_training() -> None:
     refused(dataset, "trainval", found, "none")
 
 
-def test_a_seen_test_class_without_training_rows() -> None:
+def test_seen_test_class_without_training_rows_is_refused() -> None:
     dataset = replace(
         tiny(), trainval=without(tiny(), "trainval", 2), train=without(tiny(), "train", 2)
     )
@@ -188,7 +188,7 @@ def test_a_seen_test_class_without_training_rows() -> None:
     refused(dataset, "test_seen", found, "training rows for every seen class")
 
 
-def test_train_and_validation_sharing_a_class() -> None:
+def test_class_in_both_train_and_validation_is_refused() -> None:
     moved = rows_of(tiny(), "train", 4)[:1]
     dataset = replace(
         tiny(), train=np.setdiff1d(tiny().train, moved), val=np.append(tiny().val, moved)
@@ -198,13 +198,13 @@ def test_train_and_validation_sharing_a_class() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_training_classes(count: int) -> None:
+def test_fewer_than_two_training_classes_are_refused(count: int) -> None:
     dataset = replace(tiny(), train=rows_of(tiny(), "train", *range(count)))
     refused(dataset, "train", f"rows of {count} classes", "at least 2")
 
 
 @pytest.mark.parametrize("seen", [0, 6])
-def test_the_same_semantics_for_a_seen_and_an_unseen_class(seen: int) -> None:
+def test_same_semantics_for_a_seen_and_an_unseen_class_are_refused(seen: int) -> None:
     semantics = tiny().semantics.copy()
     semantics[8] = semantics[seen]
     found = (
@@ -222,14 +222,14 @@ def test_equal_semantics_of_two_seen_or_two_unseen_classes_are_accepted(
     assert check_dataset(replace(tiny(), semantics=semantics)).notes == ()
 
 
-def test_features_that_are_all_constant_over_the_training_rows() -> None:
+def test_features_constant_over_the_training_rows_are_refused() -> None:
     features = tiny().features.copy()
     features[tiny().trainval] = features[0]  # the test rows still vary, which must not count
     found = "every one of the 6 dimensions constant"
     refused(replace(tiny(), features=features), "features", found, "features that vary")
 
 
-def test_without_a_source_the_message_names_the_dataset_and_the_field() -> None:
+def test_message_without_a_source_names_the_dataset_and_the_field() -> None:
     with pytest.raises(InputError, match=r"^TINY, test_seen: found no rows"):
         check_dataset(replace(make_dataset(), test_seen=np.empty(0, dtype=np.int64)))
 
@@ -263,7 +263,7 @@ def test_train_rows_that_are_test_rows_are_noted_and_left_out() -> None:
     np.testing.assert_array_equal(out.val, tiny().val)
 
 
-def test_train_rows_in_no_other_split_are_noted_apart_from_test_rows() -> None:
+def test_train_rows_in_no_other_split_are_noted_separately_from_test_rows() -> None:
     dataset = replace(tiny(), trainval=tiny().trainval[1:])
     (note,) = check_dataset(dataset).notes
     assert "1 of 40 rows of tiny.mat, field 'train' are not in trainval (0 of them" in note
@@ -352,7 +352,7 @@ def test_slabs_are_multiples_of_a_chunk_that_is_not_far_above_the_bound(
     assert slices[-1].stop == 95
 
 
-def test_the_checks_find_a_value_in_any_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_find_a_value_in_any_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 100)
     values = tiny().features.copy()
     values[77, 3] = values[110, 0] = values[110, 5] = np.nan
@@ -405,7 +405,7 @@ def test_each_class_is_repeated_to_as_many_rows(classes: list[int], count: int) 
 
 @pytest.mark.parametrize("garbage", [1e30, 0.0])
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_test_rows_leave_no_trace_in_a_training_problem(split: Split, garbage: float) -> None:
+def test_training_problem_does_not_depend_on_test_rows(split: Split, garbage: float) -> None:
     dataset = tiny()
     features = dataset.features.copy()
     features[np.concatenate([dataset.test_seen, dataset.test_unseen])] = garbage
@@ -414,7 +414,7 @@ def test_test_rows_leave_no_trace_in_a_training_problem(split: Split, garbage: f
     same(training_problem(clean, split), training_problem(spoiled, split))
 
 
-def test_test_rows_leave_no_trace_in_the_validation_rows() -> None:
+def test_validation_rows_do_not_depend_on_test_rows() -> None:
     dataset = check_dataset(tiny())
     features = dataset.features.copy()
     features[np.concatenate([dataset.test_seen, dataset.test_unseen])] = np.nan
@@ -424,7 +424,7 @@ def test_test_rows_leave_no_trace_in_the_validation_rows() -> None:
     np.testing.assert_array_equal(clean.unseen.features, spoiled.unseen.features)
 
 
-def test_test_rows_among_the_published_training_rows_never_reach_validation() -> None:
+def test_test_rows_among_the_published_training_rows_are_not_in_validation() -> None:
     dataset = numbered(tiny())
     published = replace(
         dataset,
@@ -438,7 +438,7 @@ def test_test_rows_among_the_published_training_rows_never_reach_validation() ->
         assert not np.isin(numbers(rows.features), dataset.test_seen).any()
 
 
-def test_the_test_problem_holds_all_trainval_rows_and_the_test_rows_are_held_out() -> None:
+def test_test_problem_holds_all_trainval_rows_and_the_test_rows_are_held_out() -> None:
     dataset = check_dataset(numbered(tiny()))
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     np.testing.assert_array_equal(numbers(problem.train.features), dataset.trainval)
@@ -450,7 +450,7 @@ def test_the_test_problem_holds_all_trainval_rows_and_the_test_rows_are_held_out
     assert problem.classes.tolist() == list(range(10))
 
 
-def test_in_the_validation_problem_the_validation_classes_play_unseen() -> None:
+def test_validation_classes_are_the_unseen_classes_of_the_validation_problem() -> None:
     dataset = check_dataset(tiny())
     problem, held_out = (
         training_problem(dataset, "validation"),
@@ -488,7 +488,7 @@ def test_validation_redraws_split_the_seen_classes_and_use_no_test_row() -> None
     np.testing.assert_array_equal(again.val, draws[3].val)
 
 
-def test_a_class_of_a_single_row_keeps_it_to_fit_on() -> None:
+def test_only_row_of_a_class_is_kept_for_fitting() -> None:
     spare = rows_of(tiny(), "train", 3)[1:]
     dataset = check_dataset(
         replace(
@@ -520,7 +520,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
 
 @settings(deadline=None, max_examples=60)
 @given(datasets())
-def test_split_invariants(dataset: Dataset) -> None:
+def test_splits_satisfy_their_invariants(dataset: Dataset) -> None:
     shuffled = {
         name: np.random.default_rng(len(name)).permutation(getattr(dataset, name))
         for name in SPLITS

@@ -38,14 +38,14 @@ def test_good_dataset_has_no_warnings() -> None:
     assert list(find_warnings(load_digit_pairs())) == []
 
 
-def test_names_that_classes_share() -> None:
+def test_names_shared_by_classes_are_listed() -> None:
     names = ("cat", "dog", "cow", "dog", "elk", "fox", "owl", "cow", "ant", "bee")
     finding = only(tiny(class_names=names))
     assert (finding.about, finding.classes.tolist()) == ("class_names", [1, 2, 3, 7])
     assert "4 classes that share a name with another (the first: dog)" in finding.sentence
 
 
-def test_semantics_of_zeros() -> None:
+def test_semantics_of_zeros_are_listed() -> None:
     semantics = tiny().semantics.copy()
     semantics[[2, 8]] = 0
     with pytest.raises(InputError, match="same semantics for seen class 3"):
@@ -57,7 +57,7 @@ def test_semantics_of_zeros() -> None:
 
 
 @pytest.mark.parametrize(("twins", "kind"), [([1, 4, 6], "seen"), ([7, 9], "unseen")])
-def test_semantics_that_classes_share(twins: list[int], kind: str) -> None:
+def test_semantics_shared_by_classes_are_listed(twins: list[int], kind: str) -> None:
     semantics = tiny().semantics.copy()
     semantics[twins] = semantics[twins[0]]
     finding = only(tiny(semantics=semantics))
@@ -67,7 +67,7 @@ def test_semantics_that_classes_share(twins: list[int], kind: str) -> None:
     assert f"{first} and {second}" in finding.sentence
 
 
-def test_constant_dimensions_of_the_semantics() -> None:
+def test_constant_dimensions_of_the_semantics_are_listed() -> None:
     semantics = tiny().semantics.copy()
     semantics[:, [0, 3]] = 0.5
     assert (
@@ -88,7 +88,7 @@ def test_rows_of_zeros_are_not_listed_as_repeated_rows() -> None:
     assert (finding.about, finding.rows.tolist()) == ("features", [5, 30])
 
 
-def test_rows_that_repeat_others() -> None:
+def test_repeated_rows_are_listed() -> None:
     features = tiny().features.copy()
     features[[6, 13]] = features[1]  # class 0, training; class 1, training
     finding = only(tiny(features=features))
@@ -98,7 +98,9 @@ def test_rows_that_repeat_others() -> None:
 
 @pytest.mark.parametrize(("test_row", "split"), [(9, "test_seen"), (100, "test_unseen")])
 @pytest.mark.parametrize("training_row", [0, 61])
-def test_test_rows_that_repeat_training_rows(test_row: int, split: str, training_row: int) -> None:
+def test_repeats_of_training_rows_in_test_rows_are_listed(
+    test_row: int, split: str, training_row: int
+) -> None:
     features = tiny().features.copy()
     features[test_row] = features[training_row]
     repeats, leak = find_warnings(tiny(features=features))
@@ -106,12 +108,12 @@ def test_test_rows_that_repeat_training_rows(test_row: int, split: str, training
     assert (leak.about, leak.rows.tolist()) == (split, [test_row])
 
 
-def test_rows_in_no_split() -> None:
+def test_rows_in_no_split_are_listed() -> None:
     finding = only(tiny(trainval=tiny().trainval[2:], train=tiny().train[2:]))
     assert (finding.about, finding.rows.tolist()) == ("labels", [0, 1])
 
 
-def test_training_rows_that_the_validation_split_leaves_out() -> None:
+def test_training_rows_outside_the_validation_split_are_listed() -> None:
     finding = only(tiny(train=tiny().train[3:]))
     assert (finding.about, finding.rows.tolist()) == ("trainval", [0, 1, 2])
     none = np.empty(0, dtype=np.int64)
@@ -119,7 +121,7 @@ def test_training_rows_that_the_validation_split_leaves_out() -> None:
 
 
 @pytest.mark.parametrize("split", ["test_seen", "test_unseen"])
-def test_classes_of_few_rows(split: str) -> None:
+def test_classes_of_few_rows_are_listed(split: str) -> None:
     rows, labels = getattr(tiny(), split), tiny().labels
     (c, other) = np.unique(labels[rows])[:2]
     keep = labels[rows] != c
@@ -135,7 +137,9 @@ def test_classes_of_few_rows(split: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(*[st.sampled_from([0.0, -0.0, 1.0, 2.5])] * 3), min_size=1), st.data())
-def test_twins_are_those_of_brute_force(rows: list[tuple[float, ...]], data: st.DataObject) -> None:
+def test_repeated_rows_equal_those_of_brute_force(
+    rows: list[tuple[float, ...]], data: st.DataObject
+) -> None:
     features = np.array(rows, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsmflow.core.arrays._SLAB_BYTES", data.draw(st.integers(1, 100)))

@@ -48,7 +48,7 @@ def test_shares_count_seen_and_unseen_classes_separately_and_are_nested() -> Non
         before = described & set(SEEN)
 
 
-def test_a_recipe_names_the_second_embedding(tmp_path: Path) -> None:
+def test_recipe_names_the_second_embedding(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent", mix_seen=50.0, mix_unseen=100.0)
     write_second(tmp_path)
     check_recipe(recipe)
@@ -71,7 +71,7 @@ def test_a_recipe_names_the_second_embedding(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_second_embedding_of_other_classes_is_refused(
+def test_second_embedding_of_other_classes_is_refused(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent")
@@ -80,7 +80,7 @@ def test_a_second_embedding_of_other_classes_is_refused(
         read_dataset(recipe)
 
 
-def test_names_that_only_count_contradict_no_file_of_names(tmp_path: Path) -> None:
+def test_names_that_are_numbers_contradict_no_file_of_names(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent")
     write_second(tmp_path)
     names = tuple("abcdefghij")
@@ -88,7 +88,7 @@ def test_names_that_only_count_contradict_no_file_of_names(tmp_path: Path) -> No
     assert read_dataset(recipe).class_names == names
 
 
-def test_a_missing_second_embedding_is_refused(tmp_path: Path) -> None:
+def test_missing_second_embedding_is_refused(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent")
     with pytest.raises(InputError, match=r"sent_splits.mat: no such file, expected a second"):
         read_dataset(recipe)
@@ -97,7 +97,7 @@ def test_a_missing_second_embedding_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mix_seen", "mix_unseen"])
-def test_a_share_without_a_second_embedding_is_refused(name: str) -> None:
+def test_share_without_a_second_embedding_is_refused(name: str) -> None:
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(InputError, match=f"{flag}: found 50 without --second-semantics"):
         check_recipe(make_recipe(dataset="TINY", **{name: 50.0}))

@@ -38,7 +38,7 @@ def gaussian(seed: int, n: int = 50, d: int = 5) -> FloatArray:
 
 @settings(deadline=None)
 @given(varying(), matrices())
-def test_minmax_is_scikit_learns(training: FloatArray, new: FloatArray) -> None:
+def test_minmax_equals_scikit_learn(training: FloatArray, new: FloatArray) -> None:
     scaling, reference = fit_feature_scaling(training, "minmax"), MinMaxScaler().fit(training)
     for features in (training, new):
         expected = reference.transform(features.astype(np.float64))
@@ -47,7 +47,7 @@ def test_minmax_is_scikit_learns(training: FloatArray, new: FloatArray) -> None:
 
 @settings(deadline=None)
 @given(varying(), matrices())
-def test_standardised_is_scikit_learns(training: FloatArray, new: FloatArray) -> None:
+def test_standardised_equals_scikit_learn(training: FloatArray, new: FloatArray) -> None:
     scaling = fit_feature_scaling(training, "standardised")
     reference = StandardScaler().fit(training.astype(np.float64))
     for features in (training, new):
@@ -68,12 +68,12 @@ def test_centred_divides_by_one_common_deviation(training: FloatArray, new: Floa
 
 @settings(deadline=None)
 @given(matrices(), matrices())
-def test_l2_is_scikit_learns(training: FloatArray, new: FloatArray) -> None:
+def test_l2_equals_scikit_learn(training: FloatArray, new: FloatArray) -> None:
     scaled = fit_feature_scaling(training, "l2")(new)
     np.testing.assert_allclose(scaled, normalize(new.astype(np.float64)), rtol=1e-5, atol=1e-6)
 
 
-def test_l2_leaves_a_row_of_zeros() -> None:
+def test_l2_keeps_a_row_of_zeros() -> None:
     features = gaussian(0)
     features[3] = 0
     scaled = fit_feature_scaling(features, "l2")(features)
@@ -158,7 +158,7 @@ def test_results_are_new_float32_arrays(name: FeatureScalingName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_wider_features_come_out_as_float32(name: FeatureScalingName) -> None:
+def test_wider_features_become_float32(name: FeatureScalingName) -> None:
     training = gaussian(0)
     scaled = fit_feature_scaling(training, name)(training.astype(np.float64))
     assert scaled.dtype == np.float32
@@ -168,7 +168,7 @@ def test_wider_features_come_out_as_float32(name: FeatureScalingName) -> None:
 
 @pytest.mark.parametrize("slab", [1, 100, 777])
 @pytest.mark.parametrize("name", NAMES)
-def test_slabs_change_nothing(
+def test_fit_does_not_depend_on_the_slab_size(
     name: FeatureScalingName, slab: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = gaussian(0)
@@ -184,7 +184,7 @@ def test_slabs_change_nothing(
 
 
 def test_small_deviations_around_a_large_mean_are_kept() -> None:
-    # In one pass over the squares nothing would be left of them in single precision.
+    # One pass over the squares would lose them in single precision.
     training = (4096 + gaussian(0) / 128).astype(np.float32)
     scaling = fit_feature_scaling(training, "standardised")
     np.testing.assert_allclose(scaling.spread, training.astype(np.float64).std(axis=0), rtol=1e-6)

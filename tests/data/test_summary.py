@@ -12,7 +12,7 @@ from gsmflow.data.summary import summarize, summary_grids
 from tests.builders import make_dataset
 
 
-def test_values_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_equal_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 100)
     dataset = make_dataset()
     dataset.features[3:20, 2] = 0
@@ -38,7 +38,7 @@ def test_values_that_are_not_finite_are_left_out() -> None:
     assert (values.lowest, values.mean, values.highest) == (0, 0, 0)
 
 
-def test_split_sizes_are_counts() -> None:
+def test_split_sizes_are_counted() -> None:
     dataset = check_dataset(make_dataset(classes=8, unseen=2, val=1))
     short = replace(dataset, test_seen=dataset.test_seen[3:])
     sizes = {split.name: split for split in summarize(short).splits}
@@ -51,7 +51,7 @@ def test_split_sizes_are_counts() -> None:
     assert summarize(nothing).splits[2].rows == 0
 
 
-def test_neighbours_are_scikit_learns() -> None:
+def test_neighbours_equal_scikit_learn() -> None:
     dataset = make_dataset(classes=40, unseen=15, val=5, a=7)
     cosines = cosine_similarity(dataset.semantics[25:], dataset.semantics[:25])
     pairs = summarize(dataset).neighbours
@@ -63,7 +63,7 @@ def test_neighbours_are_scikit_learns() -> None:
         np.testing.assert_allclose(pair.cosine, row.max(), rtol=1e-5)
 
 
-def test_a_class_without_length_has_no_neighbour() -> None:
+def test_class_with_zero_semantics_has_no_neighbour() -> None:
     dataset = make_dataset()
     dataset.semantics[[0, 8]] = 0
     assert {pair.unseen for pair in summarize(dataset).neighbours} == {"class_7", "class_9"}
@@ -72,7 +72,7 @@ def test_a_class_without_length_has_no_neighbour() -> None:
     assert summarize(dataset).neighbours == ()
 
 
-def test_the_tables_fit_into_80_columns() -> None:
+def test_tables_fit_into_80_columns() -> None:
     dataset = make_dataset(classes=40, unseen=15, val=5)
     names = tuple(f"{c:03}.A_bird_of_quite_a_long_name_{c}" for c in range(40))
     dataset = replace(dataset, features_name="resnet_logits", class_names=names)

@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, flags exist, the citation is of this version."""
+"""The documentation: links have targets, flags exist, the citation is of this version."""
 
 import re
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def tokens(page: Path) -> Iterator[Token]:
 
 
 def targets(page: Path) -> list[str]:
-    """Where the links and pictures of a page lead within the repository."""
+    """Targets of the links and pictures of a page within the repository."""
     found = [token.attrGet("href") or token.attrGet("src") for token in tokens(page)]
     return [t for t in map(str, filter(None, found)) if not re.match(r"[a-z]+:", t)]
 
@@ -66,11 +66,11 @@ def anchors(page: Path) -> set[str]:
 def test_links_and_pictures_exist(page: Path) -> None:
     for target in targets(page):
         path, _, anchor = target.partition("#")
-        place = (page.parent / path).resolve() if path else page
-        assert place.exists(), target
-        assert place.is_relative_to(ROOT), target
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert linked.is_relative_to(ROOT), target
         if anchor:
-            assert anchor in anchors(place), target
+            assert anchor in anchors(linked), target
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -105,13 +105,13 @@ def test_every_import_in_code_works(page: Path) -> None:
 def test_mathematics_within_lines_survives_markdown(page: Path) -> None:
     for token in tokens(page):
         children = token.children or ()
-        # Without emphasis and escapes, which are no characters of the text any more.
+        # Without emphasis and escapes, which are not shown.
         text = "".join(c.content or "\n" * (c.type == "softbreak") for c in children)
         for span in re.findall(r"\$[^$`]+\$", token.content) if children else ():
             assert span in text
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_citation_is_of_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = (ROOT / "pyproject.toml").read_text()
     assert citation["cff-version"] == "1.2.0"

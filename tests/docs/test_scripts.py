@@ -54,7 +54,7 @@ Call: TypeAlias = Callable[..., Ended]
 
 
 def call_process(words: list[str], folder: Path = ROOT) -> Ended:
-    """Run a Python script in a process of its own."""
+    """Run a Python script in a separate process."""
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
@@ -68,7 +68,7 @@ def call_process(words: list[str], folder: Path = ROOT) -> Ended:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """What runs a Python script in this process."""
+    """A function that runs a Python script in this process."""
 
     def run(words: list[str], folder: Path = ROOT) -> Ended:
         monkeypatch.chdir(folder)
@@ -108,34 +108,34 @@ def check_missing_data(script: str, folder: Path, call: Call) -> None:
 
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s != "train_DIGITS.py"])
-def test_a_script_without_data_names_the_missing_file(
+def test_script_without_data_names_the_missing_file(
     script: str, tmp_path: Path, call: Call
 ) -> None:
     check_missing_data(script, tmp_path, call)
 
 
-def test_a_process_without_data_ends_with_one_line(tmp_path: Path) -> None:
+def test_process_without_data_prints_one_line(tmp_path: Path) -> None:
     check_missing_data("train_FLO.py", tmp_path, call_process)
 
 
-def test_a_script_runs_on_a_new_dataset_folder(tmp_path: Path, call: Call) -> None:
+def test_script_runs_on_a_new_dataset_folder(tmp_path: Path, call: Call) -> None:
     write_gbu(tmp_path / "MINE", make_dataset())
-    places = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
-    done = call_process(["train_FLO.py", *places, "--run", "mine", *SMALL])
+    paths = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
+    done = call_process(["train_FLO.py", *paths, "--run", "mine", *SMALL])
     assert done.returncode == 0, done.stderr
     for word in ("ESZSL", "GSMFlow", "T1", " U ", " S ", " H "):
         assert word in done.stdout
     assert (tmp_path / "out" / "MINE" / "mine" / "metrics.json").exists()
-    again = call(["train_FLO.py", *places, "--run", "mine", *SMALL])
+    again = call(["train_FLO.py", *paths, "--run", "mine", *SMALL])
     assert again.returncode == 2
     assert "--resume" in again.stderr
 
 
-def test_the_page_lists_every_file_of_a_run_directory(tmp_path: Path, call: Call) -> None:
+def test_page_lists_every_file_of_a_run_directory(tmp_path: Path, call: Call) -> None:
     write_gbu(tmp_path / "MINE", make_dataset(per_class=24))
-    places = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
+    paths = ["--data", str(tmp_path), "--dataset", "MINE", "--out", str(tmp_path / "out")]
     extras = ["--gate", "cosmo", "--beside", "gaussian-prototypes"]
-    done = call(["train_FLO.py", *places, "--run", "mine", *SMALL, *extras])
+    done = call(["train_FLO.py", *paths, "--run", "mine", *SMALL, *extras])
     assert done.returncode == 0, done.stderr
     page = (ROOT / "docs" / "training.md").read_text()
     table = page.partition("## The run directory")[2].partition("\n## ")[0]
@@ -152,13 +152,13 @@ WRONG_FLAGS = [["--epoch", "3"], ["--epochs", "many"], ["--pi", "-1"]]
 
 
 @pytest.mark.parametrize("flags", WRONG_FLAGS)
-def test_a_wrong_flag_ends_with_code_2(flags: list[str], call: Call) -> None:
+def test_wrong_flag_ends_with_code_2(flags: list[str], call: Call) -> None:
     done = call(["train_DIGITS.py", *flags])
     assert done.returncode == 2
     assert flags[0] in done.stderr
 
 
-def test_a_wrong_flag_prints_no_traceback() -> None:
+def test_wrong_flag_prints_no_traceback() -> None:
     done = call_process(["train_DIGITS.py", *WRONG_FLAGS[-1]])
     assert done.returncode == 2
     assert "--pi" in done.stderr
@@ -176,13 +176,13 @@ def test_help_describes_the_script_and_every_setting_of_a_method(model: str, cal
     assert {"model", "gate"} <= shown
 
 
-def test_the_readme_shows_commands() -> None:
+def test_readme_shows_commands() -> None:
     shown = {shlex.split(command)[1] for command in script_commands()}
     assert {"train_AWA2.py", "train_APY.py", "train_CUB.py", "train_FLO.py"} <= shown
 
 
 @pytest.mark.parametrize("command", script_commands())
-def test_the_commands_of_the_readme_run(command: str, tmp_path: Path, call: Call) -> None:
+def test_commands_of_the_readme_run(command: str, tmp_path: Path, call: Call) -> None:
     words = shlex.split(command, comments=True)[1:]
     if "../shared/data" in words and not (SHARED / "data").is_dir():
         pytest.skip("the features beside the repository are not here")
@@ -192,13 +192,13 @@ def test_the_commands_of_the_readme_run(command: str, tmp_path: Path, call: Call
     if "../shared/data" in words or words[0] == "train_DIGITS.py":
         assert done.returncode == 0, done.stderr
         assert list(tmp_path.glob("*/*/metrics.json"))
-    else:  # the published features are the user's to fetch
+    else:  # the user downloads the published features
         assert done.returncode == 2
         assert "no such file" in done.stderr
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
-def test_a_recipe_file_of_the_pages_is_applied_to_its_script(path: Path) -> None:
+def test_recipe_file_of_the_pages_is_applied_to_its_script(path: Path) -> None:
     file = read_recipe_file(path)
     stored = json.loads(path.read_text())["settings"]
     assert stored.items() >= file.chosen["values"].items()
@@ -233,7 +233,7 @@ def write_example(example: str, folder: Path) -> str:
     return str(script)
 
 
-def test_the_variant_of_a_method_in_the_pages_runs(tmp_path: Path, call: Call) -> None:
+def test_variant_of_a_method_in_the_pages_runs(tmp_path: Path, call: Call) -> None:
     page = (ROOT / "docs" / "training.md").read_text()
     script = write_example(example_below("A script of your own", page), tmp_path)
     words = ["--no-calibrate", "--beside", "--out", str(tmp_path)]
@@ -242,7 +242,7 @@ def test_the_variant_of_a_method_in_the_pages_runs(tmp_path: Path, call: Call) -
     assert "NonNegative" in done.stdout
 
 
-def test_the_method_of_the_readme_is_a_method() -> None:
+def test_method_of_the_readme_is_a_method() -> None:
     names = {"Method": Method, "MineConfig": ESZSLConfig, "Mine": ESZSL}
     exec(example_below("Adding a method", README), names)
     method = names["METHOD"]
@@ -250,7 +250,7 @@ def test_the_method_of_the_readme_is_a_method() -> None:
     assert (method.name, method.label, method.config) == ("mine", "Mine", ESZSLConfig)
 
 
-def test_the_ten_lines_of_the_readme_run(tmp_path: Path, call: Call) -> None:
+def test_ten_lines_of_the_readme_run(tmp_path: Path, call: Call) -> None:
     done = call([write_example(example_below("Ten lines of Python", README), tmp_path)], tmp_path)
     assert done.returncode == 0, done.stderr
     accuracy, shape = done.stdout.splitlines()
@@ -261,7 +261,7 @@ def test_the_ten_lines_of_the_readme_run(tmp_path: Path, call: Call) -> None:
     )
 
 
-def test_the_digits_script_draws_its_picture(tmp_path: Path, call: Call) -> None:
+def test_digits_script_draws_its_picture(tmp_path: Path, call: Call) -> None:
     words = ["--no-calibrate", "--beside", "--out", str(tmp_path), "--run", "a"]
     done = call(["train_DIGITS.py", *SMALL, *words])
     assert done.returncode == 0, done.stderr

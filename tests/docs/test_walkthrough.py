@@ -1,6 +1,6 @@
 """The walk-through's commands, run in their order, with what its page shows of their output.
 
-The backbone is a real one, on eighty pictures: most of the time goes there.
+The backbone is a real one, on eighty pictures, and takes most of the time.
 """
 
 import csv
@@ -50,7 +50,7 @@ def call(words: list[str]) -> None:
         runpy.run_path("draw.py", run_name="__main__")
         return
     assert words[:3] == ["python", "-m", "gsmflow"], words
-    main(words[3:])  # which ends the test where it ends the program
+    main(words[3:])  # a SystemExit would end the test
 
 
 def answers(text: str) -> list[dict[str, str]]:
@@ -59,12 +59,12 @@ def answers(text: str) -> list[dict[str, str]]:
 
 
 def plain(text: str) -> str:
-    """Without frames, spaces that align, and figures, which another machine may have otherwise."""
+    """Without frames, alignment and figures, which differ between machines."""
     return " ".join(NUMBER.sub("#", re.sub(r"[^\x00-\x7f]+", " ", text)).split())
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_the_commands_of_the_page_print_what_it_shows(
+def test_commands_of_the_page_print_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -89,13 +89,13 @@ def test_the_commands_of_the_page_print_what_it_shows(
     known = [line for line in first if not line["file"].startswith("yellow triangle")]
     right = [line["class"] == line["file"].split("/")[0] for line in known]
     assert sum(right) > ABOVE_CHANCE * len(right)
-    # The class that joined later is an answer then, and was none before.
+    # The class added later is an answer now, and was none before.
     assert "yellow triangle" not in {line["class"] for line in first}
     (later,) = (answers(out) for words, out in printed.items() if "first-with" in words)
     assert "yellow triangle" in {line["class"] for line in later if line["rank"] == "1"}
 
 
-def test_the_page_shows_every_step() -> None:
+def test_page_shows_every_step() -> None:
     verbs = [step.words[3] for step in steps() if step.words[2:3] == ["gsmflow"]]
     order = ["extract", "check", "train", "report", "predict", "predict", "add-class", "predict"]
     assert verbs == order

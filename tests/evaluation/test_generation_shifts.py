@@ -35,7 +35,7 @@ ROWS = 8
 
 @dataclass
 class Table:
-    """Gives a class's rows in their order, over and over."""
+    """Gives the rows of a class in their order, repeatedly."""
 
     rows: dict[int, Tensor]
     sizes: list[int] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Table:
 
 
 def make_rows(seed: int, d: int = 5, spread: float = 0.5) -> dict[int, Tensor]:
-    """`ROWS` rows of each class around a centre of its own."""
+    """`ROWS` rows of each class around the centre of the class."""
     rng = np.random.default_rng(seed)
     return {
         c: torch.from_numpy(rng.normal(size=d) + spread * rng.normal(size=(ROWS, d))) for c in EVERY
@@ -84,7 +84,7 @@ def shifts_of(
 
 
 def changed(rows: dict[int, Tensor], change: Callable[[Tensor], Tensor]) -> dict[int, Tensor]:
-    return {c: change(own) for c, own in rows.items()}
+    return {c: change(features) for c, features in rows.items()}
 
 
 @given(st.integers(0, 2**32))
@@ -100,8 +100,10 @@ def test_samples_that_are_the_real_rows_have_no_shift(seed: int) -> None:
         expected = correlations["real_semantics"]
         assert correlations["synthesized_semantics"] == pytest.approx(expected)
     for among in ("among_all", "among_unseen"):
-        own, real = (getattr(c, among) for c in (shifts.consistency, shifts.real.consistency))
-        assert own.tolist() == real.tolist()
+        synthesized, real = (
+            getattr(c, among) for c in (shifts.consistency, shifts.real.consistency)
+        )
+        assert synthesized.tolist() == real.tolist()
         assert summary["consistency"][among] == summary["consistency"][f"real_{among}"]
 
 
@@ -116,16 +118,23 @@ def test_samples_of_another_class_are_inconsistent() -> None:
     assert summary["real_among_all"] == 1
 
 
-def test_shares_of_samples_placed_by_hand() -> None:
+def test_consistency_of_hand_placed_samples() -> None:
     # On a line: seen means at 0, 10, 20, 30, unseen ones at 4, 14, 24.
     at = {2: 0, 3: 10, 6: 20, 7: 30, 1: 4, 4: 14, 5: 24}
     real = {c: torch.tensor([[x - 1.0, 0.0], [x + 1.0, 0.0]]) for c, x in at.items()}
     placed: dict[int, list[float]] = {
-        1: [4, 5, 6.9, 7.1],  # the last is nearer to seen 10, yet to no other unseen mean
+        1: [
+            4,
+            5,
+            6.9,
+            7.1,
+        ],  # the last is nearest to seen 10, and among the unseen means to its class
         4: [14, 11, 9.1, 8],  # two are nearer to 10; of them one to unseen 4
         5: [-50, 24, 24, 99],  # nearest to 0; right; right; to 30, among the unseen right
     }
-    synthesized = real | {c: torch.tensor([[x, 0.0] for x in own]) for c, own in placed.items()}
+    synthesized = real | {
+        c: torch.tensor([[x, 0.0] for x in values]) for c, values in placed.items()
+    }
     shifts = shifts_of(real, synthesized, per_class=4)
     assert shifts.real.unseen_classes.tolist() == UNSEEN
     assert shifts.consistency.among_all.tolist() == [3 / 4, 1 / 4, 2 / 4]
@@ -133,7 +142,7 @@ def test_shares_of_samples_placed_by_hand() -> None:
     assert shifts.summary()["consistency"]["among_all"] == pytest.approx(1 / 2)
 
 
-def test_consistency_is_that_of_sklearns_nearest_centroid() -> None:
+def test_consistency_equals_sklearn_nearest_centroid() -> None:
     rows, drawn = make_rows(1, spread=1.5), make_rows(2, spread=1.5)
     shifts = shifts_of(rows, drawn)
     for among, classes in (("among_all", EVERY), ("among_unseen", UNSEEN)):
@@ -145,12 +154,12 @@ def test_consistency_is_that_of_sklearns_nearest_centroid() -> None:
             assert 0 < np.mean(expected) < 1
 
 
-def test_variances_are_those_of_the_standard_library() -> None:
+def test_variances_equal_the_standard_library() -> None:
     rows, drawn = make_rows(3), make_rows(4, spread=2.0)
     shifts = shifts_of(rows, drawn)
 
-    def scatter(own: Tensor) -> float:
-        return float(sum(statistics.variance(column) for column in own.T.tolist()))
+    def scatter(features: Tensor) -> float:
+        return float(sum(statistics.variance(column) for column in features.T.tolist()))
 
     ratios = {c: scatter(drawn[c]) / scatter(rows[c]) for c in EVERY}
     assert shifts.variance_ratios.tolist() == pytest.approx(list(ratios.values()))
@@ -164,15 +173,15 @@ def test_variances_are_those_of_the_standard_library() -> None:
 
 @given(st.floats(0.05, 20), st.floats(0.05, 20), st.integers(0, 2**32))
 @settings(deadline=None, max_examples=20)
-def test_scatter_scales_the_ratio_and_a_similarity_keeps_the_structure(
+def test_scatter_scales_the_variance_ratio_and_a_similarity_keeps_rank_correlations(
     scatter: float, size: float, seed: int
 ) -> None:
     rows = make_rows(seed)
     turn = torch.linalg.qr(torch.randn(5, 5, generator=seeded(seed), dtype=torch.float64)).Q
 
-    def change(own: Tensor) -> Tensor:
-        mean = own.mean(dim=0)
-        return torch.matmul(size * (mean + scatter * (own - mean)), turn) + 7
+    def change(features: Tensor) -> Tensor:
+        mean = features.mean(dim=0)
+        return torch.matmul(size * (mean + scatter * (features - mean)), turn) + 7
 
     shifts = shifts_of(rows, changed(rows, change))
     np.testing.assert_allclose(shifts.variance_ratios, (size * scatter) ** 2)
@@ -181,7 +190,7 @@ def test_scatter_scales_the_ratio_and_a_similarity_keeps_the_structure(
         assert found == pytest.approx(1)
 
 
-def test_means_that_change_places_turn_the_structure_over() -> None:
+def test_exchanged_means_reverse_the_rank_correlation() -> None:
     # Distances of classes (1, 4), (1, 5), (4, 5): real 1, 3, 2, synthesized 3, 1, 2.
     real = make_rows(0) | {c: torch.full((2, 5), x) for c, x in ((1, 0.0), (4, 1.0), (5, 3.0))}
     drawn = real | {c: torch.full((2, 5), x) for c, x in ((1, 0.0), (4, 3.0), (5, 1.0))}
@@ -191,7 +200,7 @@ def test_means_that_change_places_turn_the_structure_over() -> None:
     assert found["synthesized_semantics"] == pytest.approx(-found["real_semantics"])
 
 
-def test_rank_correlations_by_brute_force() -> None:
+def test_rank_correlations_equal_brute_force() -> None:
     shifts = shifts_of(make_rows(5), make_rows(6))
     semantics = semantics_of()
     for unseen_alone, classes in ((True, UNSEEN), (False, EVERY)):
@@ -201,16 +210,16 @@ def test_rank_correlations_by_brute_force() -> None:
             "semantics": {c: semantics[c].astype(np.float64) for c in classes},
         }
         distances = {
-            name: [np.linalg.norm(own[a] - own[b]) for a, b in combinations(classes, 2)]
-            for name, own in points.items()
+            name: [np.linalg.norm(means[a] - means[b]) for a, b in combinations(classes, 2)]
+            for name, means in points.items()
         }
         expected = {
             f"{a}_{b}": np.corrcoef(rankdata(distances[a]), rankdata(distances[b]))[0, 1]
             for a, b in combinations(distances, 2)
         }
         assert shifts.rank_correlations(unseen_alone=unseen_alone) == pytest.approx(expected)
-        for name, own in shifts.distances(unseen_alone=unseen_alone).items():
-            assert own.tolist() == pytest.approx(distances[name])
+        for name, measured in shifts.distances(unseen_alone=unseen_alone).items():
+            assert measured.tolist() == pytest.approx(distances[name])
 
 
 def test_classes_without_a_real_variance_are_left_out() -> None:
@@ -221,7 +230,7 @@ def test_classes_without_a_real_variance_are_left_out() -> None:
     assert shifts.summary()["variance_ratio"] == pytest.approx({"seen": 1, "unseen": 1})
 
 
-def test_what_is_not_defined_is_null_in_json() -> None:
+def test_undefined_values_are_null_in_json() -> None:
     # One sample of each class has no variance; two unseen classes have one distance.
     rows = make_rows(8)
     real = measure_real(feed_with(rows, SEEN), feed_with(rows, UNSEEN[:2]))
@@ -235,11 +244,11 @@ def test_what_is_not_defined_is_null_in_json() -> None:
 
 def test_samples_that_do_not_scatter_have_a_ratio_of_0() -> None:
     rows = make_rows(8)
-    shifts = shifts_of(rows, changed(rows, lambda own: own[:1]))
+    shifts = shifts_of(rows, changed(rows, lambda features: features[:1]))
     assert shifts.summary()["variance_ratio"] == {"seen": 0, "unseen": 0}
 
 
-def test_slabs_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shifts_do_not_depend_on_the_slab_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, drawn = make_rows(10), make_rows(11)
     whole = shifts_of(rows, drawn)
     # Two classes of 8 samples in 5 dimensions of 4 bytes
@@ -254,27 +263,27 @@ def test_slabs_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(shifts.consistency.among_all, whole.consistency.among_all)
 
 
-def test_real_rows_measure_the_same_wherever_they_lie() -> None:
+def test_real_rows_in_memory_and_mapped_give_equal_measures() -> None:
     dataset = check_dataset(make_dataset())
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     scaling = fit_feature_scaling(problem.train, "standardised")
     feeds = [
-        [make_feed(rows, scaling, CPU, place) for rows in (problem.train, held_out.unseen)]
-        for place in ("memory", "map")
+        [make_feed(rows, scaling, CPU, storage) for rows in (problem.train, held_out.unseen)]
+        for storage in ("memory", "map")
     ]
     assert isinstance(feeds[1][1], MappedFeed)
-    memory, mapped = (measure_real(*own) for own in feeds)
+    memory, mapped = (measure_real(*pair) for pair in feeds)
     assert memory.classes.tolist() == mapped.classes.tolist() == problem.classes.tolist()
     np.testing.assert_array_equal(memory.moments.means, mapped.moments.means)
     np.testing.assert_array_equal(memory.moments.variances, mapped.moments.variances)
     scaled = scaling(held_out.unseen.features).astype(np.float64)
-    own: IntArray = held_out.unseen.labels
+    labels: IntArray = held_out.unseen.labels
     for c, mean in zip(problem.unseen_classes, memory.moments.means[-3:], strict=True):
-        np.testing.assert_allclose(mean, scaled[own == c].mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(mean, scaled[labels == c].mean(axis=0), atol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_flow_is_measured_by_its_generator(precision: Precision) -> None:
+def test_flow_measures_depend_on_the_generator_alone(precision: Precision) -> None:
     dataset = check_dataset(make_dataset())
     problem, held_out = training_problem(dataset, "test"), open_held_out(dataset, "test")
     feed = feed_of(problem)

@@ -100,7 +100,7 @@ def write_run(folder: Path, outcome: Outcome, gamma: float) -> None:
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-def test_one_entry_adds_a_metric_everywhere(
+def test_one_table_entry_adds_a_metric_to_all_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrated: bool
 ) -> None:
     added = replace(TOP_5, calibrated=calibrated)
@@ -149,7 +149,7 @@ def test_one_entry_adds_a_metric_everywhere(
     assert row["figures"][-1] is None
 
 
-def test_a_run_without_a_required_metric_is_refused(tmp_path: Path) -> None:
+def test_run_without_a_required_metric_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "CUB" / "run", make_outcome(), 0.5)
     file = tmp_path / "CUB" / "run" / "metrics.json"
     content = json.loads(file.read_text())

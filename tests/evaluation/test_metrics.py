@@ -28,10 +28,10 @@ answers = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, 
 
 @given(answers)
 @settings(deadline=None)
-def test_mean_class_accuracy_is_sklearns_balanced_accuracy(pairs: list[tuple[int, int]]) -> None:
+def test_mean_class_accuracy_equals_sklearn_balanced_accuracy(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(pairs).T
     with warnings.catch_warnings():
-        # sklearn remarks on classes that are only predicted, and on a single class.
+        # sklearn warns about classes that are only predicted, and about a single class.
         warnings.simplefilter("ignore", UserWarning)
         expected = balanced_accuracy_score(labels, predictions)
     assert mean_class_accuracy(labels, predictions) == pytest.approx(expected)
@@ -44,17 +44,17 @@ def test_per_class_accuracy_is_the_share_of_each_class(pairs: list[tuple[int, in
     classes, accuracies = per_class_accuracy(labels, predictions)
     assert classes.tolist() == sorted({label for label, _ in pairs})
     for c, accuracy in zip(classes, accuracies, strict=True):
-        own = [prediction for label, prediction in pairs if label == c]
-        assert accuracy == pytest.approx(own.count(c) / len(own))
+        predictions = [prediction for label, prediction in pairs if label == c]
+        assert accuracy == pytest.approx(predictions.count(c) / len(predictions))
 
 
 @given(st.floats(1e-6, 1), st.floats(1e-6, 1))
-def test_harmonic_mean_is_that_of_the_standard_library(unseen: float, seen: float) -> None:
+def test_harmonic_mean_equals_the_standard_library(unseen: float, seen: float) -> None:
     assert harmonic_mean(unseen, seen) == pytest.approx(statistics.harmonic_mean([unseen, seen]))
 
 
 @pytest.mark.parametrize(("unseen", "seen"), [(0, 0), (0, 0.7), (0.7, 0)])
-def test_harmonic_mean_is_zero_where_one_side_is(unseen: float, seen: float) -> None:
+def test_harmonic_mean_is_zero_if_one_side_is_zero(unseen: float, seen: float) -> None:
     assert harmonic_mean(unseen, seen) == 0
 
 
@@ -69,7 +69,7 @@ class Case:
         return seen_unseen_curve(self.scores, self.labels, self.classes, self.seen_classes)
 
     def at(self, gamma: float) -> tuple[float, float]:
-        """Seen and unseen accuracy with a gamma, by predicting every row anew."""
+        """Seen and unseen accuracy with a gamma, by predicting every row again."""
         is_seen = np.isin(self.classes, self.seen_classes)
         unseen_first = np.argsort(is_seen, kind="stable")  # argmax takes the first: unseen wins
         shifted = self.scores.astype(np.float64) - gamma * is_seen
@@ -95,7 +95,7 @@ class Case:
 
 
 # Half-precision numbers make every sum, difference and midpoint exact in double precision, so
-# that brute force has no rounding of its own; few integers make many ties.
+# that brute force does not round; few integers make many ties.
 score_values = st.one_of(st.integers(-3, 3).map(float), st.floats(-8, 8, width=16))
 
 
@@ -160,16 +160,16 @@ def test_best_gamma_has_the_highest_h_of_all_gammas(case: Case) -> None:
 
 @given(cases())
 @settings(deadline=None)
-def test_rank_of_the_true_class_is_that_in_a_stable_sort(case: Case) -> None:
+def test_rank_of_the_true_class_equals_a_stable_sort(case: Case) -> None:
     order = np.argsort(-case.scores, axis=1, kind="stable")
     ranked = [case.classes[columns].tolist() for columns in order]
-    expected = [own.index(label) for own, label in zip(ranked, case.labels, strict=True)]
+    expected = [row.index(label) for row, label in zip(ranked, case.labels, strict=True)]
     assert true_class_ranks(case.labels, case.scores, case.classes).tolist() == expected
 
 
 @given(cases())
 @settings(deadline=None)
-def test_top_1_is_the_accuracy_and_more_answers_never_hurt(case: Case) -> None:
+def test_top_1_is_the_accuracy_and_top_k_never_decreases(case: Case) -> None:
     predictions = case.classes[case.scores.argmax(axis=1)]
     found = [
         mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
@@ -197,7 +197,7 @@ def sklearns_top_k(case: Case, k: int) -> float:
 
 @given(cases().filter(lambda case: len(case.classes) > 2), st.integers(1, 4))
 @settings(deadline=None)
-def test_top_k_is_sklearns_with_every_class_weighing_the_same(case: Case, k: int) -> None:
+def test_top_k_equals_sklearn_with_balanced_sample_weights(case: Case, k: int) -> None:
     k = min(k, len(case.classes) - 1)
     found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
     assert found == pytest.approx(sklearns_top_k(case, k))
@@ -205,7 +205,7 @@ def test_top_k_is_sklearns_with_every_class_weighing_the_same(case: Case, k: int
 
 @given(cases())
 @settings(deadline=None)
-def test_confusion_counts_are_sklearns(case: Case) -> None:
+def test_confusion_counts_equal_sklearn(case: Case) -> None:
     predictions = case.classes[case.scores.argmax(axis=1)]
     found = confusion_counts(case.labels, predictions, case.classes)
     expected = confusion_matrix(case.labels, predictions, labels=case.classes)
@@ -213,12 +213,12 @@ def test_confusion_counts_are_sklearns(case: Case) -> None:
 
 
 def two_class_case(gaps: list[float], labels: list[int]) -> Case:
-    """Class 0 is seen, class 1 unseen; the seen column leads by the gap."""
+    """Class 0 is seen, class 1 unseen; the seen column is higher by the gap."""
     scores = np.stack([np.array(gaps), np.zeros(len(gaps))], axis=1)
     return Case(scores, np.array(labels), np.array([0, 1]), np.array([0]))
 
 
-def test_every_row_right_spans_the_unit_square() -> None:
+def test_all_rows_right_give_area_one() -> None:
     curve = two_class_case([3.0, 3.0, 1.0, 1.0], [0, 0, 1, 1]).curve()
     assert curve.edges.tolist() == [-np.inf, 1, 3, np.inf]
     assert curve.seen.tolist() == [1, 1, 0]
@@ -227,7 +227,7 @@ def test_every_row_right_spans_the_unit_square() -> None:
     assert curve.best_gamma() == 2
 
 
-def test_no_row_right_is_one_interval_without_area() -> None:
+def test_no_row_right_gives_area_zero() -> None:
     # Two classes a side, every row highest at the wrong one of its side.
     scores = np.array([[0.0, 1.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.5]])
     curve = seen_unseen_curve(scores, np.array([0, 2]), np.arange(4), np.array([0, 1]))
@@ -237,7 +237,7 @@ def test_no_row_right_is_one_interval_without_area() -> None:
     assert curve.best_gamma() == 0
 
 
-def test_rows_of_one_side_right_leave_no_area() -> None:
+def test_one_side_wrong_gives_area_zero() -> None:
     scores = np.array([[2.0, 0.0, 1.0], [2.0, 0.0, 1.0]])
     curve = seen_unseen_curve(scores, np.array([0, 1]), np.array([0, 1, 2]), np.array([0]))
     assert curve.seen.tolist() == [1, 0]
@@ -273,7 +273,7 @@ def published_case(name: str) -> Case:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_top_5_of_real_score_matrices_is_sklearns(name: str) -> None:
+def test_top_5_of_real_score_matrices_equals_sklearn(name: str) -> None:
     case = published_case(name)
     found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, 5)
     assert found == pytest.approx(sklearns_top_k(case, 5))

@@ -37,7 +37,7 @@ def make_outcome(seed: int, n: int = 40, without: int | None = None) -> Outcome:
     return Outcome(scores.astype(np.float32), zsl_scores, labels, CLASSES, SEEN)
 
 
-def test_answers_of_a_hand_made_case() -> None:
+def test_answers_of_a_hand_made_case_are_counted() -> None:
     # Columns: seen classes 6, 1, 3, unseen 7, 2.
     table = [
         ([9, 0, 0, 0, 0], 6),  # right by 9
@@ -67,7 +67,7 @@ def test_answers_of_a_hand_made_case() -> None:
 
 @given(st.integers(0, 2**32), st.floats(-3, 3))
 @settings(deadline=None)
-def test_accuracies_are_sklearns_recalls(seed: int, gamma: float) -> None:
+def test_accuracies_equal_sklearn_recalls(seed: int, gamma: float) -> None:
     outcome = make_outcome(seed)
     records = answers_by_class(outcome, gamma, NAMES)
     for found, answers in (
@@ -85,7 +85,7 @@ def test_accuracies_are_sklearns_recalls(seed: int, gamma: float) -> None:
 
 @given(st.integers(0, 2**32), st.floats(-3, 3))
 @settings(deadline=None)
-def test_means_over_classes_are_the_runs_measures(seed: int, gamma: float) -> None:
+def test_means_over_classes_equal_the_measures_of_the_run(seed: int, gamma: float) -> None:
     outcome = make_outcome(seed)
     records, measures = answers_by_class(outcome, gamma, NAMES), measure(outcome, gamma)
     seen, unseen = ([r for r in records if r.kind == kind] for kind in ("seen", "unseen"))
@@ -98,7 +98,7 @@ def test_means_over_classes_are_the_runs_measures(seed: int, gamma: float) -> No
 
 
 @pytest.mark.parametrize("without", [None, 3, 2])
-def test_most_frequent_wrong_answer_by_brute_force(without: int | None) -> None:
+def test_most_frequent_wrong_answer_equals_brute_force(without: int | None) -> None:
     outcome = make_outcome(0, without=without)
     answers = CLASSES[outcome.scores.argmax(axis=1)]
     for c, record in zip(CLASSES, answers_by_class(outcome, None, NAMES), strict=True):
@@ -132,7 +132,7 @@ def test_per_class_file_holds_the_records(tmp_path: Path, gamma: float | None) -
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5])
-def test_confusion_file_holds_sklearns_matrix(tmp_path: Path, gamma: float) -> None:
+def test_confusion_file_holds_the_matrix_of_sklearn(tmp_path: Path, gamma: float) -> None:
     outcome = make_outcome(2, without=3)
     write_confusion(tmp_path / "confusion.csv", outcome, NAMES, gamma)
     header, *lines = read_csv(tmp_path / "confusion.csv")
@@ -145,7 +145,7 @@ def test_confusion_file_holds_sklearns_matrix(tmp_path: Path, gamma: float) -> N
     assert [[int(cell) for cell in line[1:]] for line in lines] == expected.tolist()
 
 
-def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+def test_written_answers_are_read_back(tmp_path: Path) -> None:
     outcome = make_outcome(0, without=3)
     write_per_class(tmp_path / "per_class.csv", outcome, 0.5, NAMES)
     found = read_per_class(tmp_path / "per_class.csv")
@@ -183,7 +183,7 @@ def test_damaged_answers_are_refused(tmp_path: Path, lines: list[str], message: 
 @pytest.mark.parametrize(
     "text", ["", "t,a,b\na,1,2", "t,a,b\na,1,2\nb,1,x", "t,a,b\na,1,2\nb,1,-1"]
 )
-def test_a_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
+def test_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "confusion.csv"
     file.write_text(text)
     with pytest.raises(InputError, match="found no counts of 2 classes with 2 answers each"):

@@ -79,7 +79,7 @@ def test_measures_of_a_hand_made_case(outcome: Outcome) -> None:
 
 
 def test_gamma_shifts_the_seen_columns_alone(outcome: Outcome) -> None:
-    # 2.75 lies above the leads of one right seen row (2.5) and one lost unseen row (1).
+    # 2.75 lies above the margins of one right seen row (2.5) and one lost unseen row (1).
     measures = measure(outcome, 2.75)
     seen, unseen = (1 / 2 + 1 + 1 / 3) / 3, (2 / 4 + 2 / 2) / 2
     h = 2 * seen * unseen / (seen + unseen)
@@ -100,7 +100,7 @@ def test_gamma_leaves_the_plain_metrics_as_they_are(outcome: Outcome) -> None:
 
 
 def test_area_of_a_hand_made_case(outcome: Outcome) -> None:
-    # Steps as gamma grows, by the lead of the seen side. Unseen rows come right at
+    # Steps as gamma grows, by the margin of the seen side. Unseen rows come right at
     # -4 (one of four of class 2 and both of class 5), 1 and 5; seen rows go wrong at -3 (half of
     # class 1), 2.5 and 3 (a third of class 7 each), 7 (class 4) and 8 (the other half of 1).
     s, u = 1 / 3, 1 / 2
@@ -123,7 +123,7 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
     )
     unseen = rows(
         ([9, 8, 0, 5, 1, 1, 0], 2),  # third
-        ([9, 0, 0, 5, 5, 0, 1], 2),  # second, as it stands before its equal
+        ([9, 0, 0, 5, 5, 0, 1], 2),  # second, as its column is before the equal one
         ([9, 0, 0, 5, 5, 0, 1], 5),  # third, after its equal
         ([0, 0, 0, 0, 1, 0, 1], 5),  # first
     )
@@ -134,7 +134,7 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_top_k_is_sklearns_on_each_side(k: int) -> None:
+def test_top_k_equals_sklearn_on_each_side(k: int) -> None:
     rng = np.random.default_rng(k)
     classes, labels = np.arange(10), rng.integers(0, 10, 300)
     scores, zsl_scores = (rng.integers(0, 99, (300, c)) + rng.random((300, c)) for c in (10, 4))
@@ -156,7 +156,7 @@ def test_top_k_is_sklearns_on_each_side(k: int) -> None:
         assert found == [measure(outcome).plain[name] for name in ("T1", "U", "S", "H")]
 
 
-def test_columns_follow_the_problems_class_order(outcome: Outcome) -> None:
+def test_columns_follow_the_class_order_of_the_problem(outcome: Outcome) -> None:
     assert outcome.classes.tolist() == [1, 4, 7, 2, 5]
     assert outcome.scores.shape == (12, 5)
     for column, c in enumerate((1, 4, 7, 2, 5)):
@@ -209,7 +209,7 @@ def test_calibrated_metrics_are_of_the_scores_for_calibration() -> None:
     assert plain.calibrated_scores is None
     np.testing.assert_array_equal(both.scores, plain.scores)
     np.testing.assert_array_equal(both.scores_to_calibrate, -plain.scores)
-    # As if a method had these scores alone.
+    # A method with these scores alone.
     others = Outcome(-plain.scores, plain.zsl_scores, plain.labels, plain.classes, SEEN)
     assert others.curve().area != plain.curve().area
     for gamma in (-3.5, 0.0, 1.5):

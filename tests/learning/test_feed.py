@@ -38,7 +38,7 @@ def random_feed(n: int, d: int = 3, *, classes: int = 4, seed: int = 0) -> Memor
     return MemoryFeed(torch.randn(n, d, generator=generator, dtype=torch.float64), labels)
 
 
-def test_rows_are_taken_in_their_order() -> None:
+def test_rows_are_taken_in_the_given_order() -> None:
     feed = random_feed(9)
     rows = torch.tensor([4, 0, 4, 8])
     assert torch.equal(feed.take(rows), torch.stack([feed.features[i] for i in rows]))
@@ -61,27 +61,27 @@ def test_joined_feeds_are_their_concatenation(in_place: bool) -> None:
 
 @pytest.mark.parametrize("select", [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_a_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memory: bool) -> None:
+def test_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memory: bool) -> None:
     parts: list[Feed] = [random_feed(5, seed=1), random_feed(7, seed=2)]
     if not in_memory:
         parts[0] = JoinedFeed(parts[0], parts[0], parts[0].labels.repeat(2))
     many = torch.tensor([3, 0, 3, 3, 1, 4, 3, 3, 3, 3])
-    own = [
+    feeds = [
         SelectedFeed(part, many) if selected else part
         for part, selected in zip(parts, select, strict=True)
     ]
-    joined = join(own[0], own[1])
-    every = torch.cat([part.take(torch.arange(len(part.labels))) for part in own])
+    joined = join(feeds[0], feeds[1])
+    every = torch.cat([part.take(torch.arange(len(part.labels))) for part in feeds])
     rows = torch.randperm(len(every), generator=seeded(3))
     assert torch.equal(joined.take(rows), every[rows])
-    assert torch.equal(joined.labels, torch.cat([part.labels for part in own]))
+    assert torch.equal(joined.labels, torch.cat([part.labels for part in feeds]))
     assert isinstance(joined, SelectedFeed)
     assert len(joined.feed.labels) == sum(len(part.labels) for part in parts)
     assert isinstance(joined.feed, MemoryFeed) == in_memory
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_class_means_are_numpys(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_means_equal_numpy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.learning.feed._CHUNK", chunk)
     feed = random_feed(23)
     classes = torch.tensor([1, 4, 6, 9])
@@ -102,7 +102,7 @@ def test_slabs_are_all_rows_in_order(chunk: int, monkeypatch: pytest.MonkeyPatch
     assert torch.equal(torch.cat(labels), feed.labels)
 
 
-def test_a_problem_is_scaled_by_its_training_rows() -> None:
+def test_problem_is_scaled_by_its_training_rows() -> None:
     problem = training_problem(check_dataset(make_dataset()), "test")
     scaled = scale_problem(problem, "minmax", CPU, "map")
     assert scaled.problem is problem
@@ -114,7 +114,7 @@ def test_a_problem_is_scaled_by_its_training_rows() -> None:
     assert scaled.feed.labels.tolist() == problem.train.labels.tolist()
 
 
-# --- rows that stay where they lie ---------------------------------------------------------------
+# --- rows that stay on disk ----------------------------------------------------------------------
 
 
 def mapped_rows(path: Path, n: int, d: int, index: IntArray | None = None) -> Rows:
@@ -133,7 +133,7 @@ def test_mapped_rows_have_the_same_bits_as_those_in_memory(
     rng = np.random.default_rng(0)
     rows = mapped_rows(tmp_path / "x.npy", 60, 37, rng.permutation(60)[:50])
     scaling = fit_feature_scaling(rows, name)
-    memory, mapped = (make_feed(rows, scaling, CPU, place) for place in ("memory", "map"))
+    memory, mapped = (make_feed(rows, scaling, CPU, storage) for storage in ("memory", "map"))
     assert isinstance(memory, MemoryFeed)
     assert isinstance(mapped, MappedFeed)
     assert torch.equal(memory.labels, mapped.labels)
@@ -147,7 +147,7 @@ def test_mapped_rows_have_the_same_bits_as_those_in_memory(
     assert torch.equal(class_means(memory, classes), class_means(mapped, classes))
 
 
-def test_the_scaled_rows_are_those_of_the_scaling(
+def test_scaled_rows_equal_the_scaling_of_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 1000)
@@ -160,7 +160,7 @@ def test_the_scaled_rows_are_those_of_the_scaling(
 
 
 @pytest.mark.parametrize(
-    ("place", "processes", "free", "kind"),
+    ("storage", "processes", "free", "kind"),
     [
         ("auto", 1, 2 * 4 * 60 * 5, MemoryFeed),
         ("auto", 1, 2 * 4 * 60 * 5 - 2, MappedFeed),
@@ -169,9 +169,9 @@ def test_the_scaled_rows_are_those_of_the_scaling(
         ("map", 1, 10**9, MappedFeed),
     ],
 )
-def test_rows_that_fill_half_of_the_free_memory_stay_where_they_lie(
+def test_rows_above_half_of_the_free_memory_stay_mapped(
     tmp_path: Path,
-    place: FeedPlace,
+    storage: FeedPlace,
     processes: int,
     free: int,
     kind: type[Feed],
@@ -179,7 +179,7 @@ def test_rows_that_fill_half_of_the_free_memory_stay_where_they_lie(
 ) -> None:
     monkeypatch.setattr(feed_module, "_free_bytes", lambda device: free)
     rows = mapped_rows(tmp_path / "x.npy", 60, 5)
-    feed = make_feed(rows, fit_feature_scaling(rows, "none"), CPU, place, processes)
+    feed = make_feed(rows, fit_feature_scaling(rows, "none"), CPU, storage, processes)
     assert type(feed) is kind
 
 

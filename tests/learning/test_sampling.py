@@ -46,7 +46,7 @@ def make_reservoir(
     )
 
 
-def test_rows_come_round_by_round_in_the_order_given() -> None:
+def test_rows_cycle_through_the_classes_in_the_given_order() -> None:
     features, labels = synthesize(Counting(), torch.tensor([7, 2, 9]), 3, seeded(0))
     assert labels.tolist() == [7, 2, 9, 7, 2, 9, 7, 2, 9]
     assert features[:, 0].tolist() == labels.tolist()
@@ -54,7 +54,7 @@ def test_rows_come_round_by_round_in_the_order_given() -> None:
 
 
 @pytest.mark.parametrize("per_class", [1, 1365, 4095, 4096, 4097, 9000])
-def test_every_class_gets_its_rows_whatever_the_chunks(per_class: int) -> None:
+def test_every_class_gets_its_rows_for_any_chunk_size(per_class: int) -> None:
     model = Counting()
     features, labels = synthesize(model, torch.tensor([4, 0, 3]), per_class, seeded(0))
     assert labels.unique(return_counts=True)[1].tolist() == [per_class] * 3
@@ -64,14 +64,14 @@ def test_every_class_gets_its_rows_whatever_the_chunks(per_class: int) -> None:
     assert sum(model.sizes) == 3 * per_class
 
 
-def test_a_large_request_is_drawn_in_pieces() -> None:
+def test_large_request_is_drawn_in_pieces() -> None:
     model, counts = Counting(), list[int]()
     synthesize(model, torch.arange(5), 20_000, seeded(0), on_samples=counts.append)
     assert max(model.sizes) < 20_000
     assert counts == model.sizes
 
 
-def test_rows_are_the_generators() -> None:
+def test_rows_depend_on_the_generator_alone() -> None:
     model, classes = make_gsmflow(), torch.tensor([8, 1])
     runs = [synthesize(model, classes, 2500, seeded(s))[0] for s in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1])
@@ -86,7 +86,7 @@ def test_one_chunk_is_one_draw_of_the_model() -> None:
     assert not features.requires_grad
 
 
-def test_bf16_rows_are_those_of_fp32_up_to_its_rounding() -> None:
+def test_bf16_rows_equal_fp32_rows_up_to_rounding() -> None:
     model, classes = make_gsmflow(), torch.tensor([1, 8])
     exact, _ = synthesize(model, classes, 50, seeded(0))
     rounded, _ = synthesize(model, classes, 50, seeded(0), precision="bf16")
@@ -95,7 +95,7 @@ def test_bf16_rows_are_those_of_fp32_up_to_its_rounding() -> None:
     torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.02)
 
 
-def test_features_keep_the_samplers_type() -> None:
+def test_features_keep_the_dtype_of_the_sampler() -> None:
     features, labels = synthesize(Counting(torch.float32), torch.tensor([1]), 2, seeded(0))
     assert features.dtype == torch.float32
     assert labels.dtype == torch.int64
@@ -109,7 +109,7 @@ def test_features_keep_the_samplers_type() -> None:
     shares=st.lists(st.floats(0, 1), max_size=6),
     chunk=st.integers(1, 50),
 )
-def test_a_reservoir_holds_the_newest_of_each_class_and_makes_each_sample_once(
+def test_reservoir_holds_the_newest_of_each_class_and_makes_each_sample_once(
     k: int, per_class: int, capacity: int, shares: list[float], chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -134,7 +134,7 @@ def test_a_reservoir_holds_the_newest_of_each_class_and_makes_each_sample_once(
         assert made == reservoir.total
 
 
-def test_advancing_by_little_waits_for_a_whole_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_advances_are_collected_into_whole_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.learning.sampling._CHUNK", 8)
     model = Counting()
     reservoir = make_reservoir(model, [0, 1], per_class=500, capacity=100)
@@ -142,7 +142,7 @@ def test_advancing_by_little_waits_for_a_whole_chunk(monkeypatch: pytest.MonkeyP
     for step in range(900):
         reservoir.advance((step + 1) / 900)
     renewals = model.sizes[first:]
-    # 100 places are not a multiple of 8: the ring's end cuts a chunk short.
+    # 100 slots are not a multiple of 8: the ring's end cuts a chunk short.
     assert sum(renewals) == 900
     assert sum(size < 8 for size in renewals) <= 2 * 900 / 100 + 1
 
@@ -158,7 +158,7 @@ def test_rows_are_drawn_evenly_with_their_labels() -> None:
     assert reservoir.draw(0)[0].shape == (0, 2)
 
 
-def test_a_reservoirs_stream_is_the_generators() -> None:
+def test_stream_of_a_reservoir_depends_on_the_generator_alone() -> None:
     model = make_gsmflow()
 
     def stream(seed: int) -> Tensor:
@@ -174,17 +174,17 @@ def test_a_reservoirs_stream_is_the_generators() -> None:
     assert not torch.equal(first, other)
 
 
-def test_rescaled_features_are_those_of_the_other_scaling() -> None:
+def test_rescaled_features_equal_those_of_the_other_scaling() -> None:
     rows = np.random.default_rng(0).normal(3, 2, size=(50, 2)).astype(np.float32)
-    own, other = (fit_feature_scaling(rows, name) for name in ("standardised", "minmax"))
+    first, other = (fit_feature_scaling(rows, name) for name in ("standardised", "minmax"))
 
     class Rows:
-        """Draws the rows in the order of the positions, in the scaling of its own."""
+        """Draws the rows in the order of the positions, in the first scaling."""
 
         def sampler(self, classes: Tensor) -> FeatureSampler:
-            return lambda positions, generator: torch.from_numpy(own(rows))[positions]
+            return lambda positions, generator: torch.from_numpy(first(rows))[positions]
 
-    draw = Rescaled(Rows(), own, other).sampler(torch.tensor([0]))
+    draw = Rescaled(Rows(), first, other).sampler(torch.tensor([0]))
     positions = torch.tensor([7, 0, 7, 31])
     lowest, highest = rows.min(axis=0), rows.max(axis=0)
     expected = ((rows - lowest) / (highest - lowest))[positions.numpy()]

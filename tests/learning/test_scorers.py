@@ -26,18 +26,18 @@ def expected(features: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.stack([multivariate_normal(np.full(d, c)).logpdf(features) for c in classes], axis=1)
 
 
-def test_scores_are_the_log_densities_in_the_order_of_the_classes() -> None:
+def test_scores_are_log_densities_in_class_order() -> None:
     problem = training_problem(check_dataset(make_dataset()), "test")
     scaled = scale_problem(problem, "standardised", torch.device("cpu"), "memory")
     features = problem.train.features
     classes = problem.classes, problem.unseen_classes
     bayes = Bayes(scaled.scaling, Normals(), *classes, scaled.feed.labels.device)
-    own = scaled.scaling(features)
+    scaled_features = scaled.scaling(features)
     np.testing.assert_allclose(
-        bayes.gzsl_scores(features), expected(own, problem.classes), rtol=1e-4
+        bayes.gzsl_scores(features), expected(scaled_features, problem.classes), rtol=1e-4
     )
     np.testing.assert_allclose(
-        bayes.zsl_scores(features), expected(own, problem.unseen_classes), rtol=1e-4
+        bayes.zsl_scores(features), expected(scaled_features, problem.unseen_classes), rtol=1e-4
     )
 
 
@@ -48,7 +48,7 @@ def test_many_rows_are_scored_in_parts() -> None:
     np.testing.assert_allclose(found, expected(features.numpy(), classes), rtol=1e-4)
 
 
-def test_the_density_of_seen_classes_is_that_of_their_mixture() -> None:
+def test_density_of_seen_classes_is_their_mixture() -> None:
     features = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     classes = np.array([0, 1, 4])
     mixture = np.exp(expected(features.numpy(), classes)).mean(axis=1)

@@ -48,13 +48,13 @@ def answers(classifier: SoftmaxClassifier, features: NDArray[Any]) -> NDArray[An
     return classifier.classes[classifier.scores(features).argmax(axis=1)]
 
 
-def test_separable_blobs_are_told_apart() -> None:
+def test_separable_blobs_are_classified() -> None:
     features, labels = blobs(spread=0.5)
     classifier = fit(features, labels, lr=0.1, batch_size=32)
     assert (answers(classifier, features) == labels).all()
 
 
-def test_training_to_the_end_is_logistic_regression() -> None:
+def test_converged_training_equals_logistic_regression() -> None:
     features, labels = blobs(spread=2.5)  # overlapping: the optimum is finite
     classifier = fit(features, labels, lr=0.05, epochs=1500)
     reference = LogisticRegression(C=1e6, tol=1e-8).fit(features, labels)
@@ -64,7 +64,7 @@ def test_training_to_the_end_is_logistic_regression() -> None:
     assert (answers(classifier, features) == reference.predict(features)).mean() > 0.99
 
 
-def test_weight_decay_is_ridge_on_the_weights_alone() -> None:
+def test_weight_decay_equals_ridge_on_the_weights_alone() -> None:
     features, labels = blobs(spread=0.5)
     features, decay = features + 1, 0.05  # separable and off the origin: decay and bias matter
     classifier = fit(features, labels, lr=0.05, epochs=1500, weight_decay=decay)
@@ -84,7 +84,7 @@ def linear(rows: int) -> tuple[SoftmaxClassifier, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 20, 100])
-def test_scores_are_linear_whatever_the_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_linear_for_any_chunk_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.learning.softmax._SCORING_CHUNK", chunk)
     classifier, features = linear(rows=20)
     scores = classifier.scores(features)
@@ -93,7 +93,7 @@ def test_scores_are_linear_whatever_the_chunk(chunk: int, monkeypatch: pytest.Mo
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-def test_a_pair_scores_behind_its_scaling() -> None:
+def test_pair_scales_features_before_scoring() -> None:
     (gzsl, features), (zsl, _) = linear(rows=9), linear(rows=1)
     features = 3 * features + 1
     pair = SoftmaxPair(fit_feature_scaling(features, "standardised"), gzsl, zsl)
@@ -116,7 +116,7 @@ def test_initial_weights_are_xavier_normal() -> None:
     assert not classifier.bias.any()
 
 
-def test_class_order_is_that_of_the_columns() -> None:
+def test_columns_follow_the_class_order() -> None:
     features, labels = blobs(spread=0.5)
     classifier = fit(features, labels, lr=0.1, batch_size=32)
     assert classifier.classes.tolist() == CLASSES.tolist()
@@ -125,7 +125,7 @@ def test_class_order_is_that_of_the_columns() -> None:
         assert (scores[labels == c].argmax(axis=1) == column).all()
 
 
-def test_a_class_without_rows_keeps_its_column() -> None:
+def test_class_without_rows_keeps_its_column() -> None:
     features, labels = blobs(spread=0.5)
     present = labels != 2
     classifier = fit(features[present], labels[present], lr=0.1)
@@ -133,7 +133,7 @@ def test_a_class_without_rows_keeps_its_column() -> None:
     assert set(answers(classifier, features[present])) <= {9, 5}
 
 
-def test_the_generator_decides_everything() -> None:
+def test_training_depends_on_the_generator_alone() -> None:
     features, labels = blobs(spread=2.5)
     settings = {"batch_size": 40, "epochs": 3}
     torch.manual_seed(1)
@@ -168,7 +168,7 @@ def adam_steps(
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_full_batch_steps_are_adams(steps: int) -> None:
+def test_full_batch_steps_equal_adam(steps: int) -> None:
     features, labels = blobs(spread=2.5)
     settings = {"lr": 0.01, "batch_size": len(labels)}
     start = fit(features, labels, epochs=0, **settings)
@@ -183,7 +183,7 @@ def test_full_batch_steps_are_adams(steps: int) -> None:
         assert not torch.allclose(found.weight, usual.weight, rtol=0, atol=1e-5)
 
 
-def test_every_row_counts_once_an_epoch_even_in_a_part_batch(
+def test_every_row_is_used_once_an_epoch_even_in_a_partial_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     met: list[int] = []
@@ -209,7 +209,7 @@ CENTRES = {4: (4.0, 0.0), 1: (-4.0, 0.0), 7: (0.0, 5.0), 0: (0.0, -5.0), 2: (4.0
 
 
 class Blobs:
-    """Draws Gaussian blobs and remembers all it drew."""
+    """Draws Gaussian blobs and records all draws."""
 
     def __init__(self, spread: float) -> None:
         self.spread = spread
@@ -257,7 +257,7 @@ def stream(
     )
 
 
-def test_streamed_training_is_logistic_regression_on_all_that_was_drawn() -> None:
+def test_streamed_training_equals_logistic_regression_on_all_drawn_rows() -> None:
     feed, blobs_ = real_rows(400, spread=2.5), Blobs(spread=2.5)
     settings = {"lr": 0.01, "batch_size": 300, "epochs": 300}
     pair = stream(feed, blobs_, per_class=1000, capacity=600, **settings)
@@ -306,25 +306,25 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
     zsl, gzsl = batches[::2], batches[1::2]
     assert len(zsl) == len(gzsl) == steps
     met = []
-    for own, batch in zip(zsl, gzsl, strict=True):
+    for unseen, batch in zip(zsl, gzsl, strict=True):
         rows = [tuple(row) for row in batch.tolist()]
         assert len(rows) == 16
         count = sum(row in real for row in rows)
         assert abs(count - 16 * 40 / 220) < 1
-        assert torch.equal(batch[count:], own)
+        assert torch.equal(batch[count:], unseen)
         assert all(row in made for row in rows[count:])
         met += rows[:count]
-    # Pass by pass: every forty real rows are all of them.
+    # In each pass, every forty real rows are all real rows.
     for start in range(0, len(met) - 39, 40):
         assert set(met[start : start + 40]) == real
     assert len(met) == int(steps * 16 * 40 / 220)
-    # Every sample is met as often as in that many passes, on average.
+    # On average, every sample is used as often as in that many passes.
     uses = steps * 16 - len(met)
     assert uses / 180 == pytest.approx(6, rel=0.03)
     assert len({tuple(row) for batch in zsl for row in batch.tolist()}) > 160
 
 
-def test_streamed_training_is_the_generators() -> None:
+def test_streamed_training_depends_on_the_generator_alone() -> None:
     feed = real_rows(30, spread=1.0)
     settings = {"per_class": 40, "capacity": 30, "batch_size": 16}
     first, same, other = (stream(feed, Blobs(1.0), seed=s, **settings) for s in (0, 0, 1))
@@ -364,7 +364,7 @@ class ScaledBlobs(Blobs):
 
 
 @pytest.mark.parametrize(("capacity", "streams"), [(600, False), (150, True)])
-def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
+def test_pair_learns_from_real_seen_and_synthesized_unseen_rows(
     capacity: int, streams: bool
 ) -> None:
     scaled = scaled_blobs(spread=0.4)
@@ -386,7 +386,7 @@ def test_a_pair_learns_from_real_seen_and_synthesized_unseen_rows(
         assert (classes[scores(rows.astype(np.float32)).argmax(axis=1)] == labels).all()
 
 
-def test_rows_that_are_all_held_are_rows_that_are_given() -> None:
+def test_reservoir_with_all_rows_equals_given_rows() -> None:
     scaled = scaled_blobs(spread=2.0)
     unseen, sampler = torch.from_numpy(UNSEEN), ScaledBlobs(2.0, scaled)
     reservoir = Reservoir(sampler, unseen, 90, capacity=1000, generator=generator(1))

@@ -1,4 +1,4 @@
-"""The training loop against torch's own Adam and StepLR, and its saved state."""
+"""The training loop against torch's Adam and StepLR, and its saved state."""
 
 import os
 import warnings
@@ -32,7 +32,7 @@ CONFIG = TrainingConfig(
 
 
 class Regression(nn.Module):
-    """Linear regression on noisy features that remembers its batches."""
+    """Linear regression on noisy features that records its batches."""
 
     def __init__(self, d: int = 3, noise: float = 0.0) -> None:
         super().__init__()
@@ -139,16 +139,14 @@ def test_settings_have_bounds(field: str, allowed: float, refused: float) -> Non
 
 
 @pytest.mark.parametrize(("decay", "every"), [(0.8, 15), (0.5, 1), (1.0, 3)])
-def test_the_published_learning_rate_is_that_of_torchs_step_lr(decay: float, every: int) -> None:
+def test_published_learning_rate_equals_torch_step_lr(decay: float, every: int) -> None:
     config = TrainingConfig(learning_rate=0.01, lr_decay=decay, lr_decay_every=every)
     step_lr = partial(torch.optim.lr_scheduler.StepLR, step_size=every * 3, gamma=decay)
     assert rates(config, 120, 3) == pytest.approx(scheduled(step_lr, 120), rel=1e-12)
 
 
 @pytest.mark.parametrize(("epochs", "per_epoch"), [(10, 8), (7, 3), (1, 1), (1, 2)])
-def test_the_fast_learning_rate_is_that_of_torchs_warm_up_and_cosine(
-    epochs: int, per_epoch: int
-) -> None:
+def test_fast_learning_rate_equals_torch_warm_up_and_cosine(epochs: int, per_epoch: int) -> None:
     config = TrainingConfig(schedule="fast", fast_epochs=epochs, fast_learning_rate=0.01)
     total = epochs * per_epoch
     warm_up = max(1, round(total / 10))
@@ -167,7 +165,7 @@ def test_the_fast_learning_rate_is_that_of_torchs_warm_up_and_cosine(
         assert found == pytest.approx(scheduled(make, total), rel=1e-9, abs=1e-12)
 
 
-def test_a_step_takes_its_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_uses_the_scheduled_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     met: list[float] = []
     adam_step = torch.optim.Adam.step
 
@@ -183,7 +181,7 @@ def test_a_step_takes_its_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None
     assert met == rates(config, 12, 3)
 
 
-def test_the_fast_result_is_the_running_average_of_the_weights() -> None:
+def test_fast_result_is_the_running_average_of_the_weights() -> None:
     config = replace(CONFIG, schedule="fast", fast_epochs=3, averaging=0.7)
     trainer = make_trainer(config=config)
     weights: list[Tensor] = []
@@ -201,7 +199,7 @@ def test_the_fast_result_is_the_running_average_of_the_weights() -> None:
     assert not torch.equal(trainer.result.linear.weight, trainer.model.linear.weight)
 
 
-def test_the_published_result_is_the_model() -> None:
+def test_published_result_is_the_last_model() -> None:
     trainer = make_trainer()
     trainer.run_epoch()
     assert trainer.result is trainer.model
@@ -210,7 +208,7 @@ def test_the_published_result_is_the_model() -> None:
 @pytest.mark.parametrize(
     ("n", "sizes"), [(14, [4, 4, 4]), (12, [4, 4, 4]), (4, [4]), (5, [4]), (3, [3]), (1, [1])]
 )
-def test_an_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) -> None:
+def test_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) -> None:
     trainer = make_trainer(n)
     calls: list[int] = []
     means = trainer.run_epoch(lambda: calls.append(len(trainer.model.batches)))
@@ -221,7 +219,7 @@ def test_an_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) ->
     assert trainer.epoch == 1
 
 
-def test_an_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
+def test_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
     trainer = make_trainer(12)
     features = make_rows(12).features
     orders = []
@@ -244,7 +242,7 @@ def test_every_row_is_visited_in_some_epoch() -> None:
     assert set(seen.tolist()) == set(range(14))
 
 
-def test_training_is_plain_adam_under_step_lr() -> None:
+def test_training_equals_adam_with_step_lr() -> None:
     trainer = make_trainer()
     reference = Regression()
     optimizer = torch.optim.Adam(
@@ -275,7 +273,7 @@ def test_reported_losses_are_means_over_the_epochs_steps() -> None:
         assert means["error"] == pytest.approx(sum(trainer.model.errors) / 3, rel=1e-12)
 
 
-def test_training_takes_its_numbers_from_the_generator_alone() -> None:
+def test_training_depends_on_the_generator_alone() -> None:
     before = torch.get_rng_state()
     states = []
     for seed in (0, 0, 1):
@@ -289,7 +287,7 @@ def test_training_takes_its_numbers_from_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("make", [make_noisy_trainer, make_fast_trainer, make_gsmflow_trainer])
-def test_a_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Path) -> None:
+def test_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: Path) -> None:
     straight = make()
     straight_losses = [straight.run_epoch() for _ in range(5)]
     first = make()
@@ -298,7 +296,7 @@ def test_a_resumed_run_is_bit_identical(make: Callable[[], Trainer], tmp_path: P
     progress = {"history": [1.5, {"epoch": 2}], "note": "é"}
     first.save(tmp_path / "state", progress)
     second = make()
-    second.run_epoch()  # what it did before must not matter
+    second.run_epoch()  # earlier training must not matter
     assert second.load(tmp_path / "state") == progress
     assert second.epoch == 3
     losses = [second.run_epoch() for _ in range(2)]
@@ -391,7 +389,7 @@ def delete(path: Path) -> None:
         delete,
     ],
 )
-def test_a_file_that_is_no_state_of_this_run_is_named(
+def test_file_that_is_no_state_of_this_run_is_refused(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "state.safetensors"
@@ -409,7 +407,7 @@ def fail(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
-def test_a_failed_save_leaves_the_old_state(
+def test_failed_save_leaves_the_old_state(
     owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state"
@@ -428,7 +426,7 @@ def test_a_failed_save_leaves_the_old_state(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_computes_in_the_precision_asked_for(
+def test_step_computes_in_the_precision_asked_for(
     precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_gsmflow_trainer()

@@ -126,7 +126,7 @@ def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         assert torch.equal(found[name], value), name
 
 
-def test_a_gan_is_trainable_by_its_step_alone() -> None:
+def test_gan_is_trainable_by_its_step_alone() -> None:
     assert isinstance(TwoPlayers(), Trainable)
     assert issubclass(TwoPlayers, Trainable)
     assert isinstance(TwoPlayers(), StepTrained)
@@ -156,9 +156,9 @@ def test_training_equals_a_loop_with_two_adams(precision: Precision) -> None:
             for _ in range(CRITIC_STEPS):
                 if taken == ROWS // 4:
                     order, taken = torch.randperm(ROWS, generator=random), 0
-                own = order[4 * taken : 4 * taken + 4]
+                batch_rows = order[4 * taken : 4 * taken + 4]
                 taken += 1
-                batch = Batch(rows.features[own], rows.labels[own])
+                batch = Batch(rows.features[batch_rows], rows.labels[batch_rows])
                 with forward():
                     distance, penalty = model.critic_losses(batch, numbers)
                     loss = distance + model.penalty_weight * penalty
@@ -178,7 +178,7 @@ def test_training_equals_a_loop_with_two_adams(precision: Precision) -> None:
 
 
 @pytest.mark.parametrize("name", ["critic", "generator"])
-def test_an_optimizer_changes_its_parameters_alone(name: str) -> None:
+def test_optimizer_changes_its_parameters_alone(name: str) -> None:
     trainer = make_trainer()
     optimized = {"critic": trainer.model.critic, "generator": trainer.model.generator}
     seen: list[bool] = []
@@ -204,12 +204,12 @@ def test_an_optimizer_changes_its_parameters_alone(name: str) -> None:
 def make_stepping(
     model: TwoPlayers, step: Callable[..., Mapping[str, Tensor]]
 ) -> Trainer[TwoPlayers]:
-    """A trainer of a model whose step is another."""
+    """A trainer of a model with another training step."""
     model.training_step = step  # type: ignore[method-assign, assignment]
     return Trainer(model, make_rows(), CONFIG, torch.Generator().manual_seed(2))
 
 
-def test_an_epoch_has_as_many_steps_as_a_pass_has_batches() -> None:
+def test_epoch_has_as_many_steps_as_a_pass_has_batches() -> None:
     trainer = make_trainer()
     calls: list[int] = []
     trainer.run_epoch(lambda: calls.append(len(trainer.model.met)))
@@ -229,7 +229,7 @@ def test_an_epoch_has_as_many_steps_as_a_pass_has_batches() -> None:
 @pytest.mark.parametrize(
     "make", [make_trainer, make_fast_trainer, make_amsgrad_trainer, make_bf16_trainer]
 )
-def test_a_killed_training_resumes_to_the_same_bits(
+def test_killed_training_resumes_to_the_same_bits(
     make: Callable[[], Trainer[TwoPlayers]], tmp_path: Path
 ) -> None:
     undisturbed = make()
@@ -245,13 +245,13 @@ def test_a_killed_training_resumes_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         killed.run_epoch(die)
     resumed = make()
-    resumed.run_epoch()  # what it did before must not matter
+    resumed.run_epoch()  # earlier training must not matter
     assert resumed.load(tmp_path / "state") == {"note": 1}
     assert [resumed.run_epoch() for _ in range(3)] == expected[3:]
     assert_same(state_of(resumed), state_of(undisturbed))
 
 
-def test_an_optimizer_that_has_not_stepped_yet_resumes(tmp_path: Path) -> None:
+def test_optimizer_without_steps_resumes(tmp_path: Path) -> None:
     def step(
         batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
     ) -> dict[str, Tensor]:
@@ -289,13 +289,13 @@ def test_loss_parts_are_means_over_the_steps_that_have_them() -> None:
     model = TwoPlayers()
     found = make_stepping(model, step).run_epoch()
     assert list(found) == ["critic", "penalty", "generator"]
-    assert {name: len(own) for name, own in values.items()} == {
+    assert {name: len(step_values) for name, step_values in values.items()} == {
         "critic": 5,
         "penalty": 5,
         "generator": 3,
     }
-    for name, own in values.items():
-        assert found[name] == pytest.approx(sum(own) / len(own), rel=1e-6)
+    for name, step_values in values.items():
+        assert found[name] == pytest.approx(sum(step_values) / len(step_values), rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["published", "fast"])
@@ -325,7 +325,7 @@ def test_every_learning_rate_follows_the_schedule(
     assert len(set(rates)) > 1
 
 
-def test_the_fast_result_is_the_running_average_over_steps() -> None:
+def test_fast_result_is_the_running_average_over_steps() -> None:
     trainer = make_fast_trainer()
     weights: list[Tensor] = []
     for _ in range(2):
@@ -365,8 +365,12 @@ def rename_an_optimizer(path: Path) -> None:
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         state = file.metadata()["state"]
-    renamed = {k.replace("optimizer.critic", "optimizer.judge"): v for k, v in tensors.items()}
-    save_file(renamed, path, {"state": state.replace("optimizer.critic", "optimizer.judge")})
+    renamed = {
+        k.replace("optimizer.critic", "optimizer.discriminator"): v for k, v in tensors.items()
+    }
+    save_file(
+        renamed, path, {"state": state.replace("optimizer.critic", "optimizer.discriminator")}
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +384,7 @@ def rename_an_optimizer(path: Path) -> None:
         rename_an_optimizer,
     ],
 )
-def test_a_damaged_state_is_refused_in_one_sentence(
+def test_damaged_state_is_refused_in_one_sentence(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "two.state.safetensors"
@@ -394,7 +398,7 @@ def test_a_damaged_state_is_refused_in_one_sentence(
 
 
 class TwoProcesses(Group):
-    """A group that has two processes as far as a trainer asks."""
+    """A distributed group that reports two processes."""
 
     @property
     def size(self) -> int:
@@ -406,7 +410,7 @@ def test_several_processes_are_refused() -> None:
         Trainer(TwoPlayers(), make_rows(), CONFIG, torch.Generator(), group=TwoProcesses())
 
 
-def test_the_generator_learns_the_blobs() -> None:
+def test_generator_learns_the_blobs() -> None:
     config = replace(CONFIG, learning_rate=0.01, weight_decay=0.0, lr_decay=1.0, batch_size=11)
     trainer = make_trainer(config)
     rows, labels = make_rows().features, make_rows().labels

@@ -130,7 +130,7 @@ def test_every_command_knows_a_new_method(copy: Path) -> None:
     assert "--latent-dim" not in shown
 
 
-def test_the_contract_tests_a_new_method_unasked(copy: Path) -> None:
+def test_contract_tests_include_a_new_method(copy: Path) -> None:
     words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_contract.py")
     done = run_in(copy, *words, "-k", f"[{NAME}]")
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""CADA-VAE against closed forms computed otherwise, loops, autograd and the published numbers."""
+"""CADA-VAE against other closed forms, loops, autograd and the published numbers."""
 
 import math
 from dataclasses import replace
@@ -65,7 +65,7 @@ def batch(scaled: Scaled, rows: int = 12) -> tuple[Tensor, Tensor]:
     return scaled.feed.take(torch.arange(0, 2 * rows, 2)), scaled.feed.labels[: 2 * rows : 2]
 
 
-def test_kl_is_that_of_torchs_distributions() -> None:
+def test_kl_equals_torch_distributions() -> None:
     mean, log_variance = gaussians()
     posterior = Independent(Normal(mean, log_variance.exp().sqrt()), 1)
     prior = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
@@ -73,7 +73,7 @@ def test_kl_is_that_of_torchs_distributions() -> None:
     torch.testing.assert_close(kl_from_standard_normal(mean, log_variance), expected)
 
 
-def test_wasserstein_distance_is_that_of_full_covariances() -> None:
+def test_wasserstein_distance_equals_that_of_full_covariances() -> None:
     first, second = gaussians(), gaussians(seed=1)
     found = wasserstein_distance(first, second)
     for i in range(len(found)):
@@ -84,13 +84,13 @@ def test_wasserstein_distance_is_that_of_full_covariances() -> None:
         assert found[i].item() ** 2 == pytest.approx(means @ means + np.trace(a + b - 2 * cross))
 
 
-def test_gradients_of_the_distances_are_those_of_differences() -> None:
+def test_gradients_of_the_distances_equal_finite_differences() -> None:
     inputs = [t[:3].requires_grad_() for t in (*gaussians(), *gaussians(seed=1))]
     assert torch.autograd.gradcheck(kl_from_standard_normal, inputs[:2])
     assert torch.autograd.gradcheck(lambda a, b, c, d: wasserstein_distance((a, b), (c, d)), inputs)
 
 
-def test_the_gradient_is_finite_where_both_gaussians_are_the_same() -> None:
+def test_gradient_is_finite_if_both_gaussians_are_equal() -> None:
     mean, log_variance = (t.requires_grad_() for t in gaussians())
     same = mean.detach().clone(), log_variance.detach().clone()
     wasserstein_distance((mean, log_variance), same).sum().backward()
@@ -118,7 +118,7 @@ def test_weights_rise_over_the_published_epochs_of_a_hundred(
     assert weights_at(CADAVAEConfig(), epoch / 100) == pytest.approx((beta, gamma, delta))
 
 
-def test_the_published_sizes_and_start() -> None:
+def test_sizes_and_initial_weights_are_the_published_ones() -> None:
     model = CADAVAE(
         CADAVAEConfig(),
         semantics=torch.zeros(10, 312),
@@ -150,7 +150,7 @@ def test_the_published_sizes_and_start() -> None:
 
 
 class Noise:
-    """Stands for `BatchRandom`: the numbers that it gives are known beforehand."""
+    """Replaces `BatchRandom`: the numbers that it gives are known beforehand."""
 
     shares = 1
 
@@ -177,7 +177,7 @@ def decoded(decoder: nn.Sequential, latent: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-def test_the_loss_is_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: bool) -> None:
+def test_loss_equals_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: bool) -> None:
     model = make_model(scaled, as_published=as_published)
     features, labels = batch(scaled, rows=5)
     width = 1 if as_published else SMALL.latent_dim
@@ -193,18 +193,18 @@ def test_the_loss_is_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: b
             mean, variance = layer(encoder.mean, hidden), layer(encoder.log_variance, hidden).exp()
             means.append(mean)
             deviations.append(variance.sqrt())
-            # The slips: the variance for the deviation, one number for all dimensions.
+            # The published errors: variance instead of deviation, one number for all dimensions.
             latents.append(mean + (variance if as_published else variance.sqrt()) * noise[i])
             posterior = Normal(mean, variance.sqrt())
             weight = 0.25 * 50 / 93
             expected = expected + weight * kl_divergence(posterior, Normal(0.0, 1.0)).sum()
-        for own, other in ((0, 1), (1, 0)):
+        for same, other in ((0, 1), (1, 0)):
             for target, decoder, index in (
                 (x, model.image_decoder, 0),
                 (c, model.semantics_decoder, 1),
             ):
-                if index == own:
-                    expected = expected + (decoded(decoder, latents[own]) - target).abs().sum()
+                if index == same:
+                    expected = expected + (decoded(decoder, latents[same]) - target).abs().sum()
                     crossed = (decoded(decoder, latents[other]) - target).abs().sum()
                     expected = expected + 2.37 * 29 / 54 * crossed
         squared = (means[0] - means[1]).square().sum()
@@ -213,7 +213,7 @@ def test_the_loss_is_the_sum_of_a_loop_over_rows(scaled: Scaled, as_published: b
     torch.testing.assert_close(found.total, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_gradient_of_the_loss_is_that_of_differences(scaled: Scaled) -> None:
+def test_gradient_of_the_loss_equals_finite_differences(scaled: Scaled) -> None:
     model = make_model(scaled).double()
     features, labels = (t[:4] for t in batch(scaled))
     noises = [torch.randn(4, 4, generator=seeded(s), dtype=torch.float64) for s in (2, 3)]
@@ -225,24 +225,22 @@ def test_the_gradient_of_the_loss_is_that_of_differences(scaled: Scaled) -> None
     loss().backward()
     step = 1e-6
     for name, parameter in model.named_parameters():
-        place = tuple(0 for _ in parameter.shape)
+        first = tuple(0 for _ in parameter.shape)
         with torch.no_grad():
             values = []
             for sign in (1, -1):
-                parameter[place] += sign * step
+                parameter[first] += sign * step
                 values.append(loss().item())
-                parameter[place] -= sign * step
+                parameter[first] -= sign * step
         slope = (values[0] - values[1]) / (2 * step)
         assert parameter.grad is not None
-        assert parameter.grad[place].item() == pytest.approx(slope, rel=1e-5, abs=1e-5), name
+        assert parameter.grad[first].item() == pytest.approx(slope, rel=1e-5, abs=1e-5), name
 
 
 @pytest.mark.parametrize(
     ("changes", "without"), [({"gamma": 0.0}, "cross"), ({"delta": 0.0}, "distribution")]
 )
-def test_an_ablation_takes_its_loss_out(
-    scaled: Scaled, changes: dict[str, float], without: str
-) -> None:
+def test_ablation_removes_its_loss(scaled: Scaled, changes: dict[str, float], without: str) -> None:
     model = make_model(scaled, **changes)
     losses = model.loss(*batch(scaled), BatchRandom(seeded(2)))
     weights = {
@@ -267,7 +265,7 @@ def test_shares_of_a_batch_have_its_loss_as_their_mean(scaled: Scaled) -> None:
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
-def test_test_features_are_mapped_to_the_mean_whatever_the_noise(scaled: Scaled) -> None:
+def test_encoding_of_test_features_is_the_posterior_mean_for_any_noise(scaled: Scaled) -> None:
     model = make_model(scaled)
     features, _ = batch(scaled)
     assert model.encoder is model.image_encoder
@@ -291,8 +289,8 @@ def test_each_row_of_a_class_is_drawn_as_often_as_any_other(
     rows = rows_of_each_class(labels, classes, count, seeded(seed))
     assert labels[rows].tolist() == classes.repeat_interleave(count).tolist()
     for c in classes:
-        own = torch.nonzero(labels == c)[:, 0]
-        times = torch.bincount(rows, minlength=len(labels))[own]
+        class_rows = torch.nonzero(labels == c)[:, 0]
+        times = torch.bincount(rows, minlength=len(labels))[class_rows]
         assert times.max() - times.min() <= 1
 
 
@@ -326,24 +324,24 @@ def test_latents_of_unseen_classes_are_drawn_from_the_posterior_of_their_semanti
     features = feed.take(torch.arange(len(feed.labels)))
     for c in scaled.problem.unseen_classes:
         mean, log_variance = model.semantics_encoder.posterior(model.semantics[int(c)][None])
-        own = features[feed.labels == c]
+        class_features = features[feed.labels == c]
         deviation = log_variance[0].exp() if as_published else (log_variance[0] / 2).exp()
-        torch.testing.assert_close(own.mean(dim=0), mean[0], rtol=0, atol=0.05)
-        torch.testing.assert_close(own.std(dim=0), deviation, rtol=0.05, atol=0)
-        correlation = torch.corrcoef(own.T)
+        torch.testing.assert_close(class_features.mean(dim=0), mean[0], rtol=0, atol=0.05)
+        torch.testing.assert_close(class_features.std(dim=0), deviation, rtol=0.05, atol=0)
+        correlation = torch.corrcoef(class_features.T)
         expected = torch.ones(4, 4) if as_published else torch.eye(4)
         torch.testing.assert_close(correlation, expected, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_dynamic_latents_are_drawn_anew_for_each_epoch(scaled: Scaled, dynamic: bool) -> None:
+def test_dynamic_latents_are_drawn_again_in_each_epoch(scaled: Scaled, dynamic: bool) -> None:
     rows = latents(make_model(scaled, dynamic_latents=dynamic), scaled)
     for give in (rows.gzsl, rows.zsl):
         first, second = (feed.take(torch.arange(50)) for feed in (give(), give()))
         assert torch.equal(first, second) is not dynamic
 
 
-def test_rows_of_unseen_classes_stand_beside_their_semantics_or_in_their_place(
+def test_rows_of_unseen_classes_are_added_to_or_replace_their_semantics(
     scaled: Scaled,
 ) -> None:
     settings = {"latents_seen": 20, "latents_unseen": 40, "latents_zsl": 30, "latents_few_shot": 10}

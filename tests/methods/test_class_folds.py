@@ -48,7 +48,7 @@ def class_folds() -> ClassFolds:
     return fold_classes(feed, semantics, "none", seeded(0))
 
 
-def test_every_class_plays_unseen_once_and_a_fifth_of_its_rows_is_held_out(
+def test_every_class_is_unseen_in_one_fold_and_a_fifth_of_its_rows_is_held_out(
     class_folds: ClassFolds,
 ) -> None:
     assert class_folds.classes.tolist() == list(range(0, 24, 2))
@@ -59,7 +59,7 @@ def test_every_class_plays_unseen_once_and_a_fifth_of_its_rows_is_held_out(
     )
 
 
-def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassFolds) -> None:
+def test_fold_is_fitted_on_the_rows_of_the_other_classes_alone(class_folds: ClassFolds) -> None:
     feed, semantics = world()
     fold = 1
     trials = list(class_folds.trials(SETTING, 0.25))
@@ -88,7 +88,7 @@ def test_a_fold_is_what_the_other_classes_rows_alone_make_it(class_folds: ClassF
     np.testing.assert_array_equal(names, labels[rows])
 
 
-def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
+def test_chosen_setting_is_the_best_of_the_settings_tried(
     class_folds: ClassFolds,
 ) -> None:
     chosen, value = choose_setting(class_folds, 0.25, SETTING)
@@ -104,8 +104,8 @@ def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
         )
         gaps = scores[:, :seen].max(axis=1) - scores[:, seen:].max(axis=1)
         best = 0.0
-        for penalty in [*(gaps + 1e-4), *(gaps - 1e-4)]:
-            moved = scores - penalty * (np.arange(scores.shape[1]) < seen)
+        for gamma in [*(gaps + 1e-4), *(gaps - 1e-4)]:
+            moved = scores - gamma * (np.arange(scores.shape[1]) < seen)
             answers = moved.argmax(axis=1)
             u = mean_class_accuracy(columns[unseen_rows], answers[unseen_rows])
             s = mean_class_accuracy(columns[~unseen_rows], answers[~unseen_rows])
@@ -114,20 +114,21 @@ def test_the_chosen_setting_is_the_best_of_what_it_was_reached_through(
     assert value == pytest.approx(np.mean(values), abs=1e-9)
 
 
-def test_parts_that_are_fixed_stay(class_folds: ClassFolds) -> None:
+def test_fixed_settings_stay_unchanged(class_folds: ClassFolds) -> None:
     start = Setting(whitening=0.0, ridge=1.6, shrinkage=0.05)
     chosen, _ = choose_setting(class_folds, 0.0, start, ["whitening", "shrinkage"])
     assert (chosen.whitening, chosen.shrinkage) == (0.0, 0.05)
 
 
-def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
+def test_gate_is_a_balanced_logistic_regression_with_a_shifted_bias(
     class_folds: ClassFolds,
 ) -> None:
     gate = fit_discriminant_gate(class_folds, SETTING, 0.25)
     inputs, is_unseen = [], []
     for fitted, evaluated, columns in class_folds.trials(SETTING, 0.25):
-        common, own, seen = fitted.common(evaluated), fitted.seen_expert()(evaluated), fitted.seen
-        parts = common[:, :seen], common[:, seen:], own
+        common, seen = fitted.common(evaluated), fitted.seen
+        seen_expert = fitted.seen_expert()(evaluated)
+        parts = common[:, :seen], common[:, seen:], seen_expert
         inputs.append(np.stack([part.max(axis=1) for part in parts], axis=1))
         is_unseen.append(columns >= seen)
     features, answers = np.concatenate(inputs).astype(np.float64), np.concatenate(is_unseen)
@@ -142,11 +143,11 @@ def test_the_gate_is_a_balanced_logistic_regression_with_its_bias_moved(
 
 def test_gated_scores_are_the_log_probabilities_of_one_distribution() -> None:
     rng = np.random.default_rng(0)
-    common, own = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 3))
+    common, seen_expert = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 3))
     gate = DiscriminantGate(np.array([0.3, -0.2, 1.0]), 0.1, 2.0, 0.5)
-    scores = gzsl_scores(common, own.astype(np.float32), 3, gate)
+    scores = gzsl_scores(common, seen_expert.astype(np.float32), 3, gate)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
-    odds = 0.3 * common[:, :3].max(1) - 0.2 * common[:, 3:].max(1) + own.max(1) + 0.1
+    odds = 0.3 * common[:, :3].max(1) - 0.2 * common[:, 3:].max(1) + seen_expert.max(1) + 0.1
     unseen = np.exp(scores[:, 3:]).sum(axis=1)
     np.testing.assert_allclose(unseen, 1 / (1 + np.exp(-odds)), rtol=1e-5)
     within = scores[:, 3:] - np.log(unseen)[:, None]
@@ -154,13 +155,13 @@ def test_gated_scores_are_the_log_probabilities_of_one_distribution() -> None:
     np.testing.assert_allclose(within, zsl_scores(common, 3, gate), atol=1e-5)
 
 
-def test_too_few_classes_to_hold_any_out_are_refused() -> None:
+def test_too_few_classes_for_folds_are_refused() -> None:
     feed, semantics = world(classes=3)
     with pytest.raises(InputError, match="seen classes: found 3, expected at least 4"):
         fold_classes(feed, semantics, "none", seeded(0))
 
 
-def test_a_class_of_one_row_is_fitted_and_never_evaluated_as_seen() -> None:
+def test_class_of_one_row_is_fitted_and_never_evaluated_as_seen() -> None:
     feed, semantics = world()
     rows = torch.cat([torch.arange(1), torch.arange(15, len(feed.labels))])
     single = MemoryFeed(feed.features[rows], feed.labels[rows])

@@ -1,7 +1,7 @@
-"""The contract of every method: what a run may rely on, whatever is trained.
+"""The contract of every method: what a run may rely on.
 
-All methods of `METHODS` are tested, whatever optional methods their models have; beside them a
-variant of CADA-VAE and a model of a user, which is in no table.
+All methods of `METHODS` are tested, with any optional features that their models have, and also a
+variant of CADA-VAE and a custom model, which is in no table.
 """
 
 import json
@@ -83,7 +83,7 @@ LEARNING = {
 
 
 class ClosedForm(nn.Module):
-    """Least squares from semantics to class means; noise, anew in each epoch; a projection."""
+    """Least squares from semantics to class means; new noise in each epoch; a projection."""
 
     means: Tensor
     projection: nn.Linear
@@ -99,7 +99,7 @@ class ClosedForm(nn.Module):
     @classmethod
     def for_problem(cls, scaled: Scaled, config: Any, generators: Generators) -> "ClosedForm":
         seen = torch.from_numpy(scaled.problem.seen_classes)
-        # In float64: LAPACK may round in another way where memory is aligned in another.
+        # In float64: LAPACK may round differently for another memory alignment.
         semantics = torch.from_numpy(scaled.problem.semantics).double()
         weights = torch.linalg.pinv(semantics[seen]) @ class_means(scaled.feed, seen).double()
         return cls((semantics @ weights).float(), generators.on_cpu("projection"))
@@ -145,7 +145,7 @@ class ClosedForm(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A method by its name, with settings of it, or a model of a user in its place."""
+    """A method by its name, with settings of it, or a custom model instead."""
 
     method: str
     settings: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -240,7 +240,7 @@ def assert_same_tensors(a: RunResult, b: RunResult) -> None:
 
 
 def assert_same_run(a: RunResult, b: RunResult) -> None:
-    """The same but for what one of them was not asked for."""
+    """The same except for outputs that only one of them was set to write."""
     extras = ("oracle", "test_selected")
     ours, theirs = ({k: v for k, v in r.metrics.items() if k not in extras} for r in (a, b))
     assert ours == theirs
@@ -248,7 +248,7 @@ def assert_same_run(a: RunResult, b: RunResult) -> None:
 
 
 def rows_of(model: Model, scaled: Scaled, **changes: Any) -> dict[str, MemoryFeed]:
-    """What a model gives both classifiers in their first epoch."""
+    """The rows that a model gives both classifiers in their first epoch."""
     if not isinstance(model, GivesRows):
         pytest.skip("it gives no rows")
     request = RowsRequest(scaled, seeded(1), samples_per_class=6, capacity_bytes=2**20)
@@ -261,11 +261,11 @@ def rows_of(model: Model, scaled: Scaled, **changes: Any) -> dict[str, MemoryFee
     }
 
 
-def test_it_is_evaluated_better_than_by_chance(whole: RunResult) -> None:
+def test_measures_are_above_chance(whole: RunResult) -> None:
     metrics = whole.metrics
     for part in (metrics, metrics.get("oracle", {}), metrics["calibrated"]):
         assert all(0 <= part[name] <= 1 for name in {"T1", "U", "S", "H"} & part.keys())
-    # Classes that lie well apart: above the chance of one in ten, with next to no training.
+    # Well separated classes: above the chance of one in ten, with very little training.
     if "oracle" in metrics:
         assert metrics["oracle"]["S"] > 0.1
         assert metrics["oracle"]["T1"] > 0.4
@@ -276,7 +276,7 @@ def test_it_is_evaluated_better_than_by_chance(whole: RunResult) -> None:
     assert {e["split"] for e in log if e["event"] == "measures"} == {"validation"}
 
 
-def test_its_page_lacks_what_the_model_has_not_and_nothing_else(whole: RunResult) -> None:
+def test_page_lacks_only_the_sections_that_the_model_cannot_fill(whole: RunResult) -> None:
     (part,) = read_run(whole.directory, REPORTS)["parts"]
     samples = isinstance(whole.fitted.model, Sampler)
     missing = set() if whole.fitted.history else {"history"}
@@ -302,7 +302,7 @@ def test_scores_are_finite_and_have_a_column_for_each_class(case: Case, whole: R
         assert np.isfinite(calibrated).all()
 
 
-def test_a_density_is_finite_and_a_sampler_repeats_itself(whole: RunResult) -> None:
+def test_density_is_finite_and_sampler_is_reproducible(whole: RunResult) -> None:
     model, scaled = whole.fitted.model, whole.fitted.scaled
     rows = whole.held_out.unseen
     features = torch.from_numpy(scaled.scaling(rows.features))
@@ -322,7 +322,7 @@ def test_a_density_is_finite_and_a_sampler_repeats_itself(whole: RunResult) -> N
         assert not torch.equal(drawn[1], drawn[2])
 
 
-def test_the_loss_is_finite_repeats_itself_and_trains_every_parameter(case: Case) -> None:
+def test_loss_is_finite_reproducible_and_trains_every_parameter(case: Case) -> None:
     if not issubclass(case.model, LossTrained):
         pytest.skip("it is not trained with a loss")
     recipe = case.recipe(Path("out"))
@@ -344,14 +344,14 @@ def test_the_loss_is_finite_repeats_itself_and_trains_every_parameter(case: Case
         assert torch.isfinite(parameter.grad).all()
 
 
-def test_selection_on_test_is_no_worse_than_what_was_not_selected(whole: RunResult) -> None:
+def test_selection_on_test_is_no_worse_than_the_final_model(whole: RunResult) -> None:
     if isinstance(whole.fitted.model, Classifying):
         pytest.skip("there are no epochs to select from")
     assert whole.metrics["test_selected"]["H"] >= whole.metrics["H"]
 
 
 class NotingGenerators(Generators):
-    """Generators that note what they are asked for."""
+    """Generators that record the purposes that are requested."""
 
     def on_cpu(self, purpose: str) -> torch.Generator:
         self.purposes().append(purpose)
@@ -368,7 +368,7 @@ class NotingGenerators(Generators):
 PURPOSES: list[str] = []
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+def test_same_seed_gives_the_same_run_and_another_seed_another(
     case: Case, name: str, whole: RunResult, folder: Path
 ) -> None:
     again = run_case(case, folder / name, run="again")
@@ -407,7 +407,7 @@ def crashing_in(stage: str) -> Iterator[None]:
         yield
 
 
-def test_it_resumes_to_the_same_numbers_after_a_crash_in_each_stage(
+def test_resumes_to_the_same_numbers_after_a_crash_in_each_stage(
     case: Case, name: str, whole: RunResult, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "_SAVE_EVERY_SECONDS", 0)
@@ -420,7 +420,7 @@ def test_it_resumes_to_the_same_numbers_after_a_crash_in_each_stage(
     assert_same_run(whole, run_case(case, folder / name, run="crashed", resume=True))
 
 
-def test_a_checkpoint_gives_the_model_again(case: Case, whole: RunResult) -> None:
+def test_checkpoint_restores_the_model(case: Case, whole: RunResult) -> None:
     fitted = whole.fitted
     kept = open_trained(whole.directory, CPU, case.model_class).kept
     again, features = kept.model, whole.held_out.unseen.features
@@ -444,7 +444,7 @@ def test_a_checkpoint_gives_the_model_again(case: Case, whole: RunResult) -> Non
             assert torch.equal(feed.labels, other.labels)
 
 
-def test_the_classifiers_rows_have_the_right_classes_and_width(whole: RunResult) -> None:
+def test_classifiers_rows_have_the_right_classes_and_width(whole: RunResult) -> None:
     problem, fitted = whole.problem, whole.fitted
     rows = rows_of(fitted.model, fitted.scaled)
     assert set(rows["gzsl"].labels.tolist()) == set(problem.classes.tolist())
@@ -488,7 +488,7 @@ def test_streamed_rows_include_given_ones_of_unseen_classes(whole: RunResult) ->
 
 
 def test_streaming_is_tested_with_gsmflow(folder: Path) -> None:
-    """That the test before this one skips not all."""
+    """The test before this one does not skip all methods."""
     recipe = CASES["gsmflow"].recipe(folder)
     scaled = scaled_of(training_problem(DATASET, "test"))
     model = CASES["gsmflow"].fit(scaled, recipe, generators(0))
@@ -497,7 +497,7 @@ def test_streaming_is_tested_with_gsmflow(folder: Path) -> None:
     assert isinstance(model.classifier_rows(request), StreamedRows)
 
 
-def test_no_test_row_reaches_it(case: Case, name: str, whole: RunResult, folder: Path) -> None:
+def test_training_uses_no_test_row(case: Case, name: str, whole: RunResult, folder: Path) -> None:
     garbage = DATASET.features.copy()
     test = np.concatenate([DATASET.test_seen, DATASET.test_unseen])
     garbage[test] = 1000 * np.random.default_rng(1).normal(size=(len(test), garbage.shape[1]))
@@ -508,7 +508,7 @@ def test_no_test_row_reaches_it(case: Case, name: str, whole: RunResult, folder:
     assert whole.metrics["H"] != corrupt.metrics["H"]
 
 
-def test_a_class_can_join_it(whole: RunResult) -> None:
+def test_class_can_be_added(whole: RunResult) -> None:
     model = whole.fitted.model
     if not isinstance(model, Extensible):
         pytest.skip("it takes no further classes")
@@ -533,13 +533,13 @@ def test_a_class_can_join_it(whole: RunResult) -> None:
         assert set(rows["zsl"].labels.tolist()) == set(problem.unseen_classes.tolist())
 
 
-# --- what a method's file says of it -------------------------------------------------------------
+# --- what a method's file declares ---------------------------------------------------------------
 
 each_method = pytest.mark.parametrize("method", METHODS)
 
 
 @each_method
-def test_a_method_is_found_by_its_name_and_its_settings(method: str) -> None:
+def test_method_is_found_by_its_name_and_its_settings(method: str) -> None:
     info = find_method(method)
     assert info.name == method
     assert info.label
@@ -608,7 +608,7 @@ def foreign_settings(method: str) -> set[str]:
 
 
 @each_method
-def test_a_flag_of_another_method_is_refused_and_not_listed(
+def test_flag_of_another_method_is_refused_and_not_listed(
     method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipes = {"res101": make_recipe(dataset="TINY", model=method)}

@@ -1,4 +1,4 @@
-"""The flow against autograd and against FrEIA's own coupling block, in float64."""
+"""The flow against autograd and against FrEIA's coupling block, in float64."""
 
 from functools import partial
 
@@ -104,7 +104,7 @@ def test_inverse_undoes_forward_and_forward_undoes_inverse(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("d", [2, 3, 6, 7])
-def test_log_det_is_that_of_the_autograd_jacobian(d: int, mode: ConditionBlocks) -> None:
+def test_log_det_equals_the_autograd_jacobian(d: int, mode: ConditionBlocks) -> None:
     flow = make_flow(d, mode=mode)
     x, condition, rows = make_rows(4, d, 3, classes=3)
     _, log_det = flow(x, flow.offsets(condition), rows)
@@ -118,7 +118,7 @@ def test_log_det_is_that_of_the_autograd_jacobian(d: int, mode: ConditionBlocks)
     torch.testing.assert_close(log_det, expected)
 
 
-def test_a_row_depends_on_itself_and_its_own_class_alone() -> None:
+def test_row_depends_on_itself_and_its_class_alone() -> None:
     flow = make_flow()
     x, condition, rows = make_rows(6, 5, 3, classes=3)
     z, log_det = flow(x, flow.offsets(condition), rows)
@@ -141,7 +141,9 @@ def test_block_log_dets_of_both_directions_are_opposite(d: int) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_with_respect_to_features_and_condition(mode: ConditionBlocks) -> None:
+def test_gradients_of_features_and_condition_equal_finite_differences(
+    mode: ConditionBlocks,
+) -> None:
     flow = make_flow(3, 2, blocks=2, hidden=4, mode=mode)
     x, condition, rows = make_rows(3, 3, 2, classes=2)
     inputs = (x.requires_grad_(), condition.requires_grad_())
@@ -152,7 +154,7 @@ def test_gradients_with_respect_to_features_and_condition(mode: ConditionBlocks)
 @pytest.mark.parametrize("rev", [False, True])
 @pytest.mark.parametrize("conditional", [True, False])
 @pytest.mark.parametrize("d", [2, 5, 6])
-def test_block_equals_freias_with_the_condition_concatenated(
+def test_block_equals_freia_block_with_concatenated_condition(
     d: int, conditional: bool, rev: bool
 ) -> None:
     h = 3
@@ -176,7 +178,7 @@ def test_block_equals_freias_with_the_condition_concatenated(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("d", [2, 5])
-def test_flow_equals_freias_sequence_of_its_own_blocks(d: int, mode: ConditionBlocks) -> None:
+def test_flow_equals_freia_sequence_of_freia_blocks(d: int, mode: ConditionBlocks) -> None:
     h, blocks = 3, 3
     flow = make_flow(d, h, blocks=blocks, mode=mode)
     freia = SequenceINN(d)
@@ -213,7 +215,7 @@ def test_initial_parameters_are_a_hundredth_of_a_standard_gaussian() -> None:
     assert len(biases) == 4 * (2 * 80 + 2 * 60)
 
 
-def test_an_untrained_flow_is_close_to_the_identity() -> None:
+def test_untrained_flow_is_close_to_the_identity() -> None:
     flow = ConditionalFlow(6, 3, blocks=3, hidden=6, generator=seeded(0)).double()
     x, condition, rows = make_rows(4, 6, 3, classes=2)
     torch.testing.assert_close(flow(x, flow.offsets(condition), rows)[0], x, rtol=0, atol=0.15)
@@ -233,7 +235,7 @@ def test_paths_with_and_without_gradients_agree(mode: ConditionBlocks) -> None:
         torch.testing.assert_close(ours, expected)
 
 
-def test_gradient_of_the_condition_is_that_of_a_gather() -> None:
+def test_gradient_of_the_condition_equals_that_of_a_gather() -> None:
     flow = make_flow()
     x, condition, rows = make_rows(7, 5, 3, classes=4)
     rows[rows == 2] = 0
@@ -246,7 +248,7 @@ def test_gradient_of_the_condition_is_that_of_a_gather() -> None:
     assert not expected[2].any()
 
 
-def test_first_conditions_the_first_block_alone() -> None:
+def test_condition_first_reaches_the_first_block_alone() -> None:
     every, first = make_flow(mode="all"), make_flow(mode="first")
     assert len(every.projections) == 3
     assert len(first.projections) == 1
@@ -261,27 +263,27 @@ def test_first_conditions_the_first_block_alone() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_condition_matters(mode: ConditionBlocks) -> None:
+def test_output_depends_on_the_condition(mode: ConditionBlocks) -> None:
     flow = make_flow(mode=mode)
     x, condition, _ = make_rows(4, 5, 3, classes=2)
     first, second = (flow(x, flow.offsets(condition), torch.full((4,), c))[0] for c in (0, 1))
     assert ((first - second).abs() > 1e-3).all()
 
 
-def test_initial_weights_are_the_generators() -> None:
+def test_initial_weights_depend_on_the_generator_alone() -> None:
     weights = [nn.utils.parameters_to_vector(make_flow(seed=s).parameters()) for s in (3, 3, 4)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_construction_leaves_torchs_global_generator_alone() -> None:
+def test_construction_does_not_use_the_global_generator() -> None:
     before = torch.get_rng_state()
     make_flow()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
-def test_blocks_compiled_after_another_flows_compute_the_same(
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # in torch
+def test_blocks_compiled_after_those_of_another_flow_compute_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # All of torch.compile but the generation of machine code, which takes half a minute.
@@ -312,7 +314,7 @@ def test_blocks_compiled_after_another_flows_compute_the_same(
     assert calls == ["eager"]
 
 
-def test_blocks_that_cannot_be_compiled_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_that_cannot_be_compiled_run_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler\nin sight")
 
@@ -328,7 +330,7 @@ def test_blocks_that_cannot_be_compiled_run_as_they_are(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("reached", [True, False])
-def test_offsets_apart_are_those_of_a_detached_condition(reached: bool) -> None:
+def test_separate_offsets_equal_those_of_a_detached_condition(reached: bool) -> None:
     flow, condition = make_flow(), randn(4, 3, seed=1).requires_grad_(reached)
     found: list[tuple[Tensor, ...]] = []
     inputs = (*([condition] if reached else []), *flow.projections.parameters())

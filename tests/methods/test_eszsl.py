@@ -61,7 +61,7 @@ def plain_solution(problem: Problem, gamma: float, lam: float) -> NDArray[Any]:
 
 
 def solution_of(fitted: ESZSLSolution) -> NDArray[Any]:
-    """V behind the class weights ``V s``, for semantics of full rank."""
+    """V from the class weights ``V s``, for semantics of full rank."""
     s = fitted.problem.semantics.astype(np.float64)
     return np.linalg.lstsq(s, fitted.class_weights.T, rcond=None)[0].T
 
@@ -106,7 +106,7 @@ def test_scores_are_bilinear_in_features_and_semantics(problem: Problem) -> None
     assert_close(fitted.zsl_scores(features), scores[:, problem.unseen_classes], 1e-5)
 
 
-def test_row_order_changes_nothing(problem: Problem) -> None:
+def test_solution_does_not_depend_on_the_row_order(problem: Problem) -> None:
     order = np.random.default_rng(1).permutation(len(problem.train))
     train = Rows(problem.train.features[order], problem.train.labels[order])
     shuffled = solver_of(replace(problem, train=train)).solve(10.0, 1.0)
@@ -114,7 +114,7 @@ def test_row_order_changes_nothing(problem: Problem) -> None:
     assert_close(shuffled.class_weights, expected.class_weights, 1e-5)
 
 
-def test_slabs_change_nothing(
+def test_solution_does_not_depend_on_the_slab_size(
     validation: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def figures() -> tuple[NDArray[Any], list[float]]:
@@ -139,7 +139,7 @@ def test_class_numbers_may_leave_gaps() -> None:
     assert_close(solution_of(fitted), plain_solution(problem, 10.0, 1.0), 1e-5)
 
 
-def test_a_linear_world_is_solved() -> None:
+def test_classes_linear_in_their_semantics_are_recognised() -> None:
     # Semantics long enough that no class lies between others, where a linear score cannot win.
     dataset = check_dataset(make_dataset(classes=60, unseen=5, val=8, d=30, a=15, noise=0.02))
     problem = training_problem(dataset, "test")
@@ -151,7 +151,7 @@ def test_a_linear_world_is_solved() -> None:
 def brute_force_criteria(
     problem: Problem, held_out: HeldOut, gamma: float, lam: float
 ) -> dict[str, float]:
-    """T1, H and the best H over all penalties, from the plain formula and plain means."""
+    """T1, H and the best H over all gammas, from the plain formula and plain means."""
     scaler = StandardScaler().fit(problem.train.features.astype(np.float64))
     v = plain_solution(problem, gamma, lam)
     labels = {True: held_out.seen.labels, False: held_out.unseen.labels}
@@ -185,18 +185,20 @@ def mean_accuracy(labels: NDArray[Any], answers: NDArray[Any]) -> float:
     return float(np.mean(recalls))
 
 
-def test_chosen_regularizers_beat_the_grid(validation: tuple[Problem, HeldOut]) -> None:
+def test_chosen_regularizers_are_no_worse_than_the_grid(
+    validation: tuple[Problem, HeldOut],
+) -> None:
     choices = chosen(*validation)
     assert set(choices) == {"T1", "H", "calibrated_H"}
     grid = [(10.0**g, 10.0**e) for g, e in product((0, 2, 4, 6), (-5, -2, 0, 3))]
     found = {pair: brute_force_criteria(*validation, *pair) for pair in grid}
     for criterion, choice in choices.items():
         values = [criteria[criterion] for criteria in found.values()]
-        assert min(values) < max(values), "the grid must matter for this test to say anything"
+        assert min(values) < max(values), "the grid must matter for this test to check anything"
         assert choice.value >= max(values) - 1e-9
 
 
-def test_a_choice_states_the_value_that_its_pair_reaches(
+def test_choice_records_the_value_that_its_pair_reaches(
     validation: tuple[Problem, HeldOut],
 ) -> None:
     for criterion, choice in chosen(*validation).items():
@@ -204,7 +206,7 @@ def test_a_choice_states_the_value_that_its_pair_reaches(
         assert choice.value == pytest.approx(criteria[criterion])
 
 
-def test_a_choice_states_the_penalty_of_best_h(validation: tuple[Problem, HeldOut]) -> None:
+def test_choice_records_the_gamma_of_best_h(validation: tuple[Problem, HeldOut]) -> None:
     problem, held_out = validation
     choice = chosen(problem, held_out)["calibrated_H"]
     fitted = solver_of(problem).solve(choice.gamma, choice.lam)
@@ -216,14 +218,14 @@ def test_a_choice_states_the_penalty_of_best_h(validation: tuple[Problem, HeldOu
     assert statistics.harmonic_mean(accuracies) == pytest.approx(choice.value)
 
 
-def test_a_regularizer_that_is_set_is_not_chosen(validation: tuple[Problem, HeldOut]) -> None:
+def test_regularizer_that_is_set_is_not_chosen(validation: tuple[Problem, HeldOut]) -> None:
     for criterion, choice in chosen(*validation, gamma=20.0).items():
         assert choice.gamma == 20.0
         values = [brute_force_criteria(*validation, 20.0, 10.0**e) for e in (-5, -2, 0, 3)]
         assert choice.value >= max(value[criterion] for value in values) - 1e-9
 
 
-def test_the_model_scores_with_the_regularizers_of_each_figure(
+def test_model_scores_with_the_regularizers_of_each_figure(
     validation: tuple[Problem, HeldOut],
 ) -> None:
     problem, held_out = validation
@@ -243,7 +245,7 @@ def test_the_model_scores_with_the_regularizers_of_each_figure(
         assert_close(scores, rows @ v @ problem.semantics[classes].T, 1e-5)
 
 
-def test_without_validation_classes_both_regularizers_are_to_be_set(problem: Problem) -> None:
+def test_without_validation_classes_both_regularizers_must_be_set(problem: Problem) -> None:
     scaled = scaled_of(problem, "standardised")
     with pytest.raises(InputError, match="gamma, lam: found no value for one of them"):
         ESZSL.for_problem(scaled, ESZSLConfig(gamma=1.0), generators(0))
@@ -254,9 +256,9 @@ def test_without_validation_classes_both_regularizers_are_to_be_set(problem: Pro
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def test_a_dataset_that_leaves_no_validation_seen_rows_is_refused() -> None:
+def test_dataset_that_leaves_no_validation_seen_rows_is_refused() -> None:
     def choose() -> None:
-        # One training row a class: none can be lent to play validation-seen, and H has no S.
+        # One training row a class: no row is left to validate seen classes on, and H has no S.
         dataset = check_dataset(make_dataset(per_class=2))
         problem = training_problem(dataset, "validation")
         chosen(problem, open_held_out(dataset, "validation"))

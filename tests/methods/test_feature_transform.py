@@ -24,16 +24,16 @@ BY_HAND = {
 @pytest.mark.parametrize("transform", get_args(FeatureTransform))
 def test_encoded_rows_are_transformed_and_standardised(transform: FeatureTransform) -> None:
     encoded = fit_transformer(FEED, transform)(FEED.features).numpy()
-    told = BY_HAND[transform].astype(np.float64)
-    spread = told.std(axis=0)
-    varies = spread > 1e-6
-    expected = (told - told.mean(axis=0))[:, varies] / spread[varies]
+    transformed = BY_HAND[transform].astype(np.float64)
+    deviation = transformed.std(axis=0)
+    varies = deviation > 1e-6
+    expected = (transformed - transformed.mean(axis=0))[:, varies] / deviation[varies]
     np.testing.assert_allclose(encoded[:, varies], expected, atol=1e-4)
     np.testing.assert_array_equal(encoded[:, ~varies], 0)
 
 
 @pytest.mark.parametrize("transform", ["none", "sqrt"])
-def test_decoding_undoes_it(transform: FeatureTransform) -> None:
+def test_decoding_inverts_encoding(transform: FeatureTransform) -> None:
     encoder = fit_transformer(FEED, transform)
     again = encoder.decode(encoder(FEED.features)).numpy()
     np.testing.assert_allclose(again, FEATURES, atol=1e-4)
@@ -47,12 +47,12 @@ def test_decoded_rows_of_unit_length_have_the_mean_length() -> None:
     np.testing.assert_allclose(again / lengths.mean(), FEATURES / lengths[:, None], atol=1e-4)
 
 
-def test_a_row_of_zeros_stays_finite() -> None:
+def test_row_of_zeros_stays_finite() -> None:
     encoder = fit_transformer(FEED, "unit")
     assert torch.isfinite(encoder(torch.zeros(1, 6))).all()
 
 
-def test_an_encoded_feed_takes_its_own_rows() -> None:
+def test_encoded_feed_takes_encoded_rows() -> None:
     encoder, rows = fit_transformer(FEED, "sqrt"), torch.tensor([7, 3, 11])
     feed = EncodedFeed(FEED, encoder, rows)
     assert feed.labels.tolist() == [7, 3, 11]

@@ -95,7 +95,7 @@ def plain_covariance(problem: Problem, ridge: float) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("ridge", RIDGES)
-def test_predicted_means_are_scikit_learns(problem: Problem, ridge: float) -> None:
+def test_predicted_means_equal_scikit_learn(problem: Problem, ridge: float) -> None:
     _, means, semantics = plain_parts(problem)
     reference = Ridge(alpha=ridge).fit(semantics[problem.seen_classes], means)
     found = PrototypeSolver(standardised(problem)).means(ridge)
@@ -103,7 +103,7 @@ def test_predicted_means_are_scikit_learns(problem: Problem, ridge: float) -> No
 
 
 @pytest.mark.parametrize("ridge", RIDGES)
-def test_cross_fitted_means_are_those_of_explicit_refits(problem: Problem, ridge: float) -> None:
+def test_cross_fitted_means_equal_explicit_refits(problem: Problem, ridge: float) -> None:
     found = PrototypeSolver(standardised(problem)).cross_fitted(ridge)
     expected = refitted(problem, ridge)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -111,7 +111,7 @@ def test_cross_fitted_means_are_those_of_explicit_refits(problem: Problem, ridge
 
 @pytest.mark.parametrize("ridge", RIDGES)
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
-def test_the_covariance_is_numpys(problem: Problem, ridge: float, shrinkage: float) -> None:
+def test_covariance_equals_numpy(problem: Problem, ridge: float, shrinkage: float) -> None:
     expected = plain_covariance(problem, ridge)
     expected = (1 - shrinkage) * expected + shrinkage * np.diag(np.diag(expected))
     found = PrototypeSolver(standardised(problem)).covariance(ridge, shrinkage)
@@ -136,7 +136,7 @@ def test_drawn_features_have_the_means_and_the_covariance(problem: Problem) -> N
         assert np.abs(error).max() < 5 * np.sqrt(2 / n)
 
 
-def test_the_spread_is_that_of_unseen_rows_around_their_predictions() -> None:
+def test_covariance_is_that_of_unseen_rows_around_their_predictions() -> None:
     dataset = check_dataset(make_dataset(classes=300, unseen=100, val=2, a=150, d=8, noise=0.2))
     problem, ridge = training_problem(dataset, "test"), 0.1
     scaled = standardised(problem)
@@ -148,18 +148,20 @@ def test_the_spread_is_that_of_unseen_rows_around_their_predictions() -> None:
 
     found = np.trace(solver.covariance(ridge, 0.0))
     assert found == pytest.approx(spread(unseen), rel=0.1)
-    # Seen classes lie nearer to what was fitted on them too.
+    # Seen classes are nearer to predictions that were fitted on them.
     assert spread(problem.train) < 0.6 * found
 
 
-def test_the_scale_and_the_origin_of_the_semantics_do_not_matter(problem: Problem) -> None:
+def test_scale_and_the_origin_of_the_semantics_do_not_matter(problem: Problem) -> None:
     moved = replace(problem, semantics=np.float32(20) * problem.semantics + np.float32(3))
     first, second = (PrototypeSolver(standardised(p)) for p in (problem, moved))
     np.testing.assert_allclose(first.means(0.1), second.means(0.1), rtol=0, atol=1e-4)
     np.testing.assert_allclose(first.cross_fitted(0.1), second.cross_fitted(0.1), rtol=0, atol=1e-4)
 
 
-def test_row_order_and_slabs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solution_does_not_depend_on_row_order_and_slab_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     problem = uneven()
     expected = PrototypeSolver(standardised(problem))
     order = np.random.default_rng(1).permutation(len(problem.train))
@@ -211,7 +213,7 @@ def hard_case(name: str) -> Problem:
     ],
 )
 @pytest.mark.parametrize("ridge", [0.003, 3.0])
-def test_a_hard_case_gives_features_and_classifiers(name: str, ridge: float) -> None:
+def test_degenerate_data_give_finite_features_and_scores(name: str, ridge: float) -> None:
     scaled = standardised(hard_case(name))
     solver = PrototypeSolver(scaled)
     gaussian = solver.solve(ridge, 0.05)
@@ -233,7 +235,7 @@ def test_of_two_classes_each_is_predicted_as_the_other() -> None:
     np.testing.assert_allclose(found, means[::-1], rtol=0, atol=1e-5)
 
 
-def test_classes_that_are_described_alike_are_predicted_as_their_mean() -> None:
+def test_classes_with_equal_semantics_are_predicted_as_their_mean() -> None:
     problem = hard_case("equal semantics")
     x = StandardScaler().fit_transform(problem.train.features.astype(np.float64))
     found = PrototypeSolver(standardised(problem)).means(0.1)[problem.seen_classes]
@@ -253,14 +255,14 @@ def test_constant_dimensions_stay_constant() -> None:
 
 
 def linear_world() -> tuple[Scaled, HeldOut]:
-    """Classes that lie apart, ten of sixty unseen, with rows enough for the classifiers."""
+    """Separated classes, ten of sixty unseen, with enough rows for the classifiers."""
     dataset = check_dataset(
         make_dataset(classes=60, unseen=10, val=8, d=30, a=15, noise=0.1, per_class=150)
     )
     return standardised(training_problem(dataset, "test")), open_held_out(dataset, "test")
 
 
-def test_a_linear_world_is_solved() -> None:
+def test_classes_linear_in_their_semantics_are_recognised() -> None:
     scaled, held_out = linear_world()
     gaussian = PrototypeSolver(scaled).solve(0.03, 0.1)
     pair = classified(scaled, gaussian, 1e-2, seeded(0))
@@ -271,7 +273,7 @@ def test_a_linear_world_is_solved() -> None:
 
 
 @pytest.mark.parametrize("reservoir_bytes", [2**29, 2**12])
-def test_the_generator_decides_everything(
+def test_samples_and_classifiers_depend_on_the_generator_alone(
     reservoir_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.methods.gaussian_prototypes._RESERVOIR_BYTES", reservoir_bytes)
@@ -288,7 +290,7 @@ def test_the_generator_decides_everything(
         assert not torch.equal(a.weight, c.weight)
 
 
-def test_samples_are_streamed_where_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_samples_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     scaled, held_out = linear_world()
     gaussian = PrototypeSolver(scaled).solve(0.03, 0.1)
     monkeypatch.setattr("gsmflow.methods.gaussian_prototypes._RESERVOIR_BYTES", 4 * 30 * 500)
@@ -324,9 +326,9 @@ def mean_accuracy(labels: NDArray[Any], answers: NDArray[Any]) -> float:
 
 
 def best_value(
-    scaled: Scaled, held_out: HeldOut, setting: GaussianChoice, penalties: list[float]
+    scaled: Scaled, held_out: HeldOut, setting: GaussianChoice, gammas: list[float]
 ) -> float:
-    """Mean of T1 and H of a setting, under the best of some penalties, from plain means."""
+    """Mean of T1 and H of a setting, with the best of some gammas, from plain means."""
     problem = scaled.problem
     gaussian = PrototypeSolver(scaled).solve(setting.ridge, setting.shrinkage)
     pair = classified(scaled, gaussian, setting.classifier_lr, seeded(5))
@@ -342,10 +344,10 @@ def best_value(
             sides.append(mean_accuracy(rows.labels, problem.classes[shifted.argmax(axis=1)]))
         return 2 * sides[0] * sides[1] / sum(sides) if sum(sides) else 0.0
 
-    return (t1 + max(map(h, penalties))) / 2
+    return (t1 + max(map(h, gammas))) / 2
 
 
-def test_a_choice_states_the_value_that_it_reaches(
+def test_choice_records_the_value_that_it_reaches(
     validation: tuple[Scaled, HeldOut, GaussianChoice],
 ) -> None:
     *data, choice = validation
@@ -357,7 +359,7 @@ def test_settings_are_chosen_one_after_another_among_their_neighbours(
     validation: tuple[Scaled, HeldOut, GaussianChoice],
 ) -> None:
     *data, choice = validation
-    assert choice.ridge != 0.1, "the search must leave its start for this test to say anything"
+    assert choice.ridge != 0.1, "the search must change its start for this test to check anything"
     setting = GaussianChoice(0.1, 0.05, 3e-3, calibration=0.0, value=0.0)
     for name, grid in {
         "ridge": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
@@ -369,12 +371,12 @@ def test_settings_are_chosen_one_after_another_among_their_neighbours(
             value: best_value(*data, replace(setting, **{name: value}), [*np.linspace(-4, 4, 321)])
             for value in grid[max(0, at - 1) : at + 2]
         }
-        # A penalty between two of those tried may do a little better.
+        # A gamma between two of those tried may give a slightly higher value.
         assert reached[grid[at]] >= max(reached.values()) - 0.01
         setting = replace(setting, **{name: grid[at]})
 
 
-def test_a_setting_that_is_set_is_not_chosen(
+def test_setting_that_is_set_is_not_chosen(
     validation: tuple[Scaled, HeldOut, GaussianChoice],
 ) -> None:
     scaled, held_out, free = validation

@@ -25,7 +25,7 @@ UNSEEN = [0, 2, 5]
 
 
 def make_problem(d: int = 4) -> Problem:
-    """Seen and unseen class numbers interleave, so that a class is not its own row."""
+    """Seen and unseen class numbers interleave, so that a class number is not its row number."""
     dataset = make_dataset(classes=8, unseen=3, val=2, per_class=9, d=d, a=5)
     number = np.array([4, 1, 6, 3, 7, 0, 2, 5])  # the new number of each class
     semantics = np.empty_like(dataset.semantics)
@@ -74,7 +74,7 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_likelihood_loss_is_its_formula(switches: dict[str, Any]) -> None:
+def test_likelihood_loss_equals_its_formula(switches: dict[str, Any]) -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False, **switches).double()
     features, labels = make_batch(problem)
@@ -131,7 +131,7 @@ def test_density_integrates_to_one(c: int) -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_prototype_loss_is_its_formula(switches: dict[str, Any]) -> None:
+def test_prototype_loss_equals_its_formula(switches: dict[str, Any]) -> None:
     problem = make_problem()
     model = make_model(problem, prototype_weight=2.5, **switches).double()
     errors = []
@@ -186,7 +186,7 @@ class Chosen:
         raise AssertionError("no noise on the semantics was asked for")
 
 
-def test_a_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
+def test_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False).double()
     features, labels = make_batch(problem)
@@ -202,7 +202,7 @@ def test_a_batch_smaller_than_the_seen_classes_has_the_same_loss() -> None:
         torch.testing.assert_close(gradient, gradients(model, whole)[name])
 
 
-def test_bf16_losses_are_those_of_fp32_up_to_its_rounding_and_reach_the_weights_in_fp32() -> None:
+def test_bf16_losses_equal_fp32_up_to_rounding_and_gradients_are_fp32() -> None:
     problem = make_problem()
     model = make_model(problem, perturbation=False)
     features, labels = make_batch(problem)
@@ -230,7 +230,7 @@ def gradients(model: GSMFlow, value: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("trains_condition", [False, True])
-def test_prototype_loss_reaches_the_positioning_only_when_asked(trains_condition: bool) -> None:
+def test_prototype_loss_trains_the_positioning_only_if_set(trains_condition: bool) -> None:
     problem = make_problem()
     model = make_model(problem, prototype_trains_condition=trains_condition).double()
     total, parts = model.loss(*make_batch(problem), BatchRandom(seeded(0)))
@@ -244,7 +244,7 @@ def test_prototype_loss_reaches_the_positioning_only_when_asked(trains_condition
             assert prototype[name].any()
 
 
-def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
+def test_gradient_of_the_loss_equals_finite_differences() -> None:
     problem = make_problem()
     model = make_model(problem, prototype_trains_condition=True).double()
     features, labels = make_batch(problem)
@@ -262,7 +262,7 @@ def test_gradient_of_the_loss_is_that_of_finite_differences() -> None:
         assert slope == pytest.approx(float((exact[name] * direction).sum()), rel=1e-4, abs=1e-7)
 
 
-def test_prototype_weight_zero_leaves_the_prototype_out() -> None:
+def test_prototype_weight_zero_removes_the_prototype_loss() -> None:
     problem = make_problem()
     total, parts = (
         make_model(problem, prototype_weight=0.0)
@@ -282,7 +282,7 @@ def test_noise_is_gaussian_with_standard_deviation_pi() -> None:
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.015)
 
 
-def test_dropout_frees_whole_dimensions_of_noise_and_keeps_its_size() -> None:
+def test_dropout_removes_noise_from_whole_dimensions_and_keeps_its_size() -> None:
     model = make_model(pi=0.3, perturbation_dropout=0.25)
     draws = BatchRandom(seeded(0))
     features = torch.zeros(200, 2000)
@@ -295,13 +295,13 @@ def test_dropout_frees_whole_dimensions_of_noise_and_keeps_its_size() -> None:
     assert ((noises[0][0] == 0) != (noises[1][0] == 0)).any()
 
 
-def test_full_dropout_frees_every_dimension() -> None:
+def test_full_dropout_removes_noise_from_every_dimension() -> None:
     features = torch.randn(5, 300, generator=seeded(1))
     model = make_model(perturbation_dropout=1.0)
     assert torch.equal(model.perturb(features, BatchRandom(seeded(0))), features)
 
 
-def test_perturbation_takes_its_numbers_from_the_generator_alone() -> None:
+def test_perturbation_depends_on_the_generator_alone() -> None:
     model, features = make_model(perturbation_dropout=0.5), torch.zeros(6, 40)
     before = torch.get_rng_state()
     first, same, other = (model.perturb(features, BatchRandom(seeded(s))) for s in (1, 1, 2))
@@ -348,7 +348,7 @@ def test_with_relative_positioning_equal_semantics_have_equal_conditions() -> No
     assert not torch.allclose(condition[0], condition[2])
 
 
-def test_noise_on_the_semantics_has_its_share_of_their_spread() -> None:
+def test_noise_on_the_semantics_is_a_share_of_their_standard_deviation() -> None:
     problem = make_problem()
     settings: dict[str, Any] = {"relative_positioning": False, "semantics_scaling": "none"}
     model = make_model(problem, semantics_noise=0.4, **settings)
@@ -382,7 +382,7 @@ def test_noise_on_the_semantics_is_for_training_alone(batch: int) -> None:
     assert torch.equal(*samples)
 
 
-def test_anchors_come_from_the_classes_asked_for() -> None:
+def test_anchors_are_chosen_among_the_set_classes() -> None:
     problem = make_problem()
     # The unseen class 2 points away from all others: its sum of similarities is the smallest.
     problem.semantics[:] = np.abs(problem.semantics)
@@ -412,7 +412,7 @@ def test_semantics_are_scaled_by_the_seen_classes() -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_a_sample_of_mixed_classes_gives_each_row_its_class(switches: dict[str, Any]) -> None:
+def test_sample_of_mixed_classes_gives_each_row_its_class(switches: dict[str, Any]) -> None:
     model = make_model(**switches)
     classes = torch.tensor([5, 1, 7, 0, 1, 5, 3, 2])  # seen and unseen, in no order
     found = model.sample(classes, seeded(2))
@@ -438,7 +438,7 @@ def test_samples_are_the_inverse_of_standard_gaussian_noise(c: int) -> None:
     np.testing.assert_allclose(np.cov(z.T), np.eye(4), atol=0.1)
 
 
-def test_sampling_takes_its_numbers_from_the_generator_alone() -> None:
+def test_sampling_depends_on_the_generator_alone() -> None:
     model, classes = make_model(), torch.tensor([1, 2, 2])
     before = torch.get_rng_state()
     first, same, other = (model.sample(classes, seeded(s)) for s in (1, 1, 2))
@@ -448,7 +448,7 @@ def test_sampling_takes_its_numbers_from_the_generator_alone() -> None:
     assert not first.requires_grad
 
 
-def test_initial_weights_are_the_generators() -> None:
+def test_initial_weights_depend_on_the_generator_alone() -> None:
     config, problem = GSMFlowConfig(blocks=2, hidden=8, condition_dim=6), make_problem()
     models = [GSMFlow.for_problem(scaled_of(problem), config, generators(s)) for s in (0, 0, 1)]
     first, same, other = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in models)
@@ -456,7 +456,7 @@ def test_initial_weights_are_the_generators() -> None:
     assert not torch.equal(first, other)
 
 
-def test_a_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
+def test_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
     problem = make_problem()
     config = GSMFlowConfig(blocks=2, hidden=16, condition_dim=8, semantics_norm=2.0)
     model = GSMFlow.for_problem(scaled_of(problem), config, generators(0))
@@ -472,7 +472,7 @@ def test_a_trained_model_has_its_prototypes_nearer_the_class_means() -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_a_model_survives_its_description_and_state(switches: dict[str, Any]) -> None:
+def test_model_is_restored_from_its_description_and_state(switches: dict[str, Any]) -> None:
     problem = make_problem()
     model = make_model(problem, **switches)
     description = json.loads(json.dumps(model.describe()))
@@ -489,7 +489,7 @@ def test_a_model_survives_its_description_and_state(switches: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("scaling", ["none", "norm"])
-def test_loading_other_values_into_a_model_leaves_the_problem_alone(scaling: str) -> None:
+def test_loading_a_state_does_not_change_the_problem(scaling: str) -> None:
     problem = make_problem()
     semantics, seen = problem.semantics.copy(), problem.seen_classes.copy()
     model = make_model(problem, semantics_scaling=scaling)

@@ -21,33 +21,37 @@ def lengths_and_products() -> tuple[np.ndarray, np.ndarray]:
     return np.linalg.norm(means, axis=1), features @ means.T
 
 
-def test_without_an_exponent_it_is_the_log_density_up_to_what_is_the_same_for_all() -> None:
+def test_exponent_zero_equals_log_density_up_to_a_constant() -> None:
     scores = discriminant(COVARIANCE, MEANS, CENTRE)(FEATURES)
-    told = np.stack([multivariate_normal(m, COVARIANCE).logpdf(FEATURES) for m in MEANS], axis=1)
-    np.testing.assert_allclose(scores - scores[:, :1], told - told[:, :1], atol=1e-4)
+    log_densities = np.stack(
+        [multivariate_normal(m, COVARIANCE).logpdf(FEATURES) for m in MEANS], axis=1
+    )
+    np.testing.assert_allclose(
+        scores - scores[:, :1], log_densities - log_densities[:, :1], atol=1e-4
+    )
 
 
-def test_with_exponent_one_it_is_the_cosine() -> None:
+def test_exponent_one_equals_the_cosine() -> None:
     scores = discriminant(COVARIANCE, MEANS, CENTRE, 1.0)(FEATURES)
     lengths, products = lengths_and_products()
     np.testing.assert_allclose(scores, products / lengths, atol=1e-4)
 
 
 @pytest.mark.parametrize("exponent", [0.25, 0.7])
-def test_between_the_two_the_length_counts_for_less(exponent: float) -> None:
+def test_exponent_between_zero_and_one_reduces_the_effect_of_length(exponent: float) -> None:
     scores = discriminant(COVARIANCE, MEANS, CENTRE, exponent)(FEATURES)
     lengths, products = lengths_and_products()
     expected = products / lengths**exponent - (1 - exponent) / 2 * lengths ** (2 - exponent)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
-def test_a_mean_in_the_centre_scores_zero_under_any_exponent() -> None:
+def test_mean_at_the_centre_scores_zero_for_any_exponent() -> None:
     for exponent in (0.0, 0.25, 1.0):
         scores = discriminant(COVARIANCE, CENTRE[None], CENTRE, exponent)(FEATURES)
         np.testing.assert_allclose(scores, 0, atol=1e-6)
 
 
-def test_a_dimension_without_spread_is_no_obstacle() -> None:
+def test_constant_dimension_gives_finite_scores() -> None:
     covariance = np.diag([1.0, 2.0, 0.0, 1.0])
     means = MEANS * [1, 1, 0, 1]
     scores = discriminant(covariance, means, means.mean(axis=0))(FEATURES * [1, 1, 0, 1])

@@ -19,7 +19,7 @@ MEANS = RNG.normal(size=(8, 7))
 
 
 def whitened(power: float) -> np.ndarray:
-    """The semantics in their principal directions, each over its spread to a power."""
+    """The semantics in their principal directions, divided by powers of their deviations."""
     pca = PCA().fit(SEMANTICS[CLASSES].astype(np.float64))
     spread = np.sqrt(pca.explained_variance_)
     turned = pca.transform(SEMANTICS.astype(np.float64)) / spread**power
@@ -29,7 +29,7 @@ def whitened(power: float) -> np.ndarray:
 
 @pytest.mark.parametrize("power", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
-def test_it_is_a_regression_on_whitened_semantics(power: float, ridge: float) -> None:
+def test_prediction_equals_regression_on_whitened_semantics(power: float, ridge: float) -> None:
     regression = MeanRegression(MEANS, SEMANTICS, CLASSES, power)
     turned = whitened(power)
     expected = Ridge(alpha=ridge).fit(turned[CLASSES], MEANS).predict(turned)
@@ -37,7 +37,7 @@ def test_it_is_a_regression_on_whitened_semantics(power: float, ridge: float) ->
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5])
-def test_each_class_is_predicted_without_it(power: float) -> None:
+def test_cross_fitted_mean_of_a_class_does_not_use_the_class(power: float) -> None:
     found = MeanRegression(MEANS, SEMANTICS, CLASSES, power).cross_fitted(0.3)
     turned = whitened(power)[CLASSES]
     for i in range(len(CLASSES)):
@@ -48,19 +48,21 @@ def test_each_class_is_predicted_without_it(power: float) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_fully_whitened_semantics_are_the_same_in_any_coordinates(seed: int) -> None:
+def test_full_whitening_is_invariant_to_linear_maps_of_semantics(seed: int) -> None:
     change = np.random.default_rng(seed).normal(size=(5, 5)) + 3 * np.eye(5)
     other = (SEMANTICS.astype(np.float64) @ change).astype(np.float32)
-    ours, theirs = (MeanRegression(MEANS, own, CLASSES, 1.0) for own in (SEMANTICS, other))
+    ours, theirs = (
+        MeanRegression(MEANS, semantics, CLASSES, 1.0) for semantics in (SEMANTICS, other)
+    )
     np.testing.assert_allclose(ours.predict(0.5), theirs.predict(0.5), atol=1e-2)
 
 
-def test_semantics_that_do_not_differ_predict_the_overall_mean() -> None:
+def test_equal_semantics_predict_the_overall_mean() -> None:
     regression = MeanRegression(MEANS, np.ones((12, 5), dtype=np.float32), CLASSES, 0.25)
     np.testing.assert_allclose(regression.predict(0.1), np.tile(MEANS.mean(axis=0), (12, 1)))
 
 
-def test_the_error_covariance_is_that_of_the_cross_fitted_means() -> None:
+def test_error_covariance_equals_that_of_the_cross_fitted_means() -> None:
     regression = MeanRegression(MEANS, SEMANTICS, CLASSES)
     errors = MEANS - regression.cross_fitted(0.2)
     expected = sum(np.outer(error, error) for error in errors) / len(errors)
@@ -74,8 +76,8 @@ def test_covariances_are_summed_by_group() -> None:
     classes, groups = torch.tensor([1, 4, 6, 7]), torch.tensor([0, 1, 0, 1])
     means = np.stack([features[labels == c].mean(axis=0) for c in (1, 4, 6, 7)])
     found = within_class_covariances(feed, classes, torch.from_numpy(means), groups)
-    for group, own in enumerate(([1, 6], [4, 7])):
-        expected = sum(np.cov(features[labels == c].T, bias=True) for c in own)
+    for group, group_classes in enumerate(([1, 6], [4, 7])):
+        expected = sum(np.cov(features[labels == c].T, bias=True) for c in group_classes)
         np.testing.assert_allclose(found[group], expected, rtol=1e-4, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Anchors, relative positioning and the scale of semantics against hand and brute force."""
+"""Anchors, relative positioning and the scale of semantics against examples and brute force."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def random_semantics(classes: int = 8, a: int = 4) -> FloatArray:
     return np.random.default_rng(0).normal(2, 3, size=(classes, a)).astype(np.float32)
 
 
-def test_anchors_of_an_example_worked_by_hand() -> None:
+def test_anchors_of_a_hand_made_example() -> None:
     # Cosines to classes 0, 1, 2, 3:
     #   0:  1    + 0    + 0.6  - 0.6  = 1.00   smallest
     #   1:  0    + 1    + 0.8  + 0.8  = 2.60   third of four, position 4 // 2
@@ -70,7 +70,7 @@ def test_equal_sums_keep_the_order_of_many_candidates() -> None:
 
 
 @pytest.mark.parametrize("a", [5, 85, 312])
-def test_identical_classes_tie_whatever_their_values(a: int) -> None:
+def test_identical_classes_tie_for_any_values(a: int) -> None:
     one = np.random.default_rng(a).normal(size=a).astype(np.float32)
     for n in range(3, 30):
         anchors = anchor_classes(np.tile(one, (n, 1)), np.arange(n))
@@ -84,7 +84,7 @@ def test_anchors_coincide_with_fewer_than_three_candidates() -> None:
     assert anchor_classes(semantics, np.array([1, 0])).tolist() == [1, 0, 0]
 
 
-def test_a_zero_vector_is_similar_to_nothing() -> None:
+def test_zero_vector_has_similarity_zero() -> None:
     semantics = np.float32([[1, 0], [0, 0], [-1, 0], [-2, 0]])
     # Sums: 1 - 2 = -1, 0, -1 + 2 = 1 and 1.
     assert anchor_classes(semantics, np.arange(4)).tolist() == [0, 3, 2]
@@ -118,7 +118,7 @@ def positioning(a: int = 4, h: int = 6, seed: int = 0) -> RelativePositioning:
     return RelativePositioning(torch.randn(3, a, generator=generator), h, generator)
 
 
-def test_positioning_is_the_papers_sum_over_anchors() -> None:
+def test_positioning_equals_the_sum_of_the_paper() -> None:
     module = positioning()
     semantics = random_semantics()
     expected, clipped = np.zeros((8, 6)), 0
@@ -134,7 +134,7 @@ def test_positioning_is_the_papers_sum_over_anchors() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_anchor_seen_from_itself_gives_the_bias() -> None:
+def test_anchor_relative_to_itself_gives_the_bias() -> None:
     module = positioning()
     for layer in list(module.layers)[1:]:
         torch.nn.init.zeros_(layer.weight)
@@ -144,7 +144,7 @@ def test_an_anchor_seen_from_itself_gives_the_bias() -> None:
 
 
 @pytest.mark.parametrize("a", [1, 16, 100])
-def test_positioning_starts_as_torchs_linear_layers_do(a: int) -> None:
+def test_initial_weights_are_those_of_torch_linear_layers(a: int) -> None:
     module = positioning(a, 3000)
     bound = a**-0.5
     for parameter in module.layers.parameters():
@@ -158,7 +158,7 @@ def test_positioning_starts_as_torchs_linear_layers_do(a: int) -> None:
         assert abs(ours.std() / theirs.std() - 1) < 0.1
 
 
-def test_positionings_layers_differ_and_are_the_generators() -> None:
+def test_layers_differ_and_depend_on_the_generator_alone() -> None:
     first, same, other = positioning(seed=0), positioning(seed=0), positioning(seed=1)
     assert all(
         torch.equal(p, q) for p, q in zip(first.parameters(), same.parameters(), strict=True)
@@ -167,7 +167,7 @@ def test_positionings_layers_differ_and_are_the_generators() -> None:
     assert not torch.equal(first.layers[0].weight, first.layers[1].weight)
 
 
-def test_positioning_leaves_torchs_global_generator_alone() -> None:
+def test_construction_does_not_use_the_global_generator() -> None:
     before = torch.get_rng_state()
     positioning()
     assert torch.equal(torch.get_rng_state(), before)
@@ -199,7 +199,7 @@ def test_scaling_norm_sets_the_mean_length_of_the_fit_classes() -> None:
     assert scaled.dtype == np.float32
 
 
-def test_scaling_standardised_sets_mean_and_spread_over_the_fit_classes() -> None:
+def test_scaling_standardised_sets_mean_and_deviation_over_the_fit_classes() -> None:
     semantics, fit = random_semantics(), np.array([0, 3, 5, 6])
     scaled = scale_semantics(semantics, fit, "standardised", 20.0)
     np.testing.assert_allclose(scaled[fit].mean(axis=0), 0, atol=1e-6)
@@ -213,7 +213,7 @@ def test_scaling_standardised_sets_mean_and_spread_over_the_fit_classes() -> Non
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
-def test_a_dimension_constant_over_the_fit_classes_becomes_zero_everywhere(value: float) -> None:
+def test_dimension_constant_over_the_fit_classes_becomes_zero_everywhere(value: float) -> None:
     semantics, fit = random_semantics(), np.array([0, 3, 5])
     semantics[fit, 1] = value
     scaled = scale_semantics(semantics, fit, "standardised", 20.0)
@@ -222,7 +222,7 @@ def test_a_dimension_constant_over_the_fit_classes_becomes_zero_everywhere(value
 
 
 @pytest.mark.parametrize("name", ["norm", "standardised"])
-def test_the_scale_is_taken_from_the_fit_classes_alone(name: str) -> None:
+def test_scale_is_taken_from_the_fit_classes_alone(name: str) -> None:
     semantics, fit = random_semantics(), np.array([0, 3, 5])
     expected = scale_semantics(semantics, fit, name, 20.0)[fit]
     semantics[[1, 2, 4, 6, 7]] *= 1000
@@ -230,7 +230,7 @@ def test_the_scale_is_taken_from_the_fit_classes_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "norm", "standardised"])
-def test_scaling_leaves_its_input_alone_and_zeros_finite(name: str) -> None:
+def test_scaling_keeps_its_input_unchanged_and_zeros_finite(name: str) -> None:
     semantics = random_semantics()
     before = semantics.copy()
     scale_semantics(semantics, np.arange(4), name, 20.0)

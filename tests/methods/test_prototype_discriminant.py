@@ -1,4 +1,4 @@
-"""The prototype discriminant as a model; the contract of all models is in test_models."""
+"""The prototype discriminant as a model; the contract of all models is in test_contract."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def fit(**changes: Any) -> PrototypeDiscriminant:
     return PrototypeDiscriminant.for_problem(scaled_of(PROBLEM), config, generators(0))
 
 
-def test_classes_that_are_linear_in_their_semantics_are_recognised_unseen() -> None:
+def test_unseen_classes_linear_in_their_semantics_are_recognised() -> None:
     model = fit()
     unseen, seen = HELD_OUT.unseen, HELD_OUT.seen
     gzsl, zsl = model.class_scores(torch.from_numpy(unseen.features))
@@ -69,8 +69,8 @@ def test_drawn_features_lie_around_the_predicted_means() -> None:
     real = HELD_OUT.unseen
     for position, c in enumerate(PROBLEM.unseen_classes):
         drawn = features[positions == position]
-        own = real.features[real.labels == c].mean(axis=0)
-        assert np.abs(drawn.mean(dim=0).numpy() - own).max() < 0.5
+        mean = real.features[real.labels == c].mean(axis=0)
+        assert np.abs(drawn.mean(dim=0).numpy() - mean).max() < 0.5
 
 
 @pytest.mark.parametrize(
@@ -81,20 +81,20 @@ def test_drawn_features_lie_around_the_predicted_means() -> None:
         ({"feature_transform": "unit"}, "feature_transform", "unit"),
     ],
 )
-def test_a_part_can_be_left_out(changes: dict[str, Any], name: str, value: object) -> None:
+def test_fixed_settings_are_not_chosen(changes: dict[str, Any], name: str, value: object) -> None:
     assert fit(**changes).describe()["chosen"][name] == value
 
 
-def test_the_transform_is_chosen_among_all() -> None:
+def test_transform_is_chosen_among_all_transforms() -> None:
     feed = feed_of(PROBLEM)
-    # Square roots make these rows what they were: linear in the semantics.
+    # Square roots make these rows linear in the semantics again.
     squared = MemoryFeed(feed.features.sign() * feed.features.square(), feed.labels)
     scaled = replace(scaled_of(PROBLEM), feed=squared)
     model = PrototypeDiscriminant.for_problem(scaled, DiscriminantConfig(), generators(0))
     assert model.describe()["chosen"]["feature_transform"] == "sqrt"
 
 
-def test_recommended_stands_for_this_model() -> None:
+def test_recommended_recipe_is_this_method() -> None:
     recipes = {"res101": make_recipe(dataset="TINY", epochs=3)}
 
     def parse(*words: str) -> Recipe:
@@ -110,7 +110,7 @@ def test_recommended_stands_for_this_model() -> None:
         parse("--recipe", "recommended", "--model", "gsmflow")
 
 
-def test_a_run_speaks_of_no_epochs(tmp_path: Path) -> None:
+def test_protocol_of_a_run_mentions_no_epochs(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, model="discriminant", beside=())
     protocol = run_experiment(Job(recipe), Console(quiet=True)).metrics["protocol"]
     assert protocol.startswith("nothing chosen on test; cal.: ")

@@ -29,7 +29,7 @@ def flag(name: str) -> str:
 
 
 def configurations(recipe: Recipe) -> dict[str, Any]:
-    """The nested configurations that a recipe makes use of, by their field."""
+    """The nested configurations that a recipe uses, by their field."""
     parts = {"method": recipe.method}
     if recipe.model not in SELF_CLASSIFYING:
         parts |= {"training": recipe.training, "classifier": recipe.classifier}

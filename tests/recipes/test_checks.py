@@ -40,7 +40,7 @@ def test_every_number_has_bounds() -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_a_number_that_is_not_finite_is_out_of_range(value: str) -> None:
+def test_number_that_is_not_finite_is_out_of_range(value: str) -> None:
     for key in FLOATS:
         name = key.split()[1]
         with pytest.raises(InputError, match=rf"^{flag(name)}: found {value}, expected a number"):
@@ -62,42 +62,42 @@ def test_a_number_that_is_not_finite_is_out_of_range(value: str) -> None:
         ("seed", 2**31),
     ],
 )
-def test_a_number_beyond_its_bound_is_out_of_range(name: str, value: float) -> None:
+def test_number_beyond_its_bound_is_out_of_range(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"^{flag(name)}: found {value}, expected a number"):
         check_recipe(RES101.replace(**{name: value}))
 
 
-def test_a_command_line_with_a_number_out_of_range_is_refused() -> None:
+def test_command_line_with_a_number_out_of_range_is_refused() -> None:
     for word, found in (("--pi=-1", "-1"), ("--pi=nan", "nan"), ("--gate-epochs=0", "0")):
         with pytest.raises(InputError, match=rf"^{word.split('=')[0]}: found {found}.*, expected"):
             parse(word)
 
 
-def test_numbers_on_their_bounds_are_taken() -> None:
+def test_numbers_on_their_bounds_are_accepted() -> None:
     words = "--pi=0 --perturbation-dropout=1 --prototype-weight=0 --weight-decay=0 --lr-decay=1"
     words += " --curve-every=0 --seed=2147483647 --epochs=1 --learning-rate=1e-300 --gate-share=1"
     check_recipe(parse(*words.split()))
 
 
-def test_a_bound_is_printed_in_full() -> None:
+def test_bound_is_printed_in_full() -> None:
     with pytest.raises(InputError, match=rf"at most {2**31 - 1}$"):
         check_recipe(RES101.replace(seed=2**31))
 
 
 @pytest.mark.parametrize("value", ["a/b", "../a", "/a", "a/", "/", ".", ".."])
-def test_a_name_that_is_a_path_is_refused(value: str) -> None:
+def test_name_that_is_a_path_is_refused(value: str) -> None:
     for name in ("dataset", "features", "semantics", "second_semantics", "run"):
         with pytest.raises(InputError, match=rf"^{flag(name)}: found '{value}'"):
             check_recipe(RES101.replace(**{name: value}))
 
 
-def test_an_empty_name_is_refused() -> None:
+def test_empty_name_is_refused() -> None:
     for name in ("dataset", "features", "semantics"):
         with pytest.raises(InputError, match=rf"^{flag(name)}: found ''"):
             check_recipe(RES101.replace(**{name: ""}))
 
 
-def test_an_empty_name_of_the_run_or_of_second_semantics_is_taken() -> None:
+def test_empty_name_of_the_run_or_of_second_semantics_is_accepted() -> None:
     check_recipe(RES101.replace(run="", second_semantics=""))
 
 
@@ -153,6 +153,6 @@ def test_choices_that_do_not_go_together_are_refused(changes: dict[str, Any], me
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_any_methods_may_stand_beside_any_method(model: str) -> None:
+def test_any_methods_may_run_beside_any_method(model: str) -> None:
     for beside in ((), (model,), tuple(METHODS)):
         check_recipe(make_recipe(dataset="CUB", model=model, beside=beside))

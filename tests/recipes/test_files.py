@@ -24,7 +24,7 @@ from tests.recipes.parsing import RES101, VIT, parse, parse_from
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_a_recipe_goes_through_json_and_back(model: str) -> None:
+def test_recipe_is_restored_from_json(model: str) -> None:
     for gate in ("none", *GATES):
         recipe = make_recipe(
             dataset="CUB",
@@ -40,7 +40,7 @@ def test_a_recipe_goes_through_json_and_back(model: str) -> None:
         assert recipe_from(stored, "a file") == recipe
 
 
-def test_a_described_recipe_nests_what_it_makes_use_of_with_its_name() -> None:
+def test_described_recipe_nests_the_settings_of_its_method_gate_and_classifier() -> None:
     described = describe_recipe(RES101.replace(gate_share=0.5, blocks=7, classifier_lr=0.25))
     assert (described["method"]["name"], described["method"]["blocks"]) == ("gsmflow", 7)
     assert (described["classifier"]["name"], described["classifier"]["lr"]) == ("softmax", 0.25)
@@ -67,7 +67,7 @@ WHOLE: dict[str, Any] = {"dataset": "CUB", "method": {"name": "gsmflow"}}
         ([], r"a file: found \[\], expected a recipe's fields"),
         (
             {"dataset": "CUB", "model": "gsmflow", "epochs": 3},
-            "a file: found a recipe of the form before methods had .* without field 'method', exp",
+            "a file: found a recipe of an older version without field 'method', exp",
         ),
         ({"dataset": "CUB"}, "a file: found a recipe without field 'method', expected"),
         ({"method": {"name": "eszsl"}}, "a file, field 'dataset': found nothing, expected a name"),
@@ -114,7 +114,7 @@ WHOLE: dict[str, Any] = {"dataset": "CUB", "method": {"name": "gsmflow"}}
         ),
     ],
 )
-def test_a_faulty_recipe_is_refused(stored: Any, message: str) -> None:
+def test_faulty_recipe_is_refused(stored: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as error:
         recipe_from(stored, "a file")
     assert "\n" not in str(error.value)
@@ -132,20 +132,20 @@ CHOSEN: dict[str, Any] = {
 
 def write_choice(path: Path, **changes: Any) -> Path:
     """A recipe file with changed fields (None drops one), or with changed settings."""
-    own = {k.removeprefix("settings."): changes.pop(k) for k in list(changes) if "." in k}
-    content = CHOSEN | {"settings": CHOSEN["settings"] | own} | changes
+    nested = {k.removeprefix("settings."): changes.pop(k) for k in list(changes) if "." in k}
+    content = CHOSEN | {"settings": CHOSEN["settings"] | nested} | changes
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
     return path
 
 
-def test_a_recipe_file_stands_in_for_the_scripts_settings(tmp_path: Path) -> None:
+def test_recipe_file_replaces_the_settings_of_the_script(tmp_path: Path) -> None:
     file = str(write_choice(tmp_path / "choice.json"))
     expected = VIT.replace(recipe=file, **CHOSEN["settings"])
     assert parse("--features", "vit", "--recipe", file) == expected
     assert parse(f"--recipe={file}", "--features=vit") == expected
 
 
-def test_a_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
+def test_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
     file = str(write_choice(tmp_path / "choice.json"))
     words = ["--pi", "0.25", "--recipe", file, "--features", "vit", "--no-perturbation"]
     recipe = parse(*words)
@@ -156,13 +156,13 @@ def test_a_flag_overrides_the_recipe_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_whole_number_will_do_where_a_number_is_asked_for(tmp_path: Path) -> None:
+def test_whole_number_is_accepted_for_a_float_setting(tmp_path: Path) -> None:
     file = str(write_choice(tmp_path / "choice.json", **{"settings.pi": 1}))
     value = parse("--features", "vit", "--recipe", file).method.pi
     assert (value, type(value)) == (1.0, float)
 
 
-def test_a_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     values = {name: setting_value(VIT, name) for name in learning_settings(VIT)}
     file = RecipeFile(
         settings=values | {"learning_rate": 0.1 + 0.2},
@@ -176,13 +176,13 @@ def test_a_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_recipe_file(tmp_path / "choice.json") == file
 
 
-def test_every_learning_setting_of_every_method_may_stand_in_a_recipe_file(tmp_path: Path) -> None:
+def test_recipe_file_may_set_every_learning_setting_of_every_method(tmp_path: Path) -> None:
     for model in METHODS:
         recipe = make_recipe(dataset="CUB", model=model)
         values = {name: setting_value(recipe, name) for name in learning_settings(recipe)}
         path = tmp_path / f"{model}.json"
-        places = {"dataset": "CUB", "features": "res101", "semantics": "att"}
-        write_recipe_file(path, RecipeFile(settings=values, method=model, **places))
+        names = {"dataset": "CUB", "features": "res101", "semantics": "att"}
+        write_recipe_file(path, RecipeFile(settings=values, method=model, **names))
         assert parse_from(recipe, "--recipe", str(path)) == replace(recipe, recipe=str(path))
 
 
@@ -214,7 +214,7 @@ def test_every_learning_setting_of_every_method_may_stand_in_a_recipe_file(tmp_p
         ({"semantics": "sent"}, "field 'semantics': found 'sent', expected 'att'"),
     ],
 )
-def test_a_faulty_recipe_file_is_refused(
+def test_faulty_recipe_file_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     file = write_choice(tmp_path / "choice.json", **changes)
@@ -234,12 +234,12 @@ OLD_FORM = {"recipe": {"epochs": 33}, "dataset": "CUB", "features": "vit", "sema
         (json.dumps(CHOSEN | {"extra": 3}), "found a field 'extra', expected one of settings, dat"),
         (
             json.dumps(OLD_FORM),
-            "found a recipe file of the form before methods had parts of their own (field "
+            "found a recipe file of an older version (field "
             "'recipe'), expected fields 'settings' and 'method'",
         ),
     ],
 )
-def test_a_file_that_is_no_recipe_or_of_the_old_form_is_refused(
+def test_file_that_is_no_recipe_or_of_the_old_form_is_refused(
     tmp_path: Path, text: str | None, message: str
 ) -> None:
     file = tmp_path / "choice.json"

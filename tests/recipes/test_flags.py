@@ -60,8 +60,8 @@ def test_help_shows_every_setting_with_its_text(
     assert "Train a thing." in shown
     texts = {n: t for n, t in texts_below_fields(Recipe).items() if n not in PREFIXES}
     for part, config in configurations(recipe).items():
-        own = texts_below_fields(type(config))
-        texts |= {PREFIXES[part] + name: text for name, text in own.items()}
+        field_texts = texts_below_fields(type(config))
+        texts |= {PREFIXES[part] + name: text for name, text in field_texts.items()}
     assert set(texts) == set(flat_names(recipe))
     texts["gate"] = texts_below_fields(Recipe)["gate"]
     for name, text in texts.items():
@@ -124,7 +124,7 @@ def base_and_changes(draw: st.DrawFn) -> tuple[Recipe, Recipe]:
 
 @given(base_and_changes())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_the_flags_of_a_recipe_are_parsed_to_it_again(case: tuple[Recipe, Recipe]) -> None:
+def test_flags_of_a_recipe_are_parsed_to_it_again(case: tuple[Recipe, Recipe]) -> None:
     base, recipe = case
     assert parse_from(base, *recipe_flags(recipe, base)) == recipe
     assert recipe_flags(recipe, recipe) == []
@@ -155,22 +155,22 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
 
 @pytest.mark.parametrize("model", METHODS)
 def test_every_flag_sets_its_field_and_no_other(model: str, monkeypatch: Any) -> None:
-    # What does not go together is checked elsewhere.
+    # Settings that do not go together are checked elsewhere.
     monkeypatch.setattr("gsmflow.recipes.flags.check_recipe", lambda recipe: None)
     recipe = make_recipe(dataset="CUB", model=model, gate="boundary")
     names = [name for name in flat_names(recipe) if name != "recipe"]
     words, values = [], {}
     for number, name in enumerate(names):
-        own, values[name] = other_value(name, recipe, number)
+        flag_words, values[name] = other_value(name, recipe, number)
         assert values[name] != setting_value(recipe, name)
-        words += own
+        words += flag_words
     expected = recipe.replace(**values)
     assert parse_from(recipe, *words) == expected
     assert parse_from(recipe, *recipe_flags(expected, recipe)) == expected
     # One at a time, of a few.
     for name in names[::12]:
-        own, value = other_value(name, recipe, 0)
-        assert parse_from(recipe, *own) == recipe.replace(**{name: value})
+        flag_words, value = other_value(name, recipe, 0)
+        assert parse_from(recipe, *flag_words) == recipe.replace(**{name: value})
 
 
 @pytest.mark.parametrize("words", [("0",), ("0", "3", "20"), ()])
@@ -190,12 +190,12 @@ def test_classifier_and_gate_are_chosen_by_their_names() -> None:
     recipe = parse("--gate", "cosmo", "--classifier", "bayes")
     assert (recipe.gate_name, recipe.classifier_name) == ("cosmo", "bayes")
     # The one that the script has keeps the script's settings.
-    own = RES101.replace(gate_epochs=3, classifier_lr=0.5)
-    assert parse_from(own, "--gate=boundary", "--classifier=softmax") == own
-    assert parse_from(own, "--gate", "none") == replace(own, gate=None)
+    changed = RES101.replace(gate_epochs=3, classifier_lr=0.5)
+    assert parse_from(changed, "--gate=boundary", "--classifier=softmax") == changed
+    assert parse_from(changed, "--gate", "none") == replace(changed, gate=None)
 
 
-def test_another_method_has_its_published_settings() -> None:
+def test_other_method_has_its_published_settings() -> None:
     for model in METHODS:
         if model != "gsmflow":
             expected = published_recipe(RES101, model)
@@ -209,13 +209,13 @@ def test_another_method_has_its_published_settings() -> None:
             )
 
 
-def test_a_recipe_serves_its_features_and_the_first_all_others() -> None:
+def test_recipe_is_chosen_by_features_and_the_first_is_the_default() -> None:
     served = [recipe_for(RECIPES, name) for name in ("res101", "vit", "clip")]
     assert served == [RES101, VIT, RES101]
     assert parse("--features", "clip") == replace(RES101, features="clip")
 
 
-def test_without_flags_the_first_recipe_is_taken() -> None:
+def test_without_flags_the_first_recipe_is_used() -> None:
     assert parse() == RES101
 
 
@@ -302,13 +302,13 @@ def test_malformed_words_end_the_program(
         ),
     ],
 )
-def test_a_flag_of_another_method_gate_or_classifier_is_refused(words: str, message: str) -> None:
+def test_flag_of_another_method_gate_or_classifier_is_refused(words: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as error:
         parse(*words.split())
     assert "\n" not in str(error.value)
 
 
-def test_recommended_settings_are_another_method() -> None:
+def test_recommended_recipe_is_of_another_method() -> None:
     recipe = parse("--recipe", "recommended")
     assert recipe == replace(published_recipe(RES101, "discriminant"), recipe="recommended")
     assert parse("--recipe=recommended", "--model", "discriminant") == recipe

@@ -36,7 +36,7 @@ def test_flat_names_are_unique_and_complete(model: str) -> None:
         assert used_configs(recipe) == list(configurations(recipe))
 
 
-def test_a_setting_has_the_value_of_its_field() -> None:
+def test_setting_has_the_value_of_its_field() -> None:
     recipe = replace(
         RES101,
         method=GSMFlowConfig(blocks=7),
@@ -71,14 +71,14 @@ def test_replace_refuses_a_setting_that_the_recipe_does_not_have(name: str) -> N
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_a_recipe_names_its_choices(model: str) -> None:
+def test_recipe_names_its_choices(model: str) -> None:
     for classifier, gate in product(CLASSIFIERS, ("none", *GATES)):
         recipe = make_recipe(dataset="CUB", model=model, classifier=classifier, gate=gate)
         assert recipe.model == recipe.method_info.name == model
         assert (recipe.classifier_name, recipe.gate_name) == (classifier, gate)
 
 
-def test_the_softmax_has_its_defaults_beside_another_classifier() -> None:
+def test_softmax_has_its_defaults_beside_another_classifier() -> None:
     assert VIT.replace(classifier_lr=0.5).softmax == SoftmaxConfig(lr=0.5)
     assert replace(VIT, classifier=BayesConfig()).softmax == SoftmaxConfig()
 
@@ -95,7 +95,7 @@ def test_samples_per_class_is_none_for_a_method_without_that_setting() -> None:
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_learning_settings_say_what_is_learned_and_no_place(model: str) -> None:
+def test_learning_settings_contain_no_paths(model: str) -> None:
     recipe = make_recipe(dataset="CUB", model=model, gate="boundary")
     names = set(learning_settings(recipe))
     top = {name for name in flat_names(recipe) if name in Recipe.__dataclass_fields__}
@@ -103,7 +103,7 @@ def test_learning_settings_say_what_is_learned_and_no_place(model: str) -> None:
     assert names == set(flat_names(recipe)) - top - gate | {"feature_scaling"}
 
 
-def test_methods_with_a_setting_of_one_name_have_defaults_of_their_own() -> None:
+def test_settings_of_one_name_have_a_default_for_each_method() -> None:
     def value(model: str, name: str) -> Any:
         return setting_value(parse("--model", model, "--gate", "none"), name)
 
@@ -116,7 +116,7 @@ def test_methods_with_a_setting_of_one_name_have_defaults_of_their_own() -> None
     assert parse("--model", "cada-vae", *words).method == replace(CADAVAEConfig(), gamma=3.0)
 
 
-def test_a_recipe_is_frozen() -> None:
+def test_recipe_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         RES101.seed = 5  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):

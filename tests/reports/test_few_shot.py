@@ -57,7 +57,7 @@ def output(*runs: Path, picture: Path, width: int = 120) -> str:
     return console.export_text()
 
 
-def test_two_runs_stand_in_one_table_and_one_picture(tmp_path: Path) -> None:
+def test_two_runs_are_in_one_table_and_one_picture(tmp_path: Path) -> None:
     plain = {str(k): of_k(k, share=None, calibrated=None) for k in (0, 5)}
     ours, theirs = put(tmp_path / "a"), put(tmp_path / "b", model="CADA-VAE", few_shot=plain)
     picture = tmp_path / "both.png"
@@ -73,7 +73,7 @@ def test_two_runs_stand_in_one_table_and_one_picture(tmp_path: Path) -> None:
     assert matplotlib.image.imread(picture).std() > 0.05
 
 
-def test_the_picture_shows_means_and_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_shows_means_and_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Axes] = []
     monkeypatch.setattr(report, "save_figure", lambda figure, path: drawn.extend(figure.axes))
     output(put(tmp_path / "a"), picture=tmp_path / "p.png")
@@ -95,7 +95,7 @@ def test_names_of_runs_differ(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 120])
-def test_the_table_fits_its_console(tmp_path: Path, width: int) -> None:
+def test_table_fits_its_console(tmp_path: Path, width: int) -> None:
     text = output(put(tmp_path / "a"), picture=tmp_path / "p.png", width=width)
     table = [line for line in text.splitlines() if not line.startswith("picture: ")]
     assert max(map(len, table[: table.index("") if "" in table else None])) <= max(width, 60)
@@ -113,7 +113,7 @@ def test_the_table_fits_its_console(tmp_path: Path, width: int) -> None:
         ({"dataset": "FLO"}, "field 'dataset': found 'FLO', expected CUB, of which the first"),
     ],
 )
-def test_a_run_that_cannot_be_shown_is_refused(
+def test_run_that_cannot_be_shown_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     first, second = put(tmp_path / "a"), put(tmp_path / "b", **changes)
@@ -122,7 +122,7 @@ def test_a_run_that_cannot_be_shown_is_refused(
     assert not (tmp_path / "p.png").exists()
 
 
-def test_the_command_ends_with_2_on_bad_input(
+def test_command_ends_with_2_on_bad_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = {
@@ -137,7 +137,7 @@ def test_the_command_ends_with_2_on_bad_input(
         assert message in capsys.readouterr().err
 
 
-def test_the_results_have_a_row_for_each_number_of_rows(tmp_path: Path) -> None:
+def test_results_have_a_row_for_each_number_of_rows(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "a")
     put(tmp_path / "CUB" / "b")
     rows = [row for row in collect_runs(tmp_path, REPORTS).rows if row.kind == "few-shot"]

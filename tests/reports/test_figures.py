@@ -147,7 +147,7 @@ def test_run_figure_is_a_png(tmp_path: Path, epochs: tuple[int, ...], prototype:
     assert ink(pixels[:, start], ORANGE) > 100
 
 
-def test_prototype_loss_has_a_line_of_its_own(tmp_path: Path) -> None:
+def test_prototype_loss_has_a_separate_line(tmp_path: Path) -> None:
     orange = {}
     for prototype in (True, False):
         path = tmp_path / f"{prototype}.png"
@@ -159,7 +159,7 @@ def test_prototype_loss_has_a_line_of_its_own(tmp_path: Path) -> None:
 GREEN, RED = (44, 160, 44), (214, 39, 40)
 
 
-def test_every_loss_part_is_drawn_whatever_its_name(tmp_path: Path) -> None:
+def test_every_loss_part_is_drawn_for_any_name(tmp_path: Path) -> None:
     records: list[dict[str, float]] = [
         {"epoch": e, "critic": -2 / e, "vae": 900 - 9.0 * e, "generator": e / 9 - 2, "mmd": 1 / e}
         for e in range(1, 30)
@@ -191,7 +191,7 @@ def test_labels_of_several_axes_of_losses_lie_apart(monkeypatch: pytest.MonkeyPa
         assert left.x1 < right.x0
 
 
-def test_a_run_of_one_epoch_still_shows_its_losses(tmp_path: Path) -> None:
+def test_run_of_one_epoch_still_shows_its_losses(tmp_path: Path) -> None:
     path = tmp_path / "run.png"
     run_figure(path, history=history(1, prototype=False), curve=[], outcomes={})
     # A single point lies in the middle of its panel, away from the legend.
@@ -285,7 +285,7 @@ def legend(panel: Axes) -> list[str]:
     return [text.get_text() for text in box.get_texts()]
 
 
-def test_consistency_of_each_class_stands_beside_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consistency_of_each_class_is_beside_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = make_shifts(12, 7)
     panel = drawn_panels(monkeypatch, **arguments)[0]
     rows = [int(label.get_text()[:3]) for label in panel.get_yticklabels()]
@@ -301,7 +301,7 @@ def test_consistency_of_each_class_stands_beside_its_name(monkeypatch: pytest.Mo
     assert legend(panel)[0] == f"real rows, mean {100 * real.mean():.1f}"
 
 
-def test_variances_and_distances_stand_against_the_real_ones(
+def test_variances_and_distances_are_plotted_against_the_real_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arguments = make_shifts(12, 7)
@@ -320,7 +320,7 @@ def test_variances_and_distances_stand_against_the_real_ones(
         assert panel.get_xticks().tolist() == panel.get_yticks().tolist()
 
 
-def test_legends_of_methods_without_a_shift(
+def test_legends_of_methods_with_zero_shift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, variances, distances = drawn_panels(monkeypatch, **make_shifts(6, 4, same=True))

@@ -26,7 +26,7 @@ def test_positive_parts_of_like_size_share_a_logarithmic_axis() -> None:
     assert axis == LossAxis(("reconstruction", "kl", "distribution"), "loss", True)
 
 
-def test_a_part_that_hardly_changes_has_a_linear_axis() -> None:
+def test_part_that_hardly_changes_has_a_linear_axis() -> None:
     assert loss_axes(history(hinge=[2.0, 1.9])) == [LossAxis(("hinge",), "hinge loss", False)]
 
 
@@ -48,19 +48,19 @@ def test_parts_of_very_different_size_are_on_different_axes() -> None:
     ]
 
 
-def test_a_part_that_stays_zero_needs_no_axis_for_itself() -> None:
+def test_zero_part_has_no_separate_axis() -> None:
     (axis,) = loss_axes(history(off=[0.0, 0.0], critic=[-1.0, 1.0]))
     assert axis == LossAxis(("off", "critic"), "loss", False)
 
 
-def test_parts_that_some_epochs_lack_are_there() -> None:
+def test_parts_missing_in_some_epochs_have_an_axis() -> None:
     records: list[dict[str, float]] = [{"epoch": 1, "a": 1.0}, {"epoch": 2, "b": 2.0, "a": 0.5}]
     assert loss_parts(records) == ["a", "b"]
     assert loss_axes(records) == [LossAxis(("a", "b"), "loss", False)]
     assert loss_axes([]) == []
 
 
-def test_every_part_is_on_one_axis_where_it_fills_a_part_of_it() -> None:
+def test_every_part_is_on_exactly_one_axis_and_fills_a_share_of_it() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         parts = {

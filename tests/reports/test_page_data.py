@@ -57,7 +57,7 @@ def test_answers_at_any_gamma_are_those_of_all_scores(
         np.testing.assert_array_equal(found, outcome.predictions(gamma))
 
 
-def test_a_thinned_curve_keeps_its_ends_and_runs_along_it() -> None:
+def test_thinned_curve_keeps_its_ends_and_stays_close() -> None:
     count = 12345
     steps = np.linspace(0, 1, count)
     whole = SeenUnseenCurve(np.arange(count + 1.0), 1 - steps**2, steps)
@@ -85,7 +85,7 @@ class Around:
 
 
 @pytest.mark.parametrize(("d", "rows"), [(70, 30), (6, 30), (1, 5), (3, 1)])
-def test_a_sample_is_in_its_principal_components(d: int, rows: int) -> None:
+def test_sample_is_in_its_principal_components(d: int, rows: int) -> None:
     labels = torch.tensor([7, 2] * rows)
     features = torch.randn(len(labels), d, generator=seeded(1)) * torch.arange(1, d + 1)
     unseen = MemoryFeed(features, labels)
@@ -104,7 +104,7 @@ def test_a_sample_is_in_its_principal_components(d: int, rows: int) -> None:
     together = torch.cat([features, theirs]).double().numpy()
     kept = min(50, d)
     reference = PCA(n_components=kept, svd_solver="full").fit(together)
-    # A component's sign is anyone's choice.
+    # The sign of a component is arbitrary.
     expected = np.abs(reference.transform(together))
     np.testing.assert_allclose(np.abs(sample.points), expected, atol=1e-3)
     np.testing.assert_allclose(sample.shares, reference.explained_variance_ratio_, atol=1e-6)
@@ -125,7 +125,7 @@ def make_page_data() -> PageData:
     )
 
 
-def test_page_data_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_page_data_is_read_back_unchanged(tmp_path: Path) -> None:
     page_data, file = make_page_data(), tmp_path / "page_data.safetensors"
     write_page_data(file, page_data)
     found = read_page_data(file, 5)
@@ -161,7 +161,7 @@ def test_page_data_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> 
     assert str(file) in str(caught.value)
 
 
-def test_a_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
+def test_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "page_data.safetensors"
     write_page_data(file, make_page_data())
     content = file.read_bytes()

@@ -23,7 +23,7 @@ def published() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_package_finds_and_reads_the_published_file() -> None:
+def test_package_finds_and_reads_the_published_file() -> None:
     assert PUBLISHED_FILE == FILE
     rows = read_published(PUBLISHED_FILE)
     assert len(rows) == len(published()) == 389
@@ -76,7 +76,7 @@ def test_published_h_is_the_harmonic_mean_within_the_printed_digits() -> None:
         (("method", ""), "expected also method"),
     ],
 )
-def test_a_damaged_published_file_is_refused(
+def test_damaged_published_file_is_refused(
     tmp_path: Path, change: tuple[str, str], words: str
 ) -> None:
     path = tmp_path / "published.csv"
@@ -91,7 +91,7 @@ def test_a_damaged_published_file_is_refused(
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_published_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_published_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "published.csv"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not readable"):

@@ -91,7 +91,7 @@ def read_markdown(path: Path) -> list[dict[str, str]]:
     return [dict(zip(names, [c.strip("| ") for c in row], strict=True)) for row in rows]
 
 
-def test_a_run_is_a_row_in_percent(tmp_path: Path) -> None:
+def test_run_is_a_row_in_percent(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     (row,) = rows_of(tmp_path, "run")
     assert means(row) == {name: pytest.approx(value) for name, value in PERCENT.items()}
@@ -102,7 +102,7 @@ def test_a_run_is_a_row_in_percent(tmp_path: Path) -> None:
     assert row.source == str(tmp_path / "CUB" / "first" / "metrics.json")
 
 
-def test_a_run_without_unseen_test_rows_has_blanks(
+def test_run_without_unseen_test_rows_has_blanks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown = dict.fromkeys(("T1", "U", "H", "AUSUC"))
@@ -123,7 +123,7 @@ def test_a_run_without_unseen_test_rows_has_blanks(
     assert "field 'T1': found nothing" in warning
 
 
-def test_a_run_without_calibration_has_no_calibrated_figure(tmp_path: Path) -> None:
+def test_run_without_calibration_has_no_calibrated_figure(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(calibrated=None))
     (row,) = rows_of(tmp_path, "run")
     assert "H_calibrated" not in row.figures
@@ -138,12 +138,12 @@ def test_a_run_without_calibration_has_no_calibrated_figure(tmp_path: Path) -> N
         ("old/CUB/first", "first"),
     ],
 )
-def test_a_run_is_found_from_any_folder_above_it(tmp_path: Path, below: str, name: str) -> None:
+def test_run_is_found_from_any_folder_above_it(tmp_path: Path, below: str, name: str) -> None:
     put(tmp_path / "old" / "CUB" / "first", metrics_of())
     assert [row.run for row in rows_of(tmp_path / below, "run")] == [name]
 
 
-def test_unfinished_runs_and_hidden_folders_are_none(tmp_path: Path) -> None:
+def test_unfinished_runs_and_hidden_folders_are_not_listed(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     put(tmp_path / "CUB" / ".second.17.part", metrics_of())
     (tmp_path / "CUB" / "third").mkdir()
@@ -188,7 +188,7 @@ def test_every_variant_of_an_ablation_is_a_row(tmp_path: Path, with_metrics: boo
     ]
 
 
-def test_a_baseline_that_is_equal_in_all_runs_has_one_row(tmp_path: Path) -> None:
+def test_baseline_that_is_equal_in_all_runs_has_one_row(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     put(tmp_path / "CUB" / "second", metrics_of(T1=0.7, seed=5))
     put(tmp_path / "CUB" / "three", metrics_of_seeds())
@@ -199,7 +199,7 @@ def test_a_baseline_that_is_equal_in_all_runs_has_one_row(tmp_path: Path) -> Non
     assert all(figure.std is None for figure in row.figures.values())
 
 
-def test_a_baseline_that_differs_has_a_row_for_each_run(tmp_path: Path) -> None:
+def test_baseline_that_differs_has_a_row_for_each_run(tmp_path: Path) -> None:
     gaussian = {**ESZSL, "T1": 0.4, "calibrated": None}
     put(tmp_path / "CUB" / "first", metrics_of())
     put(tmp_path / "CUB" / "second", metrics_of(baselines={"ESZSL": {**ESZSL, "H": 0.2}}))
@@ -213,14 +213,14 @@ def test_a_baseline_that_differs_has_a_row_for_each_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", ["features", "semantics", "dataset"])
-def test_a_baseline_has_a_row_for_each_input(tmp_path: Path, changed: str) -> None:
+def test_baseline_has_a_row_for_each_input(tmp_path: Path, changed: str) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     put(tmp_path / "CUB" / "second", metrics_of(**{changed: "OTHER"}))
     rows = rows_of(tmp_path, "baseline")
     assert [getattr(row, changed) for row in rows] == [getattr(rows[0], changed), "OTHER"]
 
 
-def test_an_oracle_is_merged_in_the_same_way(tmp_path: Path) -> None:
+def test_oracle_is_merged_in_the_same_way(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(oracle={**CEILING, "calibrated": None}))
     put(tmp_path / "CUB" / "second", metrics_of(oracle=None))
     put(tmp_path / "CUB" / "third", metrics_of(oracle={**CEILING, "calibrated": None}))
@@ -231,7 +231,7 @@ def test_an_oracle_is_merged_in_the_same_way(tmp_path: Path) -> None:
     assert [(row.run, means(row)["T1"]) for row in rows] == [("first", 90.12), ("third", 89.0)]
 
 
-def test_figures_selected_on_test_are_rows_of_their_own(tmp_path: Path) -> None:
+def test_figures_selected_on_test_have_separate_rows(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(test_selected={**BEST, "epoch": 3, "curve": []}))
     put(tmp_path / "CUB" / "three", metrics_of_seeds(test_selected=BEST))
     comparable = rows_of(tmp_path, "run")
@@ -244,7 +244,7 @@ def test_figures_selected_on_test_are_rows_of_their_own(tmp_path: Path) -> None:
     assert {figure.std for figure in rows[1].figures.values()} == {2.0}
 
 
-def test_the_table_keeps_what_was_selected_on_test_and_published_apart(tmp_path: Path) -> None:
+def test_table_has_separate_sections_for_selected_on_test_and_published(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(test_selected=BEST))
     text = output(tmp_path)
     sections = text.split("─" * 100)
@@ -292,7 +292,7 @@ DAMAGED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -> None:
+def test_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -> None:
     content, word = DAMAGED[case]
     put(tmp_path / "CUB" / "bad", content)
     put(tmp_path / "CUB" / "good", metrics_of())
@@ -307,7 +307,7 @@ def test_a_damaged_file_is_left_out_with_a_sentence(tmp_path: Path, case: str) -
     assert any("good" in line for line in lines)
 
 
-def test_a_foreign_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> None:
+def test_unrelated_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> None:
     put(tmp_path, {"loss": 0.1})
     put(tmp_path / "CUB" / "first", metrics_of())
     collection = collect_runs(tmp_path, REPORTS)
@@ -315,13 +315,13 @@ def test_a_foreign_file_above_the_runs_does_not_hide_them(tmp_path: Path) -> Non
     assert len(collection.warnings) == 1
 
 
-def test_an_area_that_rounds_up_is_no_mistake(tmp_path: Path) -> None:
+def test_area_that_rounds_up_is_accepted(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of(AUSUC=1.0000000000000002))
     assert len(rows_of(tmp_path, "run")) == 1
 
 
 @pytest.mark.parametrize("content", [None, "{"])
-def test_without_a_finished_run_the_folder_is_named(tmp_path: Path, content: str | None) -> None:
+def test_folder_without_a_finished_run_is_refused(tmp_path: Path, content: str | None) -> None:
     (tmp_path / "CUB").mkdir()
     if content is not None:
         put(tmp_path / "CUB" / "bad", content)
@@ -329,7 +329,7 @@ def test_without_a_finished_run_the_folder_is_named(tmp_path: Path, content: str
         run_results(ResultsOptions(folder=tmp_path), Console(quiet=True))
 
 
-def test_a_table_for_each_dataset_that_is_asked_for(tmp_path: Path) -> None:
+def test_table_for_each_dataset_that_is_asked_for(tmp_path: Path) -> None:
     for name in ("CUB", "DIGITS", "SUN"):
         put(tmp_path / name / "first", metrics_of(dataset=name))
     titles = [line.split(" ·")[0] for line in output(tmp_path).splitlines() if " · " in line]
@@ -382,7 +382,7 @@ def test_files_hold_the_table(tmp_path: Path) -> None:
     put(tmp_path / "out" / "CUB" / "a_run_", metrics_of(test_selected=BEST))
     put(tmp_path / "out" / "CUB" / "three", metrics_of_seeds())
     into = tmp_path / "new" / "tables"
-    for _ in range(2):  # a second time over what is there
+    for _ in range(2):  # a second time over the existing files
         text = output(tmp_path / "out", published=False, into=into)
     assert str(into) in text
     assert sorted(file.name for file in into.iterdir()) == ["CUB.csv", "CUB.md", "CUB.tex"]
@@ -420,20 +420,20 @@ def test_files_hold_the_table(tmp_path: Path) -> None:
     assert r"& $58.6 \pm 2.0$ &" in line
 
 
-def test_csv_quotes_what_it_must() -> None:
+def test_csv_quotes_special_characters() -> None:
     row = Row("run", "D", "f", "s", 'a, "b"\nc', "p", {"T1": MeanStd(50.0)})
     header, line = csv.reader(io.StringIO(render_csv([row])))
     assert dict(zip(header, line, strict=True))["method"] == 'a, "b"\nc'
 
 
-def test_into_a_file_is_refused(tmp_path: Path) -> None:
+def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"--into: found {tmp_path / 'file'}"):
         output(tmp_path, into=tmp_path / "file")
 
 
-def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path / "CUB" / "first", metrics_of())
     main(["results", str(tmp_path), "--no-published"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "first" in line]
@@ -442,7 +442,7 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing"])
-def test_the_command_ends_with_code_2_without_runs(
+def test_command_ends_with_code_2_without_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     (tmp_path / "empty").mkdir()

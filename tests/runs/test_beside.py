@@ -19,7 +19,7 @@ from tests.builders import changed, make_recipe, tiny_recipe
 pytestmark = pytest.mark.usefixtures("quick_pictures", "small_methods")
 
 MEASURES = ("T1", "U", "S", "H", "AUSUC")
-# What stands for the published settings, which take minutes.
+# Settings used instead of the published ones, which take minutes.
 SMALL: dict[str, dict[str, Any]] = {
     "gsmflow": {
         "blocks": 2,
@@ -64,7 +64,7 @@ def label_of(name: str) -> str:
     return find_method(name).label
 
 
-def test_every_method_beside_another_has_the_figures_of_its_own_run(tmp_path: Path) -> None:
+def test_method_beside_another_has_the_figures_of_a_separate_run(tmp_path: Path) -> None:
     together = run(tmp_path, model="discriminant", run="together", beside=tuple(METHODS))
     found = together.metrics["baselines"]
     others = [name for name in METHODS if name != "discriminant"]
@@ -87,7 +87,7 @@ def test_every_method_beside_another_has_the_figures_of_its_own_run(tmp_path: Pa
 
 
 @pytest.mark.parametrize("names", [("gsmflow",), ("gsmflow", "eszsl"), ()])
-def test_the_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -> None:
     result = run(tmp_path, calibrate=False, beside=names)
     others = [name for name in names if name != "gsmflow"]
     assert list(result.metrics["baselines"]) == [label_of(name) for name in others]
@@ -95,7 +95,7 @@ def test_the_method_itself_is_left_out(tmp_path: Path, names: tuple[str, ...]) -
     assert [p.name for p in folder.iterdir()] == others if others else not folder.exists()
 
 
-def test_methods_beside_do_not_change_the_models_figures(tmp_path: Path) -> None:
+def test_methods_beside_do_not_change_the_figures_of_the_model(tmp_path: Path) -> None:
     with_them = run(tmp_path, run="with", beside=("eszsl", "cada-vae")).metrics
     without = run(tmp_path, run="without", beside=()).metrics
     assert without["baselines"] == {}
@@ -103,7 +103,7 @@ def test_methods_beside_do_not_change_the_models_figures(tmp_path: Path) -> None
     assert {n: with_them[n] for n in names} == {n: without[n] for n in names}
 
 
-def test_a_method_beside_has_its_published_settings_on_the_same_data(
+def test_method_beside_has_its_published_settings_on_the_same_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(beside, "published_recipe", published_recipe)
@@ -112,12 +112,12 @@ def test_a_method_beside_has_its_published_settings_on_the_same_data(
     )
     recipe = recipe.replace(calibrate=False, compile=True, classifier_lr=0.5)
     for name in METHODS:
-        own = beside_recipe(recipe, name)
+        recipe_beside = beside_recipe(recipe, name)
         plain = published_recipe(make_recipe(dataset="FLO", features="densenet169"), name)
-        assert own == plain.replace(seed=3, calibrate=False, beside=())
+        assert recipe_beside == plain.replace(seed=3, calibrate=False, beside=())
 
 
-def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
+def test_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = ("cada-vae", "gaussian-prototypes")
@@ -126,10 +126,10 @@ def test_a_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
         for stop_at in methods:
             real = getattr(beside, stage)
 
-            def fail(own: Any, *rest: Any, stop_at: str = stop_at, real: Any = real) -> Any:
-                if own.directory.name == stop_at:
+            def fail(setup: Any, *rest: Any, stop_at: str = stop_at, real: Any = real) -> Any:
+                if setup.directory.name == stop_at:
                     raise RuntimeError("a stand-in for a crash")
-                return real(own, *rest)
+                return real(setup, *rest)
 
             with monkeypatch.context() as patch:
                 patch.setattr(beside, stage, fail)

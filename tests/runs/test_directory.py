@@ -35,7 +35,7 @@ def resume(recipe: Recipe, run: str = "") -> tuple[Path, bool]:
     return open_run(changed(recipe, run=run, resume=True))
 
 
-def test_a_run_has_its_directory_and_its_recipe(recipe: Recipe) -> None:
+def test_run_directory_holds_its_recipe(recipe: Recipe) -> None:
     directory, resumed = open_run(changed(recipe, run="first"))
     assert directory == recipe.out / "CUB" / "first"
     assert not resumed
@@ -43,14 +43,14 @@ def test_a_run_has_its_directory_and_its_recipe(recipe: Recipe) -> None:
     assert stored == describe_recipe(changed(recipe, run="first"))
 
 
-def test_a_run_without_a_name_takes_time_and_seed(recipe: Recipe) -> None:
+def test_run_without_a_name_is_named_by_time_and_seed(recipe: Recipe) -> None:
     before = datetime.now().replace(microsecond=0)
     directory, _ = open_run(changed(recipe, seed=3))
     stamp = datetime.strptime(directory.name, "%Y%m%d-%H%M%S-seed3")
     assert before <= stamp <= datetime.now()
 
 
-def test_a_name_is_not_taken_twice(recipe: Recipe) -> None:
+def test_name_of_an_existing_run_is_refused(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     (directory / "precious").touch()
     with pytest.raises(InputError, match=str(directory)):
@@ -59,44 +59,44 @@ def test_a_name_is_not_taken_twice(recipe: Recipe) -> None:
     assert json.loads((directory / RECIPE_FILE).read_text())["seed"] == 0
 
 
-def test_an_out_that_is_a_file_is_refused(recipe: Recipe) -> None:
+def test_out_that_is_a_file_is_refused(recipe: Recipe) -> None:
     recipe.out.write_text("in the way")
     with pytest.raises(InputError, match=str(recipe.out)):
         open_run(recipe)
 
 
-def test_a_named_run_is_resumed(recipe: Recipe) -> None:
+def test_named_run_is_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     start(recipe, "second")
     assert resume(recipe, "first") == (directory, True)
 
 
-def test_a_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
+def test_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     with pytest.raises(InputError, match=r"'training.epochs': found 300, expected 5") as caught:
         resume(changed(recipe, epochs=5), "first")
     assert str(directory / RECIPE_FILE) in str(caught.value)
 
 
-def test_a_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
+def test_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
     with pytest.raises(InputError, match="nowhere"):
         resume(recipe, "nowhere")
     assert not (recipe.out / "CUB" / "nowhere").exists()
 
 
-def test_a_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
+def test_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:
     start(recipe, "first")
     moved = changed(recipe, out=recipe.out.with_name("moved"))
     recipe.out.rename(moved.out)
     assert resume(moved, "first") == (moved.out / "CUB" / "first", True)
 
 
-def test_a_run_is_resumed_wherever_the_same_settings_come_from(recipe: Recipe) -> None:
+def test_run_is_resumed_from_flags_or_recipe_file_with_equal_settings(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     assert resume(recipe.replace(recipe="choice.json")) == (directory, True)
 
 
-def test_the_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
+def test_latest_unfinished_run_is_resumed(recipe: Recipe) -> None:
     start(recipe, "oldest", age=30)
     expected = start(recipe, "older", age=20)
     start(recipe, "finished", age=10, finished=True)
@@ -120,7 +120,7 @@ def test_without_an_unfinished_run_a_new_one_starts(
     assert json.loads((directory / RECIPE_FILE).read_text())["dataset"] == "CUB"
 
 
-def test_two_runs_of_one_second_have_directories_of_their_own(
+def test_two_runs_of_one_second_have_different_directories(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StoppedClock(datetime):
@@ -138,14 +138,14 @@ def test_two_runs_of_one_second_have_directories_of_their_own(
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"dataset": "CUB"', "\xff", "[]", "null", "7"])
-def test_a_damaged_recipe_is_named(recipe: Recipe, content: str) -> None:
+def test_damaged_recipe_is_refused(recipe: Recipe, content: str) -> None:
     file = start(recipe, "first") / RECIPE_FILE
     file.write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=str(file)):
         resume(recipe, "first")
 
 
-def test_a_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
+def test_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
     file = start(recipe, "first") / RECIPE_FILE
     stored = json.loads(file.read_text())
     del stored["method"]["pi"]
@@ -153,11 +153,11 @@ def test_a_recipe_that_lacks_a_field_is_another_recipe(recipe: Recipe) -> None:
     with pytest.raises(InputError, match=r"'method.pi': found None, expected 0.05"):
         resume(recipe, "first")
     assert not resume(recipe)[1]
-    # To be read, it has the default there.
+    # When it is read, the field has its default.
     assert read_run_recipe(file.parent) == changed(recipe, run="first")
 
 
-def test_a_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recipe) -> None:
+def test_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recipe) -> None:
     start(recipe, "first")
     others: dict[str, dict[str, Any]] = {
         "method.name": {"method": CADAVAEConfig()},
@@ -169,11 +169,11 @@ def test_a_run_of_another_method_gate_or_classifier_is_not_resumed(recipe: Recip
             resume(changed(recipe, **changes), "first")
 
 
-def test_a_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> None:
+def test_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> None:
     directory = start(recipe, "first")
     old = {"dataset": "CUB", "model": "gsmflow", "epochs": 300, "gate": "none", "baselines": True}
     (directory / RECIPE_FILE).write_text(json.dumps(old))
-    expected = "found a recipe of the form before methods had parts of their own without field"
+    expected = "found a recipe of an older version without field"
     for read in (lambda: read_run_recipe(directory), lambda: resume(recipe, "first")):
         with pytest.raises(InputError) as error:
             read()
@@ -183,7 +183,7 @@ def test_a_run_of_the_old_form_is_refused_in_one_sentence(recipe: Recipe) -> Non
     assert not resume(recipe)[1]
 
 
-def test_computed_fields_are_those_that_change_what_is_learned(recipe: Recipe) -> None:
+def test_computed_fields_are_those_that_change_the_result(recipe: Recipe) -> None:
     fields = computed_fields(recipe.replace(run="a", resume=True, cache=False, recipe="b"))
     assert fields == computed_fields(recipe)
     assert (fields["method.pi"], fields["training.epochs"]) == (0.05, 300)
@@ -213,7 +213,7 @@ def test_records_are_json_lines_in_order(tmp_path: Path, recipe: Recipe) -> None
 
 
 @pytest.mark.parametrize("torn", ["", "{", '{"event": "epoch", "epoch": 2', "x" * 9999])
-def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
+def test_incomplete_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "log.jsonl"
     RunLog(path).write("epoch", epoch=1)
     with path.open("a") as file:
@@ -222,19 +222,19 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
     assert [record["epoch"] for record in read_records(path)] == [1, 3]
 
 
-def test_a_log_of_one_torn_line_starts_anew(tmp_path: Path) -> None:
+def test_log_of_one_incomplete_line_is_started_again(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"event": "sta')
     RunLog(path).write("start")
     assert [record["event"] for record in read_records(path)] == ["start"]
 
 
-def test_opening_a_log_alone_writes_nothing(tmp_path: Path) -> None:
+def test_opening_a_log_writes_no_file(tmp_path: Path) -> None:
     RunLog(tmp_path / "log.jsonl")
     assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_a_directory_that_a_kill_left_half_made_is_neither_found_nor_in_the_way(
+def test_partly_made_directory_of_a_killed_run_is_ignored(
     tmp_path: Path,
 ) -> None:
     recipe = make_recipe(dataset="TINY", out=tmp_path, run="a")

@@ -61,7 +61,7 @@ def assert_same_run(a: RunResult, b: RunResult) -> None:
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-def test_a_run_writes_its_directory(folder: Path) -> None:
+def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
     result = run(tiny_recipe(folder, run="first", oracle=True, curve_every=2))
     assert result.directory == folder / "out" / "TINY" / "first"
     written = {str(f.relative_to(result.directory)) for f in result.directory.rglob("*.*")}
@@ -106,7 +106,7 @@ def test_a_run_writes_its_directory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("samples", [3, 50])
-def test_the_oracle_learns_from_as_many_real_rows_as_are_synthesized(
+def test_oracle_learns_from_as_many_real_rows_as_are_synthesized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: int
 ) -> None:
     learned: list[tuple[Feed, Feed]] = []
@@ -131,7 +131,7 @@ def test_the_oracle_learns_from_as_many_real_rows_as_are_synthesized(
         assert len({(c, *row) for c, row in zip(labels, rows, strict=True)} & whole) == 18
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+def test_same_seed_gives_the_same_run_and_another_seed_another(
     folder: Path, plain: RunResult
 ) -> None:
     assert_same_run(plain, run(tiny_recipe(folder, run="again", beside=())))
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     )
 
 
-def test_data_in_memory_give_the_run_of_their_files(folder: Path, plain: RunResult) -> None:
+def test_data_in_memory_give_the_same_run_as_their_files(folder: Path, plain: RunResult) -> None:
     dataset = load_dataset(folder / "data", "TINY", features="res101", semantics="att")
     recipe = tiny_recipe(folder, run="memory", beside=(), data=Path("nowhere"))
     result = run_experiment(Job(recipe, dataset=dataset), Console(quiet=True))
@@ -159,9 +159,7 @@ def test_data_in_memory_are_checked_before_anything_is_written(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_a_variant_of_the_model_goes_by_the_name_of_its_class(
-    folder: Path, plain: RunResult
-) -> None:
+def test_custom_model_is_named_by_its_class(folder: Path, plain: RunResult) -> None:
     class Variant(GSMFlow):
         pass
 
@@ -193,7 +191,7 @@ def test_mapped_features_give_the_same_run(tmp_path: Path) -> None:
     assert (folder / "features.npy").is_file()
 
 
-def test_a_run_started_in_memory_is_resumed_from_the_map(
+def test_run_started_in_memory_is_resumed_from_the_map(
     folder: Path, plain: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"run": "half", "beside": ()}
@@ -205,13 +203,13 @@ def test_a_run_started_in_memory_is_resumed_from_the_map(
     assert_same_run(plain, resumed)
 
 
-def test_a_map_of_features_that_are_not_cached_is_refused(tmp_path: Path) -> None:
+def test_map_of_features_that_are_not_cached_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--features-in: found map .* not in a cache, expected"):
         run(tiny_recipe(tmp_path, features_in="map", cache=False))
     assert not (tmp_path / "out").exists()
 
 
-def test_the_console_says_what_comes_from_the_cache(tmp_path: Path) -> None:
+def test_console_reports_a_cache_hit(tmp_path: Path) -> None:
     printed = StringIO()
     console = Console(file=printed, width=200)
     for name in ("first", "second"):
@@ -244,7 +242,7 @@ def test_every_switch_of_the_paper_runs_and_changes_the_model(tmp_path: Path) ->
     assert len({w.tobytes() for w in weights.values()}) == len(changes)
 
 
-def test_no_test_row_reaches_anything_before_the_test_split_is_opened(tmp_path: Path) -> None:
+def test_nothing_depends_on_test_rows_before_the_test_split_is_opened(tmp_path: Path) -> None:
     clean = check_dataset(make_dataset())
     garbage = clean.features.copy()
     rng = np.random.default_rng(1)
@@ -270,9 +268,7 @@ def test_no_test_row_reaches_anything_before_the_test_split_is_opened(tmp_path: 
     assert a.metrics["S"] != b.metrics["S"]
 
 
-def test_the_test_split_is_opened_once_and_last(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_split_is_opened_once_and_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[str, bool]] = []
     recipe = tiny_recipe(folder, run="once", oracle=True)
 
@@ -314,13 +310,11 @@ def _fail(*arguments: Any, **keywords: Any) -> None:
     raise RuntimeError("a stand-in for a crash")
 
 
-def test_a_finished_run_that_is_resumed_gives_its_numbers_again(
-    folder: Path, plain: RunResult
-) -> None:
+def test_resumed_finished_run_gives_its_numbers(folder: Path, plain: RunResult) -> None:
     assert_same_run(plain, run(tiny_recipe(folder, run="plain", beside=(), resume=True)))
 
 
-def test_a_damaged_file_of_a_resumed_run_is_named(tmp_path: Path) -> None:
+def test_damaged_file_of_a_resumed_run_is_refused(tmp_path: Path) -> None:
     result = run(tiny_recipe(tmp_path, run="first", beside=()))
     (result.directory / "metrics.json").unlink()
     for file in ("model.safetensors", "validation.json", "history.json"):
@@ -333,14 +327,14 @@ def test_a_damaged_file_of_a_resumed_run_is_named(tmp_path: Path) -> None:
 
 
 def run_saving_every_epoch(recipe: Recipe) -> None:
-    """What a process does that is to be killed."""
+    """The work of a process that will be killed."""
     torch.set_num_threads(1)  # another count rounds otherwise
     stages._SAVE_EVERY_SECONDS = 0
     figures.save_figure = lambda figure, path, dpi=120: path.write_bytes(b"a stand-in")
     run(recipe)
 
 
-def test_a_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+def test_run_killed_at_any_moment_resumes_to_the_same_numbers(tmp_path: Path) -> None:
     # Real processes, killed without warning at several moments, each a little later than the one
     # before, until one gets through. They are forked from one that has all imported.
     # An optimizer imports torch._dynamo.

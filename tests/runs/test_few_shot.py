@@ -1,4 +1,4 @@
-"""Few-shot learning: draws, weights, whole runs of every model that learns so, and bad input."""
+"""Few-shot learning: draws, weights, whole runs of every model that supports it, and bad input."""
 
 import json
 from collections import Counter
@@ -53,7 +53,7 @@ def start(
 
 
 def choices_of(result: RunResult) -> dict[str, Any]:
-    """What was chosen for each number of rows, as the run keeps it with its validation."""
+    """What was chosen for each number of rows, as the run saves it with its validation."""
     with safe_open(result.directory / "validation.safetensors", framework="np") as file:
         choices: dict[str, Any] = json.loads(file.metadata()["facts"])["few_shot"]
     return choices
@@ -77,7 +77,7 @@ def index_of(rows: Rows) -> list[int]:
 
 
 @given(labels_and_shots(), st.integers(0, 99))
-def test_draws_are_nested_of_the_right_size_and_apart_from_the_evaluated_rows(
+def test_draws_are_nested_have_their_size_and_exclude_evaluated_rows(
     case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
 ) -> None:
     labels, shots = case
@@ -85,18 +85,18 @@ def test_draws_are_nested_of_the_right_size_and_apart_from_the_evaluated_rows(
     assert tuple(division.labelled) == tuple(k for k in shots if k)
     smaller: set[int] = set()
     for k, rows in division.labelled.items():
-        own = index_of(rows)
+        indices = index_of(rows)
         assert Counter(rows.labels.tolist()) == {int(c): k for c in np.unique(labels)}
-        assert len(own) == len(set(own))
-        assert smaller <= set(own)
-        smaller = set(own)
+        assert len(indices) == len(set(indices))
+        assert smaller <= set(indices)
+        smaller = set(indices)
     evaluated = index_of(division.evaluated)
     assert sorted([*smaller, *evaluated]) == list(range(len(labels)))
     assert set(division.evaluated.labels.tolist()) == set(labels.tolist())
 
 
 @given(labels_and_shots(), st.integers(0, 99))
-def test_a_number_of_rows_draws_the_same_ones_whatever_the_others(
+def test_draw_of_k_rows_does_not_depend_on_the_other_numbers(
     case: tuple[NDArray[np.int64], tuple[int, ...]], seed: int
 ) -> None:
     labels, shots = case
@@ -117,7 +117,7 @@ def test_every_row_of_a_class_is_drawn_equally_often() -> None:
 
 
 @given(st.integers(1, 7), st.sampled_from([0.1, 0.3, 0.6, 1.0]), st.integers(1, 60))
-def test_a_share_of_a_classs_rows_is_real(k: int, share: float, per_class: int) -> None:
+def test_share_of_the_rows_of_a_class_is_real(k: int, share: float, per_class: int) -> None:
     real, synthesized = real_and_synthesized(k, share, per_class)
     if k <= share * per_class:
         assert real == pytest.approx(share * per_class, abs=0.5)
@@ -128,7 +128,7 @@ def test_a_share_of_a_classs_rows_is_real(k: int, share: float, per_class: int) 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_without_labelled_rows_the_figures_are_the_runs_own(tmp_path: Path, model: str) -> None:
+def test_figures_without_labelled_rows_equal_those_of_the_run(tmp_path: Path, model: str) -> None:
     metrics = start(tmp_path, model, shots=(0,)).metrics
     few = metrics["few_shot"]["0"]
     for name in MEASURES:
@@ -137,7 +137,7 @@ def test_without_labelled_rows_the_figures_are_the_runs_own(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_run_evaluates_every_number_of_rows_on_the_same_others(
+def test_every_number_of_rows_is_evaluated_on_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     learned: list[tuple[Problem, Rows]] = []
@@ -166,14 +166,14 @@ def test_a_run_evaluates_every_number_of_rows_on_the_same_others(
     trained = open_trained(result.directory, pick_device("cpu"))
     draws = []
     for (problem, rest, outcomes), rows in zip(evaluated, (on_test[:2], on_test[2:]), strict=True):
-        one, three = (set(index_of(own)) for own in rows)
+        one, three = (set(index_of(draw)) for draw in rows)
         assert one < three
         assert (len(one), len(three)) == (3, 9)
         assert set(index_of(rest.unseen)) == set(index_of(whole.unseen)) - three
         assert index_of(rest.seen) == index_of(whole.seen)
         assert len(outcomes) == 3
-        own = evaluate(trained.scorer, problem, rest)
-        np.testing.assert_allclose(outcomes[0].scores, own.scores, rtol=1e-5, atol=1e-5)
+        outcome = evaluate(trained.scorer, problem, rest)
+        np.testing.assert_allclose(outcomes[0].scores, outcome.scores, rtol=1e-5, atol=1e-5)
         draws.append(three)
     assert draws[0] != draws[1]
     for number, k in enumerate((0, 1, 3)):
@@ -186,7 +186,7 @@ def test_a_run_evaluates_every_number_of_rows_on_the_same_others(
 
 
 def misleading() -> Dataset:
-    """Held-out classes whose semantics are those of each other: synthesized rows are wrong."""
+    """Held-out classes with exchanged semantics: synthesized rows are wrong."""
     dataset = make_dataset(noise=0.1)
     semantics = dataset.semantics.copy()
     semantics[[5, 6]], semantics[[7, 8, 9]] = semantics[[6, 5]], semantics[[8, 9, 7]]
@@ -194,13 +194,13 @@ def misleading() -> Dataset:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_labelled_rows_help_where_semantics_mislead(tmp_path: Path, model: str) -> None:
+def test_labelled_rows_raise_t1_if_semantics_are_misleading(tmp_path: Path, model: str) -> None:
     settings = {"epochs": 20, "classifier_epochs": 40, "shots": (0, 6), "shot_draws": 1}
     few = start(tmp_path, model, dataset=misleading(), **settings).metrics["few_shot"]
     assert few["6"]["T1"]["mean"] > few["0"]["T1"]["mean"] + 0.3
 
 
-def test_the_weight_is_that_of_the_best_h_on_validation_classes(
+def test_weight_maximises_h_on_validation_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Blurred:
@@ -221,9 +221,9 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
             return right + self.noise * self.rng.normal(size=right.shape)
 
     plain = make_dataset()
-    told = plain.features.copy()
-    told[:, 0] = plain.labels / 1000  # features that tell their class
-    dataset = check_dataset(replace(plain, features=told))
+    features = plain.features.copy()
+    features[:, 0] = plain.labels / 1000  # the first feature is the class label
+    dataset = check_dataset(replace(plain, features=features))
 
     def blurred(run: Any, scaled: Any, model: Any, rows: Rows, **counts: int) -> Any:
         return Blurred(scaled.problem, counts["synthesized"])
@@ -239,7 +239,7 @@ def test_the_weight_is_that_of_the_best_h_on_validation_classes(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_test_row_reaches_a_choice(tmp_path: Path, model: str) -> None:
+def test_choices_do_not_depend_on_test_rows(tmp_path: Path, model: str) -> None:
     clean = check_dataset(make_dataset())
     garbage = clean.features.copy()
     test = np.concatenate([clean.test_seen, clean.test_unseen])
@@ -257,7 +257,7 @@ def test_no_test_row_reaches_a_choice(tmp_path: Path, model: str) -> None:
     assert metrics["few_shot"] != corrupt["few_shot"]
 
 
-def test_few_shot_figures_change_no_other(tmp_path: Path) -> None:
+def test_few_shot_evaluation_does_not_change_other_figures(tmp_path: Path) -> None:
     with_them = start(tmp_path, run="with").metrics
     without = start(tmp_path, run="without", shots=()).metrics
     assert "few_shot" not in without
@@ -282,7 +282,7 @@ def test_few_shot_figures_resume_to_the_same_numbers(
         assert start(tmp_path, model, run=stage, resume=True).metrics == whole
 
 
-def test_a_custom_model_learns_from_labelled_rows(tmp_path: Path) -> None:
+def test_custom_model_learns_from_labelled_rows(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, shots=(0, 2), shot_draws=1, beside=())
     metrics = run_experiment(Job(recipe, ClosedForm), Console(quiet=True)).metrics
     assert metrics["few_shot"]["2"]["H"]["std"] is None
@@ -305,7 +305,7 @@ def test_draws_do_not_depend_on_the_model(tmp_path: Path, monkeypatch: pytest.Mo
     assert evaluated[:2] != evaluated[4:]
 
 
-def test_without_validation_classes_there_is_no_penalty(tmp_path: Path) -> None:
+def test_without_validation_classes_there_is_no_gamma(tmp_path: Path) -> None:
     few = start(tmp_path, "cada-vae", calibrate=False).metrics["few_shot"]
     assert [few[k]["calibrated"] for k in few] == [None] * 3
 
@@ -349,7 +349,7 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_class_with_too_few_rows_is_named(tmp_path: Path) -> None:
+def test_class_with_too_few_rows_is_refused(tmp_path: Path) -> None:
     dataset = check_dataset(make_dataset())
     small = np.flatnonzero(dataset.labels == 8)[4:]
     rows = np.setdiff1d(dataset.test_unseen, small)
@@ -384,7 +384,7 @@ def test_classes_without_rows_have_no_labelled_rows(
         start(tmp_path, "cada-vae", **settings)
 
 
-def test_damaged_choices_of_a_resumed_run_are_named(tmp_path: Path) -> None:
+def test_damaged_choices_of_a_resumed_run_are_refused(tmp_path: Path) -> None:
     directory = start(tmp_path, run="first").directory
     (directory / "metrics.json").unlink()
     file = directory / "validation.safetensors"

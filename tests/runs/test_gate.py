@@ -39,7 +39,7 @@ BOUNDARY = {
     "gate_batch_size": 15,
     "gate_learning_rate": 1e-2,
 }
-# Each gate, with models of each kind: of a softmax, of densities, of its own scores.
+# Each gate, with models of each kind: softmax classifier, densities, scores of the method.
 CASES: dict[str, dict[str, Any]] = {
     "likelihood": {"gate": "likelihood", "calibrate": False},
     "likelihood bayes": {"gate": "likelihood", "classifier": "bayes"},
@@ -58,9 +58,7 @@ def start(folder: Path, *, dataset: Dataset | None = None, **changes: Any) -> Ru
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_gate_is_evaluated_alone_and_its_row_stands_beside_the_models(
-    tmp_path: Path, case: str
-) -> None:
+def test_gate_is_evaluated_and_has_a_table_row_beside_the_model(tmp_path: Path, case: str) -> None:
     result = start(tmp_path, run="first", **CASES[case])
     gate = result.metrics["gate"]
     assert gate["name"] == CASES[case]["gate"]
@@ -86,7 +84,7 @@ def test_a_gate_is_evaluated_alone_and_its_row_stands_beside_the_models(
 
 
 @pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
-def test_a_gate_resumes_to_the_same_numbers(
+def test_gate_resumes_to_the_same_numbers(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = start(tmp_path, run="whole", **CASES[case])
@@ -117,7 +115,7 @@ def test_a_gate_resumes_to_the_same_numbers(
 
 
 @pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
-def test_no_test_row_reaches_a_gate(tmp_path: Path, case: str) -> None:
+def test_gate_does_not_depend_on_test_rows(tmp_path: Path, case: str) -> None:
     clean = check_dataset(make_dataset())
     garbage = clean.features.copy()
     test = np.concatenate([clean.test_seen, clean.test_unseen])
@@ -142,7 +140,7 @@ def as_published(dataset: Dataset) -> Dataset:
     return replace(dataset, train=every[~is_val[every]], val=every[is_val[every]])
 
 
-def test_lists_that_reach_into_the_test_rows_leak_none_into_a_gate() -> None:
+def test_gate_ignores_test_rows_listed_as_training_rows() -> None:
     leaky = as_published(make_dataset())
     assert len(np.intersect1d(leaky.train, leaky.test_seen))
     dataset = check_dataset(leaky)
@@ -154,14 +152,14 @@ def test_lists_that_reach_into_the_test_rows_leak_none_into_a_gate() -> None:
     assert index[1] is not None
     assert not np.intersect1d(np.concatenate(index), test).size
     np.testing.assert_array_equal(np.sort(np.concatenate(index)), np.sort(dataset.trainval))
-    # What cosmo learns from.
+    # The rows that cosmo learns from.
     validation = open_held_out(dataset, "validation")
     for rows in (training_problem(dataset, "validation").train, validation.seen, validation.unseen):
         assert rows.index is not None
         assert not np.intersect1d(rows.index, test).size
 
 
-def test_the_rows_of_the_threshold_take_no_part_in_the_gates_training(
+def test_gate_is_not_trained_on_the_rows_of_the_threshold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met: list[int] = []
@@ -179,7 +177,7 @@ def test_the_rows_of_the_threshold_take_no_part_in_the_gates_training(
     assert len(held) >= len(result.problem.seen_classes)
 
 
-def test_a_custom_class_without_a_density_is_refused_before_anything_is_written(
+def test_custom_class_without_a_density_is_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     recipe = tiny_recipe(tmp_path, gate="likelihood")
@@ -188,7 +186,7 @@ def test_a_custom_class_without_a_density_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gate_without_test_rows_of_unseen_classes_is_refused(
+def test_gate_without_test_rows_of_unseen_classes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = replace(check_dataset(make_dataset()), test_unseen=np.empty(0, dtype=np.int64))
@@ -198,7 +196,7 @@ def test_a_gate_without_test_rows_of_unseen_classes_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
+def test_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
     result = start(tmp_path, run="first", gate="boundary", **BOUNDARY, calibrate=False)
     problem = replace(result.problem, seen_classes=result.problem.seen_classes[:1])
     fitted = Fitted(result.fitted.model, replace(result.fitted.scaled, problem=problem), [])
@@ -216,7 +214,7 @@ def test_a_gate_with_one_seen_class_is_refused(tmp_path: Path) -> None:
         gating.fit_gate(run, fitted, None)  # type: ignore[arg-type]
 
 
-def test_every_flag_of_the_boundary_gate_is_its_own() -> None:
+def test_flags_of_the_boundary_gate_are_refused_without_it() -> None:
     def parse(words: list[str], gate: str = "none") -> Recipe:
         recipes = {"res101": make_recipe(dataset="TINY", gate=gate)}
         return parse_recipe(recipes, words, prog="p", description="d")

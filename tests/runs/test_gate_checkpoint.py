@@ -1,4 +1,4 @@
-"""A run's gate in its directory: from there alone, it answers as the run was judged."""
+"""A gate read from the run directory gives the answers that the run evaluated."""
 
 import json
 import shutil
@@ -75,12 +75,12 @@ def forget() -> Iterator[None]:
 
 
 def copied(result: RunResult, tmp_path: Path) -> Path:
-    """The run's directory alone, elsewhere."""
+    """A copy of the run's directory alone."""
     return Path(shutil.copytree(result.directory, tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_figures_with_the_gate_follow_from_the_answers(
+def test_answers_with_the_gate_give_the_figures_of_the_run(
     case: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -91,37 +91,37 @@ def test_the_figures_with_the_gate_follow_from_the_answers(
     directory = copied(result, tmp_path)
     gate, measures = metrics["gate"], metrics["gate"]["measures"]
 
-    def accuracy(rows: NDArray[Any], said: str, *flags: str) -> float:
+    def accuracy(rows: NDArray[Any], note: str, *flags: str) -> float:
         file = save(tmp_path / "rows.npy", dataset.features[rows])
         code, out, err = predict(capsys, directory, file, *flags)
         assert code == 0, err
-        assert err == f"{len(rows)} rows, {said}\n"
+        assert err == f"{len(rows)} rows, {note}\n"
         return mean_over_classes(dataset, rows, [line["class"] for line in answers(out)])
 
     unseen, seen = dataset.test_unseen, dataset.test_seen
-    said = f"with the run's gate ({gate['name']}), threshold {gate['threshold']:.6g}"
-    assert accuracy(unseen, said) == pytest.approx(measures["U"])
-    assert accuracy(seen, said) == pytest.approx(measures["S"])
+    note = f"with the run's gate ({gate['name']}), threshold {gate['threshold']:.6g}"
+    assert accuracy(unseen, note) == pytest.approx(measures["U"])
+    assert accuracy(seen, note) == pytest.approx(measures["S"])
     u, s = measures["U"], measures["S"]
     assert 0 < u < 1
     assert 0 < s < 1
     assert (u, s) != (metrics["U"], metrics["S"])
     assert measures["H"] == pytest.approx(2 * u * s / (u + s) if u + s else 0)
-    assert accuracy(seen, said, "--gate", "run", "--gamma", "none") == pytest.approx(s)
+    assert accuracy(seen, note, "--gate", "run", "--gamma", "none") == pytest.approx(s)
     among = "answers among the unseen classes"
     assert accuracy(unseen, among, "--only", "unseen") == pytest.approx(measures["T1"])
 
     without = f", without the run's gate ({gate['name']})"
     plain = ("--gate", "none", "--gamma", "none")
-    said = f"calibration factor gamma 0{without}"
-    assert accuracy(unseen, said, *plain) == pytest.approx(metrics["U"])
-    assert accuracy(seen, said, *plain) == pytest.approx(metrics["S"])
+    note = f"calibration factor gamma 0{without}"
+    assert accuracy(unseen, note, *plain) == pytest.approx(metrics["U"])
+    assert accuracy(seen, note, *plain) == pytest.approx(metrics["S"])
     calibrated = metrics["calibrated"]
     if calibrated is not None:
         chosen = ", as the run chose it on validation classes"
-        said = f"calibration factor gamma {calibrated['gamma']:.6g}{chosen}{without}"
-        assert accuracy(unseen, said, "--gate", "none") == pytest.approx(calibrated["U"])
-        assert accuracy(seen, said, "--gate", "none") == pytest.approx(calibrated["S"])
+        note = f"calibration factor gamma {calibrated['gamma']:.6g}{chosen}{without}"
+        assert accuracy(unseen, note, "--gate", "none") == pytest.approx(calibrated["U"])
+        assert accuracy(seen, note, "--gate", "none") == pytest.approx(calibrated["S"])
 
 
 def linear(kept: dict[str, NDArray[Any]], name: str, rows: NDArray[Any]) -> NDArray[Any]:
@@ -135,16 +135,16 @@ def experts(directory: Path, features: NDArray[Any]) -> list[NDArray[Any]]:
     return [linear(of_seen, "seen", features), linear(of_unseen, "zsl", features)]
 
 
-def told_by(directory: Path, features: NDArray[Any]) -> NDArray[Any]:
-    """Scores of all classes as answers tell them, in the order of the classes."""
+def scores_of_answers(directory: Path, features: NDArray[Any]) -> NDArray[Any]:
+    """Scores of all classes from the answers, in the order of the classes."""
     run = open_trained(directory, CPU)
     names = [run.kept.class_names[c] for c in run.classes]
-    told = answer_rows(run, features, top_k=len(names), gated=read_gate(run))
-    by_name = [{own.name: own.score for own in row} for row in told]
+    answered = answer_rows(run, features, top_k=len(names), gated=read_gate(run))
+    by_name = [{answer.name: answer.score for answer in row} for row in answered]
     return np.array([[row[name] for name in names] for row in by_name])
 
 
-def test_the_boundary_gates_scores_are_those_of_its_files_by_hand(
+def test_scores_of_the_boundary_gate_follow_from_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = start(tmp_path, feature_scaling="none", **CASES["boundary"])
@@ -165,40 +165,40 @@ def test_the_boundary_gates_scores_are_those_of_its_files_by_hand(
     raised = -cosines.max(axis=1) - threshold
     seen, unseen = (s - s.max(axis=1, keepdims=True) for s in experts(result.directory, features))
     expected = np.concatenate([seen, unseen + raised[:, None]], axis=1)
-    np.testing.assert_allclose(told_by(result.directory, features), expected, atol=1e-4)
+    np.testing.assert_allclose(scores_of_answers(result.directory, features), expected, atol=1e-4)
     # In small pieces, as of a file that is larger than memory.
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
     assert len(list(row_slices(len(features), 48))) > 1
-    np.testing.assert_allclose(told_by(result.directory, features), expected, atol=1e-4)
+    np.testing.assert_allclose(scores_of_answers(result.directory, features), expected, atol=1e-4)
 
 
-def test_cosmos_scores_are_those_of_its_files_by_hand(tmp_path: Path) -> None:
+def test_scores_of_cosmo_follow_from_its_files(tmp_path: Path) -> None:
     result = start(tmp_path, feature_scaling="none", **CASES["cosmo"])
     features = dataset_of(result).features
-    own = json.loads((result.directory / "gate.json").read_text())["smoothing"]
+    smoothing = json.loads((result.directory / "gate.json").read_text())["smoothing"]
     seen, unseen = experts(result.directory, features)
     odds = (
-        own["seen_weight"] * seen.max(axis=1, keepdims=True)
-        + own["unseen_weight"] * unseen.max(axis=1, keepdims=True)
-        + own["bias"]
+        smoothing["seen_weight"] * seen.max(axis=1, keepdims=True)
+        + smoothing["unseen_weight"] * unseen.max(axis=1, keepdims=True)
+        + smoothing["bias"]
     )
     parts = []
     for scores, name, sign in ((seen, "seen", -1), (unseen, "unseen", 1)):
         domain = np.exp(log_expit(sign * odds))
-        within = np.exp(log_softmax(own[f"{name}_temperature"] * scores, axis=1))
+        within = np.exp(log_softmax(smoothing[f"{name}_temperature"] * scores, axis=1))
         parts.append(np.log(domain * (domain * within + (1 - domain) / scores.shape[1])))
     expected = np.concatenate(parts, axis=1)
-    np.testing.assert_allclose(told_by(result.directory, features), expected, atol=1e-4)
+    np.testing.assert_allclose(scores_of_answers(result.directory, features), expected, atol=1e-4)
 
 
-def test_the_scores_are_bit_for_bit_those_of_the_run(
+def test_scores_equal_those_of_the_run_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the same rows at a time; what is judged is watched while the run does it."""
-    judged: list[Any] = []
+    """The rows are scored in the same batches; the run's evaluations are recorded."""
+    gated_evaluations: list[Any] = []
 
     def watch(gated: Any, held_out: Any, outcome: Any) -> Any:
-        judged.append(gated)
+        gated_evaluations.append(gated)
         return evaluate(gated, held_out, outcome)
 
     evaluate = gate.evaluate_gate
@@ -207,10 +207,10 @@ def test_the_scores_are_bit_for_bit_those_of_the_run(
         result = start(tmp_path, run=case, **CASES[case])
         features = dataset_of(result).features
         again = read_gate(open_trained(result.directory, CPU))
-        assert again.gate.threshold == judged[-1].gate.threshold
+        assert again.gate.threshold == gated_evaluations[-1].gate.threshold
         for mine, theirs in zip(
             again.numbers_and_scores(features),
-            judged[-1].numbers_and_scores(features),
+            gated_evaluations[-1].numbers_and_scores(features),
             strict=True,
         ):
             np.testing.assert_array_equal(mine, theirs)
@@ -237,7 +237,7 @@ def test_another_process_answers_with_the_gate(
 
 
 @pytest.mark.parametrize("case", GATES)
-def test_a_penalty_beside_a_gate_is_refused(
+def test_gamma_with_a_gate_is_refused(
     case: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -249,23 +249,23 @@ def test_a_penalty_beside_a_gate_is_refused(
     assert (code, out) == (2, "")
     assert err.startswith(f"error: --gamma: found 0.5 with the run's gate ({case}), expected none")
     assert err.count("\n") == 1
-    told = predict(capsys, result.directory, file, "--gamma", "0.5", "--gate", "none")
-    assert told[0] == 0
-    assert f"calibration factor gamma 0.5, without the run's gate ({case})" in told[2]
+    printed = predict(capsys, result.directory, file, "--gamma", "0.5", "--gate", "none")
+    assert printed[0] == 0
+    assert f"calibration factor gamma 0.5, without the run's gate ({case})" in printed[2]
 
 
 def as_before_gates_were_kept(directory: Path) -> None:
-    """Leave what a run wrote that kept no more of its gate than the model."""
+    """Keep only the files of a run that saved the model of its gate and no more."""
     for name in ("gate.json", "gate-classifier.safetensors"):
         (directory / name).unlink(missing_ok=True)
     file = directory / "gate.safetensors"
     if file.exists():
-        own = {n: t for n, t in load_file(file).items() if not n.startswith("scaling.")}
-        save_file(own, file)
+        tensors = {n: t for n, t in load_file(file).items() if not n.startswith("scaling.")}
+        save_file(tensors, file)
 
 
 @pytest.mark.parametrize("case", GATES)
-def test_a_run_that_kept_no_gate_is_told_and_gets_it_by_resuming(
+def test_run_without_a_gate_checkpoint_is_refused_and_gets_one_by_resuming(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = start(tmp_path, run="old", **CASES[case])
@@ -382,7 +382,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_gate_is_told_in_one_sentence(
+def test_damaged_gate_gives_one_sentence(
     damage: str,
     trained: Callable[[str], RunResult],
     tmp_path: Path,
@@ -401,7 +401,7 @@ def test_a_damaged_gate_is_told_in_one_sentence(
     assert predict(capsys, directory, file, "--gate", "none", "--gamma", "none")[0] == 0
 
 
-def test_a_gate_answers_no_rows_with_nothing(trained: Callable[[str], RunResult]) -> None:
+def test_gate_gives_no_answers_for_no_rows(trained: Callable[[str], RunResult]) -> None:
     for case in GATES:
         result = trained(case)
         run = open_trained(result.directory, CPU)

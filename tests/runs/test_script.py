@@ -28,7 +28,7 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_the_repositorys_scripts_are_read(path: Path, tmp_path: Path) -> None:
+def test_repositorys_scripts_are_read(path: Path, tmp_path: Path) -> None:
     script = read_script(path)
     assert script.model_class is GSMFlow
     assert script.path == path
@@ -38,7 +38,7 @@ def test_the_repositorys_scripts_are_read(path: Path, tmp_path: Path) -> None:
         assert recipe.features in (features, "res101")
 
 
-def test_a_script_of_ones_own_has_its_own_model_and_neighbours(tmp_path: Path) -> None:
+def test_custom_script_may_have_a_model_class_and_import_neighbouring_files(tmp_path: Path) -> None:
     (tmp_path / "beside_the_script.py").write_text("PI = 0.375\n")
     path = write(
         tmp_path / "mine.py",
@@ -64,7 +64,7 @@ def test_a_script_of_ones_own_has_its_own_model_and_neighbours(tmp_path: Path) -
     assert (sys.modules["__main__"], sys.argv, sys.path) == (main, argv, folders)
 
 
-def test_a_script_sees_its_own_name_as_its_command_line(
+def test_script_sees_its_path_as_its_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gsmflow", "tune", "--trials", "3"])
@@ -83,7 +83,7 @@ def test_a_script_sees_its_own_name_as_its_command_line(
         ("if __name__ == 'main':\n    run({})", "found no call of run(), expected one with"),
     ],
 )
-def test_a_faulty_script_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+def test_faulty_script_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "mine.py"
     if text is not None:
         write(path, text)
@@ -95,7 +95,7 @@ def test_a_faulty_script_is_refused(tmp_path: Path, text: str | None, message: s
     assert sys.path == folders
 
 
-def test_a_datasets_folder_stands_for_the_recommended_method(tmp_path: Path) -> None:
+def test_dataset_folder_gives_the_recommended_method(tmp_path: Path) -> None:
     folder = tmp_path / "MINE"
     for name in ("dinov2-base.mat", "att_splits.mat", "sent_splits.mat"):
         touch(folder / name)
@@ -106,7 +106,7 @@ def test_a_datasets_folder_stands_for_the_recommended_method(tmp_path: Path) -> 
     assert script.job(recipe).model_class is None
     assert script.job(recipe).dataset is None
     assert script.command == ("python", "-m", "gsmflow", "train", str(folder))
-    # Another model has the settings that a script of its own would give it.
+    # Another model has the settings that its script would give it.
     _, other = script_recipe(folder, ["--model", "cada-vae"], prog="gsmflow")
     plain = recipe_for({"": make_recipe(dataset="MINE")}, "dinov2-base", "cada-vae")
     assert other == replace(plain, data=tmp_path, features="dinov2-base")
@@ -116,7 +116,7 @@ def test_a_datasets_folder_stands_for_the_recommended_method(tmp_path: Path) -> 
     )
 
 
-def test_of_several_feature_files_one_is_named(tmp_path: Path) -> None:
+def test_one_of_several_feature_files_must_be_chosen(tmp_path: Path) -> None:
     for name in ("a.mat", "b.mat", "att_splits.mat"):
         touch(tmp_path / name)
     with pytest.raises(InputError, match=rf"--features: found a, b in {tmp_path}, expected the na"):
@@ -127,7 +127,7 @@ def test_of_several_feature_files_one_is_named(tmp_path: Path) -> None:
     assert script_recipe(tmp_path, [], prog="gsmflow")[1].features == "res101"
 
 
-def test_the_built_in_dataset_and_the_folder_one_is_in(
+def test_built_in_dataset_and_current_folder_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -137,7 +137,7 @@ def test_the_built_in_dataset_and_the_folder_one_is_in(
     assert (recipe.data, recipe.dataset) == (tmp_path.parent, tmp_path.name)
 
 
-def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found no dataset in this folder, expected a script"):
         read_script(tmp_path)
 
@@ -147,9 +147,7 @@ def touch(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def test_after_reading_a_script_a_run_is_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_works_after_a_script_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_script(SCRIPTS[0])
     from util import run
 
@@ -184,10 +182,10 @@ def train(*words: object) -> int:
 def test_train_runs_a_folder_and_a_script_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A script's run, its own class and what it does with the result, by either way."""
+    """A script's run, its model class and its use of the result, started either way."""
     write_gbu(tmp_path / "data" / "TINY", make_dataset())
-    places = ("--data", tmp_path / "data", "--out", tmp_path / "out")
-    flags = (*places, "--beside", "--device", "cpu", "--no-calibrate")
+    paths = ("--data", tmp_path / "data", "--out", tmp_path / "out")
+    flags = (*paths, "--beside", "--device", "cpu", "--no-calibrate")
     path = write(
         tmp_path / "mine.py",
         "class Mine(GSMFlow):\n"
@@ -214,12 +212,14 @@ def test_train_runs_a_folder_and_a_script_alike(
     assert metrics["seeds"] == [0, 1]
 
 
-def test_trains_mistakes_and_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_refuses_bad_input_and_has_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     touch(tmp_path / "MINE" / "clip.mat")
     assert train(tmp_path / "MINE", "--help") == 0
-    said = capsys.readouterr().out
-    assert "python -m gsmflow train" in said
-    assert "(default: clip)" in " ".join(said.replace("│", " ").split())
+    printed = capsys.readouterr().out
+    assert "python -m gsmflow train" in printed
+    assert "(default: clip)" in " ".join(printed.replace("│", " ").split())
     assert train("--help") == 0
     assert "The folder or script comes first" in capsys.readouterr().out
     for words, expected in (
@@ -236,7 +236,7 @@ def test_trains_mistakes_and_help(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert train() == 2
 
 
-def test_an_interrupted_training_says_how_to_go_on(
+def test_interrupted_training_prints_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Several seeds: the runs that single seeds give, their summary, and going on after a kill."""
+"""Several seeds: the runs that single seeds give, their summary, and resuming after a kill."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def stored(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def test_seeds_are_the_runs_that_single_seeds_give(tmp_path: Path) -> None:
+def test_run_of_several_seeds_equals_runs_of_single_seeds(tmp_path: Path) -> None:
     results: list[RunResult] = []
     recipe = tiny_recipe(tmp_path, run="both", seed=3, seeds=2, calibrate=False, beside=("eszsl",))
     summary = run_seeds(Job(recipe), QUIET, on_result=results.append)

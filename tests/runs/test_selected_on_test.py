@@ -1,4 +1,4 @@
-"""Figures selected on test: the best there is among what was kept, and never among the others."""
+"""Figures selected on test: the best of the candidates, and no effect on other figures."""
 
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,14 @@ def selected(folder: Path) -> RunResult:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_the_best_of_all_candidates_is_found(
+def test_best_of_all_candidates_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     accuracies: list[float] = []
     select = selected_on_test.select_on_test
 
     def evaluate_again(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any]:
-        # The candidates of the last interval by another way: fewer epochs of the classifier are
+        # The candidates of the last interval in another way: fewer epochs of the classifier are
         # not the same training, so each is evaluated while it is being trained.
         answers: dict[str, list[NDArray[Any]]] = {}
 
@@ -80,7 +80,7 @@ def test_the_best_of_all_candidates_is_found(
     assert best["H"] == pytest.approx(2 * best["U"] * best["S"] / max(best["U"] + best["S"], 1e-9))
 
 
-def test_a_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
+def test_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
     settings = SETTINGS | {"curve_every": 4, "classifier_epochs": 1}
     metrics = run(folder, run="single", **settings).metrics
     best = metrics["test_selected"]
@@ -90,7 +90,7 @@ def test_a_single_candidate_has_the_figures_of_the_run(folder: Path) -> None:
     }
 
 
-def test_the_other_figures_are_those_without_it(folder: Path, selected: RunResult) -> None:
+def test_selection_on_test_does_not_change_other_figures(folder: Path, selected: RunResult) -> None:
     plain = run(folder, run="plain", curve_every=2)
     others = dict(selected.metrics)
     del others["test_selected"]
@@ -100,7 +100,7 @@ def test_the_other_figures_are_those_without_it(folder: Path, selected: RunResul
     }
 
 
-def test_candidates_survive_a_crash(
+def test_candidates_are_resumed_after_a_crash(
     folder: Path, selected: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

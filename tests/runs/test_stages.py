@@ -48,16 +48,16 @@ def make_run(directory: Path, **changes: Any) -> Run:
 
 
 def facts(validated: Validated) -> dict[str, Any]:
-    """All that was validated, to compare."""
+    """All results of a validation, to compare."""
     assert not validated.found
     return validated.describe()
 
 
 class EnoughError(Exception):
-    """What a caller raises that wants no more of a training."""
+    """Raised by a caller that stops a training."""
 
 
-def test_each_point_of_the_curve_is_reported_once_and_again_by_a_finished_validation(
+def test_curve_points_are_reported_once_and_repeated_by_a_finished_validation(
     tmp_path: Path, parts: tuple[Problem, HeldOut]
 ) -> None:
     points: list[Mapping[str, float]] = []
@@ -69,7 +69,7 @@ def test_each_point_of_the_curve_is_reported_once_and_again_by_a_finished_valida
     assert again == points
 
 
-def test_a_training_ended_by_its_caller_continues_from_its_saved_state(
+def test_training_ended_by_its_caller_continues_from_its_saved_state(
     tmp_path: Path, parts: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "_SAVE_EVERY_SECONDS", 0)
@@ -90,7 +90,7 @@ def test_a_training_ended_by_its_caller_continues_from_its_saved_state(
     assert not saved.exists()
 
 
-def test_the_saved_state_of_a_training_can_be_deleted(
+def test_saved_state_of_a_training_can_be_deleted(
     tmp_path: Path, parts: tuple[Problem, HeldOut], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "_SAVE_EVERY_SECONDS", 0)
@@ -107,7 +107,7 @@ def test_the_saved_state_of_a_training_can_be_deleted(
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 1e30}, {"classifier_lr": 1e38}])
-def test_a_training_that_does_not_stay_finite_raises_diverged_error(
+def test_training_with_nan_or_infinite_values_raises_diverged_error(
     tmp_path: Path, parts: tuple[Problem, HeldOut], changes: dict[str, float]
 ) -> None:
     with pytest.raises(DivergedError, match=r"training diverged: found a .* of (nan|inf) in epoch"):
@@ -116,9 +116,7 @@ def test_a_training_that_does_not_stay_finite_raises_diverged_error(
     assert not (tmp_path / "validation.json").exists()
 
 
-def test_a_loss_that_blows_up_ends_the_training_though_it_stays_finite(
-    tmp_path: Path, parts: tuple[Problem, HeldOut]
-) -> None:
+def test_huge_finite_loss_ends_the_training(tmp_path: Path, parts: tuple[Problem, HeldOut]) -> None:
     with pytest.raises(DivergedError, match=r"found a \w+ loss of .*e\+\d+ in epoch \d+, expected"):
         validate(make_run(tmp_path, learning_rate=0.5), *parts)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
@@ -128,7 +126,7 @@ def test_a_loss_that_blows_up_ends_the_training_though_it_stays_finite(
     assert not (tmp_path / "validation.json").exists()
 
 
-def test_findings_of_the_last_epoch_are_kept_with_the_validation(
+def test_findings_of_the_last_epoch_are_saved_with_the_validation(
     tmp_path: Path, parts: tuple[Problem, HeldOut]
 ) -> None:
     calls: list[str] = []

@@ -61,7 +61,7 @@ def test_every_range_of_a_method_is_of_one_of_its_settings(model: str) -> None:
             assert setting_value(recipe.replace(**{name: value}), name) == value
 
 
-def test_the_page_lists_every_setting_that_is_searched() -> None:
+def test_page_lists_every_setting_that_is_searched() -> None:
     page = (ROOT / "docs" / "tuning.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     searched = {name for recipe in RECIPES.values() for name in search_ranges(recipe)}
@@ -69,7 +69,7 @@ def test_the_page_lists_every_setting_that_is_searched() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_the_space_of_a_recipe_holds_it_and_valid_recipes_only(recipe: Recipe) -> None:
+def test_space_contains_its_recipe_and_only_valid_recipes(recipe: Recipe) -> None:
     space = space_of(recipe)
     assert space.apply(space.recipe_params) == recipe
     for name, distribution in space.distributions.items():
@@ -86,7 +86,7 @@ def test_the_space_of_a_recipe_holds_it_and_valid_recipes_only(recipe: Recipe) -
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_the_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
+def test_ends_of_every_range_are_in_range(recipe: Recipe) -> None:
     for name, dimension in space_of(recipe).dimensions.items():
         ends = dimension.distribution
         if isinstance(ends, CategoricalDistribution):
@@ -125,7 +125,7 @@ def test_ranges_are_around_the_values_of_the_recipe() -> None:
     assert hidden.choices == (32, 64, 128)
 
 
-def test_the_smallest_recipe_has_a_space() -> None:
+def test_smallest_recipe_has_a_space() -> None:
     recipe = changed(RECIPE, epochs=1, hidden=1, samples_per_class=1, classifier_epochs=1)
     space = space_of(recipe)
     assert space.apply(space.recipe_params) == recipe
@@ -133,7 +133,7 @@ def test_the_smallest_recipe_has_a_space() -> None:
         check_recipe(space.apply(drawn))
 
 
-def test_a_recipe_value_outside_a_range_widens_it() -> None:
+def test_recipe_value_outside_a_range_widens_it() -> None:
     recipe = changed(RECIPE, semantics_noise=1.5, classifier_weight_decay=1e-8)
     space = space_of(recipe)
     assert space.apply(space.recipe_params) == recipe
@@ -143,7 +143,7 @@ def test_a_recipe_value_outside_a_range_widens_it() -> None:
         assert distribution.low <= space.recipe_params[name] <= distribution.high
 
 
-def test_a_logarithmic_range_has_a_zero() -> None:
+def test_logarithmic_range_includes_zero() -> None:
     dimension = space_of(RECIPE).dimensions["classifier_weight_decay"]
     distribution = dimension.distribution
     assert isinstance(distribution, FloatDistribution)
@@ -156,19 +156,19 @@ def test_a_logarithmic_range_has_a_zero() -> None:
     assert 200 * 0.1 < zeros < 200 * 0.35  # one of its five decades
 
 
-def test_an_integer_value_of_a_float_setting_is_searched_as_float() -> None:
+def test_integer_value_of_a_float_setting_is_searched_as_float() -> None:
     space = space_of(changed(RECIPE, pi=1))
     assert isinstance(space.distributions["pi"], FloatDistribution)
 
 
-def test_a_setting_chosen_by_the_method_is_searched_only_if_it_is_given() -> None:
+def test_setting_chosen_by_the_method_is_searched_only_if_it_is_given() -> None:
     recipe = make_recipe(dataset="TINY", model="gaussian-prototypes")
     assert setting_value(recipe, "classifier_lr") is None
     assert "classifier_lr" not in space_of(recipe).dimensions
     assert "classifier_lr" in space_of(changed(recipe, classifier_lr=0.01)).dimensions
 
 
-def test_the_search_can_be_restricted() -> None:
+def test_search_can_be_restricted() -> None:
     assert set(space_of(RECIPE, ["pi", "classifier-lr"]).dimensions) == {"pi", "classifier_lr"}
     with pytest.raises(InputError, match=r"--search: found 'fast_epochs', expected .*epochs, lea"):
         space_of(RECIPE, ["pi", "fast_epochs"])

@@ -51,7 +51,7 @@ from model import GSMFlow, GSMFlowConfig
 from util import Recipe, TrainingConfig, run
 
 class Mine(GSMFlow):
-    """A model of one's own."""
+    """A custom model class."""
 
 TINY = Recipe(
     dataset="TINY",
@@ -83,8 +83,8 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def flags_of(folder: Path) -> list[str]:
-    places = ["--data", str(folder / "data"), "--out", str(folder / "out")]
-    return [*places, "--device", "cpu", "--precision", "fp32"]
+    paths = ["--data", str(folder / "data"), "--out", str(folder / "out")]
+    return [*paths, "--device", "cpu", "--precision", "fp32"]
 
 
 def options_of(folder: Path, **changes: Any) -> TuneOptions:
@@ -156,13 +156,13 @@ def stand_in(
         return Validated(gamma=0.0, curve=curve, found={})
 
     monkeypatch.setattr(trial_module, "validate", validate)
-    # Drawn for the eye alone, and what takes most of the time.
+    # Pictures take most of the time.
     monkeypatch.setattr(command, "study_figure", lambda path, study: None)
     monkeypatch.setattr(summary, "_importances", lambda study: {})
 
 
 def by_chance(recipe: Recipe, half_way: bool) -> float:
-    """A figure in [0, 1) that is another for every recipe, and half-way another than at the end."""
+    """A figure in [0, 1) that differs between recipes, and between half-way and the end."""
     settings = (recipe.method.pi, recipe.training.learning_rate, recipe.seed, half_way)
     state = abs(hash(settings)) % 2**32
     return float(np.random.default_rng(state).random())
@@ -191,7 +191,7 @@ def test_every_objective_is_read_from_the_validation_curve(folder: Path, objecti
     )
 
 
-def test_a_study_leaves_its_files_and_no_training_states(folder: Path) -> None:
+def test_study_leaves_its_files_and_no_training_states(folder: Path) -> None:
     text = tune(folder, trials=8, finalists=2, finalist_seeds=1)
     study = folder / "study"
     written = {path.name for path in study.iterdir()}
@@ -207,7 +207,7 @@ def test_a_study_leaves_its_files_and_no_training_states(folder: Path) -> None:
         assert name in text
 
 
-def test_a_trial_value_is_the_mean_over_the_class_draws(
+def test_trial_value_is_the_mean_over_the_class_draws(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unseen: list[tuple[int, ...]] = []
@@ -239,7 +239,7 @@ def test_a_trial_value_is_the_mean_over_the_class_draws(
     assert stored.chosen["measures"]["H"] == [mean, mean]
 
 
-def test_a_trial_below_the_median_is_trained_on_no_further_class_draw(
+def test_trial_below_the_median_stops_before_the_next_class_draw(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, lambda recipe, half_way: 0.5 if half_way else by_chance(recipe, False))
@@ -258,7 +258,7 @@ def test_a_trial_below_the_median_is_trained_on_no_further_class_draw(
     assert pruned
 
 
-def test_a_terminal_shows_a_progress_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_a_progress_bar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, by_chance)
     printed = StringIO()
     console = Console(file=printed, width=160, force_terminal=True, color_system=None)
@@ -268,7 +268,7 @@ def test_a_terminal_shows_a_progress_bar(folder: Path, monkeypatch: pytest.Monke
     assert "finalists" in text
 
 
-def test_the_printed_command_reproduces_the_winning_recipe(
+def test_printed_command_reproduces_the_winning_recipe(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -291,7 +291,7 @@ def test_the_printed_command_reproduces_the_winning_recipe(
     assert stored.chosen["values"] == study.space.values(best.params)
 
 
-def test_the_printed_command_names_other_features_than_the_scripts_default(
+def test_printed_command_names_other_features_than_the_scripts_default(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -331,27 +331,27 @@ def test_every_categorical_choice_is_tried_alone_first(
     stand_in(monkeypatch, by_chance)
     tune(folder, trials=14)
     _, study = open_tiny(folder)
-    own, trials = study.space.recipe_params, finished_trials(study)
+    recipe_params, trials = study.space.recipe_params, finished_trials(study)
     alone = {
         (name, choice)
         for name, distribution in study.space.distributions.items()
         if isinstance(distribution, CategoricalDistribution)
         for choice in distribution.choices
-        if choice != own[name]
+        if choice != recipe_params[name]
     }
     assert ("relative_positioning", False) in alone
-    assert trials[0].params == own
+    assert trials[0].params == recipe_params
     changes = [
-        [(name, value) for name, value in trial.params.items() if value != own[name]]
+        [(name, value) for name, value in trial.params.items() if value != recipe_params[name]]
         for trial in trials[1 : len(alone) + 1]
     ]
     assert all(len(one) == 1 for one in changes)
     assert {one[0] for one in changes} == alone
     further = trials[len(alone) + 1 :]
-    assert any(len([n for n in t.params if t.params[n] != own[n]]) > 1 for t in further)
+    assert any(len([n for n in t.params if t.params[n] != recipe_params[n]]) > 1 for t in further)
 
 
-def test_a_trial_changes_some_settings_of_the_best_before_it(
+def test_trial_changes_some_settings_of_the_best_before_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, lambda recipe, half_way: recipe.method.pi)
@@ -368,13 +368,13 @@ def test_a_trial_changes_some_settings_of_the_best_before_it(
     assert len({name for names in changed for name in names}) >= settings - 2
 
 
-def test_the_script_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = 3e-4  # the learning rate of the script
+def test_script_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_rate = 3e-4  # the learning rate of the script
 
-    def own_is_worst(recipe: Recipe, half_way: bool) -> float:
-        return 0.0 if recipe.training.learning_rate == own else by_chance(recipe, half_way)
+    def script_rate_is_worst(recipe: Recipe, half_way: bool) -> float:
+        return 0.0 if recipe.training.learning_rate == script_rate else by_chance(recipe, half_way)
 
-    stand_in(monkeypatch, own_is_worst)
+    stand_in(monkeypatch, script_rate_is_worst)
     setup, study = open_tiny(folder)
     claimed = [claim(study, 9) for _ in range(9)]
     for trial in reversed(claimed):  # its process is the slowest
@@ -384,7 +384,7 @@ def test_the_script_recipe_is_never_pruned(folder: Path, monkeypatch: pytest.Mon
     assert (first.params, first.state) == (study.space.recipe_params, TrialState.COMPLETE)
 
 
-def test_a_pruned_trial_stops_half_way_and_leaves_no_state(
+def test_pruned_trial_stops_half_way_and_leaves_no_state(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.runs.stages._SAVE_EVERY_SECONDS", 0)
@@ -401,7 +401,7 @@ def test_a_pruned_trial_stops_half_way_and_leaves_no_state(
         assert not (directory / "validation.json").exists()
 
 
-def test_a_trial_that_diverges_does_not_end_the_study(
+def test_trial_that_diverges_does_not_end_the_study(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def often(recipe: Recipe, half_way: bool) -> float:
@@ -421,12 +421,12 @@ def test_a_trial_that_diverges_does_not_end_the_study(
     assert text.count(": diverged, ") == len(diverged)
 
 
-def test_a_study_in_which_every_training_diverges_is_an_input_error(folder: Path) -> None:
+def test_study_in_which_every_training_diverges_is_an_input_error(folder: Path) -> None:
     with pytest.raises(InputError, match=r"study: found no trial whose training stays finite"):
         tune(folder, "--learning-rate", "1e30", trials=2)
 
 
-def test_the_best_finalist_over_the_seeds_is_chosen(
+def test_best_finalist_over_the_seeds_is_chosen(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes: list[Recipe] = []
@@ -452,7 +452,7 @@ def test_the_best_finalist_over_the_seeds_is_chosen(
     assert len(recipes) == again
 
 
-def test_the_script_recipe_is_a_finalist_beside_the_best(
+def test_script_recipe_is_a_finalist_beside_the_best(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -465,7 +465,7 @@ def test_the_script_recipe_is_a_finalist_beside_the_best(
         assert len(found) <= count + 1
 
 
-def test_a_diverging_finalist_counts_as_zero(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverging_finalist_counts_as_zero(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_other_seeds(recipe: Recipe, half_way: bool) -> float:
         if recipe.seed == 1 and recipe.training.learning_rate != 3e-4:
             raise DivergedError("training diverged")
@@ -478,7 +478,7 @@ def test_a_diverging_finalist_counts_as_zero(folder: Path, monkeypatch: pytest.M
     assert chosen["measures"]["H"] == [0.5, 0.5]
 
 
-def test_no_test_row_reaches_a_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_does_not_depend_on_test_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits: list[str] = []
     for name in ("open_held_out", "training_problem"):
         inner = getattr(trial_module, name)
@@ -505,7 +505,7 @@ def test_no_test_row_reaches_a_study(folder: Path, monkeypatch: pytest.MonkeyPat
     assert files[0].chosen["measures"] == files[1].chosen["measures"]
 
 
-def test_a_continued_study_equals_an_uninterrupted_one(
+def test_continued_study_equals_an_uninterrupted_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -518,7 +518,7 @@ def test_a_continued_study_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError, RuntimeError])
-def test_an_interrupted_trial_is_repeated(
+def test_interrupted_trial_is_repeated(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -540,7 +540,7 @@ def test_an_interrupted_trial_is_repeated(
     assert trials_of(folder) == trials_of(folder, "whole")
 
 
-def test_an_interrupted_training_continues_from_its_saved_state(
+def test_interrupted_training_continues_from_its_saved_state(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.runs.stages._SAVE_EVERY_SECONDS", 0)
@@ -582,7 +582,7 @@ def test_only_trials_of_dead_processes_are_claimed_again(
     assert states == [TrialState.RUNNING, *[TrialState.FAIL] * 3]
 
 
-def test_a_trial_of_another_machine_is_not_claimed(folder: Path) -> None:
+def test_trial_of_another_machine_is_not_claimed(folder: Path) -> None:
     _, study = open_tiny(folder)
     other = claim(study, 2)
     assert other is not None
@@ -600,7 +600,7 @@ def test_no_more_trials_are_claimed_than_asked_for(folder: Path) -> None:
     assert claim(study, 3) is not None
 
 
-def test_an_unfinished_line_of_a_killed_process_is_dropped(
+def test_unfinished_line_of_a_killed_process_is_dropped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -631,7 +631,7 @@ def test_an_unfinished_line_of_a_killed_process_is_dropped(
         (["--features", "vit"], {}, "field 'features': found 'res101', expected 'vit'"),
     ],
 )
-def test_a_study_with_other_settings_is_refused(
+def test_study_with_other_settings_is_refused(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
@@ -650,7 +650,7 @@ def test_a_study_with_other_settings_is_refused(
     assert (folder / "study" / "study.log").read_bytes() == before
 
 
-def test_a_study_of_other_data_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_of_other_data_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, by_chance)
     tune(folder, trials=2)
     write_gbu(folder / "data" / "TINY", make_dataset(seed=1))
@@ -658,7 +658,7 @@ def test_a_study_of_other_data_is_refused(folder: Path, monkeypatch: pytest.Monk
         tune(folder, trials=3)
 
 
-def test_a_study_continues_with_data_in_another_folder(
+def test_study_continues_with_data_in_another_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -678,14 +678,14 @@ def test_a_study_continues_with_data_in_another_folder(
 
 
 @pytest.mark.parametrize("content", [b"hello\nworld\n", b"[]\n[]\n", b'{"op_code": 99}\n'])
-def test_a_damaged_study_file_is_refused(folder: Path, content: bytes) -> None:
+def test_damaged_study_file_is_refused(folder: Path, content: bytes) -> None:
     (folder / "study").mkdir()
     (folder / "study" / "study.log").write_bytes(content)
     with pytest.raises(InputError, match=r"study\.log: not readable as a study"):
         tune(folder, trials=1)
 
 
-def test_a_file_in_place_of_the_study_folder_is_refused(folder: Path) -> None:
+def test_study_folder_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "study").touch()
     with pytest.raises(InputError, match=r"study: cannot be used .*, expected a folder"):
         tune(folder, trials=1)
@@ -717,11 +717,11 @@ def test_several_devices_are_refused(folder: Path) -> None:
         tune(folder, "--devices", "2")
 
 
-def test_a_time_limit_ends_the_search_and_not_the_finalists(
+def test_time_limit_ends_the_search_and_not_the_finalists(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
-    for finished in (1, 1):  # one there must be; a second invocation finds it
+    for finished in (1, 1):  # there must be one; a second call finds it
         tune(folder, trials=50, minutes=1e-9, finalist_seeds=2)
         assert len(trials_of(folder)) == finished
     assert read_recipe_file(folder / "study" / "recipe.json").chosen["seeds"] == [0, 1, 2]
@@ -732,7 +732,7 @@ def test_no_flag_of_the_command_is_a_flag_of_a_recipe() -> None:
     assert not ours & {field.name for field in fields(Recipe)}
 
 
-def test_the_default_study_folder_is_beside_the_runs(
+def test_default_study_folder_is_beside_the_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, by_chance)
@@ -858,10 +858,10 @@ def lines_below(folder: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in files)
 
 
-def test_a_killed_study_has_the_trials_of_an_undisturbed_one(
+def test_killed_study_has_the_trials_of_an_undisturbed_one(
     folder: Path, driver: Callable[..., psutil.Process]
 ) -> None:
-    trials = 12  # some of them drawn by what was learned
+    trials = 12  # some of them are proposed from earlier trials
     whole = driver("whole", trials)
     while is_running(whole):
         time.sleep(0.02)

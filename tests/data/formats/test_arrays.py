@@ -225,7 +225,7 @@ def test_text_files_without_a_header_and_with_other_delimiters(folder: Path) -> 
     assert_same_arrays(load(folder, names), source)
 
 
-def test_a_header_above_features_is_skipped(folder: Path) -> None:
+def test_header_above_features_is_skipped(folder: Path) -> None:
     names = write_csv(folder, tiny())
     header = ",".join(f"f{i}" for i in range(6))
     np.savetxt(folder / "features.csv", tiny().features, "%.9g", ",", header=header, comments="")
@@ -239,7 +239,7 @@ def test_labels_that_look_like_numbers_are_names_if_all_of_them_are(folder: Path
     assert_same_arrays(load(folder, names), source)
 
 
-def test_an_npy_file_of_several_slabs_is_read_whole(
+def test_npy_file_of_several_slabs_is_read_whole(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = write_npy(folder, tiny())
@@ -459,7 +459,7 @@ def test_pickled_objects_in_an_npy_file_are_refused(folder: Path, field: str) ->
 
 @pytest.mark.parametrize(("kind", "file"), [("npz", "res101.npz"), ("npy", "features.npy")])
 @pytest.mark.parametrize("content", ["empty", "text", "pickle", "other", "truncated"])
-def test_foreign_and_truncated_files_are_refused(
+def test_files_of_other_formats_and_truncated_files_are_refused(
     folder: Path, tmp_path: Path, kind: str, file: str, content: str
 ) -> None:
     names, path = WRITERS[kind](folder, tiny()), folder / file
@@ -489,7 +489,7 @@ def test_damage_inside_an_archive_names_its_field(folder: Path) -> None:
     assert "field 'semantics': not readable (Bad CRC-32" in refusal(folder, names)
 
 
-def test_a_missing_second_archive_is_named(folder: Path) -> None:
+def test_missing_second_archive_is_named(folder: Path) -> None:
     write_two_npz(folder, tiny())
     assert refusal(folder, ("vit", "w2v")).startswith(f"{folder / 'w2v_splits.npz'}: no such file")
     message = refusal(folder, ("clip", "att"))
@@ -529,14 +529,14 @@ TEXT_FAULTS: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("file", "text", "message"), TEXT_FAULTS)
-def test_faults_of_text_files(folder: Path, file: str, text: str, message: str) -> None:
+def test_faults_of_text_files_are_refused(folder: Path, file: str, text: str, message: str) -> None:
     names = write_csv(folder, tiny())
     (folder / file).write_text(text)
     assert message in refusal(folder, names)
     assert any(message in sentence for sentence in errors(examine(folder, None, None)))
 
 
-def test_a_label_column_of_several_cells_is_refused(folder: Path) -> None:
+def test_label_column_of_several_cells_is_refused(folder: Path) -> None:
     names = write_csv(folder, tiny())
     (folder / "labels.txt").unlink()
     (folder / "labels.csv").write_text("1,2\n")

@@ -54,7 +54,7 @@ def test_every_row_is_in_one_split_and_classes_are_balanced(pairs: Dataset) -> N
         assert len(set(counts.tolist())) == 1
 
 
-def test_classes(pairs: Dataset) -> None:
+def test_class_names_and_splits_are_complete(pairs: Dataset) -> None:
     assert pairs.class_names == tuple(f"{tens}{units}" for tens in range(10) for units in range(10))
     assert len(pairs.seen_classes) == 80
     assert len(pairs.unseen_classes) == 20
@@ -66,7 +66,7 @@ def test_classes(pairs: Dataset) -> None:
     np.testing.assert_array_equal(np.unique(pairs.labels[pairs.test_seen]), pairs.seen_classes)
 
 
-def test_every_digit_is_trained_on_in_both_positions(pairs: Dataset) -> None:
+def test_every_digit_is_in_training_in_both_positions(pairs: Dataset) -> None:
     training = np.unique(pairs.labels[pairs.train])
     assert set(training // 10) == set(range(10))
     assert set(training % 10) == set(range(10))
@@ -100,7 +100,7 @@ def test_no_image_serves_both_training_and_validation_classes(pairs: Dataset) ->
     assert not images_of(pairs, "train") & images_of(pairs, "val")
 
 
-def test_no_sample_comes_twice(pairs: Dataset) -> None:
+def test_samples_are_distinct(pairs: Dataset) -> None:
     assert len(np.unique(pairs.features, axis=0)) == len(pairs.features)
 
 
@@ -112,7 +112,7 @@ def test_every_call_gives_the_same_dataset() -> None:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
-def test_the_only_note_is_on_pixels_that_are_never_written_on(pairs: Dataset) -> None:
+def test_only_note_is_on_pixels_that_are_always_empty(pairs: Dataset) -> None:
     (note,) = pairs.notes
     training = pairs.features[pairs.trainval]
     constant = int((np.ptp(training, axis=0) == 0).sum())

@@ -66,13 +66,13 @@ def test_format_with_the_named_features_is_read(folder: Path) -> None:
     )
 
 
-def test_gbu_goes_before_an_archive_of_the_same_name(folder: Path) -> None:
+def test_gbu_is_preferred_to_an_archive_of_the_same_name(folder: Path) -> None:
     write_gbu(folder, make_dataset())
     write_npz(folder, "res101", 2)
     np.testing.assert_array_equal(features_of(folder), make_dataset().features)
 
 
-def test_usual_names_go_before_others(folder: Path) -> None:
+def test_usual_names_are_preferred(folder: Path) -> None:
     assert usual_name("features", folder) == "res101"
     write_npz(folder, "vit", 1)
     assert (usual_name("features", folder), usual_name("semantics", folder)) == (
@@ -86,7 +86,7 @@ def test_usual_names_go_before_others(folder: Path) -> None:
     assert usual_name("features", folder) == "res101"
 
 
-def test_digit_pairs_are_built_in_where_no_such_folder_exists(tmp_path: Path) -> None:
+def test_digit_pairs_are_built_in_without_a_folder_of_that_name(tmp_path: Path) -> None:
     expected = load_digit_pairs()
     assert has_dataset(tmp_path / "DIGITS")
     assert dataset_files(tmp_path, "DIGITS", **NAMES) == ()
@@ -103,7 +103,7 @@ def test_digit_pairs_are_built_in_where_no_such_folder_exists(tmp_path: Path) ->
     assert not (tmp_path / "cache").exists()
 
 
-def test_folder_of_the_built_in_name_is_read_in_its_place(tmp_path: Path) -> None:
+def test_folder_of_the_built_in_name_is_read_instead(tmp_path: Path) -> None:
     write_gbu(tmp_path / "DIGITS", make_dataset())
     found = load_dataset(tmp_path, "DIGITS", **NAMES)
     np.testing.assert_array_equal(found.features, make_dataset().features)

@@ -112,7 +112,9 @@ def test_gbu_reads_names_from_a_char_matrix(folder: Path, v73: bool) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 1), (1, 0)])
-def test_gbu_without_validation_rows(folder: Path, v73: bool, shape: tuple[int, int]) -> None:
+def test_gbu_without_validation_rows_is_read(
+    folder: Path, v73: bool, shape: tuple[int, int]
+) -> None:
     source = tiny()
     out = load(write_gbu(folder, source, v73=v73, val_loc=np.zeros(shape)))
     expected = check_dataset(replace(source, val=np.empty(0, dtype=np.int64)))
@@ -121,7 +123,7 @@ def test_gbu_without_validation_rows(folder: Path, v73: bool, shape: tuple[int, 
     np.testing.assert_array_equal(out.val, expected.val)
 
 
-def test_gbu_published_rows_that_reach_into_the_test_rows(folder: Path, v73: bool) -> None:
+def test_gbu_published_rows_that_include_test_rows(folder: Path, v73: bool) -> None:
     source = tiny()
     is_training = np.isin(source.labels, np.unique(source.labels[source.train]))
     reaching = np.intersect1d(source.test_seen, np.flatnonzero(is_training))
@@ -135,13 +137,13 @@ def test_gbu_published_rows_that_reach_into_the_test_rows(folder: Path, v73: boo
 
 
 @pytest.mark.parametrize("field", ["features", "labels"])
-def test_gbu_feature_file_without_a_field(folder: Path, v73: bool, field: str) -> None:
+def test_gbu_feature_file_without_a_field_is_refused(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: None})
     refused(folder, where(folder, "res101.mat", field) + "not found")
 
 
 @pytest.mark.parametrize("field", ["att", *SPLITS.values()])
-def test_gbu_split_file_without_a_field(folder: Path, v73: bool, field: str) -> None:
+def test_gbu_split_file_without_a_field_is_refused(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: None})
     refused(folder, where(folder, "att_splits.mat", field) + "not found")
 
@@ -162,13 +164,15 @@ TEXTS = {
         ("att_splits.mat", "test_seen_loc"),
     ],
 )
-def test_gbu_text_for_numbers(folder: Path, v73: bool, file: str, field: str, text: str) -> None:
+def test_gbu_text_instead_of_numbers_is_refused(
+    folder: Path, v73: bool, file: str, field: str, text: str
+) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: TEXTS[text]})
     refused(folder, where(folder, file, field) + "found ", "expected numbers")
 
 
 @pytest.mark.parametrize("field", ["features", "labels", "att", "val_loc"])
-def test_gbu_complex_for_real_numbers(folder: Path, v73: bool, field: str) -> None:
+def test_gbu_complex_numbers_are_refused(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: np.ones((6, 120)) * 1j})
     refused(folder, f"field '{field}': found complex", "expected numbers")
 
@@ -177,7 +181,7 @@ def test_gbu_complex_for_real_numbers(folder: Path, v73: bool, field: str) -> No
 @pytest.mark.parametrize(
     ("file", "field"), [("res101.mat", "labels"), ("att_splits.mat", "train_loc")]
 )
-def test_gbu_numbers_that_are_not_whole(
+def test_gbu_fractional_numbers_are_refused(
     folder: Path, v73: bool, file: str, field: str, value: float
 ) -> None:
     numbers = np.arange(1.0, 121.0)[:, None]
@@ -186,18 +190,18 @@ def test_gbu_numbers_that_are_not_whole(
     refused(folder, where(folder, file, field) + "found", "expected whole numbers")
 
 
-def test_gbu_labels_that_are_a_matrix(folder: Path, v73: bool) -> None:
+def test_gbu_labels_that_are_a_matrix_are_refused(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, labels=np.ones((60, 2)))
     refused(folder, where(folder, "res101.mat", "labels") + "found", "(60, 2)", "expected a vector")
 
 
-def test_gbu_features_that_are_no_matrix(folder: Path, v73: bool) -> None:
+def test_gbu_features_that_are_no_matrix_are_refused(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, features=np.ones((6, 20, 6)))
     refused(folder, where(folder, "res101.mat", "features") + "found", "expected a matrix")
 
 
 @pytest.mark.parametrize("label", [0, 11])
-def test_gbu_labels_out_of_range(folder: Path, v73: bool, label: int) -> None:
+def test_gbu_labels_out_of_range_are_refused(folder: Path, v73: bool, label: int) -> None:
     labels = tiny().labels[:, None] + 1
     labels[6] = label
     write_gbu(folder, tiny(), v73=v73, labels=labels)
@@ -206,25 +210,25 @@ def test_gbu_labels_out_of_range(folder: Path, v73: bool, label: int) -> None:
 
 
 @pytest.mark.parametrize("row", [0, 121])
-def test_gbu_split_rows_out_of_range(folder: Path, v73: bool, row: int) -> None:
+def test_gbu_split_rows_out_of_range_are_refused(folder: Path, v73: bool, row: int) -> None:
     write_gbu(folder, tiny(), v73=v73, test_unseen_loc=np.array([[1.0], [row]]))
     found = f"found row {row}, expected 1 to 120"
     refused(folder, where(folder, "att_splits.mat", "test_unseen_loc") + found)
 
 
-def test_gbu_labels_of_another_length(folder: Path, v73: bool) -> None:
+def test_gbu_labels_of_another_length_are_refused(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, labels=np.ones((119, 1)))
     found = "found 119 labels, expected one for each of the 120 rows"
     refused(folder, where(folder, "res101.mat", "labels") + found)
 
 
-def test_gbu_transposed_features(folder: Path, v73: bool) -> None:
+def test_gbu_transposed_features_are_refused(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, features=tiny().features)
     refused(folder, where(folder, "res101.mat", "labels"), "120 labels", "the 6 rows of features")
 
 
 @pytest.mark.parametrize("pattern", [None, "class {}", "{:02}", "class_{}"])
-def test_gbu_names_that_only_count_give_way_to_the_file_of_names(
+def test_gbu_names_that_are_numbers_are_replaced_by_the_file_of_names(
     folder: Path, pattern: str | None
 ) -> None:
     start = 0 if pattern == "class_{}" else 1
@@ -256,13 +260,13 @@ def test_gbu_informative_names_are_kept(folder: Path, names: list[str]) -> None:
         (b"\xff\n" * 10, "not readable ('utf-8' codec can't decode"),
     ],
 )
-def test_gbu_faulty_files_of_names(folder: Path, text: bytes, message: str) -> None:
+def test_gbu_faulty_files_of_names_are_refused(folder: Path, text: bytes, message: str) -> None:
     write_gbu(folder, tiny(), allclasses_names=None)
     (folder / "class_names.txt").write_bytes(text)
     refused(folder, f"{folder / 'class_names.txt'}: {message}")
 
 
-def test_gbu_names_of_another_number(folder: Path, v73: bool) -> None:
+def test_gbu_wrong_number_of_names_is_refused(folder: Path, v73: bool) -> None:
     names = np.array([["cat"], ["dog"]], dtype=object)
     write_gbu(folder, tiny(), v73=v73, allclasses_names=names)
     found = "found semantics of 10 classes, expected 2, the number of names in "
@@ -271,7 +275,7 @@ def test_gbu_names_of_another_number(folder: Path, v73: bool) -> None:
 
 @pytest.mark.parametrize(("field", "file"), [("features", "res101.mat"), ("att", "att_splits.mat")])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_gbu_values_out_of_what_float32_holds(
+def test_gbu_values_out_of_the_range_of_float32_are_refused(
     folder: Path, v73: bool, field: str, file: str, value: float
 ) -> None:
     values = (tiny().features if field == "features" else tiny().semantics).T.astype(np.float64)
@@ -344,12 +348,12 @@ def test_epgn_redundant_fields_may_be_missing(folder: Path, v73: bool, field: st
         ("label.mat", "test_unseen_idex"),
     ],
 )
-def test_epgn_without_a_field(folder: Path, v73: bool, file: str, field: str) -> None:
+def test_epgn_without_a_field_is_refused(folder: Path, v73: bool, file: str, field: str) -> None:
     write_epgn(folder, tiny(), v73=v73, **{field: None})
     refused(folder, where(folder, file, field) + "not found")
 
 
-def test_epgn_labels_that_contradict_att_train(folder: Path, v73: bool) -> None:
+def test_epgn_labels_that_contradict_att_train_are_refused(folder: Path, v73: bool) -> None:
     source = tiny()
     att_train = source.semantics[source.labels[source.trainval]]
     other = source.seen_classes[source.seen_classes != source.labels[source.trainval[5]]][0]
@@ -359,7 +363,7 @@ def test_epgn_labels_that_contradict_att_train(folder: Path, v73: bool) -> None:
     refused(folder, where(folder, "data.mat", "att_train") + found, "in seen_pro")
 
 
-def test_epgn_att_train_of_another_shape(folder: Path, v73: bool) -> None:
+def test_epgn_att_train_of_another_shape_is_refused(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, att_train=np.zeros((3, 5)))
     found = "found shape (3, 5), expected (56, 5)"
     refused(folder, where(folder, "data.mat", "att_train") + found)
@@ -369,7 +373,7 @@ def test_epgn_att_train_of_another_shape(folder: Path, v73: bool) -> None:
     ("field", "classes"), [("train_idx", 7), ("test_seen_idex", 7), ("test_unseen_idex", 3)]
 )
 @pytest.mark.parametrize("beyond", [False, True])
-def test_epgn_labels_out_of_range(
+def test_epgn_labels_out_of_range_are_refused(
     folder: Path, v73: bool, field: str, classes: int, beyond: bool
 ) -> None:
     source = tiny()
@@ -393,7 +397,7 @@ def test_epgn_labels_out_of_range(
         ("test_unseen_idex", "test_unseen_fea", 36),
     ],
 )
-def test_epgn_labels_of_another_length(
+def test_epgn_labels_of_another_length_are_refused(
     folder: Path, v73: bool, field: str, features: str, count: int
 ) -> None:
     write_epgn(folder, tiny(), v73=v73, **{field: np.ones((5, 1))})
@@ -402,36 +406,38 @@ def test_epgn_labels_of_another_length(
 
 
 @pytest.mark.parametrize(("field", "rows"), [("test_seen_fea", 28), ("test_unseen_fea", 36)])
-def test_epgn_features_of_another_dimension(folder: Path, v73: bool, field: str, rows: int) -> None:
+def test_epgn_features_of_another_dimension_are_refused(
+    folder: Path, v73: bool, field: str, rows: int
+) -> None:
     write_epgn(folder, tiny(), v73=v73, **{field: np.ones((rows, 4))})
     found = "found 4 dimensions, expected 6 as in train_fea"
     refused(folder, where(folder, "data.mat", field) + found)
 
 
-def test_epgn_semantics_of_another_dimension(folder: Path, v73: bool) -> None:
+def test_epgn_semantics_of_another_dimension_are_refused(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, unseen_pro=np.ones((3, 4)))
     found = "found 4 dimensions, expected 5 as in seen_pro"
     refused(folder, where(folder, "data.mat", "unseen_pro") + found)
 
 
-def test_epgn_fractional_labels(folder: Path, v73: bool) -> None:
+def test_epgn_fractional_labels_are_refused(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, train_idx=np.full((56, 1), 1.5))
     found = "found fractions, expected whole numbers"
     refused(folder, where(folder, "label.mat", "train_idx") + found)
 
 
-def test_epgn_text_for_numbers(folder: Path, v73: bool) -> None:
+def test_epgn_text_instead_of_numbers_is_refused(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, train_fea=TEXTS["char"])
     refused(folder, where(folder, "data.mat", "train_fea") + "found", "expected numbers")
 
 
-def test_epgn_without_training_rows(folder: Path, v73: bool) -> None:
+def test_epgn_without_training_rows_is_refused(folder: Path, v73: bool) -> None:
     changes = {"train_fea": np.zeros((0, 6)), "train_idx": np.zeros((0, 1)), "att_train": None}
     write_epgn(folder, tiny(), v73=v73, **changes)
     refused(folder, where(folder, "data.mat", "train_fea") + "found no rows, expected at least one")
 
 
-def test_epgn_without_rows_of_the_classes_that_are_described(folder: Path, v73: bool) -> None:
+def test_epgn_described_classes_without_rows_are_noted(folder: Path, v73: bool) -> None:
     changes = {"test_unseen_fea": np.zeros((0, 6)), "test_unseen_idex": np.zeros((0, 1))}
     write_epgn(folder, tiny(), v73=v73, **changes)
     dataset = load(folder)
@@ -488,7 +494,7 @@ def test_damage_inside_the_features_of_a_newer_file_is_named(folder: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_features_of_a_newer_file_are_in_memory_once(
+def test_features_of_a_newer_file_are_in_memory_once(
     folder: Path, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 2**15)
@@ -498,7 +504,7 @@ def test_the_features_of_a_newer_file_are_in_memory_once(
 
 
 @pytest.mark.parametrize(("dtype", "copies"), [(np.float32, 1), (np.float64, 3)])
-def test_the_features_of_an_older_file_are_in_memory_once_beside_what_scipy_reads(
+def test_older_file_has_its_features_in_memory_once_besides_the_copy_of_scipy(
     folder: Path, dtype: type, copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 2**15)
@@ -523,7 +529,7 @@ def is_gbu(dataset: Dataset) -> bool:
     return dataset.class_names == tiny().class_names
 
 
-def test_gbu_goes_before_epgn_where_its_feature_file_is_there(folder: Path) -> None:
+def test_gbu_is_preferred_to_epgn_if_its_feature_file_exists(folder: Path) -> None:
     write_gbu(folder, tiny())
     write_epgn(folder, tiny())
     assert is_gbu(load(folder))
@@ -531,14 +537,14 @@ def test_gbu_goes_before_epgn_where_its_feature_file_is_there(folder: Path) -> N
     assert not is_gbu(load(folder))
 
 
-def test_a_feature_file_without_its_split_file_does_not_fall_back_to_epgn(folder: Path) -> None:
+def test_feature_file_without_its_split_file_does_not_fall_back_to_epgn(folder: Path) -> None:
     write_gbu(folder, tiny())
     write_epgn(folder, tiny())
     (folder / "att_splits.mat").unlink()
     refused(folder, f"{folder / 'att_splits.mat'}: no such file")
 
 
-def test_the_chosen_features_and_semantics_are_read(folder: Path) -> None:
+def test_chosen_features_and_semantics_are_read(folder: Path) -> None:
     write_gbu(folder, tiny())
     other = replace(
         tiny(), features=2 * tiny().features, semantics=np.tile(tiny().semantics, (1, 2))
@@ -583,7 +589,7 @@ def write_layout_of(folder: Path, file: str, *, v73: bool = False) -> Path:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_truncated_files(folder: Path, v73: bool, file: str) -> None:
+def test_truncated_files_are_refused(folder: Path, v73: bool, file: str) -> None:
     path = write_layout_of(folder, file, v73=v73)
     whole = path.read_bytes()
     # Inside MATLAB's header, right after it, inside the first field, along the file, at its end.
@@ -608,27 +614,27 @@ FOREIGN = {
 
 @pytest.mark.parametrize("content", FOREIGN)
 @pytest.mark.parametrize("file", FILES)
-def test_foreign_files(folder: Path, file: str, content: str) -> None:
+def test_files_of_other_formats_are_refused(folder: Path, file: str, content: str) -> None:
     path = write_layout_of(folder, file)
     path.write_bytes(FOREIGN[content])
     refused(folder, str(path))
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_files_of_other_fields(folder: Path, v73: bool, file: str) -> None:
+def test_files_with_other_fields_are_refused(folder: Path, v73: bool, file: str) -> None:
     path = write_layout_of(folder, file)
     write_mat(path, {"pictures": np.ones((3, 3))}, v73=v73)
     refused(folder, f"{path}, field '", "': not found")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_files_without_permission(folder: Path) -> None:
+def test_files_without_permission_are_refused(folder: Path) -> None:
     path = write_gbu(folder, tiny()) / "res101.mat"
     path.chmod(0)
     refused(folder, f"{path}: no permission to read this file")
 
 
-def test_a_sparse_matrix_is_named_with_its_field(tmp_path: Path) -> None:
+def test_sparse_matrix_is_named_with_its_field(tmp_path: Path) -> None:
     path = tmp_path / "sparse.mat"
     write_mat(path, {"features": scipy.sparse.eye(4, format="csc")})
     with pytest.raises(InputError, match=r"field 'features': found .*, expected"):
@@ -689,7 +695,7 @@ def check_against(official: Official, dataset: Dataset) -> None:
         ("AWA1", "classic", "att", 512, {"antelope", "grizzly+bear"}),
     ],
 )
-def test_real_features(
+def test_published_features_are_read(
     name: str, features: str, semantics: str, d: int, some_names: set[str]
 ) -> None:
     dataset = load_dataset(DATA, name, features=features, semantics=semantics)
@@ -721,7 +727,7 @@ def labels_for(splits: MatFile, official: Official) -> IntArray:
 
 @real
 @pytest.mark.parametrize("name", ["AWA2", "APY", "SUN"])
-def test_real_splits(tmp_path: Path, name: str) -> None:
+def test_splits_of_published_files_are_read(tmp_path: Path, name: str) -> None:
     official = OFFICIAL[name]
     shutil.copytree(DATA / name, tmp_path / name)
     labels = labels_for(

@@ -13,21 +13,25 @@ def views(n: int = 50) -> Views:
     return Views(np.zeros((n, 1), np.float32), rng.normal(size=(n, 4)), 9 * rng.normal(size=(n, 3)))
 
 
-def test_the_best_class_is_that_of_the_expert_that_was_chosen() -> None:
-    told = views()
+def test_best_class_is_that_of_the_chosen_expert() -> None:
+    experts = views()
     numbers = np.random.default_rng(1).normal(size=50)
     numbers[0] = 0.25
-    answers = route(told, numbers, 0.25).argmax(axis=1)
-    expected = np.where(numbers <= 0.25, told.seen.argmax(axis=1), 4 + told.unseen.argmax(axis=1))
+    answers = route(experts, numbers, 0.25).argmax(axis=1)
+    expected = np.where(
+        numbers <= 0.25,
+        experts.seen.argmax(axis=1),
+        4 + experts.unseen.argmax(axis=1),
+    )
     np.testing.assert_array_equal(answers, expected)
 
 
-def test_a_penalty_on_the_seen_classes_is_a_lower_threshold() -> None:
-    told, numbers = views(), np.random.default_rng(1).normal(size=50)
-    scores = route(told, numbers, 0.5)
+def test_gamma_on_the_seen_classes_equals_a_lower_threshold() -> None:
+    experts, numbers = views(), np.random.default_rng(1).normal(size=50)
+    scores = route(experts, numbers, 0.5)
     scores[:, :4] -= 0.7
     np.testing.assert_array_equal(
-        scores.argmax(axis=1), route(told, numbers, 0.5 - 0.7).argmax(axis=1)
+        scores.argmax(axis=1), route(experts, numbers, 0.5 - 0.7).argmax(axis=1)
     )
 
 
@@ -35,7 +39,7 @@ def test_a_penalty_on_the_seen_classes_is_a_lower_threshold() -> None:
     st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60),
     st.floats(0.01, 1.0),
 )
-def test_a_threshold_accepts_the_share_and_no_lower_number_does(
+def test_threshold_accepts_the_share_and_no_lower_number_does(
     values: list[float], share: float
 ) -> None:
     numbers = np.array(values)
@@ -47,14 +51,14 @@ def test_a_threshold_accepts_the_share_and_no_lower_number_does(
         assert np.mean(numbers <= lower.max()) < share + 1e-9
 
 
-def test_measures_are_those_counted_by_hand() -> None:
+def test_measures_equal_counts() -> None:
     rng = np.random.default_rng(2)
     seen, unseen = rng.normal(size=100), rng.normal(size=70) + 1
     is_unseen = np.repeat([False, True], [100, 70])
-    told = measure_gate(np.concatenate([seen, unseen]), is_unseen, 0.3)
-    assert pytest.approx(np.mean(unseen[:, None] > seen)) == told.AUROC
+    measures = measure_gate(np.concatenate([seen, unseen]), is_unseen, 0.3)
+    assert pytest.approx(np.mean(unseen[:, None] > seen)) == measures.AUROC
     limit = np.sort(seen)[94]
-    assert pytest.approx(np.mean(unseen <= limit)) == told.FPR95
-    assert told.accepted_seen == np.mean(seen <= 0.3)
-    assert told.accepted_unseen == np.mean(unseen <= 0.3)
-    assert told.threshold == 0.3
+    assert pytest.approx(np.mean(unseen <= limit)) == measures.FPR95
+    assert measures.accepted_seen == np.mean(seen <= 0.3)
+    assert measures.accepted_unseen == np.mean(unseen <= 0.3)
+    assert measures.threshold == 0.3

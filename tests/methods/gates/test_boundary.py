@@ -1,4 +1,4 @@
-"""The boundary gate's model: losses by hand, learning, and classes that it never saw."""
+"""The boundary gate's model: losses by hand, learning, and unseen classes."""
 
 import json
 
@@ -28,7 +28,7 @@ def made_up() -> tuple[HypersphericalVAEs, Scaled]:
     return HypersphericalVAEs.for_problem(scaled, SMALL, generators(0)), scaled
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts_and_repeats() -> None:
+def test_loss_is_the_weighted_sum_of_its_parts_and_is_reproducible() -> None:
     model, scaled = made_up()
     rows = torch.arange(8)
     batch = scaled.feed.take(rows), scaled.feed.labels[rows]
@@ -41,7 +41,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_repeats() -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_the_posterior_is_a_direction_and_a_concentration_above_a_hundred() -> None:
+def test_posterior_is_a_direction_and_a_concentration_above_a_hundred() -> None:
     model, scaled = made_up()
     direction, kappa = model.image_encoder(scaled.feed.take(torch.arange(5)))
     torch.testing.assert_close(direction.norm(dim=1), torch.ones(5))
@@ -52,7 +52,7 @@ def test_the_posterior_is_a_direction_and_a_concentration_above_a_hundred() -> N
     torch.testing.assert_close(cosine, expected)
 
 
-def test_a_model_of_the_same_state_gives_the_same_cosines() -> None:
+def test_model_of_the_same_state_gives_the_same_cosines() -> None:
     model, scaled = made_up()
     description = json.loads(json.dumps(model.describe()))
     again = HypersphericalVAEs.from_state(description, model.state_dict())
@@ -62,7 +62,7 @@ def test_a_model_of_the_same_state_gives_the_same_cosines() -> None:
     )
 
 
-def test_training_brings_rows_to_the_direction_of_their_class() -> None:
+def test_training_aligns_rows_with_the_direction_of_their_class() -> None:
     model, scaled = made_up()
     trainer = Trainer(model, scaled.feed, boundary_training(SMALL), seeded(2))
     history = [trainer.run_epoch() for _ in range(SMALL.epochs)]

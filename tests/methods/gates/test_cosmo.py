@@ -33,14 +33,14 @@ def test_scores_are_the_smoothed_probabilities() -> None:
     np.testing.assert_allclose(np.exp(smoothing.scores(seen, unseen)), expected)
 
 
-def test_an_expert_outside_its_domain_is_almost_uniform() -> None:
+def test_expert_outside_its_domain_is_almost_uniform() -> None:
     seen, unseen, _ = made_up(5)
     sure = Smoothing(np.zeros(2), -30.0, 1.0, 1.0).scores(seen, unseen)
     np.testing.assert_allclose(np.exp(sure[:, :3]), softmax(seen, axis=1), rtol=1e-6)
     assert np.ptp(sure[:, 3:], axis=1).max() < 1e-6
 
 
-def test_the_gate_ranks_as_a_logistic_regression_of_the_best_scores_does() -> None:
+def test_gate_ranks_rows_as_logistic_regression_of_the_best_scores() -> None:
     seen, unseen, columns = made_up()
     fitted = fit_smoothing(seen, unseen, columns)
     best = np.stack([seen.max(axis=1), unseen.max(axis=1)], axis=1)
@@ -52,7 +52,7 @@ def test_the_gate_ranks_as_a_logistic_regression_of_the_best_scores_does() -> No
     assert accuracy > raw - 0.03
 
 
-def test_its_numbers_are_all_of_it() -> None:
+def test_numbers_restore_the_smoothing() -> None:
     seen, unseen, columns = made_up()
     fitted = fit_smoothing(seen, unseen, columns)
     again = Smoothing.from_numbers(fitted.numbers())
@@ -60,7 +60,7 @@ def test_its_numbers_are_all_of_it() -> None:
     np.testing.assert_array_equal(again.scores(seen, unseen), fitted.scores(seen, unseen))
 
 
-def test_a_temperature_undoes_a_factor() -> None:
+def test_temperature_inverts_a_factor_on_the_scores() -> None:
     rng = np.random.default_rng(1)
     logits = 2 * rng.normal(size=(5000, 6))
     columns = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
@@ -68,31 +68,32 @@ def test_a_temperature_undoes_a_factor() -> None:
 
 
 @pytest.mark.skipif(not SCORES.is_dir(), reason="published scores are not here")
-def test_on_published_scores_it_is_above_raw_scores_and_calibrated_stacking() -> None:
+def test_h_on_published_scores_exceeds_raw_scores_and_calibrated_stacking() -> None:
     def read(name: str) -> dict[str, np.ndarray]:
         with np.load(SCORES / f"LAGO_AWA1_{name}.npz") as file:
-            told = {key: file[key] for key in file}
-        told["scores"] = told["scores"].astype(np.float64)
-        classes = np.concatenate([told["seen_classes"], told["unseen_classes"]])
+            arrays = {key: file[key] for key in file}
+        arrays["scores"] = arrays["scores"].astype(np.float64)
+        classes = np.concatenate([arrays["seen_classes"], arrays["unseen_classes"]])
         order = np.argsort(classes)
-        told["columns"] = order[np.searchsorted(classes, told["labels"], sorter=order)]
-        return told
+        arrays["columns"] = order[np.searchsorted(classes, arrays["labels"], sorter=order)]
+        return arrays
 
     val, test = read("val"), read("test")
     parts = {
         name: [
-            np.log(told["scores"][:, told[f"{own}_classes"]] + 1e-12) for own in ("seen", "unseen")
+            np.log(arrays["scores"][:, arrays[f"{domain}_classes"]] + 1e-12)
+            for domain in ("seen", "unseen")
         ]
-        for name, told in (("val", val), ("test", test))
+        for name, arrays in (("val", val), ("test", test))
     }
     smoothing = fit_smoothing(*parts["val"], val["columns"])
 
-    def harmonic(scores: np.ndarray, told: dict[str, np.ndarray]) -> float:
-        answers, is_unseen = scores.argmax(axis=1), told["columns"] >= len(told["seen_classes"])
+    def harmonic(scores: np.ndarray, arrays: dict[str, np.ndarray]) -> float:
+        answers, is_unseen = scores.argmax(axis=1), arrays["columns"] >= len(arrays["seen_classes"])
         return harmonic_mean(
             *(
-                mean_class_accuracy(told["columns"][own], answers[own])
-                for own in (is_unseen, ~is_unseen)
+                mean_class_accuracy(arrays["columns"][domain], answers[domain])
+                for domain in (is_unseen, ~is_unseen)
             )
         )
 

@@ -1,4 +1,4 @@
-"""von Mises-Fisher draws against scipy's, and transport costs against a linear programme."""
+"""von Mises-Fisher samples against scipy's, and transport costs against a linear programme."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("m", "kappa"), [(3, 2.0), (5, 20.0), (64, 100.0), (64, 400.0)])
-def test_draws_are_distributed_as_scipys(m: int, kappa: float) -> None:
+def test_samples_are_distributed_as_in_scipy(m: int, kappa: float) -> None:
     direction = unit(1, m)
     draws = draw_von_mises_fisher(direction, torch.tensor([kappa]).double(), 4000, seeded(1))[0]
     assert torch.allclose(draws.norm(dim=1), torch.ones(4000).double())
@@ -33,7 +33,7 @@ def test_draws_are_distributed_as_scipys(m: int, kappa: float) -> None:
     assert np.linalg.norm(resultant - (resultant @ mean) * mean) < 0.05
 
 
-def test_cosines_have_the_density_whose_normaliser_is_a_bessel_function() -> None:
+def test_cosines_have_the_density_normalised_by_a_bessel_function() -> None:
     m, kappa = 64, 100.0
     direction = unit(1, m)
     draws = draw_von_mises_fisher(direction, torch.tensor([kappa]).double(), 20_000, seeded(1))[0]
@@ -53,7 +53,7 @@ def test_cosines_have_the_density_whose_normaliser_is_a_bessel_function() -> Non
         )
 
 
-def test_each_row_has_its_own_direction_and_the_same_seed_the_same_draws() -> None:
+def test_rows_have_separate_directions_and_a_seed_fixes_the_samples() -> None:
     directions, kappa = unit(6, 8), torch.full((6,), 500.0).double()
     draws = draw_von_mises_fisher(directions, kappa, 3, seeded(1))
     assert draws.shape == (6, 3, 8)
@@ -63,7 +63,7 @@ def test_each_row_has_its_own_direction_and_the_same_seed_the_same_draws() -> No
     assert not torch.equal(draws, draw_von_mises_fisher(directions, kappa, 3, seeded(2)))
 
 
-def test_the_gradient_follows_the_direction_and_the_concentration() -> None:
+def test_gradient_follows_the_direction_and_the_concentration() -> None:
     direction = unit(1, 6).requires_grad_()
     kappa = torch.tensor([50.0], dtype=torch.float64, requires_grad=True)
     draws = draw_von_mises_fisher(direction, kappa, 500, seeded(1))
@@ -76,7 +76,7 @@ def test_the_gradient_follows_the_direction_and_the_concentration() -> None:
     assert kappa.grad.item() == pytest.approx(slope, rel=0.25)
 
 
-def test_the_transport_cost_is_near_that_of_a_linear_programme() -> None:
+def test_transport_cost_is_near_that_of_a_linear_programme() -> None:
     first, second = unit(3, 4, 3), unit(3, 5, 3, seed=1)
     found = transport_cost(first, second, 0.003, 5000)
     for i in range(3):

@@ -54,7 +54,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Text that a careless page would take for its own.
+# Text that a page without escaping would take for markup.
 NAMES = (
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(2)</script>",
@@ -126,7 +126,7 @@ def edit_json(file: Path, change: Callable[[Any], object]) -> None:
 # --- what is read --------------------------------------------------------------------------------
 
 
-def test_the_figures_are_those_of_the_metrics(one: Path) -> None:
+def test_figures_are_those_of_the_metrics(one: Path) -> None:
     metrics = json.loads((one / "metrics.json").read_text())
     document = read_run(one, REPORTS)
     rows = {row["method"]: row for row in document["rows"]}
@@ -185,7 +185,7 @@ def draws_of(by_k: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
 def assert_few_shot(
     document: dict[str, Any], draws: dict[str, dict[str, list[float]]], shares: list[Any]
 ) -> None:
-    """A table of few-shot figures is what the values of the draws are."""
+    """A table of few-shot figures equals the values of the draws."""
     assert document["columns"] == ("k", "T1", "U", "S", "H", "AUSUC", "H cal.", "real")
     assert [row[0] for row in document["rows"]] == list(draws) == ["0", "1", "3"]
     for row, of_k, share in zip(document["rows"], draws.values(), shares, strict=True):
@@ -210,7 +210,7 @@ def test_few_shot_figures_are_those_of_the_draws(runs: Runs) -> None:
     assert document["few_shot"]["draws"] == 4
 
 
-def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
+def test_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
     edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
     document = read_run(one, REPORTS)
     assert document["few_shot"] is None
@@ -218,7 +218,7 @@ def test_a_run_without_labelled_rows_has_no_few_shot_figures(one: Path) -> None:
     assert document["parts"][0]["missing"] == {}
 
 
-def test_the_command_line_is_kept(one: Path) -> None:
+def test_command_line_of_the_run_is_on_the_page(one: Path) -> None:
     (part,) = read_run(one, REPORTS)["parts"]
     assert part["command"]
     assert "command" not in part["environment"]
@@ -235,7 +235,7 @@ def test_the_command_line_is_kept(one: Path) -> None:
         (["environment.json"], {"environment", "command"}),
     ],
 )
-def test_what_an_older_run_lacks_is_explained(
+def test_page_explains_what_an_older_run_lacks(
     one: Path, files: list[str], missing: set[str]
 ) -> None:
     for file in files:
@@ -264,7 +264,7 @@ def test_every_loss_part_has_a_column_and_an_axis(one: Path) -> None:
     ]
 
 
-def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
+def test_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     def change(metrics: dict[str, Any]) -> None:
         metrics.update(validation=None, calibrated=None, baselines={})
         del metrics["shifts"], metrics["oracle"], metrics["test_selected"], metrics["top_k"]
@@ -278,7 +278,7 @@ def test_a_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     assert [row["figures"][-1] for row in document["rows"]] == [None]
 
 
-def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
+def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
     file = one / "page_data.safetensors"
     page_data = read_page_data(file, len(NAMES))
     write_page_data(file, replace(page_data, sample=None, shifts={}))
@@ -292,7 +292,7 @@ def test_a_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"],
     assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
 
 
-def test_a_model_without_epochs_has_no_curve_over_epochs(
+def test_model_without_epochs_has_no_curve_over_epochs(
     show: Callable[..., "Shown"], one: Path
 ) -> None:
     (one / "history.json").write_text("[]")
@@ -310,7 +310,7 @@ def test_a_model_without_epochs_has_no_curve_over_epochs(
 
 
 def put(name: str, value: Any) -> Callable[[Path], object]:
-    """A change of a field of the metrics, at a place such as ``calibrated.U``."""
+    """A change of a field of the metrics, at a path such as ``calibrated.U``."""
 
     def change(metrics: Any) -> None:
         *above, last = name.split(".")
@@ -369,7 +369,7 @@ def cut(name: str) -> Callable[[Path], object]:
         (cut("per_class.csv"), "per_class.csv"),
     ],
 )
-def test_a_damaged_run_is_one_sentence_and_no_page(
+def test_damaged_run_gives_one_sentence_and_no_page(
     one: Path,
     capsys: pytest.CaptureFixture[str],
     change: Callable[[Path], object],
@@ -412,8 +412,8 @@ def two_heaps(count: int, dimensions: int = 5) -> FeatureSample:
 
 def test_pca_is_the_first_two_components() -> None:
     sample = two_heaps(20)
-    places, axes = project(sample, "pca")
-    np.testing.assert_array_equal(places, sample.points[:, :2])
+    points, axes = project(sample, "pca")
+    np.testing.assert_array_equal(points, sample.points[:, :2])
     assert axes == (
         "first principal component, 50.0 % of the variance",
         "second principal component, 25.0 % of the variance",
@@ -425,16 +425,16 @@ def test_pca_is_the_first_two_components() -> None:
 @pytest.mark.parametrize("dimensions", [1, 5])
 def test_tsne_keeps_neighbours_together(dimensions: int) -> None:
     sample = two_heaps(24, dimensions)
-    places, axes = project(sample, "tsne")
+    points, axes = project(sample, "tsne")
     assert axes == ("t-SNE 1", "t-SNE 2")
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     np.testing.assert_array_equal(sample.labels[distances.argmin(axis=1)], sample.labels)
-    np.testing.assert_array_equal(places, project(sample, "tsne")[0])
+    np.testing.assert_array_equal(points, project(sample, "tsne")[0])
     assert project(two_heaps(3), "tsne")[0].shape == (3, 2)
 
 
-def test_umap_is_used_where_it_is_installed(
+def test_umap_is_used_if_it_is_installed(
     one: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
@@ -453,8 +453,8 @@ def test_umap_is_used_where_it_is_installed(
     stand_in = ModuleType("umap")
     stand_in.UMAP = Reducer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "umap", stand_in)
-    places, axes = project(two_heaps(40), "umap")
-    np.testing.assert_array_equal(places, two_heaps(40).points[:, 1:3])
+    points, axes = project(two_heaps(40), "umap")
+    np.testing.assert_array_equal(points, two_heaps(40).points[:, 1:3])
     assert axes == ("UMAP 1", "UMAP 2")
 
 
@@ -467,7 +467,7 @@ def test_packed_numbers_are_unpacked_to_the_same_bits(dtype: str) -> None:
     np.testing.assert_array_equal(unpacked(pack(values)), values)
 
 
-def test_the_command_writes_one_page(
+def test_command_writes_one_page(
     one: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -490,7 +490,7 @@ def test_the_command_writes_one_page(
     assert f"error: --into: found {tmp_path}, which" in capsys.readouterr().err
 
 
-def test_the_page_carries_the_licence_of_the_charts(one: Path) -> None:
+def test_page_carries_the_licence_of_the_charts(one: Path) -> None:
     page = render_page(read_run(one, REPORTS))
     for text in ("Chart.js v4", "Permission is hereby granted", "Jukka Kurkela"):
         assert text in page
@@ -514,7 +514,7 @@ def browser() -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A page in the browser, and what went wrong on it."""
+    """A page in the browser, and its errors."""
 
     page: Any
     complaints: list[str]
@@ -523,7 +523,7 @@ class Shown:
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
-    """Shows a run's page, offline; asserts at the end that nothing went wrong on it."""
+    """Shows a run's page, offline; asserts at the end that it had no errors."""
     all_shown: list[tuple[Shown, Any, str]] = []
 
     def open_page(folder: Path, **options: Any) -> Shown:
@@ -531,7 +531,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
         file.write_text(render_page(read_run(folder, REPORTS)))
         settings = {"viewport": {"width": 1200, "height": 900}, "offline": True}
         context = browser.new_context(**(settings | options))
-        context.set_default_timeout(180_000)  # on a busy machine everything takes long
+        context.set_default_timeout(180_000)  # a busy machine is slow
         shown = Shown(context.new_page(), [], [])
         shown.page.on("console", lambda entry: shown.complaints.append(entry.text))
         shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))
@@ -555,7 +555,7 @@ def tiles(page: Any) -> dict[str, float]:
 
 
 def assert_at(page: Any, outcome: Outcome, gamma: float) -> None:
-    """All that the page shows at a gamma is what the scores give."""
+    """All figures of the page at a gamma equal those of the scores."""
     expected_measures = asdict(outcome.calibrated(gamma))
     found = tiles(page)
     for name, value in found.items():
@@ -570,7 +570,7 @@ def assert_at(page: Any, outcome: Outcome, gamma: float) -> None:
     assert dict(lines) == expected
 
 
-def test_gamma_moves_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
+def test_gamma_changes_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     chosen = json.loads((runs.folder / "seed0" / "metrics.json").read_text())["calibrated"]
     assert_at(page, outcome, chosen["gamma"])
@@ -586,7 +586,7 @@ def test_gamma_moves_the_figures(show: Callable[..., Shown], runs: Runs) -> None
     assert tiles(page)["H"] == pytest.approx(chosen["H"])
 
 
-def test_the_slider_is_moved_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
+def test_slider_is_moved_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     page.focus("#gamma")
     seen, before = [], None
@@ -618,9 +618,7 @@ def cells(page: Any, selector: str) -> list[list[str]]:
     return found
 
 
-def test_the_mistakes_are_those_of_the_confusion_matrix(
-    show: Callable[..., Shown], runs: Runs
-) -> None:
+def test_mistakes_are_those_of_the_confusion_matrix(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     for gamma in (0.0, 1.5):
         page.fill("#gamma-number", str(gamma))
@@ -637,7 +635,7 @@ def test_the_mistakes_are_those_of_the_confusion_matrix(
     assert len(expected) > 3
 
 
-def test_the_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
+def test_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> None:
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     page.click("#gamma-none")
     counts = confusion_counts(outcome.labels, outcome.predictions(), outcome.classes)
@@ -677,7 +675,7 @@ def test_the_matrix_is_read_by_keys(show: Callable[..., Shown], runs: Runs) -> N
     expect(7, 7)
 
 
-def test_names_are_text_and_nothing_else(show: Callable[..., Shown], runs: Runs) -> None:
+def test_names_are_escaped(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder).page
     found = page.eval_on_selector_all(
         "#class-table th[scope=row]", "all => all.map(th => th.textContent)"
@@ -698,7 +696,9 @@ def test_another_seed_is_chosen(show: Callable[..., Shown], runs: Runs) -> None:
         assert_at(page, outcome, 0.0)
 
 
-def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Runs) -> None:
+def test_every_chart_is_drawn_and_has_a_text_alternative(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
     page = show(runs.folder / "seed0").page
     charts = ("curve", "matrix", "map-canvas", "history", "validation", "variances")
     for canvas in (*charts, "shots-one-chart"):
@@ -709,8 +709,8 @@ def test_every_chart_is_drawn_and_has_words(show: Callable[..., Shown], runs: Ru
         )
         assert used > 10, canvas
         assert len(page.get_attribute(f"#{canvas}", "aria-label")) > 10
-    for place in ("curve-table", "map-table", "history-table", "class-shift-table"):
-        assert len(table(page, f"#{place}")) > 1
+    for table_id in ("curve-table", "map-table", "history-table", "class-shift-table"):
+        assert len(table(page, f"#{table_id}")) > 1
     epochs = [row[0] for row in table(page, "#validation-table")]
     assert epochs == ["2", "4"]
 
@@ -724,9 +724,9 @@ def test_loss_parts_are_lines_on_axes_that_suit_them(show: Callable[..., Shown],
     (one / "history.json").write_text(json.dumps(records))
     page = show(one).page
     lines = page.evaluate(
-        "() => charts.get('history').data.datasets.map((own) => {"
-        "  const scale = charts.get('history').scales[own.yAxisID];"
-        "  return [own.label, own.data.map(({ x, y }) => [x, y]), scale.type,"
+        "() => charts.get('history').data.datasets.map((dataset) => {"
+        "  const scale = charts.get('history').scales[dataset.yAxisID];"
+        "  return [dataset.label, dataset.data.map(({ x, y }) => [x, y]), scale.type,"
         "    scale.options.position, scale.options.title.text]; })"
     )
     signed, positive = ("linear", "left", "critic loss"), ("logarithmic", "right")
@@ -783,7 +783,7 @@ def test_few_shot_figures_are_a_chart_and_a_table(
     assert page.evaluate("location.hash") == "#few-shot"
 
 
-def test_the_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
+def test_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
     show: Callable[..., Shown], one: Path
 ) -> None:
     put("few_shot.1.T1", {"mean": 0.5, "std": 0.2, "values": [0.3, 0.7]})(one)
@@ -802,7 +802,7 @@ def test_the_tooltip_of_the_few_shot_chart_has_the_standard_deviation(
     assert "T1, k = 1: 50.0 ± 20.0" in text
 
 
-def test_few_shot_figures_of_several_seeds_stand_beside_the_chosen_one(
+def test_few_shot_figures_of_several_seeds_are_beside_the_chosen_one(
     show: Callable[..., Shown], runs: Runs
 ) -> None:
     page = show(runs.folder).page
@@ -832,13 +832,13 @@ def test_standard_deviations_are_drawn(show: Callable[..., Shown], one: Path) ->
         "const { x } = chart.getDatasetMeta(0).data[1];"
         "const { data } = c.getContext('2d').getImageData(ratio * x, 0, 1, c.height);"
         "return [27, 35, 65, 73].map((value) => {"
-        "const place = 4 * Math.round(ratio * chart.scales.y.getPixelForValue(value));"
-        "return data[place + 3] > 0 && data[place + 2] > data[place] + 60; }); }",
+        "const offset = 4 * Math.round(ratio * chart.scales.y.getPixelForValue(value));"
+        "return data[offset + 3] > 0 && data[offset + 2] > data[offset] + 60; }); }",
     )
     assert blue == [False, True, True, False]
 
 
-def test_the_few_shot_chart_shows_a_name_as_it_is(show: Callable[..., Shown], one: Path) -> None:
+def test_few_shot_chart_escapes_names(show: Callable[..., Shown], one: Path) -> None:
     name = NAMES[0] + NAMES[1]
     put("model", name)(one)
     page = show(one).page
@@ -846,7 +846,7 @@ def test_the_few_shot_chart_shows_a_name_as_it_is(show: Callable[..., Shown], on
     assert page.eval_on_selector_all("img", "all => all.length") == 0
 
 
-def test_a_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one: Path) -> None:
+def test_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one: Path) -> None:
     single = {"mean": 0.5, "std": None, "values": [0.5]}
     for k in ("0", "1", "3"):
         for name in ("T1", "U", "S", "H", "AUSUC", "calibrated.H"):
@@ -859,7 +859,7 @@ def test_a_single_draw_has_no_standard_deviation(show: Callable[..., Shown], one
     assert cells(page, "#shots-one-table")[0] == ["0", *["50.0"] * 6, "–"]
 
 
-def test_no_few_shot_section_where_there_are_no_such_figures(
+def test_page_without_few_shot_figures_has_no_few_shot_section(
     show: Callable[..., Shown], one: Path
 ) -> None:
     edit_json(one / "metrics.json", lambda metrics: metrics.pop("few_shot"))
@@ -870,7 +870,7 @@ def test_no_few_shot_section_where_there_are_no_such_figures(
     assert page.evaluate("[...charts.keys()].filter(id => id.startsWith('shots'))") == []
 
 
-def test_the_page_of_an_older_run_names_what_is_missing(
+def test_page_of_an_older_run_names_what_is_missing(
     show: Callable[..., Shown], one: Path, runs: Runs
 ) -> None:
     (one / "page_data.safetensors").unlink()
@@ -908,7 +908,7 @@ def background(page: Any) -> str:
     return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
 
-def test_the_theme_follows_the_system_until_the_button_is_pressed(
+def test_theme_follows_the_system_until_the_button_is_pressed(
     show: Callable[..., Shown], runs: Runs
 ) -> None:
     page = show(runs.folder / "seed0", color_scheme="light").page
@@ -916,7 +916,7 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(
     page.emulate_media(color_scheme="dark")
     dark = background(page)
     assert dark != light
-    # The page hears of the change a moment after its style follows it.
+    # The page receives the change event shortly after its style has changed.
     page.wait_for_selector('#theme[aria-pressed="true"]')
     assert page.eval_on_selector("#curve", "c => c.toDataURL()") != picture
     page.focus("#theme")
@@ -926,13 +926,13 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(
     assert page.eval_on_selector("#curve", "c => c.toDataURL()") == picture
 
 
-def test_motion_is_left_out_where_it_is_not_wanted(show: Callable[..., Shown], runs: Runs) -> None:
+def test_reduced_motion_disables_animation(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder / "seed0", reduced_motion="reduce").page
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
     assert page.evaluate("Chart.defaults.animation") is False
 
 
-def test_axe_finds_nothing(show: Callable[..., Shown], runs: Runs) -> None:
+def test_axe_finds_no_accessibility_problem(show: Callable[..., Shown], runs: Runs) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
