@@ -307,14 +307,14 @@ def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
     yield from _examine_validation_classes(dataset)
     unseen = np.setdiff1d(unseen, both)
     for a in seen:
-        twins = unseen[(dataset.semantics[unseen] == dataset.semantics[a]).all(axis=1)]
-        if len(twins):
+        equal = unseen[(dataset.semantics[unseen] == dataset.semantics[a]).all(axis=1)]
+        if len(equal):
             yield _error(
                 dataset,
                 "semantics",
                 f"found the same semantics for seen class {a + base} ({names[a]}) and unseen class "
-                f"{twins[0] + base} ({names[twins[0]]}), expected semantics that tell them apart",
-                classes=np.append(a, twins),
+                f"{equal[0] + base} ({names[equal[0]]}), expected semantics that tell them apart",
+                classes=np.append(a, equal),
             )
 
 

@@ -10,7 +10,7 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset, all_rows
 
-__all__ = ["FEW_ROWS", "find_warnings", "twin_rows"]
+__all__ = ["FEW_ROWS", "find_warnings", "first_equal_rows"]
 
 # With fewer rows, one of them moves a class's accuracy by more than a quarter.
 FEW_ROWS = 4
@@ -32,15 +32,15 @@ def find_warnings(dataset: Dataset) -> Iterator[Finding]:
     yield from _lint_counts(dataset)
 
 
-def twin_rows(features: FloatArray) -> IntArray:
+def first_equal_rows(features: FloatArray) -> IntArray:
     """For each row of features ``(n, d)``, the first row that equals it, ``(n,)``."""
     firsts: dict[bytes, int] = {}
-    twins = np.empty(len(features), dtype=np.int64)
+    first = np.empty(len(features), dtype=np.int64)
     for span, slab in all_rows(features).slabs():
         for row, values in enumerate(slab + 0.0, span.start):  # -0.0 becomes 0.0
             digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
-            twins[row] = firsts.setdefault(digest, row)
-    return twins
+            first[row] = firsts.setdefault(digest, row)
+    return first
 
 
 def _warning(dataset: Dataset, about: str, text: str, **indices: IntArray) -> Finding:
@@ -75,15 +75,15 @@ def _lint_semantics(dataset: Dataset) -> Iterator[Finding]:
         _, inverse, counts = np.unique(
             dataset.semantics[members], axis=0, return_inverse=True, return_counts=True
         )
-        twins = members[counts[inverse] > 1]
-        if len(twins):
-            other = members[inverse == inverse[members == twins[0]]][1]
+        duplicates = members[counts[inverse] > 1]
+        if len(duplicates):
+            other = members[inverse == inverse[members == duplicates[0]]][1]
             text = (
-                f"found {len(twins)} {kind} classes with the semantics of another one (the first: "
-                f"{_named(dataset, twins[0])} and {_named(dataset, other)}): their semantics do "
-                "not distinguish them"
+                f"found {len(duplicates)} {kind} classes with the semantics of another one (the "
+                f"first: {_named(dataset, duplicates[0])} and {_named(dataset, other)}): their "
+                "semantics do not distinguish them"
             )
-            yield _warning(dataset, "semantics", text, classes=twins)
+            yield _warning(dataset, "semantics", text, classes=duplicates)
 
 
 def _lint_dimensions(dataset: Dataset) -> Iterator[Finding]:
@@ -119,18 +119,18 @@ def _lint_features(dataset: Dataset) -> Iterator[Finding]:
     if len(empty):
         text = f"found {len(empty)} rows that are all 0 (the first: row {empty[0] + base})"
         yield _warning(dataset, "features", text, rows=empty)
-    twins = twin_rows(dataset.features)
-    again = np.setdiff1d(np.flatnonzero(twins != np.arange(len(twins))), empty)
+    first = first_equal_rows(dataset.features)
+    again = np.setdiff1d(np.flatnonzero(first != np.arange(len(first))), empty)
     if len(again):
-        of_others = dataset.labels[again] != dataset.labels[twins[again]]
+        of_others = dataset.labels[again] != dataset.labels[first[again]]
         text = (
             f"found {len(again)} rows that repeat an earlier one (the first: row {again[0] + base} "
-            f"repeats row {twins[again[0]] + base}), {of_others.sum()} of them under another class"
+            f"repeats row {first[again[0]] + base}), {of_others.sum()} of them under another class"
         )
         yield _warning(dataset, "features", text, rows=again)
     for name in ("test_seen", "test_unseen"):
         rows = np.setdiff1d(getattr(dataset, name), np.append(dataset.trainval, empty))
-        leaked = rows[np.isin(twins[rows], twins[dataset.trainval])]
+        leaked = rows[np.isin(first[rows], first[dataset.trainval])]
         if len(leaked):
             text = (
                 f"found {len(leaked)} rows whose features are those of a training row (the first: "

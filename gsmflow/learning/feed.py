@@ -13,8 +13,8 @@ from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
 
 __all__ = [
+    "FeatureStorage",
     "Feed",
-    "FeedPlace",
     "JoinedFeed",
     "MappedFeed",
     "MemoryFeed",
@@ -27,7 +27,7 @@ __all__ = [
     "scale_problem",
 ]
 
-FeedPlace: TypeAlias = Literal["auto", "memory", "map"]
+FeatureStorage: TypeAlias = Literal["auto", "memory", "map"]
 
 _CHUNK = 4096
 
@@ -103,7 +103,7 @@ def make_feed(
     rows: Rows,
     scaling: FeatureScaling,
     device: torch.device,
-    place: FeedPlace,
+    storage: FeatureStorage,
     processes: int = 1,
 ) -> Feed:
     """Scale rows now or when they are taken; both give bit-identical batches.
@@ -116,7 +116,7 @@ def make_feed(
         The scaling, fitted on these rows.
     device
         The model's device.
-    place
+    storage
         ``"memory"``: store the scaled features on the device. ``"map"``: scale each batch when it
         is taken. ``"auto"``: ``"memory"`` if that takes at most half of the free memory.
     processes
@@ -125,7 +125,7 @@ def make_feed(
     labels = torch.from_numpy(rows.labels).to(device)
     shape = len(rows), rows.feature_dim
     needed = 4 * shape[0] * shape[1] * (1 if device.type == "cuda" else processes)
-    if place == "map" or (place == "auto" and needed > _free_bytes(device) // 2):
+    if storage == "map" or (storage == "auto" and needed > _free_bytes(device) // 2):
         return MappedFeed(rows, scaling, labels)
     features = torch.empty(shape, device=device)
     for span, slab in rows.slabs():
@@ -163,7 +163,7 @@ def scale_problem(
     problem: Problem,
     name: FeatureScalingName,
     device: torch.device,
-    place: FeedPlace,
+    storage: FeatureStorage,
     processes: int = 1,
 ) -> Scaled:
     """Fit a scaling on a problem's training rows, and make a feed of them.
@@ -174,11 +174,11 @@ def scale_problem(
         A problem with unscaled features.
     name
         The kind of scaling; see `fit_feature_scaling`.
-    device, place, processes
+    device, storage, processes
         See `make_feed`.
     """
     scaling = fit_feature_scaling(problem.train, name)
-    return Scaled(problem, scaling, make_feed(problem.train, scaling, device, place, processes))
+    return Scaled(problem, scaling, make_feed(problem.train, scaling, device, storage, processes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,7 +151,7 @@ def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
         for chooser, chosen, users in _users_of(name.removeprefix("no_"), default):
             if users:  # choices under which the flag has a use
                 raise InputError(
-                    f"{flag}: found with {chooser} {chosen}, which makes no use of it, expected "
+                    f"{flag}: found with {chooser} {chosen}, which does not use it, expected "
                     f"{chooser} {' or '.join(users)}"
                 )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 from gsmflow.core.precision import PrecisionName
 from gsmflow.core.settings import Range, field_texts, field_types
 from gsmflow.data.scaling import FeatureScalingName
-from gsmflow.learning.feed import FeedPlace
+from gsmflow.learning.feed import FeatureStorage
 from gsmflow.learning.method import Method, method_of
 from gsmflow.learning.scorers import BayesConfig
 from gsmflow.learning.softmax import SoftmaxConfig
@@ -84,7 +84,7 @@ class Recipe:
     """Scaling of the features, fitted on training rows."""
     cache: bool = True
     """Whether to keep the features in OUT/cache, so that the next run reads them faster."""
-    features_in: FeedPlace = "auto"
+    features_in: FeatureStorage = "auto"
     """Where training features are: in memory; map: read from the cache batch by batch through a
     memory map; auto: map where they would fill half of the free memory, else memory."""
     calibrate: bool = True

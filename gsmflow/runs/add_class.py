@@ -196,9 +196,9 @@ def _check_new(dataset: Dataset, classes: NewClasses) -> None:
             raise InputError(
                 f"--name: found {name}, which the run knows already, expected another name"
             )
-        twins = np.flatnonzero((dataset.semantics == vector).all(axis=1))
-        if len(twins):
+        equal = np.flatnonzero((dataset.semantics == vector).all(axis=1))
+        if len(equal):
             raise InputError(
                 f"--semantics: found the same vector for {name} and "
-                f"{dataset.class_names[twins[0]]}, expected different vectors"
+                f"{dataset.class_names[equal[0]]}, expected different vectors"
             )

@@ -12,7 +12,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import Finding, check_dataset, usable_part
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.digits import load_digit_pairs
-from gsmflow.data.lint import FEW_ROWS, find_warnings, twin_rows
+from gsmflow.data.lint import FEW_ROWS, find_warnings, first_equal_rows
 from tests.builders import make_dataset
 
 FIELDS = ("features", "labels", "semantics", "class_names", "trainval", "test_seen", "test_unseen")
@@ -56,14 +56,14 @@ def test_semantics_of_zeros_are_listed() -> None:
     assert "class 3 (class_2)" in finding.sentence
 
 
-@pytest.mark.parametrize(("twins", "kind"), [([1, 4, 6], "seen"), ([7, 9], "unseen")])
-def test_semantics_shared_by_classes_are_listed(twins: list[int], kind: str) -> None:
+@pytest.mark.parametrize(("duplicates", "kind"), [([1, 4, 6], "seen"), ([7, 9], "unseen")])
+def test_semantics_shared_by_classes_are_listed(duplicates: list[int], kind: str) -> None:
     semantics = tiny().semantics.copy()
-    semantics[twins] = semantics[twins[0]]
+    semantics[duplicates] = semantics[duplicates[0]]
     finding = only(tiny(semantics=semantics))
-    assert (finding.about, finding.classes.tolist()) == ("semantics", twins)
-    first, second = (f"class {c + 1} (class_{c})" for c in twins[:2])
-    assert f"{len(twins)} {kind} classes" in finding.sentence
+    assert (finding.about, finding.classes.tolist()) == ("semantics", duplicates)
+    first, second = (f"class {c + 1} (class_{c})" for c in duplicates[:2])
+    assert f"{len(duplicates)} {kind} classes" in finding.sentence
     assert f"{first} and {second}" in finding.sentence
 
 
@@ -143,9 +143,9 @@ def test_repeated_rows_equal_those_of_brute_force(
     features = np.array(rows, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsmflow.core.arrays._SLAB_BYTES", data.draw(st.integers(1, 100)))
-        twins = twin_rows(features)
+        first = first_equal_rows(features)
     for i, row in enumerate(rows):
-        assert twins[i] == next(j for j, other in enumerate(rows) if other == row)
+        assert first[i] == next(j for j, other in enumerate(rows) if other == row)
 
 
 CORRUPTIONS: dict[str, Callable[[Dataset], Dataset]] = {

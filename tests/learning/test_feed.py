@@ -15,8 +15,8 @@ from gsmflow.data.dataset import Rows, training_problem
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
 from gsmflow.learning import feed as feed_module
 from gsmflow.learning.feed import (
+    FeatureStorage,
     Feed,
-    FeedPlace,
     JoinedFeed,
     MappedFeed,
     MemoryFeed,
@@ -171,7 +171,7 @@ def test_scaled_rows_equal_the_scaling_of_the_rows(
 )
 def test_rows_above_half_of_the_free_memory_stay_mapped(
     tmp_path: Path,
-    storage: FeedPlace,
+    storage: FeatureStorage,
     processes: int,
     free: int,
     kind: type[Feed],

@@ -281,17 +281,17 @@ def test_malformed_words_end_the_program(
         ),
         (
             "--model eszsl --classifier softmax",
-            "--classifier: found with --model eszsl, which makes no use of it, expected --model "
+            "--classifier: found with --model eszsl, which does not use it, expected --model "
             "gsmflow or cada-vae",
         ),
         (
             "--classifier bayes --classifier-lr 1",
-            "--classifier-lr: found with --classifier bayes, which makes no use of it, expected "
+            "--classifier-lr: found with --classifier bayes, which does not use it, expected "
             "--classifier softmax",
         ),
         (
             "--gate none --gate-epochs 40",
-            "--gate-epochs: found with --gate none, which makes no use of it, expected "
+            "--gate-epochs: found with --gate none, which does not use it, expected "
             "--gate boundary",
         ),
         ("--gate none --gate_hidden=8", "--gate-hidden: found with --gate none"),

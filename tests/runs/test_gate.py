@@ -222,7 +222,7 @@ def test_flags_of_the_boundary_gate_are_refused_without_it() -> None:
     names = [f.name for f in fields(BoundaryConfig) if f.name != "share"]
     words = [f"--gate-{name.replace('_', '-')}=7" for name in names]
     for word in words:
-        with pytest.raises(InputError, match="makes no use of it, expected --gate boundary"):
+        with pytest.raises(InputError, match="does not use it, expected --gate boundary"):
             parse(["--gate", "likelihood", word])
     expected = BoundaryConfig(share=0.9, **dict.fromkeys(names, 7))
     assert parse(["--gate", "boundary", "--gate-share", "0.9", *words]).gate == expected
