@@ -305,9 +305,14 @@ def test_interrupted_download_is_resumed_by_the_next_call(
         site.gate.wait(10)
 
     site.odd = [interrupt]
-    with pytest.raises(SystemExit) as ended:
-        main(["download", "xlsa17", "--data", str(data), "--url", site.url])
-    site.gate.set()
+    # A shell script's background jobs ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["download", "xlsa17", "--data", str(data), "--url", site.url])
+    finally:
+        signal.signal(signal.SIGINT, before)
+        site.gate.set()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
     assert files_in(data) == {"archives/.xlsa17.zip.part", "archives/.xlsa17.zip.part.json"}
