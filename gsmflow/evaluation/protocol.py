@@ -7,6 +7,7 @@ subtracts a calibration factor gamma from the scores of the seen classes, which 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,11 @@ class Outcome:
 
     def curve(self) -> SeenUnseenCurve:
         """Accuracies with every calibration factor."""
+        return self._curve
+
+    @cached_property
+    def _curve(self) -> SeenUnseenCurve:
+        # gamma, AUSUC, the picture and the page ask for the same curve.
         return seen_unseen_curve(
             self.scores_to_calibrate, self.labels, self.classes, self.seen_classes
         )
