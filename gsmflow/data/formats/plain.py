@@ -8,6 +8,7 @@ on a line, stands in place of the splits' files. ``class_names.txt`` or the firs
 """
 
 import csv
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class _Folder:
         return str(candidates[0])
 
     def __contains__(self, field: str) -> bool:
-        if self._splits_file.is_file() and field in self._read_splits_file():
+        if self._splits_file.is_file() and field in self._split_of_rows:
             return True
         return bool(self._found(field))
 
@@ -84,8 +85,8 @@ class _Folder:
                 raise InputError(
                     f"{found[0]}: found beside {_SPLITS_FILE}, expected one of the two"
                 )
-            words = self._read_splits_file()
-            return np.isin(words, ("trainval", "train", "val") if field == "trainval" else field)
+            words = ("trainval", "train", "val") if field == "trainval" else field
+            return np.isin(self._split_of_rows, words)
         if len(found) != 1:
             names = [file.name for file in found or self._candidates(field)]
             if field in SPLITS and not found:
@@ -97,11 +98,11 @@ class _Folder:
             return text_array(str(file), _load_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
-        return _read_semantics_csv(file)[0] if field == "semantics" else _read_column(file)
+        return self._semantics_csv[0] if field == "semantics" else _read_column(file)
 
     def class_names(self, classes: int) -> tuple[str, ...]:
         file, (semantics, *_) = self._folder / NAMES_FILE, self._found("semantics")
-        in_semantics = _read_semantics_csv(semantics)[1] if semantics.suffix == ".csv" else ()
+        in_semantics = self._semantics_csv[1] if semantics.suffix == ".csv" else ()
         if not file.is_file():
             return in_semantics
         names = read_class_names(file, classes, semantics.name)
@@ -120,7 +121,13 @@ class _Folder:
     def _found(self, field: str) -> list[Path]:
         return [file for file in self._candidates(field) if file.is_file()]
 
-    def _read_splits_file(self) -> list[str]:
+    @cached_property
+    def _semantics_csv(self) -> tuple[FloatArray, tuple[str, ...]]:
+        """The semantics and the class names in the text file of the semantics."""
+        return _read_semantics_csv(self._folder / f"{self._stems['semantics']}.csv")
+
+    @cached_property
+    def _split_of_rows(self) -> list[str]:
         """The split of each row."""
         lines = _text_of(self._splits_file).splitlines()
         if lines and lines[0].strip() == "split":
