@@ -87,16 +87,6 @@ def field_texts(config: type[Any]) -> Mapping[str, str]:
     The texts are read from the source. Those of base classes are included; a subclass replaces
     the text of a field that it defines again.
     """
-    # Each setting of a command line asks for those of its class.
-    if config not in _TEXTS:
-        _TEXTS[config] = _read_texts(config)
-    return _TEXTS[config]
-
-
-_TEXTS: dict[type[Any], Mapping[str, str]] = {}
-
-
-def _read_texts(config: type[Any]) -> Mapping[str, str]:
     texts: dict[str, str] = {}
     for kind in reversed(config.__mro__):
         if kind is object or not hasattr(kind, "__dataclass_fields__"):

@@ -18,7 +18,6 @@ from gsmflow.recipes.recipe import (
     CLASSIFIERS,
     CONFIG_PREFIXES,
     Recipe,
-    setting_value,
     settings_of,
     used_configs,
 )
@@ -196,8 +195,8 @@ def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description
         groups[""].append((name, _shown(hint, text), field(default=value)))
     known = settings_of(default)
     for name, setting in known.items():
-        value = setting_value(default, name)
-        flag = name, _shown(setting.hint, setting.text), field(default=value)
+        value = field(default=setting.value_in(default))
+        flag = name, _shown(setting.hint, setting.text), value
         groups[setting.config].append(flag)
     for config in CONFIG_PREFIXES:
         if groups[config]:
@@ -232,9 +231,9 @@ def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
         if name != default_name:
             words += [flag, name]
     base = _with_choices(default, recipe.classifier_name, recipe.gate_name)
-    for name in settings_of(recipe):
-        value = setting_value(recipe, name)
-        if value == setting_value(base, name):
+    for name, setting in settings_of(recipe).items():
+        value = setting.value_in(recipe)
+        if value == setting.value_in(base):
             continue
         if isinstance(value, bool):
             words.append(flag_of(name) if value else flag_of(f"no_{name}"))

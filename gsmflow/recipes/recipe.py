@@ -216,6 +216,10 @@ class Setting:
     hint: Any
     text: str
 
+    def value_in(self, recipe: Recipe) -> Any:
+        """Its value in a recipe that uses it."""
+        return getattr(getattr(recipe, self.config) if self.config else recipe, self.field)
+
 
 def used_configs(recipe: Recipe) -> list[str]:
     """The fields of a recipe whose configurations it uses."""
@@ -253,5 +257,4 @@ def learning_settings(recipe: Recipe) -> list[str]:
 
 def setting_value(recipe: Recipe, name: str) -> Any:
     """The value of a setting by its flat name."""
-    setting = settings_of(recipe)[name]
-    return getattr(getattr(recipe, setting.config) if setting.config else recipe, setting.field)
+    return settings_of(recipe)[name].value_in(recipe)
