@@ -88,8 +88,7 @@ def _program() -> str:
 
 def _parse(name: str, verb: Verb, words: Sequence[str]) -> tuple[Any, list[str]]:
     """The options of a verb, and the other words, which are flags of a recipe."""
-    # All words after the folder or script of `train` are for the recipe, --help too.
-    count = 1 if name == "train" else len(words)
+    count = len(words) if verb.option_words is None else verb.option_words
     settings: dict[str, Any] = {"prog": f"{_program()} {name}", "args": list(words[:count])}
     if not verb.takes_flags:
         return tyro.cli(verb.options, **settings), []

@@ -54,4 +54,5 @@ def run_training(options: TrainOptions, console: Console, flags: Sequence[str]) 
         run_job(script.job(recipe), script.on_result, console)
 
 
-VERB = Verb(TrainOptions, run_training, takes_flags=True)
+# Words after the folder or script are flags of its recipe.
+VERB = Verb(TrainOptions, run_training, takes_flags=True, option_words=1)

@@ -22,8 +22,12 @@ class Verb:
         flags of a recipe; there are none without ``takes_flags``.
     takes_flags
         Whether words other than the options are allowed, as flags of a recipe.
+    option_words
+        How many words at most are options; all later ones are flags, ``--help`` too. None: any of
+        them may be options.
     """
 
     options: type[Any]
     run: Callable[[Any, Console, Sequence[str]], object]
     takes_flags: bool = False
+    option_words: int | None = None
