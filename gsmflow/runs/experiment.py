@@ -217,25 +217,23 @@ def conclude(
     # The test split is opened here and nowhere else; nothing is chosen from here on.
     held_out = open_held_out(dataset, "test")
     outcome = evaluate(scorer, problem, held_out)
+    metrics = {
+        **facts.as_json(),
+        **measure(outcome, gamma).as_json(),
+        "baselines": {},
+        "shifts": {},
+    }
     if not len(held_out.unseen):
         run.console.print(
             f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to evaluate on: "
             "S alone is measured",
             soft_wrap=True,
         )
-        empty: dict[str, Any] = {"baselines": {}, "shifts": {}}
-        metrics = facts.as_json() | measure(outcome, gamma).as_json() | empty
         _report(run, metrics, fitted, outcome, gamma, {}, ())
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     evaluated = Evaluated(run, fitted, scorer, held_out, outcome, gamma, parts)
     results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
-    metrics = {
-        **facts.as_json(),
-        **measure(outcome, gamma).as_json(),
-        "baselines": {},
-        "shifts": {},
-        **{key: result.metrics for key, result in results.items()},
-    }
+    metrics |= {key: result.metrics for key, result in results.items()}
     curves = {run.label: (outcome, gamma)}
     for result in results.values():
         curves |= result.curves
