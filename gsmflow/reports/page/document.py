@@ -165,7 +165,7 @@ def _read_part(
     part |= _test_rows(directory, metrics, method, reports)
     reasons, has_unseen_rows = _MISSING, metrics["U"].value is not None
     if not has_unseen_rows:
-        reasons |= dict.fromkeys(("answers", "map", "shifts"), _NO_UNSEEN_ROWS)
+        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), _NO_UNSEEN_ROWS)
     for name, known in (
         ("map", part.get("answers")),
         ("history", history.is_file()),
