@@ -95,12 +95,12 @@ class Outcome:
         """ZSL accuracy, in [0, 1]."""
         return mean_class_accuracy(self.labels[~self.row_is_seen], self.zsl_predictions())
 
-    @property
+    @cached_property
     def unseen_accuracy(self) -> float:
         """U: GZSL accuracy of the unseen rows, in [0, 1]."""
         return self._accuracy(~self.row_is_seen)
 
-    @property
+    @cached_property
     def seen_accuracy(self) -> float:
         """S: GZSL accuracy of the seen rows, in [0, 1]."""
         return self._accuracy(self.row_is_seen)
@@ -111,7 +111,12 @@ class Outcome:
         return harmonic_mean(self.unseen_accuracy, self.seen_accuracy)
 
     def _accuracy(self, rows: NDArray[np.bool_]) -> float:
-        return mean_class_accuracy(self.labels[rows], self.predictions()[rows])
+        return mean_class_accuracy(self.labels[rows], self._predictions[rows])
+
+    @cached_property
+    def _predictions(self) -> IntArray:
+        answers: IntArray = self.classes[self.scores.argmax(axis=1)]
+        return answers
 
     def shifted(self, gamma: float) -> "Outcome":
         """The outcome of calibrated stacking: gamma subtracted from the scores of seen classes."""
@@ -121,9 +126,7 @@ class Outcome:
 
     def predictions(self, gamma: float | None = None) -> IntArray:
         """GZSL answers ``(n,)``: of the plain scores, or with a calibration factor."""
-        scores = self.scores if gamma is None else self.shifted(gamma).scores
-        answers: IntArray = self.classes[scores.argmax(axis=1)]
-        return answers
+        return self._predictions if gamma is None else self.shifted(gamma).predictions()
 
     def zsl_predictions(self) -> IntArray:
         """ZSL answers of the unseen rows, ``(m,)``."""

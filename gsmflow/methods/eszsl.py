@@ -184,7 +184,7 @@ def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
     calibration = outcome.curve().best_gamma()
     return calibration, {
         "T1": outcome.t1,
-        "H": outcome.calibrated(0.0).H,
+        "H": outcome.harmonic_mean,
         "calibrated_H": outcome.calibrated(calibration).H,
     }
 

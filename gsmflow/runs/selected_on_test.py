@@ -84,11 +84,11 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
         best["candidates"] += len(pairs)
         for i, outcome in enumerate(evaluate_all(pairs, problem, held_out)):
             at = {"epoch": int(file.stem), "classifier_epoch": i + 1}
-            plain = outcome.calibrated(0.0)
             if outcome.t1 > best["T1"]:
                 best |= {"T1": outcome.t1, "T1_at": at}
-            if best["H"] < plain.H:
-                best |= {"U": plain.U, "S": plain.S, "H": plain.H, "H_at": at}
+            if outcome.harmonic_mean > best["H"]:
+                u, s = outcome.unseen_accuracy, outcome.seen_accuracy
+                best |= {"U": u, "S": s, "H": outcome.harmonic_mean, "H_at": at}
     return best
 
 
