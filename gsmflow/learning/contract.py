@@ -24,6 +24,7 @@ from gsmflow.learning.sampling import Reservoir, Sampler
 __all__ = [
     "Batch",
     "CalibratedScorer",
+    "Capturable",
     "Choosing",
     "ClassifierRows",
     "Classifying",
@@ -317,7 +318,7 @@ class StepTrained(Protocol):
     Everything else that a step changes must be a parameter or a buffer. Otherwise a resumed
     training would differ.
 
-    A step of a Wasserstein GAN with five critic steps::
+    A step of a Wasserstein GAN with five critic steps, where ``batches_per_step`` is 5::
 
         for _ in range(5):
             features, labels = next(batches)
@@ -327,6 +328,10 @@ class StepTrained(Protocol):
         optimizers["generator"].minimize(generator_loss)
         return {"critic": critic_loss, "generator": generator_loss}
     """
+
+    @property
+    def batches_per_step(self) -> int:
+        """Number of batches that each step takes, ``>= 1``."""
 
     def parameter_groups(self) -> Mapping[str, ParameterGroup]:
         """The parameter groups by the name of their optimizer; the same in every call."""
@@ -342,9 +347,9 @@ class StepTrained(Protocol):
         Parameters
         ----------
         batches
-            An endless iterator of batches. Each pass over the rows has a new random order and takes
-            every row at most once. An epoch has as many steps as a pass has batches, however many
-            batches a step takes.
+            An iterator of ``batches_per_step`` batches, all of which must be taken. Each pass over
+            the rows has a new random order and takes every row at most once. An epoch has as many
+            steps as a pass has batches, however many batches a step takes.
         random
             Source of random numbers.
         optimizers
@@ -367,7 +372,25 @@ class WarmedUp(Protocol):
     """A model whose loss depends on the progress of the training."""
 
     def warm_up(self, done: float) -> None:
-        """Set the loss of the next epoch; ``done`` is the share of finished epochs, in [0, 1)."""
+        """Set the loss of the next epoch; ``done`` is the share of finished epochs, in [0, 1).
+
+        What the loss reads must be tensors that are changed in place, unless the model is not
+        `Capturable`: a recorded step goes on to read the same memory.
+        """
+
+
+@runtime_checkable
+class Capturable(Protocol):
+    """A model that says whether its training steps can be recorded as a graph.
+
+    Steps are recorded of a model without this attribute, so they must be equal: each does the same
+    operations on tensors of the same shapes. No value is read from the device, neither to decide
+    what to do (``if loss > 0``, ``mask.any()``) nor for a shape (``features[mask]``).
+    """
+
+    @property
+    def capturable(self) -> bool:
+        """Whether it can be recorded."""
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ __all__ = [
     "SelectedFeed",
     "class_means",
     "feed_slabs",
+    "is_in_memory",
     "join",
     "make_feed",
     "scale_problem",
@@ -97,6 +98,13 @@ class MappedFeed:
         """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
         features = self.scaling(self.rows.take(rows.cpu().numpy()))
         return torch.from_numpy(features).to(self.labels.device)
+
+
+def is_in_memory(feed: Feed) -> bool:
+    """Whether a feed's batches are taken on its device alone."""
+    while isinstance(feed, SelectedFeed):
+        feed = feed.feed
+    return isinstance(feed, MemoryFeed)
 
 
 def make_feed(

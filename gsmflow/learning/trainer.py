@@ -4,30 +4,32 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
+from gsmflow.core.graphs import MakeGraph, Recorded, RecordingError
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.contract import (
     Batch,
+    Capturable,
     Losses,
     Optimizer,
     ParameterGroup,
     StepTrained,
     WarmedUp,
 )
-from gsmflow.learning.feed import Feed
+from gsmflow.learning.feed import Feed, is_in_memory
 
 __all__ = ["Schedule", "Trainer", "TrainingConfig", "learning_rate"]
 
@@ -92,16 +94,20 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> fl
 
 
 class _Adam:
-    """The Adam of one `ParameterGroup`."""
+    """The Adam of one `ParameterGroup`.
 
-    def __init__(self, group: ParameterGroup, config: TrainingConfig) -> None:
+    If its steps are recorded, its learning rate is a tensor, which a recorded step reads.
+    """
+
+    def __init__(self, group: ParameterGroup, config: TrainingConfig, *, recorded: bool) -> None:
         self._parameters = list(group.parameters)
         self._factor = group.learning_rate_factor
         self._moments = ["step", "exp_avg", "exp_avg_sq"]
         self._moments += ["max_exp_avg_sq"] if config.amsgrad else []
+        rate = config.learning_rate * self._factor
         self._adam = torch.optim.Adam(
             self._parameters,
-            lr=config.learning_rate * self._factor,
+            lr=torch.tensor(rate, device=self._parameters[0].device) if recorded else rate,
             betas=group.betas,
             weight_decay=config.weight_decay,
             amsgrad=config.amsgrad,
@@ -111,7 +117,15 @@ class _Adam:
     def set_learning_rate(self, value: float) -> None:
         """Set the schedule's learning rate for the next steps."""
         for group in self._adam.param_groups:
-            group["lr"] = value * self._factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value * self._factor)
+            else:
+                group["lr"] = value * self._factor
+
+    def prepare_recording(self) -> None:
+        """Let Adam be recorded; it refuses otherwise, and warns if it is not recorded then."""
+        for group in self._adam.param_groups:
+            group["capturable"] = True
 
     def minimize(self, loss: Tensor) -> None:
         """Take one gradient step on a scalar loss, changing these parameters alone."""
@@ -145,6 +159,104 @@ class _Adam:
                     raise ValueError(f"moments of shape {tuple(value.shape)}")
             # A fused Adam keeps its step count on the device of the parameters.
             self._adam.state[parameter] = {k: v.to(device) for k, v in moments.items()}
+
+
+class _Average(Generic[_Model]):
+    """A copy of a model with an exponential moving average of its parameters.
+
+    Unlike torch's `AveragedModel`, it reads no counter from the device in each step.
+    """
+
+    def __init__(self, model: _Model, keep: float) -> None:
+        self.model = deepcopy(model)
+        self._added = 1 - keep
+        self._is_started = False
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Add the parameters of the model after a step; its buffers are copied."""
+        averages: list[Tensor] = list(self.model.parameters())
+        values: list[Tensor] = list(model.parameters())
+        if self._is_started:
+            torch._foreach_lerp_(averages, values, self._added)
+        else:
+            torch._foreach_copy_(averages, values)
+        for copied, value in zip(self.model.buffers(), model.buffers(), strict=True):
+            copied.copy_(value)
+        self._is_started = True
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore an average that has been updated."""
+        self.model.load_state_dict(tensors)
+        self._is_started = True
+
+
+class _Sums:
+    """The sums over an epoch's steps of the parts of the loss, on the device.
+
+    The memory of the sums stays the same, so that recorded steps can add to them.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()
+        self._names: tuple[str, ...] = ()
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._counts.clear()
+        for total in self._totals.values():
+            total.zero_()
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        """Add the parts of a step."""
+        self._names = tuple(parts)
+        for name, value in parts.items():
+            if name not in self._totals:
+                self._totals[name] = torch.zeros_like(value.detach())
+            self._totals[name] += value.detach()
+
+    def count(self) -> None:
+        """Count a step with the parts that were last added; a recorded step adds the same ones."""
+        self._counts.update(self._names)
+
+    def means(self, group: Group) -> dict[str, float]:
+        """The mean of each part over the steps that have it, and over the processes of a group."""
+        # Read once per epoch: reading a number waits for the device.
+        return {
+            name: float(group.mean(self._totals[name])) / count
+            for name, count in self._counts.items()
+        }
+
+
+class _StepBatches:
+    """An iterator of the batches of one step, whose rows are ``(batches, batch_size)``."""
+
+    def __init__(self, feed: Feed, rows: Tensor) -> None:
+        self._feed = feed
+        self._rows = rows
+        self._taken = 0
+
+    def __iter__(self) -> "_StepBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._taken == len(self._rows):
+            raise ValueError(
+                f"training_step: found a batch more taken, expected {len(self._rows)} "
+                "batches_per_step"
+            )
+        rows = self._rows[self._taken]
+        self._taken += 1
+        return Batch(self._feed.take(rows), self._feed.labels[rows])
+
+    def check_all_taken(self) -> None:
+        """Raise ValueError if the step has left some batches."""
+        if self._taken < len(self._rows):
+            raise ValueError(
+                f"training_step: found {self._taken} batches taken, expected all "
+                f"{len(self._rows)} batches_per_step"
+            )
 
 
 def _step_of(loss: Callable[[Tensor, Tensor, BatchRandom], Losses]) -> _Step:
@@ -183,6 +295,14 @@ class Trainer(Generic[_Model]):
         Precision of the matrix products in a step.
     group
         The processes that train this model together, each on its share of every batch.
+    make_graph
+        Makes the graph that steps are recorded as; None to run every step as it is. A resumed
+        training continues to the same results on the same device.
+
+    Attributes
+    ----------
+    unrecorded
+        Why steps are not recorded, although there is ``make_graph``; None if they are or will be.
 
     Raises
     ------
@@ -199,6 +319,7 @@ class Trainer(Generic[_Model]):
         *,
         precision: Precision = "fp32",
         group: Group = SINGLE_PROCESS,
+        make_graph: MakeGraph | None = None,
     ) -> None:
         self.model = model
         self.feed = feed
@@ -217,19 +338,32 @@ class Trainer(Generic[_Model]):
                     "several optimizers"
                 )
             self._training_step, groups = trained.training_step, trained.parameter_groups()
+            self._batches_per_step = trained.batches_per_step
         else:
             self._training_step = _step_of(group.wrap(model, "loss"))
             groups = {_LOSS: ParameterGroup(list(model.parameters()))}
-        self._optimizers = {name: _Adam(params, config) for name, params in groups.items()}
-        self._average: AveragedModel | None = None
-        if config.schedule == "fast":
-            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
-            self._average = AveragedModel(model, multi_avg_fn=average)
+            self._batches_per_step = 1
+        self.unrecorded = None if make_graph is None else _why_not_recorded(trained, feed, group)
+        recorded = make_graph is not None and self.unrecorded is None
+        self._optimizers = {
+            name: _Adam(params, config, recorded=recorded) for name, params in groups.items()
+        }
+        self._average = _Average(model, config.averaging) if config.schedule == "fast" else None
+        self._sums = _Sums()
+        # The rows of the current step, whose memory a recorded step reads.
+        self._rows = torch.zeros(
+            (self._batches_per_step, self._batch_size // group.size),
+            dtype=torch.int64,
+            device=feed.labels.device,
+        )
+        self._recorded: Recorded | None = None
+        if make_graph is not None and recorded:
+            self._recorded = Recorded(self._step, make_graph(), generator, self._prepare_recording)
 
     @property
     def result(self) -> _Model:
         """The trained model so far; under the fast schedule the one with averaged weights."""
-        return self.model if self._average is None else cast(_Model, self._average.module)
+        return self.model if self._average is None else self._average.model
 
     @property
     def steps_per_epoch(self) -> int:
@@ -244,45 +378,70 @@ class Trainer(Generic[_Model]):
         dict
             The mean of each part of the loss over the epoch's steps.
         """
-        device = self.feed.labels.device
         model: object = self.model
         if isinstance(model, WarmedUp):
             model.warm_up(self.epoch / self.config.total_epochs)
-        batches = self._batches()
-        sums: dict[str, Tensor] = {}
-        counts: Counter[str] = Counter()
+        self._sums.reset()
         with tf32_products(self.precision):
-            for step in range(self.steps_per_epoch):
+            for step, rows in enumerate(self._rows_of_steps()):
                 self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
-                for name, value in self._step(batches).items():
-                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-                    counts[name] += 1
+                self._rows.copy_(rows)
+                self._run_step()
+                self._sums.count()
                 on_step()
         self.epoch += 1
-        # Read once per epoch: reading a number waits for the device.
-        return {name: float(self.group.mean(total)) / counts[name] for name, total in sums.items()}
+        return self._sums.means(self.group)
 
-    def _batches(self) -> Iterator[Batch]:
-        """The process's share of an endless sequence of batches, pass after pass."""
+    @property
+    def _batch_size(self) -> int:
+        """Rows of a batch, over all processes."""
+        n = len(self.feed.labels)
+        return min(self.config.batch_size, n - n % self.group.size)
+
+    def _rows_of_steps(self) -> Tensor:
+        """The process's rows of an epoch, ``(steps, batches, batch_size / processes)``.
+
+        An epoch of steps that take several batches has as many passes over the rows.
+        """
         n, device = len(self.feed.labels), self.feed.labels.device
-        batch_size = min(self.config.batch_size, n - n % self.group.size)
-        while True:
-            order = torch.randperm(n, generator=self.generator, device=device)
-            for start in range(0, self.steps_per_epoch * batch_size, batch_size):
-                rows = self.group.share(order[start : start + batch_size])
-                yield Batch(self.feed.take(rows), self.feed.labels[rows])
+        steps, batches = self.steps_per_epoch, self._batches_per_step
+        passes = [
+            torch.randperm(n, generator=self.generator, device=device)[: steps * self._batch_size]
+            for _ in range(batches)
+        ]
+        order = torch.cat(passes).view(steps * batches, self._batch_size)
+        return self.group.share(order.T).T.reshape(steps, batches, -1)
 
     def _set_learning_rate(self, step: int) -> None:
         for optimizer in self._optimizers.values():
             optimizer.set_learning_rate(learning_rate(self.config, step, self.steps_per_epoch))
 
-    def _step(self, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+    def _run_step(self) -> None:
+        """Take a step on the current rows, recorded if that is possible."""
+        if self._recorded is None:
+            self._step()
+            return
+        try:
+            self._recorded()
+        except RecordingError as failure:
+            self.unrecorded, self._recorded = failure.reason, None
+            self.generator = torch.Generator(self.generator.device)
+            self.generator.set_state(failure.generator_state)
+            self._step()
+
+    def _prepare_recording(self) -> None:
+        for optimizer in self._optimizers.values():
+            optimizer.prepare_recording()
+
+    def _step(self) -> None:
         random = BatchRandom(self.generator, self.group.index, self.group.size)
+        batches = _StepBatches(self.feed, self._rows)
         with autocast(self.precision, self.feed.labels.device):
             parts = self._training_step(batches, random, self._optimizers)
+        batches.check_all_taken()
         if self._average is not None:
-            self._average.update_parameters(self.model)
-        return parts
+            self._average.update(self.model)
+        self._sums.add(parts)
 
     def save(self, path: Path, progress: Mapping[str, object]) -> None:
         """Write the state to one safetensors file, atomically.
@@ -302,7 +461,7 @@ class Trainer(Generic[_Model]):
         }
         tensors |= moments
         if self._average is not None:
-            tensors |= {f"average.{k}": v for k, v in self._average.state_dict().items()}
+            tensors |= {f"average.{k}": v for k, v in self._average.model.state_dict().items()}
         tensors["generator"] = self.generator.get_state()
         state = {"epoch": self.epoch, "moments": sorted(moments), "progress": progress}
         write_tensors(path, tensors, {"state": json.dumps(state)})
@@ -322,7 +481,7 @@ class Trainer(Generic[_Model]):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.model.load_state_dict(_with_prefix("model.", tensors))
             if self._average is not None:
-                self._average.load_state_dict(_with_prefix("average.", tensors))
+                self._average.load_state(_with_prefix("average.", tensors))
             # Look up every name that was written: a file without one of them is damaged.
             moments = {name: tensors[name] for name in state["moments"]}
             known = tuple(f"optimizer.{name}." for name in self._optimizers)
@@ -339,6 +498,17 @@ class Trainer(Generic[_Model]):
                 "expected a file that this run wrote; delete it to start again"
             ) from error
         return progress
+
+
+def _why_not_recorded(model: object, feed: Feed, group: Group) -> str | None:
+    """Why the steps of a training cannot be recorded; None if nothing is known to prevent it."""
+    if isinstance(model, Capturable) and not model.capturable:
+        return f"the training steps of {type(model).__name__} differ from each other"
+    if not is_in_memory(feed):
+        return "the features are not in the memory of the device"
+    if group.size > 1:
+        return "several processes train together"
+    return None
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
