@@ -318,7 +318,7 @@ class StepTrained(Protocol):
     Everything else that a step changes must be a parameter or a buffer. Otherwise a resumed
     training would differ.
 
-    A step of a Wasserstein GAN with five critic steps, where ``batches_per_step`` is 5::
+    A step of a Wasserstein GAN with five critic steps, where `batches_per_step` gives 5::
 
         for _ in range(5):
             features, labels = next(batches)
@@ -329,7 +329,6 @@ class StepTrained(Protocol):
         return {"critic": critic_loss, "generator": generator_loss}
     """
 
-    @property
     def batches_per_step(self) -> int:
         """Number of batches that each step takes, ``>= 1``."""
 
@@ -347,7 +346,7 @@ class StepTrained(Protocol):
         Parameters
         ----------
         batches
-            An iterator of ``batches_per_step`` batches, all of which must be taken. Each pass over
+            An iterator of `batches_per_step` batches, all of which must be taken. Each pass over
             the rows has a new random order and takes every row at most once. An epoch has as many
             steps as a pass has batches, however many batches a step takes.
         random

@@ -229,36 +229,6 @@ class _Sums:
         }
 
 
-class _StepBatches:
-    """An iterator of the batches of one step, whose rows are ``(batches, batch_size)``."""
-
-    def __init__(self, feed: Feed, rows: Tensor) -> None:
-        self._feed = feed
-        self._rows = rows
-        self._taken = 0
-
-    def __iter__(self) -> "_StepBatches":
-        return self
-
-    def __next__(self) -> Batch:
-        if self._taken == len(self._rows):
-            raise ValueError(
-                f"training_step: found a batch more taken, expected {len(self._rows)} "
-                "batches_per_step"
-            )
-        rows = self._rows[self._taken]
-        self._taken += 1
-        return Batch(self._feed.take(rows), self._feed.labels[rows])
-
-    def check_all_taken(self) -> None:
-        """Raise ValueError if the step has left some batches."""
-        if self._taken < len(self._rows):
-            raise ValueError(
-                f"training_step: found {self._taken} batches taken, expected all "
-                f"{len(self._rows)} batches_per_step"
-            )
-
-
 def _step_of(loss: Callable[[Tensor, Tensor, BatchRandom], Losses]) -> _Step:
     """The training step of a `LossTrained` model: minimise its loss on one batch."""
 
@@ -338,7 +308,7 @@ class Trainer(Generic[_Model]):
                     "several optimizers"
                 )
             self._training_step, groups = trained.training_step, trained.parameter_groups()
-            self._batches_per_step = trained.batches_per_step
+            self._batches_per_step = trained.batches_per_step()
         else:
             self._training_step = _step_of(group.wrap(model, "loss"))
             groups = {_LOSS: ParameterGroup(list(model.parameters()))}
@@ -435,10 +405,15 @@ class Trainer(Generic[_Model]):
 
     def _step(self) -> None:
         random = BatchRandom(self.generator, self.group.index, self.group.size)
-        batches = _StepBatches(self.feed, self._rows)
+        batches = (Batch(self.feed.take(rows), self.feed.labels[rows]) for rows in self._rows)
+        expected = f"expected the {self._batches_per_step} of batches_per_step()"
         with autocast(self.precision, self.feed.labels.device):
-            parts = self._training_step(batches, random, self._optimizers)
-        batches.check_all_taken()
+            try:
+                parts = self._training_step(batches, random, self._optimizers)
+            except StopIteration as error:
+                raise ValueError(f"training_step: found more batches taken, {expected}") from error
+        if next(batches, None) is not None:
+            raise ValueError(f"training_step: found fewer batches taken, {expected}")
         if self._average is not None:
             self._average.update(self.model)
         self._sums.add(parts)

@@ -210,6 +210,7 @@ class CADAVAE(nn.Module):
     """
 
     semantics: Tensor
+    loss_weights: Tensor
 
     def __init__(
         self,
@@ -222,7 +223,10 @@ class CADAVAE(nn.Module):
         super().__init__()
         self.config = config
         self.feature_dim = feature_dim
-        self.weights = weights_at(config, 0.0)
+        # `Weights` as a tensor, which a recorded step can read after `warm_up` has changed it.
+        self.register_buffer(
+            "loss_weights", torch.tensor(weights_at(config, 0.0)), persistent=False
+        )
         self.register_buffer("semantics", semantics)
         a, k = semantics.shape[1], config.latent_dim
         # Making a layer draws from torch's global generator; the fork leaves that unchanged.
@@ -281,7 +285,7 @@ class CADAVAE(nn.Module):
 
     def warm_up(self, done: float) -> None:
         """Set the loss weights for the share of the epochs that is done, in [0, 1)."""
-        self.weights = weights_at(self.config, done)
+        self.loss_weights.copy_(torch.tensor(weights_at(self.config, done)))
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The training loss of one batch, a sum over rows and dimensions.
@@ -309,7 +313,7 @@ class CADAVAE(nn.Module):
         image_latents, semantics_latents = (
             self._latents(posterior, draws.normal) for posterior in (from_image, from_semantics)
         )
-        weights = self.weights
+        beta, gamma, delta = self.loss_weights.unbind()
         parts = {
             "reconstruction": _l1(self.image_decoder(image_latents), features)
             + _l1(self.semantics_decoder(semantics_latents), semantics),
@@ -321,9 +325,9 @@ class CADAVAE(nn.Module):
         }
         total = (
             parts["reconstruction"]
-            + weights.beta * parts["kl"]
-            + weights.gamma * parts["cross"]
-            + weights.delta * parts["distribution"]
+            + beta * parts["kl"]
+            + gamma * parts["cross"]
+            + delta * parts["distribution"]
         )
         # Processes that share a batch average their gradients, but this loss is a sum.
         return Losses(draws.shares * total, {k: loss / len(labels) for k, loss in parts.items()})

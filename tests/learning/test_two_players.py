@@ -48,6 +48,9 @@ class TwoPlayers(nn.Module):
         self.register_buffer("penalty_weight", torch.tensor(10.0))
         self.met: list[Batch] = []
 
+    def batches_per_step(self) -> int:
+        return CRITIC_STEPS
+
     def parameter_groups(self) -> dict[str, ParameterGroup]:
         return {
             "critic": ParameterGroup(list(self.critic.parameters()), BETAS),
@@ -62,7 +65,7 @@ class TwoPlayers(nn.Module):
             self.met.append(batch)
             distance, penalty = self.critic_losses(batch, random)
             optimizers["critic"].minimize(distance + self.penalty_weight * penalty)
-        self.penalty_weight *= 1.1 if penalty > 0.05 else 0.9
+        self.penalty_weight *= torch.where(penalty.detach() > 0.05, 1.1, 0.9)
         loss = self.generator_loss(batch, random)
         optimizers["generator"].minimize(loss)
         return {"critic": distance, "penalty": penalty, "generator": loss}
@@ -151,13 +154,11 @@ def test_training_equals_a_loop_with_two_adams(precision: Precision) -> None:
         trainer.run_epoch()
         rate = 0.02 * 0.5 ** (epoch // 2)
         critic.param_groups[0]["lr"], generator.param_groups[0]["lr"] = rate, rate * 0.3
-        order, taken = torch.randperm(ROWS, generator=random), 0
+        orders = [torch.randperm(ROWS, generator=random) for _ in range(CRITIC_STEPS)]
+        batches = iter(torch.cat([order[: ROWS // 4 * 4] for order in orders]).split(4))
         for _ in range(ROWS // 4):
             for _ in range(CRITIC_STEPS):
-                if taken == ROWS // 4:
-                    order, taken = torch.randperm(ROWS, generator=random), 0
-                batch_rows = order[4 * taken : 4 * taken + 4]
-                taken += 1
+                batch_rows = next(batches)
                 batch = Batch(rows.features[batch_rows], rows.labels[batch_rows])
                 with forward():
                     distance, penalty = model.critic_losses(batch, numbers)
@@ -187,7 +188,7 @@ def test_optimizer_changes_its_parameters_alone(name: str) -> None:
         batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
     ) -> dict[str, Tensor]:
         before = {k: v.clone() for k, v in trainer.model.named_parameters()}
-        loss = trainer.model.generator_loss(next(batches), random)
+        loss = trainer.model.generator_loss([*batches][-1], random)
         optimizers[name].minimize(loss)
         for k, value in trainer.model.named_parameters():
             changed = not torch.equal(value, before[k])
@@ -251,11 +252,24 @@ def test_killed_training_resumes_to_the_same_bits(
     assert_same(state_of(resumed), state_of(undisturbed))
 
 
+@pytest.mark.parametrize(("taken", "found"), [(4, "fewer"), (6, "more")])
+def test_step_with_another_number_of_batches_is_refused(taken: int, found: str) -> None:
+    def step(
+        batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
+    ) -> dict[str, Tensor]:
+        for _ in range(taken):
+            next(batches)
+        return {}
+
+    with pytest.raises(ValueError, match=f"found {found} batches taken, expected the 5"):
+        make_stepping(TwoPlayers(), step).run_epoch()
+
+
 def test_optimizer_without_steps_resumes(tmp_path: Path) -> None:
     def step(
         batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
     ) -> dict[str, Tensor]:
-        loss = model.generator_loss(next(batches), random)
+        loss = model.generator_loss([*batches][-1], random)
         optimizers["generator"].minimize(loss)
         return {"generator": loss}
 

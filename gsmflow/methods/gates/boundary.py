@@ -123,6 +123,7 @@ class HypersphericalVAEs(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.capturable = False  # rejection sampling goes on until all proposals are accepted
         self.register_buffer("semantics", semantics)
         self.register_buffer("seen_classes", seen_classes)
         hidden, k, a = config.hidden, config.latent_dim, semantics.shape[1]
