@@ -5,14 +5,14 @@ all of them at once.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["CudaGraph", "Graph", "MakeGraph", "Recorded", "RecordingError", "cuda_graphs"]
+__all__ = ["CudaGraphs", "Graph", "Graphs", "Recorded", "RecordingError"]
 
 # Calls before the recording: they make what a function makes once, such as an optimizer's state.
 _WARM_UP_CALLS = 3
@@ -43,8 +43,17 @@ class Graph(Protocol):
         """Do the recorded work."""
 
 
-MakeGraph: TypeAlias = Callable[[], Graph]
-"""Makes a graph for each function that is recorded."""
+class Graphs(Protocol):
+    """The graphs of a device."""
+
+    def make(self) -> Graph:
+        """A new graph."""
+
+    def refuse(self, reason: str) -> None:
+        """Note that some work is not recorded, and why; it is then done as without graphs."""
+
+    def side_by_side(self, jobs: Sequence[Iterator[object]]) -> None:
+        """Run iterators to their ends, in turn; what they do on the device may overlap."""
 
 
 class RecordingError(Exception):
@@ -65,21 +74,15 @@ class RecordingError(Exception):
         self.generator_state = generator_state
 
 
-class CudaGraph:
-    """A `Graph` of a CUDA device.
-
-    Parameters
-    ----------
-    device
-        The device.
-    """
+class _CudaGraph:
+    """A `Graph` of a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._graph = torch.cuda.CUDAGraph()
         # The default stream cannot be recorded. The warm-up is on the stream of the recording,
         # because the gradients of a weight accumulate on the stream of its first use.
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = _new_stream(device)
 
     def warm_up(self, function: Callable[[], object]) -> None:
         """Call a function on the stream of the recording."""
@@ -128,9 +131,50 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def cuda_graphs(device: torch.device) -> MakeGraph:
-    """Makes graphs of a CUDA device."""
-    return lambda: CudaGraph(device)
+class CudaGraphs:
+    """The `Graphs` of a CUDA device.
+
+    Parameters
+    ----------
+    device
+        The device.
+    on_refusal
+        Called with the reason when some work is not recorded.
+    """
+
+    def __init__(self, device: torch.device, on_refusal: Callable[[str], object]) -> None:
+        self._device = device
+        self._on_refusal = on_refusal
+
+    def make(self) -> Graph:
+        """A new CUDA graph."""
+        return _CudaGraph(self._device)
+
+    def refuse(self, reason: str) -> None:
+        """Call ``on_refusal``."""
+        self._on_refusal(reason)
+
+    def side_by_side(self, jobs: Sequence[Iterator[object]]) -> None:
+        """Advance iterators in turn, each on a CUDA stream, until all have ended."""
+        outer = torch.cuda.current_stream(self._device)
+        streams = [_new_stream(self._device) for _ in jobs]
+        for stream in streams:
+            stream.wait_stream(outer)
+        pending = list(zip(streams, jobs, strict=True))
+        while pending:
+            for pair in list(pending):
+                stream, job = pair
+                with torch.cuda.stream(stream):
+                    try:
+                        next(job)
+                    except StopIteration:
+                        pending.remove(pair)
+        for stream in streams:
+            outer.wait_stream(stream)
+
+
+def _new_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Recorded:

@@ -12,7 +12,9 @@ from gsmflow.data.scaling import FeatureScaling
 
 __all__ = ["FeatureSampler", "Rescaled", "Reservoir", "Sampler", "synthesize"]
 
+# Rows that are synthesized at once; a GPU needs more of them to be busy.
 _CHUNK = 4096
+_CHUNK_ON_GPU = 32768
 
 
 class FeatureSampler(Protocol):
@@ -151,12 +153,13 @@ class Reservoir:
         self._precision = precision
         self._on_samples = on_samples
         self._made = 0
+        self._chunk = _CHUNK_ON_GPU if classes.device.type == "cuda" else _CHUNK
         self.total = self._k * per_class
         rounds = min(per_class, max(1, capacity // self._k))
         self.labels = classes.repeat(rounds)
         with autocast(precision, classes.device), tf32_products(precision):
             self._draw = model.sampler(classes)
-        first = self._synthesize(min(_CHUNK, len(self.labels)))
+        first = self._synthesize(min(self._chunk, len(self.labels)))
         self.features = first.new_empty(len(self.labels), first.shape[1])
         self.features[: len(first)] = first
         self._make(len(self.labels))
@@ -171,7 +174,7 @@ class Reservoir:
         held = len(self.labels)
         goal = held + int(share * (self.total - held))
         # Whole chunks are fastest; the rest comes with the last call.
-        self._make(goal if share >= 1 else goal - (goal - self._made) % _CHUNK)
+        self._make(goal if share >= 1 else goal - (goal - self._made) % self._chunk)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Random held rows: features ``(count, d)`` and classes ``(count,)``."""
@@ -182,7 +185,7 @@ class Reservoir:
     def _make(self, goal: int) -> None:
         while self._made < goal:
             start = self._made % len(self.labels)
-            count = min(_CHUNK, goal - self._made, len(self.labels) - start)
+            count = min(self._chunk, goal - self._made, len(self.labels) - start)
             self.features[start : start + count] = self._synthesize(count)
 
     def _synthesize(self, count: int) -> Tensor:

@@ -1,9 +1,9 @@
 """The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.graphs import Graphs, Recorded, RecordingError
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, StreamedRows
-from gsmflow.learning.feed import Feed
+from gsmflow.learning.feed import Feed, is_in_memory
 from gsmflow.learning.sampling import Reservoir
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "fit_softmax_by_epoch",
     "fit_softmax_streamed",
     "pair_from_rows",
+    "softmax_epochs",
 ]
 
 _SCORING_CHUNK = 16384
@@ -139,14 +141,14 @@ class SoftmaxPair:
         return self.gzsl.tensors("gzsl") | self.zsl.tensors("zsl")
 
 
-def fit_softmax_by_epoch(
+def softmax_epochs(
     rows_of_epoch: Callable[[], Feed],
     classes: IntArray,
     config: SoftmaxConfig,
     generator: torch.Generator,
-    on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
-) -> SoftmaxClassifier:
-    """Train a linear softmax classifier with Adam and cross-entropy; return the last epoch's.
+    graphs: Graphs | None = None,
+) -> Iterator[SoftmaxClassifier]:
+    """Train a linear softmax classifier with Adam and cross-entropy, epoch by epoch.
 
     Parameters
     ----------
@@ -159,19 +161,41 @@ def fit_softmax_by_epoch(
     generator
         Source of the initial weights (Xavier normal; biases are zero) and of the batches, on the
         rows' device.
-    on_epoch
-        Called after each epoch with the current classifier. Further training changes its tensors.
+    graphs
+        The graphs of that device, to record steps and repeat them; None to run each as it is.
+
+    Yields
+    ------
+    SoftmaxClassifier
+        The current classifier after each epoch. Further training changes its tensors.
     """
     feed = rows_of_epoch()
     layer = _Layer(classes, _no_rows(feed), config, generator)
+    steps = _Steps(layer, feed, config.batch_size, graphs)
     for epoch in range(config.epochs):
         feed = rows_of_epoch() if epoch else feed
-        targets = layer.columns(feed.labels)
-        order = torch.randperm(len(targets), generator=generator, device=targets.device)
+        if feed is not steps.feed:
+            steps = _Steps(layer, feed, config.batch_size, graphs)
+        order = torch.randperm(len(feed.labels), generator=generator, device=feed.labels.device)
         for rows in torch.split(order, config.batch_size):
-            layer.step(feed.take(rows), targets[rows])
-        on_epoch(layer.classifier())
-    return layer.classifier()
+            steps.take(rows)
+        yield layer.classifier()
+
+
+def fit_softmax_by_epoch(
+    rows_of_epoch: Callable[[], Feed],
+    classes: IntArray,
+    config: SoftmaxConfig,
+    generator: torch.Generator,
+    on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
+) -> SoftmaxClassifier:
+    """Train a classifier to the last epoch; arguments as `softmax_epochs` has.
+
+    ``on_epoch`` is called after each epoch with the current classifier.
+    """
+    for classifier in softmax_epochs(rows_of_epoch, classes, config, generator):
+        on_epoch(classifier)
+    return classifier
 
 
 def fit_softmax(
@@ -259,6 +283,7 @@ def pair_from_rows(
     config: SoftmaxConfig,
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: OnEpoch = lambda which, classifier: None,
+    graphs: Graphs | None = None,
 ) -> SoftmaxPair:
     """Train both classifiers on the rows that a model gives.
 
@@ -277,8 +302,16 @@ def pair_from_rows(
         the rows' device.
     on_epoch
         Called after each epoch of either classifier. Further training changes its tensors.
+    graphs
+        The graphs of the rows' device: with them, steps are recorded and repeated, and both
+        classifiers are trained side by side. Streamed rows are trained on as without them.
     """
     if isinstance(rows, StreamedRows):
+        if graphs is not None:
+            graphs.refuse(
+                "the synthesized rows are streamed to the classifiers; a larger --reservoir-mib "
+                "would hold them"
+            )
 
         def on_pass(gzsl: SoftmaxClassifier, zsl: SoftmaxClassifier) -> None:
             on_epoch("gzsl", gzsl)
@@ -289,16 +322,30 @@ def pair_from_rows(
             rows.real, rows.reservoir, classes, config, generators, on_pass
         )
         return SoftmaxPair(space, *streamed)
+    trained: dict[str, SoftmaxClassifier] = {}
+
+    def train(
+        which: Literal["gzsl", "zsl"],
+        rows_of_epoch: Callable[[], Feed],
+        classes: IntArray,
+        generator: torch.Generator,
+    ) -> Iterator[None]:
+        for classifier in softmax_epochs(rows_of_epoch, classes, config, generator, graphs):
+            trained[which] = classifier
+            on_epoch(which, classifier)
+            yield
+
     gzsl, zsl = generators
-    return SoftmaxPair(
-        space,
-        gzsl=fit_softmax_by_epoch(
-            rows.gzsl, problem.classes, config, gzsl, partial(on_epoch, "gzsl")
-        ),
-        zsl=fit_softmax_by_epoch(
-            rows.zsl, problem.unseen_classes, config, zsl, partial(on_epoch, "zsl")
-        ),
+    jobs = (
+        train("gzsl", rows.gzsl, problem.classes, gzsl),
+        train("zsl", rows.zsl, problem.unseen_classes, zsl),
     )
+    if graphs is None:
+        for _ in chain(*jobs):
+            pass
+    else:
+        graphs.side_by_side(jobs)
+    return SoftmaxPair(space, trained["gzsl"], trained["zsl"])
 
 
 def _no_rows(feed: Feed) -> Tensor:
@@ -337,8 +384,52 @@ class _Layer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
+    def prepare_recording(self) -> None:
+        """Let Adam be recorded; it refuses otherwise, and warns if it is not recorded then."""
+        for group in self._optimizer.param_groups:
+            group["capturable"] = True
+
     def classifier(self) -> SoftmaxClassifier:
         return SoftmaxClassifier(self._weight.detach(), self._bias.detach(), self._classes)
+
+
+class _Steps:
+    """Steps of a layer on batches of a feed's rows; whole batches are recorded with ``graphs``."""
+
+    def __init__(self, layer: _Layer, feed: Feed, batch_size: int, graphs: Graphs | None) -> None:
+        self.feed = feed
+        self._layer = layer
+        self._targets = layer.columns(feed.labels)
+        self._graphs = graphs if is_in_memory(feed) else None
+        self._recorded: Recorded | None = None
+        if self._graphs is not None:
+            # The rows of the current batch, whose memory a recorded step reads.
+            batch = self._targets.new_zeros(batch_size)
+            self._batch = batch
+            self._recorded = Recorded(
+                lambda: self._run(batch),
+                self._graphs.make(),
+                before_recording=layer.prepare_recording,
+            )
+        elif graphs is not None:
+            graphs.refuse("some rows of a classifier are not in the memory of the device")
+
+    def take(self, rows: Tensor) -> None:
+        """Take a step on rows ``(m,)``, at most a batch."""
+        if self._recorded is None or len(rows) < len(self._batch):
+            self._run(rows)
+            return
+        self._batch.copy_(rows)
+        try:
+            self._recorded()
+        except RecordingError as failure:
+            assert self._graphs is not None
+            self._graphs.refuse(failure.reason)
+            self._recorded = None
+            self._run(rows)
+
+    def _run(self, rows: Tensor) -> None:
+        self._layer.step(self.feed.take(rows), self._targets[rows])
 
 
 class _Passes:

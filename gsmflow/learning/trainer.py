@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
-from gsmflow.core.graphs import MakeGraph, Recorded, RecordingError
+from gsmflow.core.graphs import Graphs, Recorded, RecordingError
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
@@ -31,7 +31,7 @@ from gsmflow.learning.contract import (
 )
 from gsmflow.learning.feed import Feed, is_in_memory
 
-__all__ = ["Schedule", "Trainer", "TrainingConfig", "learning_rate"]
+__all__ = ["Schedule", "Trainer", "TrainingConfig", "learning_rate", "steps_per_epoch"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 Schedule: TypeAlias = Literal["published", "fast"]
@@ -91,6 +91,11 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> fl
         return config.fast_learning_rate * (step + 1) / warm_up
     share = (step - warm_up) / max(1, total - warm_up)
     return config.fast_learning_rate * (1 + math.cos(math.pi * share)) / 2
+
+
+def steps_per_epoch(feed: Feed, config: TrainingConfig) -> int:
+    """Optimizer steps in one epoch, ``>= 1``; the last partial batch is left out."""
+    return max(1, len(feed.labels) // config.batch_size)
 
 
 class _Adam:
@@ -265,14 +270,9 @@ class Trainer(Generic[_Model]):
         Precision of the matrix products in a step.
     group
         The processes that train this model together, each on its share of every batch.
-    make_graph
-        Makes the graph that steps are recorded as; None to run every step as it is. A resumed
-        training continues to the same results on the same device.
-
-    Attributes
-    ----------
-    unrecorded
-        Why steps are not recorded, although there is ``make_graph``; None if they are or will be.
+    graphs
+        The graphs of the rows' device, to record steps and repeat them; None to run every step as
+        it is.
 
     Raises
     ------
@@ -289,7 +289,7 @@ class Trainer(Generic[_Model]):
         *,
         precision: Precision = "fp32",
         group: Group = SINGLE_PROCESS,
-        make_graph: MakeGraph | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         self.model = model
         self.feed = feed
@@ -313,8 +313,11 @@ class Trainer(Generic[_Model]):
             self._training_step = _step_of(group.wrap(model, "loss"))
             groups = {_LOSS: ParameterGroup(list(model.parameters()))}
             self._batches_per_step = 1
-        self.unrecorded = None if make_graph is None else _why_not_recorded(trained, feed, group)
-        recorded = make_graph is not None and self.unrecorded is None
+        refusal = _why_not_recorded(trained, feed, group)
+        if graphs is not None and refusal is not None:
+            graphs.refuse(refusal)
+            graphs = None
+        self._graphs, recorded = graphs, graphs is not None
         self._optimizers = {
             name: _Adam(params, config, recorded=recorded) for name, params in groups.items()
         }
@@ -327,8 +330,8 @@ class Trainer(Generic[_Model]):
             device=feed.labels.device,
         )
         self._recorded: Recorded | None = None
-        if make_graph is not None and recorded:
-            self._recorded = Recorded(self._step, make_graph(), generator, self._prepare_recording)
+        if graphs is not None:
+            self._recorded = Recorded(self._step, graphs.make(), generator, self._prepare_recording)
 
     @property
     def result(self) -> _Model:
@@ -338,7 +341,7 @@ class Trainer(Generic[_Model]):
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch, ``>= 1``."""
-        return max(1, len(self.feed.labels) // self.config.batch_size)
+        return steps_per_epoch(self.feed, self.config)
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> dict[str, float]:
         """Train one epoch, calling ``on_step`` after each step.
@@ -394,7 +397,9 @@ class Trainer(Generic[_Model]):
         try:
             self._recorded()
         except RecordingError as failure:
-            self.unrecorded, self._recorded = failure.reason, None
+            assert self._graphs is not None
+            self._graphs.refuse(failure.reason)
+            self._recorded = None
             self.generator = torch.Generator(self.generator.device)
             self.generator.set_state(failure.generator_state)
             self._step()

@@ -104,6 +104,8 @@ def recipe_from(stored: Any, where: str) -> Recipe:
         )
     if "dataset" not in stored:
         raise InputError(f"{where}, field 'dataset': found nothing, expected a name")
+    if isinstance(stored.get("compile"), bool):  # as an earlier version wrote it
+        stored = {**stored, "compile": "on" if stored["compile"] else "off"}
     hints = field_types(Recipe)
     check_names(stored, hints, where)
     values: dict[str, Any] = {

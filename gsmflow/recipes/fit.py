@@ -26,6 +26,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 # Rows of each unseen class for a classifier, where the model has no setting for their number.
 _SAMPLES_PER_CLASS = 300
 _BLOWN_UP = 1e6
+_RESERVOIR_BYTES = 2**29
 
 
 def make_model(
@@ -122,10 +123,23 @@ def rows_request(
         scaled,
         generators.on_device("synthesis"),
         samples_per_class=recipe.samples_per_class or _SAMPLES_PER_CLASS,
-        capacity_bytes=recipe.reservoir_mib * 2**20,
+        capacity_bytes=_reservoir_bytes(recipe, scaled.feed.labels.device),
         precision=precision,
         on_samples=on_samples,
     )
+
+
+def _reservoir_bytes(recipe: Recipe, device: torch.device) -> int:
+    """Memory for synthesized rows.
+
+    It depends on a GPU's memory but not on how much of it is free, so that the same run on the same
+    machine streams or does not.
+    """
+    if recipe.reservoir_mib is not None:
+        return recipe.reservoir_mib * 2**20
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 4
+    return _RESERVOIR_BYTES
 
 
 def classifier_generators(

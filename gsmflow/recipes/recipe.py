@@ -8,7 +8,7 @@ has a prefix (``classifier_epochs``, ``gate_share``).
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from gsmflow.core.precision import PrecisionName
 from gsmflow.core.settings import Range, field_texts, field_types
@@ -110,14 +110,18 @@ class Recipe:
     published code does. They may be compared only with figures chosen in the same way."""
     top_k: Annotated[int, Range(min=1)] = 1
     """Above 1: also the top-k accuracies, for which the right class may be among the k best."""
-    reservoir_mib: Annotated[int, Range(min=1)] = 512
-    """Memory for synthesized features, MiB; if there are more, they are streamed through it."""
+    reservoir_mib: Annotated[int | None, Range(min=1)] = None
+    """Memory for synthesized features, MiB; if there are more, they are streamed through it. None:
+    512, on a CUDA GPU a quarter of its memory."""
     precision: PrecisionName = "auto"
     """Matrix products: fp32, tf32 (GPU), bf16, or auto: bf16 where the hardware has it."""
-    compile: bool = False
-    """Whether to compile the coupling blocks with torch.compile before training, which takes half a
-    minute or more and, on a CPU, a C++ compiler; whether steps get faster depends on the machine
-    (docs/speed.md)."""
+    cuda_graphs: Literal["on", "off"] = "off"
+    """on: record a step of the training and of the classifiers as a CUDA graph and repeat it, so
+    that a GPU does not wait for the launch of each kernel (docs/speed.md)."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether to compile the coupling blocks with torch.compile before training, which takes 20
+    seconds or more and, on a CPU, a C++ compiler. auto: with --cuda-graphs on, where the training
+    is long enough to pay for it."""
     recipe: str = ""
     """File of chosen settings, as python -m gsmflow tune writes it, which replace the script's;
     recommended: the method that does best on all datasets (docs/beyond.md) in place of the

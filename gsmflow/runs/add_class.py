@@ -22,6 +22,7 @@ from gsmflow.data.extract.record import copy_record
 from gsmflow.data.new_classes import NewClasses
 from gsmflow.learning.contract import Extensible
 from gsmflow.learning.feed import scale_problem
+from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.checkpoint import TrainedRun, write_model
 from gsmflow.runs.directory import RunLog, make_run_directory
 from gsmflow.runs.experiment import conclude, run_facts
@@ -93,7 +94,15 @@ def add_classes(
         precision = pick_precision(recipe.precision, trained.device)
         log = RunLog(directory / "log.jsonl")
         run = Run(
-            recipe, type(model), trained.device, precision, SINGLE_PROCESS, directory, log, console
+            recipe,
+            type(model),
+            trained.device,
+            precision,
+            SINGLE_PROCESS,
+            directory,
+            log,
+            console,
+            graphs_of(recipe, trained.device, console),
         )
         _write_files(run, trained, fitted, classes)
         sections = [section for section in SECTIONS if section.wanted(recipe)]

@@ -59,7 +59,7 @@ class Beside:
 def beside_recipe(recipe: Recipe, name: str) -> Recipe:
     """The recipe of a method for comparison: its published settings, on the same data."""
     return replace(
-        published_recipe(recipe, name), gate=None, beside=(), curve_every=0, compile=False
+        published_recipe(recipe, name), gate=None, beside=(), curve_every=0, compile="auto"
     )
 
 

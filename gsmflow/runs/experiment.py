@@ -42,6 +42,7 @@ from gsmflow.reports.page_data import (
 )
 from gsmflow.reports.section import measured
 from gsmflow.reports.tables import print_metrics
+from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.directory import RunLog, enter_run, open_run
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.section import Evaluated, Section, SectionResult
@@ -271,7 +272,8 @@ def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[
         lambda: open_run(recipe) if path is None else (path, enter_run(path, recipe))
     )
     log = RunLog(directory / ("log.jsonl" if group.is_main else f"log-{group.index}.jsonl"))
-    run = Run(recipe, model_class, device, precision, group, directory, log, console)
+    graphs = graphs_of(recipe, device, console)
+    run = Run(recipe, model_class, device, precision, group, directory, log, console, graphs)
     return run, dataset, resumed
 
 

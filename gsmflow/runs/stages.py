@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from gsmflow.core.distributed import Group
 from gsmflow.core.files import read_json, write_json, write_tensors
+from gsmflow.core.graphs import Graphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import HeldOut, Problem, Rows
@@ -31,7 +32,6 @@ from gsmflow.evaluation.measures import metrics_in, validation_point
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import (
     Choosing,
-    Compilable,
     GivesRows,
     Model,
     Scorer,
@@ -46,7 +46,7 @@ from gsmflow.learning.softmax import (
     SoftmaxPair,
     pair_from_rows,
 )
-from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.learning.trainer import Trainer, TrainingConfig, steps_per_epoch
 from gsmflow.recipes.fit import (
     check_finite,
     classifier_generators,
@@ -55,6 +55,7 @@ from gsmflow.recipes.fit import (
     train_epochs,
 )
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.acceleration import compile_blocks
 from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, reading, write_model
 from gsmflow.runs.directory import RunLog
 
@@ -99,6 +100,8 @@ class Run:
         The device, the precision of matrix products, and the distributed group.
     directory, log, console
         Where files, log records and messages are written.
+    graphs
+        The graphs that steps are recorded with; None to launch each kernel.
     """
 
     recipe: Recipe
@@ -109,6 +112,7 @@ class Run:
     directory: Path
     log: RunLog
     console: Console
+    graphs: Graphs | None = None
 
     @property
     def label(self) -> str:
@@ -444,7 +448,7 @@ def classify_real(
     rows = model.classifier_rows(request)
     space = feature_map(scaled.scaling, model, run.device)
     generators = classifier_generators(run.recipe, scaled)
-    return pair_from_rows(rows, scaled.problem, space, config, generators)
+    return pair_from_rows(rows, scaled.problem, space, config, generators, graphs=run.graphs)
 
 
 def fit_classifiers(
@@ -479,7 +483,7 @@ def fit_classifiers(
         assert isinstance(model, GivesRows)
         rows = model.classifier_rows(request)
         if isinstance(rows, StreamedRows):  # one bar for both
-            return pair_from_rows(rows, problem, space, config, generators, on_epoch)
+            return pair_from_rows(rows, problem, space, config, generators, on_epoch, run.graphs)
     text = "training the classifier"
     with progress_bar(run.console, text, 2 * config.epochs, shown=bars) as advance:
 
@@ -487,7 +491,7 @@ def fit_classifiers(
             advance()
             on_epoch(which, classifier)
 
-        return pair_from_rows(rows, problem, space, config, generators, on_either)
+        return pair_from_rows(rows, problem, space, config, generators, on_either, run.graphs)
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
@@ -561,10 +565,18 @@ def train_module(
         The trained module, and the record of the training.
     """
     label, epochs = _TRAINING.get(stage, stage), config.total_epochs
-    if run.recipe.compile and isinstance(model, Compilable):
-        _compile(run, model)
     generator = run.generators(stage).on_device("training")
-    trainer = Trainer(model, feed, config, generator, precision=run.precision, group=run.group)
+    steps = steps_per_epoch(feed, config) * epochs
+    compile_blocks(run.recipe, model, steps, run.console)
+    trainer = Trainer(
+        model,
+        feed,
+        config,
+        generator,
+        precision=run.precision,
+        group=run.group,
+        graphs=run.graphs,
+    )
     record = TrainingRecord()
     state_file = run.directory / f"{stage}.state.safetensors"
     if run.group.share_result(state_file.exists):
@@ -573,9 +585,8 @@ def train_module(
     for earlier in record.curve:
         measuring.on_point(earlier)
     saved = time.monotonic()
-    total = epochs * trainer.steps_per_epoch
     done = trainer.epoch * trainer.steps_per_epoch
-    with progress_bar(run.console, f"training ({label})", total, done) as advance:
+    with progress_bar(run.console, f"training ({label})", steps, done) as advance:
         for losses, seconds in train_epochs(trainer, record.history, advance):
             run.log.write("epoch", split=stage, seconds=seconds, **losses)
             _print_epoch(run, label, losses, epochs, seconds)
@@ -606,13 +617,6 @@ def _measure_once(
     _record_point(run, split, point)
     measuring.on_point(point)
     return [point]
-
-
-def _compile(run: Run, model: Compilable) -> None:
-    run.console.print("compiling the coupling blocks")
-    reason = model.compile_for_training()
-    if reason is not None:
-        run.console.print(f"warning: not possible here ({reason}); they run uncompiled")
 
 
 def _print_epoch(

@@ -27,6 +27,7 @@ from gsmflow.data.dataset import (
 from gsmflow.learning.contract import Model
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
+from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.experiment import open_dataset
 from gsmflow.runs.job import Job
@@ -198,7 +199,8 @@ def validate_recipe(
         write_json(directory / RECIPE_FILE, describe_recipe(recipe))
         log, console = RunLog(directory / "log.jsonl"), Console(quiet=True)
         model_and_device = (setup.model_class, setup.device, setup.precision, SINGLE_PROCESS)
-        run = Run(recipe, *model_and_device, directory, log, console)
+        graphs = graphs_of(recipe, setup.device, console)
+        run = Run(recipe, *model_and_device, directory, log, console, graphs)
         try:
             choice = choose(run, problem, held_out)
             point = validate(run, problem, held_out, choice, on_point).curve[-1]

@@ -142,7 +142,7 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
         return [flag(name), *map(str, new)], new
     if get_origin(kind) is Literal:
         new = next(option for option in get_args(kind) if option != value)
-    elif kind is int:
+    elif kind in (int, int | None):
         new = 100 + number
     elif kind in (str, Path):
         new = kind(f"else-{number}")

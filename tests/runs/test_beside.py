@@ -110,7 +110,7 @@ def test_method_beside_has_its_published_settings_on_the_same_data(
     recipe = make_recipe(
         dataset="FLO", features="densenet169", gate="boundary", seed=3, epochs=2, curve_every=1
     )
-    recipe = recipe.replace(calibrate=False, compile=True, classifier_lr=0.5)
+    recipe = recipe.replace(calibrate=False, compile="on", classifier_lr=0.5)
     for name in METHODS:
         recipe_beside = beside_recipe(recipe, name)
         plain = published_recipe(make_recipe(dataset="FLO", features="densenet169"), name)
