@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import torch
 
+from gsmflow.core.devices import synchronize
 from gsmflow.core.errors import InputError
 from gsmflow.core.precision import Precision, pick_precision, tf32_products
 
@@ -25,7 +26,6 @@ __all__ = [
     "make_product",
     "native_precisions",
     "power_law_exponent",
-    "synchronize",
     "watch",
 ]
 
@@ -75,14 +75,6 @@ def native_precisions(device: torch.device) -> list[Precision]:
     if pick_precision("auto", device) == "bf16":
         found += ["tf32", "bf16"] if device.type == "cuda" else ["bf16"]
     return found
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def in_turn(
