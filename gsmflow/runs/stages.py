@@ -60,6 +60,7 @@ from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog
 
 __all__ = [
+    "CHOICE_STAGE",
     "AtEnd",
     "AtInterval",
     "Finding",
@@ -67,6 +68,7 @@ __all__ = [
     "Run",
     "Validated",
     "choose",
+    "classifiers_stage",
     "classify",
     "classify_real",
     "fit_classifiers",
@@ -78,6 +80,9 @@ __all__ = [
     "training_stage",
     "validate",
 ]
+
+# The stage of `choose`.
+CHOICE_STAGE = "choosing settings"
 
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
@@ -245,7 +250,7 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
     scaled = _scale(run, problem)
-    with run.clock.stage("choosing settings"):
+    with run.clock.stage(CHOICE_STAGE):
         choice = run.model_class.choose(scaled, held_out, run.recipe.method, generators)
     write_json(file, choice)
     return choice
@@ -329,7 +334,7 @@ def validate(
     scaled, finders = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
-        with run.clock.stage(_classifying(problem)):
+        with run.clock.stage(classifiers_stage(problem.split)):
             scorer = _model_scorer(run, scaled, model) or fit_classifiers(
                 run, scaled, model, bars=False
             )
@@ -398,7 +403,7 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     count = run.recipe.samples_per_class
     samples = "" if count is None else f"{count} samples of each of "
     run.console.print(f"synthesizing {samples}{classes} unseen classes, training the classifier")
-    with run.clock.stage(_classifying(fitted.scaled.problem)):
+    with run.clock.stage(classifiers_stage(fitted.scaled.problem.split)):
         pair = fit_classifiers(run, fitted.scaled, fitted.model)
     write_tensors(run.directory / CLASSIFIER_FILE, pair.tensors(), {"format": "pt"})
     return pair
@@ -511,11 +516,6 @@ def _scale(run: Run, problem: Problem) -> Scaled:
         )
 
 
-def _classifying(problem: Problem) -> str:
-    """The name of the stage in which a problem's classifiers are trained."""
-    return f"{_TRAINING[problem.split]} synthesis and classifiers"
-
-
 def _result_file(run: Run, problem: Problem) -> Path:
     return run.directory / _RESULT[problem.split]
 
@@ -552,6 +552,11 @@ def _train(
 def training_stage(training: str) -> str:
     """The name of a training's stage, for a name that `train_module` accepts."""
     return f"{_TRAINING.get(training, training)} training"
+
+
+def classifiers_stage(split: str) -> str:
+    """The name of the stage in which the classifiers for a split are trained."""
+    return f"{_TRAINING[split]} synthesis and classifiers"
 
 
 def train_module(
