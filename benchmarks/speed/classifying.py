@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import plain
-from benchmarks.speed.measure import Usage, make_product, synchronize, watch
+from benchmarks.speed.measure import Usage, make_product, watch
 from benchmarks.speed.sizes import (
     Size,
     made_up_feed,
@@ -19,7 +19,7 @@ from benchmarks.speed.sizes import (
     made_up_problem,
     made_up_scaled,
 )
-from gsmflow.core.devices import pick_device
+from gsmflow.core.devices import pick_device, synchronize
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator

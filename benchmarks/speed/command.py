@@ -8,12 +8,19 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+import torch
 import tyro
 from rich.console import Console
 
 from benchmarks.speed.page import check_page, print_record, write_page
 from benchmarks.speed.parts import Bench, measure_parts
-from benchmarks.speed.record import PARTS, describe_machine, merge_part, read_record
+from benchmarks.speed.record import (
+    PARTS,
+    PARTS_ON_A_GPU,
+    describe_machine,
+    merge_part,
+    read_record,
+)
 from benchmarks.speed.sizes import FULL, QUICK
 from gsmflow.core.console import ending, make_console
 from gsmflow.core.devices import pick_device
@@ -32,8 +39,9 @@ class BenchOptions:
     Run it in the root of the repository, with nothing else running.
     """
 
-    parts: str = ",".join(PARTS)
-    """Parts to measure, separated by commas; they are added to those in the file --out."""
+    parts: str | None = None
+    """Parts to measure, separated by commas; they are added to those in the file --out. None: all
+    on a CPU, and on a GPU step, peak, run, ceilings and profile."""
     quick: bool = False
     """Tiny sizes, to check in seconds that everything works; the results mean nothing."""
     samples_per_class: int | None = None
@@ -45,7 +53,7 @@ class BenchOptions:
     out: Path = Path("out/bench.json")
     """File of all results."""
     into: Path | None = None
-    """Markdown page whose marked section is replaced by the tables."""
+    """Markdown page whose marked section for a CPU, or for a GPU, is replaced by the tables."""
 
 
 def run_bench(options: BenchOptions, console: Console, command: str) -> None:
@@ -65,8 +73,8 @@ def run_bench(options: BenchOptions, console: Console, command: str) -> None:
     InputError
         If an option is out of range, or a required file is missing.
     """
-    names = _check(options)
     device = pick_device(options.device)
+    names = _check(options, device)
     machine, commit = describe_machine(device), describe_environment(device, 0)["git_commit"]
     bench = Bench(
         scale=QUICK if options.quick else FULL,
@@ -105,9 +113,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_bench(options, console, shlex.join([*shlex.split(_PROGRAM), *words]))
 
 
-def _check(options: BenchOptions) -> list[str]:
+def _check(options: BenchOptions, device: torch.device) -> list[str]:
     """The requested parts; raise `InputError` for options that would fail later."""
-    names = [name.strip() for name in options.parts.split(",")]
+    names = [*(PARTS if device.type == "cpu" else PARTS_ON_A_GPU)]
+    if options.parts is not None:
+        names = [name.strip() for name in options.parts.split(",")]
     for name in names:
         if name not in PARTS:
             raise InputError(f"--parts: found {name!r}, expected one or more of {','.join(PARTS)}")
@@ -119,5 +129,5 @@ def _check(options: BenchOptions) -> list[str]:
             raise InputError(f"{flag}: found {value}, expected a number of at least 1")
     read_record(options.out)
     if options.into is not None:
-        check_page(options.into)
+        check_page(options.into, str(device))
     return names

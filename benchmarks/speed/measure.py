@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import torch
 
+from gsmflow.core.devices import synchronize
 from gsmflow.core.errors import InputError
 from gsmflow.core.precision import Precision, pick_precision, tf32_products
 
@@ -25,7 +26,6 @@ __all__ = [
     "make_product",
     "native_precisions",
     "power_law_exponent",
-    "synchronize",
     "watch",
 ]
 
@@ -77,14 +77,6 @@ def native_precisions(device: torch.device) -> list[Precision]:
     return found
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def in_turn(
     functions: Sequence[tuple[str, Callable[[], object]]],
     repetitions: int,
@@ -130,7 +122,11 @@ def make_product(
     A call multiplies once on a CPU, and several times on a GPU, where one product is too short.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (torch.full((n, n), 0.5, dtype=dtype, device=device) for _ in range(2))
+    # Random values: with equal ones a GPU takes less power and reaches a higher clock.
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (
+        torch.randn(n, n, generator=generator, device=device).to(dtype) for _ in range(2)
+    )
     result = torch.empty_like(left)
     count = 1 if device.type == "cpu" else _PRODUCTS_ON_A_GPU
 

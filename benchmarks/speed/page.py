@@ -1,22 +1,31 @@
 """Tables of a record, for the console and for a Markdown page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.speed.ceilings import COPY
 from benchmarks.speed.record import Record, targets
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_bytes
 from gsmflow.core.tables import markdown_table
+from gsmflow.reports.stage_seconds import OTHER
 
 __all__ = ["check_page", "print_record", "record_tables", "render_markdown", "write_page"]
 
-_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
+# The marker lines of the section of a CPU and of that of a GPU.
+_CPU_MARKERS = "<!-- bench: begin -->", "<!-- bench: end -->"
+_GPU_MARKERS = "<!-- bench on a GPU: begin -->", "<!-- bench on a GPU: end -->"
+# Characters of a kernel's name, which may have hundreds.
+_LONGEST_NAME = 90
+# Stages with a smaller share of a run have no row of their own.
+_SMALLEST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ def record_tables(record: Record) -> list[_Grid]:
         "synthesis": _synthesis_grids,
         "growth": _growth_grids,
         "reading": _reading_grids,
+        "run": _run_grids,
+        "ceilings": _ceiling_grids,
+        "profile": _profile_grids,
     }
     grids = [_target_grid(record)]
     for name, part in record["parts"].items():
@@ -55,7 +67,7 @@ def print_record(record: Record, console: Console) -> None:
         for i, column in enumerate(grid.columns):
             table.add_column(column, justify="left" if i == 0 else "right")
         for row in grid.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))  # names of kernels have brackets
         console.print(table)
         if grid.made_by:
             console.print(grid.made_by)
@@ -77,37 +89,45 @@ def render_markdown(record: Record) -> str:
     return "\n".join(lines)
 
 
-def check_page(path: Path) -> tuple[str, str]:
+def check_page(path: Path, device: str) -> tuple[str, str]:
     """Split a page at its marked section; both pieces include their marker line.
+
+    Parameters
+    ----------
+    path
+        The page.
+    device
+        The measured device, ``cpu`` or another, which have a section each.
 
     Raises
     ------
     InputError
         If the page is missing, or does not have each marker line once.
     """
+    begin_line, end_line = markers = _CPU_MARKERS if device == "cpu" else _GPU_MARKERS
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: not readable ({one_line(error)}), expected a page with the lines {_BEGIN} "
-            f"and {_END}"
+            f"{path}: not readable ({one_line(error)}), expected a page with the lines "
+            f"{begin_line} and {end_line}"
         ) from error
     lines = text.splitlines(keepends=True)
     begins, ends = (
-        [i for i, line in enumerate(lines) if line.strip() == marker] for marker in (_BEGIN, _END)
+        [i for i, line in enumerate(lines) if line.strip() == marker] for marker in markers
     )
     if len(begins) != 1 or len(ends) != 1 or begins > ends:
         raise InputError(
-            f"{path}: found the line {_BEGIN} {len(begins)} times and {_END} {len(ends)} times, "
-            "expected each once, in this order"
+            f"{path}: found the line {begin_line} {len(begins)} times and {end_line} {len(ends)} "
+            "times, expected each once, in this order"
         )
     begin, end = begins[0], ends[0]
     return "".join(lines[: begin + 1]), "".join(lines[end:])
 
 
 def write_page(path: Path, record: Record) -> None:
-    """Replace the marked section of a page by the tables of a record."""
-    before, after = check_page(path)
+    """Replace the marked section of a record's device in a page by the tables of the record."""
+    before, after = check_page(path, record["machine"]["device"])
     write_bytes(path, f"{before}\n{render_markdown(record)}\n{after}".encode())
 
 
@@ -261,3 +281,53 @@ def _reading_grids(results: Mapping[str, Any]) -> list[_Grid]:
             )
     columns = ("file", "MiB on disk", "seconds, median", "seconds, best", "peak MiB")
     return [_Grid("Reading a dataset", columns, tuple(rows))]
+
+
+def _run_grids(results: Mapping[str, Any]) -> list[_Grid]:
+    epochs, published = results["epochs"], results["published_epochs"]
+    stages = {s["stage"]: (s["seconds"], s["published"]) for s in results["stages"]}
+    totals = _sums(stages.values())
+    kept = {
+        name: values
+        for name, values in sorted(stages.items(), key=lambda item: -item[1][1])
+        if name != OTHER
+        and any(v >= _SMALLEST_SHARE * t for v, t in zip(values, totals, strict=True))
+    }
+    other = _sums(values for name, values in stages.items() if name not in kept)
+    rows = kept | {OTHER: other, "all": totals, "all, minutes": (totals[0] / 60, totals[1] / 60)}
+    texts = tuple((name, *(f"{value:.2f}" for value in values)) for name, values in rows.items())
+    columns = ("stage", f"seconds, epochs: {epochs}", f"seconds, epochs: {published}")
+    return [_Grid("A run of train_AWA2.py, stage by stage", columns, texts)]
+
+
+def _sums(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    first, second = zip(*pairs, strict=True)
+    return sum(first), sum(second)
+
+
+def _ceiling_grids(results: Mapping[str, Any]) -> list[_Grid]:
+    names = {COPY: ("copy in its memory, GB/s read and written", 1e9)}
+    rows = []
+    for name, found in results.items():
+        text, unit = names.get(name, (f"matrix product in {name}, TFLOP/s", 1e12))
+        rows.append((text, *(f"{found[key] / unit:.4g}" for key in ("best", "median"))))
+    return [_Grid("Ceilings of the device", ("what", "best", "median"), tuple(rows))]
+
+
+def _profile_grids(results: Mapping[str, Any]) -> list[_Grid]:
+    """Shares of the time in all kernels or operators, and in the last row that time's share."""
+    busy, shown = results["busy"], results["rows"]
+    rows = [(f"`{_short(r['name'])}`", r["calls"], r["seconds"] / busy) for r in shown]
+    rows += [
+        ("all others", "", 1 - sum(share for *_, share in rows)),
+        ("all, of the steps' wall-clock time", "", busy / results["seconds"]),
+    ]
+    texts = tuple((name, str(calls), f"{100 * share:.1f}") for name, calls, share in rows)
+    title = f"Profile of {results['steps']} training steps"
+    return [_Grid(title, ("kernel or operator", "calls", "percent of device time"), texts)]
+
+
+def _short(name: str) -> str:
+    """The name of a kernel without its return type, cut where its template arguments go on."""
+    plain = name.removeprefix("void ")
+    return plain if len(plain) <= _LONGEST_NAME else f"{plain[: _LONGEST_NAME - 1]}…"

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.speed.ceilings import measure_ceilings
 from benchmarks.speed.classifying import classify_as_a_run, classify_plainly
 from benchmarks.speed.growth import (
     Growth,
@@ -21,18 +22,23 @@ from benchmarks.speed.growth import (
 )
 from benchmarks.speed.measure import Isolate, in_child, in_this_process, native_precisions
 from benchmarks.speed.reading import FORMATS, WAYS, measure_reading, write_made_up
-from benchmarks.speed.sizes import Scale, Size, step_operations
+from benchmarks.speed.running import IMPORTS, measure_run, time_imports
+from benchmarks.speed.sizes import Scale, Size, for_device, step_operations
 from benchmarks.speed.steps import (
     describe_peak,
     describe_steps,
     measure_steps,
+    profile_steps,
     step_memory,
     time_classes,
 )
+from gsmflow.recipes.fit import reservoir_bytes
 
 __all__ = ["Bench", "Part", "measure_parts"]
 
 _READS = 3
+_STARTS = 3
+_PROFILED_STEPS, _PROFILE_ROWS = 10, 12
 _MIB = 2**20
 
 
@@ -61,7 +67,7 @@ class Bench:
     @property
     def steps(self) -> int:
         """Training steps in one timing."""
-        return self.scale.steps_on(self.device)
+        return for_device(self.scale.steps, self.device)
 
     @property
     def isolate(self) -> Isolate:
@@ -143,7 +149,7 @@ def _synthesis(bench: Bench) -> Part:
         "samples_per_class": samples,
         "classifier_batch_size": softmax.batch_size,
         "classifier_epochs": softmax.epochs,
-        "reservoir_mib": size.recipe.reservoir_mib,
+        "reservoir_mib": reservoir_bytes(size.recipe, bench.device) // _MIB,
     }
     what = f"{size.unseen} classes of {samples:,} samples"
     return Part({"plain": plain, "ours": ours}, settings, f"{what}, once each")
@@ -162,7 +168,7 @@ def _growth(bench: Bench) -> Part:
     sizes = sizes_by_unseen(scale.stream, scale.unseen, scale.unseen_samples)
     with _clock(bench, "synthesis as the classes grow", len(sizes)) as advance:
         unseen = measure_synthesis_growth(sizes, device, isolate, advance).describe()
-    capacity = scale.stream.recipe.reservoir_mib * _MIB // (4 * scale.stream.feature_dim)
+    capacity = reservoir_bytes(scale.stream.recipe, device) // (4 * scale.stream.feature_dim)
     results = {"step": step, "samples": samples | {"capacity": capacity}, "unseen": unseen}
     settings = {"step": _describe(scale.sizes[0]), "synthesis": _describe(scale.stream)}
     repetitions = (
@@ -217,10 +223,56 @@ def _reading(bench: Bench) -> Part:
     return Part(results, settings, f"{what}, {times}")
 
 
+def _run(bench: Bench) -> Part:
+    scale = bench.scale
+    size, epochs = scale.sizes[0], for_device(scale.epochs, bench.device)
+    with _clock(bench, "starting Python with the package", _STARTS):
+        seconds = time_imports(_STARTS)
+    with _clock(bench, f"a run of train_AWA2.py, epochs: {epochs}"):
+        results = bench.isolate(measure_run, size, epochs, scale.run_settings, str(bench.device))
+    start = {"stage": IMPORTS, "seconds": seconds, "published": seconds}
+    results["stages"].insert(0, start)
+    mib = results["host_mib"] + results["device_mib"]
+    settings = _describe(size) | {"epochs": epochs, "changed": dict(scale.run_settings)}
+    times = f"once, with {epochs} epochs a training, start: median of {_STARTS}"
+    return Part(results, settings, f"{times}, peak memory besides the data {mib:,.0f} MiB")
+
+
+def _ceilings(bench: Bench) -> Part:
+    scale, device = bench.scale, bench.device
+    mib = for_device(scale.copied_mib, device)
+    product = for_device(scale.ceiling_product, device)
+    with _clock(bench, "ceilings of the device", bench.repetitions + 1) as advance:
+        results = measure_ceilings(
+            device,
+            copy_mib=mib,
+            product_size=product,
+            repetitions=bench.repetitions,
+            on_round=advance,
+        )
+    settings = {"copied_mib": mib, "product": product}
+    what = f"a copy of {mib} MiB and products of {product} x {product}"
+    return Part(results, settings, f"{what}, {bench.repetitions} timings in turn")
+
+
+def _profile(bench: Bench) -> Part:
+    size, precision = bench.scale.sizes[0], native_precisions(bench.device)[-1]
+    with _clock(bench, f"profile of training steps in {precision}"):
+        results = profile_steps(
+            size, bench.device, precision, steps=_PROFILED_STEPS, rows=_PROFILE_ROWS
+        )
+    settings = _describe(size) | {"precision": precision}
+    what = f"{_PROFILED_STEPS} steps at {size.name}'s size in {precision}"
+    return Part(results, settings, f"{what}, after as many for a warm-up")
+
+
 _OTHERS: dict[str, Callable[[Bench], Part]] = {
     "synthesis": _synthesis,
     "growth": _growth,
     "reading": _reading,
+    "run": _run,
+    "ceilings": _ceilings,
+    "profile": _profile,
 }
 
 

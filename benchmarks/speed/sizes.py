@@ -1,13 +1,14 @@
-"""Sizes of the benchmark, and random data of these sizes; speed does not depend on values."""
+"""Sizes of the benchmark, and random data of these sizes; speed hardly depends on values."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from gsmflow.core.rng import Generators
-from gsmflow.data.dataset import Problem, Rows
+from gsmflow.data.dataset import Dataset, Problem, Rows
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.feed import MemoryFeed, Scaled
 from gsmflow.learning.softmax import SoftmaxConfig
@@ -21,6 +22,8 @@ __all__ = [
     "Scale",
     "Size",
     "flow_weights",
+    "for_device",
+    "made_up_dataset",
     "made_up_feed",
     "made_up_model",
     "made_up_problem",
@@ -150,6 +153,13 @@ class Scale:
         Numbers of unseen classes for that growth, and the number of samples of all together.
     features
         Dimensions and rows of the file to read, ``(d, n)``.
+    epochs
+        Epochs of each training of a whole run: on a CPU, and on other devices.
+    run_settings
+        Settings that replace those of the script in that run, by their flat names.
+    copied_mib, ceiling_product
+        MiB to copy, and rows of the matrices to multiply, for the device's ceilings: on a CPU, and
+        on other devices.
     processes
         Whether jobs whose memory is measured run in a new process, which is more exact.
     """
@@ -164,11 +174,16 @@ class Scale:
     unseen: tuple[int, ...]
     unseen_samples: int
     features: tuple[int, int]
+    epochs: tuple[int, int]
+    copied_mib: tuple[int, int]
+    ceiling_product: tuple[int, int]
     processes: bool
+    run_settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def steps_on(self, device: torch.device) -> int:
-        """Training steps in one timing on a device."""
-        return self.steps[device.type != "cpu"]
+
+def for_device(values: tuple[int, int], device: torch.device) -> int:
+    """The value for a device, of one for a CPU and one for other devices."""
+    return values[device.type != "cpu"]
 
 
 FULL = Scale(
@@ -182,6 +197,9 @@ FULL = Scale(
     unseen=(50, 500, 5000),
     unseen_samples=10**5,
     features=(2048, 37322),
+    epochs=(1, 10),
+    copied_mib=(256, 4096),
+    ceiling_product=(2048, 8192),
     processes=True,
 )
 QUICK = Scale(
@@ -195,7 +213,19 @@ QUICK = Scale(
     unseen=(4, 8, 16),
     unseen_samples=200,
     features=(8, 2000),
+    epochs=(2, 3),
+    copied_mib=(1, 1),
+    ceiling_product=(64, 64),
     processes=False,
+    run_settings={
+        "blocks": 2,
+        "hidden": 16,
+        "condition_dim": 8,
+        "batch_size": 8,
+        "samples_per_class": 30,
+        "classifier_batch_size": 20,
+        "classifier_epochs": 2,
+    },
 )
 
 
@@ -234,6 +264,38 @@ def made_up_problem(size: Size) -> Problem:
         class_names=tuple(f"class {c + 1}" for c in range(classes)),
         seen_classes=np.arange(size.seen),
         unseen_classes=np.arange(size.seen, classes),
+    )
+
+
+def made_up_dataset(size: Size) -> Dataset:
+    """A dataset of this size, unchecked, with validation classes and test rows in AWA2's shares.
+
+    Each class is noise around a linear map of its semantics, so that a training on it stays finite.
+    """
+    rng = np.random.default_rng(size.recipe.seed)
+    classes, rows = size.seen + size.unseen, size.rows
+    semantics = rng.random((classes, size.semantics_dim), dtype=np.float32)
+    means = (semantics - 0.5) @ rng.normal(size=(size.semantics_dim, size.feature_dim))
+    train, test_seen = np.arange(rows), np.arange(rows // 4)
+    test_unseen = np.arange(rows // 3)
+    labels = np.concatenate(
+        [train % size.seen, test_seen % size.seen, size.seen + test_unseen % size.unseen]
+    )
+    features = rng.standard_normal((len(labels), size.feature_dim), dtype=np.float32)
+    for c in range(classes):  # one after the other, which takes little memory besides the features
+        features[labels == c] += means[c].astype(np.float32) / size.semantics_dim**0.5
+    is_validation = labels[train] < size.seen // 3
+    return Dataset(
+        name=size.name,
+        features=features,
+        labels=labels,
+        semantics=semantics,
+        class_names=tuple(f"class {c + 1}" for c in range(classes)),
+        trainval=train,
+        train=train[~is_validation],
+        val=train[is_validation],
+        test_seen=rows + test_seen,
+        test_unseen=rows + len(test_seen) + test_unseen,
     )
 
 

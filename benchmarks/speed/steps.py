@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import plain
 from benchmarks.speed.measure import in_turn, make_product, watch
@@ -16,7 +17,7 @@ from benchmarks.speed.sizes import (
     made_up_problem,
     step_operations,
 )
-from gsmflow.core.devices import pick_device
+from gsmflow.core.devices import pick_device, synchronize
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import Problem
@@ -29,6 +30,7 @@ __all__ = [
     "describe_peak",
     "describe_steps",
     "measure_steps",
+    "profile_steps",
     "step_memory",
     "time_classes",
 ]
@@ -173,6 +175,49 @@ def step_memory(size: Size, seen: int, prototype_classes: int, device_name: str)
         _make_trainer(larger, problem, feed, device, "fp32").run_epoch()
 
     return watch(train, device).mib
+
+
+def profile_steps(
+    size: Size, device: torch.device, precision: Precision, *, steps: int, rows: int
+) -> dict[str, Any]:
+    """Profile training steps of the package: the kernels on a GPU, the operators on a CPU.
+
+    Parameters
+    ----------
+    size
+        Size of model and data.
+    device, precision
+        Where the package computes, and in which precision.
+    steps
+        Profiled steps, after as many for a warm-up and as many that are timed alone.
+    rows
+        The most rows of the result.
+
+    Returns
+    -------
+    dict
+        ``seconds`` of the steps without a profiler; ``busy``, the seconds of all kernels or
+        operators; and ``rows``, the longest first, each with ``name``, ``calls`` and ``seconds``.
+    """
+    problem, feed = _rows_for(size, steps, device)
+    trainer = _make_trainer(size, problem, feed, device, precision)
+    trainer.run_epoch()
+    seconds = watch(trainer.run_epoch, device).seconds
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiler:
+        trainer.run_epoch()
+        synchronize(device)
+    kind, key = ("CUDA", "self_device_time_total") if on_gpu else ("CPU", "self_cpu_time_total")
+    found = [
+        {"name": event.key, "calls": event.count, "seconds": 1e-6 * getattr(event, key)}
+        for event in profiler.key_averages()
+        # An annotation on a GPU spans the kernels inside it, which are rows of their own.
+        if event.device_type.name == kind and not (on_gpu and event.is_user_annotation)
+    ]
+    found.sort(key=lambda row: -row["seconds"])
+    busy = sum(row["seconds"] for row in found)
+    return {"steps": steps, "seconds": seconds, "busy": busy, "rows": found[:rows]}
 
 
 def _with_classes(size: Size, seen: int, prototype_classes: int) -> Size:

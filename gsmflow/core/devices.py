@@ -4,7 +4,7 @@ import torch
 
 from gsmflow.core.errors import InputError
 
-__all__ = ["pick_device"]
+__all__ = ["pick_device", "synchronize"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,3 +27,11 @@ def pick_device(name: str) -> torch.device:
             f"--device: found {name}, expected auto or one available here: {', '.join(available)}"
         )
     return torch.device(name)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has finished its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,9 +1,10 @@
 """Names of the files in a run directory."""
 
-__all__ = ["ABLATION_FILE", "ADDED_FILE", "METRICS_FILE", "RECIPE_FILE", "SWEEP_FILE"]
+__all__ = ["ABLATION_FILE", "ADDED_FILE", "LOG_FILE", "METRICS_FILE", "RECIPE_FILE", "SWEEP_FILE"]
 
 ABLATION_FILE = "ablation.json"
 ADDED_FILE = "added.json"
+LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"
 SWEEP_FILE = "sweep.json"

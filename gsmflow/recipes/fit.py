@@ -19,7 +19,14 @@ from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import Trainer
 from gsmflow.recipes.recipe import Recipe
 
-__all__ = ["check_finite", "classifier_generators", "make_model", "rows_request", "train_epochs"]
+__all__ = [
+    "check_finite",
+    "classifier_generators",
+    "make_model",
+    "reservoir_bytes",
+    "rows_request",
+    "train_epochs",
+]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -123,13 +130,13 @@ def rows_request(
         scaled,
         generators.on_device("synthesis"),
         samples_per_class=recipe.samples_per_class or _SAMPLES_PER_CLASS,
-        capacity_bytes=_reservoir_bytes(recipe, scaled.feed.labels.device),
+        capacity_bytes=reservoir_bytes(recipe, scaled.feed.labels.device),
         precision=precision,
         on_samples=on_samples,
     )
 
 
-def _reservoir_bytes(recipe: Recipe, device: torch.device) -> int:
+def reservoir_bytes(recipe: Recipe, device: torch.device) -> int:
     """Memory for synthesized rows.
 
     It depends on a GPU's memory but not on how much of it is free, so that the same run on the same

@@ -16,7 +16,7 @@ from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.precision import pick_precision
-from gsmflow.core.run_files import ADDED_FILE
+from gsmflow.core.run_files import ADDED_FILE, LOG_FILE
 from gsmflow.data.dataset import Dataset, Problem, fingerprint, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.new_classes import NewClasses
@@ -24,6 +24,7 @@ from gsmflow.learning.contract import Extensible
 from gsmflow.learning.feed import scale_problem
 from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.checkpoint import TrainedRun, write_model
+from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog, make_run_directory
 from gsmflow.runs.experiment import conclude, run_facts
 from gsmflow.runs.sections import SECTIONS
@@ -92,7 +93,7 @@ def add_classes(
         )
     try:
         precision = pick_precision(recipe.precision, trained.device)
-        log = RunLog(directory / "log.jsonl")
+        log = RunLog(directory / LOG_FILE)
         run = Run(
             recipe,
             type(model),
@@ -102,6 +103,7 @@ def add_classes(
             directory,
             log,
             console,
+            StageClock(log, trained.device),
             graphs_of(recipe, trained.device, console),
         )
         _write_files(run, trained, fitted, classes)

@@ -10,6 +10,7 @@ from typing import Any
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
+from gsmflow.core.run_files import LOG_FILE
 from gsmflow.data.dataset import Dataset, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.measures import measure
@@ -81,17 +82,18 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
         precision=pick_precision(recipe.precision, run.device),
         group=SINGLE_PROCESS,
         directory=directory,
-        log=RunLog(directory / "log.jsonl"),
+        log=RunLog(directory / LOG_FILE),
     )
     run.console.print(f"beside the model: {beside_run.label}")
     problem, held_out = (
         training_problem(dataset, "validation"),
         open_held_out(dataset, "validation"),
     )
-    choice = choose(beside_run, problem, held_out)
-    validated = validate(beside_run, problem, held_out, choice) if recipe.calibrate else None
-    fitted = fit_final(beside_run, training_problem(dataset, "test"), choice)
-    scorer = classify(beside_run, fitted)
+    with run.clock.within(beside_run.label):
+        choice = choose(beside_run, problem, held_out)
+        validated = validate(beside_run, problem, held_out, choice) if recipe.calibrate else None
+        fitted = fit_final(beside_run, training_problem(dataset, "test"), choice)
+        scorer = classify(beside_run, fitted)
     return Beside(
         beside_run.label, fitted, scorer, None if validated is None else validated.gamma, choice
     )

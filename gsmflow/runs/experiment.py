@@ -1,5 +1,6 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
-from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.run_files import LOG_FILE, METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
@@ -41,8 +42,10 @@ from gsmflow.reports.page_data import (
     write_page_data,
 )
 from gsmflow.reports.section import measured
+from gsmflow.reports.stage_seconds import read_stages, seconds_line
 from gsmflow.reports.tables import print_metrics
 from gsmflow.runs.acceleration import graphs_of
+from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog, enter_run, open_run
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.section import Evaluated, Section, SectionResult
@@ -167,22 +170,24 @@ def run_experiment(
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    run, dataset, resumed = _open(job, console, group, directory)
-    _announce(run, dataset, resumed)
+    opened = _open(job, console, group, directory)
+    run, dataset = opened.run, opened.dataset
+    _announce(run, dataset, opened.resumed)
+    run.clock.record("reading the data", opened.seconds)
     sections = [section for section in SECTIONS if section.wanted(run.recipe)]
     if not len(dataset.test_unseen):
         # All sections need test rows of unseen classes.
         sections = []
 
     choice, validated = _validate(run, dataset, sections)
-    at_interval = [s.at_interval for s in sections if s.at_interval is not None]
+    at_interval = {s.key: s.at_interval for s in sections if s.at_interval is not None}
     fitted = fit_final(run, training_problem(dataset, "test"), choice, at_interval)
     scorer = classify(run, fitted)
     found = {} if validated is None else validated.found
-    parts = {
-        section.key: section.fit(run, dataset, fitted, scorer, found.get(section.key))
-        for section in sections
-    }
+    parts = {}
+    for section in sections:
+        with run.clock.stage(section.key):
+            parts[section.key] = section.fit(run, dataset, fitted, scorer, found.get(section.key))
     facts = run_facts(run, dataset, None if validated is None else validated.describe(), choice)
     return conclude(run, dataset, fitted, scorer, facts, sections, parts)
 
@@ -216,33 +221,41 @@ def conclude(
     problem = fitted.scaled.problem
 
     # The test split is opened here and nowhere else; nothing is chosen from here on.
-    held_out = open_held_out(dataset, "test")
-    outcome = evaluate(scorer, problem, held_out)
-    metrics = {
-        **facts.as_json(),
-        **measure(outcome, gamma).as_json(),
-        "baselines": {},
-        "shifts": {},
-    }
+    with run.clock.stage("evaluation"):
+        held_out = open_held_out(dataset, "test")
+        outcome = evaluate(scorer, problem, held_out)
+        metrics = {
+            **facts.as_json(),
+            **measure(outcome, gamma).as_json(),
+            "baselines": {},
+            "shifts": {},
+        }
     if not len(held_out.unseen):
         run.console.print(
             f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to evaluate on: "
             "S alone is measured",
             soft_wrap=True,
         )
-        _report(run, metrics, fitted, outcome, gamma, {}, ())
+        with run.clock.stage("report"):
+            _report(run, metrics, fitted, outcome, gamma, {}, ())
+        _print_seconds(run)
         return RunResult(run.directory, metrics, problem, held_out, fitted)
     evaluated = Evaluated(run, fitted, scorer, held_out, outcome, gamma, parts)
-    results = {s.key: s.measure(evaluated, parts.get(s.key)) for s in sections}
+    results = {}
+    for section in sections:
+        with run.clock.stage(section.key):
+            results[section.key] = section.measure(evaluated, parts.get(section.key))
     metrics |= {key: result.metrics for key, result in results.items()}
     curves = {run.label: (outcome, gamma)}
     for result in results.values():
         curves |= result.curves
-    _keep_page_data(evaluated, curves, results.values())
     pictures = [picture for result in results.values() for picture in result.pictures]
-    _report(run, metrics, fitted, outcome, gamma, curves, pictures)
+    with run.clock.stage("report"):
+        _keep_page_data(evaluated, curves, results.values())
+        _report(run, metrics, fitted, outcome, gamma, curves, pictures)
     for section in sections:
         section.finish(run)
+    _print_seconds(run)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
 
 
@@ -250,31 +263,44 @@ def run_worker_experiment(
     job: Job, console: Console, group: Group, directory: Path | None = None
 ) -> None:
     """Do the work of a group's other processes: the training of `run_experiment`."""
-    run, dataset, _ = _open(job, console, group, directory)
+    opened = _open(job, console, group, directory)
     splits: tuple[Split, ...] = ("validation", "test") if job.recipe.calibrate else ("test",)
     for split in splits:
-        run_worker(run, training_problem(dataset, split))
+        run_worker(opened.run, training_problem(opened.dataset, split))
 
 
-def _open(job: Job, console: Console, group: Group, path: Path | None) -> tuple[Run, Dataset, bool]:
-    """The run, its dataset, and whether the run is resumed."""
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A run, its dataset with the seconds of reading it, and whether the run is resumed."""
+
+    run: Run
+    dataset: Dataset
+    seconds: float
+    resumed: bool
+
+
+def _open(job: Job, console: Console, group: Group, path: Path | None) -> _Opened:
+    """Read the data, then make or find the run's directory."""
     recipe = job.recipe
     model_class = job.model_class or recipe.method_info.model
     check_model_class(recipe, model_class)
     device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
+    start = time.monotonic()
     # The other processes then read it from the cache.
     dataset = group.main_first(lambda: open_dataset(job))
+    seconds = time.monotonic() - start
     for section in SECTIONS:
         if section.wanted(recipe):
             section.check(recipe, dataset)
     directory, resumed = group.share_result(
         lambda: open_run(recipe) if path is None else (path, enter_run(path, recipe))
     )
-    log = RunLog(directory / ("log.jsonl" if group.is_main else f"log-{group.index}.jsonl"))
+    log = RunLog(directory / (LOG_FILE if group.is_main else f"log-{group.index}.jsonl"))
     graphs = graphs_of(recipe, device, console)
-    run = Run(recipe, model_class, device, precision, group, directory, log, console, graphs)
-    return run, dataset, resumed
+    clock = StageClock(log, device) if group.is_main else StageClock()
+    run = Run(recipe, model_class, device, precision, group, directory, log, console, clock, graphs)
+    return _Opened(run, dataset, seconds, resumed)
 
 
 def _validate(
@@ -308,6 +334,13 @@ def run_facts(
         validation=validation,
         choices=choice,
     )
+
+
+def _print_seconds(run: Run) -> None:
+    """Print the seconds of the run's stages in one line."""
+    run.clock.save()  # what no stage has taken
+    stages = read_stages(run.directory / LOG_FILE)
+    run.console.print(seconds_line(stages), soft_wrap=True)
 
 
 def _report(

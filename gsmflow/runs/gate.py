@@ -45,7 +45,7 @@ from gsmflow.runs.gate_checkpoint import (
     write_gate,
 )
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import AtEnd, Finding, Fitted, Run, train_module
+from gsmflow.runs.stages import AtEnd, Finding, Fitted, Run, train_module, training_stage
 
 __all__ = ["SECTION", "evaluate_gate", "find_scores", "fit_gate"]
 
@@ -219,7 +219,8 @@ def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
             model.load_state_dict(model_tensors(load_file(file)))
         return model
     # Only the main process trains the gate.
-    return train_module(replace(run, group=SINGLE_PROCESS), _STAGE, model, feed, config)[0]
+    with run.clock.stage(training_stage(_STAGE)):
+        return train_module(replace(run, group=SINGLE_PROCESS), _STAGE, model, feed, config)[0]
 
 
 def _fit_classifier(

@@ -8,7 +8,7 @@ A model chooses its settings (`choose`), is trained with the validation classes 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -57,9 +57,11 @@ from gsmflow.recipes.fit import (
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.acceleration import compile_blocks
 from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, reading, write_model
+from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog
 
 __all__ = [
+    "CHOICE_STAGE",
     "AtEnd",
     "AtInterval",
     "Finding",
@@ -67,6 +69,7 @@ __all__ = [
     "Run",
     "Validated",
     "choose",
+    "classifiers_stage",
     "classify",
     "classify_real",
     "fit_classifiers",
@@ -75,8 +78,12 @@ __all__ = [
     "progress_bar",
     "run_worker",
     "train_module",
+    "training_stage",
     "validate",
 ]
+
+# The stage of `choose`.
+CHOICE_STAGE = "choosing settings"
 
 _SAVE_EVERY_SECONDS = 20.0
 _LOG_LINES = 20
@@ -100,6 +107,8 @@ class Run:
         The device, the precision of matrix products, and the distributed group.
     directory, log, console
         Where files, log records and messages are written.
+    clock
+        Measures the stages; by default nothing of it is written.
     graphs
         The graphs that steps are recorded with; None to launch each kernel.
     """
@@ -112,6 +121,7 @@ class Run:
     directory: Path
     log: RunLog
     console: Console
+    clock: StageClock = field(default_factory=StageClock)
     graphs: Graphs | None = None
 
     @property
@@ -243,7 +253,9 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
     count = len(problem.unseen_classes)
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
-    choice = run.model_class.choose(_scale(run, problem), held_out, run.recipe.method, generators)
+    scaled = _scale(run, problem)
+    with run.clock.stage(CHOICE_STAGE):
+        choice = run.model_class.choose(scaled, held_out, run.recipe.method, generators)
     write_json(file, choice)
     return choice
 
@@ -252,7 +264,7 @@ def fit_final(
     run: Run,
     problem: Problem,
     choice: dict[str, Any] | None = None,
-    at_interval: Sequence[AtInterval] = (),
+    at_interval: Mapping[str, AtInterval] | None = None,
 ) -> Fitted:
     """Train the model on a problem and save it, or load it if it is trained already.
 
@@ -268,7 +280,7 @@ def fit_final(
         The settings that `choose` returned.
     at_interval
         Functions that are called every ``curve_every`` epochs, or twenty times if that is 0, and at
-        the end.
+        the end, by the key of their section.
     """
     history_file = run.directory / "history.json"
     scaled = _scale(run, problem)
@@ -278,8 +290,9 @@ def fit_final(
     every = run.recipe.curve_every or math.ceil(run.recipe.training.total_epochs / _INTERVALS)
 
     def call_at_interval(model: Model, epoch: int) -> None:
-        for call in at_interval:
-            call(run, scaled, model, epoch)
+        for section, call in (at_interval or {}).items():
+            with run.clock.stage(section):
+                call(run, scaled, model, epoch)
 
     model, record = _train(run, scaled, choice, Measuring(call_at_interval, every))
     write_json(history_file, record.history)
@@ -325,13 +338,17 @@ def validate(
     scaled, finders = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
-        scorer = _model_scorer(run, scaled, model) or fit_classifiers(
-            run, scaled, model, bars=False
-        )
-        outcome = evaluate(scorer, problem, held_out)
+        with run.clock.stage(classifiers_stage(problem.split)):
+            scorer = _model_scorer(run, scaled, model) or fit_classifiers(
+                run, scaled, model, bars=False
+            )
+            outcome = evaluate(scorer, problem, held_out)
         check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
         if epoch in (0, run.recipe.training.total_epochs):
-            found = {name: find(scaled, model, scorer) for name, find in finders.items()}
+            found = {}
+            for section, find in finders.items():
+                with run.clock.stage(section):
+                    found[section] = find(scaled, model, scorer)
             if found:  # written before the saved state says that this epoch is measured
                 _write_found(found_file, found)
         return {"epoch": epoch, **validation_point(outcome)}
@@ -390,7 +407,8 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     count = run.recipe.samples_per_class
     samples = "" if count is None else f"{count} samples of each of "
     run.console.print(f"synthesizing {samples}{classes} unseen classes, training the classifier")
-    pair = fit_classifiers(run, fitted.scaled, fitted.model)
+    with run.clock.stage(classifiers_stage(fitted.scaled.problem.split)):
+        pair = fit_classifiers(run, fitted.scaled, fitted.model)
     write_tensors(run.directory / CLASSIFIER_FILE, pair.tensors(), {"format": "pt"})
     return pair
 
@@ -496,9 +514,10 @@ def fit_classifiers(
 
 def _scale(run: Run, problem: Problem) -> Scaled:
     recipe = run.recipe
-    return scale_problem(
-        problem, recipe.feature_scaling, run.device, recipe.features_in, recipe.devices
-    )
+    with run.clock.stage("scaling the features"):
+        return scale_problem(
+            problem, recipe.feature_scaling, run.device, recipe.features_in, recipe.devices
+        )
 
 
 def _result_file(run: Run, problem: Problem) -> Path:
@@ -527,10 +546,21 @@ def _train(
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
-    model = make_model(recipe, run.model_class, scaled, run.device, choice)
-    if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
-        return model, TrainingRecord(curve=_measure_once(run, model, split, measuring))
-    return train_module(run, split, model, scaled.feed, recipe.training, measuring)
+    with run.clock.stage(training_stage(split)):
+        model = make_model(recipe, run.model_class, scaled, run.device, choice)
+        if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
+            return model, TrainingRecord(curve=_measure_once(run, model, split, measuring))
+        return train_module(run, split, model, scaled.feed, recipe.training, measuring)
+
+
+def training_stage(training: str) -> str:
+    """The name of a training's stage, for a name that `train_module` accepts."""
+    return f"{_TRAINING.get(training, training)} training"
+
+
+def classifiers_stage(split: str) -> str:
+    """The name of the stage in which the classifiers for a split are trained."""
+    return f"{_TRAINING[split]} synthesis and classifiers"
 
 
 def train_module(
@@ -589,6 +619,7 @@ def train_module(
     with progress_bar(run.console, f"training ({label})", steps, done) as advance:
         for losses, seconds in train_epochs(trainer, record.history, advance):
             run.log.write("epoch", split=stage, seconds=seconds, **losses)
+            run.clock.count_epoch(seconds)
             _print_epoch(run, label, losses, epochs, seconds)
             last = trainer.epoch == epochs
             due = measuring.every > 0 and trainer.epoch % measuring.every == 0

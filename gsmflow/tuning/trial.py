@@ -16,7 +16,7 @@ from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.precision import Precision, pick_precision
-from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.core.run_files import LOG_FILE, RECIPE_FILE
 from gsmflow.data.dataset import (
     HeldOut,
     Problem,
@@ -197,10 +197,10 @@ def validate_recipe(
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)
         write_json(directory / RECIPE_FILE, describe_recipe(recipe))
-        log, console = RunLog(directory / "log.jsonl"), Console(quiet=True)
+        log, console = RunLog(directory / LOG_FILE), Console(quiet=True)
         model_and_device = (setup.model_class, setup.device, setup.precision, SINGLE_PROCESS)
         graphs = graphs_of(recipe, setup.device, console)
-        run = Run(recipe, *model_and_device, directory, log, console, graphs)
+        run = Run(recipe, *model_and_device, directory, log, console, graphs=graphs)
         try:
             choice = choose(run, problem, held_out)
             point = validate(run, problem, held_out, choice, on_point).curve[-1]

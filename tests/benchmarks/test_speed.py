@@ -4,19 +4,32 @@ import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from benchmarks.speed import running
+from benchmarks.speed.ceilings import make_copy, measure_ceilings
 from benchmarks.speed.command import BenchOptions, main, run_bench
-from benchmarks.speed.measure import in_child, in_turn, make_product, power_law_exponent, watch
+from benchmarks.speed.measure import (
+    in_child,
+    in_turn,
+    make_product,
+    native_precisions,
+    power_law_exponent,
+    watch,
+)
 from benchmarks.speed.page import check_page, record_tables, render_markdown, write_page
 from benchmarks.speed.reading import WAYS, Format, measure_reading, write_made_up
 from benchmarks.speed.record import (
+    PARTS,
+    PARTS_ON_A_GPU,
     REQUIRED,
     describe_machine,
     key_figures,
@@ -24,22 +37,28 @@ from benchmarks.speed.record import (
     read_record,
     targets,
 )
+from benchmarks.speed.running import at_published_epochs, measure_run
 from benchmarks.speed.sizes import (
     FULL,
     QUICK,
     flow_weights,
+    made_up_dataset,
     made_up_model,
     made_up_problem,
     step_operations,
 )
-from benchmarks.speed.steps import describe_peak, describe_steps
+from benchmarks.speed.steps import describe_peak, describe_steps, profile_steps
 from gsmflow.core.errors import InputError
 from gsmflow.data.cache import load_cached
+from gsmflow.data.checks import examine_dataset
 from gsmflow.data.formats.files import load_dataset
+from gsmflow.reports.stage_seconds import StageSeconds
+from gsmflow.runs.job import Job
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "# Speed\n\n<!-- bench: begin -->\nold\n<!-- bench: end -->\n\nThe end.\n"
+GPU_PAGE = "<!-- bench on a GPU: begin -->\nto come\n<!-- bench on a GPU: end -->\n"
 MACHINE: dict[str, Any] = {
     "cpu": "A CPU",
     "cores": 2,
@@ -106,7 +125,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str
 
 def test_quick_run_writes_every_section_of_the_record(quick: tuple[dict[str, Any], str]) -> None:
     record, _ = quick
-    assert list(record["parts"]) == ["step", "peak", "synthesis", "growth", "reading"]
+    assert list(record["parts"]) == [*PARTS]
     assert record["quick"] is True
     native = record["machine"]["native_precisions"]
     for key in REQUIRED:
@@ -131,6 +150,140 @@ def test_quick_run_fills_its_page(quick: tuple[dict[str, Any], str]) -> None:
     for grid in record_tables(record):
         assert f"### {grid.title}\n" in page
         assert {len(row) for row in grid.rows} == {len(grid.columns)}
+
+
+def test_whole_run_has_every_stage_and_the_published_epochs(
+    quick: tuple[dict[str, Any], str],
+) -> None:
+    record, page = quick
+    results = record["parts"]["run"]["results"]
+    assert (results["epochs"], results["published_epochs"]) == (2, 500)
+    stages = {stage["stage"]: stage for stage in results["stages"]}
+    assert stages.keys() >= {
+        *(
+            "import and start",
+            "starting the device",
+            "reading the data",
+            "validation training",
+            "final training",
+        ),
+        *("validation synthesis and classifiers", "final synthesis and classifiers"),
+        *("ESZSL: choosing settings", "Gaussian prototypes: choosing settings"),
+        *("evaluation", "report", "other"),
+    }
+    for name, stage in stages.items():
+        grows = name in ("validation training", "final training")
+        assert (stage["published"] > stage["seconds"]) == grows, name
+    total = sum(stage["published"] for stage in stages.values())
+    assert record["run_minutes"] == pytest.approx(total / 60)
+    choices = [s["published"] for name, s in stages.items() if name.endswith(": choosing settings")]
+    assert record["run_choice_seconds"] == pytest.approx(sum(choices))
+    assert f"| all, minutes | {sum(s['seconds'] for s in stages.values()) / 60:.2f} |" in page
+
+
+def test_whole_run_has_the_recipe_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+
+    class Started(Exception):  # noqa: N818
+        pass
+
+    def start(job: Job, console: Console) -> None:
+        jobs.append(job)
+        raise Started
+
+    monkeypatch.setattr(running, "run_experiment", start)
+    with pytest.raises(Started):
+        measure_run(QUICK.sizes[0], 7, {}, "cpu")
+    (job,) = jobs
+    recipe, size = job.recipe, FULL.sizes[0]
+    assert recipe.training.total_epochs == 7
+    assert (recipe.calibrate, recipe.beside) == (True, ("eszsl", "gaussian-prototypes"))
+    assert (recipe.method, recipe.softmax) == (size.method, size.recipe.softmax)
+    assert recipe.feature_scaling == "minmax"
+
+
+def test_epochs_alone_are_scaled_to_the_published_number() -> None:
+    trained = StageSeconds("final training", 9.0, epochs=2, epoch_seconds=5.0)
+    epoch_seconds = {"final training": 2.0}
+    assert at_published_epochs(trained, 500, epoch_seconds) == 9 + 498 * 2
+    assert at_published_epochs(StageSeconds("report", 3.0), 500, epoch_seconds) == 3
+
+
+def test_made_up_dataset_is_usable_and_has_the_shares_of_awa2() -> None:
+    for size in (*QUICK.sizes, replace(FULL.sizes[0], feature_dim=4)):
+        dataset = made_up_dataset(size)
+        assert not list(examine_dataset(dataset))
+        assert (len(dataset.seen_classes), len(dataset.unseen_classes)) == (size.seen, size.unseen)
+        assert len(dataset.trainval) == size.rows
+    # Those of AWA2: 13 of 40 classes, 5,882 and 7,913 rows.
+    assert len(set(dataset.labels[dataset.val].tolist())) == 13
+    assert (len(dataset.test_seen), len(dataset.test_unseen)) == (5881, 7842)
+
+
+def test_classes_of_the_made_up_dataset_can_be_told_apart() -> None:
+    dataset = made_up_dataset(replace(FULL.sizes[0], rows=1000, feature_dim=256))
+    train, test = dataset.trainval, dataset.test_seen
+    means = np.stack(
+        [dataset.features[train][dataset.labels[train] == c].mean(0) for c in range(40)]
+    )
+    distances = np.linalg.norm(dataset.features[test][:, None] - means, axis=2)
+    assert (distances.argmin(axis=1) == dataset.labels[test]).mean() > 0.5
+
+
+def test_copy_counts_bytes_read_and_written() -> None:
+    copy, moved = make_copy(3, CPU)
+    copy()
+    assert moved == 2 * 3 * 2**20
+
+
+def test_ceilings_are_amounts_a_second() -> None:
+    rounds: list[None] = []
+    found = measure_ceilings(
+        CPU, copy_mib=1, product_size=8, repetitions=3, on_round=lambda: rounds.append(None)
+    )
+    assert [*found] == ["copy", *native_precisions(CPU)]
+    assert len(rounds) == 4
+    for figures in found.values():
+        assert figures["best"] >= figures["median"] > 0
+
+
+def test_profile_has_the_longest_operators_of_the_steps() -> None:
+    found = profile_steps(QUICK.sizes[0], CPU, "fp32", steps=3, rows=5)
+    assert found["steps"] == 3
+    seconds = [row["seconds"] for row in found["rows"]]
+    assert len(seconds) == 5
+    assert seconds == sorted(seconds, reverse=True)
+    assert 0 < sum(seconds) <= found["busy"]
+    every = profile_steps(QUICK.sizes[0], CPU, "fp32", steps=3, rows=1000)["rows"]
+    calls = {row["name"]: row["calls"] for row in every}
+    assert calls["aten::_fused_adam_"] == 3
+    assert sum(row["seconds"] for row in every) > 0
+
+
+def test_long_names_of_kernels_are_cut() -> None:
+    name = (
+        "void at::native::kernel<4, at::native::Functor<float>, std::array<char*, 3ul>>" + "x" * 99
+    )
+    rows = [
+        {"name": name, "calls": 40, "seconds": 0.3},
+        {"name": "gemm", "calls": 2, "seconds": 0.1},
+    ]
+    results = {"steps": 10, "seconds": 1.0, "busy": 0.5, "rows": rows}
+    record = {
+        "machine": MACHINE,
+        "quick": False,
+        "notes": [],
+        "parts": {"profile": make_part(results)},
+    }
+    (grid,) = [grid for grid in record_tables(record) if grid.title.startswith("Profile")]
+    assert [row[1:] for row in grid.rows] == [
+        ("40", "60.0"),
+        ("2", "20.0"),
+        ("", "20.0"),
+        ("", "50.0"),
+    ]
+    assert grid.rows[0][0].startswith("`at::native::kernel<4, ")
+    assert len(grid.rows[0][0]) == 92
 
 
 def test_step_of_awa2_size_has_89_gflop() -> None:
@@ -312,8 +465,15 @@ def test_targets_depend_on_the_machine() -> None:
 
     assert bound("step_ratio_bf16") == 2.0
     assert bound("step_ratio_bf16", bf16_units=["avx512_bf16", "amx_bf16"]) == 3.0
-    assert bound("step_ratio_bf16", device="cuda") is None
-    assert bound("step_ratio_fp32", device="cuda") == 1.8
+    assert bound("step_ratio_bf16", device="cuda") == 12.0
+    on_gpu = [(target.key, target.bound) for target in targets(MACHINE | {"device": "cuda"})]
+    assert on_gpu == [
+        ("step_ratio_bf16", 12.0),
+        ("step_ratio_tf32", 7.0),
+        ("run_classifiers_seconds", 4.0),
+        ("run_choice_seconds", 3.0),
+        ("run_minutes", 3.0),
+    ]
     assert describe_machine(CPU).keys() == MACHINE.keys()
 
 
@@ -345,12 +505,36 @@ def test_page_without_markers_is_refused_and_kept(tmp_path: Path, text: str) -> 
     page = tmp_path / "speed.md"
     page.write_text(text)
     with pytest.raises(InputError, match=r"speed\.md: found the line .* expected each once"):
-        write_page(page, {})
+        write_page(page, {"machine": MACHINE})
     assert page.read_text() == text
 
 
+@pytest.mark.parametrize(("device", "kept"), [("cpu", "to come"), ("cuda", "old")])
+def test_section_of_the_other_device_is_kept(tmp_path: Path, device: str, kept: str) -> None:
+    page = tmp_path / "speed.md"
+    page.write_text(PAGE + GPU_PAGE)
+    machine = MACHINE | {"device": device}
+    record = merge_part(
+        tmp_path / "b.json", "step", make_part(STEP_RESULTS), machine=machine, quick=False
+    )
+    write_page(page, record)
+    text = page.read_text()
+    assert {word for word in ("to come", "old") if word in text} == {kept}
+    sections = text.split("The end.")
+    filled = sections[device != "cpu"]
+    assert f"device {device}." in filled
+    assert "### A training step" in filled
+    assert "### Targets" not in sections[device == "cpu"]
+
+
 def test_speed_page_has_the_markers() -> None:
-    check_page(ROOT / "docs" / "speed.md")
+    for device in ("cpu", "cuda"):
+        check_page(ROOT / "docs" / "speed.md", device)
+
+
+def test_parts_on_a_gpu_are_those_of_its_section() -> None:
+    assert [name for name in PARTS if name in PARTS_ON_A_GPU] == [*PARTS_ON_A_GPU]
+    assert set(PARTS) - set(PARTS_ON_A_GPU) == {"synthesis", "growth", "reading"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from gsmflow.learning.feed import Feed, MappedFeed, MemoryFeed
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports import figures
+from gsmflow.reports.stage_seconds import StageSeconds, read_stages, seconds_line
 from gsmflow.runs import beside, experiment, shifts, stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
@@ -103,6 +104,63 @@ def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
     assert events[0]["recipe"]["dataset"] == "TINY"
     with safe_open(result.directory / "model.safetensors", framework="np") as file:
         assert "semantics" in file.keys()  # noqa: SIM118
+
+
+def stages_of(result: RunResult) -> dict[str, StageSeconds]:
+    return {stage.name: stage for stage in read_stages(result.directory / "log.jsonl")}
+
+
+def test_log_and_console_have_the_seconds_of_every_stage(tmp_path: Path) -> None:
+    printed = StringIO()
+    recipe = tiny_recipe(tmp_path, oracle=True, test_selected=True, gate="boundary", shots=())
+    result = run_experiment(Job(recipe), Console(file=printed, width=200))
+    lines = [line for line in printed.getvalue().splitlines() if line.startswith("seconds: ")]
+    stages = stages_of(result)
+    assert lines == [seconds_line([*stages.values()])]
+    of_model = {
+        *("scaling the features", "validation training", "final training"),
+        "validation synthesis and classifiers",
+    }
+    of_baselines = of_model | {"choosing settings"}
+    assert stages.keys() == of_model | {
+        *("reading the data", "final synthesis and classifiers", "evaluation", "report", "other"),
+        *("gate", "gate training", "oracle", "test_selected", "baselines", "shifts"),
+        *(f"{name}: {s}" for name in ("ESZSL", "Gaussian prototypes") for s in of_baselines),
+    }
+    trained = {name: stage.epochs for name, stage in stages.items() if stage.epochs}
+    epochs = recipe.training.total_epochs
+    gate_epochs = trained.pop("gate training")
+    assert gate_epochs > 0
+    assert trained == {"validation training": epochs, "final training": epochs}
+    for stage in stages.values():
+        assert 0 <= stage.epoch_seconds <= stage.seconds
+
+
+def test_stages_take_no_more_than_the_run(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, test_selected=True, beside=("eszsl",))
+    start = time.monotonic()
+    result = run(recipe)
+    whole = time.monotonic() - start
+    assert 0 < sum(stage.seconds for stage in stages_of(result).values()) <= whole
+
+
+def test_resumed_run_adds_up_the_seconds_of_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(tmp_path, run="parts", beside=())
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "classify", _fail)
+        with pytest.raises(RuntimeError):
+            run(recipe)
+    log = recipe.out / "TINY" / "parts" / "log.jsonl"
+    before = {stage.name: stage for stage in read_stages(log)}
+    after = stages_of(run(replace(recipe, resume=True)))
+    for name in ("validation training", "final training"):
+        assert after[name] == before[name]
+        assert after[name].epochs == recipe.training.total_epochs
+    for name in ("reading the data", "scaling the features"):
+        assert after[name].seconds > before[name].seconds
+    assert "final synthesis and classifiers" in after.keys() - before.keys()
 
 
 @pytest.mark.parametrize("samples", [3, 50])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
-from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
+from gsmflow.core.run_files import ABLATION_FILE, LOG_FILE, METRICS_FILE, RECIPE_FILE
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
@@ -27,6 +27,7 @@ from gsmflow.reports.page_data import (
     read_page_data,
 )
 from gsmflow.reports.section import SectionReport, table_rows
+from gsmflow.reports.stage_seconds import fold_stages, read_stages
 from gsmflow.reports.tables import section_lines
 
 __all__ = ["pack", "read_run"]
@@ -154,6 +155,7 @@ def _read_part(
         "gamma": _gamma(metrics),
         "points": _points(metrics, reports),
         "validation": _validation(metrics),
+        "stages": _stages(directory),
         **_sections(metrics, reports),
         **_settings(directory),
     }
@@ -237,6 +239,23 @@ def _validation(metrics: Field) -> dict[str, list[float]] | None:
     if not records or any(not set(keys.values()) <= record.keys() for record in records):
         raise curve.refused(f"points with {', '.join(keys.values())}")
     return {label: [record[key] for record in records] for label, key in keys.items()}
+
+
+def _stages(directory: Path) -> list[dict[str, Any]] | None:
+    """The seconds of the run's stages; None for a run that was made before its log had them."""
+    stages = read_stages(directory / LOG_FILE)
+    if not stages:
+        return None
+    total = sum(stage.seconds for stage in stages)
+    return [
+        {
+            "name": stage.label,
+            "seconds": stage.seconds,
+            "share": stage.seconds / total if total else 0.0,
+            "seconds_per_epoch": stage.seconds_per_epoch,
+        }
+        for stage in fold_stages(stages)
+    ]
 
 
 def _columns(records: list[dict[str, float]]) -> dict[str, list[float | None]] | None:

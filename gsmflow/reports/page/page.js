@@ -385,6 +385,17 @@ function showTraining() {
   }
 }
 
+/** The seconds of each stage; a run made before its log had them shows none. */
+function showStages() {
+  at("stages-body").hidden = !part.stages;
+  if (!part.stages) return;
+  const total = part.stages.reduce((sum, { seconds }) => sum + seconds, 0);
+  const rows = part.stages.map((item) => [item.name, number(item.seconds), percent(item.share),
+    item.seconds_per_epoch === null ? "" : item.seconds_per_epoch.toPrecision(3)]);
+  fillTable(at("stages"), columnsOf("stage", "seconds", "percent", "seconds per epoch"),
+    [...rows, ["all", number(total), percent(1), ""]]);
+}
+
 function showShifts() {
   if (!present("shifts", "shifts-body")) return;
   const columns = columnsOf("method", "samples a class", "consistency", "of real rows",
@@ -451,6 +462,7 @@ function show(chosen) {
   if (part.answers) prepareGamma();
   else gamma = 0;
   if (part.map) prepareMap();
+  showStages();
   showSettings();
   draw();
 }

@@ -264,6 +264,46 @@ def test_every_loss_part_has_a_column_and_an_axis(one: Path) -> None:
     ]
 
 
+def test_seconds_of_the_stages_are_a_table(show: Callable[..., "Shown"], one: Path) -> None:
+    records = [
+        {"event": "stage", "stage": "few_shot", "seconds": 6},
+        {
+            "event": "stage",
+            "stage": "final training",
+            "seconds": 3,
+            "epochs": 2,
+            "epoch_seconds": 1,
+        },
+        {"event": "stage", "stage": "report", "seconds": 0.01},
+        {"event": "stage", "stage": "other", "seconds": 0.99},
+    ]
+    (one / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (part,) = read_run(one, REPORTS)["parts"]
+    assert part["stages"] == [
+        {"name": "few-shot", "seconds": 6, "share": 0.6, "seconds_per_epoch": None},
+        {"name": "final training", "seconds": 3, "share": 0.3, "seconds_per_epoch": 0.5},
+        {"name": "other", "seconds": 1, "share": 0.1, "seconds_per_epoch": None},
+    ]
+    rows = show(one).page.locator("#stages tr").all_inner_texts()
+    assert [row.split("\t") for row in rows] == [
+        ["stage", "seconds", "percent", "seconds per epoch"],
+        ["few-shot", "6.00", "60.0", ""],
+        ["final training", "3.00", "30.0", "0.500"],
+        ["other", "1.00", "10.0", ""],
+        ["all", "10.00", "100.0", ""],
+    ]
+
+
+def test_run_of_an_older_version_has_no_table_of_stages(
+    show: Callable[..., "Shown"], one: Path
+) -> None:
+    (one / "log.jsonl").unlink()
+    (part,) = read_run(one, REPORTS)["parts"]
+    assert part["stages"] is None
+    assert part["missing"] == {}
+    assert not show(one).page.locator("#stages-body").is_visible()
+
+
 def test_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     def change(metrics: dict[str, Any]) -> None:
         metrics.update(validation=None, calibrated=None, baselines={})
@@ -364,6 +404,7 @@ def cut(name: str) -> Callable[[Path], object]:
         (write("history.json", '[{"epoch": 1, "likelihood": NaN}]'), "expected a finite number"),
         (write("recipe.json", "3"), "recipe.json: found 3, expected an object"),
         (write("environment.json", "{"), "environment.json: not readable"),
+        (write("log.jsonl", "{\n"), "log.jsonl: not readable"),
         (cut("page_data.safetensors"), "page_data.safetensors: not readable"),
         (write("per_class.csv", ""), "per_class.csv, line 1: found ''"),
         (cut("per_class.csv"), "per_class.csv"),
