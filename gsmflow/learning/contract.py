@@ -29,7 +29,6 @@ __all__ = [
     "ClassifierRows",
     "Classifying",
     "ClassifyingCalibrated",
-    "Compilable",
     "Density",
     "Encoding",
     "Extensible",
@@ -440,14 +439,6 @@ class Extensible(Protocol):
             The problem of the training, with added unseen classes after all others. Semantics are
             scaled as in the training.
         """
-
-
-@runtime_checkable
-class Compilable(Protocol):
-    """A model with parts that torch.compile may make faster."""
-
-    def compile_for_training(self) -> str | None:
-        """Compile them. If that fails, return the reason; the model then runs uncompiled."""
 
 
 class Scorer(Protocol):

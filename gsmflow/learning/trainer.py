@@ -24,6 +24,7 @@ from gsmflow.learning.contract import (
     Batch,
     Capturable,
     Losses,
+    LossTrained,
     Optimizer,
     ParameterGroup,
     StepTrained,
@@ -329,9 +330,7 @@ class Trainer(Generic[_Model]):
             dtype=torch.int64,
             device=feed.labels.device,
         )
-        self._recorded: Recorded | None = None
-        if graphs is not None:
-            self._recorded = Recorded(self._step, graphs.make(), generator, self._prepare_recording)
+        self._recorded = self._new_recording()
 
     @property
     def result(self) -> _Model:
@@ -342,6 +341,37 @@ class Trainer(Generic[_Model]):
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch, ``>= 1``."""
         return steps_per_epoch(self.feed, self.config)
+
+    def compile_loss(self) -> str | None:
+        """Compile the loss with torch.compile, which takes half a minute.
+
+        Returns
+        -------
+        str or None
+            Why it failed, in which case the loss runs uncompiled; None if it succeeded.
+        """
+        model: object = self.model
+        if isinstance(model, StepTrained) or not isinstance(model, LossTrained):
+            return "the model has a training step in place of a loss"
+        if self.group.size > 1:
+            return "several processes train together"
+        # Torch limits how often a function is recompiled, and other models count towards that.
+        torch.compiler.reset()
+        compiled = torch.compile(model.loss)
+        rows = torch.arange(self._batch_size, device=self.feed.labels.device)
+        batch = Batch(self.feed.take(rows), self.feed.labels[rows])
+        random = BatchRandom(self._copy_of_generator(self.generator.get_state()))
+        try:
+            # The first call compiles.
+            with tf32_products(self.precision), autocast(self.precision, rows.device):
+                losses = compiled(*batch, random)
+            losses.total.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # a missing compiler, an unknown processor, a driver ...
+            return one_line(error)
+        finally:
+            self.model.zero_grad()
+        self._training_step = _step_of(compiled)
+        return None
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> dict[str, float]:
         """Train one epoch, calling ``on_step`` after each step.
@@ -399,10 +429,20 @@ class Trainer(Generic[_Model]):
         except RecordingError as failure:
             assert self._graphs is not None
             self._graphs.refuse(failure.reason)
-            self._recorded = None
-            self.generator = torch.Generator(self.generator.device)
-            self.generator.set_state(failure.generator_state)
+            self._graphs = self._recorded = None
+            self.generator = self._copy_of_generator(failure.generator_state)
             self._step()
+
+    def _copy_of_generator(self, state: Tensor) -> torch.Generator:
+        generator = torch.Generator(self.generator.device)
+        generator.set_state(state)
+        return generator
+
+    def _new_recording(self) -> Recorded | None:
+        """The step, to be recorded; None without graphs."""
+        if self._graphs is None:
+            return None
+        return Recorded(self._step, self._graphs.make(), self.generator, self._prepare_recording)
 
     def _prepare_recording(self) -> None:
         for optimizer in self._optimizers.values():
@@ -472,6 +512,8 @@ class Trainer(Generic[_Model]):
             self.generator.set_state(tensors["generator"])
             self.epoch = state["epoch"]
             progress: dict[str, Any] = state["progress"]
+            # The optimizers have new moments, which a step that is recorded already does not know.
+            self._recorded = self._new_recording()
         except Exception as error:
             raise InputError(
                 f"{path}: not readable as the saved state of this run ({one_line(error)}), "

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from gsmflow.core.errors import one_line
-
 __all__ = ["ConditionBlocks", "ConditionalFlow", "CouplingBlock"]
 
 ConditionBlocks: TypeAlias = Literal["all", "first"]
@@ -161,9 +159,7 @@ class ConditionalFlow(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        self._feature_dim = feature_dim
         conditioned = blocks if condition_blocks == "all" else 1
-        self._compiled: Callable[..., Any] | None = None
         # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
             self.projections = nn.ModuleList(
@@ -222,44 +218,15 @@ class ConditionalFlow(nn.Module):
         tuple of Tensor
             Latents ``(n, d)`` and the log-determinant ``(n,)`` of the Jacobian dz/dx.
         """
-        z, log_det = self._blocks(x, c=_offsets_of_rows(offsets, classes))
+        z, log_det = self.inn(x, c=_offsets_of_rows(offsets, classes))
         return z, log_det
 
     def inverse(
         self, z: Tensor, offsets: Sequence[Tensor], classes: Tensor | None = None
     ) -> Tensor:
         """Latents ``(n, d)`` to features ``(n, d)``; the other arguments as in `forward`."""
-        x, _ = self._blocks(z, c=_offsets_of_rows(offsets, classes), rev=True)
+        x, _ = self.inn(z, c=_offsets_of_rows(offsets, classes), rev=True)
         return torch.as_tensor(x)
-
-    def compile_for_training(self) -> str | None:
-        """Compile the blocks with torch.compile, for calls that record gradients.
-
-        Returns
-        -------
-        str or None
-            Why it failed, in which case the blocks run uncompiled; None if it succeeded.
-        """
-        forward: Callable[..., Any] = self.inn.forward
-        # Torch limits how often a function is recompiled, and other flows count towards that.
-        torch.compiler.reset()
-        compiled = torch.compile(forward, dynamic=True)
-        example = self.projections[0].get_parameter("weight").detach()
-        offsets = [example.new_zeros(2, example.shape[0]) for _ in self.projections]
-        try:
-            with torch.enable_grad():
-                z, _ = compiled(example.new_zeros(2, self._feature_dim), c=offsets)
-                compiled(z.detach(), c=offsets, rev=True)[0].sum().backward()
-        except Exception as error:  # a missing compiler, an unknown processor, a driver ...
-            return one_line(error)
-        finally:
-            self.zero_grad()
-        self._compiled = compiled
-        return None
-
-    @property
-    def _blocks(self) -> Callable[..., Any]:
-        return self._compiled if self._compiled and torch.is_grad_enabled() else self.inn
 
 
 def _offsets_of_rows(offsets: Sequence[Tensor], classes: Tensor | None) -> Sequence[Tensor]:
@@ -270,5 +237,7 @@ def _offsets_of_rows(offsets: Sequence[Tensor], classes: Tensor | None) -> Seque
         return [offset[classes] for offset in offsets]
     # Not offset[classes]: its gradient adds rows in no fixed order on a GPU, and is slower on a
     # CPU. A product with the one-hot classes is reproducible, and so is its gradient.
-    one_hot = functional.one_hot(classes, len(offsets[0])).to(offsets[0].dtype)
+    # Not torch's one_hot: on a CPU it reads the classes to check them.
+    every = torch.arange(len(offsets[0]), device=classes.device)
+    one_hot = (classes[:, None] == every).to(offsets[0].dtype)
     return [one_hot @ offset for offset in offsets]

@@ -210,10 +210,6 @@ class GSMFlow(nn.Module):
             return RowsByEpoch(lambda: both, lambda: unseen)
         return rows_with(seen, request.reservoir_of(self, self.feature_dim), unseen)
 
-    def compile_for_training(self) -> str | None:
-        """Compile the coupling blocks; if that fails, return the reason."""
-        return self.flow.compile_for_training()
-
     def condition(
         self, classes: Tensor, normal: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:

@@ -119,9 +119,9 @@ class Recipe:
     """on: record a step of the training and of the classifiers as a CUDA graph and repeat it, so
     that a GPU does not wait for the launch of each kernel (docs/speed.md)."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether to compile the coupling blocks with torch.compile before training, which takes 20
-    seconds or more and, on a CPU, a C++ compiler. auto: with --cuda-graphs on, where the training
-    is long enough to pay for it."""
+    """Whether to compile the loss with torch.compile before training, which takes 20 seconds or
+    more and, on a CPU, a C++ compiler. auto: with --cuda-graphs on, where the training is long
+    enough to pay for it."""
     recipe: str = ""
     """File of chosen settings, as python -m gsmflow tune writes it, which replace the script's;
     recommended: the method that does best on all datasets (docs/beyond.md) in place of the

@@ -55,7 +55,7 @@ from gsmflow.recipes.fit import (
     train_epochs,
 )
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.acceleration import compile_blocks
+from gsmflow.runs.acceleration import compiles
 from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, reading, write_model
 from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog
@@ -597,7 +597,6 @@ def train_module(
     label, epochs = _TRAINING.get(stage, stage), config.total_epochs
     generator = run.generators(stage).on_device("training")
     steps = steps_per_epoch(feed, config) * epochs
-    compile_blocks(run.recipe, model, steps, run.console)
     trainer = Trainer(
         model,
         feed,
@@ -607,6 +606,8 @@ def train_module(
         group=run.group,
         graphs=run.graphs,
     )
+    if compiles(run.recipe, run.device, steps):
+        _compile(run, trainer)
     record = TrainingRecord()
     state_file = run.directory / f"{stage}.state.safetensors"
     if run.group.share_result(state_file.exists):
@@ -648,6 +649,16 @@ def _measure_once(
     _record_point(run, split, point)
     measuring.on_point(point)
     return [point]
+
+
+def _compile(run: Run, trainer: Trainer[Any]) -> None:
+    run.console.print("compiling the loss")
+    reason = trainer.compile_loss()
+    if reason is not None:
+        run.console.print(
+            f"warning: --compile: not possible here ({reason}); the loss runs uncompiled",
+            soft_wrap=True,
+        )
 
 
 def _print_epoch(

@@ -1,7 +1,5 @@
 """The flow against autograd and against FrEIA's coupling block, in float64."""
 
-from functools import partial
-
 import pytest
 import torch
 from FrEIA.framework import SequenceINN
@@ -280,53 +278,6 @@ def test_construction_does_not_use_the_global_generator() -> None:
     before = torch.get_rng_state()
     make_flow()
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # in torch
-def test_blocks_compiled_after_those_of_another_flow_compute_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # All of torch.compile but the generation of machine code, which takes half a minute.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    plain, compiled = make_flow(blocks=2), make_flow(blocks=2)
-    calls = []
-    compiled.inn.register_forward_hook(lambda *_: calls.append("eager"))
-    # Both directions of one flow are as many as torch allows here.
-    if not hasattr(torch._dynamo.config, "recompile_limit"):
-        pytest.skip("this torch has another name for the limit of compilations")
-    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
-        assert make_flow(blocks=1).compile_for_training() is None
-        assert compiled.compile_for_training() is None
-    assert all(parameter.grad is None for parameter in compiled.parameters())
-    assert compiled.state_dict().keys() == plain.state_dict().keys()
-    x, condition, rows = make_rows(7, 5, 3, classes=3)
-    gradients = []
-    for flow in (plain, compiled):
-        z, log_det = flow(x, flow.offsets(condition), rows)
-        back = flow.inverse(x, flow.offsets(condition), rows)
-        (z.square().sum() + log_det.sum() + back.square().sum()).backward()
-        gradients.append([parameter.grad for parameter in flow.parameters()])
-    assert not calls
-    for ours, expected in zip(*reversed(gradients), strict=True):
-        torch.testing.assert_close(ours, expected)
-    with torch.no_grad():
-        compiled.inverse(x, compiled.offsets(condition), rows)
-    assert calls == ["eager"]
-
-
-def test_blocks_that_cannot_be_compiled_run_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("no compiler\nin sight")
-
-    monkeypatch.setattr(torch, "compile", lambda function, **_: refuse)
-    flow = make_flow()
-    reason = flow.compile_for_training()
-    assert reason is not None
-    assert "no compiler" in reason
-    assert "\n" not in reason
-    x, condition, rows = make_rows(7, 5, 3, classes=3)
-    expected = make_flow()(x, flow.offsets(condition), rows)[0]
-    assert torch.equal(flow(x, flow.offsets(condition), rows)[0], expected)
 
 
 @pytest.mark.parametrize("reached", [True, False])

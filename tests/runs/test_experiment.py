@@ -170,9 +170,9 @@ def test_oracle_learns_from_as_many_real_rows_as_are_synthesized(
     learned: list[tuple[Feed, Feed]] = []
     fit = stages.pair_from_rows
 
-    def watch(rows: Any, *args: Any) -> Any:
+    def watch(rows: Any, *args: Any, **options: Any) -> Any:
         learned.append((rows.gzsl(), rows.zsl()))
-        return fit(rows, *args)
+        return fit(rows, *args, **options)
 
     monkeypatch.setattr(stages, "pair_from_rows", watch)
     result = run(
