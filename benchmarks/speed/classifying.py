@@ -21,6 +21,7 @@ from benchmarks.speed.sizes import (
 )
 from gsmflow.core.devices import pick_device, synchronize
 from gsmflow.core.distributed import SINGLE_PROCESS
+from gsmflow.core.graphs import CudaGraphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.methods.gsmflow import GSMFlow
@@ -73,6 +74,7 @@ def classify_as_a_run(
             directory=folder,
             log=RunLog(folder / "log.jsonl"),
             console=Console(quiet=True),
+            graphs=CudaGraphs(device, lambda reason: None) if device.type == "cuda" else None,
         )
         timed.seconds = 0.0
         classify(run, Fitted(timed, scaled, history=[]))

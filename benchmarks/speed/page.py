@@ -17,7 +17,14 @@ from gsmflow.core.files import write_bytes
 from gsmflow.core.tables import markdown_table
 from gsmflow.reports.stage_seconds import OTHER
 
-__all__ = ["check_page", "print_record", "record_tables", "render_markdown", "write_page"]
+__all__ = [
+    "check_page",
+    "print_record",
+    "print_targets",
+    "record_tables",
+    "render_markdown",
+    "write_page",
+]
 
 # The marker lines of the section of a CPU and of that of a GPU.
 _CPU_MARKERS = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -63,14 +70,23 @@ def print_record(record: Record, console: Console) -> None:
     for note in record["notes"]:
         console.print(note)
     for grid in record_tables(record):
-        table = Table(title=grid.title, title_justify="left")
-        for i, column in enumerate(grid.columns):
-            table.add_column(column, justify="left" if i == 0 else "right")
-        for row in grid.rows:
-            table.add_row(*map(escape, row))  # names of kernels have brackets
-        console.print(table)
-        if grid.made_by:
-            console.print(grid.made_by)
+        _print_grid(grid, console)
+
+
+def print_targets(record: Record, console: Console) -> None:
+    """Print the table of the targets alone."""
+    _print_grid(_target_grid(record), console)
+
+
+def _print_grid(grid: _Grid, console: Console) -> None:
+    table = Table(title=grid.title, title_justify="left")
+    for i, column in enumerate(grid.columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in grid.rows:
+        table.add_row(*map(escape, row))  # names of kernels have brackets
+    console.print(table)
+    if grid.made_by:
+        console.print(grid.made_by)
 
 
 def render_markdown(record: Record) -> str:

@@ -1,7 +1,7 @@
 """Measure training steps against the plain baseline and against the matrix-product peak."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import plain
-from benchmarks.speed.measure import in_turn, make_product, watch
+from benchmarks.speed.measure import in_turn, make_product, native_precisions, watch
 from benchmarks.speed.sizes import (
     Size,
     made_up_feed,
@@ -18,6 +18,8 @@ from benchmarks.speed.sizes import (
     step_operations,
 )
 from gsmflow.core.devices import pick_device, synchronize
+from gsmflow.core.errors import InputError
+from gsmflow.core.graphs import CudaGraphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import Problem
@@ -27,12 +29,14 @@ from gsmflow.methods.gsmflow import GSMFlow
 
 __all__ = [
     "PLAIN",
+    "Way",
     "describe_peak",
     "describe_steps",
     "measure_steps",
     "profile_steps",
     "step_memory",
     "time_classes",
+    "ways_on",
 ]
 
 PLAIN = "plain"
@@ -40,10 +44,44 @@ _PRODUCT = "product "
 _CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way in which the package takes its steps.
+
+    Attributes
+    ----------
+    precision
+        Precision of the products.
+    in_a_graph
+        Whether a step is recorded as a CUDA graph and repeated.
+    compiled
+        Whether the loss is compiled.
+    """
+
+    precision: Precision
+    in_a_graph: bool = False
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name in tables, which begins with the precision."""
+        compiled, graph = " compiled" * self.compiled, " in a graph" * self.in_a_graph
+        return f"{self.precision}{compiled}{graph}"
+
+
+def ways_on(device: torch.device) -> list[Way]:
+    """The ways to take steps on a device; those of a GPU without graphs come first."""
+    ways = [Way(precision) for precision in native_precisions(device)]
+    if device.type != "cuda":
+        return ways
+    graphs = [Way(precision, in_a_graph=True) for precision in native_precisions(device)[1:]]
+    return [*ways, *graphs, Way("bf16", in_a_graph=True, compiled=True)]
+
+
 def measure_steps(
     size: Size,
     device: torch.device,
-    precisions: Sequence[Precision],
+    ways: Sequence[Way],
     *,
     baseline: bool,
     product_size: int | None,
@@ -57,8 +95,8 @@ def measure_steps(
     ----------
     size
         Size of model and data.
-    device, precisions
-        Where the package computes, and in which precisions; the baseline computes in fp32.
+    device, ways
+        Where the package computes, and in which ways; the baseline computes in fp32.
     baseline
         Whether to time the plain baseline.
     product_size
@@ -74,8 +112,8 @@ def measure_steps(
     Returns
     -------
     dict
-        Seconds of one step, by precision and ``"plain"``, and seconds for one operation, by
-        ``"product "`` and the precision.
+        Seconds of one step, by the name of the way and ``"plain"``, and seconds for one operation,
+        by ``"product "`` and the precision.
     """
     problem, feed = _rows_for(size, steps, device)
     functions: list[tuple[str, Callable[[], object]]] = []
@@ -83,13 +121,13 @@ def measure_steps(
     if baseline:
         functions.append((PLAIN, _plain_steps(size, problem, feed, device, steps)))
         units[PLAIN] = steps
-    for precision in precisions:
-        trainer = _make_trainer(size, problem, feed, device, precision)
-        turn: list[tuple[str, Callable[[], object]]] = [(precision, trainer.run_epoch)]
-        units[precision] = steps
+    for way in ways:
+        trainer = _make_trainer(size, problem, feed, device, way)
+        turn: list[tuple[str, Callable[[], object]]] = [(way.name, trainer.run_epoch)]
+        units[way.name] = steps
         if product_size is not None:
-            product, operations = make_product(product_size, precision, device)
-            name = _PRODUCT + precision
+            product, operations = make_product(product_size, way.precision, device)
+            name = _PRODUCT + way.precision
             turn = [(name, product), *turn, (name, product)]
             units[name] = operations
         functions += turn
@@ -103,11 +141,11 @@ def describe_steps(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``plain``, the baseline's seconds for one step; and for each precision its ``seconds`` and
+        ``plain``, the baseline's seconds for one step; and for each way its ``seconds`` and
         ``ratio``. All are medians or computed from medians.
     """
     plain = median(seconds[PLAIN])
-    ours = {name: median(seconds[name]) for name in _precisions(seconds)}
+    ours = {name: median(seconds[name]) for name in _ways(seconds)}
     return {
         "plain": plain,
         "ours": {name: {"seconds": s, "ratio": plain / s} for name, s in ours.items()},
@@ -121,16 +159,16 @@ def describe_peak(seconds: Mapping[str, Sequence[float]], size: Size) -> dict[st
     Returns
     -------
     dict
-        ``operations`` of a step; and for each precision ``achieved`` (median), ``peak`` (best
-        product) and ``peak_median``, all in FLOP/s, and the ``fraction`` of the latter two.
+        ``operations`` of a step; and for each way ``achieved`` (median), ``peak`` (best product)
+        and ``peak_median``, all in FLOP/s, and the ``fraction`` of the latter two.
     """
     operations = step_operations(size)
     rows = {}
-    for precision in _precisions(seconds):
-        achieved = operations / median(seconds[precision])
-        products = seconds[_PRODUCT + precision]
+    for name in _ways(seconds):
+        achieved = operations / median(seconds[name])
+        products = seconds[_PRODUCT + name.split()[0]]
         best, middle = 1 / min(products), 1 / median(products)
-        rows[precision] = {
+        rows[name] = {
             "achieved": achieved,
             "peak": best,
             "peak_median": middle,
@@ -140,7 +178,7 @@ def describe_peak(seconds: Mapping[str, Sequence[float]], size: Size) -> dict[st
     return {"operations": operations, "ours": rows}
 
 
-def _precisions(seconds: Mapping[str, object]) -> list[str]:
+def _ways(seconds: Mapping[str, object]) -> list[str]:
     return [name for name in seconds if name != PLAIN and not name.startswith(_PRODUCT)]
 
 
@@ -159,7 +197,7 @@ def time_classes(
     for count in seen:
         larger = _with_classes(size, count, prototype_classes)
         problem, feed = _rows_for(larger, steps, device)
-        trainer = _make_trainer(larger, problem, feed, device, "fp32")
+        trainer = _make_trainer(larger, problem, feed, device, Way("fp32"))
         functions.append((str(count), trainer.run_epoch))
     seconds = in_turn(functions, repetitions, device, on_round)
     return {count: median(seconds[str(count)]) / steps for count in seen}
@@ -172,13 +210,13 @@ def step_memory(size: Size, seen: int, prototype_classes: int, device_name: str)
     problem, feed = _rows_for(larger, 2, device)
 
     def train() -> None:
-        _make_trainer(larger, problem, feed, device, "fp32").run_epoch()
+        _make_trainer(larger, problem, feed, device, Way("fp32")).run_epoch()
 
     return watch(train, device).mib
 
 
 def profile_steps(
-    size: Size, device: torch.device, precision: Precision, *, steps: int, rows: int
+    size: Size, device: torch.device, way: Way, *, steps: int, rows: int
 ) -> dict[str, Any]:
     """Profile training steps of the package: the kernels on a GPU, the operators on a CPU.
 
@@ -186,8 +224,8 @@ def profile_steps(
     ----------
     size
         Size of model and data.
-    device, precision
-        Where the package computes, and in which precision.
+    device, way
+        Where the package computes, and in which way.
     steps
         Profiled steps, after as many for a warm-up and as many that are timed alone.
     rows
@@ -200,7 +238,7 @@ def profile_steps(
         operators; and ``rows``, the longest first, each with ``name``, ``calls`` and ``seconds``.
     """
     problem, feed = _rows_for(size, steps, device)
-    trainer = _make_trainer(size, problem, feed, device, precision)
+    trainer = _make_trainer(size, problem, feed, device, way)
     trainer.run_epoch()
     seconds = watch(trainer.run_epoch, device).seconds
     on_gpu = device.type == "cuda"
@@ -233,15 +271,25 @@ def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, Me
 
 
 def _make_trainer(
-    size: Size, problem: Problem, feed: MemoryFeed, device: torch.device, precision: Precision
+    size: Size, problem: Problem, feed: MemoryFeed, device: torch.device, way: Way
 ) -> Trainer[GSMFlow]:
-    return Trainer(
+    trainer = Trainer(
         made_up_model(size, problem).to(device),
         feed,
         size.recipe.training,
         make_generator(device, size.recipe.seed, "training"),
-        precision=precision,
+        precision=way.precision,
+        graphs=CudaGraphs(device, _fail) if way.in_a_graph else None,
     )
+    if way.compiled:
+        reason = trainer.compile_loss()
+        if reason is not None:
+            _fail(reason)
+    return trainer
+
+
+def _fail(reason: str) -> None:
+    raise InputError(f"benchmark: found a way of taking steps that fails here ({reason})")
 
 
 def _plain_steps(

@@ -360,15 +360,17 @@ class Trainer(Generic[_Model]):
         compiled = torch.compile(model.loss)
         rows = torch.arange(self._batch_size, device=self.feed.labels.device)
         batch = Batch(self.feed.take(rows), self.feed.labels[rows])
-        random = BatchRandom(self._copy_of_generator(self.generator.get_state()))
+        # With the generator of the training: for another one it might be compiled again.
+        state = self.generator.get_state()
         try:
             # The first call compiles.
             with tf32_products(self.precision), autocast(self.precision, rows.device):
-                losses = compiled(*batch, random)
+                losses = compiled(*batch, BatchRandom(self.generator))
             losses.total.backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # a missing compiler, an unknown processor, a driver ...
             return one_line(error)
         finally:
+            self.generator.set_state(state)
             self.model.zero_grad()
         self._training_step = _step_of(compiled)
         return None
@@ -430,13 +432,9 @@ class Trainer(Generic[_Model]):
             assert self._graphs is not None
             self._graphs.refuse(failure.reason)
             self._graphs = self._recorded = None
-            self.generator = self._copy_of_generator(failure.generator_state)
+            self.generator = torch.Generator(self.generator.device)
+            self.generator.set_state(failure.generator_state)
             self._step()
-
-    def _copy_of_generator(self, state: Tensor) -> torch.Generator:
-        generator = torch.Generator(self.generator.device)
-        generator.set_state(state)
-        return generator
 
     def _new_recording(self) -> Recorded | None:
         """The step, to be recorded; None without graphs."""
