@@ -310,9 +310,8 @@ class CADAVAE(nn.Module):
         semantics = self.semantics[labels]
         from_image = self.image_encoder.posterior(features)
         from_semantics = self.semantics_encoder.posterior(semantics)
-        image_latents, semantics_latents = (
-            self._latents(posterior, draws.normal) for posterior in (from_image, from_semantics)
-        )
+        image_latents = self._latents(from_image, draws.normal)
+        semantics_latents = self._latents(from_semantics, draws.normal)
         beta, gamma, delta = self.loss_weights.unbind()
         parts = {
             "reconstruction": _l1(self.image_decoder(image_latents), features)
