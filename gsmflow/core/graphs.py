@@ -178,37 +178,39 @@ def _new_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 class Recorded:
-    """A function that runs as it is at first, is then recorded, and from then on repeated.
+    """Calls of one function that are run as they are at first, then recorded, then repeated.
+
+    It does not hold the function, whose owner may hold it: so the memory of both is free as soon as
+    the owner is.
 
     Parameters
     ----------
-    function
-        What is called. Each call must do the same work on the same memory: what differs between
-        calls is read from tensors that are changed in place.
     graph
-        Records and repeats it.
+        Records and repeats the function.
     generator
-        The generator whose numbers it draws on the device; None if it draws none.
-    before_recording
-        Called once, right before the recording.
+        The generator whose numbers the function draws on the device; None if it draws none.
     """
 
-    def __init__(
-        self,
-        function: Callable[[], object],
-        graph: Graph,
-        generator: torch.Generator | None = None,
-        before_recording: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._function = function
+    def __init__(self, graph: Graph, generator: torch.Generator | None = None) -> None:
         self._graph = graph
         self._generator = generator
-        self._before_recording = before_recording
         self._calls = 0
         self._is_recorded = False
 
-    def __call__(self) -> None:
+    def call(
+        self,
+        function: Callable[[], object],
+        before_recording: Callable[[], object] = lambda: None,
+    ) -> None:
         """Do the function's work once.
+
+        Parameters
+        ----------
+        function
+            The same in every call. It does the same work on the same memory: what differs between
+            calls is read from tensors that are changed in place.
+        before_recording
+            Called once, right before the recording.
 
         Raises
         ------
@@ -217,17 +219,17 @@ class Recorded:
         """
         if self._calls < _WARM_UP_CALLS:
             self._calls += 1
-            self._graph.warm_up(self._function)
+            self._graph.warm_up(function)
             return
         if not self._is_recorded:
-            self._record()
+            before_recording()
+            self._record(function)
         self._graph.replay()
 
-    def _record(self) -> None:
+    def _record(self, function: Callable[[], object]) -> None:
         state = torch.empty(0) if self._generator is None else self._generator.get_state()
         try:
-            self._before_recording()
-            self._graph.record(self._function, self._generator)
+            self._graph.record(function, self._generator)
         except Exception as error:  # an operation that waits, a driver, an older torch ...
             # The first line is the reason; CUDA's errors go on with general advice.
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__

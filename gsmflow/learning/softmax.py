@@ -401,17 +401,10 @@ class _Steps:
         self._layer = layer
         self._targets = layer.columns(feed.labels)
         self._graphs = graphs if is_in_memory(feed) else None
-        self._recorded: Recorded | None = None
-        if self._graphs is not None:
-            # The rows of the current batch, whose memory a recorded step reads.
-            batch = self._targets.new_zeros(batch_size)
-            self._batch = batch
-            self._recorded = Recorded(
-                lambda: self._run(batch),
-                self._graphs.make(),
-                before_recording=layer.prepare_recording,
-            )
-        elif graphs is not None:
+        # The rows of the current batch, whose memory a recorded step reads.
+        self._batch = self._targets.new_zeros(batch_size)
+        self._recorded = None if self._graphs is None else Recorded(self._graphs.make())
+        if graphs is not None and self._graphs is None:
             graphs.refuse("some rows of a classifier are not in the memory of the device")
 
     def take(self, rows: Tensor) -> None:
@@ -421,7 +414,7 @@ class _Steps:
             return
         self._batch.copy_(rows)
         try:
-            self._recorded()
+            self._recorded.call(lambda: self._run(self._batch), self._layer.prepare_recording)
         except RecordingError as failure:
             assert self._graphs is not None
             self._graphs.refuse(failure.reason)

@@ -427,7 +427,7 @@ class Trainer(Generic[_Model]):
             self._step()
             return
         try:
-            self._recorded()
+            self._recorded.call(self._step, self._prepare_recording)
         except RecordingError as failure:
             assert self._graphs is not None
             self._graphs.refuse(failure.reason)
@@ -437,10 +437,10 @@ class Trainer(Generic[_Model]):
             self._step()
 
     def _new_recording(self) -> Recorded | None:
-        """The step, to be recorded; None without graphs."""
+        """Steps to be recorded; None without graphs."""
         if self._graphs is None:
             return None
-        return Recorded(self._step, self._graphs.make(), self.generator, self._prepare_recording)
+        return Recorded(self._graphs.make(), self.generator)
 
     def _prepare_recording(self) -> None:
         for optimizer in self._optimizers.values():
