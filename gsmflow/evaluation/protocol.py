@@ -5,16 +5,19 @@ unseen and seen rows, answers among all classes. Calibrated stacking (Chao et al
 subtracts a calibration factor gamma from the scores of the seen classes, which trades S for U.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import HeldOut, Problem
+from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.metrics import (
     SeenUnseenCurve,
     harmonic_mean,
@@ -23,8 +26,18 @@ from gsmflow.evaluation.metrics import (
     seen_unseen_curve,
 )
 from gsmflow.learning.contract import CalibratedScorer, Scorer
+from gsmflow.learning.feed import Feed, make_feed, row_slabs
 
-__all__ = ["Calibrated", "Outcome", "TopK", "evaluate", "evaluate_all"]
+__all__ = [
+    "Calibrated",
+    "Outcome",
+    "ScaledHeldOut",
+    "TopK",
+    "evaluate",
+    "evaluate_all",
+    "evaluate_candidates",
+    "scale_held_out",
+]
 
 
 @dataclass(frozen=True)
@@ -196,4 +209,78 @@ def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut)
             calibrated_scores=np.concatenate(others) if others else None,
         )
         for gzsl_scores, zsl_scores, others in zip(gzsl, zsl, calibrated, strict=True)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledHeldOut:
+    """Held-out rows that are scaled once, to evaluate candidate after candidate on them.
+
+    Attributes
+    ----------
+    seen, unseen
+        The scaled rows, on a device.
+    labels
+        True classes of the seen and then of the unseen rows, ``(n,)``.
+    """
+
+    seen: Feed
+    unseen: Feed
+    labels: IntArray
+
+
+def scale_held_out(
+    held_out: HeldOut, scaling: FeatureScaling, device: torch.device
+) -> ScaledHeldOut:
+    """Scale held-out rows; where they would fill half of the free memory, whenever they are read.
+
+    Parameters
+    ----------
+    held_out
+        The rows.
+    scaling
+        The scaling of the candidates' training rows.
+    device
+        Where the candidates are scored.
+    """
+    seen, unseen = (
+        make_feed(rows, scaling, device, "auto") for rows in (held_out.seen, held_out.unseen)
+    )
+    labels = np.concatenate([held_out.seen.labels, held_out.unseen.labels])
+    return ScaledHeldOut(seen, unseen, labels)
+
+
+def evaluate_candidates(
+    gzsl: Callable[[Tensor], Tensor],
+    zsl: Callable[[Tensor], Tensor],
+    problem: Problem,
+    held_out: ScaledHeldOut,
+    dtype: torch.dtype = torch.float32,
+) -> list[Outcome]:
+    """Score scaled held-out rows with several candidates, each row read once for all of them.
+
+    Parameters
+    ----------
+    gzsl, zsl
+        From scaled features ``(m, d)`` to GZSL scores ``(candidates, m, seen + unseen)`` and to ZSL
+        scores ``(candidates, m, unseen)``, in the column order of `Scorer`.
+    problem
+        The problem that the candidates were trained on.
+    held_out
+        The rows.
+    dtype
+        The type of the features that both are given.
+    """
+    gzsl_scores, zsl_scores = [], []
+    for part in (held_out.seen, held_out.unseen):
+        for _, slab in row_slabs(part):
+            features = slab.to(dtype)
+            gzsl_scores.append(gzsl(features))
+            if part is held_out.unseen:
+                zsl_scores.append(zsl(features))
+    # One transfer for all slabs and candidates: a GPU is not waited for in between.
+    of_each = (torch.cat(scores, dim=1).cpu().numpy() for scores in (gzsl_scores, zsl_scores))
+    return [
+        Outcome(scores, unseen_scores, held_out.labels, problem.classes, problem.seen_classes)
+        for scores, unseen_scores in zip(*of_each, strict=True)
     ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gsmflow.core.arrays import row_slices
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
 
@@ -25,6 +26,7 @@ __all__ = [
     "is_in_memory",
     "join",
     "make_feed",
+    "row_slabs",
     "scale_problem",
 ]
 
@@ -278,6 +280,16 @@ def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(labels), _CHUNK):
         rows = torch.arange(start, min(start + _CHUNK, len(labels)), device=labels.device)
         yield feed.take(rows), labels[rows]
+
+
+def row_slabs(feed: Feed) -> Iterator[tuple[slice, Tensor]]:
+    """All rows in order, features ``(m, d)``, divided as `gsmflow.data.dataset.Rows.slabs` does.
+
+    What is computed slab by slab is then rounded as from the rows that the feed is made of.
+    """
+    labels = feed.labels
+    for rows in row_slices(len(labels), 4 * feed.feature_dim):
+        yield rows, feed.take(torch.arange(rows.start, rows.stop, device=labels.device))
 
 
 def class_means(feed: Feed, classes: Tensor) -> Tensor:

@@ -68,13 +68,16 @@ class SoftmaxClassifier:
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Class scores before the softmax (logits), ``(n, k)``, of scaled features ``(n, d)``."""
+        logits = self.logits(torch.from_numpy(features))
+        return np.asarray(logits.cpu().numpy(), dtype=np.float32)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The `scores` as a tensor ``(n, k)`` on the weights' device."""
         chunks = [
-            torch.from_numpy(features[start : start + _SCORING_CHUNK]).to(self.weight)
-            @ self.weight.T
-            + self.bias
+            features[start : start + _SCORING_CHUNK].to(self.weight) @ self.weight.T + self.bias
             for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # also for no rows
         ]
-        return np.asarray(torch.cat(chunks).cpu().numpy(), dtype=np.float32)
+        return torch.cat(chunks)
 
     @classmethod
     def from_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> "SoftmaxClassifier":

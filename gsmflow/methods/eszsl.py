@@ -6,22 +6,22 @@ elsewhere. Features are standardised per dimension on the training rows, which i
 considerably.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.linear_algebra import double_device, product, symmetric_eigen
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
-from gsmflow.data.dataset import HeldOut, Problem
-from gsmflow.data.scaling import FeatureScaling
-from gsmflow.evaluation.protocol import Outcome, evaluate_all
-from gsmflow.learning.feed import Scaled
+from gsmflow.data.dataset import HeldOut
+from gsmflow.evaluation.protocol import Outcome, evaluate_candidates, scale_held_out
+from gsmflow.learning.feed import Scaled, row_slabs
 from gsmflow.learning.method import Method
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "Criterion",
     "ESZSLChoice",
     "ESZSLConfig",
-    "ESZSLSolution",
     "ESZSLSolver",
     "choose_regularizers",
 ]
@@ -57,34 +56,6 @@ class ESZSLConfig:
     """Regularizer of the semantics; none: the power of ten from 1e-5 to 1e3 that is best there."""
 
 
-@dataclass(frozen=True, eq=False)
-class ESZSLSolution:
-    """The solution for one pair of regularizers.
-
-    Attributes
-    ----------
-    problem
-        The problem that it was fitted on.
-    scaling
-        Applied to features before scoring.
-    class_weights
-        ``V s`` of every class of the dataset, ``(d, classes)``.
-    """
-
-    problem: Problem
-    scaling: FeatureScaling
-    class_weights: NDArray[np.float64]
-
-    def gzsl_scores(self, features: FloatArray) -> NDArray[np.float64]:
-        """Scores ``(n, seen + unseen)`` of unscaled features ``(n, d)``."""
-        return np.asarray(self.scaling(features) @ self.class_weights[:, self.problem.classes])
-
-    def zsl_scores(self, features: FloatArray) -> NDArray[np.float64]:
-        """Scores ``(n, unseen)`` of unscaled features ``(n, d)``."""
-        unseen = self.problem.unseen_classes
-        return np.asarray(self.scaling(features) @ self.class_weights[:, unseen])
-
-
 class ESZSLSolver:
     """Solves ESZSL for many pairs of regularizers at the cost of one.
 
@@ -95,33 +66,46 @@ class ESZSLSolver:
     ----------
     scaled
         Its training rows and the semantics of its seen classes are fitted.
+
+    Attributes
+    ----------
+    device
+        Where the weights are: that of the rows if it has double precision, else the CPU.
     """
 
     def __init__(self, scaled: Scaled) -> None:
-        problem, train = scaled.problem, scaled.problem.train
-        self._problem = problem
-        self._scaling = scaled.scaling
-        semantics = problem.semantics.astype(np.float64)
-        s = semantics[problem.seen_classes]
-        columns = np.searchsorted(problem.seen_classes, train.labels)
-        d = train.feature_dim
-        products, class_sums = np.zeros((d, d)), np.zeros((len(problem.seen_classes), d))
-        for rows, features in train.slabs():
-            x = self._scaling(features).astype(np.float64)
-            products += x.T @ x
-            np.add.at(class_sums, columns[rows], x)
+        problem, feed = scaled.problem, scaled.feed
+        self.device = double_device(feed.labels.device)
+        semantics = torch.from_numpy(problem.semantics.astype(np.float64)).to(self.device)
+        seen = torch.from_numpy(problem.seen_classes).to(self.device)
+        columns = torch.searchsorted(seen, feed.labels.to(self.device))
+        d = feed.feature_dim
+        products = torch.zeros(d, d, dtype=torch.float64, device=self.device)
+        class_sums = torch.zeros(len(seen), d, dtype=torch.float64, device=self.device)
+        for rows, features in row_slabs(feed):
+            x = features.to(self.device).double()
+            products += product(x.T, x)
+            # Unlike index_add_, this adds in the order of the rows on a GPU too.
+            class_sums.index_put_((columns[rows],), x, accumulate=True)
         # X'Y with Y in {-1, +1}: twice the class sums, minus the sum of all rows.
-        xy = 2 * class_sums.T - class_sums.sum(axis=0)[:, None]
-        self._x_values, self._x_vectors = np.linalg.eigh(products)
-        self._s_values, s_vectors = np.linalg.eigh(s.T @ s)
-        self._core = self._x_vectors.T @ xy @ s @ s_vectors
-        self._class_vectors = s_vectors.T @ semantics.T
+        sums = class_sums.cpu().numpy()
+        xy = torch.from_numpy(2 * sums.T - sums.sum(axis=0)[:, None]).to(self.device)
+        s = semantics[seen]
+        self._x_values, self._x_vectors = symmetric_eigen(products)
+        self._s_values, s_vectors = symmetric_eigen(product(s.T, s))
+        self._core = product(product(product(self._x_vectors.T, xy), s), s_vectors)
+        self._class_vectors = product(s_vectors.T, semantics.T)
 
-    def solve(self, gamma: float, lam: float) -> ESZSLSolution:
-        """The solution for regularizers ``gamma > 0`` of features, ``lam > 0`` of semantics."""
+    def class_weights(self, gamma: float, lam: float) -> Tensor:
+        """``V s`` of every class of the dataset, ``(d, classes)``, float64.
+
+        Parameters
+        ----------
+        gamma, lam
+            Regularizers of features and of semantics, ``> 0``.
+        """
         core = self._core / (self._x_values + gamma)[:, None] / (self._s_values + lam)
-        class_weights = self._x_vectors @ (core @ self._class_vectors)
-        return ESZSLSolution(self._problem, self._scaling, class_weights)
+        return product(self._x_vectors, product(core, self._class_vectors))
 
 
 @dataclass(frozen=True)
@@ -164,19 +148,30 @@ def choose_regularizers(
         For each criterion the best pair of a grid of powers of ten (gamma 1 to 1e6, lambda 1e-5 to
         1e3).
     """
-    solver = ESZSLSolver(scaled)
+    problem, solver = scaled.problem, ESZSLSolver(scaled)
+    rows = scale_held_out(held_out, scaled.scaling, solver.device)
     gammas = _GAMMAS if config.gamma is None else (config.gamma,)
     lambdas = _LAMBDAS if config.lam is None else (config.lam,)
     best: dict[Criterion, ESZSLChoice] = {}
     for gamma in gammas:
-        fitted = [solver.solve(gamma, lam) for lam in lambdas]
-        outcomes = evaluate_all(fitted, scaled.problem, held_out)
+        weights = [solver.class_weights(gamma, lam) for lam in lambdas]
+        gzsl, zsl = (
+            _scores_of_each(weights, torch.from_numpy(classes).to(solver.device))
+            for classes in (problem.classes, problem.unseen_classes)
+        )
+        outcomes = evaluate_candidates(gzsl, zsl, problem, rows, torch.float64)
         for lam, outcome in zip(lambdas, outcomes, strict=True):
             calibration, values = _criteria(outcome)
             for criterion, value in values.items():
                 if criterion not in best or value > best[criterion].value:
                     best[criterion] = ESZSLChoice(gamma, lam, calibration, value)
     return best
+
+
+def _scores_of_each(weights: list[Tensor], classes: Tensor) -> Callable[[Tensor], Tensor]:
+    """From features ``(m, d)`` to the scores of classes ``(k,)`` with each of the weights."""
+    of_classes = [of_all.T[classes].T for of_all in weights]
+    return lambda features: torch.stack([product(features, w) for w in of_classes])
 
 
 def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
@@ -252,9 +247,9 @@ class ESZSL(nn.Module):
     def _fit(cls, scaled: Scaled, config: ESZSLConfig, pairs: list[tuple[float, float]]) -> "ESZSL":
         """Fit with one pair of regularizers (gamma, lambda) for each criterion."""
         solver = ESZSLSolver(scaled)
-        weights = np.stack([solver.solve(gamma, lam).class_weights for gamma, lam in pairs])
+        weights = torch.stack([solver.class_weights(gamma, lam) for gamma, lam in pairs])
         classes = scaled.problem.seen_classes, scaled.problem.unseen_classes
-        return cls(config, torch.from_numpy(weights), *map(torch.from_numpy, classes))
+        return cls(config, weights.cpu(), *map(torch.from_numpy, classes))
 
     @classmethod
     def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "ESZSL":

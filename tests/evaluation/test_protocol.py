@@ -3,13 +3,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import top_k_accuracy_score
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import HeldOut, Problem, Rows
+from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.evaluation.measures import measure
-from gsmflow.evaluation.protocol import Calibrated, Outcome, TopK, evaluate, evaluate_all
+from gsmflow.evaluation.protocol import (
+    Calibrated,
+    Outcome,
+    TopK,
+    evaluate,
+    evaluate_all,
+    evaluate_candidates,
+    scale_held_out,
+)
+from gsmflow.learning.feed import MappedFeed, MemoryFeed
 
 # Seen and unseen class numbers interleave and leave gaps; the columns are 1, 4, 7, 2, 5.
 SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
@@ -220,3 +231,34 @@ def test_calibrated_metrics_are_of_the_scores_for_calibration() -> None:
             assert found.plain[name] == of_plain.plain[name]
         np.testing.assert_array_equal(both.predictions(gamma), others.predictions(gamma))
     np.testing.assert_array_equal(both.predictions(), plain.predictions())
+
+
+@pytest.mark.parametrize("free", [0, 2**30])
+def test_candidates_are_evaluated_on_scaled_rows_as_each_alone(
+    free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Slabs of three rows, which may stay in memory or not.
+    monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 3 * 4 * 7)
+    monkeypatch.setattr("gsmflow.learning.feed._free_bytes", lambda device: free)
+    held_out = HeldOut(SEEN_ROWS, UNSEEN_ROWS)
+    scaling = fit_feature_scaling(SEEN_ROWS, "minmax")
+    rows = scale_held_out(held_out, scaling, torch.device("cpu"))
+    assert isinstance(rows.seen, MemoryFeed if free else MappedFeed)
+    rng = np.random.default_rng(0)
+    gzsl, zsl = rng.normal(size=(4, 7, 5)), rng.normal(size=(4, 7, 2))
+    outcomes = evaluate_candidates(
+        lambda features: features @ torch.from_numpy(gzsl),
+        lambda features: features @ torch.from_numpy(zsl),
+        PROBLEM,
+        rows,
+        torch.float64,
+    )
+    x = scaling(np.concatenate([SEEN_ROWS.features, UNSEEN_ROWS.features])).astype(np.float64)
+    assert len(outcomes) == 4
+    for i, outcome in enumerate(outcomes):
+        np.testing.assert_allclose(outcome.scores, x @ gzsl[i], rtol=0, atol=1e-12)
+        unseen_scores = x[len(SEEN_ROWS) :] @ zsl[i]
+        np.testing.assert_allclose(outcome.zsl_scores, unseen_scores, rtol=0, atol=1e-12)
+        assert outcome.labels.tolist() == [*SEEN_ROWS.labels, *UNSEEN_ROWS.labels]
+        assert outcome.classes.tolist() == [*SEEN, *UNSEEN]
+        assert outcome.seen_classes.tolist() == [*SEEN]

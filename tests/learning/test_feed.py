@@ -25,6 +25,7 @@ from gsmflow.learning.feed import (
     feed_slabs,
     join,
     make_feed,
+    row_slabs,
     scale_problem,
 )
 from tests.builders import make_dataset, seeded
@@ -100,6 +101,19 @@ def test_slabs_are_all_rows_in_order(chunk: int, monkeypatch: pytest.MonkeyPatch
     assert max(map(len, labels)) == min(chunk, 23)
     assert torch.equal(torch.cat(features), feed.features)
     assert torch.equal(torch.cat(labels), feed.labels)
+
+
+def test_slabs_are_divided_as_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 1000)
+    train = training_problem(check_dataset(make_dataset()), "test").train
+    scaling = fit_feature_scaling(train, "standardised")
+    expected = list(train.slabs())
+    assert len(expected) > 1
+    for storage in ("memory", "map"):
+        found = row_slabs(make_feed(train, scaling, CPU, storage))
+        for (span, features), (expected_span, slab) in zip(found, expected, strict=True):
+            assert span == expected_span
+            np.testing.assert_array_equal(features, scaling(slab))
 
 
 def test_problem_is_scaled_by_its_training_rows() -> None:

@@ -13,12 +13,12 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, Rows, open_held_out, training_problem
 from gsmflow.evaluation.protocol import evaluate
+from gsmflow.learning.scorers import ModelScorer
 from gsmflow.methods.eszsl import (
     ESZSL,
     Criterion,
     ESZSLChoice,
     ESZSLConfig,
-    ESZSLSolution,
     ESZSLSolver,
     choose_regularizers,
 )
@@ -60,10 +60,16 @@ def plain_solution(problem: Problem, gamma: float, lam: float) -> NDArray[Any]:
     return np.linalg.solve(s.T @ s + lam * np.eye(s.shape[1]), left.T).T
 
 
-def solution_of(fitted: ESZSLSolution) -> NDArray[Any]:
+def solution(problem: Problem, gamma: float, lam: float) -> NDArray[Any]:
     """V from the class weights ``V s``, for semantics of full rank."""
-    s = fitted.problem.semantics.astype(np.float64)
-    return np.linalg.lstsq(s, fitted.class_weights.T, rcond=None)[0].T
+    weights = solver_of(problem).class_weights(gamma, lam).numpy()
+    return np.linalg.lstsq(problem.semantics.astype(np.float64), weights.T, rcond=None)[0].T
+
+
+def scorer_of(problem: Problem, gamma: float, lam: float) -> ModelScorer:
+    scaled = scaled_of(problem, "standardised")
+    model = ESZSL.for_problem(scaled, ESZSLConfig(gamma=gamma, lam=lam), generators(0))
+    return ModelScorer(scaled.scaling, model, torch.device("cpu"))
 
 
 def assert_close(found: NDArray[Any], expected: NDArray[Any], share: float) -> None:
@@ -72,15 +78,14 @@ def assert_close(found: NDArray[Any], expected: NDArray[Any], share: float) -> N
 
 @pytest.mark.parametrize(("gamma", "lam"), PAIRS)
 def test_solution_is_the_published_formula(problem: Problem, gamma: float, lam: float) -> None:
-    fitted = solver_of(problem).solve(gamma, lam)
     # The package keeps the scaled features in single precision.
-    assert_close(solution_of(fitted), plain_solution(problem, gamma, lam), 1e-5)
+    assert_close(solution(problem, gamma, lam), plain_solution(problem, gamma, lam), 1e-5)
 
 
 @pytest.mark.parametrize(("gamma", "lam"), PAIRS)
 def test_gradient_of_the_objective_is_zero(problem: Problem, gamma: float, lam: float) -> None:
-    fitted = solver_of(problem).solve(gamma, lam)
-    x = torch.from_numpy(fitted.scaling(problem.train.features)).double()
+    train = scaled_of(problem, "standardised").feed
+    x = train.take(torch.arange(len(train.labels))).double()
     s = torch.from_numpy(problem.semantics[problem.seen_classes]).double()
     y = torch.from_numpy(signs(problem))
 
@@ -91,13 +96,13 @@ def test_gradient_of_the_objective_is_zero(problem: Problem, gamma: float, lam: 
         loss = fit + penalties + gamma * lam * v.square().sum()
         return torch.autograd.grad(loss, v)[0]
 
-    v = torch.from_numpy(solution_of(fitted))
+    v = torch.from_numpy(solution(problem, gamma, lam))
     scale = gradient(torch.zeros_like(v)).abs().max()
     assert gradient(v).abs().max() < 1e-9 * scale
 
 
 def test_scores_are_bilinear_in_features_and_semantics(problem: Problem) -> None:
-    fitted = solver_of(problem).solve(10.0, 1.0)
+    fitted = scorer_of(problem, 10.0, 1.0)
     features = make_dataset(seed=8).features
     scaler = StandardScaler().fit(problem.train.features.astype(np.float64))
     x = scaler.transform(features.astype(np.float64))
@@ -109,9 +114,9 @@ def test_scores_are_bilinear_in_features_and_semantics(problem: Problem) -> None
 def test_solution_does_not_depend_on_the_row_order(problem: Problem) -> None:
     order = np.random.default_rng(1).permutation(len(problem.train))
     train = Rows(problem.train.features[order], problem.train.labels[order])
-    shuffled = solver_of(replace(problem, train=train)).solve(10.0, 1.0)
-    expected = solver_of(problem).solve(10.0, 1.0)
-    assert_close(shuffled.class_weights, expected.class_weights, 1e-5)
+    shuffled = solver_of(replace(problem, train=train)).class_weights(10.0, 1.0)
+    expected = solver_of(problem).class_weights(10.0, 1.0)
+    assert_close(shuffled.numpy(), expected.numpy(), 1e-5)
 
 
 def test_solution_does_not_depend_on_the_slab_size(
@@ -119,7 +124,7 @@ def test_solution_does_not_depend_on_the_slab_size(
 ) -> None:
     def figures() -> tuple[NDArray[Any], list[float]]:
         choices = chosen(*validation)
-        weights = solver_of(validation[0]).solve(10.0, 1.0).class_weights
+        weights = solver_of(validation[0]).class_weights(10.0, 1.0).numpy()
         return weights, [choices[criterion].value for criterion in sorted(choices)]
 
     (whole, best) = figures()
@@ -135,16 +140,14 @@ def test_class_numbers_may_leave_gaps() -> None:
     kept = ~np.isin(problem.train.labels, [0, 3, 4])
     train = Rows(problem.train.features[kept], problem.train.labels[kept])
     problem = replace(problem, train=train, seen_classes=np.unique(train.labels))
-    fitted = solver_of(problem).solve(10.0, 1.0)
-    assert_close(solution_of(fitted), plain_solution(problem, 10.0, 1.0), 1e-5)
+    assert_close(solution(problem, 10.0, 1.0), plain_solution(problem, 10.0, 1.0), 1e-5)
 
 
 def test_classes_linear_in_their_semantics_are_recognised() -> None:
     # Semantics long enough that no class lies between others, where a linear score cannot win.
     dataset = check_dataset(make_dataset(classes=60, unseen=5, val=8, d=30, a=15, noise=0.02))
     problem = training_problem(dataset, "test")
-    solution = solver_of(problem).solve(1.0, 1e-3)
-    outcome = evaluate(solution, problem, open_held_out(dataset, "test"))
+    outcome = evaluate(scorer_of(problem, 1.0, 1e-3), problem, open_held_out(dataset, "test"))
     assert outcome.t1 > 0.95
 
 
@@ -209,7 +212,7 @@ def test_choice_records_the_value_that_its_pair_reaches(
 def test_choice_records_the_gamma_of_best_h(validation: tuple[Problem, HeldOut]) -> None:
     problem, held_out = validation
     choice = chosen(problem, held_out)["calibrated_H"]
-    fitted = solver_of(problem).solve(choice.gamma, choice.lam)
+    fitted = scorer_of(problem, choice.gamma, choice.lam)
     accuracies = []
     for rows in (held_out.seen, held_out.unseen):
         shift = choice.calibration * np.isin(problem.classes, problem.seen_classes)
@@ -251,7 +254,8 @@ def test_without_validation_classes_both_regularizers_must_be_set(problem: Probl
         ESZSL.for_problem(scaled, ESZSLConfig(gamma=1.0), generators(0))
     model = ESZSL.for_problem(scaled, ESZSLConfig(gamma=10.0, lam=1.0), generators(0))
     rows = scaled.feed.take(torch.arange(9))
-    expected = solver_of(problem).solve(10.0, 1.0).gzsl_scores(problem.train.features[:9])
+    weights = solver_of(problem).class_weights(10.0, 1.0)[:, problem.classes]
+    expected = rows.double() @ weights
     for scores in (model.class_scores(rows)[0], model.calibrated_class_scores(rows)):
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
