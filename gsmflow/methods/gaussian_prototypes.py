@@ -96,7 +96,8 @@ class ClassGaussians:
         def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             shape = (len(positions), self.feature_dim)
             noise = torch.randn(shape, generator=generator, device=positions.device)
-            return (noise @ self.factor.T).add_(means[positions])
+            # Not in place: autocast may have made the product bf16.
+            return means[positions] + noise @ self.factor.T
 
         return draw_features
 
