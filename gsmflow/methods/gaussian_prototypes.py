@@ -19,16 +19,17 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.linear_algebra import cholesky, double_device, product
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut
-from gsmflow.evaluation.protocol import evaluate
+from gsmflow.evaluation.protocol import evaluate_candidates, scale_held_out
 from gsmflow.learning.contract import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
 from gsmflow.learning.feed import Scaled, class_means, join
 from gsmflow.learning.method import Method
 from gsmflow.learning.sampling import FeatureSampler, Reservoir
 from gsmflow.learning.softmax import SoftmaxConfig, SoftmaxPair, pair_from_rows
-from gsmflow.methods.mean_regression import MeanRegression, shrink, within_class_covariances
+from gsmflow.methods.mean_regression import MeanRegression, within_class_covariances
 
 __all__ = [
     "METHOD",
@@ -115,7 +116,8 @@ class PrototypeSolver:
         seen = torch.from_numpy(problem.seen_classes).to(self._device)
         means = class_means(feed, seen)
         one_group = torch.zeros_like(seen)
-        self._within = within_class_covariances(feed, seen, means, one_group)[0] / len(seen)
+        within = within_class_covariances(feed, seen, means, one_group)[0] / len(seen)
+        self._within = self._double(within)
         seen_means = means.cpu().numpy().astype(np.float64)
         self._regression = MeanRegression(seen_means, problem.semantics, problem.seen_classes)
 
@@ -127,33 +129,38 @@ class PrototypeSolver:
         """Mean of each seen class as predicted from all others, ``(seen, d)``."""
         return self._regression.cross_fitted(ridge)
 
-    def covariance(self, ridge: float, shrinkage: float) -> NDArray[np.float64]:
+    def covariance(self, ridge: float) -> Tensor:
         """Second moments of real seen rows around their cross-fitted means, ``(d, d)``.
+
+        In double precision, and on the rows' device if it has that. ``ridge > 0`` regularizes the
+        regression.
+        """
+        errors = self._double(self._regression.errors(ridge))
+        return product(errors.T, errors).div_(len(errors)).add_(self._within)
+
+    def solve(self, ridge: float, shrinkage: float) -> ClassGaussians:
+        """The Gaussians, on the rows' device.
 
         Parameters
         ----------
         ridge
             Regularizer of the regression, ``> 0``.
         shrinkage
-            Factor ``1 - shrinkage`` on all but the diagonal, in ``[0, 1]``.
+            The share that is taken off all of the covariance but its diagonal, in ``(0, 1]``.
         """
-        return shrink(self._within + self._regression.error_covariance(ridge), shrinkage)
-
-    def solve(self, ridge: float, shrinkage: float) -> ClassGaussians:
-        """The Gaussians for ``ridge > 0`` and ``0 < shrinkage <= 1``, on the rows' device."""
-        covariance = self.covariance(ridge, shrinkage)
-        deviations = np.sqrt(np.diagonal(covariance))
+        correlation = self.covariance(ridge)
+        deviations = correlation.diagonal().sqrt()
         # A shrunk correlation matrix is positive definite for any rows. A constant dimension has
         # correlations of 0 and stays constant.
-        scale = np.where(deviations > 0, deviations, np.inf)
-        correlation = covariance / scale / scale[:, None]
-        np.fill_diagonal(correlation, 1.0)
-        factor = deviations[:, None] * np.linalg.cholesky(correlation)
-        means, factor = (
-            torch.from_numpy(values.astype(np.float32)).to(self._device)
-            for values in (self.means(ridge), factor)
-        )
-        return ClassGaussians(means, factor)
+        scale = deviations.where(deviations > 0, torch.inf)
+        correlation.mul_(1 - shrinkage).div_(scale).div_(scale[:, None]).fill_diagonal_(1.0)
+        factor = cholesky(correlation).mul_(deviations[:, None])
+        means = torch.from_numpy(self.means(ridge))
+        return ClassGaussians(*(values.float().to(self._device) for values in (means, factor)))
+
+    def _double(self, values: NDArray[np.float64]) -> Tensor:
+        """Values in double precision, on the rows' device if it has that."""
+        return torch.from_numpy(values).to(double_device(self._device))
 
 
 @dataclass(frozen=True)
@@ -317,15 +324,17 @@ def choose_gaussian(
     generator
         On the rows' device. All candidates are evaluated with the same random numbers.
     """
-    solver = PrototypeSolver(scaled)
-    state = generator.get_state()
+    candidates = _Candidates(scaled, config.samples_per_class, generator)
+    rows = scale_held_out(held_out, scaled.scaling, generator.device)
 
     def evaluated(setting: GaussianChoice) -> GaussianChoice:
-        generator.set_state(state)
-        gaussians = solver.solve(setting.ridge, setting.shrinkage)
-        softmax = _softmax(setting.classifier_lr)
-        pair = classify_gaussian(scaled, gaussians, softmax, config.samples_per_class, generator)
-        outcome = evaluate(pair, scaled.problem, held_out)
+        pair = candidates.classifiers(setting)
+        [outcome] = evaluate_candidates(
+            lambda features: pair.gzsl.logits(features)[None],
+            lambda features: pair.zsl.logits(features)[None],
+            scaled.problem,
+            rows,
+        )
         calibration = outcome.curve().best_gamma()
         value = (outcome.t1 + outcome.calibrated(calibration).H) / 2
         return replace(setting, calibration=calibration, value=value)
@@ -346,6 +355,42 @@ def choose_gaussian(
                     break
                 best = choice
     return best
+
+
+class _Candidates:
+    """Classifiers of one setting after another, all with the same random numbers.
+
+    Settings that differ in the learning rate alone have the same synthesized rows, which are kept
+    for the next one.
+    """
+
+    def __init__(self, scaled: Scaled, samples_per_class: int, generator: torch.Generator) -> None:
+        self._scaled = scaled
+        self._samples_per_class = samples_per_class
+        self._generator = generator
+        self._solver = PrototypeSolver(scaled)
+        self._start = self._after = generator.get_state()
+        self._of: tuple[float, float] | None = None
+        self._rows: ClassifierRows | None = None
+
+    def classifiers(self, setting: GaussianChoice) -> SoftmaxPair:
+        """The classifiers of a setting."""
+        rows = self._synthesized(setting.ridge, setting.shrinkage)
+        softmax = _softmax(setting.classifier_lr)
+        return _classifiers(rows, self._scaled, softmax, self._generator)
+
+    def _synthesized(self, ridge: float, shrinkage: float) -> ClassifierRows:
+        """The classifiers' rows; the generator is left as it is after they were drawn."""
+        # Streamed rows are replaced while classifiers are trained on them.
+        if self._of == (ridge, shrinkage) and isinstance(self._rows, RowsByEpoch):
+            self._generator.set_state(self._after)
+            return self._rows
+        self._rows = None  # before new ones are made: they are large
+        self._generator.set_state(self._start)
+        gaussians = self._solver.solve(ridge, shrinkage)
+        self._rows = _synthesize(self._scaled, gaussians, self._samples_per_class, self._generator)
+        self._of, self._after = (ridge, shrinkage), self._generator.get_state()
+        return self._rows
 
 
 def classify_gaussian(
@@ -370,6 +415,14 @@ def classify_gaussian(
     generator
         Source of the samples, the initial weights and the batches, on the rows' device.
     """
+    rows = _synthesize(scaled, gaussians, samples_per_class, generator)
+    return _classifiers(rows, scaled, config, generator)
+
+
+def _synthesize(
+    scaled: Scaled, gaussians: ClassGaussians, samples_per_class: int, generator: torch.Generator
+) -> ClassifierRows:
+    """Real seen and synthesized unseen rows; arguments as in `classify_gaussian`."""
     unseen = torch.from_numpy(scaled.problem.unseen_classes).to(scaled.feed.labels.device)
     reservoir = Reservoir(
         gaussians,
@@ -378,7 +431,13 @@ def classify_gaussian(
         capacity=_RESERVOIR_BYTES // (4 * gaussians.feature_dim),
         generator=generator,
     )
-    rows = rows_with(scaled.feed, reservoir)
+    return rows_with(scaled.feed, reservoir)
+
+
+def _classifiers(
+    rows: ClassifierRows, scaled: Scaled, config: SoftmaxConfig, generator: torch.Generator
+) -> SoftmaxPair:
+    """Classifiers of given rows; the other arguments as in `classify_gaussian`."""
     return pair_from_rows(rows, scaled.problem, scaled.scaling, config, (generator, generator))
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.linear_algebra import double_device
 from gsmflow.learning.feed import Feed, feed_slabs
 
 __all__ = ["MeanRegression", "shrink", "within_class_covariances"]
@@ -84,9 +85,13 @@ class MeanRegression:
         residuals = self._class_means - self._overall - fitted
         return np.asarray(self._class_means - residuals / (1 - leverage)[:, None])
 
+    def errors(self, ridge: float) -> NDArray[np.float64]:
+        """Mean of each given class minus its `cross_fitted` one, ``(k, d)``."""
+        return self._class_means - self.cross_fitted(ridge)
+
     def error_covariance(self, ridge: float) -> NDArray[np.float64]:
         """Second moments of the errors of the cross-fitted means, ``(d, d)``."""
-        errors = self._class_means - self.cross_fitted(ridge)
+        errors = self.errors(ridge)
         return np.asarray(errors.T @ errors / len(errors))
 
 
@@ -113,14 +118,15 @@ def within_class_covariances(
     """
     columns = torch.searchsorted(classes, feed.labels)
     weights = torch.bincount(columns, minlength=len(classes)).to(means).rsqrt()
-    total = np.zeros((int(groups.max()) + 1, feed.feature_dim, feed.feature_dim))
+    shape = int(groups.max()) + 1, feed.feature_dim, feed.feature_dim
+    total = torch.zeros(shape, dtype=torch.float64, device=double_device(means.device))
     for features, labels in feed_slabs(feed):
         positions = torch.searchsorted(classes, labels)
         residuals = (features - means[positions]) * weights[positions, None]
         for group in range(len(total)):
             of_group = residuals[groups[positions] == group]
-            total[group] += (of_group.T @ of_group).cpu().numpy()
-    return total
+            total[group] += (of_group.T @ of_group).to(total.device)
+    return np.asarray(total.cpu().numpy())
 
 
 def shrink(covariance: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:

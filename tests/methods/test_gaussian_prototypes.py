@@ -24,6 +24,7 @@ from gsmflow.methods.gaussian_prototypes import (
     choose_gaussian,
     classify_gaussian,
 )
+from gsmflow.methods.mean_regression import shrink
 from tests.builders import make_dataset, seeded
 
 CPU = torch.device("cpu")
@@ -110,12 +111,22 @@ def test_cross_fitted_means_equal_explicit_refits(problem: Problem, ridge: float
 
 
 @pytest.mark.parametrize("ridge", RIDGES)
-@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
-def test_covariance_equals_numpy(problem: Problem, ridge: float, shrinkage: float) -> None:
+def test_covariance_equals_numpy(problem: Problem, ridge: float) -> None:
+    expected = plain_covariance(problem, ridge)
+    found = PrototypeSolver(standardised(problem)).covariance(ridge)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize("ridge", RIDGES)
+@pytest.mark.parametrize("shrinkage", [0.05, 0.3, 1.0])
+def test_factor_is_that_of_the_shrunk_covariance(
+    problem: Problem, ridge: float, shrinkage: float
+) -> None:
     expected = plain_covariance(problem, ridge)
     expected = (1 - shrinkage) * expected + shrinkage * np.diag(np.diag(expected))
-    found = PrototypeSolver(standardised(problem)).covariance(ridge, shrinkage)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
+    factor = PrototypeSolver(standardised(problem)).solve(ridge, shrinkage).factor.double()
+    assert not factor.triu(1).any()
+    np.testing.assert_allclose(factor @ factor.T, expected, rtol=0, atol=1e-5 * expected.max())
 
 
 def test_drawn_features_have_the_means_and_the_covariance(problem: Problem) -> None:
@@ -146,7 +157,7 @@ def test_covariance_is_that_of_unseen_rows_around_their_predictions() -> None:
         residuals = scaled.scaling(rows.features) - solver.means(ridge)[rows.labels]
         return float(np.square(residuals).sum(axis=1).mean())
 
-    found = np.trace(solver.covariance(ridge, 0.0))
+    found = np.trace(solver.covariance(ridge))
     assert found == pytest.approx(spread(unseen), rel=0.1)
     # Seen classes are nearer to predictions that were fitted on them.
     assert spread(problem.train) < 0.6 * found
@@ -168,8 +179,8 @@ def test_solution_does_not_depend_on_row_order_and_slab_size(
     monkeypatch.setattr("gsmflow.learning.feed._CHUNK", 7)
     found = PrototypeSolver(standardised(replace(problem, train=problem.train.select(order))))
     for a, b in zip(
-        (expected.means(0.1), expected.covariance(0.1, 0.2)),
-        (found.means(0.1), found.covariance(0.1, 0.2)),
+        (expected.means(0.1), expected.covariance(0.1)),
+        (found.means(0.1), found.covariance(0.1)),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
@@ -217,7 +228,7 @@ def test_degenerate_data_give_finite_features_and_scores(name: str, ridge: float
     scaled = standardised(hard_case(name))
     solver = PrototypeSolver(scaled)
     gaussian = solver.solve(ridge, 0.05)
-    covariance = solver.covariance(ridge, 0.05)
+    covariance = shrink(solver.covariance(ridge).numpy(), 0.05)
     factor = gaussian.factor.double().numpy()
     np.testing.assert_allclose(factor @ factor.T, covariance, rtol=0, atol=1e-5 * covariance.max())
     classes = torch.from_numpy(scaled.problem.classes)
@@ -386,3 +397,24 @@ def test_setting_that_is_set_is_not_chosen(
     choice = choose_gaussian(scaled, held_out, config, seeded(5))
     assert (choice.ridge, choice.classifier_lr) == (free.ridge, free.classifier_lr)
     assert choice.shrinkage in (0.05, 0.3)
+
+
+@pytest.mark.parametrize("reservoir_bytes", [2**29, 2**13])
+def test_settings_with_the_same_gaussians_are_evaluated_as_if_alone(
+    validation: tuple[Scaled, HeldOut, GaussianChoice],
+    reservoir_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Rows that are kept for the next learning rate, and rows that are streamed and cannot be.
+    monkeypatch.setattr("gsmflow.methods.gaussian_prototypes._RESERVOIR_BYTES", reservoir_bytes)
+    *data, _ = validation
+    config = GaussianPrototypesConfig(ridge=0.1, shrinkage=0.3)
+    found = choose_gaussian(*data, config, seeded(5))
+    # Its neighbours are tried first to last with the same numbers; alone, each has the same value.
+    alone = [
+        choose_gaussian(*data, replace(config, classifier_lr=lr), seeded(5))
+        for lr in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    ]
+    assert found in alone
+    [start] = [choice for choice in alone if choice.classifier_lr == 3e-3]
+    assert found.value > start.value, "the search must go on from its start to check anything"
