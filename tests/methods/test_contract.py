@@ -185,6 +185,8 @@ class Case:
 
 CASES = {
     **{name: Case(name) for name in METHODS},
+    # Its prototypes cannot be negative, unlike these features.
+    "cn-zsl": Case("cn-zsl", MappingProxyType({"hidden": 64, "learning_rate": 5e-3})),
     "cada-vae dynamic": Case("cada-vae", MappingProxyType({"dynamic_latents": True})),
     "closed form": Case("gsmflow", model_class=ClosedForm),
 }
