@@ -13,6 +13,8 @@ METHODS: Mapping[str, str] = {
     "discriminant": "gsmflow.methods.prototype_discriminant",
     "gaussian-prototypes": "gsmflow.methods.gaussian_prototypes",
     "eszsl": "gsmflow.methods.eszsl",
+    "cn-zsl": "gsmflow.methods.cn_zsl",
+    "dem": "gsmflow.methods.dem",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

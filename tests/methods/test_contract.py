@@ -183,8 +183,11 @@ class Case:
         return self.model.for_choice(scaled, recipe.method, choice, random)
 
 
+NON_NEGATIVE = MappingProxyType({"hidden": 64, "learning_rate": 5e-3})
 CASES = {
     **{name: Case(name) for name in METHODS},
+    # Their prototypes cannot be negative, unlike these features.
+    **{name: Case(name, NON_NEGATIVE) for name in ("cn-zsl", "dem")},
     "cada-vae dynamic": Case("cada-vae", MappingProxyType({"dynamic_latents": True})),
     "closed form": Case("gsmflow", model_class=ClosedForm),
 }

@@ -11,7 +11,6 @@ RES101 = make_recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", 
 VIT = make_recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
 PREFIXES = {"method": "", "training": "", "classifier": "classifier_", "gate": "gate_"}
-SELF_CLASSIFYING = ("discriminant", "gaussian-prototypes", "eszsl")
 
 
 def parse(*words: str) -> Recipe:
@@ -31,8 +30,10 @@ def flag(name: str) -> str:
 def configurations(recipe: Recipe) -> dict[str, Any]:
     """The nested configurations that a recipe uses, by their field."""
     parts = {"method": recipe.method}
-    if recipe.model not in SELF_CLASSIFYING:
-        parts |= {"training": recipe.training, "classifier": recipe.classifier}
+    if recipe.method_info.trains:
+        parts["training"] = recipe.training
+    if not recipe.method_info.classifies:
+        parts["classifier"] = recipe.classifier
     if recipe.gate is not None:
         parts["gate"] = recipe.gate
     return parts

@@ -1,0 +1,359 @@
+"""CN-ZSL: a network from semantics to class prototypes, with class normalization.
+
+Skorokhodov and Elhoseiny, "Class Normalization for (Continual)? Generalized Zero-Shot Learning",
+ICLR 2021. A multilayer perceptron maps the semantics of a class to its prototype in the space of
+the features, and a softmax over the cosine similarities classifies. Four parts keep the variance of
+the signal: the semantics have a mean square of 1 (attribute normalization), the cosines are
+multiplied by a constant (normalize and scale), hidden units are standardised over the classes
+(class normalization), and the last layer has a small initial variance.
+
+Differences from the published code:
+
+- The published code multiplies the logits of seen classes by a factor that was picked by hand for
+  each dataset. Here calibrated stacking has this role, and its factor is chosen on validation
+  classes.
+- The layer before a class normalization has no bias, which the normalization would remove.
+- The last partial batch of an epoch is left out.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError
+from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.core.settings import Range
+from gsmflow.data.dataset import Problem
+from gsmflow.learning.contract import Losses
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.method import Method
+from gsmflow.learning.search import OneOf, Times, TimesOneOf
+
+__all__ = [
+    "CNZSL",
+    "METHOD",
+    "CNZSLConfig",
+    "ClassStandardization",
+    "DivisorName",
+    "PrototypeNetwork",
+    "normalized_attributes",
+]
+
+DivisorName: TypeAlias = Literal["variance", "deviation"]
+
+# Share of the running statistics that a step replaces.
+_MOMENTUM = 0.1
+_EPSILON = 1e-5
+_BUFFERS = ("semantics", "seen_classes", "unseen_classes")
+
+
+@dataclass(frozen=True)
+class CNZSLConfig:
+    """The settings of a `CNZSL`; defaults are the published ones.
+
+    Without its four parts it is a plain multilayer perceptron, the paper's ablation.
+    """
+
+    hidden: Annotated[int, Range(min=1)] = 1024
+    """Units of each hidden layer."""
+    hidden_layers: Annotated[int, Range(min=1)] = 2
+    """Number of hidden layers."""
+    class_normalization: bool = True
+    """Whether hidden units are standardised over the classes."""
+    cn_divisor: DivisorName = "variance"
+    """What class normalization divides by: the variance over the classes, as the published code
+    does, or the standard deviation, as the paper says."""
+    small_init: bool = True
+    """Whether the initial weights of the last layer have the paper's variance, 1 / (hidden units *
+    feature dimensions); off: torch's."""
+    attribute_normalization: bool = True
+    """Whether the semantics of each class are scaled to a mean square of 1."""
+    normalize_and_scale: bool = True
+    """Whether a logit is the cosine similarity times the square of --logit-scale; off: the dot
+    product."""
+    logit_scale: Annotated[float, Range(above=0)] = 5.0
+    """Length that features and prototypes are scaled to, under --normalize-and-scale."""
+
+
+def normalized_attributes(semantics: Tensor) -> Tensor:
+    """Semantics ``(classes, a)``, each scaled to the length ``sqrt(a)`` (paper, eq. 9)."""
+    return functional.normalize(semantics) * math.sqrt(semantics.shape[1])
+
+
+class ClassStandardization(nn.Module):
+    """Standardises hidden units over classes; without learned scale and shift.
+
+    In training, mean and variance are those over the seen classes. Running averages of them, which
+    start at 0 and 1, are used at test, so that a class has the same prototype whichever other
+    classes are asked for.
+
+    Parameters
+    ----------
+    units
+        Number of hidden units.
+    divisor
+        What the differences from the mean are divided by.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, units: int, divisor: DivisorName) -> None:
+        super().__init__()
+        self.divisor = divisor
+        self.register_buffer("mean", torch.zeros(units))
+        self.register_buffer("variance", torch.ones(units))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values ``(classes, units)`` standardised by the running statistics."""
+        return self._standardized(values, self.mean, self.variance)
+
+    def over_classes(self, values: Tensor) -> Tensor:
+        """Values ``(classes, units)`` standardised by their own statistics, for a training step.
+
+        The running statistics are updated in place.
+        """
+        variance, mean = torch.var_mean(values, dim=0)
+        self.mean.lerp_(mean.detach(), _MOMENTUM)
+        self.variance.lerp_(variance.detach(), _MOMENTUM)
+        return self._standardized(values, mean, variance)
+
+    def _standardized(self, values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        spread = variance + _EPSILON
+        return (values - mean) / (spread if self.divisor == "variance" else spread.sqrt())
+
+
+class PrototypeNetwork(nn.Module):
+    """From semantics to prototypes: ``Linear, ReLU, (Linear, CN, ReLU)*, CN, Linear, ReLU``.
+
+    Initial weights and biases are uniform within ``1 / sqrt(inputs)``. The weights of the last
+    layer are uniform with variance ``1 / (hidden * d)`` under the setting ``small_init``. Features
+    and standardised hidden units of variance 1 then give dot products of variance 1.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    semantics_dim, feature_dim
+        ``a`` and ``d``.
+    generator
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: CNZSLConfig,
+        semantics_dim: int,
+        feature_dim: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        h, layers = config.hidden, config.hidden_layers
+        normalized = layers if config.class_normalization else 0
+        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
+        with torch.random.fork_rng(devices=[]):
+            first = nn.Linear(semantics_dim, h)
+            # Class normalization would remove a bias before it.
+            others = [nn.Linear(h, h, bias=normalized == 0) for _ in range(layers - 1)]
+            self.hidden = nn.ModuleList([first, *others])
+            self.output = nn.Linear(h, feature_dim)
+        self.normalizations = nn.ModuleList(
+            ClassStandardization(h, config.cn_divisor) for _ in range(normalized)
+        )
+        for layer in (*self.hidden, self.output):
+            assert isinstance(layer, nn.Linear)
+            bound = layer.in_features**-0.5
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+            if config.small_init and layer is self.output:
+                bound = math.sqrt(3 / (h * feature_dim))
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+
+    def forward(self, semantics: Tensor, *, of_step: bool = False) -> Tensor:
+        """Prototypes ``(classes, d)`` of semantics ``(classes, a)``.
+
+        Parameters
+        ----------
+        semantics
+            Semantics of any classes; in a training step, of all seen classes.
+        of_step
+            Whether this is a training step, which takes the statistics of the given classes.
+        """
+        values = semantics
+        for i, layer in enumerate(self.hidden):
+            values = layer(values)
+            if i > 0:
+                values = self._normalized(i - 1, values, of_step)
+            values = torch.relu(values)
+        values = self._normalized(len(self.hidden) - 1, values, of_step)
+        return torch.relu(self.output(values))
+
+    def _normalized(self, index: int, values: Tensor, of_step: bool) -> Tensor:
+        """Values ``(classes, hidden)`` after the normalization of this index, if there is one."""
+        if not self.normalizations:
+            return values
+        normalization = self.normalizations[index]
+        assert isinstance(normalization, ClassStandardization)
+        values = values.to(normalization.mean)  # statistics are not computed in bf16
+        return normalization.over_classes(values) if of_step else normalization(values)
+
+
+class CNZSL(nn.Module):
+    """A prototype network, and the classes that it predicts prototypes of.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    feature_dim
+        ``d``.
+    generator
+        Source of the initial weights.
+    buffers
+        ``semantics`` of every class, ``(classes, a)``, normalized if the settings ask for it;
+        ``seen_classes`` and ``unseen_classes``, each ascending.
+    """
+
+    semantics: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+
+    def __init__(
+        self,
+        config: CNZSLConfig,
+        feature_dim: int,
+        generator: torch.Generator | None,
+        **buffers: Tensor,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        for name in _BUFFERS:
+            self.register_buffer(name, buffers[name])
+        self.network = PrototypeNetwork(config, self.semantics.shape[1], feature_dim, generator)
+
+    @classmethod
+    def for_problem(cls, scaled: Scaled, config: CNZSLConfig, generators: Generators) -> "CNZSL":
+        """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has.
+
+        Raises
+        ------
+        InputError
+            If there is one seen class, whose variance over the classes is not defined.
+        """
+        problem = scaled.problem
+        if config.class_normalization and len(problem.seen_classes) < 2:
+            raise InputError(
+                "seen classes: found 1, expected at least 2, so that hidden units can be "
+                "standardised over them"
+            )
+        generator = generators.on_cpu("initial weights")
+        return cls(config, scaled.feed.feature_dim, generator, **_buffers(problem, config))
+
+    @classmethod
+    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "CNZSL":
+        """A model from what `describe` and ``state_dict`` gave."""
+        config = CNZSLConfig(**description["config"])
+        model = cls(
+            config, description["feature_dim"], None, **{name: tensors[name] for name in _BUFFERS}
+        )
+        model.load_state_dict(tensors)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {
+            "model": "CN-ZSL",
+            "config": asdict(self.config),
+            "feature_dim": self.network.output.out_features,
+        }
+
+    def with_classes(self, problem: Problem) -> "CNZSL":
+        """The same network, with the semantics of a problem's new unseen classes; on the CPU."""
+        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
+        return self.from_state(self.describe(), tensors | _buffers(problem, self.config))
+
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
+        """The cross-entropy of a softmax over the seen classes, a mean over the rows.
+
+        Parameters
+        ----------
+        features
+            Scaled features, ``(n, d)``.
+        labels
+            Seen classes, ``(n,)``.
+        draws
+            Not used.
+        """
+        prototypes = self.network(self.semantics[self.seen_classes], of_step=True)
+        columns = torch.searchsorted(self.seen_classes, labels)
+        loss = functional.cross_entropy(self._logits(features, prototypes), columns)
+        return Losses(loss, {"cross_entropy": loss})
+
+    def _logits(self, features: Tensor, prototypes: Tensor) -> Tensor:
+        """Logits ``(n, k)`` of features ``(n, d)`` and prototypes ``(k, d)``."""
+        if not self.config.normalize_and_scale:
+            return features @ prototypes.T
+        cosines = functional.normalize(features) @ functional.normalize(prototypes).T
+        return self.config.logit_scale**2 * cosines
+
+    @torch.no_grad()
+    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
+        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features."""
+        classes = torch.cat([self.seen_classes, self.unseen_classes])
+        logits = self._logits(features, self.network(self.semantics[classes])).cpu().numpy()
+        return logits, logits[:, len(self.seen_classes) :]
+
+
+def _buffers(problem: Problem, config: CNZSLConfig) -> dict[str, Tensor]:
+    """The buffers of a `CNZSL` for a problem, by name."""
+    buffers = {name: torch.tensor(getattr(problem, name)) for name in _BUFFERS}
+    if config.attribute_normalization:
+        buffers["semantics"] = normalized_attributes(buffers["semantics"])
+    return buffers
+
+
+_MLP: dict[str, Any] = {"class_normalization": False, "small_init": False}
+
+METHOD = Method(
+    name="cn-zsl",
+    label="CN-ZSL",
+    paper="Skorokhodov and Elhoseiny, ICLR 2021; after the published code",
+    config=CNZSLConfig,
+    model=CNZSL,
+    published={
+        "": {
+            "feature_scaling": "none",
+            "epochs": 50,
+            "batch_size": 256,
+            "learning_rate": 5e-4,
+            "lr_decay": 0.1,
+            "lr_decay_every": 25,
+            "weight_decay": 1e-4,
+            "precision": "fp32",
+        },
+    },
+    variants={
+        "no-cn": {"class_normalization": False},
+        "by-deviation": {"cn_divisor": "deviation"},
+        "no-init": {"small_init": False},
+        "mlp": _MLP,
+        "mlp-no-an": {**_MLP, "attribute_normalization": False},
+        "mlp-no-ns": {**_MLP, "normalize_and_scale": False},
+        "mlp-no-an-no-ns": {
+            **_MLP,
+            "attribute_normalization": False,
+            "normalize_and_scale": False,
+        },
+        "two-layer-mlp": {**_MLP, "hidden_layers": 1},
+    },
+    search={
+        "hidden": TimesOneOf((0.5, 1, 2)),
+        "logit_scale": Times(0.4, 2),
+        "cn_divisor": OneOf(("variance", "deviation")),
+    },
+)
