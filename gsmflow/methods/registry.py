@@ -13,6 +13,11 @@ METHODS: Mapping[str, str] = {
     "discriminant": "gsmflow.methods.prototype_discriminant",
     "gaussian-prototypes": "gsmflow.methods.gaussian_prototypes",
     "eszsl": "gsmflow.methods.eszsl",
+    "devise": "gsmflow.methods.devise",
+    "sje": "gsmflow.methods.sje",
+    "ale": "gsmflow.methods.ale",
+    "ale-ce": "gsmflow.methods.ale_ce",
+    "latem": "gsmflow.methods.latem",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
