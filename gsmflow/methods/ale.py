@@ -4,7 +4,8 @@
 classes within the margin and ``beta_r = 1 + 1/2 + ... + 1/r``. The paper draws classes until one is
 within the margin, and estimates the rank from the number of draws (``--sampled-ranks``); the exact
 rank costs nothing, since a batch has the scores of all classes. The paper trains with SGD and early
-stopping, here Adam trains for a fixed number of epochs.
+stopping, here Adam trains for a fixed number of epochs; the settings of the training were chosen on
+the validation classes of FLO and CUB.
 """
 
 from dataclasses import dataclass
@@ -55,9 +56,9 @@ METHOD = Method(
     published={
         "": {
             "feature_scaling": "l2",
-            "epochs": 50,
-            "batch_size": 64,
-            "learning_rate": 1e-3,
+            "epochs": 20,
+            "batch_size": 256,
+            "learning_rate": 1e-2,
             "weight_decay": 0.0,
             "lr_decay": 1.0,
         },

@@ -11,7 +11,8 @@ RES101 = make_recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", 
 VIT = make_recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
 PREFIXES = {"method": "", "training": "", "classifier": "classifier_", "gate": "gate_"}
-SELF_CLASSIFYING = ("discriminant", "gaussian-prototypes", "eszsl")
+FITTED_AT_ONCE = ("discriminant", "gaussian-prototypes", "eszsl")
+SELF_CLASSIFYING = (*FITTED_AT_ONCE, "devise", "sje", "ale", "ale-ce", "latem")
 
 
 def parse(*words: str) -> Recipe:
@@ -31,8 +32,10 @@ def flag(name: str) -> str:
 def configurations(recipe: Recipe) -> dict[str, Any]:
     """The nested configurations that a recipe uses, by their field."""
     parts = {"method": recipe.method}
+    if recipe.model not in FITTED_AT_ONCE:
+        parts["training"] = recipe.training
     if recipe.model not in SELF_CLASSIFYING:
-        parts |= {"training": recipe.training, "classifier": recipe.classifier}
+        parts["classifier"] = recipe.classifier
     if recipe.gate is not None:
         parts["gate"] = recipe.gate
     return parts
