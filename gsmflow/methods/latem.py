@@ -2,8 +2,9 @@
 
 ``F(x, c) = max_k x'W_k s_c`` and ``loss = max(0, m + F(x, c) - F(x, y))`` for one ``c != y`` that
 is drawn anew for each row. Only the maps with the largest score of ``c`` and of ``y`` learn from a
-row. The published code trains with SGD row by row, here Adam trains in batches; the pruning of maps
-is left out.
+row. The published code trains with SGD, row by row on standardised features; here Adam trains in
+batches on unit features, which was better on the validation classes of FLO and CUB, as were two
+maps. The pruning of maps is left out.
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ __all__ = ["LATEM", "METHOD", "LATEMConfig"]
 class LATEMConfig:
     """The settings of a `LATEM`."""
 
-    maps: Annotated[int, Range(min=1)] = 6
-    """Number of bilinear maps (K in the paper)."""
+    maps: Annotated[int, Range(min=1)] = 2
+    """Number of bilinear maps (K in the paper, which chooses from 2 to 10)."""
     margin: Annotated[float, Range(above=0)] = 1.0
     """Margin by which the own class is to score above the drawn one."""
 
@@ -55,15 +56,15 @@ METHOD = Method(
     model=LATEM,
     published={
         "": {
-            "feature_scaling": "standardised",
-            "epochs": 50,
-            "batch_size": 64,
-            "learning_rate": 1e-3,
+            "feature_scaling": "l2",
+            "epochs": 20,
+            "batch_size": 256,
+            "learning_rate": 3e-2,
             "weight_decay": 0.0,
             "lr_decay": 1.0,
         },
     },
     variants={"one-map": {"maps": 1}},
-    # From K = 6: the paper's 2, 4, 6, 8 and 10.
-    search={"maps": TimesOneOf((1 / 3, 2 / 3, 1, 4 / 3, 5 / 3)), "margin": Times(0.1, 10)},
+    # From K = 2: the paper's 2, 4, 6, 8 and 10.
+    search={"maps": TimesOneOf((1, 2, 3, 4, 5)), "margin": Times(0.1, 10)},
 )
