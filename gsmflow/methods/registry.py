@@ -15,6 +15,11 @@ METHODS: Mapping[str, str] = {
     "eszsl": "gsmflow.methods.eszsl",
     "cn-zsl": "gsmflow.methods.cn_zsl",
     "dem": "gsmflow.methods.dem",
+    "devise": "gsmflow.methods.devise",
+    "sje": "gsmflow.methods.sje",
+    "ale": "gsmflow.methods.ale",
+    "ale-ce": "gsmflow.methods.ale_ce",
+    "latem": "gsmflow.methods.latem",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -1,0 +1,259 @@
+"""Bilinear scores of features and semantics, and the losses that train them.
+
+The score of a row and a class is ``F(x, c) = max_k (x'W_k + b'_k) s_c``, with the class's
+semantics ``s_c`` at length 1, and one map ``W_k`` or several. A loss ranks a row's own class ``y``
+above the other seen classes, by a margin ``m``. With the hinge
+``h_c = max(0, m + F(x, c) - F(x, y))`` of each class ``c`` other than ``y``:
+
+- `summed_hinge`, the sum of all ``h_c``, and `sampled_hinge`, one ``h_c > 0`` at random (DeViSE);
+- `largest_hinge` (SJE);
+- `rank_weighted_hinge` and `sampled_rank_hinge` (ALE);
+- `random_class_hinge`, one ``h_c`` at random (LATEM).
+
+All losses are of whole batches. The published methods take a step of SGD for each row; here Adam
+takes one for each batch, with the gradient of the batch's mean loss.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.data.dataset import Problem
+from gsmflow.learning.contract import Losses
+from gsmflow.learning.feed import Scaled
+
+__all__ = [
+    "Bilinear",
+    "hinges",
+    "largest_hinge",
+    "random_class_hinge",
+    "rank_weighted_hinge",
+    "sampled_hinge",
+    "sampled_rank_hinge",
+    "summed_hinge",
+]
+
+_Bilinear = TypeVar("_Bilinear", bound="Bilinear")
+# Uniform numbers are kept this far from 0 and 1, where their logarithms have no quotient.
+_EDGE = 1e-7
+
+
+def hinges(scores: Tensor, columns: Tensor, margin: float) -> Tensor:
+    """``max(0, m + F(x, c) - F(x, y))`` of each wrong class; 0 at the own class, ``(n, k)``.
+
+    Parameters
+    ----------
+    scores
+        Scores of the seen classes, ``(n, k)``.
+    columns
+        The column of each row's own class, ``(n,)``.
+    margin
+        ``m``.
+    """
+    own = columns[:, None]
+    violations = torch.relu(margin + scores - scores.gather(1, own))
+    return violations.scatter(1, own, 0.0)
+
+
+def summed_hinge(violations: Tensor) -> Tensor:
+    """The sum over classes, ``(n,)``, of `hinges` ``(n, k)``."""
+    return violations.sum(dim=1)
+
+
+def sampled_hinge(violations: Tensor, draws: BatchRandom) -> Tensor:
+    """The hinge of one class at random among those above 0, ``(n,)``; 0 where there is none.
+
+    It is the first such class in a random order of the classes.
+    """
+    order = draws.normal(violations).masked_fill(violations <= 0, -torch.inf)
+    return _at(violations, order.argmax(dim=1))
+
+
+def largest_hinge(violations: Tensor) -> Tensor:
+    """The largest of `hinges` ``(n, k)``, ``(n,)``."""
+    return violations.max(dim=1).values
+
+
+def rank_weighted_hinge(violations: Tensor) -> Tensor:
+    """``beta_r / r sum_c h_c``, ``(n,)``, where ``r`` is the number of `hinges` above 0.
+
+    ``beta_r = 1 + 1/2 + ... + 1/r``; the loss is 0 where ``r`` is. Weights have no gradient.
+    """
+    ranks = (violations > 0).sum(dim=1)
+    weights = _harmonic_numbers(violations)[ranks] / ranks.clamp_min(1)
+    return weights * violations.sum(dim=1)
+
+
+def sampled_rank_hinge(violations: Tensor, draws: BatchRandom) -> Tensor:
+    """``beta_q h_c`` of one class at random among those above 0, ``(n,)``, with a sampled rank.
+
+    Wrong classes are drawn with replacement until one has a hinge above 0, at most ``k - 1`` times.
+    If that is the i-th draw, the rank is ``q = floor((k - 1) / i)``. The number of draws has a
+    geometric distribution, from which it is drawn at once.
+    """
+    wrong = violations.shape[1] - 1
+    share = (violations > 0).sum(dim=1) / wrong
+    uniform = torch.special.ndtr(draws.normal(share)).clamp(_EDGE, 1 - _EDGE)
+    trials = (uniform.log() / torch.log1p(-share)).floor() + 1
+    ranks = (wrong / trials).floor().long()
+    return _harmonic_numbers(violations)[ranks] * sampled_hinge(violations, draws)
+
+
+def random_class_hinge(violations: Tensor, columns: Tensor, draws: BatchRandom) -> Tensor:
+    """The hinge of one wrong class at random, ``(n,)``; ``columns`` are the own classes' ``(n,)``.
+
+    The class is the same for whatever `hinges`: it depends on ``draws`` and ``columns`` alone.
+    """
+    order = draws.normal(violations).scatter(1, columns[:, None], -torch.inf)
+    return _at(violations, order.argmax(dim=1))
+
+
+def _at(violations: Tensor, columns: Tensor) -> Tensor:
+    """The entry of each row ``(n, k)`` in its column ``(n,)``."""
+    return violations.gather(1, columns[:, None]).squeeze(1)
+
+
+def _harmonic_numbers(violations: Tensor) -> Tensor:
+    """``beta_0 = 0, beta_1, ...``, ``(k,)``, for rows ``(n, k)``."""
+    count = violations.shape[1]
+    numbers = torch.arange(1, count, dtype=violations.dtype, device=violations.device)
+    return functional.pad(numbers.reciprocal().cumsum(dim=0), (1, 0))
+
+
+class Bilinear(nn.Module, ABC):
+    """A bilinear score that is trained with a ranking loss; each method has a subclass.
+
+    The maps are initialised from a normal distribution with standard deviation ``1 / sqrt(d)``,
+    the bias with 0.
+
+    Parameters
+    ----------
+    config
+        Settings, a `config_class`.
+    feature_dim
+        ``d``.
+    semantics
+        Semantics of every class, each of length 1, ``(classes, a)``.
+    seen_classes, unseen_classes
+        Ascending class numbers.
+
+    Attributes
+    ----------
+    config_class
+        The settings' class.
+    has_bias
+        Whether there is a bias ``b_k``.
+    """
+
+    config_class: ClassVar[type[Any]]
+    has_bias: ClassVar[bool] = False
+    semantics: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+
+    def __init__(
+        self,
+        config: Any,
+        feature_dim: int,
+        *,
+        semantics: Tensor,
+        seen_classes: Tensor,
+        unseen_classes: Tensor,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("semantics", semantics)
+        self.register_buffer("seen_classes", seen_classes)
+        self.register_buffer("unseen_classes", unseen_classes)
+        maps, a = self.map_count(config), semantics.shape[1]
+        self.maps = nn.Parameter(torch.zeros(maps, feature_dim, a))
+        self.bias = nn.Parameter(torch.zeros(maps, 1, a)) if self.has_bias else None
+
+    @classmethod
+    def map_count(cls, config: Any) -> int:
+        """The number of maps."""
+        return 1
+
+    @classmethod
+    def for_problem(
+        cls: type[_Bilinear], scaled: Scaled, config: Any, generators: Generators
+    ) -> _Bilinear:
+        """An untrained model for a problem, on the CPU; arguments as in `Model.for_problem`."""
+        d = scaled.feed.feature_dim
+        model = cls(config, d, **_buffers(scaled.problem))
+        nn.init.normal_(model.maps, std=d**-0.5, generator=generators.on_cpu("initial weights"))
+        return model
+
+    @classmethod
+    def from_state(
+        cls: type[_Bilinear], description: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> _Bilinear:
+        """A model from what `describe` and ``state_dict`` gave."""
+        config = cls.config_class(**description["config"])
+        buffers = {name: tensors[name] for name in ("semantics", "seen_classes", "unseen_classes")}
+        model = cls(config, description["feature_dim"], **buffers)
+        model.load_state_dict(tensors)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {
+            "model": type(self).__name__,
+            "config": asdict(self.config),
+            "feature_dim": self.maps.shape[1],
+        }
+
+    def with_classes(self: _Bilinear, problem: Problem) -> _Bilinear:
+        """The same maps, with a problem's further unseen classes; on the CPU."""
+        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
+        return self.from_state(self.describe(), tensors | _buffers(problem))
+
+    @abstractmethod
+    def row_losses(self, scores: Tensor, columns: Tensor, draws: BatchRandom) -> Tensor:
+        """The loss of each row, ``(n,)``.
+
+        Parameters
+        ----------
+        scores
+            Scores of the seen classes, ``(n, seen)``.
+        columns
+            The column of each row's own class, ``(n,)``.
+        draws
+            Source of random numbers.
+        """
+
+    def scores(self, features: Tensor, classes: Tensor) -> Tensor:
+        """``max_k (x'W_k + b'_k) s_c`` of features ``(n, d)`` and classes ``(c,)``, ``(n, c)``."""
+        projected = features @ self.maps
+        if self.bias is not None:
+            projected = projected + self.bias
+        of_maps = projected @ self.semantics[classes].T
+        return of_maps.float().max(dim=0).values
+
+    def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
+        """The mean of `row_losses`, for features ``(n, d)`` of seen classes ``(n,)``."""
+        columns = torch.searchsorted(self.seen_classes, labels)
+        ranking = self.row_losses(self.scores(features, self.seen_classes), columns, draws).mean()
+        return Losses(ranking, {"ranking": ranking})
+
+    @torch.no_grad()
+    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
+        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features."""
+        classes = torch.cat([self.seen_classes, self.unseen_classes])
+        scores = self.scores(features, classes).cpu().numpy()
+        return scores, scores[:, len(self.seen_classes) :]
+
+
+def _buffers(problem: Problem) -> dict[str, Tensor]:
+    """The tensors of a `Bilinear` that are not trained."""
+    return {
+        "semantics": functional.normalize(torch.tensor(problem.semantics)),
+        "seen_classes": torch.tensor(problem.seen_classes),
+        "unseen_classes": torch.tensor(problem.unseen_classes),
+    }
