@@ -13,6 +13,7 @@ METHODS: Mapping[str, str] = {
     "discriminant": "gsmflow.methods.prototype_discriminant",
     "gaussian-prototypes": "gsmflow.methods.gaussian_prototypes",
     "eszsl": "gsmflow.methods.eszsl",
+    "sae": "gsmflow.methods.sae",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
