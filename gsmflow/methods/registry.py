@@ -14,6 +14,7 @@ METHODS: Mapping[str, str] = {
     "gaussian-prototypes": "gsmflow.methods.gaussian_prototypes",
     "eszsl": "gsmflow.methods.eszsl",
     "sae": "gsmflow.methods.sae",
+    "gfzsl": "gsmflow.methods.gfzsl",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

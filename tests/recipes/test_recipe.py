@@ -91,6 +91,8 @@ def test_samples_per_class_is_none_for_a_method_without_that_setting() -> None:
         "discriminant": None,
         "gaussian-prototypes": 1000,
         "eszsl": None,
+        "sae": None,
+        "gfzsl": None,
     }
 
 
