@@ -15,6 +15,8 @@ METHODS: Mapping[str, str] = {
     "eszsl": "gsmflow.methods.eszsl",
     "sae": "gsmflow.methods.sae",
     "gfzsl": "gsmflow.methods.gfzsl",
+    "conse": "gsmflow.methods.conse",
+    "costa": "gsmflow.methods.costa",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -11,7 +11,15 @@ RES101 = make_recipe(dataset="CUB", epochs=11, pi=0.2, second_semantics="sent", 
 VIT = make_recipe(dataset="CUB", features="vit", epochs=22, perturbation=False)
 RECIPES = {"res101": RES101, "vit": VIT}
 PREFIXES = {"method": "", "training": "", "classifier": "classifier_", "gate": "gate_"}
-SELF_CLASSIFYING = ("discriminant", "gaussian-prototypes", "eszsl", "sae", "gfzsl")
+SELF_CLASSIFYING = (
+    "discriminant",
+    "gaussian-prototypes",
+    "eszsl",
+    "sae",
+    "gfzsl",
+    "conse",
+    "costa",
+)
 
 
 def parse(*words: str) -> Recipe:

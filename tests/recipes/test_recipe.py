@@ -93,6 +93,8 @@ def test_samples_per_class_is_none_for_a_method_without_that_setting() -> None:
         "eszsl": None,
         "sae": None,
         "gfzsl": None,
+        "conse": None,
+        "costa": None,
     }
 
 
