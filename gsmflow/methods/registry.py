@@ -17,6 +17,8 @@ METHODS: Mapping[str, str] = {
     "gfzsl": "gsmflow.methods.gfzsl",
     "conse": "gsmflow.methods.conse",
     "costa": "gsmflow.methods.costa",
+    "dap": "gsmflow.methods.dap",
+    "iap": "gsmflow.methods.iap",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -19,6 +19,8 @@ SELF_CLASSIFYING = (
     "gfzsl",
     "conse",
     "costa",
+    "dap",
+    "iap",
 )
 
 

@@ -95,6 +95,8 @@ def test_samples_per_class_is_none_for_a_method_without_that_setting() -> None:
         "gfzsl": None,
         "conse": None,
         "costa": None,
+        "dap": None,
+        "iap": None,
     }
 
 
