@@ -45,6 +45,9 @@ SMALL_OF_ANY: dict[str, Any] = {
     "latents_unseen": 20,
     "latents_zsl": 10,
     "latents_few_shot": 10,
+    "seen_lr": 0.05,
+    "seen_batch_size": 8,
+    "seen_epochs": 20,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

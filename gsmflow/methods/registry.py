@@ -20,6 +20,12 @@ METHODS: Mapping[str, str] = {
     "ale": "gsmflow.methods.ale",
     "ale-ce": "gsmflow.methods.ale_ce",
     "latem": "gsmflow.methods.latem",
+    "sae": "gsmflow.methods.sae",
+    "gfzsl": "gsmflow.methods.gfzsl",
+    "conse": "gsmflow.methods.conse",
+    "costa": "gsmflow.methods.costa",
+    "dap": "gsmflow.methods.dap",
+    "iap": "gsmflow.methods.iap",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

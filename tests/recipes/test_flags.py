@@ -34,12 +34,13 @@ from tests.recipes.parsing import (
 
 
 def texts_below_fields(config: type) -> dict[str, str]:
-    """The string below each field, read from the source of the class."""
+    """The string below each field, read from the source of the class and of its base classes."""
     found: dict[str, str] = {}
-    body = ast.parse(inspect.getsource(config)).body[0].body  # type: ignore[attr-defined]
-    for field, text in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            found[field.target.id] = ast.literal_eval(text.value)  # type: ignore[union-attr]
+    for kind in config.__mro__[-2::-1]:
+        body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
+        for field, text in pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[field.target.id] = ast.literal_eval(text.value)  # type: ignore[union-attr]
     return found
 
 

@@ -1,0 +1,184 @@
+"""Models whose settings are chosen on the validation classes for T1, H and calibrated H each.
+
+A method gives the candidates of its settings, a solver that fits many of them at little more than
+the cost of one, and scores; `CriterionModel` does the rest.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError
+from gsmflow.core.rng import Generators
+from gsmflow.data.dataset import HeldOut
+from gsmflow.evaluation.protocol import evaluate
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.scorers import ModelScorer
+from gsmflow.methods.eszsl import Criterion
+
+__all__ = ["CriterionModel", "Settings", "Solution", "Solve"]
+
+Settings: TypeAlias = dict[str, float]
+Solution: TypeAlias = dict[str, Tensor]
+Solve: TypeAlias = Callable[[Settings], Solution]
+
+_Fitted = TypeVar("_Fitted", bound="CriterionModel")
+_CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+
+
+class CriterionModel(nn.Module):
+    """A model that scores classes with a solution for each of the three criteria.
+
+    A subclass names its configuration and the candidates of its settings, and implements `solver`
+    and `scores`. A setting whose value is none is chosen among its candidates.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    tensors
+        ``semantics (classes, a)``, ``seen_classes`` and ``unseen_classes``, and the tensors of the
+        solutions for T1, for H and for calibrated H, ``(3, ...)`` each.
+    """
+
+    config_class: ClassVar[type[Any]]
+    candidates: ClassVar[Mapping[str, Sequence[float]]]
+    semantics: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+
+    def __init__(self, config: Any, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.config = config
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    @classmethod
+    @abstractmethod
+    def solver(cls, scaled: Scaled, config: Any, generators: Generators) -> Solve:
+        """A function from values of the settings in ``candidates`` to a solution.
+
+        Its tensors are in single precision or integers, on any device.
+        """
+
+    @abstractmethod
+    def scores(self, solution: Solution, features: Tensor, classes: Tensor) -> Tensor:
+        """Scores ``(n, k)`` of scaled features ``(n, d)`` and classes ``(k,)``."""
+
+    @classmethod
+    def for_problem(
+        cls: type[_Fitted], scaled: Scaled, config: Any, generators: Generators
+    ) -> _Fitted:
+        """Fit with the values of the settings; arguments as in `Model.for_problem`.
+
+        Raises
+        ------
+        InputError
+            If a setting has no value.
+        """
+        settings = {name: getattr(config, name) for name in cls.candidates}
+        missing = [name for name, value in settings.items() if value is None]
+        if missing:
+            raise InputError(
+                f"{', '.join(missing)}: found no value, expected one where there are no validation "
+                "classes to choose it on"
+            )
+        solution = cls.solver(scaled, config, generators)(settings)
+        return cls._of(scaled, config, [solution] * len(_CRITERIA))
+
+    @classmethod
+    def choose(
+        cls, scaled: Scaled, held_out: HeldOut, config: Any, generators: Generators
+    ) -> dict[str, Any]:
+        """The best settings on a validation problem, by criterion; see `Choosing.choose`.
+
+        Returns
+        -------
+        dict
+            For each criterion the settings, the calibration factor gamma of best H with them, and
+            the ``value`` of the criterion.
+        """
+        solve = cls.solver(scaled, config, generators)
+        given = {name: getattr(config, name) for name in cls.candidates}
+        options = [cls.candidates[n] if value is None else [value] for n, value in given.items()]
+        best: dict[str, Any] = {}
+        for values in product(*options):
+            settings = dict(zip(cls.candidates, values, strict=True))
+            device = scaled.feed.labels.device
+            model: CriterionModel = cls._of(scaled, config, [solve(settings)] * len(_CRITERIA)).to(
+                device
+            )
+            outcome = evaluate(ModelScorer(scaled.scaling, model, device), scaled.problem, held_out)
+            calibration = outcome.curve().best_gamma()
+            figures: dict[Criterion, float] = {
+                "T1": outcome.t1,
+                "H": outcome.harmonic_mean,
+                "calibrated_H": outcome.calibrated(calibration).H,
+            }
+            for criterion, value in figures.items():
+                if criterion not in best or value > best[criterion]["value"]:
+                    best[criterion] = {**settings, "calibration": calibration, "value": value}
+        return best
+
+    @classmethod
+    def for_choice(
+        cls: type[_Fitted],
+        scaled: Scaled,
+        config: Any,
+        choice: dict[str, Any],
+        generators: Generators,
+    ) -> _Fitted:
+        """Fit with the settings that `choose` found."""
+        solve = cls.solver(scaled, config, generators)
+        settings = [{name: choice[c][name] for name in cls.candidates} for c in _CRITERIA]
+        return cls._of(scaled, config, [solve(values) for values in settings])
+
+    @classmethod
+    def _of(
+        cls: type[_Fitted], scaled: Scaled, config: Any, solutions: Sequence[Solution]
+    ) -> _Fitted:
+        """A model on the CPU with a solution for each criterion."""
+        problem = scaled.problem
+        stacked = {name: torch.stack([s[name] for s in solutions]).cpu() for name in solutions[0]}
+        given = {
+            "semantics": torch.tensor(problem.semantics),
+            "seen_classes": torch.from_numpy(problem.seen_classes),
+            "unseen_classes": torch.from_numpy(problem.unseen_classes),
+        }
+        return cls(config, given | stacked)
+
+    @classmethod
+    def from_state(
+        cls: type[_Fitted], description: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> _Fitted:
+        """A model from what `describe` and ``state_dict`` gave."""
+        return cls(cls.config_class(**description["config"]), tensors)
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, JSON-ready: with ``state_dict``, all that `from_state` needs."""
+        return {"model": type(self).__name__, "config": asdict(self.config)}
+
+    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
+        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features."""
+        gzsl = self._scores_for("H", features, torch.cat([self.seen_classes, self.unseen_classes]))
+        return gzsl, self._scores_for("T1", features, self.unseen_classes)
+
+    def calibrated_class_scores(self, features: Tensor) -> FloatArray:
+        """GZSL scores ``(n, classes)`` with the settings chosen for calibrated H."""
+        classes = torch.cat([self.seen_classes, self.unseen_classes])
+        return self._scores_for("calibrated_H", features, classes)
+
+    def _scores_for(self, criterion: Criterion, features: Tensor, classes: Tensor) -> FloatArray:
+        """Scores ``(n, k)`` of classes ``(k,)`` with the solution for one criterion."""
+        given = {"semantics", "seen_classes", "unseen_classes"}
+        number = _CRITERIA.index(criterion)
+        solution = {n: t[number] for n, t in self.state_dict().items() if n not in given}
+        scores = self.scores(solution, features.to(self.semantics), classes)
+        return np.asarray(scores.cpu().numpy())

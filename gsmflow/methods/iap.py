@@ -1,0 +1,61 @@
+"""IAP, indirect attribute prediction (Lampert et al., CVPR 2009).
+
+A softmax classifier of the seen classes gives posteriors ``p(k | x)``, and these the probability of
+each binary attribute, ``p_m(x) = sum_k p(k | x) b_km``. The class whose attributes are the most
+probable, beside their prior, answers.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from gsmflow.core.rng import Generators
+from gsmflow.learning.feed import Scaled
+from gsmflow.learning.method import Method
+from gsmflow.methods.binary_attributes import attribute_scores, binary_attributes
+from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
+from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
+
+__all__ = ["IAP", "METHOD", "IAPConfig"]
+
+
+@dataclass(frozen=True)
+class IAPConfig(SeenSoftmaxConfig):
+    """The settings of an `IAP`."""
+
+
+class IAP(CriterionModel):
+    """A fitted IAP: the classifier of seen classes. It has no setting to choose."""
+
+    config_class = IAPConfig
+    candidates: ClassVar = {}
+    config: IAPConfig
+
+    @classmethod
+    def solver(cls, scaled: Scaled, config: IAPConfig, generators: Generators) -> Solve:
+        """A function that gives the classifier."""
+        softmax = fit_seen_softmax(scaled, config, generators)
+
+        def solve(settings: Settings) -> Solution:
+            return {"weight": softmax.weight, "bias": softmax.bias}
+
+        return solve
+
+    def scores(self, solution: Solution, features: Tensor, classes: Tensor) -> Tensor:
+        """Log-probabilities ``(n, k)`` of the attributes of classes ``(k,)``, less the prior's."""
+        attributes = binary_attributes(self.semantics)
+        posteriors = functional.linear(features, solution["weight"], solution["bias"]).softmax(1)
+        p = posteriors @ attributes[self.seen_classes]
+        return attribute_scores(p, attributes, classes, self.seen_classes)
+
+
+METHOD = Method(
+    name="iap",
+    label="IAP",
+    paper="Lampert et al., CVPR 2009; after a description, with a softmax classifier",
+    config=IAPConfig,
+    model=IAP,
+    published={"": {"feature_scaling": "minmax"}},
+)
