@@ -361,7 +361,8 @@ class Trainer(Generic[_Model]):
         rows = torch.arange(self._batch_size, device=self.feed.labels.device)
         batch = Batch(self.feed.take(rows), self.feed.labels[rows])
         # With the generator of the training: for another one it might be compiled again.
-        state = self.generator.get_state()
+        state, buffers = self.generator.get_state(), list(self.model.buffers())
+        values = [buffer.clone() for buffer in buffers]  # a loss may update statistics
         try:
             # The first call compiles.
             with tf32_products(self.precision), autocast(self.precision, rows.device):
@@ -371,6 +372,8 @@ class Trainer(Generic[_Model]):
             return one_line(error)
         finally:
             self.generator.set_state(state)
+            for buffer, value in zip(buffers, values, strict=True):
+                buffer.copy_(value)
             self.model.zero_grad()
         self._training_step = _step_of(compiled)
         return None

@@ -54,5 +54,6 @@ METHOD = Method(
         "AWA1": {"epochs": 15},
         "AWA2": {"epochs": 15},
         "APY": {"weight_decay": 1e-3},
+        "DIGITS": {"epochs": 20, "batch_size": 256, "learning_rate": 1e-2},
     },
 )
