@@ -73,12 +73,12 @@ run() { # NAME SECONDS COMMAND...: run with a limit, keep the log, note the resu
 
 failed=0
 rows=()
-run tests 120 "$PYTHON" -m pytest -q -p no:benchmark -p no:cacheprovider -m gpu
-run flo 60 "$PYTHON" train_FLO.py --features densenet169 --schedule fast --data "$DATA" \
+run tests 100 "$PYTHON" -m pytest -q -p no:benchmark -p no:cacheprovider -m gpu
+run flo 45 "$PYTHON" train_FLO.py --features densenet169 --schedule fast --data "$DATA" \
   --out "$OUT/runs" --run "flo-$$" --cuda-graphs on
 bench=("$PYTHON" -m benchmarks.speed --device cuda --repetitions 5 --out "$OUT/bench.json")
-run run 110 "${bench[@]}" --parts run,ceilings
-run steps 120 "${bench[@]}" --parts step,peak,profile
+run run 100 "${bench[@]}" --parts run,ceilings
+run steps 100 "${bench[@]}" --parts step,peak,profile
 
 echo
 echo "== $("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name(), "torch", torch.__version__)')"
