@@ -46,7 +46,7 @@ __all__ = [
     "Trainable",
     "WarmedUp",
     "rows_with",
-    "with_semantics",
+    "with_tensors",
 ]
 
 
@@ -162,11 +162,11 @@ def rows_with(real: Feed, reservoir: Reservoir, real_unseen: Feed | None = None)
     return RowsByEpoch(lambda: gzsl, lambda: zsl)
 
 
-def with_semantics(model: AnyModel, semantics: FloatArray) -> AnyModel:
-    """A copy of a model on the CPU with another tensor ``semantics``, ``(classes, a)``."""
-    tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    tensors["semantics"] = torch.tensor(semantics)
-    copy: AnyModel = type(model).from_state(model.describe(), tensors)  # type: ignore[assignment]
+def with_tensors(model: AnyModel, tensors: Mapping[str, Tensor]) -> AnyModel:
+    """A copy of a model on the CPU with other tensors by these names, such as ``semantics``."""
+    kept = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    replaced = {**kept, **tensors}
+    copy: AnyModel = type(model).from_state(model.describe(), replaced)  # type: ignore[assignment]
     return copy
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses
+from gsmflow.learning.contract import Losses, with_tensors
 from gsmflow.learning.feed import Scaled
 
 __all__ = [
@@ -211,8 +211,7 @@ class Bilinear(nn.Module, ABC):
 
     def with_classes(self: _Bilinear, problem: Problem) -> _Bilinear:
         """The same maps, with a problem's further unseen classes; on the CPU."""
-        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
-        return self.from_state(self.describe(), tensors | _buffers(problem))
+        return with_tensors(self, _buffers(problem))
 
     @abstractmethod
     def row_losses(self, scores: Tensor, columns: Tensor, draws: BatchRandom) -> Tensor:

@@ -22,7 +22,7 @@ from gsmflow.learning.contract import (
     Losses,
     RowsByEpoch,
     RowsRequest,
-    with_semantics,
+    with_tensors,
 )
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled
 from gsmflow.learning.method import Method
@@ -276,7 +276,8 @@ class CADAVAE(nn.Module):
 
     def with_classes(self, problem: Problem) -> "CADAVAE":
         """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
-        return with_semantics(self, scaled_semantics(problem, self.config))
+        semantics = torch.tensor(scaled_semantics(problem, self.config))
+        return with_tensors(self, {"semantics": semantics})
 
     @property
     def encoder(self) -> nn.Module:

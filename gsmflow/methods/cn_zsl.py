@@ -29,7 +29,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses
+from gsmflow.learning.contract import Losses, with_tensors
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
@@ -274,8 +274,7 @@ class CNZSL(nn.Module):
 
     def with_classes(self, problem: Problem) -> "CNZSL":
         """The same network, with the semantics of a problem's new unseen classes; on the CPU."""
-        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
-        return self.from_state(self.describe(), tensors | _buffers(problem, self.config))
+        return with_tensors(self, _buffers(problem, self.config))
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The cross-entropy of a softmax over the seen classes, a mean over the rows.

@@ -27,7 +27,7 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses
+from gsmflow.learning.contract import Losses, with_tensors
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
@@ -125,8 +125,7 @@ class DEM(nn.Module):
 
     def with_classes(self, problem: Problem) -> "DEM":
         """The same network, with the semantics of a problem's new unseen classes; on the CPU."""
-        tensors = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
-        return self.from_state(self.describe(), tensors | _buffers(problem, self.config))
+        return with_tensors(self, _buffers(problem, self.config))
 
     def prototypes(self, classes: Tensor) -> Tensor:
         """Prototypes ``(k, d)`` of classes ``(k,)``."""

@@ -20,7 +20,7 @@ from gsmflow.learning.contract import (
     RowsByEpoch,
     RowsRequest,
     rows_with,
-    with_semantics,
+    with_tensors,
 )
 from gsmflow.learning.feed import Scaled, class_means, join
 from gsmflow.learning.method import Method
@@ -194,7 +194,8 @@ class GSMFlow(nn.Module):
 
     def with_classes(self, problem: Problem) -> "GSMFlow":
         """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
-        return with_semantics(self, scaled_semantics(problem, self.config))
+        semantics = torch.tensor(scaled_semantics(problem, self.config))
+        return with_tensors(self, {"semantics": semantics})
 
     @property
     def feature_dim(self) -> int:
