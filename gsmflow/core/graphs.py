@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["CudaGraphs", "Graph", "Graphs", "Recorded", "RecordingError"]
+__all__ = ["CudaGraphs", "Graph", "Graphs", "Recorded", "RecordingError", "allow_recording"]
 
 # Calls before the recording: they make what a function makes once, such as an optimizer's state.
 _WARM_UP_CALLS = 3
@@ -175,6 +175,12 @@ class CudaGraphs:
 
 def _new_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def allow_recording(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer be recorded; it refuses otherwise, and warns if it is not recorded then."""
+    for group in optimizer.param_groups:
+        group["capturable"] = True
 
 
 class Recorded:

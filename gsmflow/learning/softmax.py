@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray, IntArray
-from gsmflow.core.graphs import Graphs, Recorded, RecordingError
+from gsmflow.core.graphs import Graphs, Recorded, RecordingError, allow_recording
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, StreamedRows
@@ -388,9 +388,8 @@ class _Layer:
         self._optimizer.step()
 
     def prepare_recording(self) -> None:
-        """Let Adam be recorded; it refuses otherwise, and warns if it is not recorded then."""
-        for group in self._optimizer.param_groups:
-            group["capturable"] = True
+        """Let the next steps be recorded."""
+        allow_recording(self._optimizer)
 
     def classifier(self) -> SoftmaxClassifier:
         return SoftmaxClassifier(self._weight.detach(), self._bias.detach(), self._classes)

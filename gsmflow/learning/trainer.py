@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
-from gsmflow.core.graphs import Graphs, Recorded, RecordingError
+from gsmflow.core.graphs import Graphs, Recorded, RecordingError, allow_recording
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
@@ -129,9 +129,8 @@ class _Adam:
                 group["lr"] = value * self._factor
 
     def prepare_recording(self) -> None:
-        """Let Adam be recorded; it refuses otherwise, and warns if it is not recorded then."""
-        for group in self._adam.param_groups:
-            group["capturable"] = True
+        """Let the next steps be recorded."""
+        allow_recording(self._adam)
 
     def minimize(self, loss: Tensor) -> None:
         """Take one gradient step on a scalar loss, changing these parameters alone."""
