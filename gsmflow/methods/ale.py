@@ -17,7 +17,13 @@ from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import Times
-from gsmflow.methods.bilinear import Bilinear, hinges, rank_weighted_hinge, sampled_rank_hinge
+from gsmflow.methods.bilinear import (
+    RANKING_SETTINGS,
+    Bilinear,
+    hinges,
+    rank_weighted_hinge,
+    sampled_rank_hinge,
+)
 
 __all__ = ["ALE", "METHOD", "ALEConfig"]
 
@@ -54,14 +60,7 @@ METHOD = Method(
     config=ALEConfig,
     model=ALE,
     published={
-        "": {
-            "feature_scaling": "l2",
-            "epochs": 20,
-            "batch_size": 256,
-            "learning_rate": 1e-2,
-            "weight_decay": 0.0,
-            "lr_decay": 1.0,
-        },
+        "": RANKING_SETTINGS,
     },
     variants={"sampled-ranks": {"sampled_ranks": True}},
     search={"margin": Times(0.1, 10)},

@@ -16,7 +16,7 @@ from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import Times
-from gsmflow.methods.bilinear import Bilinear, hinges, sampled_hinge, summed_hinge
+from gsmflow.methods.bilinear import RANKING_SETTINGS, Bilinear, hinges, sampled_hinge, summed_hinge
 
 __all__ = ["METHOD", "DeViSE", "DeViSEConfig"]
 
@@ -52,14 +52,7 @@ METHOD = Method(
     config=DeViSEConfig,
     model=DeViSE,
     published={
-        "": {
-            "feature_scaling": "l2",
-            "epochs": 20,
-            "batch_size": 256,
-            "learning_rate": 1e-2,
-            "weight_decay": 0.0,
-            "lr_decay": 1.0,
-        },
+        "": RANKING_SETTINGS,
         "SUN/res101": {"feature_scaling": "none", "margin": 3.0, "learning_rate": 1e-3},
         "AWA1/res101": {"feature_scaling": "standardised", "margin": 200.0, "learning_rate": 1e-3},
         "AWA2/res101": {"feature_scaling": "standardised", "margin": 150.0, "learning_rate": 1e-3},

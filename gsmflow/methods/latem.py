@@ -16,7 +16,7 @@ from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import Times, TimesOneOf
-from gsmflow.methods.bilinear import Bilinear, hinges, random_class_hinge
+from gsmflow.methods.bilinear import RANKING_SETTINGS, Bilinear, hinges, random_class_hinge
 
 __all__ = ["LATEM", "METHOD", "LATEMConfig"]
 
@@ -55,14 +55,7 @@ METHOD = Method(
     config=LATEMConfig,
     model=LATEM,
     published={
-        "": {
-            "feature_scaling": "l2",
-            "epochs": 20,
-            "batch_size": 256,
-            "learning_rate": 3e-2,
-            "weight_decay": 0.0,
-            "lr_decay": 1.0,
-        },
+        "": {**RANKING_SETTINGS, "learning_rate": 3e-2},
     },
     variants={"one-map": {"maps": 1}},
     # From K = 2: the paper's 2, 4, 6, 8 and 10.

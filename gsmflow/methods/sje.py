@@ -15,7 +15,7 @@ from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import Times
-from gsmflow.methods.bilinear import Bilinear, hinges, largest_hinge
+from gsmflow.methods.bilinear import RANKING_SETTINGS, Bilinear, hinges, largest_hinge
 
 __all__ = ["METHOD", "SJE", "SJEConfig"]
 
@@ -46,14 +46,7 @@ METHOD = Method(
     config=SJEConfig,
     model=SJE,
     published={
-        "": {
-            "feature_scaling": "l2",
-            "epochs": 20,
-            "batch_size": 256,
-            "learning_rate": 1e-2,
-            "weight_decay": 0.0,
-            "lr_decay": 1.0,
-        },
+        "": RANKING_SETTINGS,
         "SUN/res101": {"feature_scaling": "standardised", "margin": 2.0, "learning_rate": 3e-4},
         "CUB/res101": {"feature_scaling": "standardised", "margin": 4.0, "learning_rate": 3e-4},
         "AWA1/res101": {"margin": 2.5},
