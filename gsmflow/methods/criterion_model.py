@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
-from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.rng import Generators
-from gsmflow.data.dataset import HeldOut
-from gsmflow.evaluation.protocol import evaluate
+from gsmflow.data.dataset import HeldOut, Problem
+from gsmflow.evaluation.protocol import Outcome, evaluate_candidates, scale_held_out
 from gsmflow.learning.feed import Scaled
-from gsmflow.learning.scorers import ModelScorer
-from gsmflow.methods.eszsl import Criterion
+from gsmflow.methods.criteria import CRITERIA, Criterion, criterion_values
 
 __all__ = ["CriterionModel", "Settings", "Solution", "Solve"]
 
@@ -30,7 +29,8 @@ Solution: TypeAlias = dict[str, Tensor]
 Solve: TypeAlias = Callable[[Settings], Solution]
 
 _Fitted = TypeVar("_Fitted", bound="CriterionModel")
-_CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+# The tensors that do not depend on a solution.
+_OF_CLASSES = ("semantics", "seen_classes", "unseen_classes")
 
 
 class CriterionModel(nn.Module):
@@ -91,7 +91,7 @@ class CriterionModel(nn.Module):
                 "classes to choose it on"
             )
         solution = cls.solver(scaled, config, generators)(settings)
-        return cls._of(scaled, config, [solution] * len(_CRITERIA))
+        return cls._of(scaled, config, [solution] * len(CRITERIA))
 
     @classmethod
     def choose(
@@ -105,23 +105,30 @@ class CriterionModel(nn.Module):
             For each criterion the settings, the calibration factor gamma of best H with them, and
             the ``value`` of the criterion.
         """
+        problem, device = scaled.problem, scaled.feed.labels.device
         solve = cls.solver(scaled, config, generators)
+        model = cls(config, _class_tensors(problem)).to(device)
+        rows = scale_held_out(held_out, scaled.scaling, device)
+        classes, unseen = (
+            torch.from_numpy(of).to(device) for of in (problem.classes, problem.unseen_classes)
+        )
+
+        def evaluated(settings: Settings) -> Outcome:
+            solution = {name: tensor.to(device) for name, tensor in solve(settings).items()}
+            [outcome] = evaluate_candidates(
+                lambda features: model.scores(solution, features, classes)[None],
+                lambda features: model.scores(solution, features, unseen)[None],
+                problem,
+                rows,
+            )
+            return outcome
+
         given = {name: getattr(config, name) for name in cls.candidates}
         options = [cls.candidates[n] if value is None else [value] for n, value in given.items()]
         best: dict[str, Any] = {}
         for values in product(*options):
             settings = dict(zip(cls.candidates, values, strict=True))
-            device = scaled.feed.labels.device
-            model: CriterionModel = cls._of(scaled, config, [solve(settings)] * len(_CRITERIA)).to(
-                device
-            )
-            outcome = evaluate(ModelScorer(scaled.scaling, model, device), scaled.problem, held_out)
-            calibration = outcome.curve().best_gamma()
-            figures: dict[Criterion, float] = {
-                "T1": outcome.t1,
-                "H": outcome.harmonic_mean,
-                "calibrated_H": outcome.calibrated(calibration).H,
-            }
+            calibration, figures = criterion_values(evaluated(settings))
             for criterion, value in figures.items():
                 if criterion not in best or value > best[criterion]["value"]:
                     best[criterion] = {**settings, "calibration": calibration, "value": value}
@@ -137,7 +144,7 @@ class CriterionModel(nn.Module):
     ) -> _Fitted:
         """Fit with the settings that `choose` found."""
         solve = cls.solver(scaled, config, generators)
-        settings = [{name: choice[c][name] for name in cls.candidates} for c in _CRITERIA]
+        settings = [{name: choice[c][name] for name in cls.candidates} for c in CRITERIA]
         return cls._of(scaled, config, [solve(values) for values in settings])
 
     @classmethod
@@ -145,14 +152,8 @@ class CriterionModel(nn.Module):
         cls: type[_Fitted], scaled: Scaled, config: Any, solutions: Sequence[Solution]
     ) -> _Fitted:
         """A model on the CPU with a solution for each criterion."""
-        problem = scaled.problem
         stacked = {name: torch.stack([s[name] for s in solutions]).cpu() for name in solutions[0]}
-        given = {
-            "semantics": torch.tensor(problem.semantics),
-            "seen_classes": torch.from_numpy(problem.seen_classes),
-            "unseen_classes": torch.from_numpy(problem.unseen_classes),
-        }
-        return cls(config, given | stacked)
+        return cls(config, _class_tensors(scaled.problem) | stacked)
 
     @classmethod
     def from_state(
@@ -177,8 +178,12 @@ class CriterionModel(nn.Module):
 
     def _scores_for(self, criterion: Criterion, features: Tensor, classes: Tensor) -> FloatArray:
         """Scores ``(n, k)`` of classes ``(k,)`` with the solution for one criterion."""
-        given = {"semantics", "seen_classes", "unseen_classes"}
-        number = _CRITERIA.index(criterion)
-        solution = {n: t[number] for n, t in self.state_dict().items() if n not in given}
+        number = CRITERIA.index(criterion)
+        solution = {n: t[number] for n, t in self.state_dict().items() if n not in _OF_CLASSES}
         scores = self.scores(solution, features.to(self.semantics), classes)
         return np.asarray(scores.cpu().numpy())
+
+
+def _class_tensors(problem: Problem) -> dict[str, Tensor]:
+    """The tensors that do not depend on a solution, by name."""
+    return {name: torch.tensor(getattr(problem, name)) for name in _OF_CLASSES}

@@ -8,7 +8,7 @@ considerably.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,23 +20,20 @@ from gsmflow.core.linear_algebra import double_device, product, symmetric_eigen
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut
-from gsmflow.evaluation.protocol import Outcome, evaluate_candidates, scale_held_out
+from gsmflow.evaluation.protocol import evaluate_candidates, scale_held_out
 from gsmflow.learning.feed import Scaled, row_slabs
 from gsmflow.learning.method import Method
+from gsmflow.methods.criteria import CRITERIA, Criterion, criterion_values
 
 __all__ = [
     "ESZSL",
     "METHOD",
-    "Criterion",
     "ESZSLChoice",
     "ESZSLConfig",
     "ESZSLSolver",
     "choose_regularizers",
 ]
 
-Criterion: TypeAlias = Literal["T1", "H", "calibrated_H"]
-
-_CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 _GAMMAS = tuple(10.0**e for e in range(7))
 _LAMBDAS = tuple(10.0**e for e in range(-5, 4))
 
@@ -161,7 +158,7 @@ def choose_regularizers(
         )
         outcomes = evaluate_candidates(gzsl, zsl, problem, rows, torch.float64)
         for lam, outcome in zip(lambdas, outcomes, strict=True):
-            calibration, values = _criteria(outcome)
+            calibration, values = criterion_values(outcome)
             for criterion, value in values.items():
                 if criterion not in best or value > best[criterion].value:
                     best[criterion] = ESZSLChoice(gamma, lam, calibration, value)
@@ -172,16 +169,6 @@ def _scores_of_each(weights: list[Tensor], classes: Tensor) -> Callable[[Tensor]
     """From features ``(m, d)`` to the scores of classes ``(k,)`` with each of the weights."""
     of_classes = [of_all.T[classes].T for of_all in weights]
     return lambda features: torch.stack([product(features, w) for w in of_classes])
-
-
-def _criteria(outcome: Outcome) -> tuple[float, dict[Criterion, float]]:
-    """The calibration factor gamma of best H, and the value of each criterion."""
-    calibration = outcome.curve().best_gamma()
-    return calibration, {
-        "T1": outcome.t1,
-        "H": outcome.harmonic_mean,
-        "calibrated_H": outcome.calibrated(calibration).H,
-    }
 
 
 class ESZSL(nn.Module):
@@ -225,7 +212,7 @@ class ESZSL(nn.Module):
                 "gamma, lam: found no value for one of them, expected both where there are no "
                 "validation classes to choose them on"
             )
-        return cls._fit(scaled, config, [(config.gamma, config.lam)] * len(_CRITERIA))
+        return cls._fit(scaled, config, [(config.gamma, config.lam)] * len(CRITERIA))
 
     @classmethod
     def choose(
@@ -240,7 +227,7 @@ class ESZSL(nn.Module):
         cls, scaled: Scaled, config: ESZSLConfig, choice: dict[str, Any], generators: Generators
     ) -> "ESZSL":
         """Fit with the regularizers that `choose` found."""
-        pairs = [(choice[name]["gamma"], choice[name]["lam"]) for name in _CRITERIA]
+        pairs = [(choice[name]["gamma"], choice[name]["lam"]) for name in CRITERIA]
         return cls._fit(scaled, config, pairs)
 
     @classmethod
@@ -272,7 +259,7 @@ class ESZSL(nn.Module):
 
     def _scores(self, features: Tensor, criterion: Criterion, classes: Tensor) -> FloatArray:
         """Scores ``(n, k)`` of classes ``(k,)`` with the regularizers of one criterion."""
-        weights = self.weights[_CRITERIA.index(criterion)].cpu().numpy()
+        weights = self.weights[CRITERIA.index(criterion)].cpu().numpy()
         scores: Any = features.cpu().numpy() @ weights[:, classes.cpu().numpy()]
         return np.asarray(scores)
 

@@ -14,9 +14,9 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import HeldOut, Problem, Rows, open_held_out, training_problem
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.scorers import ModelScorer
+from gsmflow.methods.criteria import Criterion
 from gsmflow.methods.eszsl import (
     ESZSL,
-    Criterion,
     ESZSLChoice,
     ESZSLConfig,
     ESZSLSolver,
