@@ -14,20 +14,18 @@ All losses are of whole batches. The published methods take a step of SGD for ea
 takes one for each batch, with the gradient of the batch's mean loss.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.arrays import FloatArray
-from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.core.rng import BatchRandom
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses, with_tensors
-from gsmflow.learning.feed import Scaled
+from gsmflow.learning.contract import Losses
+from gsmflow.methods.semantic_model import SemanticModel
 
 __all__ = [
     "RANKING_SETTINGS",
@@ -51,7 +49,6 @@ RANKING_SETTINGS: Mapping[str, Any] = {
     "lr_decay": 1.0,
 }
 
-_Bilinear = TypeVar("_Bilinear", bound="Bilinear")
 # Uniform numbers are kept this far from 0 and 1, where their logarithms have no quotient.
 _EDGE = 1e-7
 
@@ -138,54 +135,33 @@ def _harmonic_numbers(violations: Tensor) -> Tensor:
     return functional.pad(numbers.reciprocal().cumsum(dim=0), (1, 0))
 
 
-class Bilinear(nn.Module, ABC):
+class Bilinear(SemanticModel):
     """A bilinear score that is trained with a ranking loss; each method has a subclass.
 
-    The maps are initialised from a normal distribution with standard deviation ``1 / sqrt(d)``,
-    the bias with 0.
-
-    Parameters
-    ----------
-    config
-        Settings, a `config_class`.
-    feature_dim
-        ``d``.
-    semantics
-        Semantics of every class, each of length 1, ``(classes, a)``.
-    seen_classes, unseen_classes
-        Ascending class numbers.
+    The semantics have length 1. The maps are initialised from a normal distribution with standard
+    deviation ``1 / sqrt(d)``, the bias with 0. Parameters as `SemanticModel` has them.
 
     Attributes
     ----------
-    config_class
-        The settings' class.
     has_bias
         Whether there is a bias ``b_k``.
     """
 
-    config_class: ClassVar[type[Any]]
     has_bias: ClassVar[bool] = False
-    semantics: Tensor
-    seen_classes: Tensor
-    unseen_classes: Tensor
 
     def __init__(
         self,
         config: Any,
         feature_dim: int,
-        *,
-        semantics: Tensor,
-        seen_classes: Tensor,
-        unseen_classes: Tensor,
+        generator: torch.Generator | None,
+        **buffers: Tensor,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("semantics", semantics)
-        self.register_buffer("seen_classes", seen_classes)
-        self.register_buffer("unseen_classes", unseen_classes)
-        maps, a = self.map_count(config), semantics.shape[1]
+        super().__init__(config, feature_dim, generator, **buffers)
+        maps, a = self.map_count(config), self.semantics.shape[1]
         self.maps = nn.Parameter(torch.zeros(maps, feature_dim, a))
         self.bias = nn.Parameter(torch.zeros(maps, 1, a)) if self.has_bias else None
+        if generator is not None:
+            nn.init.normal_(self.maps, std=feature_dim**-0.5, generator=generator)
 
     @classmethod
     def map_count(cls, config: Any) -> int:
@@ -193,37 +169,9 @@ class Bilinear(nn.Module, ABC):
         return 1
 
     @classmethod
-    def for_problem(
-        cls: type[_Bilinear], scaled: Scaled, config: Any, generators: Generators
-    ) -> _Bilinear:
-        """An untrained model for a problem, on the CPU; arguments as in `Model.for_problem`."""
-        d = scaled.feed.feature_dim
-        model = cls(config, d, **_buffers(scaled.problem))
-        nn.init.normal_(model.maps, std=d**-0.5, generator=generators.on_cpu("initial weights"))
-        return model
-
-    @classmethod
-    def from_state(
-        cls: type[_Bilinear], description: dict[str, Any], tensors: dict[str, Tensor]
-    ) -> _Bilinear:
-        """A model from what `describe` and ``state_dict`` gave."""
-        config = cls.config_class(**description["config"])
-        buffers = {name: tensors[name] for name in ("semantics", "seen_classes", "unseen_classes")}
-        model = cls(config, description["feature_dim"], **buffers)
-        model.load_state_dict(tensors)
-        return model
-
-    def describe(self) -> dict[str, Any]:
-        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
-        return {
-            "model": type(self).__name__,
-            "config": asdict(self.config),
-            "feature_dim": self.maps.shape[1],
-        }
-
-    def with_classes(self: _Bilinear, problem: Problem) -> _Bilinear:
-        """The same maps, with a problem's further unseen classes; on the CPU."""
-        return with_tensors(self, _buffers(problem))
+    def semantics_of(cls, problem: Problem, config: Any) -> Tensor:
+        """The semantics of every class, each at length 1, ``(classes, a)``."""
+        return functional.normalize(torch.tensor(problem.semantics))
 
     @abstractmethod
     def row_losses(self, scores: Tensor, columns: Tensor, draws: BatchRandom) -> Tensor:
@@ -252,19 +200,3 @@ class Bilinear(nn.Module, ABC):
         columns = torch.searchsorted(self.seen_classes, labels)
         ranking = self.row_losses(self.scores(features, self.seen_classes), columns, draws).mean()
         return Losses(ranking, {"ranking": ranking})
-
-    @torch.no_grad()
-    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
-        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features."""
-        classes = torch.cat([self.seen_classes, self.unseen_classes])
-        scores = self.scores(features, classes).cpu().numpy()
-        return scores, scores[:, len(self.seen_classes) :]
-
-
-def _buffers(problem: Problem) -> dict[str, Tensor]:
-    """The tensors of a `Bilinear` that are not trained."""
-    return {
-        "semantics": functional.normalize(torch.tensor(problem.semantics)),
-        "seen_classes": torch.tensor(problem.seen_classes),
-        "unseen_classes": torch.tensor(problem.unseen_classes),
-    }

@@ -17,22 +17,22 @@ Differences from the published code:
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses, with_tensors
+from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
+from gsmflow.methods.semantic_model import SemanticModel
 
 __all__ = [
     "CNZSL",
@@ -49,7 +49,6 @@ DivisorName: TypeAlias = Literal["variance", "deviation"]
 # Share of the running statistics that a step replaces.
 _MOMENTUM = 0.1
 _EPSILON = 1e-5
-_BUFFERS = ("semantics", "seen_classes", "unseen_classes")
 
 
 @dataclass(frozen=True)
@@ -203,25 +202,14 @@ class PrototypeNetwork(nn.Module):
         return normalization.over_classes(values) if of_step else normalization(values)
 
 
-class CNZSL(nn.Module):
+class CNZSL(SemanticModel):
     """A prototype network, and the classes that it predicts prototypes of.
 
-    Parameters
-    ----------
-    config
-        Settings.
-    feature_dim
-        ``d``.
-    generator
-        Source of the initial weights.
-    buffers
-        ``semantics`` of every class, ``(classes, a)``, normalized if the settings ask for it;
-        ``seen_classes`` and ``unseen_classes``, each ascending.
+    Parameters as `SemanticModel` has them.
     """
 
-    semantics: Tensor
-    seen_classes: Tensor
-    unseen_classes: Tensor
+    config_class = CNZSLConfig
+    config: CNZSLConfig
 
     def __init__(
         self,
@@ -230,10 +218,7 @@ class CNZSL(nn.Module):
         generator: torch.Generator | None,
         **buffers: Tensor,
     ) -> None:
-        super().__init__()
-        self.config = config
-        for name in _BUFFERS:
-            self.register_buffer(name, buffers[name])
+        super().__init__(config, feature_dim, generator, **buffers)
         self.network = PrototypeNetwork(config, self.semantics.shape[1], feature_dim, generator)
 
     @classmethod
@@ -245,36 +230,18 @@ class CNZSL(nn.Module):
         InputError
             If there is one seen class, whose variance over the classes is not defined.
         """
-        problem = scaled.problem
-        if config.class_normalization and len(problem.seen_classes) < 2:
+        if config.class_normalization and len(scaled.problem.seen_classes) < 2:
             raise InputError(
                 "seen classes: found 1, expected at least 2, so that hidden units can be "
                 "standardised over them"
             )
-        generator = generators.on_cpu("initial weights")
-        return cls(config, scaled.feed.feature_dim, generator, **_buffers(problem, config))
+        return super().for_problem(scaled, config, generators)
 
     @classmethod
-    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "CNZSL":
-        """A model from what `describe` and ``state_dict`` gave."""
-        config = CNZSLConfig(**description["config"])
-        model = cls(
-            config, description["feature_dim"], None, **{name: tensors[name] for name in _BUFFERS}
-        )
-        model.load_state_dict(tensors)
-        return model
-
-    def describe(self) -> dict[str, Any]:
-        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
-        return {
-            "model": "CN-ZSL",
-            "config": asdict(self.config),
-            "feature_dim": self.network.output.out_features,
-        }
-
-    def with_classes(self, problem: Problem) -> "CNZSL":
-        """The same network, with the semantics of a problem's new unseen classes; on the CPU."""
-        return with_tensors(self, _buffers(problem, self.config))
+    def semantics_of(cls, problem: Problem, config: CNZSLConfig) -> Tensor:
+        """The semantics ``(classes, a)``, normalized if the settings ask for it."""
+        semantics = torch.tensor(problem.semantics)
+        return normalized_attributes(semantics) if config.attribute_normalization else semantics
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The cross-entropy of a softmax over the seen classes, a mean over the rows.
@@ -300,20 +267,9 @@ class CNZSL(nn.Module):
         cosines = functional.normalize(features) @ functional.normalize(prototypes).T
         return self.config.logit_scale**2 * cosines
 
-    @torch.no_grad()
-    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
-        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features."""
-        classes = torch.cat([self.seen_classes, self.unseen_classes])
-        logits = self._logits(features, self.network(self.semantics[classes])).cpu().numpy()
-        return logits, logits[:, len(self.seen_classes) :]
-
-
-def _buffers(problem: Problem, config: CNZSLConfig) -> dict[str, Tensor]:
-    """The buffers of a `CNZSL` for a problem, by name."""
-    buffers = {name: torch.tensor(getattr(problem, name)) for name in _BUFFERS}
-    if config.attribute_normalization:
-        buffers["semantics"] = normalized_attributes(buffers["semantics"])
-    return buffers
+    def scores(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Logits ``(n, k)`` of scaled features ``(n, d)`` and classes ``(k,)``."""
+        return self._logits(features, self.network(self.semantics[classes]))
 
 
 _MLP: dict[str, Any] = {"class_normalization": False, "small_init": False}

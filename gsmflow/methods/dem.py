@@ -16,28 +16,26 @@ Differences from the published code:
 - The last partial batch of an epoch is left out.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.arrays import FloatArray
-from gsmflow.core.rng import BatchRandom, Generators
+from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses, with_tensors
-from gsmflow.learning.feed import Scaled
+from gsmflow.learning.contract import Losses
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
 from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
+from gsmflow.methods.semantic_model import SemanticModel
 
 __all__ = ["DEM", "METHOD", "DEMConfig", "SimilarityName"]
 
 SimilarityName: TypeAlias = Literal["euclidean", "cosine"]
 
-_BUFFERS = ("semantics", "seen_classes", "unseen_classes")
 # Standard deviation of the initial weights, which are cut at twice of it, and the initial biases.
 _INITIAL = 0.1
 
@@ -56,27 +54,15 @@ class DEMConfig:
     """Mean length of the seen classes' semantics under --semantics-scaling norm."""
 
 
-class DEM(nn.Module):
+class DEM(SemanticModel):
     """The network, and the classes that it predicts prototypes of.
 
-    Initial weights are normal with standard deviation 0.1, cut at 0.2; biases are 0.1.
-
-    Parameters
-    ----------
-    config
-        Settings.
-    feature_dim
-        ``d``.
-    generator
-        Source of the initial weights.
-    buffers
-        Scaled ``semantics`` of every class, ``(classes, a)``; ``seen_classes`` and
-        ``unseen_classes``.
+    Initial weights are normal with standard deviation 0.1, cut at 0.2; biases are 0.1. Parameters
+    as `SemanticModel` has them.
     """
 
-    semantics: Tensor
-    seen_classes: Tensor
-    unseen_classes: Tensor
+    config_class = DEMConfig
+    config: DEMConfig
 
     def __init__(
         self,
@@ -85,10 +71,7 @@ class DEM(nn.Module):
         generator: torch.Generator | None,
         **buffers: Tensor,
     ) -> None:
-        super().__init__()
-        self.config = config
-        for name in _BUFFERS:
-            self.register_buffer(name, buffers[name])
+        super().__init__(config, feature_dim, generator, **buffers)
         # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
             self.hidden = nn.Linear(self.semantics.shape[1], config.hidden)
@@ -100,32 +83,9 @@ class DEM(nn.Module):
             nn.init.constant_(layer.bias, _INITIAL)
 
     @classmethod
-    def for_problem(cls, scaled: Scaled, config: DEMConfig, generators: Generators) -> "DEM":
-        """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has."""
-        generator = generators.on_cpu("initial weights")
-        return cls(config, scaled.feed.feature_dim, generator, **_buffers(scaled.problem, config))
-
-    @classmethod
-    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "DEM":
-        """A model from what `describe` and ``state_dict`` gave."""
-        config = DEMConfig(**description["config"])
-        model = cls(
-            config, description["feature_dim"], None, **{name: tensors[name] for name in _BUFFERS}
-        )
-        model.load_state_dict(tensors)
-        return model
-
-    def describe(self) -> dict[str, Any]:
-        """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
-        return {
-            "model": "DEM",
-            "config": asdict(self.config),
-            "feature_dim": self.output.out_features,
-        }
-
-    def with_classes(self, problem: Problem) -> "DEM":
-        """The same network, with the semantics of a problem's new unseen classes; on the CPU."""
-        return with_tensors(self, _buffers(problem, self.config))
+    def semantics_of(cls, problem: Problem, config: DEMConfig) -> Tensor:
+        """The semantics ``(classes, a)``, scaled as the settings ask."""
+        return torch.tensor(scaled_semantics(problem, config))
 
     def prototypes(self, classes: Tensor) -> Tensor:
         """Prototypes ``(k, d)`` of classes ``(k,)``."""
@@ -150,28 +110,20 @@ class DEM(nn.Module):
         error = functional.mse_loss(prototypes.to(features), features)
         return Losses(error, {"squared_error": error})
 
-    @torch.no_grad()
-    def class_scores(self, features: Tensor) -> tuple[FloatArray, FloatArray]:
-        """GZSL scores ``(n, classes)`` and ZSL scores ``(n, unseen)`` of scaled features.
+    def scores(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Cosine similarities of the prototypes, or negative distances, ``(n, k)``.
 
-        A score is the cosine similarity of the prototype, or its negative distance.
+        Parameters
+        ----------
+        features
+            Scaled features, ``(n, d)``.
+        classes
+            ``(k,)``.
         """
-        prototypes = self.prototypes(torch.cat([self.seen_classes, self.unseen_classes]))
+        prototypes = self.prototypes(classes)
         if self.config.similarity == "cosine":
-            scores = functional.normalize(features) @ functional.normalize(prototypes).T
-        else:
-            scores = -torch.cdist(features, prototypes)
-        found = scores.cpu().numpy()
-        return found, found[:, len(self.seen_classes) :]
-
-
-def _buffers(problem: Problem, config: DEMConfig) -> dict[str, Tensor]:
-    """The buffers of a `DEM` for a problem, by name."""
-    return {
-        "semantics": torch.tensor(scaled_semantics(problem, config)),
-        "seen_classes": torch.tensor(problem.seen_classes),
-        "unseen_classes": torch.tensor(problem.unseen_classes),
-    }
+            return functional.normalize(features) @ functional.normalize(prototypes).T
+        return -torch.cdist(features, prototypes)
 
 
 # The settings of the published code. It does not fix the number of steps; the epochs here have
