@@ -32,7 +32,6 @@ names = {
     "hypothesis": "hypothesis",
     "matplotlib": "matplotlib",
     "filelock": "filelock",
-    "ot": "POT",
     "psutil": "psutil",
     "pytest": "pytest",
     "requests": "requests",

@@ -243,7 +243,7 @@ def profile_steps(
     seconds = watch(trainer.run_epoch, device).seconds
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    with profile(activities=activities, acc_events=True) as profiler:
         trainer.run_epoch()
         synchronize(device)
     kind, key = ("CUDA", "self_device_time_total") if on_gpu else ("CPU", "self_cpu_time_total")

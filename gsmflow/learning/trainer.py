@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -364,9 +365,12 @@ class Trainer(Generic[_Model]):
         values = [buffer.clone() for buffer in buffers]  # a loss may update statistics
         try:
             # The first call compiles.
-            with tf32_products(self.precision), autocast(self.precision, rows.device):
-                losses = compiled(*batch, BatchRandom(self.generator))
-            losses.total.backward()  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():
+                # The compiler advises against fp32, which was asked for.
+                warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
+                with tf32_products(self.precision), autocast(self.precision, rows.device):
+                    losses = compiled(*batch, BatchRandom(self.generator))
+                losses.total.backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # a missing compiler, an unknown processor, a driver ...
             return one_line(error)
         finally:
@@ -430,13 +434,16 @@ class Trainer(Generic[_Model]):
             return
         try:
             self._recorded.call(self._step, self._prepare_recording)
+            return
         except RecordingError as failure:
             assert self._graphs is not None
             self._graphs.refuse(failure.reason)
             self._graphs = self._recorded = None
             self.generator = torch.Generator(self.generator.device)
             self.generator.set_state(failure.generator_state)
-            self._step()
+        # Outside of the handler: the error holds the losses of the recording, and with them the
+        # stream on which gradients accumulate.
+        self._step()
 
     def _new_recording(self) -> Recorded | None:
         """Steps to be recorded; None without graphs."""
