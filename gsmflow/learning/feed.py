@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gsmflow.core.arrays import row_slices
+from gsmflow.core.graphs import Graphs
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
 
@@ -162,11 +163,15 @@ class Scaled:
         The scaling, fitted on its training rows.
     feed
         The scaled training rows, on a device.
+    graphs
+        The graphs of that device, for a method that takes steps by itself; None to launch each
+        kernel.
     """
 
     problem: Problem
     scaling: FeatureScaling
     feed: Feed
+    graphs: Graphs | None = None
 
 
 def scale_problem(
@@ -175,6 +180,7 @@ def scale_problem(
     device: torch.device,
     storage: FeatureStorage,
     processes: int = 1,
+    graphs: Graphs | None = None,
 ) -> Scaled:
     """Fit a scaling on a problem's training rows, and make a feed of them.
 
@@ -186,9 +192,12 @@ def scale_problem(
         The kind of scaling; see `fit_feature_scaling`.
     device, storage, processes
         See `make_feed`.
+    graphs
+        The graphs of the device, if steps are to be recorded.
     """
     scaling = fit_feature_scaling(problem.train, name)
-    return Scaled(problem, scaling, make_feed(problem.train, scaling, device, storage, processes))
+    feed = make_feed(problem.train, scaling, device, storage, processes)
+    return Scaled(problem, scaling, feed, graphs)
 
 
 @dataclass(frozen=True, eq=False)

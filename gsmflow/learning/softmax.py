@@ -191,21 +191,26 @@ def fit_softmax_by_epoch(
     config: SoftmaxConfig,
     generator: torch.Generator,
     on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
+    graphs: Graphs | None = None,
 ) -> SoftmaxClassifier:
     """Train a classifier to the last epoch; arguments as `softmax_epochs` has.
 
     ``on_epoch`` is called after each epoch with the current classifier.
     """
-    for classifier in softmax_epochs(rows_of_epoch, classes, config, generator):
+    for classifier in softmax_epochs(rows_of_epoch, classes, config, generator, graphs):
         on_epoch(classifier)
     return classifier
 
 
 def fit_softmax(
-    feed: Feed, classes: IntArray, config: SoftmaxConfig, generator: torch.Generator
+    feed: Feed,
+    classes: IntArray,
+    config: SoftmaxConfig,
+    generator: torch.Generator,
+    graphs: Graphs | None = None,
 ) -> SoftmaxClassifier:
     """`fit_softmax_by_epoch` on the same training rows in every epoch."""
-    return fit_softmax_by_epoch(lambda: feed, classes, config, generator)
+    return fit_softmax_by_epoch(lambda: feed, classes, config, generator, graphs=graphs)
 
 
 def fit_softmax_streamed(
@@ -307,7 +312,8 @@ def pair_from_rows(
         Called after each epoch of either classifier. Further training changes its tensors.
     graphs
         The graphs of the rows' device: with them, steps are recorded and repeated, and both
-        classifiers are trained side by side. Streamed rows are trained on as without them.
+        classifiers are trained side by side, unless they share a generator. Streamed rows are
+        trained on as without them.
     """
     if isinstance(rows, StreamedRows):
         if graphs is not None:
@@ -343,7 +349,7 @@ def pair_from_rows(
         train("gzsl", rows.gzsl, problem.classes, gzsl),
         train("zsl", rows.zsl, problem.unseen_classes, zsl),
     )
-    if graphs is None:
+    if graphs is None or gzsl is zsl:  # one generator gives its numbers in order
         for _ in chain(*jobs):
             pass
     else:

@@ -439,7 +439,10 @@ def _classifiers(
     rows: ClassifierRows, scaled: Scaled, config: SoftmaxConfig, generator: torch.Generator
 ) -> SoftmaxPair:
     """Classifiers of given rows; the other arguments as in `classify_gaussian`."""
-    return pair_from_rows(rows, scaled.problem, scaled.scaling, config, (generator, generator))
+    generators = generator, generator
+    return pair_from_rows(
+        rows, scaled.problem, scaled.scaling, config, generators, graphs=scaled.graphs
+    )
 
 
 METHOD = Method(

@@ -29,4 +29,5 @@ def fit_seen_softmax(
     """Train a linear softmax classifier of the seen classes, in the order of the problem."""
     softmax = SoftmaxConfig(config.seen_lr, config.seen_batch_size, config.seen_epochs)
     random = generators.on_device("seen classifier")
-    return fit_softmax(scaled.feed, scaled.problem.seen_classes, softmax, random)
+    seen = scaled.problem.seen_classes
+    return fit_softmax(scaled.feed, seen, softmax, random, scaled.graphs)

@@ -516,7 +516,12 @@ def _scale(run: Run, problem: Problem) -> Scaled:
     recipe = run.recipe
     with run.clock.stage("scaling the features"):
         return scale_problem(
-            problem, recipe.feature_scaling, run.device, recipe.features_in, recipe.devices
+            problem,
+            recipe.feature_scaling,
+            run.device,
+            recipe.features_in,
+            recipe.devices,
+            run.graphs,
         )
 
 

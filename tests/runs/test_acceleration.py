@@ -65,6 +65,22 @@ def test_run_with_recorded_steps_has_the_figures_of_one_without(
     assert_near(found.metrics, expected.metrics)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("gaussian-prototypes", {"samples_per_class": 1000}), ("conse", {})]
+)
+def test_steps_that_a_method_takes_by_itself_are_recorded(
+    name: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"model": name, "beside": (), **settings}
+    expected, _ = printed_run(tiny_recipe(tmp_path, run="eager", **settings))
+    graphs = Watched(Tape)
+    monkeypatch.setattr(experiment, "graphs_of", lambda *_: graphs)
+    found, _ = printed_run(tiny_recipe(tmp_path, run="recorded", **settings))
+    assert graphs.reasons == []
+    assert graphs.replays > 100
+    assert_near(found.metrics, expected.metrics)
+
+
 def test_cuda_graphs_without_a_gpu_are_a_warning(tmp_path: Path) -> None:
     settings = {"beside": (), "calibrate": False, "device": "cpu"}
     expected, _ = printed_run(tiny_recipe(tmp_path, run="off", **settings))
