@@ -33,7 +33,7 @@ from gsmflow.estimators import (
     CADAVAEClassifier,
     GSMFlowClassifier,
     PrototypeDiscriminantClassifier,
-    ZeroShotClassifier,
+    ZeroShotEstimator,
 )
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
@@ -49,7 +49,7 @@ HELD_OUT = open_held_out(DATASET, "test")
 UNSEEN = HELD_OUT.unseen.features
 UNSEEN_NAMES = np.array(DATASET.class_names)[HELD_OUT.unseen.labels]
 
-SMALL: dict[type[ZeroShotClassifier], dict[str, Any]] = {
+SMALL: dict[type[ZeroShotEstimator], dict[str, Any]] = {
     GSMFlowClassifier: {
         "blocks": 2,
         "hidden": 8,
@@ -75,13 +75,13 @@ SMALL: dict[type[ZeroShotClassifier], dict[str, Any]] = {
 KINDS = list(SMALL)
 
 
-def small(kind: type[ZeroShotClassifier], **changes: Any) -> Any:
+def small(kind: type[ZeroShotEstimator], **changes: Any) -> Any:
     return kind(**{"random_state": 0, "device": "cpu", **SMALL[kind], **changes})
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
-def kind(request: pytest.FixtureRequest) -> type[ZeroShotClassifier]:
-    estimator_class: type[ZeroShotClassifier] = request.param
+def kind(request: pytest.FixtureRequest) -> type[ZeroShotEstimator]:
+    estimator_class: type[ZeroShotEstimator] = request.param
     return estimator_class
 
 
@@ -192,7 +192,7 @@ def test_scikit_learn_checks_pass(estimator: Any) -> None:
 # What is learned.
 
 
-def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
+def test_unseen_classes_are_recognised(kind: type[ZeroShotEstimator]) -> None:
     fitted = kind(SEMANTICS, random_state=0, device="cpu").fit(X, Y)  # type: ignore[call-arg]
     assert list(fitted.unseen_classes_) == ["class_10", "class_11"]
     assert set(fitted.seen_classes_) == set(Y)
@@ -212,7 +212,7 @@ def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
 )
 @pytest.mark.usefixtures("quick_pictures")
 def test_estimator_learns_the_same_as_a_run_with_its_settings(
-    kind: type[ZeroShotClassifier], model: str, tmp_path: Path
+    kind: type[ZeroShotEstimator], model: str, tmp_path: Path
 ) -> None:
     fitted = small(kind, random_state=3)
     params = fitted.get_params()
@@ -234,7 +234,7 @@ def test_estimator_learns_the_same_as_a_run_with_its_settings(
     )
 
 
-def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotClassifier]) -> None:
+def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotEstimator]) -> None:
     plain = small(kind).fit(X, Y, semantics=SEMANTICS)
     scores = plain.decision_function(UNSEEN)
     assert scores.shape == (len(UNSEEN), 12)
@@ -297,7 +297,7 @@ def test_unavailable_densities_are_refused() -> None:
         flow.score_samples(X)
 
 
-def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotClassifier]) -> None:
+def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotEstimator]) -> None:
     fitted = small(kind).fit(X, Y, SEMANTICS)
     first = fitted.sample("class_11", 3)
     assert first.shape == (3, X.shape[1])
@@ -340,7 +340,7 @@ def test_leaving_classes_out_is_zero_shot_validation() -> None:
     assert scores.min() > 0.5  # of twelve classes
 
 
-def test_clones_are_unfitted_and_equal(kind: type[ZeroShotClassifier]) -> None:
+def test_clones_are_unfitted_and_equal(kind: type[ZeroShotEstimator]) -> None:
     estimator = small(kind, semantics=SEMANTICS).fit(X, Y)
     other = clone(estimator)
     assert not hasattr(other, "classes_")
@@ -381,7 +381,7 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scaling", ["standardised", "l2"])
 def test_saved_estimator_is_read_back_unchanged(
-    kind: type[ZeroShotClassifier], scaling: str, tmp_path: Path
+    kind: type[ZeroShotEstimator], scaling: str, tmp_path: Path
 ) -> None:
     estimator = small(
         kind, semantics=SEMANTICS, feature_scaling=scaling, calibration=np.float64(0.5)
