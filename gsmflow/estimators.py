@@ -473,11 +473,11 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
 
     def _scorer(self) -> Scorer:
         device = self._device()
-        codes = (
-            np.flatnonzero(np.isin(self.classes_, of))
+        seen, unseen = (
+            np.searchsorted(self.classes_, of).astype(np.int64)
             for of in (self.seen_classes_, self.unseen_classes_)
         )
-        scorer = direct_scorer(self.model_, self.scaling_, (*codes,), device, bayes=False)
+        scorer = direct_scorer(self.model_, self.scaling_, (seen, unseen), device, bayes=False)
         if scorer is not None:
             return scorer
         space = feature_map(self.scaling_, self.model_, device)
