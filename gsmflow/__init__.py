@@ -15,11 +15,17 @@ if TYPE_CHECKING:
         CADAVAEClassifier,
         GSMFlowClassifier,
         PrototypeDiscriminantClassifier,
+        ZeroShotClassifier,
     )
 
 limit_spinning()
 
-__all__ = ["CADAVAEClassifier", "GSMFlowClassifier", "PrototypeDiscriminantClassifier"]
+__all__ = [
+    "CADAVAEClassifier",
+    "GSMFlowClassifier",
+    "PrototypeDiscriminantClassifier",
+    "ZeroShotClassifier",
+]
 
 
 def __getattr__(name: str) -> Any:

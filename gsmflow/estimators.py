@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +19,7 @@ from safetensors import safe_open
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -26,35 +28,54 @@ from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import PrecisionName, pick_precision
-from gsmflow.core.rng import make_generator
+from gsmflow.core.rng import Generators, make_generator
 from gsmflow.core.settings import check_value
-from gsmflow.data.dataset import Problem, Rows
+from gsmflow.data.checks import settle_splits
+from gsmflow.data.dataset import Dataset, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScalingName
-from gsmflow.learning.contract import Classifying, GivesRows, Scorer, Trainable
+from gsmflow.learning.contract import (
+    CalibratedScorer,
+    Choosing,
+    Classifying,
+    Density,
+    GivesRows,
+    Model,
+    Scorer,
+    Trainable,
+)
 from gsmflow.learning.feed import scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
-from gsmflow.learning.scorers import ModelScorer, class_log_densities, feature_map
+from gsmflow.learning.scorers import class_log_densities, direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair, pair_from_rows
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.learning.trainer import Trainer
-from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.prototype_discriminant import TransformName
-from gsmflow.methods.registry import find_method
+from gsmflow.methods.registry import METHODS, RECOMMENDED, find_method
 from gsmflow.recipes.fit import classifier_generators, make_model, rows_request, train_epochs
-from gsmflow.recipes.recipe import Recipe, settings_of
+from gsmflow.recipes.flags import published_recipe
+from gsmflow.recipes.recipe import Recipe, learning_settings, setting_value, settings_of
 
 __all__ = [
     "CADAVAEClassifier",
     "GSMFlowClassifier",
     "PrototypeDiscriminantClassifier",
     "ZeroShotClassifier",
+    "ZeroShotEstimator",
 ]
 
-_Self = TypeVar("_Self", bound="ZeroShotClassifier")
+_Self = TypeVar("_Self", bound="ZeroShotEstimator")
+_Generic = TypeVar("_Generic", bound="ZeroShotClassifier")
 
 # Parameters of an estimator that are not settings of a recipe.
-_NOT_IN_RECIPE = {"semantics", "calibration", "random_state", "verbose"}
+_NOT_IN_RECIPE = {
+    "method",
+    "semantics",
+    "validation_classes",
+    "calibration",
+    "random_state",
+    "verbose",
+}
 _SEEDS = 2**31 - 1
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
@@ -62,7 +83,25 @@ _CLASSIFIERS = "classifiers."
 _FORMAT = "gsmflow estimator 1"
 
 
-class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
+def _available_to(kind: type[Any], what: str) -> Any:
+    """A decorator of a method that estimators have only where the model is of a kind."""
+
+    def check(estimator: "ZeroShotEstimator") -> bool:
+        try:
+            model = estimator._start().method_info.model
+        except InputError as error:
+            raise AttributeError(str(error)) from error
+        if not issubclass(model, kind):
+            raise AttributeError(
+                f"{type(estimator).__name__}: found a model {what} ({model.__name__}), expected "
+                "another, such as that of GSMFlowClassifier"
+            )
+        return True
+
+    return available_if(check)
+
+
+class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     """The base class of the estimators: fitting, scores, predictions, samples, saving.
 
     Attributes
@@ -80,11 +119,15 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     history_
         The mean of each loss term in each epoch, with the number of the ``epoch``; empty for a
         model that is not trained.
+    choice_
+        The settings that were chosen on validation classes; None for a method that chooses none.
     seed_
         The seed of all random numbers of the fit.
     """
 
     _method: ClassVar[str]
+    # A parameter of `ZeroShotClassifier` alone.
+    validation_classes: Sequence[Any] | None = None
 
     semantics: Mapping[Any, ArrayLike] | None
     calibration: float
@@ -125,21 +168,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _learn(self, recipe: Recipe, X: FloatArray, y: NDArray[Any], vectors: FloatArray) -> None:
         """Train the model and, unless it classifies by itself, the softmax classifiers."""
-        labels = np.searchsorted(self.classes_, y).astype(np.int64)
-        seen = np.unique(labels)
-        unseen = np.setdiff1d(np.arange(len(self.classes_)), seen)
-        problem = Problem(
-            split="test",
-            train=Rows(X, labels),
-            semantics=vectors,
-            class_names=tuple(map(str, self.classes_)),
-            seen_classes=seen,
-            unseen_classes=unseen,
-        )
+        dataset = _dataset(self.classes_, vectors, X, y)
+        problem = training_problem(dataset, "test")
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
+        choice = self._choose(recipe, dataset, device)
         scaled = scale_problem(problem, recipe.feature_scaling, device, "memory")
-        model = make_model(recipe, recipe.method_info.model, scaled, device)
+        model = make_model(recipe, recipe.method_info.model, scaled, device, choice)
         history: list[dict[str, float]] = []
         if isinstance(model, Trainable) and isinstance(model, torch.nn.Module):
             generator = make_generator(device, recipe.seed, problem.split, "training")
@@ -159,7 +194,46 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             )
             self.classifiers_ = pair.tensors()
         self.model_, self.scaling_, self.history_ = model, scaled.scaling, history
-        self.seen_classes_, self.unseen_classes_ = self.classes_[seen], self.classes_[unseen]
+        self.choice_ = choice
+        self.seen_classes_ = self.classes_[problem.seen_classes]
+        self.unseen_classes_ = self.classes_[problem.unseen_classes]
+
+    def _choose(
+        self, recipe: Recipe, dataset: Dataset, device: torch.device
+    ) -> dict[str, Any] | None:
+        """The settings that the model chooses on validation classes; None if it chooses none."""
+        model_class: type[Model] = recipe.method_info.model
+        if not issubclass(model_class, Choosing):
+            return None
+        dataset = self._with_validation(dataset)
+        problem = training_problem(dataset, "validation")
+        scaled = scale_problem(problem, recipe.feature_scaling, device, "memory")
+        generators = Generators(recipe.seed, problem.split, device)
+        held_out = open_held_out(dataset, "validation")
+        return model_class.choose(scaled, held_out, recipe.method, generators)
+
+    def _with_validation(self, dataset: Dataset) -> Dataset:
+        """The dataset with its validation classes: those of the parameter, or a drawn fifth."""
+        if self.validation_classes is not None:
+            seen = self.classes_[dataset.seen_classes]
+            given = np.asarray(self.validation_classes)
+            if given.ndim != 1 or not len(given) or not np.isin(given, seen).all():
+                raise InputError(
+                    f"validation_classes: found {self.validation_classes!r}, expected classes that "
+                    "have rows"
+                )
+            is_val = np.isin(self.classes_[dataset.labels], given)
+            dataset = replace(dataset, train=np.flatnonzero(~is_val), val=np.flatnonzero(is_val))
+        dataset = settle_splits(dataset)
+        labels = dataset.labels[dataset.train]
+        kept = len(np.unique(labels))
+        if kept < 2 or kept == len(labels):
+            raise InputError(
+                f"y: found {len(labels)} rows of {kept} classes beside the validation classes, "
+                "which settings are chosen on, expected two classes or more, and two rows or more "
+                "of one"
+            )
+        return dataset
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores of all classes; `calibration` is subtracted from those of the seen classes.
@@ -197,6 +271,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         best = self._scorer().zsl_scores(features).argmax(axis=1)
         return np.asarray(self.unseen_classes_[best])
 
+    @_available_to(Sampler, "that synthesizes no features")  # type: ignore[untyped-decorator]
     def sample(self, label: Any, n: int = 1, random_state: Any = None) -> FloatArray:
         """Synthesize features of a class, seen or unseen.
 
@@ -234,6 +309,46 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         features, _ = synthesize(self.model_, torch.from_numpy(found).to(device), n, generator)
         return self.scaling_.inverse(features.cpu().numpy())
 
+    @_available_to(Density, "without a density")  # type: ignore[untyped-decorator]
+    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Exact log-density of rows, in nats, ``(n,)``.
+
+        Parameters
+        ----------
+        X
+            Features, ``(n, d)``.
+        y
+            Classes, ``(n,)``: each row's density is that of its class; None: that of the mixture
+            of all classes, seen and unseen, with equal weights.
+
+        Raises
+        ------
+        InputError
+            If ``y`` has another class or another length, or ``feature_scaling`` is l2, after which
+            rows have no density.
+
+        Notes
+        -----
+        For dimensions that were constant in training, the density is that of the scaled values.
+        """
+        features = self._features(X)
+        if self.scaling_.unit_rows:
+            raise InputError(
+                "feature_scaling: found l2, after which rows have no density, expected another"
+            )
+        spread = self.scaling_.spread[np.isfinite(self.scaling_.spread)].astype(np.float64)
+        codes = None if y is None else self._codes(y, len(features))
+        rows = torch.from_numpy(self.scaling_(features)).to(self._device())
+        assert isinstance(self.model_, Density)
+        if codes is None:
+            each = class_log_densities(self.model_, rows, np.arange(len(self.classes_)))
+            found = logsumexp(each.astype(np.float64), axis=1) - math.log(len(self.classes_))
+        else:
+            found = (
+                self.model_.log_prob(rows, torch.from_numpy(codes).to(rows.device)).cpu().numpy()
+            )
+        return np.asarray(found, dtype=np.float64) - float(np.log(spread).sum())
+
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator into one safetensors file, which holds no code.
 
@@ -246,6 +361,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             "format": _FORMAT,
             "class": type(self).__name__,
             "parameters": parameters,
+            "choice": self.choice_,
             "semantics": None if given is None else _pairs(given),
             "model": self.model_.describe(),
             "history": self.history_,
@@ -299,6 +415,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             estimator.classes_[~is_seen],
         )
         estimator.history_, estimator.seed_ = content["history"], content["seed"]
+        estimator.choice_ = content["choice"]
         device = estimator._device()
         classifier_tensors, model_tensors = {}, {}
         for name, tensor in tensors.items():
@@ -309,7 +426,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         state, estimator.scaling_ = split_scaling(
             model_tensors, content["parameters"]["feature_scaling"]
         )
-        model_class = find_method(cls._method).model
+        model_class = estimator._start().method_info.model
         restored: Any = model_class.from_state(content["model"], state).to(device)
         estimator.model_ = restored
         estimator.classifiers_ = classifier_tensors
@@ -317,6 +434,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if content["feature_names"]:
             estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
         return estimator
+
+    def _start(self) -> Recipe:
+        """The recipe that the parameters change: the method's, with its defaults."""
+        return Recipe(dataset="fit", method=find_method(self._method).config())
 
     def _recipe(self) -> Recipe:
         """The recipe with the estimator's parameters as settings, checked."""
@@ -327,7 +448,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(
                 f"{name}, calibration: found {self.calibration!r}, expected a finite number"
             )
-        recipe = Recipe(dataset="fit", method=find_method(self._method).config())
+        recipe = self._start()
         hints = {k: setting.hint for k, setting in settings_of(recipe).items()}
         checked = {
             k: check_value(f"{name}, {k}", hints[k], _plain(value)) for k, value in given.items()
@@ -341,10 +462,24 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return np.asarray(validate_data(self, X, dtype=np.float32, reset=False))
 
+    def _codes(self, y: ArrayLike, n: int) -> IntArray:
+        labels = np.asarray(y)
+        if labels.shape != (n,):
+            raise InputError(f"y: found shape {labels.shape}, expected ({n},), a class of each row")
+        known = np.isin(labels, self.classes_)
+        if not known.all():
+            raise InputError(f"y: found {labels[~known][0]}, expected one of classes_")
+        return np.searchsorted(self.classes_, labels).astype(np.int64)
+
     def _scorer(self) -> Scorer:
         device = self._device()
-        if isinstance(self.model_, Classifying):
-            return ModelScorer(self.scaling_, self.model_, device)
+        seen, unseen = (
+            np.searchsorted(self.classes_, of).astype(np.int64)
+            for of in (self.seen_classes_, self.unseen_classes_)
+        )
+        scorer = direct_scorer(self.model_, self.scaling_, (seen, unseen), device, bayes=False)
+        if scorer is not None:
+            return scorer
         space = feature_map(self.scaling_, self.model_, device)
         return SoftmaxPair.from_tensors(space, self.classifiers_)
 
@@ -352,9 +487,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         """Scores less `calibration` for seen classes, ``(n, k)``, columns as in ``classes_``."""
         features = self._features(X)
         scored_classes = np.concatenate([self.seen_classes_, self.unseen_classes_])
-        scores = (
-            self._scorer().gzsl_scores(features).astype(np.float64)[:, np.argsort(scored_classes)]
-        )
+        scorer = self._scorer()
+        if self.calibration and isinstance(scorer, CalibratedScorer):
+            found = scorer.calibrated_scores(features)
+        else:
+            found = scorer.gzsl_scores(features)
+        scores = found.astype(np.float64)[:, np.argsort(scored_classes)]
         return np.asarray(scores - self.calibration * np.isin(self.classes_, self.seen_classes_))
 
     def _print_epoch(self, record: Mapping[str, float], epochs: int, seconds: float) -> None:
@@ -364,11 +502,145 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             print(f"epoch {epoch:>3}/{epochs}  {losses}  {seconds:.1f} s")
 
 
-class GSMFlowClassifier(ZeroShotClassifier):
+class ZeroShotClassifier(ZeroShotEstimator):
+    """Any method of the package, by its name.
+
+    The method's settings are parameters too, as keywords or by `set_params`: those of its
+    configuration, of its training and of its classifier, and ``feature_scaling``, by the names of
+    their flags (``--model NAME --help`` lists them). `get_params` gives all of them. Their defaults
+    are those of the method's configuration and what it publishes for all datasets, as a training
+    script has them with ``--model NAME``. Attributes are those of `ZeroShotEstimator`.
+
+    Parameters
+    ----------
+    method
+        A name of `gsmflow.methods.registry.METHODS`, which ``--model`` takes.
+    semantics
+        The vector ``(a,)`` of each class; ``semantics`` given to `fit` replaces it.
+    validation_classes
+        For a method that chooses settings on validation classes, the classes of ``y`` that play
+        unseen meanwhile; None: a fifth of them, drawn with a fixed seed.
+    calibration, precision, device, random_state, verbose
+        As of `GSMFlowClassifier`.
+    **settings
+        Settings of the method. `set_params` with another ``method`` keeps those that it has too.
+
+    Raises
+    ------
+    InputError
+        If the method has no setting of a keyword's name; it lists those that there are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gsmflow import ZeroShotClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> semantics = {c: rng.normal(size=4) for c in range(12)}
+    >>> y = np.repeat(range(12), 20)
+    >>> X = np.stack([semantics[c] for c in y]) @ rng.normal(size=(4, 6))
+    >>> model = ZeroShotClassifier("sae", semantics, lam=0.1, random_state=0)
+    >>> model = model.fit(X[y < 10], y[y < 10])
+    >>> model.unseen_classes_
+    array([10, 11])
+    >>> model.get_params()["feature_scaling"]
+    'l2'
+    """
+
+    def __init__(
+        self,
+        method: str = RECOMMENDED,
+        semantics: Mapping[Any, ArrayLike] | None = None,
+        *,
+        validation_classes: Sequence[Any] | None = None,
+        calibration: float = 0.0,
+        precision: PrecisionName = "fp32",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+        **settings: Any,
+    ) -> None:
+        self.method = method
+        self.semantics = semantics
+        self.validation_classes = validation_classes
+        self.calibration = calibration
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        # Those that were given; the others have the method's defaults.
+        self._settings = settings
+        self._check_settings(settings)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """All parameters, with those settings of the method that have their defaults."""
+        parameters: dict[str, Any] = super().get_params(deep)
+        return parameters | _defaults(self.method) | self._settings
+
+    def set_params(self: _Generic, **params: Any) -> _Generic:
+        """Set parameters. A new ``method`` drops the settings that it does not have.
+
+        Raises
+        ------
+        InputError
+            If the method has no such setting.
+        """
+        settings = {k: v for k, v in params.items() if k not in self._get_param_names()}
+        super().set_params(**{k: v for k, v in params.items() if k not in settings})
+        known = _defaults(self.method) if _is_method(self.method) else self._settings
+        self._settings = {k: v for k, v in self._settings.items() if k in known} | settings
+        self._check_settings(settings)
+        return self
+
+    def __sklearn_clone__(self: _Generic) -> _Generic:
+        """A copy with the settings that were given, so that another method has its own defaults."""
+        copy: _Generic = super().__sklearn_clone__()
+        copy._settings = {k: v for k, v in copy._settings.items() if k in self._settings}
+        return copy
+
+    def _start(self) -> Recipe:
+        if not _is_method(self.method):
+            raise InputError(
+                f"{type(self).__name__}, method: found {self.method!r}, expected one of "
+                f"{', '.join(METHODS)}"
+            )
+        self._check_settings(self._settings)
+        return _published(self.method)
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise `InputError` if the method lacks a setting; an unknown method is left to `fit`."""
+        known = _defaults(self.method)
+        for name in settings:
+            if _is_method(self.method) and name not in known:
+                raise InputError(
+                    f"{type(self).__name__}, method {self.method}: found a setting {name!r}, "
+                    f"expected one of {', '.join(known)}"
+                )
+
+
+def _is_method(name: object) -> bool:
+    return isinstance(name, str) and name in METHODS
+
+
+@cache
+def _published(method: str) -> Recipe:
+    """The recipe that a training script would have with ``--model`` and a new dataset."""
+    return published_recipe(Recipe(dataset="fit", method=find_method(method).config()), method)
+
+
+def _defaults(method: object) -> dict[str, Any]:
+    """The settings of a method, with their defaults; none for an unknown one."""
+    if not isinstance(method, str) or method not in METHODS:
+        return {}
+    recipe = _published(method)
+    own = (name for name in learning_settings(recipe) if name != "precision")
+    return {name: setting_value(recipe, name) for name in own}
+
+
+class GSMFlowClassifier(ZeroShotEstimator):
     """A flow that synthesizes rows of the unseen classes for a softmax classifier.
 
     The defaults suit some thousands of rows. Settings have the same names and meanings as in the
-    training scripts. Attributes are those of `ZeroShotClassifier`.
+    training scripts. Attributes are those of `ZeroShotEstimator`.
 
     Parameters
     ----------
@@ -481,60 +753,12 @@ class GSMFlowClassifier(ZeroShotClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Exact log-density of rows, in nats, ``(n,)``.
 
-        Parameters
-        ----------
-        X
-            Features, ``(n, d)``.
-        y
-            Classes, ``(n,)``: each row's density is that of its class; None: that of the mixture
-            of all classes, seen and unseen, with equal weights.
-
-        Raises
-        ------
-        InputError
-            If ``y`` has another class or another length, or ``feature_scaling`` is l2, after which
-            rows have no density.
-
-        Notes
-        -----
-        For dimensions that were constant in training, the density is that of the scaled values.
-        """
-        features = self._features(X)
-        if self.scaling_.unit_rows:
-            raise InputError(
-                "feature_scaling: found l2, after which rows have no density, expected another"
-            )
-        spread = self.scaling_.spread[np.isfinite(self.scaling_.spread)].astype(np.float64)
-        codes = None if y is None else self._codes(y, len(features))
-        rows = torch.from_numpy(self.scaling_(features)).to(self._device())
-        assert isinstance(self.model_, GSMFlow)
-        if codes is None:
-            each = class_log_densities(self.model_, rows, np.arange(len(self.classes_)))
-            found = logsumexp(each.astype(np.float64), axis=1) - math.log(len(self.classes_))
-        else:
-            found = (
-                self.model_.log_prob(rows, torch.from_numpy(codes).to(rows.device)).cpu().numpy()
-            )
-        return np.asarray(found, dtype=np.float64) - float(np.log(spread).sum())
-
-    def _codes(self, y: ArrayLike, n: int) -> IntArray:
-        labels = np.asarray(y)
-        if labels.shape != (n,):
-            raise InputError(f"y: found shape {labels.shape}, expected ({n},), a class of each row")
-        known = np.isin(labels, self.classes_)
-        if not known.all():
-            raise InputError(f"y: found {labels[~known][0]}, expected one of classes_")
-        return np.searchsorted(self.classes_, labels).astype(np.int64)
-
-
-class CADAVAEClassifier(ZeroShotClassifier):
+class CADAVAEClassifier(ZeroShotEstimator):
     """Autoencoders of features and of semantics with one latent space, and a softmax classifier.
 
     The defaults suit some thousands of rows. Settings have the same names and meanings as in the
-    training scripts. Attributes are those of `ZeroShotClassifier`.
+    training scripts. Attributes are those of `ZeroShotEstimator`.
 
     Parameters
     ----------
@@ -640,12 +864,12 @@ class CADAVAEClassifier(ZeroShotClassifier):
         self.verbose = verbose
 
 
-class PrototypeDiscriminantClassifier(ZeroShotClassifier):
+class PrototypeDiscriminantClassifier(ZeroShotEstimator):
     """Linear discriminants around known and predicted class means, and a gate between them.
 
     The method that recognises unseen classes best on the package's datasets, in seconds. It needs
     four seen classes or more. With a gate, scores are log-probabilities. Attributes are those of
-    `ZeroShotClassifier`.
+    `ZeroShotEstimator`.
 
     Parameters
     ----------
@@ -707,6 +931,23 @@ class PrototypeDiscriminantClassifier(ZeroShotClassifier):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+
+def _dataset(classes: NDArray[Any], vectors: FloatArray, X: FloatArray, y: NDArray[Any]) -> Dataset:
+    """All rows as training rows, of some of the classes; no validation and no test rows."""
+    rows, none = np.arange(len(X)), np.empty(0, dtype=np.int64)
+    return Dataset(
+        name="fit",
+        features=X,
+        labels=np.searchsorted(classes, y).astype(np.int64),
+        semantics=vectors,
+        class_names=tuple(map(str, classes)),
+        trainval=rows,
+        train=none,
+        val=none,
+        test_seen=none,
+        test_unseen=none,
+    )
 
 
 def _classes_and_vectors(
@@ -794,5 +1035,5 @@ def _pairs(semantics: Mapping[Any, ArrayLike]) -> list[tuple[Any, list[float]]]:
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar as a Python number; other values unchanged."""
-    return value.item() if isinstance(value, np.generic) else value
+    """A NumPy scalar or array as Python numbers; other values unchanged."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

@@ -1,5 +1,6 @@
 """The estimators: scikit-learn's conventions, and the same results as a run."""
 
+import dataclasses
 import doctest
 import json
 import math
@@ -34,11 +35,15 @@ from gsmflow.estimators import (
     GSMFlowClassifier,
     PrototypeDiscriminantClassifier,
     ZeroShotClassifier,
+    ZeroShotEstimator,
 )
+from gsmflow.learning.contract import CalibratedScorer
+from gsmflow.methods.registry import METHODS, find_method
+from gsmflow.recipes.recipe import setting_value
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
-from tests.builders import make_dataset, tiny_recipe
+from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = check_dataset(make_dataset(classes=12, unseen=2, val=2, noise=0.1))
@@ -49,7 +54,7 @@ HELD_OUT = open_held_out(DATASET, "test")
 UNSEEN = HELD_OUT.unseen.features
 UNSEEN_NAMES = np.array(DATASET.class_names)[HELD_OUT.unseen.labels]
 
-SMALL: dict[type[ZeroShotClassifier], dict[str, Any]] = {
+SMALL: dict[type[ZeroShotEstimator], dict[str, Any]] = {
     GSMFlowClassifier: {
         "blocks": 2,
         "hidden": 8,
@@ -75,13 +80,13 @@ SMALL: dict[type[ZeroShotClassifier], dict[str, Any]] = {
 KINDS = list(SMALL)
 
 
-def small(kind: type[ZeroShotClassifier], **changes: Any) -> Any:
+def small(kind: type[ZeroShotEstimator], **changes: Any) -> Any:
     return kind(**{"random_state": 0, "device": "cpu", **SMALL[kind], **changes})
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
-def kind(request: pytest.FixtureRequest) -> type[ZeroShotClassifier]:
-    estimator_class: type[ZeroShotClassifier] = request.param
+def kind(request: pytest.FixtureRequest) -> type[ZeroShotEstimator]:
+    estimator_class: type[ZeroShotEstimator] = request.param
     return estimator_class
 
 
@@ -154,6 +159,10 @@ class DescribedDiscriminant(Described, PrototypeDiscriminantClassifier):
     pass
 
 
+class DescribedAny(Described, ZeroShotClassifier):
+    pass
+
+
 def expected_failures(estimator: Any) -> dict[str, str]:
     if not isinstance(estimator, Described):
         return dict.fromkeys(_FITTING, _NO_SEMANTICS)
@@ -173,8 +182,12 @@ def expected_failures(estimator: Any) -> dict[str, str]:
         DescribedGSMFlow(random_state=0, device="cpu", **SMALL[GSMFlowClassifier]),
         DescribedCADAVAE(random_state=0, device="cpu", **SMALL[CADAVAEClassifier]),
         DescribedDiscriminant(random_state=0, device="cpu", feature_transform="none"),
+        ZeroShotClassifier("sae", random_state=0, device="cpu"),
+        DescribedAny("ale-ce", random_state=0, device="cpu", epochs=2),
+        DescribedAny("dem", random_state=0, device="cpu", epochs=2, hidden=8),
+        DescribedAny("latem", random_state=0, device="cpu", epochs=2),
     ],
-    ids=lambda estimator: type(estimator).__name__,
+    ids=lambda estimator: type(estimator).__name__ + getattr(estimator, "method", ""),
 )
 def test_scikit_learn_checks_pass(estimator: Any) -> None:
     expected = expected_failures(estimator)
@@ -192,7 +205,7 @@ def test_scikit_learn_checks_pass(estimator: Any) -> None:
 # What is learned.
 
 
-def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
+def test_unseen_classes_are_recognised(kind: type[ZeroShotEstimator]) -> None:
     fitted = kind(SEMANTICS, random_state=0, device="cpu").fit(X, Y)  # type: ignore[call-arg]
     assert list(fitted.unseen_classes_) == ["class_10", "class_11"]
     assert set(fitted.seen_classes_) == set(Y)
@@ -212,7 +225,7 @@ def test_unseen_classes_are_recognised(kind: type[ZeroShotClassifier]) -> None:
 )
 @pytest.mark.usefixtures("quick_pictures")
 def test_estimator_learns_the_same_as_a_run_with_its_settings(
-    kind: type[ZeroShotClassifier], model: str, tmp_path: Path
+    kind: type[ZeroShotEstimator], model: str, tmp_path: Path
 ) -> None:
     fitted = small(kind, random_state=3)
     params = fitted.get_params()
@@ -234,7 +247,140 @@ def test_estimator_learns_the_same_as_a_run_with_its_settings(
     )
 
 
-def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotClassifier]) -> None:
+# Any method by its name.
+
+
+def any_method(method: str, **changes: Any) -> ZeroShotClassifier:
+    """An estimator of a method, with small settings."""
+    known = ZeroShotClassifier(method).get_params().keys() - {"device"}
+    small_settings = {name: value for name, value in SMALL_OF_ANY.items() if name in known}
+    return ZeroShotClassifier(
+        method, **{"random_state": 0, "device": "cpu", **small_settings, **changes}
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (GSMFlowClassifier, "gsmflow"),
+        (CADAVAEClassifier, "cada-vae"),
+        (PrototypeDiscriminantClassifier, "discriminant"),
+    ],
+)
+def test_any_method_learns_the_same_as_its_own_estimator(
+    kind: type[ZeroShotEstimator], method: str
+) -> None:
+    own = small(kind, semantics=SEMANTICS)
+    parameters = own.get_params()
+    plain = ZeroShotClassifier(method).set_params(**parameters)
+    # The method's own estimator has fewer settings; the others have the configuration's defaults.
+    for name in plain.get_params().keys() - parameters.keys() - {"method", "validation_classes"}:
+        plain.set_params(**{name: setting_value(own._start(), name)})
+    np.testing.assert_array_equal(
+        plain.fit(X, Y).decision_function(UNSEEN), own.fit(X, Y).decision_function(UNSEEN)
+    )
+
+
+@pytest.mark.parametrize("method", ["ale", "sae", "conse", "eszsl", "dem"])
+@pytest.mark.usefixtures("quick_pictures")
+def test_any_method_learns_the_same_as_a_run(method: str, tmp_path: Path) -> None:
+    estimator = any_method(method, random_state=3)
+    fixed = module._NOT_IN_RECIPE
+    settings = {name: v for name, v in estimator.get_params().items() if name not in fixed}
+    recipe = tiny_recipe(tmp_path, **settings, model=method, seed=3, beside=(), calibrate=False)
+    result = run_experiment(Job(recipe), Console(quiet=True))
+    run = open_trained(result.directory, torch.device("cpu"))
+    dataset = check_dataset(make_dataset())  # that of the run
+    names = np.array(dataset.class_names)
+    estimator.set_params(validation_classes=np.unique(names[dataset.labels[dataset.val]]))
+    train = result.problem.train
+    semantics = dict(zip(names, result.problem.semantics, strict=True))
+    estimator.fit(train.features, names[train.labels], semantics)
+    rows = result.held_out.unseen.features
+    order = np.argsort(run.classes)
+    np.testing.assert_array_equal(
+        estimator.decision_function(rows), run.scorer.gzsl_scores(rows)[:, order]
+    )
+    if isinstance(run.scorer, CalibratedScorer):
+        estimator.set_params(calibration=0.5)
+        lost = run.scorer.calibrated_scores(rows)[:, order] - estimator.decision_function(rows)
+        is_seen = np.isin(estimator.classes_, estimator.seen_classes_)
+        np.testing.assert_allclose(lost, np.tile(0.5 * is_seen, (len(rows), 1)), atol=1e-6)
+    assert (estimator.choice_ is None) == (method in ("ale", "dem"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_an_estimator(method: str, tmp_path: Path) -> None:
+    estimator = any_method(method, semantics=SEMANTICS)
+    fields = {field.name for field in dataclasses.fields(find_method(method).config)}
+    assert fields <= estimator.get_params().keys()
+    estimator.fit(X, Y)
+    assert set(estimator.predict(UNSEEN)) <= set(SEMANTICS)
+    estimator.save(tmp_path / "estimator")
+    again = ZeroShotClassifier.load(tmp_path / "estimator")
+    np.testing.assert_array_equal(
+        again.decision_function(UNSEEN), estimator.decision_function(UNSEEN)
+    )
+
+
+def test_settings_are_parameters_with_the_defaults_of_the_method() -> None:
+    estimator = ZeroShotClassifier("ale", epochs=3)
+    parameters = estimator.get_params()
+    assert (parameters["epochs"], parameters["margin"]) == (3, 1.0)
+    assert parameters["feature_scaling"] == "l2"
+    assert clone(estimator).get_params() == parameters
+    assert ZeroShotClassifier(**parameters).get_params() == parameters
+    # Another method keeps what was given, of what it has, and has its own defaults else.
+    other = clone(estimator).set_params(method="dem", hidden=5)
+    expected = ZeroShotClassifier("dem", epochs=3, hidden=5).get_params()
+    assert other.get_params() == expected
+    assert clone(other).set_params(method="sae").get_params() == (
+        ZeroShotClassifier("sae").get_params()
+    )
+
+
+def test_unknown_settings_and_methods_are_refused() -> None:
+    expected = "method sae: found a setting 'epochs', expected one of lam, space, feature_scaling"
+    with pytest.raises(InputError, match=expected):
+        ZeroShotClassifier("sae", epochs=3)
+    with pytest.raises(InputError, match=expected):
+        ZeroShotClassifier("sae").set_params(epochs=3)
+    with pytest.raises(InputError, match="method: found 'x', expected one of gsmflow, cada-vae"):
+        ZeroShotClassifier("x", epochs=3).fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=r"ZeroShotClassifier, lam: found -1, expected a number"):
+        ZeroShotClassifier("sae", lam=-1).fit(X, Y, SEMANTICS)
+    assert not hasattr(ZeroShotClassifier("sae"), "score_samples")
+    assert not hasattr(ZeroShotClassifier("sae"), "sample")
+    assert not hasattr(ZeroShotClassifier("x"), "sample")
+    assert hasattr(ZeroShotClassifier("gsmflow"), "score_samples")
+
+
+@pytest.mark.parametrize("given", [["class_11"], [], "class_1", ["no class"]])
+def test_validation_classes_must_have_rows(given: Any) -> None:
+    with pytest.raises(InputError, match="validation_classes: found"):
+        any_method("sae", validation_classes=given).fit(X, Y, SEMANTICS)
+
+
+def test_too_few_classes_to_choose_settings_are_refused() -> None:
+    few = np.isin(Y, ["class_0", "class_1"])
+    with pytest.raises(InputError, match="rows of 1 classes beside the validation classes"):
+        any_method("sae").fit(X[few], Y[few], SEMANTICS)
+
+
+def test_methods_and_their_settings_are_searched() -> None:
+    pipeline = make_pipeline(StandardScaler(), any_method("sae", semantics=SEMANTICS))
+    name = "zeroshotclassifier__"
+    grid = [
+        {f"{name}method": ["sae", "eszsl"]},
+        {f"{name}method": ["dem"], f"{name}epochs": [1, 2], f"{name}hidden": [4]},
+    ]
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, Y)
+    assert len(search.cv_results_["params"]) == 4
+    best = search.best_estimator_[-1].get_params()
+    assert all(best[key.removeprefix(name)] == v for key, v in search.best_params_.items())
+
+
+def test_scores_answers_and_probabilities_agree(kind: type[ZeroShotEstimator]) -> None:
     plain = small(kind).fit(X, Y, semantics=SEMANTICS)
     scores = plain.decision_function(UNSEEN)
     assert scores.shape == (len(UNSEEN), 12)
@@ -297,7 +443,7 @@ def test_unavailable_densities_are_refused() -> None:
         flow.score_samples(X)
 
 
-def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotClassifier]) -> None:
+def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotEstimator]) -> None:
     fitted = small(kind).fit(X, Y, SEMANTICS)
     first = fitted.sample("class_11", 3)
     assert first.shape == (3, X.shape[1])
@@ -340,7 +486,7 @@ def test_leaving_classes_out_is_zero_shot_validation() -> None:
     assert scores.min() > 0.5  # of twelve classes
 
 
-def test_clones_are_unfitted_and_equal(kind: type[ZeroShotClassifier]) -> None:
+def test_clones_are_unfitted_and_equal(kind: type[ZeroShotEstimator]) -> None:
     estimator = small(kind, semantics=SEMANTICS).fit(X, Y)
     other = clone(estimator)
     assert not hasattr(other, "classes_")
@@ -381,7 +527,7 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scaling", ["standardised", "l2"])
 def test_saved_estimator_is_read_back_unchanged(
-    kind: type[ZeroShotClassifier], scaling: str, tmp_path: Path
+    kind: type[ZeroShotEstimator], scaling: str, tmp_path: Path
 ) -> None:
     estimator = small(
         kind, semantics=SEMANTICS, feature_scaling=scaling, calibration=np.float64(0.5)
@@ -484,7 +630,7 @@ def test_import_does_not_load_scikit_learn_or_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert completed.stdout.split() == ["False", "False"]
-    assert {kind.__name__ for kind in KINDS} <= set(dir(gsmflow))
+    assert {"ZeroShotClassifier", *(kind.__name__ for kind in KINDS)} <= set(dir(gsmflow))
     assert gsmflow.GSMFlowClassifier is GSMFlowClassifier
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = gsmflow.Nothing

@@ -16,7 +16,7 @@ from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
-from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
+from gsmflow.methods.criterion_model import ExtensibleCriterionModel, Settings, Solution, Solve
 from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 
 __all__ = ["METHOD", "ConSE", "ConSEConfig"]
@@ -33,7 +33,7 @@ class ConSEConfig(SeenSoftmaxConfig):
     """Whether to subtract the mean over all classes from the semantics; not in the paper."""
 
 
-class ConSE(CriterionModel):
+class ConSE(ExtensibleCriterionModel):
     """A fitted ConSE: the classifier of seen classes, and T for each of the three criteria."""
 
     config_class = ConSEConfig

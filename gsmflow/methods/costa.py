@@ -38,7 +38,11 @@ class COSTAConfig(SeenSoftmaxConfig):
 
 
 class COSTA(CriterionModel):
-    """A fitted COSTA: the linear classifiers of all classes, for each of the three criteria."""
+    """A fitted COSTA: the linear classifiers of all classes, for each of the three criteria.
+
+    It takes no further classes: they would change the median distance, and with it the classifiers
+    of all others.
+    """
 
     config_class = COSTAConfig
     candidates: ClassVar = {"sharpness": tuple(2.0**e for e in range(-2, 7))}

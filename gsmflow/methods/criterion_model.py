@@ -19,16 +19,18 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.evaluation.protocol import Outcome, evaluate_candidates, scale_held_out
+from gsmflow.learning.contract import with_tensors
 from gsmflow.learning.feed import Scaled
 from gsmflow.methods.criteria import CRITERIA, Criterion, criterion_values
 
-__all__ = ["CriterionModel", "Settings", "Solution", "Solve"]
+__all__ = ["CriterionModel", "ExtensibleCriterionModel", "Settings", "Solution", "Solve"]
 
 Settings: TypeAlias = dict[str, float]
 Solution: TypeAlias = dict[str, Tensor]
 Solve: TypeAlias = Callable[[Settings], Solution]
 
 _Fitted = TypeVar("_Fitted", bound="CriterionModel")
+_Extensible = TypeVar("_Extensible", bound="ExtensibleCriterionModel")
 # The tensors that do not depend on a solution.
 _OF_CLASSES = ("semantics", "seen_classes", "unseen_classes")
 
@@ -182,6 +184,18 @@ class CriterionModel(nn.Module):
         solution = {n: t[number] for n, t in self.state_dict().items() if n not in _OF_CLASSES}
         scores = self.scores(solution, features.to(self.semantics), classes)
         return np.asarray(scores.cpu().numpy())
+
+
+class ExtensibleCriterionModel(CriterionModel):
+    """A model whose solutions do not depend on the unseen classes, so that some can be added.
+
+    Classes that are added score as if they had been there from the start: `scores` reads the
+    semantics of all classes, a solution only rows and semantics of the seen ones.
+    """
+
+    def with_classes(self: _Extensible, problem: Problem) -> _Extensible:
+        """The same solutions, with a problem's further unseen classes; on the CPU."""
+        return with_tensors(self, _class_tensors(problem))
 
 
 def _class_tensors(problem: Problem) -> dict[str, Tensor]:

@@ -78,7 +78,11 @@ def fit_logistic(feed: Feed, targets: Tensor, penalty: float) -> tuple[Tensor, T
 
 
 class DAP(CriterionModel):
-    """A fitted DAP: the regressions of all attributes, for each of the three criteria."""
+    """A fitted DAP: the regressions of all attributes, for each of the three criteria.
+
+    It takes no further classes: they would move the mean at which attributes are thresholded, and
+    with it what the regressions have learned.
+    """
 
     config_class = DAPConfig
     candidates: ClassVar = {"attribute_penalty": (1e-3, 1e-2, 1e-1)}

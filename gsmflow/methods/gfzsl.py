@@ -91,7 +91,10 @@ def class_variances(scaled: Scaled, means: Tensor) -> Tensor:
 
 
 class GFZSL(CriterionModel):
-    """A fitted GFZSL: the Gaussians of every class, for each of the three criteria."""
+    """A fitted GFZSL: the Gaussians of every class, for each of the three criteria.
+
+    It takes no further classes: the regressions that would predict their Gaussians are not kept.
+    """
 
     config_class = GFZSLConfig
     candidates: ClassVar = {

@@ -15,7 +15,7 @@ from gsmflow.core.rng import Generators
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.methods.binary_attributes import attribute_scores, binary_attributes
-from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
+from gsmflow.methods.criterion_model import ExtensibleCriterionModel, Settings, Solution, Solve
 from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 
 __all__ = ["IAP", "METHOD", "IAPConfig"]
@@ -26,7 +26,7 @@ class IAPConfig(SeenSoftmaxConfig):
     """The settings of an `IAP`."""
 
 
-class IAP(CriterionModel):
+class IAP(ExtensibleCriterionModel):
     """A fitted IAP: the classifier of seen classes. It has no setting to choose."""
 
     config_class = IAPConfig

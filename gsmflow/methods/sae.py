@@ -18,7 +18,7 @@ from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.learning.feed import Scaled, feed_slabs
 from gsmflow.learning.method import Method
-from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
+from gsmflow.methods.criterion_model import ExtensibleCriterionModel, Settings, Solution, Solve
 
 __all__ = ["METHOD", "SAE", "SAEConfig", "SAESolver", "Space"]
 
@@ -82,7 +82,7 @@ class SAESolver:
         return weight
 
 
-class SAE(CriterionModel):
+class SAE(ExtensibleCriterionModel):
     """A fitted SAE: a map for each of the three criteria."""
 
     config_class = SAEConfig
