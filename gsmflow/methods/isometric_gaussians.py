@@ -57,12 +57,12 @@ def fit_isometric_gaussians(
     means
         The mean of each class, ``(k, a)``.
     """
-    sums = torch.zeros(len(classes), dtype=torch.float64, device=means.device)
+    sums = torch.zeros(len(classes)).to(means)
     counts = torch.zeros_like(sums)
     for rows, labels in slabs:
         columns = torch.searchsorted(classes, labels)
         # A product with the one-hot classes sums in a fixed order on every device.
         one_hot = functional.one_hot(columns, len(classes)).to(sums)
-        sums += one_hot.T @ (rows - means[columns]).to(sums).square().mean(dim=1)
+        sums += one_hot.T @ (rows - means[columns]).square().mean(dim=1)
         counts += one_hot.sum(dim=0)
-    return IsometricGaussians(means, (sums / counts).clamp(min=_LOWEST).to(means))
+    return IsometricGaussians(means, (sums / counts).clamp(min=_LOWEST))
