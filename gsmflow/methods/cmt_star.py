@@ -5,12 +5,12 @@ to semantics as in `gsmflow.methods.cmt`. A row is taken for one of a seen class
 under some seen class's isometric Gaussian, around the class's semantics, reaches a threshold. Then
 a softmax classifier of the seen classes answers, else the unseen class of nearest semantics.
 
-Every fifth row of a class is held out from the regression and the Gaussians, and the threshold
+A fifth of each class's rows is held out from the regression and the Gaussians, and the threshold
 accepts a share of these rows: rows that were fitted lie closer to their classes than any others.
 
 The best score of either expert is 0, and the scores of the unseen classes are raised by the
 threshold less the highest log-density. The class of highest score is thus the paper's answer, a
-calibration factor gamma lowers the log-density that a row of a seen class needs, and AUSUC is the
+calibration factor gamma raises the log-density that a row of a seen class needs, and AUSUC is the
 area over all thresholds.
 
 Differences from the code of the co-authors: a class's variance is the mean over its own rows, the
