@@ -48,6 +48,7 @@ SMALL_OF_ANY: dict[str, Any] = {
     "seen_lr": 0.05,
     "seen_batch_size": 8,
     "seen_epochs": 20,
+    "iterations": 50,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

@@ -47,7 +47,8 @@ class CriterionModel(nn.Module):
         Settings.
     tensors
         ``semantics (classes, a)``, ``seen_classes`` and ``unseen_classes``, and the tensors of the
-        solutions for T1, for H and for calibrated H, ``(3, ...)`` each.
+        solutions for T1, for H and for calibrated H, ``(3, ...)`` each, or ``(1, ...)`` where all
+        three have the same.
     """
 
     config_class: ClassVar[type[Any]]
@@ -154,7 +155,7 @@ class CriterionModel(nn.Module):
         cls: type[_Fitted], scaled: Scaled, config: Any, solutions: Sequence[Solution]
     ) -> _Fitted:
         """A model on the CPU with a solution for each criterion."""
-        stacked = {name: torch.stack([s[name] for s in solutions]).cpu() for name in solutions[0]}
+        stacked = {name: _stacked([s[name] for s in solutions]).cpu() for name in solutions[0]}
         return cls(config, _class_tensors(scaled.problem) | stacked)
 
     @classmethod
@@ -181,7 +182,8 @@ class CriterionModel(nn.Module):
     def _scores_for(self, criterion: Criterion, features: Tensor, classes: Tensor) -> FloatArray:
         """Scores ``(n, k)`` of classes ``(k,)`` with the solution for one criterion."""
         number = CRITERIA.index(criterion)
-        solution = {n: t[number] for n, t in self.state_dict().items() if n not in _OF_CLASSES}
+        stacked = {n: t for n, t in self.state_dict().items() if n not in _OF_CLASSES}
+        solution = {n: t[min(number, len(t) - 1)] for n, t in stacked.items()}
         scores = self.scores(solution, features.to(self.semantics), classes)
         return np.asarray(scores.cpu().numpy())
 
@@ -196,6 +198,13 @@ class ExtensibleCriterionModel(CriterionModel):
     def with_classes(self: _Extensible, problem: Problem) -> _Extensible:
         """The same solutions, with a problem's further unseen classes; on the CPU."""
         return with_tensors(self, _class_tensors(problem))
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors ``(n, ...)`` of one solution each, or ``(1, ...)`` where they are one tensor."""
+    first = tensors[0]
+    is_one = all(tensor is first for tensor in tensors)
+    return first[None].clone() if is_one else torch.stack(list(tensors))
 
 
 def _class_tensors(problem: Problem) -> dict[str, Tensor]:

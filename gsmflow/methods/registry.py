@@ -26,6 +26,9 @@ METHODS: Mapping[str, str] = {
     "costa": "gsmflow.methods.costa",
     "dap": "gsmflow.methods.dap",
     "iap": "gsmflow.methods.iap",
+    "cmt": "gsmflow.methods.cmt",
+    "cmt-star": "gsmflow.methods.cmt_star",
+    "cmt-loop": "gsmflow.methods.cmt_loop",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

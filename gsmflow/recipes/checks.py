@@ -63,7 +63,7 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
             "--no-test-selected: there are no epochs to select from"
         )
     for flag, found, others in (
-        ("--gate", recipe.gate_name == "likelihood", "boundary, cosmo or none"),
+        ("--gate", recipe.gate_name == "likelihood", "boundary, gaussian, cosmo or none"),
         ("--classifier", recipe.classifier_name == "bayes", "softmax"),
     ):
         if found and not issubclass(model_class, Density):

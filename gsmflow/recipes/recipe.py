@@ -66,7 +66,8 @@ class Recipe:
     gate: Any = None
     """The gate, which first decides whether a row is of a seen or of an unseen class
     (docs/gates.md): boundary (two hyperspherical VAEs), likelihood (the model's density), cosmo
-    (adaptive confidence smoothing), or none. The table gets a further row with the gate."""
+    (adaptive confidence smoothing), gaussian (Gaussians of the seen classes among semantics), or
+    none. The table gets a further row with the gate."""
     data: Path = Path("data")
     """Folder of datasets."""
     features: str = "res101"

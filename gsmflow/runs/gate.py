@@ -1,7 +1,7 @@
 """A section of a run: train its gate and the classifier of the seen classes, and evaluate both.
 
-No test row is read before the gate and its threshold are fixed. The gates `boundary` and
-`likelihood` are trained on four fifths of the training rows; the other fifth sets the threshold.
+No test row is read before the gate and its threshold are fixed. The gates `boundary`, `likelihood`
+and `gaussian` are trained on four fifths of the training rows; the other fifth sets the threshold.
 The gate `cosmo` is trained on scores of the validation rows.
 """
 
@@ -30,6 +30,7 @@ from gsmflow.learning.trainer import TrainingConfig
 from gsmflow.methods.gates.base import Gated, accepting_threshold, measure_gate
 from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs, boundary_training
 from gsmflow.methods.gates.cosmo import CosmoConfig, Smoothing, fit_smoothing
+from gsmflow.methods.gates.gaussian import GaussianConfig, SemanticGaussians
 from gsmflow.recipes.fit import rows_request
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.section import SectionReport, SectionRow
@@ -178,6 +179,8 @@ def _learn(
         return _learn_smoothing(found, gate.share)
     if isinstance(gate, BoundaryConfig):
         return _learn_model(run, problem, HypersphericalVAEs, gate, boundary_training(gate))
+    if isinstance(gate, GaussianConfig):
+        return _learn_model(run, problem, SemanticGaussians, gate, None)
     # Rows of unseen classes have a low density under a model like the run's.
     return _learn_model(run, problem, run.model_class, recipe.method, recipe.training)
 
@@ -195,16 +198,24 @@ def _learn_smoothing(found: Finding, share: float) -> tuple[Smoothing, float]:
 def _learn_model(
     run: Run,
     problem: Problem,
-    model_class: type[HypersphericalVAEs] | type[Model],
+    model_class: type[HypersphericalVAEs] | type[SemanticGaussians] | type[Model],
     config: Any,
-    training: TrainingConfig,
+    training: TrainingConfig | None,
 ) -> tuple[ModelNumber, float]:
-    """Train a model on four fifths of the rows; the other fifth sets the threshold."""
+    """Train a model on four fifths of the rows; the other fifth sets the threshold.
+
+    Without training settings, the model is fitted where it is made.
+    """
     rest, held = hold_out(problem)
     recipe = run.recipe
     scaled = scale_problem(rest, gate_scaling(recipe), run.device, recipe.features_in)
-    model = model_class.for_problem(scaled, config, run.generators(_STAGE))
-    trained = _train(run, model, scaled.feed, training)
+    generators = run.generators(_STAGE)
+    if training is None:
+        with run.clock.stage(training_stage(_STAGE)):
+            trained = model_class.for_problem(scaled, config, generators).to(run.device)
+    else:
+        model = model_class.for_problem(scaled, config, generators)
+        trained = _train(run, model, scaled.feed, training)
     number = ModelNumber(trained, scaled.scaling, rest.seen_classes, run.device)
     numbers = np.concatenate([number(features) for _, features in held.slabs()])
     return number, accepting_threshold(numbers, recipe.gate.share)

@@ -5,6 +5,7 @@
 has the classifier of the seen classes, unless the run's scorer gives their scores.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +28,7 @@ from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.methods.gates.base import Gate, Gated, Scores
 from gsmflow.methods.gates.boundary import HypersphericalVAEs
 from gsmflow.methods.gates.cosmo import NUMBERS, Smoothing
+from gsmflow.methods.gates.gaussian import SemanticGaussians
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.checkpoint import TrainedRun, reading
 
@@ -48,7 +50,13 @@ _DESCRIPTION_FILE = "gate.json"
 _CLASSIFIER_FILE = "gate-classifier.safetensors"
 _CLASSIFIER = "seen"
 
-GateModel: TypeAlias = HypersphericalVAEs | Model
+GateModel: TypeAlias = HypersphericalVAEs | SemanticGaussians | Model
+
+# The gates with a model of a class of their own; these models take features of length 1.
+_MODELS: Mapping[str, type[HypersphericalVAEs] | type[SemanticGaussians]] = {
+    "boundary": HypersphericalVAEs,
+    "gaussian": SemanticGaussians,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ class ModelNumber:
     Attributes
     ----------
     model
-        `HypersphericalVAEs`, or a model with a density.
+        `HypersphericalVAEs`, `SemanticGaussians`, or a model with a density.
     scaling
         The scaling of the features that the model takes.
     seen_classes
@@ -75,12 +83,14 @@ class ModelNumber:
     def __call__(self, features: FloatArray) -> NDArray[Any]:
         """The numbers ``(n,)`` of features ``(n, d)``; a high one suggests an unseen class.
 
-        A number is minus the cosine to the nearest seen class, or minus the log-density of the
-        seen classes.
+        A number is minus the cosine to the nearest seen class, minus the log-density of the
+        likeliest seen class in the space of semantics, or minus that of all seen classes.
         """
         rows = torch.from_numpy(self.scaling(features)).to(self.device)
         if isinstance(self.model, HypersphericalVAEs):
             return np.asarray(-self.model.nearest_cosine(rows).cpu().numpy())
+        if isinstance(self.model, SemanticGaussians):
+            return np.asarray(self.model.novelty(rows).cpu().numpy())
         assert isinstance(self.model, Density)
         return -seen_log_density(self.model, rows, self.seen_classes)
 
@@ -120,7 +130,7 @@ class GateParts:
 
 def gate_scaling(recipe: Recipe) -> FeatureScalingName:
     """The feature scaling for the model of a recipe's gate."""
-    return "l2" if recipe.gate_name == "boundary" else recipe.feature_scaling
+    return "l2" if recipe.gate_name in _MODELS else recipe.feature_scaling
 
 
 def shares_scores(model: Model, scorer: Scorer) -> bool:
@@ -233,7 +243,7 @@ def _read_smoothing(record: Field) -> Smoothing:
 
 def _read_number(run: TrainedRun, record: Field) -> ModelNumber:
     file, description = run.directory / GATE_FILE, record["model"].object()
-    model_class = HypersphericalVAEs if run.recipe.gate_name == "boundary" else type(run.kept.model)
+    model_class = _MODELS.get(run.recipe.gate_name, type(run.kept.model))
     with reading(file, "gate", deletable=True):
         state, scaling = split_scaling(load_file(file), gate_scaling(run.recipe))
         model: GateModel = model_class.from_state(description, state).to(run.device)

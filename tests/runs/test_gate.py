@@ -46,6 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "boundary": {"gate": "boundary", **BOUNDARY, "calibrate": False},
     "boundary cada-vae": {**CADA_SMALL, "gate": "boundary", **BOUNDARY, "calibrate": False},
     "boundary discriminant": {"model": "discriminant", "gate": "boundary", **BOUNDARY},
+    "gaussian": {"gate": "gaussian", "gate_hidden": 16, "gate_iterations": 20},
     "cosmo": {"gate": "cosmo"},
     "cosmo cada-vae": {**CADA_SMALL, "gate": "cosmo"},
 }
@@ -83,7 +84,7 @@ def test_gate_is_evaluated_and_has_a_table_row_beside_the_model(tmp_path: Path, 
     assert methods == [result.metrics["model"], name]
 
 
-@pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
+@pytest.mark.parametrize("case", ["likelihood", "boundary", "gaussian", "cosmo"])
 def test_gate_resumes_to_the_same_numbers(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +115,7 @@ def test_gate_resumes_to_the_same_numbers(
     assert not list(again.directory.glob("*.state.safetensors"))
 
 
-@pytest.mark.parametrize("case", ["likelihood", "boundary", "cosmo"])
+@pytest.mark.parametrize("case", ["likelihood", "boundary", "gaussian", "cosmo"])
 def test_gate_does_not_depend_on_test_rows(tmp_path: Path, case: str) -> None:
     clean = check_dataset(make_dataset())
     garbage = clean.features.copy()

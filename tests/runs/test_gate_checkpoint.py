@@ -45,7 +45,7 @@ COSMO: dict[str, dict[str, Any]] = {
     "cosmo": {"seed": 6},
     "cosmo cada-vae": {"seed": 14, "classifier_epochs": 60},
 }
-GATES = ("likelihood", "boundary", "cosmo")
+GATES = ("likelihood", "boundary", "gaussian", "cosmo")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray
 
@@ -24,6 +26,7 @@ __all__ = [
     "accepting_threshold",
     "measure_gate",
     "route",
+    "route_experts",
 ]
 
 
@@ -83,8 +86,22 @@ def route(views: Views, numbers: NDArray[Any], threshold: float) -> NDArray[np.f
     threshold
         Rows with at most this number are accepted.
     """
-    seen, unseen = (s - s.max(axis=1, keepdims=True).astype(np.float64) for s in views[1:])
-    return np.concatenate([seen, unseen + (numbers - threshold)[:, None]], axis=1)
+    parts = (np.asarray(p, dtype=np.float64) for p in (*views[1:], numbers - threshold))
+    return np.asarray(route_experts(*map(torch.from_numpy, parts)).numpy())
+
+
+def route_experts(seen: Tensor, unseen: Tensor, margins: Tensor) -> Tensor:
+    """`route` for tensors, on their device and in their precision.
+
+    Parameters
+    ----------
+    seen, unseen
+        Scores of both experts, ``(n, s)`` and ``(n, u)``.
+    margins
+        The gate's numbers less the threshold, ``(n,)``.
+    """
+    seen, unseen = (scores - scores.amax(dim=1, keepdim=True) for scores in (seen, unseen))
+    return torch.cat([seen, unseen + margins[:, None]], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

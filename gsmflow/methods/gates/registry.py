@@ -13,6 +13,7 @@ GATES: Mapping[str, str] = {
     "boundary": "gsmflow.methods.gates.boundary",
     "likelihood": "gsmflow.methods.gates.likelihood",
     "cosmo": "gsmflow.methods.gates.cosmo",
+    "gaussian": "gsmflow.methods.gates.gaussian",
 }
 
 
