@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["cholesky", "double_device", "product", "symmetric_eigen"]
+__all__ = ["cholesky", "double_device", "inverse_of_lower", "product", "symmetric_eigen"]
 
 
 def double_device(device: torch.device) -> torch.device:
@@ -38,3 +38,10 @@ def cholesky(matrix: Tensor) -> Tensor:
         factor: Tensor = torch.linalg.cholesky(matrix)
         return factor
     return torch.from_numpy(np.linalg.cholesky(matrix.numpy()))
+
+
+def inverse_of_lower(factor: Tensor) -> Tensor:
+    """The inverse of a lower triangular matrix with no zero on its diagonal, both ``(n, n)``."""
+    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse

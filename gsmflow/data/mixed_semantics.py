@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.base import check_class_names
 from gsmflow.data.formats.files import load_semantics
 
 __all__ = ["described_by_second", "mix_semantics", "with_second_semantics"]
@@ -50,13 +51,13 @@ def with_second_semantics(
             f"{second.where}: found {len(second.values)} classes, expected "
             f"{len(dataset.semantics)} as in {dataset.where('semantics')}"
         )
-    if second.class_names is not None and second.class_names != dataset.class_names:
-        pairs = zip(second.class_names, dataset.class_names, strict=True)
-        wrong = next(c for c, (found, expected) in enumerate(pairs) if found != expected)
-        raise InputError(
-            f"{second.where}: found {second.class_names[wrong]!r} as class "
-            f"{wrong + dataset.first_number}, expected {dataset.class_names[wrong]!r} as in "
-            f"{dataset.where('class_names')}"
+    if second.class_names is not None:
+        check_class_names(
+            second.where,
+            second.class_names,
+            dataset.class_names,
+            dataset.where("class_names"),
+            dataset.first_number,
         )
     if not np.isfinite(second.values).all():
         raise InputError(f"{second.where}: found NaN or infinity, expected finite numbers")

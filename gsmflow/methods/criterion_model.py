@@ -148,7 +148,12 @@ class CriterionModel(nn.Module):
         """Fit with the settings that `choose` found."""
         solve = cls.solver(scaled, config, generators)
         settings = [{name: choice[c][name] for name in cls.candidates} for c in CRITERIA]
-        return cls._of(scaled, config, [solve(values) for values in settings])
+        solutions: dict[tuple[float, ...], Solution] = {}  # of equal settings, one
+        for values in settings:
+            key = tuple(values.values())
+            if key not in solutions:
+                solutions[key] = solve(values)
+        return cls._of(scaled, config, [solutions[tuple(values.values())] for values in settings])
 
     @classmethod
     def _of(

@@ -14,19 +14,23 @@ from torch.nn import functional
 from gsmflow.core.rng import Generators
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
-from gsmflow.methods.binary_attributes import attribute_scores, binary_attributes
-from gsmflow.methods.criterion_model import ExtensibleCriterionModel, Settings, Solution, Solve
+from gsmflow.methods.binary_attributes import (
+    AttributeConfig,
+    AttributeModel,
+    learned_attributes,
+)
+from gsmflow.methods.criterion_model import Settings, Solution, Solve
 from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 
 __all__ = ["IAP", "METHOD", "IAPConfig"]
 
 
 @dataclass(frozen=True)
-class IAPConfig(SeenSoftmaxConfig):
+class IAPConfig(AttributeConfig, SeenSoftmaxConfig):
     """The settings of an `IAP`."""
 
 
-class IAP(ExtensibleCriterionModel):
+class IAP(AttributeModel):
     """A fitted IAP: the classifier of seen classes. It has no setting to choose."""
 
     config_class = IAPConfig
@@ -36,19 +40,19 @@ class IAP(ExtensibleCriterionModel):
     @classmethod
     def solver(cls, scaled: Scaled, config: IAPConfig, generators: Generators) -> Solve:
         """A function that gives the classifier."""
+        attributes = learned_attributes(scaled, config)
         softmax = fit_seen_softmax(scaled, config, generators)
 
         def solve(settings: Settings) -> Solution:
-            return {"weight": softmax.weight, "bias": softmax.bias}
+            return {"weight": softmax.weight, "bias": softmax.bias, "attributes": attributes}
 
         return solve
 
-    def scores(self, solution: Solution, features: Tensor, classes: Tensor) -> Tensor:
-        """Log-probabilities ``(n, k)`` of the attributes of classes ``(k,)``, less the prior's."""
-        attributes = binary_attributes(self.semantics)
+    def probabilities(self, solution: Solution, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities that rows have each attribute, and that not; see `AttributeModel`."""
         posteriors = functional.linear(features, solution["weight"], solution["bias"]).softmax(1)
-        p = posteriors @ attributes[self.seen_classes]
-        return attribute_scores(p, attributes, classes, self.seen_classes)
+        of_seen = solution["attributes"][self.seen_classes]
+        return posteriors @ of_seen, posteriors @ (1 - of_seen)
 
 
 METHOD = Method(

@@ -15,6 +15,7 @@ METHODS: Mapping[str, str] = {
     "eszsl": "gsmflow.methods.eszsl",
     "cn-zsl": "gsmflow.methods.cn_zsl",
     "dem": "gsmflow.methods.dem",
+    "revise": "gsmflow.methods.revise",
     "devise": "gsmflow.methods.devise",
     "sje": "gsmflow.methods.sje",
     "ale": "gsmflow.methods.ale",

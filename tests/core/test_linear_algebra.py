@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from gsmflow.core.linear_algebra import cholesky, double_device, product, symmetric_eigen
+from gsmflow.core.linear_algebra import (
+    cholesky,
+    double_device,
+    inverse_of_lower,
+    product,
+    symmetric_eigen,
+)
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 40))
@@ -33,7 +39,10 @@ def test_results_solve_their_equations(device: str) -> None:
     values, vectors = symmetric_eigen(positive)
     assert (values.diff() >= 0).all()
     torch.testing.assert_close((vectors * values) @ vectors.T, positive)
-    for result in (factor, values, vectors):
+    inverse = inverse_of_lower(factor)
+    assert not inverse.triu(1).any()
+    torch.testing.assert_close(inverse @ factor, torch.eye(40).to(factor))
+    for result in (factor, inverse, values, vectors):
         assert result.device == positive.device
 
 

@@ -9,7 +9,6 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.learning.contract import Extensible
 from gsmflow.methods.conse import ConSEConfig
-from gsmflow.methods.iap import IAPConfig
 from gsmflow.methods.registry import find_method
 from gsmflow.methods.sae import SAEConfig
 from tests.builders import generators, make_dataset, scaled_of
@@ -24,7 +23,6 @@ QUICK: dict[str, Any] = {"seen_lr": 0.05, "seen_batch_size": 8, "seen_epochs": 3
         ("sae", SAEConfig(lam=3.0, space="semantics")),
         ("conse", ConSEConfig(top=3, **QUICK)),
         ("conse", ConSEConfig(top=3, centred=True, **QUICK)),
-        ("iap", IAPConfig(**QUICK)),
     ],
 )
 def test_added_class_scores_as_one_present_from_the_start(name: str, config: Any) -> None:
@@ -51,6 +49,6 @@ def test_added_class_scores_as_one_present_from_the_start(name: str, config: Any
         np.testing.assert_array_equal(found, old)
 
 
-@pytest.mark.parametrize("name", ["gfzsl", "costa", "dap"])
+@pytest.mark.parametrize("name", ["gfzsl", "costa", "dap", "iap"])
 def test_solutions_that_depend_on_all_classes_take_no_further_ones(name: str) -> None:
     assert not issubclass(find_method(name).model, Extensible)

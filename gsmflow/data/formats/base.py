@@ -1,7 +1,7 @@
 """What a dataset format is, and what the readers of all formats share."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = [
     "Refuse",
     "array_pieces",
     "as_float32",
+    "check_class_names",
     "check_matrix",
     "check_numbers",
     "keep_in_memory",
@@ -242,6 +243,40 @@ def second_file(folder: Path, name: str) -> Path:
             "as --second-semantics asks for"
         )
     return file
+
+
+def check_class_names(
+    where: str, names: Sequence[str], expected: Sequence[str], source: str, first_number: int = 1
+) -> None:
+    """Refuse class names of a file that are not those of the dataset, in its order.
+
+    Parameters
+    ----------
+    where
+        The file and the field, for messages.
+    names
+        The names in the file.
+    expected
+        Those of the dataset.
+    source
+        Where those were read, for messages.
+    first_number
+        The number of the first class in messages.
+
+    Raises
+    ------
+    InputError
+        If a name is another, or there are more or fewer.
+    """
+    if len(names) != len(expected):
+        raise InputError(
+            f"{where}: found {len(names)} classes, expected {len(expected)} as in {source}"
+        )
+    for number, (name, known) in enumerate(zip(names, expected, strict=True), first_number):
+        if name != known:
+            raise InputError(
+                f"{where}: found {name!r} as class {number}, expected {known!r} as in {source}"
+            )
 
 
 def names_only_count(names: tuple[str, ...]) -> bool:

@@ -28,8 +28,10 @@ from gsmflow.data.formats.base import (
 )
 from gsmflow.data.formats.matlab import MatFile
 
-__all__ = ["FORMAT", "read_semantics"]
+__all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics"]
 
+# The field of class names.
+NAMES_FIELD = "allclasses_names"
 
 _SPLIT_FIELDS = {
     "trainval": "trainval_loc",
@@ -39,7 +41,6 @@ _SPLIT_FIELDS = {
     "test_unseen": "test_unseen_loc",
 }
 _SPLITS_SUFFIX = "_splits"
-_NAMES_FIELD = "allclasses_names"
 # Files of the E-PGN format, which may lie in the same folder.
 _OTHERS = {"data", "label"}
 
@@ -76,13 +77,13 @@ def _read(
         "features",
         lambda: MatFile(feature_file, ("features", "labels"), large=("features",)),
     )
-    fields = ("att", _NAMES_FIELD, *_SPLIT_FIELDS.values())
+    fields = ("att", NAMES_FIELD, *_SPLIT_FIELDS.values())
     splits = attempt("semantics", lambda: MatFile(split_file, fields))
     if mat is None or splits is None:
         return None
     att = attempt("semantics", lambda: splits.matrix("att").T)
     class_names = attempt("class_names", partial(_listed_names, splits))
-    names_source = splits.where(_NAMES_FIELD)
+    names_source = splits.where(NAMES_FIELD)
     rows: dict[str, IntArray] = {}
     for split, field in _SPLIT_FIELDS.items():
         listed = attempt(split, partial(splits.indices, field))
@@ -125,18 +126,21 @@ def _read(
 
 def _listed_names(splits: MatFile) -> tuple[str, ...]:
     """The class names in a split file; none if it has no field of them."""
-    return splits.strings(_NAMES_FIELD) if _NAMES_FIELD in splits else ()
+    return splits.strings(NAMES_FIELD) if NAMES_FIELD in splits else ()
+
+
+def class_names_in(splits: MatFile) -> tuple[str, ...] | None:
+    """Class names in a MATLAB file; None if there are none, or they merely count classes."""
+    names = _listed_names(splits)
+    return None if names_only_count(names) else names
 
 
 def read_semantics(folder: Path, semantics: str) -> NamedSemantics:
     """The semantics of a split file, and its class names; as of `Format`."""
     file = second_file(folder, f"{semantics}{_SPLITS_SUFFIX}.mat")
-    splits = MatFile(file, ("att", _NAMES_FIELD))
-    names = _listed_names(splits)
+    splits = MatFile(file, ("att", NAMES_FIELD))
     return NamedSemantics(
-        np.ascontiguousarray(splits.matrix("att").T),
-        None if names_only_count(names) else names,
-        splits.where("att"),
+        np.ascontiguousarray(splits.matrix("att").T), class_names_in(splits), splits.where("att")
     )
 
 
