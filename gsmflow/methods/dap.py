@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
-from gsmflow.learning.feed import Feed, Scaled, feed_slabs
+from gsmflow.learning.feed import Feed, Scaled
 from gsmflow.learning.method import Method
 from gsmflow.methods.binary_attributes import attribute_scores, binary_attributes
 from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
+from gsmflow.methods.full_batch import minimise, sum_with_gradients
 
 __all__ = ["DAP", "METHOD", "DAPConfig", "fit_logistic"]
 
@@ -55,25 +56,16 @@ def fit_logistic(feed: Feed, targets: Tensor, penalty: float) -> tuple[Tensor, T
     m, d, n = targets.shape[1], feed.feature_dim, len(feed.labels)
     weight = targets.new_zeros(m, d, requires_grad=True)
     bias = targets.new_zeros(m, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=_ITERATIONS, history_size=10, line_search_fn="strong_wolfe"
-    )
+
+    def of_rows(features: Tensor, labels: Tensor) -> Tensor:
+        logits = functional.linear(features, weight, bias)
+        part = functional.binary_cross_entropy_with_logits(logits, targets[labels], reduction="sum")
+        return part / n
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
-        total = penalty / 2 * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        total = total.detach()
-        for features, labels in feed_slabs(feed):
-            logits = functional.linear(features, weight, bias)
-            part = functional.binary_cross_entropy_with_logits(
-                logits, targets[labels], reduction="sum"
-            )
-            (part / n).backward()  # type: ignore[no-untyped-call]
-            total += part.detach() / n
-        return total
+        return sum_with_gradients(feed, penalty / 2 * weight.square().sum(), of_rows)
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    minimise([weight, bias], loss, _ITERATIONS)
     return weight.detach(), bias.detach()
 
 
