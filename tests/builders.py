@@ -48,6 +48,8 @@ SMALL_OF_ANY: dict[str, Any] = {
     "seen_lr": 0.05,
     "seen_batch_size": 8,
     "seen_epochs": 20,
+    "weight_penalty": 1e-3,
+    "svr_c": 1.0,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

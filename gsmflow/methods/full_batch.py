@@ -1,13 +1,14 @@
-"""Convex losses over all training rows at once, minimised by L-BFGS."""
+"""Sums over all training rows: convex losses, minimised by L-BFGS, and second moments."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from gsmflow.core.linear_algebra import double_device, product
 from gsmflow.learning.feed import Feed, feed_slabs
 
-__all__ = ["minimise", "sum_with_gradients"]
+__all__ = ["minimise", "second_moments", "sum_with_gradients"]
 
 
 def minimise(parameters: Sequence[Tensor], loss: Callable[[], Tensor], iterations: int) -> None:
@@ -54,3 +55,13 @@ def sum_with_gradients(
         part.backward()  # type: ignore[no-untyped-call]
         total += part.detach()
     return total
+
+
+def second_moments(feed: Feed) -> Tensor:
+    """The mean of ``x x'`` over all rows, ``(d, d)``, in double precision; see `double_device`."""
+    d = feed.feature_dim
+    total = torch.zeros(d, d, dtype=torch.float64, device=double_device(feed.labels.device))
+    for features, _ in feed_slabs(feed):
+        x = features.to(total)
+        total += product(x.T, x)
+    return total / len(feed.labels)
