@@ -49,6 +49,8 @@ SMALL_OF_ANY: dict[str, Any] = {
     "seen_batch_size": 8,
     "seen_epochs": 20,
     "iterations": 50,
+    "weight_penalty": 1e-3,
+    "svr_c": 32.0,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

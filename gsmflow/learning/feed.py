@@ -23,6 +23,7 @@ __all__ = [
     "Scaled",
     "SelectedFeed",
     "class_means",
+    "class_variances",
     "feed_slabs",
     "is_in_memory",
     "join",
@@ -319,3 +320,22 @@ def class_means(feed: Feed, classes: Tensor) -> Tensor:
         sums = sums.to(features) + one_hot.T @ features
         counts = counts.to(features) + one_hot.sum(dim=0)
     return sums / counts[:, None]
+
+
+def class_variances(feed: Feed, classes: Tensor, means: Tensor) -> Tensor:
+    """Variance of each dimension within each class, ``(k, d)``, in one pass over the rows.
+
+    Parameters
+    ----------
+    feed, classes
+        As in `class_means`.
+    means
+        The mean row of each class, ``(k, d)``, on the rows' device.
+    """
+    squares = torch.zeros_like(means)
+    for features, labels in feed_slabs(feed):
+        columns = torch.searchsorted(classes, labels)
+        one_hot = functional.one_hot(columns, len(classes)).to(features)
+        squares += one_hot.T @ (features - means[columns]).square()
+    counts = torch.bincount(torch.searchsorted(classes, feed.labels), minlength=len(classes))
+    return squares / counts[:, None]

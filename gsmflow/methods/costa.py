@@ -10,11 +10,7 @@ of one scale.
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-from scipy.spatial.distance import pdist, squareform
-from scipy.special import softmax
-from sklearn.preprocessing import normalize
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,6 +18,7 @@ from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
+from gsmflow.methods.class_similarities import relative_distances, similarities
 from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
 from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 
@@ -53,11 +50,10 @@ class COSTA(CriterionModel):
         """A function from gamma to the classifiers; those of seen classes are trained once."""
         problem = scaled.problem
         seen = fit_seen_softmax(scaled, config, generators)
-        distances = pdist(normalize(problem.semantics.astype(np.float64)))
-        squares = squareform(distances / np.median(distances)) ** 2
+        distances = relative_distances(problem.semantics)
 
         def solve(settings: Settings) -> Solution:
-            shares = softmax(-settings["sharpness"] * squares[:, problem.seen_classes], axis=1)
+            shares = similarities(distances, problem.seen_classes, settings["sharpness"])
             s = torch.from_numpy(shares).to(seen.weight)
             return {"weight": s @ seen.weight, "bias": s @ seen.bias}
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gsmflow.core.linear_algebra import cholesky, double_device, inverse_of_lower, product
+from gsmflow.core.linear_algebra import cholesky, inverse_of_lower
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
-from gsmflow.learning.feed import Feed, Scaled, feed_slabs
+from gsmflow.learning.feed import Feed, Scaled
 from gsmflow.learning.method import Method
 from gsmflow.methods.binary_attributes import (
     AttributeConfig,
@@ -22,6 +22,7 @@ from gsmflow.methods.binary_attributes import (
     learned_attributes,
 )
 from gsmflow.methods.criterion_model import Settings, Solution, Solve
+from gsmflow.methods.full_batch import minimise, second_moments, sum_with_gradients
 
 __all__ = ["DAP", "METHOD", "DAPConfig", "LogisticRegressions"]
 
@@ -58,13 +59,7 @@ class LogisticRegressions:
     def __init__(self, feed: Feed, targets: Tensor) -> None:
         self._feed = feed
         self._targets = targets
-        where = double_device(targets.device)
-        size = feed.feature_dim + 1
-        products = torch.zeros(size, size, dtype=torch.float64, device=where)
-        for features, _ in feed_slabs(feed):
-            x = functional.pad(features.to(where, torch.float64), (0, 1), value=1.0)
-            products += product(x.T, x)
-        self._bound = products / (4 * len(feed.labels))
+        self._bound = second_moments(feed, bias=True) / 4
 
     def fit(self, penalty: float) -> tuple[Tensor, Tensor]:
         """Weights ``(m, d)`` and biases ``(m,)`` for a penalty ``> 0``."""
@@ -74,32 +69,23 @@ class LogisticRegressions:
         penalties[-1] = 0  # of the bias
         to_weights = inverse_of_lower(cholesky(self._bound + penalties.diag())).to(targets)
         coordinates = targets.new_zeros(m, len(penalties), requires_grad=True)
-        optimizer = torch.optim.LBFGS(
-            [coordinates],
-            max_iter=_ITERATIONS,
-            history_size=10,
-            tolerance_grad=0,
-            tolerance_change=_TOLERANCE,
-            line_search_fn="strong_wolfe",
-        )
 
         def loss() -> Tensor:
             weights = (coordinates.detach() @ to_weights).requires_grad_()
-            total = penalty / (2 * m) * weights[:, :-1].square().sum()
-            total.backward()  # type: ignore[no-untyped-call]
-            total = total.detach()
-            for features, labels in feed_slabs(self._feed):
+
+            def of_rows(features: Tensor, labels: Tensor) -> Tensor:
                 logits = functional.linear(features, weights[:, :-1], weights[:, -1])
-                part = functional.binary_cross_entropy_with_logits(
+                return functional.binary_cross_entropy_with_logits(
                     logits, targets[labels], reduction="sum"
                 ) / (n * m)
-                part.backward()  # type: ignore[no-untyped-call]
-                total += part.detach()
+
+            squares = penalty / (2 * m) * weights[:, :-1].square().sum()
+            total = sum_with_gradients(self._feed, squares, of_rows)
             assert weights.grad is not None
             coordinates.grad = weights.grad @ to_weights.T
             return total
 
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        minimise([coordinates], loss, _ITERATIONS, tolerance=_TOLERANCE)
         weights = coordinates.detach() @ to_weights
         return weights[:, :-1].contiguous(), weights[:, -1].contiguous()
 

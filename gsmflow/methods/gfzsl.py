@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
-from gsmflow.learning.feed import Scaled, class_means, feed_slabs
+from gsmflow.learning.feed import Scaled, class_means, class_variances
 from gsmflow.learning.method import Method
 from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
 
-__all__ = ["GFZSL", "METHOD", "GFZSLConfig", "KernelRidge", "class_variances"]
+__all__ = ["GFZSL", "METHOD", "GFZSLConfig", "KernelRidge"]
 
 # Added to a variance before its logarithm: a dimension may be constant within a class.
 _SMALLEST_VARIANCE = 1e-6
@@ -70,26 +69,6 @@ class KernelRidge:
         return np.asarray(self._projected * gains @ (self._vectors.T @ targets))
 
 
-def class_variances(scaled: Scaled, means: Tensor) -> Tensor:
-    """Variance of each dimension within each seen class, ``(seen, d)``, in one pass over the rows.
-
-    Parameters
-    ----------
-    scaled
-        The problem and its rows.
-    means
-        Mean row of each seen class, ``(seen, d)``, on the rows' device.
-    """
-    seen = torch.from_numpy(scaled.problem.seen_classes).to(means.device)
-    squares = torch.zeros_like(means)
-    for features, labels in feed_slabs(scaled.feed):
-        columns = torch.searchsorted(seen, labels)
-        one_hot = functional.one_hot(columns, len(seen)).to(features)
-        squares += one_hot.T @ (features - means[columns]).square()
-    counts = torch.bincount(torch.searchsorted(seen, scaled.feed.labels), minlength=len(seen))
-    return squares / counts[:, None]
-
-
 class GFZSL(CriterionModel):
     """A fitted GFZSL: the Gaussians of every class, for each of the three criteria.
 
@@ -111,7 +90,7 @@ class GFZSL(CriterionModel):
         mean_rows = class_means(scaled.feed, seen)
         means, variances = (
             moments.cpu().numpy().astype(np.float64)
-            for moments in (mean_rows, class_variances(scaled, mean_rows))
+            for moments in (mean_rows, class_variances(scaled.feed, seen, mean_rows))
         )
         regression = KernelRidge(problem.semantics, problem.seen_classes)
         log_variances = np.log(variances + _SMALLEST_VARIANCE)

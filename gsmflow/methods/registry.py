@@ -25,6 +25,8 @@ METHODS: Mapping[str, str] = {
     "gfzsl": "gsmflow.methods.gfzsl",
     "conse": "gsmflow.methods.conse",
     "costa": "gsmflow.methods.costa",
+    "sync": "gsmflow.methods.sync",
+    "exem": "gsmflow.methods.exem",
     "dap": "gsmflow.methods.dap",
     "iap": "gsmflow.methods.iap",
     "cmt": "gsmflow.methods.cmt",

@@ -18,6 +18,7 @@ from torch.nn import functional
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.learning.feed import Feed, feed_slabs
+from gsmflow.methods.full_batch import minimise, sum_with_gradients
 
 __all__ = [
     "SemanticRegression",
@@ -102,28 +103,15 @@ def fit_semantic_regression(
     targets = targets / scale
     weights = _initial(feed.feature_dim, config.hidden, targets.shape[1], generators)
     regression = SemanticRegression(*(w.to(labels.device).requires_grad_() for w in weights))
-    optimizer = torch.optim.LBFGS(
-        list(regression),
-        max_iter=config.iterations,
-        history_size=_HISTORY,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=1e-6,
-    )
 
-    @torch.enable_grad()
-    def closure() -> float:
-        optimizer.zero_grad()
-        total = torch.zeros((), device=labels.device)
-        for features, of_slab in feed_slabs(feed):
-            error = (regression.map(features) - targets[of_slab]).square().sum() / 2 / len(labels)
-            error.backward()  # type: ignore[no-untyped-call]
-            total += error.detach()
+    def of_rows(features: Tensor, of_slab: Tensor) -> Tensor:
+        return (regression.map(features) - targets[of_slab]).square().sum() / 2 / len(labels)
+
+    def loss() -> Tensor:
         squares = torch.stack([w.square().sum() for w in regression]).sum()
-        penalty = config.penalty / 2 * squares
-        penalty.backward()  # type: ignore[no-untyped-call]
-        return float(total + penalty.detach())
+        return sum_with_gradients(feed, config.penalty / 2 * squares, of_rows)
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    minimise(list(regression), loss, config.iterations, history=_HISTORY)
     fitted = SemanticRegression(*(w.detach() for w in regression))
     return fitted._replace(
         output_weight=fitted.output_weight * scale, output_bias=fitted.output_bias * scale

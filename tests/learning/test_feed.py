@@ -22,6 +22,7 @@ from gsmflow.learning.feed import (
     MemoryFeed,
     SelectedFeed,
     class_means,
+    class_variances,
     feed_slabs,
     join,
     make_feed,
@@ -82,15 +83,16 @@ def test_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memo
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_class_means_equal_numpy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_means_and_variances_equal_numpy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.learning.feed._CHUNK", chunk)
     feed = random_feed(23)
     classes = torch.tensor([1, 4, 6, 9])
     feed = MemoryFeed(feed.features, classes[feed.labels])
-    expected = [
-        feed.features.numpy()[feed.labels.numpy() == c].mean(axis=0) for c in classes.numpy()
-    ]
-    np.testing.assert_allclose(class_means(feed, classes).numpy(), np.stack(expected), rtol=1e-12)
+    rows = [feed.features.numpy()[feed.labels.numpy() == c] for c in classes.numpy()]
+    means = class_means(feed, classes)
+    np.testing.assert_allclose(means, np.stack([r.mean(axis=0) for r in rows]), rtol=1e-12)
+    expected = np.stack([r.var(axis=0) for r in rows])
+    np.testing.assert_allclose(class_variances(feed, classes, means), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 23, 100])

@@ -1,0 +1,88 @@
+"""Sums over all training rows: losses, minimised by L-BFGS, and second moments."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gsmflow.core.linear_algebra import double_device, product
+from gsmflow.learning.feed import Feed, feed_slabs
+
+__all__ = ["minimise", "second_moments", "sum_with_gradients"]
+
+
+def minimise(
+    parameters: Sequence[Tensor],
+    loss: Callable[[], Tensor],
+    iterations: int,
+    *,
+    tolerance: float = 1e-9,
+    history: int = 10,
+) -> None:
+    """Change parameters to those of least loss, by L-BFGS.
+
+    Parameters
+    ----------
+    parameters
+        Leaf tensors.
+    loss
+        Gives the loss at the current parameters, a scalar, and adds its gradient to theirs.
+    iterations
+        The most iterations.
+    tolerance
+        The last is the one in which loss and parameters change by less than this.
+    history
+        Steps whose gradients are kept.
+    """
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=iterations,
+        tolerance_grad=0,
+        tolerance_change=tolerance,
+        history_size=history,
+        line_search_fn="strong_wolfe",
+    )
+
+    @torch.enable_grad()
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        return loss()
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def sum_with_gradients(
+    feed: Feed, penalty: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A penalty plus the sum of a loss over all rows; their gradients are added slab by slab.
+
+    Parameters
+    ----------
+    feed
+        The rows.
+    penalty
+        A scalar.
+    loss
+        From features ``(m, d)`` and labels ``(m,)`` of some rows to the sum of their losses.
+    """
+    penalty.backward()  # type: ignore[no-untyped-call]
+    total = penalty.detach()
+    for features, labels in feed_slabs(feed):
+        part = loss(features, labels)
+        part.backward()  # type: ignore[no-untyped-call]
+        total += part.detach()
+    return total
+
+
+def second_moments(feed: Feed, *, bias: bool = False) -> Tensor:
+    """The mean of ``x x'`` over all rows, ``(d, d)``, in double precision; see `double_device`.
+
+    With ``bias``, ``x`` has a 1 as a last feature, and the result is ``(d + 1, d + 1)``.
+    """
+    d = feed.feature_dim + bias
+    total = torch.zeros(d, d, dtype=torch.float64, device=double_device(feed.labels.device))
+    for features, _ in feed_slabs(feed):
+        x = functional.pad(features.to(total), (0, int(bias)), value=1.0)
+        total += product(x.T, x)
+    return total / len(feed.labels)
