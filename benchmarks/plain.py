@@ -320,9 +320,10 @@ def plain_softmax(
     device: torch.device,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Train the softmax classifier; every epoch copies all rows into a new order.
+    """Train the softmax classifier; every pass copies all rows into a new order.
 
-    Linear, LogSoftmax and negative log-likelihood, under Adam with betas (0.5, 0.999).
+    Linear, LogSoftmax and negative log-likelihood, under Adam with betas (0.5, 0.999). A batch that
+    a pass leaves incomplete is filled with the first rows of the next.
 
     Parameters
     ----------
@@ -353,14 +354,21 @@ def plain_softmax(
     classifier = nn.Sequential(linear, nn.LogSoftmax(dim=1)).to(device)
     criterion = nn.NLLLoss()
     optimizer = torch.optim.Adam(classifier.parameters(), lr=config.lr, betas=(0.5, 0.999))
-    batch_size = config.batch_size
+    n = len(targets)
+    batch_size = min(config.batch_size, n)
+    start = n
     for _ in range(config.epochs):
-        order = torch.randperm(len(targets), generator=generator)
-        features = features[order]
-        targets = targets[order]
-        for start in range(0, len(targets), batch_size):
-            rows = features[start : start + batch_size].to(device)
-            loss = criterion(classifier(rows), targets[start : start + batch_size].to(device))
+        for _ in range(0, n, batch_size):
+            end = start + batch_size
+            rows, expected = features[start:end], targets[start:end]
+            if end > n:
+                order = torch.randperm(n, generator=generator)
+                features, targets = features[order], targets[order]
+                end -= n
+                rows = torch.cat([rows, features[:end]])
+                expected = torch.cat([expected, targets[:end]])
+            start = end
+            loss = criterion(classifier(rows.to(device)), expected.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

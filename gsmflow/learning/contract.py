@@ -345,9 +345,9 @@ class StepTrained(Protocol):
         Parameters
         ----------
         batches
-            An iterator of `batches_per_step` batches, all of which must be taken. Each pass over
-            the rows has a new random order and takes every row at most once. An epoch has as many
-            steps as a pass has batches, however many batches a step takes.
+            An iterator of `batches_per_step` batches, all of which must be taken, from passes over
+            the rows or drawn, as `gsmflow.learning.trainer.TrainingConfig.batches` says. An epoch
+            has as many steps as a pass has batches, however many batches a step takes.
         random
             Source of random numbers.
         optimizers

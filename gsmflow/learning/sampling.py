@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,11 +10,14 @@ from torch import Tensor
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.data.scaling import FeatureScaling
 
-__all__ = ["FeatureSampler", "Rescaled", "Reservoir", "Sampler", "synthesize"]
+__all__ = ["FeatureSampler", "Rescaled", "Reservoir", "Sampler", "Scarcity", "synthesize"]
 
 # Rows that are synthesized at once; a GPU needs more of them to be busy.
 _CHUNK = 4096
 _CHUNK_ON_GPU = 32768
+# With 650 rows of a class at a time, classifiers were as good as with all 5000; with 60 of 300, U
+# was three points lower.
+_ENOUGH_OF_A_CLASS = 500
 
 
 class FeatureSampler(Protocol):
@@ -106,6 +109,22 @@ def synthesize(
     return reservoir.features, reservoir.labels
 
 
+class Scarcity(NamedTuple):
+    """A reservoir that holds so few rows of a class at once that classifiers are worse.
+
+    Attributes
+    ----------
+    held, per_class
+        Rows of a class that it holds, and that are synthesized in total.
+    enough_bytes
+        The size in memory of a reservoir that holds enough.
+    """
+
+    held: int
+    per_class: int
+    enough_bytes: int
+
+
 class Reservoir:
     """A bounded store of synthesized rows, renewed while a classifier is trained on it.
 
@@ -168,6 +187,15 @@ class Reservoir:
     def streams(self) -> bool:
         """Whether it cannot hold all samples at once."""
         return len(self.labels) < self.total
+
+    @property
+    def scarcity(self) -> Scarcity | None:
+        """How far it is from holding enough rows of a class at once; None if it holds enough."""
+        held, per_class = len(self.labels) // self._k, self.total // self._k
+        enough = min(per_class, _ENOUGH_OF_A_CLASS)
+        if held >= enough:
+            return None
+        return Scarcity(held, per_class, enough * self._k * self.features[0].nbytes)
 
     def advance(self, share: float) -> None:
         """Synthesize up to this share (0 to 1) of the samples that did not fit at first."""

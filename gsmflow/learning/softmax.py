@@ -1,8 +1,9 @@
 """The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.errors import InputError
 from gsmflow.core.graphs import Graphs, Recorded, RecordingError, allow_recording
-from gsmflow.core.settings import Range
+from gsmflow.core.settings import Range, flag_of
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, StreamedRows
 from gsmflow.learning.feed import Feed, is_in_memory
 from gsmflow.learning.sampling import Reservoir
 
 __all__ = [
+    "FEW_SHOT_COUNTS",
     "FeatureMap",
     "OnEpoch",
     "SoftmaxClassifier",
@@ -31,7 +34,14 @@ __all__ = [
     "softmax_epochs",
 ]
 
+FEW_SHOT_COUNTS = (1, 2, 5, 10)
+"""The numbers of labelled rows that ``few_shot_epochs`` has entries for."""
+
 _SCORING_CHUNK = 16384
+_INITIAL_WEIGHTS = {
+    "xavier-normal": nn.init.xavier_normal_,
+    "xavier-uniform": nn.init.xavier_uniform_,
+}
 # The names of a classifier's tensors in files.
 _TENSORS = ("weight", "bias", "classes")
 
@@ -48,6 +58,55 @@ class SoftmaxConfig:
     """Passes over the classifier's rows, real and synthesized."""
     weight_decay: Annotated[float, Range(min=0)] = 0.0
     """Adam's L2 penalty on the classifier's weights; 0 as published."""
+    initial_weights: Literal["xavier-normal", "xavier-uniform"] = "xavier-normal"
+    """Xavier's distribution that the classifier's weights are drawn from at first."""
+    initial_gain: Annotated[float, Range(above=0)] = 1.0
+    """Factor on the classifier's weights at first."""
+    last_batch: Literal["wrapped", "dropped"] = "wrapped"
+    """The rows that a pass leaves for no whole batch. wrapped: rows of the next pass fill the
+    batch; dropped: they are left out. T1's classifier always wraps."""
+    zsl_epochs: Annotated[int | None, Range(min=1)] = None
+    """Passes of T1's classifier over its rows; None: as many as of the other."""
+    few_shot_epochs: tuple[int, ...] = ()
+    """Passes with 1, 2, 5 and 10 labelled rows of each unseen class (--shots); other numbers take
+    those of the next smaller one. Empty: as without labelled rows."""
+    few_shot_zsl_epochs: tuple[int, ...] = ()
+    """The same for T1's classifier."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` unless the epochs of few-shot learning are none or complete."""
+        for name in ("few_shot_epochs", "few_shot_zsl_epochs"):
+            epochs = getattr(self, name)
+            if epochs and (len(epochs) != len(FEW_SHOT_COUNTS) or min(epochs) < 1):
+                raise InputError(
+                    f"{flag_of(f'classifier_{name}')}: found {' '.join(map(str, epochs))}, "
+                    f"expected {len(FEW_SHOT_COUNTS)} whole numbers of at least 1, for "
+                    f"{', '.join(map(str, FEW_SHOT_COUNTS))} labelled rows"
+                )
+
+    @property
+    def for_zsl(self) -> "SoftmaxConfig":
+        """The settings of T1's classifier, with its number of epochs as ``epochs``."""
+        return replace(self, epochs=self.zsl_epochs or self.epochs, last_batch="wrapped")
+
+    def for_shots(self, count: int) -> "SoftmaxConfig":
+        """The settings with ``count >= 1`` labelled rows of each unseen class."""
+        entry = bisect_right(FEW_SHOT_COUNTS, count) - 1
+        config = self
+        if self.few_shot_epochs:
+            config = replace(config, epochs=self.few_shot_epochs[entry])
+        if self.few_shot_zsl_epochs:
+            config = replace(config, zsl_epochs=self.few_shot_zsl_epochs[entry])
+        return config
+
+    def batch_of(self, n: int) -> int:
+        """Rows of each batch of ``n >= 1`` rows; fewer rows than a batch are one batch."""
+        return min(self.batch_size, n)
+
+    def steps_per_epoch(self, n: int) -> int:
+        """Steps of a pass over ``n >= 1`` rows."""
+        batches = n / self.batch_of(n)
+        return math.floor(batches) if self.last_batch == "dropped" else math.ceil(batches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +203,10 @@ class SoftmaxPair:
         return self.gzsl.tensors("gzsl") | self.zsl.tensors("zsl")
 
 
+# Called with the protocol of the classifier that finished an epoch, and the current classifier.
+OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], object]
+
+
 def softmax_epochs(
     rows_of_epoch: Callable[[], Feed],
     classes: IntArray,
@@ -152,6 +215,11 @@ def softmax_epochs(
     graphs: Graphs | None = None,
 ) -> Iterator[SoftmaxClassifier]:
     """Train a linear softmax classifier with Adam and cross-entropy, epoch by epoch.
+
+    Every batch is whole, as in the published code of GSMFlow: where a pass over the rows leaves
+    fewer rows than a batch, the next pass, in another order, fills the batch and goes on from
+    there. An epoch has as many steps as a pass has batches, the partial one included. With
+    ``last_batch`` dropped, each epoch is a pass without these rows.
 
     Parameters
     ----------
@@ -162,8 +230,7 @@ def softmax_epochs(
     config
         Settings.
     generator
-        Source of the initial weights (Xavier normal; biases are zero) and of the batches, on the
-        rows' device.
+        Source of the initial weights (biases are zero) and of the batches, on the rows' device.
     graphs
         The graphs of that device, to record steps and repeat them; None to run each as it is.
 
@@ -174,14 +241,15 @@ def softmax_epochs(
     """
     feed = rows_of_epoch()
     layer = _Layer(classes, _no_rows(feed), config, generator)
-    steps = _Steps(layer, feed, config.batch_size, graphs)
+    passes = _Passes(len(feed.labels), feed.labels.device, generator)
+    steps = _Steps(layer, feed, config, graphs)
     for epoch in range(config.epochs):
         feed = rows_of_epoch() if epoch else feed
         if feed is not steps.feed:
-            steps = _Steps(layer, feed, config.batch_size, graphs)
-        order = torch.randperm(len(feed.labels), generator=generator, device=feed.labels.device)
-        for rows in torch.split(order, config.batch_size):
-            steps.take(rows)
+            steps = _Steps(layer, feed, config, graphs)
+        if len(feed.labels) != passes.n:
+            passes = _Passes(len(feed.labels), feed.labels.device, generator)
+        steps.run_epoch(passes)
         yield layer.classifier()
 
 
@@ -219,14 +287,14 @@ def fit_softmax_streamed(
     classes: tuple[IntArray, IntArray],
     config: SoftmaxConfig,
     generators: tuple[torch.Generator, torch.Generator],
-    on_epoch: Callable[[SoftmaxClassifier, SoftmaxClassifier], object] = lambda gzsl, zsl: None,
+    on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
     """Train the classifiers of both protocols while the rows of unseen classes are synthesized.
 
     The number of steps is that of ``epochs`` passes over the real and all synthesized rows. A batch
     has real and synthesized rows in proportion. The real rows are taken in passes, the synthesized
     rows at random from the reservoir, which is renewed at an even pace. The ZSL classifier is
-    trained on the rows of unseen classes in the same batches.
+    trained on the rows of unseen classes in the same batches, to its own number of epochs.
 
     Parameters
     ----------
@@ -242,8 +310,7 @@ def fit_softmax_streamed(
         Source of the initial weights of the GZSL and of the ZSL classifier, on the rows' device.
         The first also gives the order of the real rows.
     on_epoch
-        Called after each pass with both current classifiers. Further training changes their
-        tensors.
+        Called after each epoch of either classifier. Further training changes its tensors.
 
     Returns
     -------
@@ -256,7 +323,10 @@ def fit_softmax_streamed(
     )
     n, batch_size = len(feed.labels), config.batch_size
     steps_per_epoch = math.ceil((n + reservoir.total) / batch_size)
-    steps = steps_per_epoch * config.epochs
+    gzsl_steps, zsl_steps = (
+        steps_per_epoch * epochs for epochs in (config.epochs, config.for_zsl.epochs)
+    )
+    steps = max(gzsl_steps, zsl_steps)
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
     has_real_unseen = bool(torch.isin(feed.labels, zsl.ascending).any())
@@ -272,16 +342,17 @@ def fit_softmax_streamed(
         if has_real_unseen:
             is_unseen = torch.isin(labels, zsl.ascending)
             unseen_features, unseen_labels = features[is_unseen], labels[is_unseen]
-        if len(unseen_labels):
-            zsl.step(unseen_features, zsl.columns(unseen_labels))
-        gzsl.step(features, gzsl.columns(labels))
-        if (step + 1) % steps_per_epoch == 0:
-            on_epoch(gzsl.classifier(), zsl.classifier())
+        ends_epoch = (step + 1) % steps_per_epoch == 0
+        if step < zsl_steps:
+            if len(unseen_labels):
+                zsl.step(unseen_features, zsl.columns(unseen_labels))
+            if ends_epoch:
+                on_epoch("zsl", zsl.classifier())
+        if step < gzsl_steps:
+            gzsl.step(features, gzsl.columns(labels))
+            if ends_epoch:
+                on_epoch("gzsl", gzsl.classifier())
     return gzsl.classifier(), zsl.classifier()
-
-
-# Called with the protocol of the classifier that finished an epoch, and the current classifier.
-OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], object]
 
 
 def pair_from_rows(
@@ -321,14 +392,9 @@ def pair_from_rows(
                 "the synthesized rows are streamed to the classifiers; a larger --reservoir-mib "
                 "would hold them"
             )
-
-        def on_pass(gzsl: SoftmaxClassifier, zsl: SoftmaxClassifier) -> None:
-            on_epoch("gzsl", gzsl)
-            on_epoch("zsl", zsl)
-
         classes = problem.classes, problem.unseen_classes
         streamed = fit_softmax_streamed(
-            rows.real, rows.reservoir, classes, config, generators, on_pass
+            rows.real, rows.reservoir, classes, config, generators, on_epoch
         )
         return SoftmaxPair(space, *streamed)
     trained: dict[str, SoftmaxClassifier] = {}
@@ -337,17 +403,18 @@ def pair_from_rows(
         which: Literal["gzsl", "zsl"],
         rows_of_epoch: Callable[[], Feed],
         classes: IntArray,
+        settings: SoftmaxConfig,
         generator: torch.Generator,
     ) -> Iterator[None]:
-        for classifier in softmax_epochs(rows_of_epoch, classes, config, generator, graphs):
+        for classifier in softmax_epochs(rows_of_epoch, classes, settings, generator, graphs):
             trained[which] = classifier
             on_epoch(which, classifier)
             yield
 
     gzsl, zsl = generators
     jobs = (
-        train("gzsl", rows.gzsl, problem.classes, gzsl),
-        train("zsl", rows.zsl, problem.unseen_classes, zsl),
+        train("gzsl", rows.gzsl, problem.classes, config, gzsl),
+        train("zsl", rows.zsl, problem.unseen_classes, config.for_zsl, zsl),
     )
     if graphs is None or gzsl is zsl:  # one generator gives its numbers in order
         for _ in chain(*jobs):
@@ -374,7 +441,9 @@ class _Layer:
         self.ascending = columns[self._order]
         self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
         self._bias = nn.Parameter(like.new_zeros(len(classes)))
-        nn.init.xavier_normal_(self._weight, generator=generator)
+        _INITIAL_WEIGHTS[config.initial_weights](
+            self._weight, gain=config.initial_gain, generator=generator
+        )
         groups: list[dict[str, Any]] = [
             {"params": [self._weight], "weight_decay": config.weight_decay},
             {"params": [self._bias]},
@@ -402,42 +471,54 @@ class _Layer:
 
 
 class _Steps:
-    """Steps of a layer on batches of a feed's rows; whole batches are recorded with ``graphs``."""
+    """Steps of a layer on whole batches of a feed's rows, recorded with ``graphs``."""
 
-    def __init__(self, layer: _Layer, feed: Feed, batch_size: int, graphs: Graphs | None) -> None:
+    def __init__(
+        self, layer: _Layer, feed: Feed, config: SoftmaxConfig, graphs: Graphs | None
+    ) -> None:
         self.feed = feed
         self._layer = layer
         self._targets = layer.columns(feed.labels)
+        n = len(feed.labels)
+        self._per_epoch = config.steps_per_epoch(n)
+        self._drops = config.last_batch == "dropped"
         self._graphs = graphs if is_in_memory(feed) else None
         # The rows of the current batch, whose memory a recorded step reads.
-        self._batch = self._targets.new_zeros(batch_size)
+        self._batch = self._targets.new_zeros(config.batch_of(n))
         self._recorded = None if self._graphs is None else Recorded(self._graphs.make())
         if graphs is not None and self._graphs is None:
             graphs.refuse("some rows of a classifier are not in the memory of the device")
 
-    def take(self, rows: Tensor) -> None:
-        """Take a step on rows ``(m,)``, at most a batch."""
-        if self._recorded is None or len(rows) < len(self._batch):
-            self._run(rows)
+    def run_epoch(self, passes: "_Passes") -> None:
+        """Take the steps of an epoch on the next rows of passes over the feed."""
+        if self._drops:
+            passes.restart()
+        for _ in range(self._per_epoch):
+            self._batch.copy_(passes.take(len(self._batch)))
+            self._step()
+
+    def _step(self) -> None:
+        """Take a step on the current batch, recorded if that is possible."""
+        if self._recorded is None:
+            self._run()
             return
-        self._batch.copy_(rows)
         try:
-            self._recorded.call(lambda: self._run(self._batch), self._layer.prepare_recording)
+            self._recorded.call(self._run, self._layer.prepare_recording)
         except RecordingError as failure:
             assert self._graphs is not None
             self._graphs.refuse(failure.reason)
             self._recorded = None
-            self._run(rows)
+            self._run()
 
-    def _run(self, rows: Tensor) -> None:
-        self._layer.step(self.feed.take(rows), self._targets[rows])
+    def _run(self) -> None:
+        self._layer.step(self.feed.take(self._batch), self._targets[self._batch])
 
 
 class _Passes:
     """Row numbers in a new random order on every pass, any number of them at a time."""
 
     def __init__(self, n: int, device: torch.device, generator: torch.Generator) -> None:
-        self._n = n
+        self.n = n
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64, device=device)
 
@@ -445,7 +526,11 @@ class _Passes:
         """The next rows, ``(count,)``."""
         while len(self._order) < count:
             device = self._order.device
-            next_pass = torch.randperm(self._n, generator=self._generator, device=device)
+            next_pass = torch.randperm(self.n, generator=self._generator, device=device)
             self._order = torch.cat([self._order, next_pass])
         rows, self._order = self._order[:count], self._order[count:]
         return rows
+
+    def restart(self) -> None:
+        """Let the next rows be those of a new pass."""
+        self._order = self._order[:0]

@@ -56,9 +56,13 @@ class TrainingConfig:
     """published: many epochs, the learning rate falling in steps. fast: few epochs, the learning
     rate rising, then falling along a cosine, and the weights averaged over the last steps."""
     epochs: Annotated[int, Range(min=1)] = 300
-    """Passes over the training rows (published); the last partial batch of each is left out."""
+    """Passes over the training rows (published)."""
     batch_size: Annotated[int, Range(min=1)] = 256
     """Rows per step."""
+    batches: Literal["passes", "drawn"] = "passes"
+    """passes: each epoch takes the rows in a new order and leaves out the last partial batch.
+    drawn: each batch is drawn anew from all rows, for as many steps as a pass has batches, the
+    partial one included."""
     learning_rate: Annotated[float, Range(above=0)] = 3e-4
     """Adam's learning rate at the start (published)."""
     weight_decay: Annotated[float, Range(min=0)] = 1e-5
@@ -69,6 +73,10 @@ class TrainingConfig:
     """Factor on the learning rate after every --lr-decay-every epochs (published)."""
     lr_decay_every: Annotated[int, Range(min=1)] = 15
     """Epochs between two decays of the learning rate (published)."""
+    lr_decay_clock: Literal["gsmflow", "epochs"] = "gsmflow"
+    """What counts as an epoch for --lr-decay-every. gsmflow: as many steps as a pass has batches,
+    the partial one included, where step 0 completes the first, as in its published code; epochs:
+    the epochs of the training."""
     fast_epochs: Annotated[int, Range(min=1)] = 12
     """Passes over the training rows (fast)."""
     fast_learning_rate: Annotated[float, Range(above=0)] = 6e-4
@@ -82,12 +90,15 @@ class TrainingConfig:
         return self.epochs if self.schedule == "published" else self.fast_epochs
 
 
-def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """Adam's learning rate in a step; steps are counted from 0 over all epochs."""
+def learning_rate(config: TrainingConfig, step: int, n: int) -> float:
+    """Adam's learning rate in a step of training on ``n`` rows; step 0 is the first of all."""
     if config.schedule == "published":
-        epoch = step // steps_per_epoch
+        if config.lr_decay_clock == "gsmflow":
+            epoch = math.ceil(step / math.ceil(n / config.batch_size))
+        else:
+            epoch = step // steps_per_epoch(n, config)
         return float(config.learning_rate * config.lr_decay ** (epoch // config.lr_decay_every))
-    total = config.total_epochs * steps_per_epoch
+    total = config.total_epochs * steps_per_epoch(n, config)
     warm_up = max(1, round(_WARM_UP * total))
     if step < warm_up:
         return config.fast_learning_rate * (step + 1) / warm_up
@@ -95,9 +106,11 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> fl
     return config.fast_learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
-def steps_per_epoch(feed: Feed, config: TrainingConfig) -> int:
-    """Optimizer steps in one epoch, ``>= 1``; the last partial batch is left out."""
-    return max(1, len(feed.labels) // config.batch_size)
+def steps_per_epoch(n: int, config: TrainingConfig) -> int:
+    """Optimizer steps in one epoch on ``n >= 1`` rows, ``>= 1``."""
+    if config.batches == "drawn":
+        return math.ceil(n / config.batch_size)
+    return max(1, n // config.batch_size)
 
 
 class _Adam:
@@ -340,7 +353,7 @@ class Trainer(Generic[_Model]):
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch, ``>= 1``."""
-        return steps_per_epoch(self.feed, self.config)
+        return steps_per_epoch(len(self.feed.labels), self.config)
 
     def compile_loss(self) -> str | None:
         """Compile the loss with torch.compile, which takes half a minute.
@@ -412,20 +425,25 @@ class Trainer(Generic[_Model]):
     def _rows_of_steps(self) -> Tensor:
         """The process's rows of an epoch, ``(steps, batches, batch_size / processes)``.
 
-        An epoch of steps that take several batches has as many passes over the rows.
+        An epoch of steps that take several batches has as many passes over the rows. Batches that
+        are drawn are the beginnings of a pass each.
         """
         n, device = len(self.feed.labels), self.feed.labels.device
         steps, batches = self.steps_per_epoch, self._batches_per_step
-        passes = [
-            torch.randperm(n, generator=self.generator, device=device)[: steps * self._batch_size]
-            for _ in range(batches)
+        passes, taken = batches, steps * self._batch_size
+        if self.config.batches == "drawn":
+            passes, taken = steps * batches, self._batch_size
+        orders = [
+            torch.randperm(n, generator=self.generator, device=device)[:taken]
+            for _ in range(passes)
         ]
-        order = torch.cat(passes).view(steps * batches, self._batch_size)
+        order = torch.cat(orders).view(steps * batches, self._batch_size)
         return self.group.share(order.T).T.reshape(steps, batches, -1)
 
     def _set_learning_rate(self, step: int) -> None:
+        rate = learning_rate(self.config, step, len(self.feed.labels))
         for optimizer in self._optimizers.values():
-            optimizer.set_learning_rate(learning_rate(self.config, step, self.steps_per_epoch))
+            optimizer.set_learning_rate(rate)
 
     def _run_step(self) -> None:
         """Take a step on the current rows, recorded if that is possible."""

@@ -288,6 +288,7 @@ METHOD = Method(
             "learning_rate": 5e-4,
             "lr_decay": 0.1,
             "lr_decay_every": 25,
+            "lr_decay_clock": "epochs",
             "weight_decay": 1e-4,
             "precision": "fp32",
         },

@@ -256,7 +256,8 @@ def _classify(
     real, synthesized = None, run.recipe.samples_per_class or 1
     if share is not None:
         real, synthesized = real_and_synthesized(k, share, synthesized)
-    return classify_real(run, scaled, model, rows, per_class=real, synthesized=synthesized)
+    config = run.recipe.softmax.for_shots(k)
+    return classify_real(run, scaled, model, rows, config, per_class=real, synthesized=synthesized)
 
 
 def _rng(run: Run, problem: Problem, repetition: int) -> np.random.Generator:

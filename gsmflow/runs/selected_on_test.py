@@ -71,15 +71,17 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
                 n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)
             }
             model.encoder.load_state_dict(encoder)
+        gzsl, zsl = (
+            [
+                SoftmaxClassifier(weight, bias, classes)
+                for weight, bias in zip(kept[f"{name}.weight"], kept[f"{name}.bias"], strict=True)
+            ]
+            for name, classes in (("gzsl", problem.classes), ("zsl", problem.unseen_classes))
+        )
+        # The classifier with fewer epochs stays at its last one.
         pairs = [
-            SoftmaxPair(
-                space,
-                SoftmaxClassifier(kept["gzsl.weight"][i], kept["gzsl.bias"][i], problem.classes),
-                SoftmaxClassifier(
-                    kept["zsl.weight"][i], kept["zsl.bias"][i], problem.unseen_classes
-                ),
-            )
-            for i in range(len(kept["gzsl.bias"]))
+            SoftmaxPair(space, gzsl[min(i, len(gzsl) - 1)], zsl[min(i, len(zsl) - 1)])
+            for i in range(max(len(gzsl), len(zsl)))
         ]
         best["candidates"] += len(pairs)
         for i, outcome in enumerate(evaluate_all(pairs, problem, held_out)):

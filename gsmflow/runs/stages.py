@@ -32,8 +32,10 @@ from gsmflow.evaluation.measures import metrics_in, validation_point
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import (
     Choosing,
+    ClassifierRows,
     GivesRows,
     Model,
+    RowsRequest,
     Scorer,
     StreamedRows,
     Trainable,
@@ -43,6 +45,7 @@ from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import (
     OnEpoch,
     SoftmaxClassifier,
+    SoftmaxConfig,
     SoftmaxPair,
     pair_from_rows,
 )
@@ -111,6 +114,8 @@ class Run:
         Measures the stages; by default nothing of it is written.
     graphs
         The graphs that steps are recorded with; None to launch each kernel.
+    warned
+        The warnings that `warn` has printed.
     """
 
     recipe: Recipe
@@ -123,12 +128,19 @@ class Run:
     console: Console
     clock: StageClock = field(default_factory=StageClock)
     graphs: Graphs | None = None
+    warned: set[str] = field(default_factory=set)
 
     @property
     def label(self) -> str:
         """The model's name in tables; for a model class of the user, the name of the class."""
         method = self.recipe.method_info
         return method.label if self.model_class is method.model else self.model_class.__name__
+
+    def warn(self, text: str) -> None:
+        """Print a warning, once."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.console.print(f"warning: {text}", soft_wrap=True)
 
     def generators(self, stage: str) -> Generators:
         """The random generators of a stage."""
@@ -425,6 +437,7 @@ def classify_real(
     scaled: Scaled,
     model: Model,
     unseen: Rows,
+    config: SoftmaxConfig,
     *,
     per_class: int | None = None,
     synthesized: int = 0,
@@ -441,6 +454,8 @@ def classify_real(
         Makes the rows that the classifiers are trained on.
     unseen
         Real rows of all unseen classes, unscaled.
+    config
+        The settings of the classifiers.
     per_class
         The real rows of each unseen class are repeated to this number, each equally often to
         within one. A class with more rows keeps them all. None: no row is repeated.
@@ -448,7 +463,6 @@ def classify_real(
         Rows to synthesize of each unseen class in addition. A model with its own settings for
         their number ignores values above 0; with 0 no model synthesizes rows.
     """
-    config = run.recipe.softmax
     real: Feed = MemoryFeed(
         torch.from_numpy(scaled.scaling(unseen.features)).to(run.device),
         torch.from_numpy(unseen.labels).to(run.device),
@@ -462,8 +476,7 @@ def classify_real(
         samples_per_class=synthesized,
         synthesizes=synthesized > 0,
     )
-    assert isinstance(model, GivesRows)
-    rows = model.classifier_rows(request)
+    rows = _classifier_rows(run, model, request)
     space = feature_map(scaled.scaling, model, run.device)
     generators = classifier_generators(run.recipe, scaled)
     return pair_from_rows(rows, scaled.problem, space, config, generators, graphs=run.graphs)
@@ -498,18 +511,32 @@ def fit_classifiers(
     samples = (run.recipe.samples_per_class or 0) * len(problem.unseen_classes)
     with progress_bar(run.console, "synthesizing", samples, shown=bars) as advance:
         request = rows_request(run.recipe, scaled, run.precision, advance)
-        assert isinstance(model, GivesRows)
-        rows = model.classifier_rows(request)
+        rows = _classifier_rows(run, model, request)
         if isinstance(rows, StreamedRows):  # one bar for both
             return pair_from_rows(rows, problem, space, config, generators, on_epoch, run.graphs)
     text = "training the classifier"
-    with progress_bar(run.console, text, 2 * config.epochs, shown=bars) as advance:
+    epochs = config.epochs + config.for_zsl.epochs
+    with progress_bar(run.console, text, epochs, shown=bars) as advance:
 
         def on_either(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
             advance()
             on_epoch(which, classifier)
 
         return pair_from_rows(rows, problem, space, config, generators, on_either, run.graphs)
+
+
+def _classifier_rows(run: Run, model: Model, request: RowsRequest) -> ClassifierRows:
+    """The rows of a model; warns if too few of them are there at a time."""
+    assert isinstance(model, GivesRows)
+    rows = model.classifier_rows(request)
+    scarcity = rows.reservoir.scarcity if isinstance(rows, StreamedRows) else None
+    if scarcity is not None:
+        mib = math.ceil(scarcity.enough_bytes / 2**20)
+        run.warn(
+            f"--reservoir-mib: holds {scarcity.held} of the {scarcity.per_class} synthesized rows "
+            f"of a class at a time, which makes the classifiers worse; {mib} is enough"
+        )
+    return rows
 
 
 def _scale(run: Run, problem: Problem) -> Scaled:
@@ -601,7 +628,7 @@ def train_module(
     """
     label, epochs = _TRAINING.get(stage, stage), config.total_epochs
     generator = run.generators(stage).on_device("training")
-    steps = steps_per_epoch(feed, config) * epochs
+    steps = steps_per_epoch(len(feed.labels), config) * epochs
     trainer = Trainer(
         model,
         feed,
@@ -660,10 +687,7 @@ def _compile(run: Run, trainer: Trainer[Any]) -> None:
     run.console.print("compiling the loss")
     reason = trainer.compile_loss()
     if reason is not None:
-        run.console.print(
-            f"warning: --compile: not possible here ({reason}); the loss runs uncompiled",
-            soft_wrap=True,
-        )
+        run.warn(f"--compile: not possible here ({reason}); the loss runs uncompiled")
 
 
 def _print_epoch(

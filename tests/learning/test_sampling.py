@@ -134,6 +134,37 @@ def test_reservoir_holds_the_newest_of_each_class_and_makes_each_sample_once(
         assert made == reservoir.total
 
 
+@pytest.mark.parametrize(
+    ("per_class", "capacity", "held"),
+    [
+        (300, 300, None),  # all rows
+        (300, 299, 99),
+        (5000, 1500, None),  # 500 rows of each class
+        (5000, 1499, 499),
+        (5000, 1, 1),
+    ],
+)
+def test_reservoir_with_few_rows_of_a_class_is_scarce(
+    per_class: int, capacity: int, held: int | None
+) -> None:
+    capacity = 3 * per_class if held is None and per_class == 300 else capacity
+    reservoir = Reservoir(
+        Counting(), torch.tensor([4, 7, 1]), per_class, capacity=capacity, generator=seeded(0)
+    )
+    if held is None:
+        assert reservoir.scarcity is None
+        return
+    assert reservoir.scarcity is not None
+    assert reservoir.scarcity[:2] == (held, per_class)
+    # Two float64 numbers a row.
+    enough = reservoir.scarcity.enough_bytes
+    assert enough == 3 * min(per_class, 500) * 2 * 8
+    larger = Reservoir(
+        Counting(), torch.tensor([4, 7, 1]), per_class, capacity=enough // 16, generator=seeded(0)
+    )
+    assert larger.scarcity is None
+
+
 def test_small_advances_are_collected_into_whole_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsmflow.learning.sampling._CHUNK", 8)
     model = Counting()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.contract import RowsByEpoch, rows_with
@@ -18,6 +20,7 @@ from gsmflow.learning.softmax import (
     SoftmaxConfig,
     SoftmaxPair,
     fit_softmax,
+    fit_softmax_by_epoch,
     fit_softmax_streamed,
     pair_from_rows,
 )
@@ -102,17 +105,25 @@ def test_pair_scales_features_before_scoring() -> None:
     np.testing.assert_allclose(pair.zsl_scores(features), zsl.scores(scaled), atol=1e-5)
 
 
-def test_initial_weights_are_xavier_normal() -> None:
+@pytest.mark.parametrize(
+    # A normal distribution has 68.3 % within one deviation, a uniform one 57.7 %.
+    ("settings", "gain", "share"),
+    [
+        ({}, 1.0, 0.683),
+        ({"initial_gain": 3.0}, 3.0, 0.683),
+        ({"initial_weights": "xavier-uniform", "initial_gain": 0.5}, 0.5, 0.577),
+    ],
+)
+def test_initial_weights_are_xaviers(settings: dict[str, Any], gain: float, share: float) -> None:
     d, k = 200, 300
     feed = MemoryFeed(torch.zeros(1, d), torch.zeros(1, dtype=torch.int64))
-    config = SoftmaxConfig(epochs=1, lr=1e-30)
+    config = SoftmaxConfig(epochs=1, lr=1e-30, **settings)
     classifier = fit_softmax(feed, np.arange(k), config, generator())
     weight = classifier.weight.numpy()
-    std = np.sqrt(2 / (d + k))
+    std = gain * np.sqrt(2 / (d + k))
     assert weight.shape == (k, d)
     assert weight.std() == pytest.approx(std, rel=0.02)
-    # A normal distribution has 68.3 % within one deviation, a uniform one 57.7 %.
-    assert (np.abs(weight) < std).mean() == pytest.approx(0.683, abs=0.01)
+    assert (np.abs(weight) < std).mean() == pytest.approx(share, abs=0.01)
     assert classifier.bias.abs().max() <= 1e-30
 
 
@@ -183,25 +194,112 @@ def test_full_batch_steps_equal_adam(steps: int) -> None:
         assert not torch.allclose(found.weight, usual.weight, rtol=0, atol=1e-5)
 
 
-def test_every_row_is_used_once_an_epoch_even_in_a_partial_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    met: list[int] = []
-    sizes: list[int] = []
+def batches_of(
+    monkeypatch: pytest.MonkeyPatch, rows: int, *, renewed: bool = False, **settings: Any
+) -> list[list[int]]:
+    """The row numbers of every batch of a training on ``rows`` rows."""
+    met: list[list[int]] = []
     plain = nn.functional.linear
 
     def spy(rows: Tensor, *parameters: Tensor) -> Tensor:
-        met.extend(rows[:, 0].tolist())
-        sizes.append(len(rows))
+        met.append([int(number) for number in rows[:, 0]])
         return plain(rows, *parameters)
 
     monkeypatch.setattr(nn.functional, "linear", spy)
-    features = np.stack([np.arange(10.0), np.ones(10)], axis=1)
-    labels = CLASSES[np.arange(10) % 3]
-    fit(features, labels, batch_size=4, epochs=2)
-    assert sizes == [4, 4, 2] * 2
-    assert sorted(met[:10]) == sorted(met[10:]) == list(range(10))
-    assert met[:10] != met[10:]
+    numbers = torch.arange(rows, dtype=torch.float64)
+    labels = torch.from_numpy(CLASSES[np.arange(rows) % 3])
+
+    def feed() -> MemoryFeed:
+        return MemoryFeed(torch.stack([numbers, torch.ones_like(numbers)], dim=1), labels)
+
+    same = feed()
+    fit_softmax_by_epoch(
+        feed if renewed else lambda: same, CLASSES, SoftmaxConfig(**settings), generator()
+    )
+    return met
+
+
+class PublishedBatches:
+    """Batches of row numbers as the published classifier of GSMFlow takes them."""
+
+    def __init__(self, n: int, random: torch.Generator) -> None:
+        # The initial weights are drawn first.
+        torch.randn(len(CLASSES), 2, generator=random, dtype=torch.float64)
+        self.n, self.random, self.position = n, random, 0
+        self.order = self.shuffled()
+
+    def shuffled(self) -> list[int]:
+        return [int(row) for row in torch.randperm(self.n, generator=self.random)]
+
+    def take(self, size: int) -> list[int]:
+        batch: list[int] = []
+        for _ in range(size):
+            if self.position == self.n:
+                self.order, self.position = self.shuffled(), 0
+            batch.append(self.order[self.position])
+            self.position += 1
+        return batch
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "size", "steps"), [(10, 4, 3), (12, 4, 3), (10, 7, 2), (5, 5, 1), (9, 1, 9)]
+)
+def test_next_pass_fills_the_last_batch(
+    rows: int, size: int, steps: int, renewed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = batches_of(monkeypatch, rows, renewed=renewed, batch_size=size, epochs=3)
+    published = PublishedBatches(rows, generator())
+    assert found == [published.take(size) for _ in range(3 * steps)]
+
+
+def test_rows_fewer_than_a_batch_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = batches_of(monkeypatch, 5, batch_size=64, epochs=3)
+    assert [sorted(batch) for batch in found] == [[0, 1, 2, 3, 4]] * 3
+
+
+def test_last_batch_may_be_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = batches_of(monkeypatch, 11, batch_size=4, epochs=3, last_batch="dropped")
+    assert [len(batch) for batch in found] == [4] * 6
+    passes = [found[start] + found[start + 1] for start in (0, 2, 4)]
+    assert all(len(set(rows)) == 8 for rows in passes)
+    assert len(set(map(tuple, passes))) == 3
+
+
+def test_classifier_of_t1_has_epochs_of_its_own_and_wraps() -> None:
+    config = SoftmaxConfig(epochs=5, zsl_epochs=2, last_batch="dropped")
+    assert (config.for_zsl.epochs, config.for_zsl.last_batch) == (2, "wrapped")
+    assert replace(config, zsl_epochs=None).for_zsl.epochs == 5
+    scaled = scaled_blobs(spread=0.5)
+    unseen = MemoryFeed(torch.zeros(9, 2), torch.from_numpy(UNSEEN).repeat(3))
+    calls: list[str] = []
+    pair_from_rows(
+        RowsByEpoch(lambda: join(scaled.feed, unseen), lambda: unseen),
+        scaled.problem,
+        scaled.scaling,
+        config,
+        (generator(2), generator(3)),
+        lambda which, classifier: calls.append(which),
+    )
+    assert calls == ["gzsl"] * 5 + ["zsl"] * 2
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "zsl_epochs"),
+    [(1, 34, 46), (2, 39, 31), (4, 39, 31), (5, 64, 73), (10, 85, 67), (20, 85, 67)],
+)
+def test_labelled_rows_have_epochs_of_their_own(count: int, epochs: int, zsl_epochs: int) -> None:
+    config = SoftmaxConfig(
+        few_shot_epochs=(34, 39, 64, 85), few_shot_zsl_epochs=(46, 31, 73, 67)
+    ).for_shots(count)
+    assert (config.epochs, config.for_zsl.epochs) == (epochs, zsl_epochs)
+    assert SoftmaxConfig().for_shots(count) == SoftmaxConfig()
+
+
+@pytest.mark.parametrize("epochs", [(1, 2, 3), (1, 2, 3, 4, 5), (0, 1, 2, 3)])
+def test_epochs_of_labelled_rows_are_none_or_complete(epochs: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"^--classifier-few-shot-epochs: found .*, expected 4 w"):
+        SoftmaxConfig(few_shot_epochs=epochs)
 
 
 SEEN, UNSEEN = np.array([4, 1]), np.array([7, 0, 2])
@@ -242,7 +340,7 @@ def stream(
     per_class: int,
     capacity: int,
     seed: int = 0,
-    on_epoch: Any = lambda gzsl, zsl: None,
+    on_epoch: Any = lambda which, classifier: None,
     **settings: Any,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
     unseen = torch.from_numpy(UNSEEN)
@@ -288,13 +386,13 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
     monkeypatch.setattr(nn.functional, "linear", spy)
     monkeypatch.setattr("gsmflow.learning.sampling._CHUNK", 12)
     feed, blobs_ = real_rows(40, spread=1.0), Blobs(spread=1.0)
-    epochs: list[int] = []
+    epochs: list[tuple[str, int]] = []
     stream(
         feed,
         blobs_,
         per_class=60,
         capacity=45,
-        on_epoch=lambda gzsl, zsl: epochs.append(len(batches)),
+        on_epoch=lambda which, classifier: epochs.append((which, len(batches))),
         batch_size=16,
         epochs=6,
     )
@@ -302,7 +400,8 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
     made = {tuple(row) for row in torch.cat(blobs_.drawn).tolist()}
     assert len(made) == 180
     steps = 6 * 14  # passes times ceil((40 + 180) / 16)
-    assert epochs == [28 * (i + 1) for i in range(6)]
+    # The ZSL classifier takes its step first.
+    assert epochs == [(w, 28 * (i + 1) - (w == "zsl")) for i in range(6) for w in ("zsl", "gzsl")]
     zsl, gzsl = batches[::2], batches[1::2]
     assert len(zsl) == len(gzsl) == steps
     met = []
@@ -322,6 +421,20 @@ def test_streamed_batches_have_real_and_synthesized_rows_in_proportion(
     uses = steps * 16 - len(met)
     assert uses / 180 == pytest.approx(6, rel=0.03)
     assert len({tuple(row) for batch in zsl for row in batch.tolist()}) > 160
+
+
+@pytest.mark.parametrize(("epochs", "zsl_epochs"), [(2, 5), (5, 2)])
+def test_streamed_classifiers_have_epochs_of_their_own(epochs: int, zsl_epochs: int) -> None:
+    settings = {"per_class": 60, "capacity": 45, "batch_size": 16, "epochs": epochs}
+    calls: list[str] = []
+    stream(
+        real_rows(40, spread=1.0),
+        Blobs(spread=1.0),
+        on_epoch=lambda which, classifier: calls.append(which),
+        zsl_epochs=zsl_epochs,
+        **settings,
+    )
+    assert (calls.count("gzsl"), calls.count("zsl")) == (epochs, zsl_epochs)
 
 
 def test_streamed_training_depends_on_the_generator_alone() -> None:

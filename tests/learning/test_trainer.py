@@ -94,8 +94,8 @@ def assert_same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> No
         assert torch.equal(value, second[name]), name
 
 
-def rates(config: TrainingConfig, steps: int, per_epoch: int) -> list[float]:
-    return [learning_rate(config, step, per_epoch) for step in range(steps)]
+def rates(config: TrainingConfig, steps: int, n: int) -> list[float]:
+    return [learning_rate(config, step, n) for step in range(steps)]
 
 
 def scheduled(
@@ -138,16 +138,46 @@ def test_settings_have_bounds(field: str, allowed: float, refused: float) -> Non
         check_settings(replace(CONFIG, **changed))
 
 
-@pytest.mark.parametrize(("decay", "every"), [(0.8, 15), (0.5, 1), (1.0, 3)])
-def test_published_learning_rate_equals_torch_step_lr(decay: float, every: int) -> None:
-    config = TrainingConfig(learning_rate=0.01, lr_decay=decay, lr_decay_every=every)
+DECAYS = [(0.8, 15), (0.5, 1), (1.0, 3)]
+
+
+@pytest.mark.parametrize("n", [12, 14])
+@pytest.mark.parametrize(("decay", "every"), DECAYS)
+def test_learning_rate_by_epochs_equals_torch_step_lr(decay: float, every: int, n: int) -> None:
+    config = TrainingConfig(
+        learning_rate=0.01,
+        lr_decay=decay,
+        lr_decay_every=every,
+        lr_decay_clock="epochs",
+        batch_size=4,
+    )
     step_lr = partial(torch.optim.lr_scheduler.StepLR, step_size=every * 3, gamma=decay)
-    assert rates(config, 120, 3) == pytest.approx(scheduled(step_lr, 120), rel=1e-12)
+    assert rates(config, 120, n) == pytest.approx(scheduled(step_lr, 120), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "interval"), [(12, 3), (14, 4), (3, 1)])
+@pytest.mark.parametrize(("decay", "every"), DECAYS)
+def test_learning_rate_equals_that_of_the_published_loop(
+    decay: float, every: int, n: int, interval: int
+) -> None:
+    config = TrainingConfig(learning_rate=0.01, lr_decay=decay, lr_decay_every=every, batch_size=4)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=every, gamma=decay)
+    expected = []
+    for step in range(150):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        # The published code steps its scheduler after the first step and at every interval.
+        if step % interval == 0:
+            schedule.step()
+    assert rates(config, 150, n) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("epochs", "per_epoch"), [(10, 8), (7, 3), (1, 1), (1, 2)])
 def test_fast_learning_rate_equals_torch_warm_up_and_cosine(epochs: int, per_epoch: int) -> None:
-    config = TrainingConfig(schedule="fast", fast_epochs=epochs, fast_learning_rate=0.01)
+    config = TrainingConfig(
+        schedule="fast", fast_epochs=epochs, fast_learning_rate=0.01, batch_size=4
+    )
     total = epochs * per_epoch
     warm_up = max(1, round(total / 10))
 
@@ -157,7 +187,7 @@ def test_fast_learning_rate_equals_torch_warm_up_and_cosine(epochs: int, per_epo
         fall = module.CosineAnnealingLR(optimizer, max(1, total - warm_up))
         return module.SequentialLR(optimizer, [rise, fall], [warm_up])
 
-    found = rates(config, total, per_epoch)
+    found = rates(config, total, 4 * per_epoch + 1)
     assert max(found) == pytest.approx(0.01)
     with warnings.catch_warnings():
         # SequentialLR itself steps with an argument that torch has deprecated.
@@ -178,7 +208,7 @@ def test_step_uses_the_scheduled_learning_rate(monkeypatch: pytest.MonkeyPatch) 
     trainer = make_trainer(config=config)
     for _ in range(4):
         trainer.run_epoch()
-    assert met == rates(config, 12, 3)
+    assert met == rates(config, 12, 14)
 
 
 def test_fast_result_is_the_running_average_of_the_weights() -> None:
@@ -219,6 +249,20 @@ def test_epoch_leaves_out_the_last_partial_batch(n: int, sizes: list[int]) -> No
     assert trainer.epoch == 1
 
 
+@pytest.mark.parametrize(("n", "steps"), [(14, 4), (12, 3), (3, 1)])
+def test_drawn_batches_are_beginnings_of_permutations_of_their_own(n: int, steps: int) -> None:
+    trainer = make_trainer(n, config=replace(CONFIG, batches="drawn"))
+    assert trainer.steps_per_epoch == steps
+    random = torch.Generator()
+    for _ in range(3):
+        trainer.model.batches.clear()
+        random.set_state(trainer.generator.get_state())
+        trainer.run_epoch()
+        found = [labels.tolist() for _, labels in trainer.model.batches]
+        # The labels are the rows' numbers.
+        assert found == [torch.randperm(n, generator=random)[:4].tolist() for _ in range(steps)]
+
+
 def test_epoch_visits_rows_once_with_their_labels_in_a_new_order() -> None:
     trainer = make_trainer(12)
     features = make_rows(12).features
@@ -243,7 +287,7 @@ def test_every_row_is_visited_in_some_epoch() -> None:
 
 
 def test_training_equals_adam_with_step_lr() -> None:
-    trainer = make_trainer()
+    trainer = make_trainer(config=replace(CONFIG, lr_decay_clock="epochs"))
     reference = Regression()
     optimizer = torch.optim.Adam(
         reference.parameters(), lr=0.05, weight_decay=0.1, foreach=False, fused=False

@@ -27,7 +27,13 @@ from gsmflow.learning.trainer import Trainer, TrainingConfig, learning_rate
 
 ROWS, DIM, NOISE, CRITIC_STEPS = 22, 3, 2, 5
 CONFIG = TrainingConfig(
-    epochs=6, batch_size=4, learning_rate=0.02, weight_decay=0.1, lr_decay=0.5, lr_decay_every=2
+    epochs=6,
+    batch_size=4,
+    learning_rate=0.02,
+    weight_decay=0.1,
+    lr_decay=0.5,
+    lr_decay_every=2,
+    lr_decay_clock="epochs",
 )
 BETAS = (0.5, 0.999)
 
@@ -330,7 +336,7 @@ def test_every_learning_rate_follows_the_schedule(
     trainer = make_trainer(config)
     for _ in range(4):
         trainer.run_epoch()
-    rates = [learning_rate(config, step, 5) for step in range(20)]
+    rates = [learning_rate(config, step, ROWS) for step in range(20)]
     critic, generator = (
         met[id(next(part.parameters()))] for part in (trainer.model.critic, trainer.model.generator)
     )

@@ -18,6 +18,7 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.learning.contract import RowsByEpoch, RowsRequest
 from gsmflow.learning.feed import MemoryFeed, Scaled, scale_problem
+from gsmflow.learning.trainer import steps_per_epoch
 from gsmflow.methods.cada_vae import (
     CADAVAE,
     CADAVAEConfig,
@@ -26,7 +27,8 @@ from gsmflow.methods.cada_vae import (
     wasserstein_distance,
     weights_at,
 )
-from tests.builders import generators, make_dataset, seeded
+from gsmflow.recipes.flags import published_recipe
+from tests.builders import generators, make_dataset, make_recipe, seeded
 
 D, A, SMALL = (
     6,
@@ -368,3 +370,27 @@ def test_sampled_features_are_decoded_from_latents_of_the_semantics(scaled: Scal
     for row, c in zip(features, (2, 9, 2), strict=True):
         mean = model.semantics_encoder(model.semantics[c][None])[0]
         torch.testing.assert_close(row, decoded(model.image_decoder, mean), rtol=1e-4, atol=1e-5)
+
+
+# The published script's table: dataset, labelled rows, and epochs of the GZSL and ZSL classifiers.
+PUBLISHED_EPOCHS = """
+SUN 0 21 30    SUN 1 22 96    SUN 2 29 61    SUN 5 29 78    SUN 10 79 94
+AWA1 0 33 25   AWA1 1 40 81   AWA1 2 56 59   AWA1 5 89 62   AWA1 10 100 50
+CUB 0 23 22    CUB 1 34 46    CUB 2 39 31    CUB 5 64 73    CUB 10 85 67
+AWA2 0 29 39   AWA2 1 44 96   AWA2 2 69 79   AWA2 5 99 100  AWA2 10 86 78
+"""
+
+
+@pytest.mark.parametrize("dataset", ["SUN", "AWA1", "CUB", "AWA2"])
+def test_classifiers_are_trained_as_published(dataset: str) -> None:
+    recipe = published_recipe(make_recipe(dataset=dataset), "cada-vae")
+    words = PUBLISHED_EPOCHS.split()
+    for name, *numbers in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True):
+        k, epochs, zsl_epochs = map(int, numbers)
+        if name == dataset:
+            config = recipe.softmax.for_shots(k) if k else recipe.softmax
+            assert (config.epochs, config.for_zsl.epochs) == (epochs, zsl_epochs)
+    assert (config.initial_weights, config.initial_gain) == ("xavier-uniform", 0.5)
+    assert (config.last_batch, config.for_zsl.last_batch) == ("dropped", "wrapped")
+    # 7057 rows, the first batches of 142 permutations.
+    assert steps_per_epoch(7057, recipe.training) == 142

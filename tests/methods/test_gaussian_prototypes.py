@@ -315,7 +315,7 @@ def test_many_samples_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 VALIDATIONS = {
-    "a small ridge": {"classes": 30, "val": 8, "noise": 0.4, "a": 60, "d": 20, "seed": 2},
+    "a small ridge": {"classes": 30, "val": 8, "noise": 0.2, "a": 60, "d": 20, "seed": 2},
     "a large ridge": {"classes": 40, "val": 10, "noise": 1.0, "a": 8, "d": 30},
 }
 

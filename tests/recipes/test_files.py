@@ -164,6 +164,7 @@ def test_whole_number_is_accepted_for_a_float_setting(tmp_path: Path) -> None:
 
 def test_recipe_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     values = {name: setting_value(VIT, name) for name in learning_settings(VIT)}
+    values = {k: [*v] if isinstance(v, tuple) else v for k, v in values.items()}  # as JSON has them
     file = RecipeFile(
         settings=values | {"learning_rate": 0.1 + 0.2},
         dataset="CUB",

@@ -78,7 +78,7 @@ def test_help_shows_every_setting_with_its_text(
 def test_help_shows_the_chosen_recipes_values(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("--features", "vit", "--help")
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "(default: 22)" in text
     assert "(default: 11)" not in text
 
@@ -91,6 +91,8 @@ def values_of(name: str, hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(st.sampled_from([*METHODS]), unique=True).map(tuple)
     if name == "shots":
         return st.sets(st.integers(0, 30), max_size=4).map(sorted).map(tuple)
+    if get_origin(kind) is tuple:  # epochs of few-shot learning
+        return st.just(()) | st.lists(st.integers(1, 99), min_size=4, max_size=4).map(tuple)
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if bounds is None:
@@ -98,8 +100,9 @@ def values_of(name: str, hint: Any) -> st.SearchStrategy[Any]:
     low = bounds.min if bounds.above is None else bounds.above
     assert low is not None
     high = low + 1000 if bounds.max is None else bounds.max
-    if kind is int:
-        return st.integers(int(low), int(high))
+    if kind in (int, int | None):
+        whole = st.integers(int(low), int(high))
+        return whole if kind is int else st.none() | whole
     number = st.floats(low, high, exclude_min=bounds.above is not None)
     return number if kind is float else st.none() | number
 
@@ -140,6 +143,9 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
     new: Any
     if name in ("beside", "shots"):
         new = {"beside": ("discriminant", "gsmflow"), "shots": (0, 3, 20)}[name]
+        return [flag(name), *map(str, new)], new
+    if get_origin(kind) is tuple:  # epochs of few-shot learning
+        new = (number + 1, 2, 5, 10)
         return [flag(name), *map(str, new)], new
     if get_origin(kind) is Literal:
         new = next(option for option in get_args(kind) if option != value)

@@ -13,8 +13,8 @@ from tests.builders import changed
 from train_DIGITS import PIXELS
 
 # docs/settings.md, seed 0
-MEASURED_H = 0.881
-MEASURED_H_WITH_PENALTY = 0.881
+MEASURED_H = 0.877
+MEASURED_H_WITH_PENALTY = 0.882
 # docs/cada_vae.md, seed 0
 MEASURED_H_OF_CADA_VAE = 0.926
 MEASURED_H_OF_ESZSL = 0.860

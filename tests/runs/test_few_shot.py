@@ -22,6 +22,7 @@ from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import Outcome, evaluate
+from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.recipes.checks import check_recipe
 from gsmflow.runs import experiment
 from gsmflow.runs import few_shot as fewshot
@@ -136,6 +137,29 @@ def test_figures_without_labelled_rows_equal_those_of_the_run(tmp_path: Path, mo
     assert few["calibrated"]["H"]["mean"] == pytest.approx(metrics["calibrated"]["H"])
 
 
+def test_every_number_of_rows_has_its_epochs_of_the_classifiers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[tuple[int, int, int]] = []
+    classify = fewshot.classify_real
+
+    def watch(
+        run: Any, scaled: Any, model: Any, rows: Rows, config: SoftmaxConfig, **counts: Any
+    ) -> Any:
+        per_class = len(rows) // len(scaled.problem.unseen_classes)
+        epochs.append((per_class, config.epochs, config.for_zsl.epochs))
+        return classify(run, scaled, model, rows, config, **counts)
+
+    monkeypatch.setattr(fewshot, "classify_real", watch)
+    changes = {
+        "classifier_few_shot_epochs": (3, 4, 5, 6),
+        "classifier_few_shot_zsl_epochs": (7, 8, 9, 10),
+    }
+    start(tmp_path, "cada-vae", shot_draws=1, **changes)
+    # Once on validation classes, once on test.
+    assert epochs == [(1, 3, 7), (3, 4, 8)] * 2
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_number_of_rows_is_evaluated_on_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
@@ -144,9 +168,11 @@ def test_every_number_of_rows_is_evaluated_on_the_same_rows(
     evaluated: list[tuple[Problem, HeldOut, list[Outcome]]] = []
     classify, evaluate_all = fewshot.classify_real, fewshot.evaluate_all
 
-    def watch_learning(run: Any, scaled: Any, model: Any, rows: Rows, **counts: Any) -> Any:
+    def watch_learning(
+        run: Any, scaled: Any, model: Any, rows: Rows, config: SoftmaxConfig, **counts: Any
+    ) -> Any:
         learned.append((scaled.problem, rows))
-        return classify(run, scaled, model, rows, **counts)
+        return classify(run, scaled, model, rows, config, **counts)
 
     def watch_evaluation(scorers: Any, problem: Problem, held_out: HeldOut) -> list[Outcome]:
         outcomes = evaluate_all(scorers, problem, held_out)
@@ -225,7 +251,9 @@ def test_weight_maximises_h_on_validation_classes(
     features[:, 0] = plain.labels / 1000  # the first feature is the class label
     dataset = check_dataset(replace(plain, features=features))
 
-    def blurred(run: Any, scaled: Any, model: Any, rows: Rows, **counts: int) -> Any:
+    def blurred(
+        run: Any, scaled: Any, model: Any, rows: Rows, config: SoftmaxConfig, **counts: int
+    ) -> Any:
         return Blurred(scaled.problem, counts["synthesized"])
 
     monkeypatch.setattr(fewshot, "classify_real", blurred)

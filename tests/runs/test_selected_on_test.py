@@ -36,6 +36,14 @@ def selected(folder: Path) -> RunResult:
     return run(folder, run="selected", **SETTINGS)
 
 
+@pytest.mark.parametrize("zsl_epochs", [2, 7])
+def test_classifier_with_fewer_epochs_stays_at_its_last(tmp_path: Path, zsl_epochs: int) -> None:
+    best = run(tmp_path, **SETTINGS, classifier_zsl_epochs=zsl_epochs).metrics["test_selected"]
+    assert best["candidates"] == 2 * max(5, zsl_epochs)
+    assert best["T1_at"]["classifier_epoch"] <= zsl_epochs
+    assert best["H_at"]["classifier_epoch"] <= 5
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_best_of_all_candidates_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool

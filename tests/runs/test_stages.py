@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,29 @@ def test_curve_points_are_reported_once_and_repeated_by_a_finished_validation(
     again: list[Mapping[str, float]] = []
     assert facts(validate(make_run(tmp_path), *parts, on_point=again.append)) == facts(result)
     assert again == points
+
+
+@pytest.mark.parametrize(("rows", "warned"), [(600, False), (599, False), (60, True)])
+def test_few_rows_of_a_class_at_a_time_are_warned_of_once(
+    rows: int,
+    warned: bool,
+    tmp_path: Path,
+    parts: tuple[Problem, HeldOut],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    problem, held_out = parts
+    width = 4 * problem.train.feature_dim * len(problem.unseen_classes)
+    monkeypatch.setattr("gsmflow.recipes.fit.reservoir_bytes", lambda *_: rows * width)
+    run = replace(make_run(tmp_path, samples_per_class=600), console=Console(width=200))
+    validate(run, problem, held_out)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    mib = math.ceil(500 * width / 2**20)
+    expected = (
+        "warning: --reservoir-mib: holds 60 of the 600 synthesized rows of a class at a time, "
+        f"which makes the classifiers worse; {mib} is enough"
+    )
+    assert lines == ([expected] if warned else [])
 
 
 def test_training_ended_by_its_caller_continues_from_its_saved_state(
