@@ -499,16 +499,16 @@ class _Steps:
 
     def _step(self) -> None:
         """Take a step on the current batch, recorded if that is possible."""
-        if self._recorded is None:
-            self._run()
-            return
-        try:
-            self._recorded.call(self._run, self._layer.prepare_recording)
-        except RecordingError as failure:
-            assert self._graphs is not None
-            self._graphs.refuse(failure.reason)
-            self._recorded = None
-            self._run()
+        if self._recorded is not None:
+            try:
+                self._recorded.call(self._run, self._layer.prepare_recording)
+                return
+            except RecordingError as failure:
+                assert self._graphs is not None
+                self._graphs.refuse(failure.reason)
+                self._recorded = None
+        # Outside of the handler, which holds the loss of the recording; see `Trainer`.
+        self._run()
 
     def _run(self) -> None:
         self._layer.step(self.feed.take(self._batch), self._targets[self._batch])
