@@ -1,0 +1,63 @@
+"""Figures of every method on the built-in digit pairs, so that a change of one is noticed."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gsmflow.methods.registry import METHODS
+from gsmflow.recipes.flags import published_recipe
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job
+from tests.builders import changed
+from train_DIGITS import PIXELS
+
+# T1, U, S and calibrated H in percent of seed 0, measured with one thread in fp32.
+MEASURED = {
+    "devise": (93.7, 79.0, 86.1, 85.0),
+    "sje": (95.4, 89.5, 90.6, 90.3),
+    "ale": (95.2, 85.1, 89.2, 88.7),
+    "ale-ce": (96.6, 89.4, 92.0, 91.8),
+    "latem": (94.4, 73.4, 88.9, 85.1),
+    "dem": (89.9, 68.8, 79.5, 78.1),
+    "sae": (92.2, 82.8, 87.6, 86.4),
+    "gfzsl": (90.5, 0.3, 80.0, 71.6),
+    "conse": (92.8, 16.3, 89.0, 77.2),
+    "costa": (94.9, 68.0, 88.8, 87.6),
+    "dap": (96.4, 87.4, 93.9, 92.5),
+    "iap": (94.4, 18.8, 88.6, 83.1),
+    "eszsl": (92.8, 87.1, 85.0, 87.0),
+    "discriminant": (96.4, 94.0, 87.6, 89.8),
+    "gaussian-prototypes": (94.5, 93.6, 80.0, 87.7),
+    "sync": (96.2, 91.0, 85.2, 86.8),
+    "exem": (92.0, 77.0, 85.1, 83.8),
+    "cmt": (93.0, 79.5, 88.6, 87.9),
+    "cmt-star": (93.0, 81.6, 80.0, 81.3),
+    "cmt-loop": (93.0, 80.3, 76.7, 79.3),
+    "revise": (63.1, 42.0, 62.9, 53.7),
+    "cn-zsl": (90.3, 73.6, 81.2, 79.5),
+}
+# Those with a test of their own, tests/runs/test_digit_pictures.py: minutes of training.
+ELSEWHERE = {"gsmflow", "cada-vae"}
+# Fewer steps than published, where all of them take minutes.
+SHORTER: dict[str, dict[str, int]] = {
+    "revise": {"epochs": 15},
+    "cmt": {"iterations": 60},
+    "cmt-star": {"iterations": 60},
+    "cmt-loop": {"iterations": 60},
+}
+# Sums in another order, on another processor, move a trained method's figures by a point.
+TOLERANCE = 2.0
+
+
+def test_every_method_has_figures() -> None:
+    assert MEASURED.keys() == METHODS.keys() - ELSEWHERE
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_method_on_digit_pairs_has_the_measured_figures(name: str, tmp_path: Path) -> None:
+    settings = {"device": "cpu", "precision": "fp32", "beside": (), **SHORTER.get(name, {})}
+    recipe = changed(published_recipe(PIXELS, name), out=tmp_path, **settings)
+    metrics = run_experiment(Job(recipe), Console(quiet=True)).metrics
+    found = [metrics["T1"], metrics["U"], metrics["S"], metrics["calibrated"]["H"]]
+    assert [100 * share for share in found] == pytest.approx(MEASURED[name], abs=TOLERANCE)
