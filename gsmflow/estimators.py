@@ -80,7 +80,7 @@ _SEEDS = 2**31 - 1
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
 # The format of a saved estimator; files of other formats are refused.
-_FORMAT = "gsmflow estimator 1"
+_FORMAT = "gsmflow estimator 2"
 
 
 def _available_to(kind: type[Any], what: str) -> Any:
