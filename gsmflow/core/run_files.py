@@ -1,9 +1,18 @@
 """Names of the files in a run directory."""
 
-__all__ = ["ABLATION_FILE", "ADDED_FILE", "LOG_FILE", "METRICS_FILE", "RECIPE_FILE", "SWEEP_FILE"]
+__all__ = [
+    "ABLATION_FILE",
+    "ADDED_FILE",
+    "CHOICE_FILE",
+    "LOG_FILE",
+    "METRICS_FILE",
+    "RECIPE_FILE",
+    "SWEEP_FILE",
+]
 
 ABLATION_FILE = "ablation.json"
 ADDED_FILE = "added.json"
+CHOICE_FILE = "choice.json"
 LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"

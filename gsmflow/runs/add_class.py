@@ -16,7 +16,7 @@ from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.precision import pick_precision
-from gsmflow.core.run_files import ADDED_FILE, LOG_FILE
+from gsmflow.core.run_files import ADDED_FILE, CHOICE_FILE, LOG_FILE
 from gsmflow.data.dataset import Dataset, Problem, fingerprint, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.new_classes import NewClasses
@@ -108,7 +108,13 @@ def add_classes(
         )
         _write_files(run, trained, fitted, classes)
         sections = [section for section in SECTIONS if section.wanted(recipe)]
-        facts = run_facts(run, dataset, trained.metrics["validation"], note=_note(classes))
+        facts = run_facts(
+            run,
+            dataset,
+            trained.metrics["validation"],
+            trained.metrics.get("choices"),
+            _note(classes),
+        )
         conclude(run, dataset, fitted, classify(run, fitted), facts, sections, {})
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
@@ -122,6 +128,8 @@ def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClas
     )
     copy_record(trained.directory, run.directory)
     write_json(run.directory / "history.json", fitted.history)
+    if "choices" in trained.metrics:
+        write_json(run.directory / CHOICE_FILE, trained.metrics["choices"])
     if trained.metrics["validation"] is not None:
         write_json(run.directory / "validation.json", trained.metrics["validation"])
     all_added = added_classes(trained.directory) | classes

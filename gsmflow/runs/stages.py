@@ -26,6 +26,7 @@ from gsmflow.core.files import read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
+from gsmflow.core.run_files import CHOICE_FILE
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
 from gsmflow.evaluation.measures import metrics_in, validation_point
@@ -258,7 +259,7 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
     """
     if not issubclass(run.model_class, Choosing):
         return None
-    file = run.directory / "choice.json"
+    file = run.directory / CHOICE_FILE
     if file.exists():
         stored: dict[str, Any] = read_json(file)
         return stored
