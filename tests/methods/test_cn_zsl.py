@@ -25,6 +25,7 @@ from gsmflow.methods.cn_zsl import (
     normalized_attributes,
 )
 from tests.builders import generators, make_dataset, scaled_of, seeded
+from tests.methods.gradients import assert_gradients
 
 SMALL = CNZSLConfig(hidden=7)
 RANDOM = BatchRandom(seeded(2))
@@ -178,19 +179,12 @@ def test_running_statistics_approach_those_of_the_seen_classes(scaled: Scaled) -
 def test_gradients_equal_finite_differences(scaled: Scaled, changes: dict[str, Any]) -> None:
     model = make_model(scaled, **changes).double()
     features, labels = scaled.feed.take(torch.arange(10)).double(), scaled.feed.labels[:10]
-    model.loss(features, labels, RANDOM).total.backward()
-    step = 1e-6
-    for parameter in model.parameters():
-        assert parameter.grad is not None
-        direction = torch.randn(parameter.shape, generator=seeded(4), dtype=torch.float64)
-        losses = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                parameter += sign * step * direction
-                losses.append(model.loss(features, labels, RANDOM).total.item())
-                parameter -= sign * step * direction
-        found = (parameter.grad * direction).sum().item()
-        assert found == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-4, abs=1e-7)
+
+    def loss() -> torch.Tensor:
+        total: torch.Tensor = model.loss(features, labels, RANDOM).total
+        return total
+
+    assert_gradients(model, loss, step=1e-6, relative=1e-4, absolute=1e-7)
 
 
 def test_plain_perceptron_has_no_statistics_and_dot_products(scaled: Scaled) -> None:

@@ -15,6 +15,7 @@ from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.dem import DEM, DEMConfig, SimilarityName
 from tests.builders import generators, make_dataset, scaled_of, seeded
+from tests.methods.gradients import assert_gradients
 
 SMALL = DEMConfig(hidden=9, semantics_scaling="none")
 RANDOM = BatchRandom(seeded(2))
@@ -92,19 +93,12 @@ def test_weight_decay_is_the_penalty_of_the_paper(scaled: Scaled) -> None:
 def test_gradients_equal_finite_differences(scaled: Scaled) -> None:
     model = make_model(scaled).double()
     features, labels = scaled.feed.take(torch.arange(10)).double(), scaled.feed.labels[:10]
-    model.loss(features, labels, RANDOM).total.backward()
-    step = 1e-6
-    for parameter in model.parameters():
-        assert parameter.grad is not None
-        direction = torch.randn(parameter.shape, generator=seeded(4), dtype=torch.float64)
-        losses = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                parameter += sign * step * direction
-                losses.append(model.loss(features, labels, RANDOM).total.item())
-                parameter -= sign * step * direction
-        found = (parameter.grad * direction).sum().item()
-        assert found == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-4, abs=1e-7)
+
+    def loss() -> torch.Tensor:
+        total: torch.Tensor = model.loss(features, labels, RANDOM).total
+        return total
+
+    assert_gradients(model, loss, step=1e-6, relative=1e-4, absolute=1e-7)
 
 
 def test_norm_is_the_mean_length_of_seen_semantics(scaled: Scaled) -> None:

@@ -21,6 +21,7 @@ from gsmflow.methods.revise import (
     mean_discrepancy,
 )
 from tests.builders import generators, make_dataset, scaled_of, seeded
+from tests.methods.gradients import assert_gradients
 
 SMALL = ReViSEConfig(hidden=9, code_dim=7, joint_dim=4)
 TRAINING = TrainingConfig(epochs=6, batch_size=16, learning_rate=1e-2, weight_decay=0.0)
@@ -191,21 +192,12 @@ def test_losses_equal_loops(scaled: Scaled, ranking: RankingName, aligned: Any) 
 def test_gradients_equal_finite_differences(scaled: Scaled) -> None:
     model = make_model(scaled, sharpness=2.0, contraction=0.1)
     batch = batch_of(scaled)
-    model.loss(*batch, draws()).total.backward()  # type: ignore[no-untyped-call]
-    step = 1e-4
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None
-        direction = normal(*parameter.shape, seed=4)
-        losses = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                parameter += sign * step * direction
-                losses.append(model.loss(*batch, draws()).total.item())
-                parameter -= sign * step * direction
-        found = (parameter.grad * direction).sum().item()
-        assert found == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=2e-2, abs=1e-3), (
-            name
-        )
+
+    def loss() -> torch.Tensor:
+        total: torch.Tensor = model.loss(*batch, draws()).total
+        return total
+
+    assert_gradients(model, loss, step=1e-4, relative=2e-2, absolute=1e-3)
 
 
 def test_decay_of_the_semantics_is_adams_weight_decay(scaled: Scaled) -> None:
