@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -617,7 +617,7 @@ class ZeroShotClassifier(ZeroShotEstimator):
                 )
 
 
-def _is_method(name: object) -> bool:
+def _is_method(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and name in METHODS
 
 
@@ -629,7 +629,7 @@ def _published(method: str) -> Recipe:
 
 def _defaults(method: object) -> dict[str, Any]:
     """The settings of a method, with their defaults; none for an unknown one."""
-    if not isinstance(method, str) or method not in METHODS:
+    if not _is_method(method):
         return {}
     recipe = _published(method)
     own = (name for name in learning_settings(recipe) if name != "precision")

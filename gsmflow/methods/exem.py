@@ -131,12 +131,9 @@ class EXEM(CriterionModel):
 def _principal_axes(scaled: Scaled, dimensions: int) -> tuple[Tensor, Tensor]:
     """Mean of the training rows ``(d,)`` and their first principal axes ``(d, p)``."""
     feed = scaled.feed
-    moments = second_moments(feed)
-    total = torch.zeros(feed.feature_dim, dtype=torch.float64, device=moments.device)
-    for features, _ in feed_slabs(feed):
-        total += features.to(moments).sum(dim=0)
-    mean = total / len(feed.labels)
-    values, vectors = symmetric_eigen(moments - torch.outer(mean, mean))
+    moments = second_moments(feed, bias=True)
+    mean = moments[-1, :-1]
+    values, vectors = symmetric_eigen(moments[:-1, :-1] - torch.outer(mean, mean))
     kept = max(1, min(dimensions, int((values > _RANK_TOLERANCE * values[-1]).sum())))
     axes = vectors.flip(dims=(1,))[:, :kept]
     device = feed.labels.device
