@@ -8,7 +8,7 @@ from sklearn.preprocessing import normalize
 
 from gsmflow.core.arrays import FloatArray, IntArray
 
-__all__ = ["relative_distances", "similarities"]
+__all__ = ["distances_by_median", "relative_distances", "similarities"]
 
 
 def relative_distances(semantics: FloatArray) -> NDArray[np.float64]:
@@ -16,7 +16,12 @@ def relative_distances(semantics: FloatArray) -> NDArray[np.float64]:
 
     The semantics have length 1; the distances are divided by their median over all pairs.
     """
-    distances = pdist(normalize(semantics.astype(np.float64)))
+    return distances_by_median(normalize(semantics.astype(np.float64)))
+
+
+def distances_by_median(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Euclidean distances ``(n, n)`` of vectors ``(n, k)``, by their median over all pairs."""
+    distances = pdist(vectors)
     return np.asarray(squareform(distances / np.median(distances)))
 
 

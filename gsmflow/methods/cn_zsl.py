@@ -55,13 +55,14 @@ _EPSILON = 1e-5
 class CNZSLConfig:
     """The settings of a `CNZSL`; defaults are the published ones.
 
-    Without its four parts it is a plain multilayer perceptron, the paper's ablation.
+    Without its four parts it is a plain multilayer perceptron, the paper's ablation; without hidden
+    layers too, a linear map.
     """
 
     hidden: Annotated[int, Range(min=1)] = 1024
     """Units of each hidden layer."""
-    hidden_layers: Annotated[int, Range(min=1)] = 2
-    """Number of hidden layers."""
+    hidden_layers: Annotated[int, Range(min=0)] = 2
+    """Number of hidden layers; with 0, a prototype is linear in the semantics."""
     class_normalization: bool = True
     """Whether hidden units are standardised over the classes."""
     cn_divisor: DivisorName = "variance"
@@ -130,8 +131,10 @@ class ClassStandardization(nn.Module):
 class PrototypeNetwork(nn.Module):
     """From semantics to prototypes: ``Linear, ReLU, (Linear, CN, ReLU)*, CN, Linear, ReLU``.
 
+    Without hidden layers it is one ``Linear``.
+
     Initial weights and biases are uniform within ``1 / sqrt(inputs)``. The weights of the last
-    layer are uniform with variance ``1 / (hidden * d)`` under the setting ``small_init``. Features
+    layer are uniform with variance ``1 / (inputs * d)`` under the setting ``small_init``. Features
     and standardised hidden units of variance 1 then give dot products of variance 1.
 
     Parameters
@@ -156,11 +159,12 @@ class PrototypeNetwork(nn.Module):
         normalized = layers if config.class_normalization else 0
         # Making a layer draws from torch's global generator; the fork leaves that unchanged.
         with torch.random.fork_rng(devices=[]):
-            first = nn.Linear(semantics_dim, h)
             # Class normalization would remove a bias before it.
-            others = [nn.Linear(h, h, bias=normalized == 0) for _ in range(layers - 1)]
-            self.hidden = nn.ModuleList([first, *others])
-            self.output = nn.Linear(h, feature_dim)
+            self.hidden = nn.ModuleList(
+                nn.Linear(h if i else semantics_dim, h, bias=i == 0 or normalized == 0)
+                for i in range(layers)
+            )
+            self.output = nn.Linear(h if layers else semantics_dim, feature_dim)
         self.normalizations = nn.ModuleList(
             ClassStandardization(h, config.cn_divisor) for _ in range(normalized)
         )
@@ -170,7 +174,7 @@ class PrototypeNetwork(nn.Module):
             if layer.bias is not None:
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
             if config.small_init and layer is self.output:
-                bound = math.sqrt(3 / (h * feature_dim))
+                bound = math.sqrt(3 / (layer.in_features * feature_dim))
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
 
     def forward(self, semantics: Tensor, *, of_step: bool = False) -> Tensor:
@@ -183,6 +187,9 @@ class PrototypeNetwork(nn.Module):
         of_step
             Whether this is a training step, which takes the statistics of the given classes.
         """
+        if not self.hidden:
+            prototypes: Tensor = self.output(semantics)
+            return prototypes
         values = semantics
         for i, layer in enumerate(self.hidden):
             values = layer(values)
@@ -306,6 +313,9 @@ METHOD = Method(
             "normalize_and_scale": False,
         },
         "two-layer-mlp": {**_MLP, "hidden_layers": 1},
+        "linear": {**_MLP, "hidden_layers": 0},
+        "linear-no-an": {**_MLP, "hidden_layers": 0, "attribute_normalization": False},
+        "linear-no-ns": {**_MLP, "hidden_layers": 0, "normalize_and_scale": False},
     },
     search={
         "hidden": TimesOneOf((0.5, 1, 2)),

@@ -147,6 +147,6 @@ METHOD = Method(
     config=EXEMConfig,
     model=EXEM,
     published={"": {"feature_scaling": "l2"}},
-    variants={"standardised distance": {"exemplar_distance": "standardised"}},
+    variants={"standardised-distance": {"exemplar_distance": "standardised"}},
     search={"exemplar_distance": OneOf(("euclidean", "standardised"))},
 )

@@ -27,6 +27,7 @@ METHODS: Mapping[str, str] = {
     "costa": "gsmflow.methods.costa",
     "sync": "gsmflow.methods.sync",
     "exem": "gsmflow.methods.exem",
+    "exem-sync": "gsmflow.methods.exem_sync",
     "dap": "gsmflow.methods.dap",
     "iap": "gsmflow.methods.iap",
     "cmt": "gsmflow.methods.cmt",

@@ -4,6 +4,11 @@ The linear classifier of every class is a combination of those of phantom classe
 s_cr v_r``. The phantom classes are the seen ones, and ``s_cr`` the normalised similarity of the
 semantics of c and r. The classifiers ``W`` of the seen classes are trained first; then ``V = S+ W``
 with the pseudo-inverse of the similarities among seen classes, and all classes are combined of it.
+Where these similarities have full rank, every ``W`` is of the form ``S V``, so that training ``V``
+itself, as in the paper's first form, has the same minimum.
+
+``S+`` amplifies the directions in which the semantics of seen classes hardly differ. A setting adds
+a ridge, which is 0 in the published code.
 """
 
 from collections.abc import Callable
@@ -13,9 +18,11 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from gsmflow.core.arrays import IntArray
 from gsmflow.core.linear_algebra import symmetric_eigen
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
@@ -32,6 +39,8 @@ __all__ = [
     "SYNCConfig",
     "SeenClassifiers",
     "SeenLoss",
+    "SynthesizedClassifiers",
+    "combinations",
     "one_versus_other",
     "worst_margin",
 ]
@@ -64,6 +73,9 @@ class SYNCConfig:
     2^-30 to 2^-8."""
     sharpness: Annotated[float | None, Range(above=0)] = None
     """Factor tau on the squared distances of semantics; none: a power of two from 1/32 to 32."""
+    similarity_ridge: Annotated[float, Range(min=0)] = 0.0
+    """Ridge of the inverse of the similarities among seen classes, as a share of their mean squared
+    singular value; 0: the pseudo-inverse."""
 
 
 def one_versus_other(scores: Tensor, columns: Tensor) -> Tensor:
@@ -168,7 +180,72 @@ class SeenClassifiers:
         return weights()
 
 
-class SYNC(CriterionModel):
+def combinations(
+    distances: NDArray[np.float64], seen: IntArray, sharpness: float, ridge: float
+) -> NDArray[np.float64]:
+    """The share ``(classes, k)`` of each seen class's classifier in those of all classes.
+
+    Parameters
+    ----------
+    distances
+        Distances of all classes, ``(classes, classes)``.
+    seen
+        The seen classes, ``(k,)``.
+    sharpness, ridge
+        As in `SYNCConfig`.
+    """
+    of_all = similarities(distances, seen, sharpness)
+    among_seen = of_all[seen]
+    if ridge == 0:
+        return np.asarray(of_all @ np.linalg.pinv(among_seen))
+    gram = among_seen @ among_seen.T
+    gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(seen)
+    return np.asarray(of_all @ among_seen.T @ np.linalg.inv(gram))
+
+
+class SynthesizedClassifiers(CriterionModel):
+    """Linear classifiers of all classes, for each of the three criteria."""
+
+    def scores(self, solution: Solution, features: Tensor, classes: Tensor) -> Tensor:
+        """Scores ``(n, k)`` of features ``(n, d)`` and classes ``(k,)``."""
+        return functional.linear(features, solution["weight"][classes])
+
+    @staticmethod
+    def solve_for(scaled: Scaled, config: SYNCConfig, distances: NDArray[np.float64]) -> Solve:
+        """A function from ``weight_penalty`` and ``sharpness`` to the classifiers.
+
+        What it computes for one value serves for all further calls with this value.
+
+        Parameters
+        ----------
+        scaled, config
+            As `CriterionModel.solver` takes them.
+        distances
+            Distances of all classes, ``(classes, classes)``.
+        """
+        seen = scaled.problem.seen_classes
+        classifiers = SeenClassifiers(
+            scaled.feed,
+            torch.from_numpy(seen).to(scaled.feed.labels.device),
+            config.seen_loss,
+            torch.from_numpy(distances[np.ix_(seen, seen)]),
+        )
+        train = cache(classifiers.train)
+
+        @cache
+        def shares(sharpness: float) -> Tensor:
+            return torch.from_numpy(
+                combinations(distances, seen, sharpness, config.similarity_ridge)
+            )
+
+        def solve(settings: Settings) -> Solution:
+            w = train(settings["weight_penalty"])
+            return {"weight": shares(settings["sharpness"]).to(w) @ w}
+
+        return solve
+
+
+class SYNC(SynthesizedClassifiers):
     """A fitted SYNC: the linear classifiers of all classes, for each of the three criteria."""
 
     config_class = SYNCConfig
@@ -181,32 +258,7 @@ class SYNC(CriterionModel):
     @classmethod
     def solver(cls, scaled: Scaled, config: SYNCConfig, generators: Generators) -> Solve:
         """A function from both numbers to the classifiers; those of seen classes are kept."""
-        problem = scaled.problem
-        seen = problem.seen_classes
-        distances = relative_distances(problem.semantics)
-        classifiers = SeenClassifiers(
-            scaled.feed,
-            torch.from_numpy(seen).to(scaled.feed.labels.device),
-            config.seen_loss,
-            torch.from_numpy(distances[np.ix_(seen, seen)]),
-        )
-        train = cache(classifiers.train)
-
-        @cache
-        def combination(sharpness: float) -> Tensor:
-            """The share of each seen class's classifier in those of all classes."""
-            s = similarities(distances, seen, sharpness)
-            return torch.from_numpy(s @ np.linalg.pinv(s[seen]))
-
-        def solve(settings: Settings) -> Solution:
-            w = train(settings["weight_penalty"])
-            return {"weight": combination(settings["sharpness"]).to(w) @ w}
-
-        return solve
-
-    def scores(self, solution: Solution, features: Tensor, classes: Tensor) -> Tensor:
-        """Scores ``(n, k)`` of features ``(n, d)`` and classes ``(k,)``."""
-        return functional.linear(features, solution["weight"][classes])
+        return cls.solve_for(scaled, config, relative_distances(scaled.problem.semantics))
 
 
 METHOD = Method(
@@ -217,8 +269,9 @@ METHOD = Method(
     model=SYNC,
     published={"": {"feature_scaling": "l2"}},
     variants={
-        "Crammer-Singer loss": {"seen_loss": "cs"},
-        "structured loss": {"seen_loss": "struct"},
+        "crammer-singer": {"seen_loss": "cs"},
+        "structured": {"seen_loss": "struct"},
+        "ridge": {"similarity_ridge": 1e-4},
     },
     search={"seen_loss": OneOf(("ovo", "cs", "struct"))},
 )

@@ -150,6 +150,18 @@ def test_sizes_and_other_initial_weights_are_the_published_ones() -> None:
             assert 0.9 * bound < parameter.abs().max().item() <= bound
 
 
+def test_without_hidden_layers_prototypes_are_linear_in_the_semantics() -> None:
+    config = CNZSLConfig(hidden_layers=0)
+    network = PrototypeNetwork(config, 30, 2000, seeded(0))
+    assert {name for name, _ in network.named_parameters()} == {"output.weight", "output.bias"}
+    assert not network.normalizations
+    assert network.output.weight.var().item() == pytest.approx(1 / (30 * 2000), rel=0.02)
+    semantics = torch.randn(4, 30, generator=seeded(1))
+    expected = semantics @ network.output.weight.T + network.output.bias
+    torch.testing.assert_close(network(semantics), expected)
+    torch.testing.assert_close(network(semantics, of_step=True), expected)
+
+
 def test_scores_of_a_class_do_not_depend_on_which_classes_are_asked(scaled: Scaled) -> None:
     model = trained(scaled)
     semantics = model.semantics

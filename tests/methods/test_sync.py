@@ -11,12 +11,13 @@ from sklearn.svm import LinearSVC
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Problem, open_held_out, training_problem
-from gsmflow.methods.class_similarities import relative_distances
+from gsmflow.methods.class_similarities import relative_distances, similarities
 from gsmflow.methods.sync import (
     SYNC,
     SeenClassifiers,
     SeenLoss,
     SYNCConfig,
+    combinations,
     one_versus_other,
     worst_margin,
 )
@@ -148,6 +149,21 @@ def test_scores_are_combinations_of_phantom_classifiers(problem: Problem, loss: 
     # Seen classes keep their classifiers where the similarities have full rank.
     own = features @ w.T
     np.testing.assert_allclose(gzsl[:, : len(w)], own, atol=1e-3 * np.abs(own).max())
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.3])
+def test_ridge_combinations_have_the_least_penalised_error(problem: Problem, ridge: float) -> None:
+    """Rows of the combinations are ``s`` times the V of least ``|S V - I|^2 + penalty |V|^2``."""
+    seen, distances = problem.seen_classes, relative_distances(problem.semantics)
+    of_all = similarities(distances, seen, 0.5)
+    s, k = of_all[seen], len(seen)
+    penalty = ridge * float(np.square(s).sum()) / k
+    stacked = np.concatenate([s, penalty**0.5 * np.eye(k)])
+    v = np.linalg.lstsq(stacked, np.eye(2 * k, k), rcond=None)[0]
+    found = combinations(distances, seen, 0.5, ridge)
+    np.testing.assert_allclose(found, of_all @ v, atol=1e-8)
+    nearly_none = combinations(distances, seen, 0.5, 1e-12)
+    np.testing.assert_allclose(nearly_none, combinations(distances, seen, 0.5, 0), atol=1e-3)
 
 
 def test_rows_of_several_slabs_give_the_same_classifiers(
