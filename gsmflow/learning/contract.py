@@ -93,10 +93,9 @@ class RowsRequest:
 
     def reservoir_of(self, sampler: Sampler, width: int) -> Reservoir:
         """The requested rows of unseen classes, drawn from a sampler of ``width`` dimensions."""
-        device = self.scaled.feed.labels.device
         return Reservoir(
             sampler,
-            torch.from_numpy(self.scaled.problem.unseen_classes).to(device),
+            self.scaled.on_device(self.scaled.problem.unseen_classes),
             self.samples_per_class,
             capacity=self.capacity_bytes // (4 * width),
             generator=self.generator,

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -173,6 +174,10 @@ class Scaled:
     scaling: FeatureScaling
     feed: Feed
     graphs: Graphs | None = None
+
+    def on_device(self, array: NDArray[Any]) -> Tensor:
+        """An array of the problem, such as its seen classes, on the device of the rows."""
+        return torch.from_numpy(array).to(self.feed.labels.device)
 
 
 def scale_problem(

@@ -58,10 +58,8 @@ class CMTLoOP(CriterionModel):
     def solver(cls, scaled: Scaled, config: CMTLoOPConfig, generators: Generators) -> Solve:
         """A function from the extent to itself and what is fitted, once for all."""
         feed, problem = scaled.feed, scaled.problem
-        semantics, seen = (
-            torch.from_numpy(of).to(feed.labels.device)
-            for of in (problem.semantics, problem.seen_classes)
-        )
+        semantics = scaled.on_device(problem.semantics)
+        seen = scaled.on_device(problem.seen_classes)
         regression = fit_semantic_regression(feed, semantics, config, generators)
         slabs = list(mapped_slabs(regression, feed))
         gaussians = fit_isometric_gaussians(slabs, seen, semantics[seen])

@@ -69,13 +69,11 @@ class CMTStar(CriterionModel):
     def solver(cls, scaled: Scaled, config: CMTStarConfig, generators: Generators) -> Solve:
         """A function from the accepted share to the threshold; all else is fitted once."""
         feed, problem = scaled.feed, scaled.problem
-        device = feed.labels.device
-        semantics, seen = (
-            torch.from_numpy(of).to(device) for of in (problem.semantics, problem.seen_classes)
-        )
+        semantics = scaled.on_device(problem.semantics)
+        seen = scaled.on_device(problem.seen_classes)
         is_held = draw_fifth(feed.labels.cpu().numpy())
         kept, held = (
-            SelectedFeed(feed, torch.from_numpy(np.flatnonzero(rows)).to(device))
+            SelectedFeed(feed, scaled.on_device(np.flatnonzero(rows)))
             for rows in (~is_held, is_held)
         )
         regression = fit_semantic_regression(kept, semantics, config, generators)

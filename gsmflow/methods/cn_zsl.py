@@ -251,17 +251,7 @@ class CNZSL(SemanticModel):
         return normalized_attributes(semantics) if config.attribute_normalization else semantics
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
-        """The cross-entropy of a softmax over the seen classes, a mean over the rows.
-
-        Parameters
-        ----------
-        features
-            Scaled features, ``(n, d)``.
-        labels
-            Seen classes, ``(n,)``.
-        draws
-            Not used.
-        """
+        """The mean cross-entropy of rows ``(n, d)`` among the seen classes, theirs ``(n,)``."""
         prototypes = self.network(self.semantics[self.seen_classes], of_step=True)
         columns = torch.searchsorted(self.seen_classes, labels)
         loss = functional.cross_entropy(self._logits(features, prototypes), columns)

@@ -22,7 +22,7 @@ from gsmflow.methods.binary_attributes import (
     learned_attributes,
 )
 from gsmflow.methods.criterion_model import Settings, Solution, Solve
-from gsmflow.methods.full_batch import minimise, second_moments, sum_with_gradients
+from gsmflow.methods.full_batch import minimise_in_coordinates, second_moments, sum_with_gradients
 
 __all__ = ["DAP", "METHOD", "DAPConfig", "LogisticRegressions"]
 
@@ -68,11 +68,8 @@ class LogisticRegressions:
         penalties = torch.full_like(self._bound[0], penalty)
         penalties[-1] = 0  # of the bias
         to_weights = inverse_of_lower(cholesky(self._bound + penalties.diag())).to(targets)
-        coordinates = targets.new_zeros(m, len(penalties), requires_grad=True)
 
-        def loss() -> Tensor:
-            weights = (coordinates.detach() @ to_weights).requires_grad_()
-
+        def loss(weights: Tensor) -> Tensor:
             def of_rows(features: Tensor, labels: Tensor) -> Tensor:
                 logits = functional.linear(features, weights[:, :-1], weights[:, -1])
                 return functional.binary_cross_entropy_with_logits(
@@ -80,13 +77,12 @@ class LogisticRegressions:
                 ) / (n * m)
 
             squares = penalty / (2 * m) * weights[:, :-1].square().sum()
-            total = sum_with_gradients(self._feed, squares, of_rows)
-            assert weights.grad is not None
-            coordinates.grad = weights.grad @ to_weights.T
-            return total
+            return sum_with_gradients(self._feed, squares, of_rows)
 
-        minimise([coordinates], loss, _ITERATIONS, tolerance=_TOLERANCE)
-        weights = coordinates.detach() @ to_weights
+        start = targets.new_zeros(m, len(penalties))
+        weights = minimise_in_coordinates(
+            start, lambda z: z @ to_weights, loss, _ITERATIONS, tolerance=_TOLERANCE
+        )
         return weights[:, :-1].contiguous(), weights[:, -1].contiguous()
 
 

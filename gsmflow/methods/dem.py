@@ -93,17 +93,7 @@ class DEM(SemanticModel):
         return torch.relu(self.output(hidden))
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
-        """The mean squared error of the prototypes, over all rows and dimensions.
-
-        Parameters
-        ----------
-        features
-            Scaled features, ``(n, d)``.
-        labels
-            Seen classes, ``(n,)``.
-        draws
-            Not used.
-        """
+        """The mean squared error of the prototypes of rows ``(n, d)`` of seen classes ``(n,)``."""
         # A prototype for each class, rather than for each row, is much less work.
         columns = torch.searchsorted(self.seen_classes, labels)
         prototypes = self.prototypes(self.seen_classes)[columns]

@@ -100,7 +100,7 @@ class EXEM(CriterionModel):
         projected = MemoryFeed(
             torch.cat([(features - centre) @ axes for features, _ in feed_slabs(feed)]), feed.labels
         )
-        seen = torch.from_numpy(problem.seen_classes).to(feed.labels.device)
+        seen = scaled.on_device(problem.seen_classes)
         means = class_means(projected, seen)
         deviations = class_variances(projected, seen, means).sqrt().mean(dim=0)
         spread = (

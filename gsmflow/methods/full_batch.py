@@ -9,7 +9,7 @@ from torch.nn import functional
 from gsmflow.core.linear_algebra import double_device, product
 from gsmflow.learning.feed import Feed, feed_slabs
 
-__all__ = ["minimise", "second_moments", "sum_with_gradients"]
+__all__ = ["minimise", "minimise_in_coordinates", "second_moments", "sum_with_gradients"]
 
 
 def minimise(
@@ -50,6 +50,40 @@ def minimise(
         return loss()
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def minimise_in_coordinates(
+    coordinates: Tensor,
+    to_weights: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], Tensor],
+    iterations: int,
+    *,
+    tolerance: float = 1e-9,
+) -> Tensor:
+    """The weights of least loss, searched in coordinates in which L-BFGS needs fewer iterations.
+
+    Parameters
+    ----------
+    coordinates
+        Where the search begins.
+    to_weights
+        A linear map from coordinates to weights.
+    loss
+        Gives the loss at weights, a leaf tensor, and adds its gradient to theirs.
+    iterations, tolerance
+        See `minimise`.
+    """
+    coordinates.requires_grad_()
+
+    def at_coordinates() -> Tensor:
+        mapped = to_weights(coordinates)
+        weights = mapped.detach().requires_grad_()
+        total = loss(weights)
+        mapped.backward(weights.grad)  # type: ignore[no-untyped-call]
+        return total
+
+    minimise([coordinates], at_coordinates, iterations, tolerance=tolerance)
+    return to_weights(coordinates.detach())
 
 
 def sum_with_gradients(

@@ -424,7 +424,7 @@ def _synthesize(
     scaled: Scaled, gaussians: ClassGaussians, samples_per_class: int, generator: torch.Generator
 ) -> ClassifierRows:
     """Real seen and synthesized unseen rows; arguments as in `classify_gaussian`."""
-    unseen = torch.from_numpy(scaled.problem.unseen_classes).to(scaled.feed.labels.device)
+    unseen = scaled.on_device(scaled.problem.unseen_classes)
     reservoir = Reservoir(
         gaussians,
         unseen,

@@ -86,7 +86,7 @@ class GFZSL(CriterionModel):
     def solver(cls, scaled: Scaled, config: GFZSLConfig, generators: Generators) -> Solve:
         """A function from both ridges to the Gaussians; seen classes keep their own."""
         problem = scaled.problem
-        seen = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
+        seen = scaled.on_device(problem.seen_classes)
         mean_rows = class_means(scaled.feed, seen)
         means, variances = (
             moments.cpu().numpy().astype(np.float64)

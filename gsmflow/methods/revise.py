@@ -199,17 +199,7 @@ class ReViSE(SemanticModel):
         return functional.normalize(torch.tensor(problem.semantics))
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
-        """The weighted sum of the four losses and of the penalty.
-
-        Parameters
-        ----------
-        features
-            Scaled features, ``(n, d)``.
-        labels
-            Seen classes, ``(n,)``.
-        draws
-            Source of the vectors of the contractive term.
-        """
+        """The four weighted losses and the penalty, of rows ``(n, d)`` of seen classes ``(n,)``."""
         inputs, semantics = self._inputs(features), self.semantics[self.seen_classes]
         activations = self.feature_encoder.activations(inputs)
         codes, class_codes = torch.relu(activations[1]), self._class_codes(semantics)

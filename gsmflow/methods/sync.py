@@ -31,7 +31,7 @@ from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf
 from gsmflow.methods.class_similarities import relative_distances, similarities
 from gsmflow.methods.criterion_model import CriterionModel, Settings, Solution, Solve
-from gsmflow.methods.full_batch import minimise, second_moments, sum_with_gradients
+from gsmflow.methods.full_batch import minimise_in_coordinates, second_moments, sum_with_gradients
 
 __all__ = [
     "METHOD",
@@ -159,25 +159,18 @@ class SeenClassifiers:
         """The classifiers ``W (k, d)`` of least loss, for a penalty ``> 0``."""
         n, factor = len(self._feed.labels), penalty * self._penalty_factor
         scale = (_CURVATURE * self._values + factor).rsqrt()
-        z = self._values.new_zeros(len(self._classes), len(scale), requires_grad=True)
 
-        def weights() -> Tensor:
-            return (z.detach() * scale) @ self._vectors.T
-
-        def loss() -> Tensor:
-            w = weights().requires_grad_()
-
+        def loss(w: Tensor) -> Tensor:
             def of_rows(features: Tensor, labels: Tensor) -> Tensor:
                 columns = torch.searchsorted(self._classes, labels)
                 return self._loss(functional.linear(features, w), columns) / n
 
-            total = sum_with_gradients(self._feed, factor / 2 * w.square().sum(), of_rows)
-            assert w.grad is not None
-            z.grad = (w.grad @ self._vectors) * scale
-            return total
+            return sum_with_gradients(self._feed, factor / 2 * w.square().sum(), of_rows)
 
-        minimise([z], loss, _ITERATIONS)
-        return weights()
+        start = self._values.new_zeros(len(self._classes), len(scale))
+        return minimise_in_coordinates(
+            start, lambda z: (z * scale) @ self._vectors.T, loss, _ITERATIONS
+        )
 
 
 def combinations(
@@ -226,7 +219,7 @@ class SynthesizedClassifiers(CriterionModel):
         seen = scaled.problem.seen_classes
         classifiers = SeenClassifiers(
             scaled.feed,
-            torch.from_numpy(seen).to(scaled.feed.labels.device),
+            scaled.on_device(seen),
             config.seen_loss,
             torch.from_numpy(distances[np.ix_(seen, seen)]),
         )

@@ -248,7 +248,7 @@ def _fit_classifier(
     request = rows_request(run.recipe, scaled, run.precision)
     assert isinstance(model, GivesRows)
     rows = model.classifier_rows(replace(request, samples_per_class=1))
-    classes = torch.from_numpy(problem.seen_classes).to(scaled.feed.labels.device)
+    classes = scaled.on_device(problem.seen_classes)
     return fit_softmax_by_epoch(
         lambda: _of_classes(rows, classes),
         problem.seen_classes,

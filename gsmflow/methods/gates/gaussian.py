@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import torch
 from torch import Tensor, nn
 
 from gsmflow.core.rng import Generators
@@ -66,10 +65,9 @@ class SemanticGaussians(nn.Module):
         generators
             Source of the initial weights.
         """
-        semantics, seen = (
-            torch.from_numpy(of).to(scaled.feed.labels.device)
-            for of in (scaled.problem.semantics, scaled.problem.seen_classes)
-        )
+        problem = scaled.problem
+        semantics = scaled.on_device(problem.semantics)
+        seen = scaled.on_device(problem.seen_classes)
         regression = fit_semantic_regression(scaled.feed, semantics, config, generators)
         slabs = mapped_slabs(regression, scaled.feed)
         gaussians = fit_isometric_gaussians(slabs, seen, semantics[seen])
