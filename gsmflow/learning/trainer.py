@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from gsmflow.core.denormals import flushing_denormals
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
@@ -406,7 +407,7 @@ class Trainer(Generic[_Model]):
         if isinstance(model, WarmedUp):
             model.warm_up(self.epoch / self.config.total_epochs)
         self._sums.reset()
-        with tf32_products(self.precision):
+        with tf32_products(self.precision), flushing_denormals():
             for step, rows in enumerate(self._rows_of_steps()):
                 self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
                 self._rows.copy_(rows)
