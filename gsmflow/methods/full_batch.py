@@ -58,7 +58,9 @@ def minimise_in_coordinates(
     loss: Callable[[Tensor], Tensor],
     iterations: int,
     *,
+    others: Sequence[Tensor] = (),
     tolerance: float = 1e-9,
+    history: int = 10,
 ) -> Tensor:
     """The weights of least loss, searched in coordinates in which L-BFGS needs fewer iterations.
 
@@ -69,8 +71,11 @@ def minimise_in_coordinates(
     to_weights
         A linear map from coordinates to weights.
     loss
-        Gives the loss at weights, a leaf tensor, and adds its gradient to theirs.
-    iterations, tolerance
+        Gives the loss at weights, a leaf tensor, and adds its gradients to theirs and to those of
+        the others.
+    others
+        Further leaf tensors that are changed, as they are.
+    iterations, tolerance, history
         See `minimise`.
     """
     coordinates.requires_grad_()
@@ -82,7 +87,8 @@ def minimise_in_coordinates(
         mapped.backward(weights.grad)  # type: ignore[no-untyped-call]
         return total
 
-    minimise([coordinates], at_coordinates, iterations, tolerance=tolerance)
+    parameters = [coordinates, *others]
+    minimise(parameters, at_coordinates, iterations, tolerance=tolerance, history=history)
     return to_weights(coordinates.detach())
 
 

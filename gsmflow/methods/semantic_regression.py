@@ -4,7 +4,8 @@ Socher et al., "Zero-Shot Learning Through Cross-Modal Transfer", NeurIPS 2013. 
 mapped to ``w(x) = V tanh(W x + b) + c``, near the semantics ``s_y`` of its class. The objective is
 ``mean |w(x) - s_y|^2 / 2 + penalty / 2 |theta|^2`` over the rows, with all weights and biases in
 ``theta``. L-BFGS minimises it on all rows at once, as in the code of the co-authors; its penalty on
-the activity of the hidden units is left out.
+the activity of the hidden units is left out. The search for ``W`` is in coordinates in which the
+features vary alike in all directions: 200 iterations then go further than 500 without them.
 """
 
 from collections.abc import Iterator
@@ -15,10 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gsmflow.core.linear_algebra import symmetric_eigen
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.learning.feed import Feed, feed_slabs
-from gsmflow.methods.full_batch import minimise, sum_with_gradients
+from gsmflow.methods.full_batch import (
+    minimise_in_coordinates,
+    second_moments,
+    sum_with_gradients,
+)
 
 __all__ = [
     "SemanticRegression",
@@ -29,6 +35,9 @@ __all__ = [
 
 # Pairs of steps and gradients from which L-BFGS estimates the curvature.
 _HISTORY = 20
+# Share of the features' mean squared length that is added to their second moment in every
+# direction: those in which they hardly vary would be stretched without limit.
+_DAMPING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class SemanticRegressionConfig:
     penalty: Annotated[float, Range(min=0)] = 1e-4
     """Weight of the squared weights and biases beside the squared error, for semantics whose mean
     length over the rows is 1."""
-    iterations: Annotated[int, Range(min=1)] = 500
+    iterations: Annotated[int, Range(min=1)] = 200
     """Iterations of L-BFGS, each on all rows; fewer if it converges before."""
 
 
@@ -102,20 +111,40 @@ def fit_semantic_regression(
     scale = length if length > 0 else 1.0
     targets = targets / scale
     weights = _initial(feed.feature_dim, config.hidden, targets.shape[1], generators)
-    regression = SemanticRegression(*(w.to(labels.device).requires_grad_() for w in weights))
+    hidden_weight, *others = (w.to(labels.device) for w in weights)
+    for parameter in others:
+        parameter.requires_grad_()
+    stretch, inverse = _stretching(feed)
 
-    def of_rows(features: Tensor, of_slab: Tensor) -> Tensor:
-        return (regression.map(features) - targets[of_slab]).square().sum() / 2 / len(labels)
+    def loss(weight: Tensor) -> Tensor:
+        regression = SemanticRegression(weight, *others)
 
-    def loss() -> Tensor:
+        def of_rows(features: Tensor, of_slab: Tensor) -> Tensor:
+            return (regression.map(features) - targets[of_slab]).square().sum() / 2 / len(labels)
+
         squares = torch.stack([w.square().sum() for w in regression]).sum()
         return sum_with_gradients(feed, config.penalty / 2 * squares, of_rows)
 
-    minimise(list(regression), loss, config.iterations, history=_HISTORY)
-    fitted = SemanticRegression(*(w.detach() for w in regression))
-    return fitted._replace(
-        output_weight=fitted.output_weight * scale, output_bias=fitted.output_bias * scale
+    fitted = minimise_in_coordinates(
+        hidden_weight @ inverse,
+        lambda z: z @ stretch,
+        loss,
+        config.iterations,
+        others=others,
+        history=_HISTORY,
     )
+    hidden_bias, output_weight, output_bias = (parameter.detach() for parameter in others)
+    return SemanticRegression(fitted, hidden_bias, output_weight * scale, output_bias * scale)
+
+
+def _stretching(feed: Feed) -> tuple[Tensor, Tensor]:
+    """From coordinates ``(h, d)`` to weights ``(h, d)``, a factor ``(d, d)``, and its inverse."""
+    values, vectors = symmetric_eigen(second_moments(feed))
+    values = values.clamp(min=0)
+    deviations = (values + _DAMPING * values.sum()).sqrt()
+    device = feed.labels.device
+    stretch, inverse = (vectors / deviations).T, vectors * deviations
+    return stretch.float().to(device), inverse.float().to(device)
 
 
 def mapped_slabs(regression: SemanticRegression, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:

@@ -153,7 +153,7 @@ def test_scores_of_cmt_with_loop_are_log_probabilities(problem: Problem) -> None
 def test_novelty_is_chosen_on_validation_classes_and_weights_are_kept_once(
     model: Any, config: Any, name: str
 ) -> None:
-    dataset = check_dataset(make_dataset(classes=16, val=4, unseen=3, noise=0.9))
+    dataset = check_dataset(make_dataset(classes=16, val=4, unseen=3, noise=1.2))
     scaled = scaled_of(training_problem(dataset, "validation"))
     held_out = open_held_out(dataset, "validation")
     choice = model.choose(scaled, held_out, config, generators(0))
