@@ -1,5 +1,6 @@
 """The console, and the exit codes of a program."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,10 +38,11 @@ def ending(console: Console, interrupted: str) -> Iterator[None]:
     -----
     The exit code is 2 for bad input (`InputError`), 1 for a failure that is not the user's
     mistake (`UnavailableError`), and 130 for an interruption. The first two print the error's
-    sentence.
+    sentence. It is 1, as the console's, where the reader of the output has ended, such as ``head``.
     """
     try:
         yield
+        sys.stdout.flush()
     except InputError as error:
         _stop(console, f"error: {error}", 2)
     except ModuleNotFoundError as error:
@@ -49,6 +51,10 @@ def ending(console: Console, interrupted: str) -> Iterator[None]:
         _stop(console, f"error: {missing_package(error.name, 'this command')}", 2)
     except UnavailableError as error:
         _stop(console, f"error: {error}", 1)
+    except BrokenPipeError:
+        # What is left in the buffer would raise the error again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         _stop(console, interrupted, 130)
 

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from gsmflow.core.console import ending, make_console
@@ -33,3 +37,15 @@ def test_error_ends_the_program_with_its_code_and_sentence(
         raise error
     assert ended.value.code == code
     assert capsys.readouterr().err == ("" if quiet else message)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_a_reader_that_has_ended_prints_no_error(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "gsmflow", *words]
+    try:
+        process = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (process.returncode, process.stderr) == (1, b"")
