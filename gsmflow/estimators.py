@@ -167,7 +167,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         return self
 
     def _learn(self, recipe: Recipe, X: FloatArray, y: NDArray[Any], vectors: FloatArray) -> None:
-        """Train the model and, unless it classifies by itself, the softmax classifiers."""
+        """Train the model and, unless it classifies by itself, the classifiers."""
         dataset = _dataset(self.classes_, vectors, X, y)
         problem = training_problem(dataset, "test")
         device = pick_device(recipe.device)
@@ -189,7 +189,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
                 model.classifier_rows(rows_request(recipe, scaled, precision)),
                 problem,
                 feature_map(scaled.scaling, model, device),
-                recipe.softmax,
+                recipe.trained_classifier,
                 classifier_generators(recipe, scaled),
             )
             self.classifiers_ = pair.tensors()

@@ -24,6 +24,7 @@ from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.graphs import CudaGraphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import make_generator
+from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.stages import Fitted, Run, classify
@@ -121,13 +122,15 @@ def classify_plainly(size: Size, device_name: str, product_size: int) -> dict[st
     def job(job_size: Size) -> None:
         nonlocal start
         start = time.perf_counter()
+        classifier = job_size.recipe.trained_classifier
+        assert isinstance(classifier, SoftmaxConfig)
         plain.plain_pair(
             model,
             rows.features,
             rows.labels,
             problem.unseen_classes,
             job_size.method.samples_per_class,
-            job_size.recipe.softmax,
+            classifier,
             make_generator(_CPU, job_size.recipe.seed, "synthesis"),
             on_synthesized=note_synthesized,
         )

@@ -143,13 +143,13 @@ def _synthesis(bench: Bench) -> Part:
     for precision in native_precisions(bench.device):
         with _clock(bench, f"synthesis and classifiers, ours in {precision}"):
             ours[precision] = bench.isolate(classify_as_a_run, size, device, precision, product)
-    samples, softmax = size.method.samples_per_class, size.recipe.softmax
+    samples, classifier = size.method.samples_per_class, size.recipe.trained_classifier
     settings = _describe(size) | {
         "unseen": size.unseen,
         "rows": size.rows,
         "samples_per_class": samples,
-        "classifier_batch_size": softmax.batch_size,
-        "classifier_epochs": softmax.epochs,
+        "classifier_batch_size": classifier.batch_size,
+        "classifier_epochs": classifier.epochs,
         "reservoir_mib": reservoir_bytes(size.recipe, bench.device) // _MIB,
     }
     what = f"{size.unseen} classes of {samples:,} samples"

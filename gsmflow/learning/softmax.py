@@ -1,11 +1,16 @@
-"""The softmax classifier: one linear layer, trained on real seen and synthesized unseen rows."""
+"""Softmax classifiers, trained on real rows of seen and synthesized rows of unseen classes.
+
+The usual one is a linear layer (`SoftmaxConfig`). The training is the same for other classifiers
+whose trained form is linear, such as `gsmflow.learning.prototypes.PrototypesConfig`.
+"""
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -21,12 +26,16 @@ from gsmflow.learning.feed import Feed, is_in_memory
 from gsmflow.learning.sampling import Reservoir
 
 __all__ = [
+    "ADAM_BETAS",
     "FEW_SHOT_COUNTS",
+    "ClassifierTask",
     "FeatureMap",
+    "Head",
     "OnEpoch",
     "SoftmaxClassifier",
     "SoftmaxConfig",
     "SoftmaxPair",
+    "TrainedClassifierConfig",
     "fit_softmax",
     "fit_softmax_by_epoch",
     "fit_softmax_streamed",
@@ -34,21 +43,65 @@ __all__ = [
     "softmax_epochs",
 ]
 
+ADAM_BETAS = (0.5, 0.999)
+"""Adam's decay rates of the moments, for every classifier."""
 FEW_SHOT_COUNTS = (1, 2, 5, 10)
 """The numbers of labelled rows that ``few_shot_epochs`` has entries for."""
+
+_Config = TypeVar("_Config", bound="TrainedClassifierConfig")
 
 _SCORING_CHUNK = 16384
 _INITIAL_WEIGHTS = {
     "xavier-normal": nn.init.xavier_normal_,
     "xavier-uniform": nn.init.xavier_uniform_,
 }
-# The names of a classifier's tensors in files.
+# The names of a classifier's tensors in files, and of one that is there for unit rows alone.
 _TENSORS = ("weight", "bias", "classes")
+_UNIT_ROWS = "unit_rows"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierTask:
+    """What a classifier is to be trained on.
+
+    Attributes
+    ----------
+    classes
+        The class of each score column, ``(k,)``.
+    counts
+        The number of rows of each class in an epoch, ``(k,)``, on the rows' device.
+    no_rows
+        An empty batch ``(0, d)``, with the width, the type and the device of the rows.
+    problem
+        The problem with the classes, for a classifier that reads their semantics.
+    """
+
+    classes: IntArray
+    counts: Tensor
+    no_rows: Tensor
+    problem: Problem | None
+
+
+class Head(Protocol):
+    """A classifier in training: what differs between kinds of classifiers."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of its parameters."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for the steps of an epoch, counted from 0."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The logits ``(n, k)`` of a batch ``(n, d)`` that the cross-entropy is taken of."""
+
+    def classifier(self) -> "SoftmaxClassifier":
+        """The classifier as it is trained so far."""
 
 
 @dataclass(frozen=True)
-class SoftmaxConfig:
-    """The settings of the softmax classifier; defaults are the published ones of FLO."""
+class TrainedClassifierConfig(ABC):
+    """The settings that all classifiers have that are trained on rows."""
 
     lr: Annotated[float, Range(above=0)] = 5e-3
     """Adam's learning rate (betas 0.5, 0.999)."""
@@ -58,10 +111,6 @@ class SoftmaxConfig:
     """Passes over the classifier's rows, real and synthesized."""
     weight_decay: Annotated[float, Range(min=0)] = 0.0
     """Adam's L2 penalty on the classifier's weights; 0 as published."""
-    initial_weights: Literal["xavier-normal", "xavier-uniform"] = "xavier-normal"
-    """Xavier's distribution that the classifier's weights are drawn from at first."""
-    initial_gain: Annotated[float, Range(above=0)] = 1.0
-    """Factor on the classifier's weights at first."""
     last_batch: Literal["wrapped", "dropped"] = "wrapped"
     """The rows that a pass leaves for no whole batch. wrapped: rows of the next pass fill the
     batch; dropped: they are left out. T1's classifier always wraps."""
@@ -84,12 +133,16 @@ class SoftmaxConfig:
                     f"{', '.join(map(str, FEW_SHOT_COUNTS))} labelled rows"
                 )
 
+    @abstractmethod
+    def head(self, task: ClassifierTask, generator: torch.Generator) -> Head:
+        """An untrained classifier; the generator gives its initial weights."""
+
     @property
-    def for_zsl(self) -> "SoftmaxConfig":
+    def for_zsl(self: _Config) -> _Config:
         """The settings of T1's classifier, with its number of epochs as ``epochs``."""
         return replace(self, epochs=self.zsl_epochs or self.epochs, last_batch="wrapped")
 
-    def for_shots(self, count: int) -> "SoftmaxConfig":
+    def for_shots(self: _Config, count: int) -> _Config:
         """The settings with ``count >= 1`` labelled rows of each unseen class."""
         entry = bisect_right(FEW_SHOT_COUNTS, count) - 1
         config = self
@@ -109,6 +162,20 @@ class SoftmaxConfig:
         return math.floor(batches) if self.last_batch == "dropped" else math.ceil(batches)
 
 
+@dataclass(frozen=True)
+class SoftmaxConfig(TrainedClassifierConfig):
+    """The settings of the softmax classifier; defaults are the published ones of FLO."""
+
+    initial_weights: Literal["xavier-normal", "xavier-uniform"] = "xavier-normal"
+    """Xavier's distribution that the classifier's weights are drawn from at first."""
+    initial_gain: Annotated[float, Range(above=0)] = 1.0
+    """Factor on the classifier's weights at first."""
+
+    def head(self, task: ClassifierTask, generator: torch.Generator) -> Head:
+        """An untrained linear layer, with biases of zero."""
+        return _LinearHead(self, task, generator)
+
+
 @dataclass(frozen=True, eq=False)
 class SoftmaxClassifier:
     """A trained linear softmax classifier.
@@ -119,11 +186,14 @@ class SoftmaxClassifier:
         ``(k, d)`` and ``(k,)``.
     classes
         The class of each score column, ``(k,)``.
+    unit_rows
+        Whether rows are divided by their length before they are scored.
     """
 
     weight: Tensor
     bias: Tensor
     classes: IntArray
+    unit_rows: bool = False
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Class scores before the softmax (logits), ``(n, k)``, of scaled features ``(n, d)``."""
@@ -133,10 +203,15 @@ class SoftmaxClassifier:
     def logits(self, features: Tensor) -> Tensor:
         """The `scores` as a tensor ``(n, k)`` on the weights' device."""
         chunks = [
-            features[start : start + _SCORING_CHUNK].to(self.weight) @ self.weight.T + self.bias
+            self._scored(features[start : start + _SCORING_CHUNK].to(self.weight))
             for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # also for no rows
         ]
         return torch.cat(chunks)
+
+    def _scored(self, rows: Tensor) -> Tensor:
+        if self.unit_rows:
+            rows = nn.functional.normalize(rows)
+        return rows @ self.weight.T + self.bias
 
     @classmethod
     def from_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> "SoftmaxClassifier":
@@ -148,12 +223,14 @@ class SoftmaxClassifier:
             If a tensor is missing.
         """
         weight, bias, classes = (tensors[f"{name}.{key}"] for key in _TENSORS)
-        return cls(weight, bias, classes.cpu().numpy())
+        unit_rows = f"{name}.{_UNIT_ROWS}" in tensors
+        return cls(weight, bias, classes.cpu().numpy(), unit_rows)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Weights, biases and classes, named ``NAME.weight`` and so on."""
+        """All that `from_tensors` needs, named ``NAME.weight`` and so on."""
         tensors = self.weight, self.bias, torch.from_numpy(self.classes)
-        return {f"{name}.{key}": tensor for key, tensor in zip(_TENSORS, tensors, strict=True)}
+        named = {f"{name}.{key}": tensor for key, tensor in zip(_TENSORS, tensors, strict=True)}
+        return named | ({f"{name}.{_UNIT_ROWS}": torch.ones(1)} if self.unit_rows else {})
 
 
 # From features ``(n, d)`` as the dataset has them to a classifier's inputs, ``(n, r)``.
@@ -199,7 +276,7 @@ class SoftmaxPair:
         return cls(space, gzsl, zsl)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, biases and classes of both, by name."""
+        """The tensors of both, by name."""
         return self.gzsl.tensors("gzsl") | self.zsl.tensors("zsl")
 
 
@@ -210,11 +287,12 @@ OnEpoch: TypeAlias = Callable[[Literal["gzsl", "zsl"], SoftmaxClassifier], objec
 def softmax_epochs(
     rows_of_epoch: Callable[[], Feed],
     classes: IntArray,
-    config: SoftmaxConfig,
+    config: TrainedClassifierConfig,
     generator: torch.Generator,
     graphs: Graphs | None = None,
+    problem: Problem | None = None,
 ) -> Iterator[SoftmaxClassifier]:
-    """Train a linear softmax classifier with Adam and cross-entropy, epoch by epoch.
+    """Train a classifier with Adam and cross-entropy, epoch by epoch.
 
     Every batch is whole, as in the published code of GSMFlow: where a pass over the rows leaves
     fewer rows than a batch, the next pass, in another order, fills the batch and goes on from
@@ -230,9 +308,11 @@ def softmax_epochs(
     config
         Settings.
     generator
-        Source of the initial weights (biases are zero) and of the batches, on the rows' device.
+        Source of the initial weights and of the batches, on the rows' device.
     graphs
         The graphs of that device, to record steps and repeat them; None to run each as it is.
+    problem
+        The problem with the classes, for a classifier that reads their semantics.
 
     Yields
     ------
@@ -240,32 +320,36 @@ def softmax_epochs(
         The current classifier after each epoch. Further training changes its tensors.
     """
     feed = rows_of_epoch()
-    layer = _Layer(classes, _no_rows(feed), config, generator)
+    columns = _Columns(classes, feed.labels.device)
+    task = ClassifierTask(classes, columns.count(feed.labels), _no_rows(feed), problem)
+    learner = _Learner(columns, config.head(task, generator))
     passes = _Passes(len(feed.labels), feed.labels.device, generator)
-    steps = _Steps(layer, feed, config, graphs)
+    steps = _Steps(learner, feed, config, graphs)
     for epoch in range(config.epochs):
         feed = rows_of_epoch() if epoch else feed
         if feed is not steps.feed:
-            steps = _Steps(layer, feed, config, graphs)
+            steps = _Steps(learner, feed, config, graphs)
         if len(feed.labels) != passes.n:
             passes = _Passes(len(feed.labels), feed.labels.device, generator)
+        learner.head.begin_epoch(epoch)
         steps.run_epoch(passes)
-        yield layer.classifier()
+        yield learner.head.classifier()
 
 
 def fit_softmax_by_epoch(
     rows_of_epoch: Callable[[], Feed],
     classes: IntArray,
-    config: SoftmaxConfig,
+    config: TrainedClassifierConfig,
     generator: torch.Generator,
     on_epoch: Callable[[SoftmaxClassifier], object] = lambda classifier: None,
     graphs: Graphs | None = None,
+    problem: Problem | None = None,
 ) -> SoftmaxClassifier:
     """Train a classifier to the last epoch; arguments as `softmax_epochs` has.
 
     ``on_epoch`` is called after each epoch with the current classifier.
     """
-    for classifier in softmax_epochs(rows_of_epoch, classes, config, generator, graphs):
+    for classifier in softmax_epochs(rows_of_epoch, classes, config, generator, graphs, problem):
         on_epoch(classifier)
     return classifier
 
@@ -285,9 +369,10 @@ def fit_softmax_streamed(
     feed: Feed,
     reservoir: Reservoir,
     classes: tuple[IntArray, IntArray],
-    config: SoftmaxConfig,
+    config: TrainedClassifierConfig,
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: OnEpoch = lambda which, classifier: None,
+    problem: Problem | None = None,
 ) -> tuple[SoftmaxClassifier, SoftmaxClassifier]:
     """Train the classifiers of both protocols while the rows of unseen classes are synthesized.
 
@@ -311,16 +396,23 @@ def fit_softmax_streamed(
         The first also gives the order of the real rows.
     on_epoch
         Called after each epoch of either classifier. Further training changes its tensors.
+    problem
+        The problem with the classes, for a classifier that reads their semantics.
 
     Returns
     -------
     tuple
         The GZSL and the ZSL classifier.
     """
-    gzsl, zsl = (
-        _Layer(c, _no_rows(feed), config, generator)
-        for c, generator in zip(classes, generators, strict=True)
-    )
+    repetitions = reservoir.total / len(reservoir.labels)
+
+    def learner(classes: IntArray, generator: torch.Generator) -> _Learner:
+        columns = _Columns(classes, feed.labels.device)
+        counts = columns.count(feed.labels) + repetitions * columns.count(reservoir.labels)
+        task = ClassifierTask(classes, counts, _no_rows(feed), problem)
+        return _Learner(columns, config.head(task, generator))
+
+    gzsl, zsl = map(learner, classes, generators)
     n, batch_size = len(feed.labels), config.batch_size
     steps_per_epoch = math.ceil((n + reservoir.total) / batch_size)
     gzsl_steps, zsl_steps = (
@@ -329,8 +421,11 @@ def fit_softmax_streamed(
     steps = max(gzsl_steps, zsl_steps)
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
-    has_real_unseen = bool(torch.isin(feed.labels, zsl.ascending).any())
+    has_real_unseen = bool(zsl.columns.has(feed.labels).any())
     for step in range(steps):
+        if step % steps_per_epoch == 0:
+            for trained in (gzsl, zsl):
+                trained.head.begin_epoch(step // steps_per_epoch)
         reservoir.advance((step + 1) / steps)
         real_count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
         features, labels = reservoir.draw(batch_size - real_count)
@@ -340,26 +435,26 @@ def fit_softmax_streamed(
             features = torch.cat([feed.take(rows), features])
             labels = torch.cat([feed.labels[rows], labels])
         if has_real_unseen:
-            is_unseen = torch.isin(labels, zsl.ascending)
+            is_unseen = zsl.columns.has(labels)
             unseen_features, unseen_labels = features[is_unseen], labels[is_unseen]
         ends_epoch = (step + 1) % steps_per_epoch == 0
         if step < zsl_steps:
             if len(unseen_labels):
                 zsl.step(unseen_features, zsl.columns(unseen_labels))
             if ends_epoch:
-                on_epoch("zsl", zsl.classifier())
+                on_epoch("zsl", zsl.head.classifier())
         if step < gzsl_steps:
             gzsl.step(features, gzsl.columns(labels))
             if ends_epoch:
-                on_epoch("gzsl", gzsl.classifier())
-    return gzsl.classifier(), zsl.classifier()
+                on_epoch("gzsl", gzsl.head.classifier())
+    return gzsl.head.classifier(), zsl.head.classifier()
 
 
 def pair_from_rows(
     rows: ClassifierRows,
     problem: Problem,
     space: FeatureMap,
-    config: SoftmaxConfig,
+    config: TrainedClassifierConfig,
     generators: tuple[torch.Generator, torch.Generator],
     on_epoch: OnEpoch = lambda which, classifier: None,
     graphs: Graphs | None = None,
@@ -394,7 +489,7 @@ def pair_from_rows(
             )
         classes = problem.classes, problem.unseen_classes
         streamed = fit_softmax_streamed(
-            rows.real, rows.reservoir, classes, config, generators, on_epoch
+            rows.real, rows.reservoir, classes, config, generators, on_epoch, problem
         )
         return SoftmaxPair(space, *streamed)
     trained: dict[str, SoftmaxClassifier] = {}
@@ -403,10 +498,12 @@ def pair_from_rows(
         which: Literal["gzsl", "zsl"],
         rows_of_epoch: Callable[[], Feed],
         classes: IntArray,
-        settings: SoftmaxConfig,
+        settings: TrainedClassifierConfig,
         generator: torch.Generator,
     ) -> Iterator[None]:
-        for classifier in softmax_epochs(rows_of_epoch, classes, settings, generator, graphs):
+        for classifier in softmax_epochs(
+            rows_of_epoch, classes, settings, generator, graphs, problem
+        ):
             trained[which] = classifier
             on_epoch(which, classifier)
             yield
@@ -429,18 +526,37 @@ def _no_rows(feed: Feed) -> Tensor:
     return feed.take(feed.labels[:0])
 
 
-class _Layer:
-    """A linear layer and its Adam, for inputs of the width, type and device of ``like``."""
+class _Columns:
+    """The score columns of classes."""
+
+    def __init__(self, classes: IntArray, device: torch.device) -> None:
+        columns = torch.from_numpy(classes).to(device)
+        self._order = columns.argsort()
+        self._ascending = columns[self._order]
+
+    def __call__(self, labels: Tensor) -> Tensor:
+        """The column of each label, ``(n,)``; every label must have one."""
+        return self._order[torch.searchsorted(self._ascending, labels)]
+
+    def has(self, labels: Tensor) -> Tensor:
+        """Whether there is a column for each label, ``(n,)``."""
+        return torch.isin(labels, self._ascending)
+
+    def count(self, labels: Tensor) -> Tensor:
+        """The number of labels of each column, ``(k,)``, of those that have one."""
+        return torch.bincount(self(labels[self.has(labels)]), minlength=len(self._order))
+
+
+class _LinearHead:
+    """A linear layer."""
 
     def __init__(
-        self, classes: IntArray, like: Tensor, config: SoftmaxConfig, generator: torch.Generator
+        self, config: SoftmaxConfig, task: ClassifierTask, generator: torch.Generator
     ) -> None:
-        self._classes = classes
-        columns = torch.from_numpy(classes).to(like.device)
-        self._order = columns.argsort()
-        self.ascending = columns[self._order]
-        self._weight = nn.Parameter(like.new_empty(len(classes), like.shape[1]))
-        self._bias = nn.Parameter(like.new_zeros(len(classes)))
+        self._classes = task.classes
+        like = task.no_rows
+        self._weight = nn.Parameter(like.new_empty(len(task.classes), like.shape[1]))
+        self._bias = nn.Parameter(like.new_zeros(len(task.classes)))
         _INITIAL_WEIGHTS[config.initial_weights](
             self._weight, gain=config.initial_gain, generator=generator
         )
@@ -448,37 +564,50 @@ class _Layer:
             {"params": [self._weight], "weight_decay": config.weight_decay},
             {"params": [self._bias]},
         ]
-        self._optimizer = torch.optim.Adam(groups, lr=config.lr, betas=(0.5, 0.999), fused=True)
+        self.optimizer = torch.optim.Adam(groups, lr=config.lr, betas=ADAM_BETAS, fused=True)
 
-    def columns(self, labels: Tensor) -> Tensor:
-        """The column of each label, ``(n,)``."""
-        return self._order[torch.searchsorted(self.ascending, labels)]
+    def begin_epoch(self, epoch: int) -> None:
+        """All epochs are alike."""
 
-    def step(self, features: Tensor, columns: Tensor) -> None:
-        """Take one step on the mean cross-entropy of a batch."""
-        logits = nn.functional.linear(features, self._weight, self._bias)
-        loss = nn.functional.cross_entropy(logits, columns)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-
-    def prepare_recording(self) -> None:
-        """Let the next steps be recorded."""
-        allow_recording(self._optimizer)
+    def logits(self, features: Tensor) -> Tensor:
+        return nn.functional.linear(features, self._weight, self._bias)
 
     def classifier(self) -> SoftmaxClassifier:
         return SoftmaxClassifier(self._weight.detach(), self._bias.detach(), self._classes)
 
 
+@dataclass(frozen=True, eq=False)
+class _Learner:
+    """A classifier in training, with the columns of its classes."""
+
+    columns: _Columns
+    head: Head
+
+    def step(self, features: Tensor, columns: Tensor) -> None:
+        """Take one step on the mean cross-entropy of a batch."""
+        loss = nn.functional.cross_entropy(self.head.logits(features), columns)
+        self.head.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.head.optimizer.step()
+
+    def prepare_recording(self) -> None:
+        """Let the next steps be recorded."""
+        allow_recording(self.head.optimizer)
+
+
 class _Steps:
-    """Steps of a layer on whole batches of a feed's rows, recorded with ``graphs``."""
+    """Steps of a classifier on whole batches of a feed's rows, recorded with ``graphs``."""
 
     def __init__(
-        self, layer: _Layer, feed: Feed, config: SoftmaxConfig, graphs: Graphs | None
+        self,
+        learner: _Learner,
+        feed: Feed,
+        config: TrainedClassifierConfig,
+        graphs: Graphs | None,
     ) -> None:
         self.feed = feed
-        self._layer = layer
-        self._targets = layer.columns(feed.labels)
+        self._learner = learner
+        self._targets = learner.columns(feed.labels)
         n = len(feed.labels)
         self._per_epoch = config.steps_per_epoch(n)
         self._drops = config.last_batch == "dropped"
@@ -501,7 +630,7 @@ class _Steps:
         """Take a step on the current batch, recorded if that is possible."""
         if self._recorded is not None:
             try:
-                self._recorded.call(self._run, self._layer.prepare_recording)
+                self._recorded.call(self._run, self._learner.prepare_recording)
                 return
             except RecordingError as failure:
                 assert self._graphs is not None
@@ -511,7 +640,7 @@ class _Steps:
         self._run()
 
     def _run(self) -> None:
-        self._layer.step(self.feed.take(self._batch), self._targets[self._batch])
+        self._learner.step(self.feed.take(self._batch), self._targets[self._batch])
 
 
 class _Passes:

@@ -64,7 +64,7 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
         )
     for flag, found, others in (
         ("--gate", recipe.gate_name == "likelihood", "boundary, gaussian, cosmo or none"),
-        ("--classifier", recipe.classifier_name == "bayes", "softmax"),
+        ("--classifier", recipe.classifier_name == "bayes", "softmax or prototypes"),
     ):
         if found and not issubclass(model_class, Density):
             chosen = "likelihood" if flag == "--gate" else "bayes"
@@ -90,7 +90,7 @@ def _check_gate(recipe: Recipe) -> None:
     if recipe.classifier_name == "bayes" and recipe.test_selected:
         raise InputError(
             "--test-selected: found with --classifier bayes, which has no epochs to select from, "
-            "expected --classifier softmax"
+            "expected --classifier softmax or prototypes"
         )
 
 
@@ -107,7 +107,7 @@ def _check_shots(recipe: Recipe) -> None:
     if recipe.classifier_name == "bayes":
         raise InputError(
             "--shots: found with --classifier bayes, which learns from no labelled row, expected "
-            "--classifier softmax"
+            "--classifier softmax or prototypes"
         )
     if recipe.gate is not None:
         raise InputError(

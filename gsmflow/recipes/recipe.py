@@ -15,8 +15,9 @@ from gsmflow.core.settings import Range, field_texts, field_types
 from gsmflow.data.scaling import FeatureScalingName
 from gsmflow.learning.feed import FeatureStorage
 from gsmflow.learning.method import Method, method_of
+from gsmflow.learning.prototypes import PrototypesConfig
 from gsmflow.learning.scorers import BayesConfig
-from gsmflow.learning.softmax import SoftmaxConfig
+from gsmflow.learning.softmax import SoftmaxConfig, TrainedClassifierConfig
 from gsmflow.learning.trainer import TrainingConfig
 from gsmflow.methods.gates.registry import gate_of
 
@@ -32,11 +33,12 @@ __all__ = [
     "used_configs",
 ]
 
-ClassifierConfig: TypeAlias = SoftmaxConfig | BayesConfig
+ClassifierConfig: TypeAlias = SoftmaxConfig | PrototypesConfig | BayesConfig
 
 # The classifiers by the name that ``--classifier`` takes.
 CLASSIFIERS: Mapping[str, type[ClassifierConfig]] = {
     "softmax": SoftmaxConfig,
+    "prototypes": PrototypesConfig,
     "bayes": BayesConfig,
 }
 
@@ -61,8 +63,9 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Settings of the training loop, for a method that is trained."""
     classifier: ClassifierConfig = field(default_factory=SoftmaxConfig)
-    """The classifier: a softmax that learns from synthesized features, or bayes, the class under
-    which the model's density of a row is highest."""
+    """The classifier: a softmax that learns from synthesized features; prototypes, which learns
+    from them to predict a prototype of each class from its semantics (docs/model.md); or bayes,
+    the class under which the model's density of a row is highest."""
     gate: Any = None
     """The gate, which first decides whether a row is of a seen or of an unseen class
     (docs/gates.md): boundary (two hyperspherical VAEs), likelihood (the model's density), cosmo
@@ -166,9 +169,10 @@ class Recipe:
         return "none" if self.gate is None else gate_of(self.gate).name
 
     @property
-    def softmax(self) -> SoftmaxConfig:
-        """The settings of the softmax; its defaults if the classifier is another."""
-        return self.classifier if isinstance(self.classifier, SoftmaxConfig) else SoftmaxConfig()
+    def trained_classifier(self) -> TrainedClassifierConfig:
+        """The settings of the classifier that is trained on rows; a softmax's if none is."""
+        config = self.classifier
+        return config if isinstance(config, TrainedClassifierConfig) else SoftmaxConfig()
 
     @property
     def samples_per_class(self) -> int | None:

@@ -256,7 +256,7 @@ def _classify(
     real, synthesized = None, run.recipe.samples_per_class or 1
     if share is not None:
         real, synthesized = real_and_synthesized(k, share, synthesized)
-    config = run.recipe.softmax.for_shots(k)
+    config = run.recipe.trained_classifier.for_shots(k)
     return classify_real(run, scaled, model, rows, config, per_class=real, synthesized=synthesized)
 
 

@@ -237,7 +237,7 @@ def _train(run: Run, model: Any, feed: Feed, config: TrainingConfig) -> Any:
 def _fit_classifier(
     run: Run, scaled: Scaled, model: Model, scorer: Scorer
 ) -> SoftmaxClassifier | None:
-    """Train a softmax classifier of the seen classes alone, on the rows of seen classes.
+    """Train a classifier of the seen classes alone, on the rows of seen classes.
 
     None if the scorer was not trained on rows: then its columns of the seen classes serve.
     """
@@ -252,8 +252,9 @@ def _fit_classifier(
     return fit_softmax_by_epoch(
         lambda: _of_classes(rows, classes),
         problem.seen_classes,
-        run.recipe.softmax,
+        run.recipe.trained_classifier,
         run.generators(problem.split).on_device("seen classifier"),
+        problem=problem,
     )
 
 

@@ -32,7 +32,8 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
     )
     per_class = run.recipe.samples_per_class
     scaled, model = evaluated.fitted.scaled, evaluated.fitted.model
-    pair = classify_real(run, scaled, model, training, run.recipe.softmax, per_class=per_class)
+    config = run.recipe.trained_classifier
+    pair = classify_real(run, scaled, model, training, config, per_class=per_class)
     outcome = evaluate(pair, evaluated.problem, HeldOut(held_out.seen, rest))
     return SectionResult(measure(outcome).as_json())
 

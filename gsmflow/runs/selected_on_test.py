@@ -5,6 +5,7 @@ of early stopping by the test labels, which a method does not have. Nothing else
 """
 
 import shutil
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -41,8 +42,8 @@ def keep_candidates(run: Run, scaled: Scaled, model: Model, epoch: int) -> None:
     states: dict[str, list[Tensor]] = {}
 
     def keep(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
-        for name, tensor in (("weight", classifier.weight), ("bias", classifier.bias)):
-            states.setdefault(f"{which}.{name}", []).append(tensor.to("cpu", copy=True))
+        for name, tensor in classifier.tensors(which).items():
+            states.setdefault(name, []).append(tensor.to("cpu", copy=True))
 
     fit_classifiers(run, scaled, model, bars=False, on_epoch=keep)
     file = run.directory / _FOLDER / f"{epoch:06}.safetensors"
@@ -71,13 +72,7 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
                 n.removeprefix(_ENCODER): t for n, t in kept.items() if n.startswith(_ENCODER)
             }
             model.encoder.load_state_dict(encoder)
-        gzsl, zsl = (
-            [
-                SoftmaxClassifier(weight, bias, classes)
-                for weight, bias in zip(kept[f"{name}.weight"], kept[f"{name}.bias"], strict=True)
-            ]
-            for name, classes in (("gzsl", problem.classes), ("zsl", problem.unseen_classes))
-        )
+        gzsl, zsl = (_classifiers(kept, which) for which in ("gzsl", "zsl"))
         # The classifier with fewer epochs stays at its last one.
         pairs = [
             SoftmaxPair(space, gzsl[min(i, len(gzsl) - 1)], zsl[min(i, len(zsl) - 1)])
@@ -92,6 +87,15 @@ def select_on_test(run: Run, fitted: Fitted, held_out: HeldOut) -> dict[str, Any
                 u, s = outcome.unseen_accuracy, outcome.seen_accuracy
                 best |= {"U": u, "S": s, "H": outcome.harmonic_mean, "H_at": at}
     return best
+
+
+def _classifiers(kept: Mapping[str, Tensor], which: str) -> list[SoftmaxClassifier]:
+    """The classifiers of one protocol that were kept, by their epochs."""
+    stacked = {name: tensor for name, tensor in kept.items() if name.startswith(f"{which}.")}
+    return [
+        SoftmaxClassifier.from_tensors(which, {name: by[i] for name, by in stacked.items()})
+        for i in range(len(stacked[f"{which}.weight"]))
+    ]
 
 
 def drop_candidates(run: Run) -> None:

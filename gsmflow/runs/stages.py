@@ -2,7 +2,7 @@
 
 A model chooses its settings (`choose`), is trained with the validation classes as unseen classes
 (`validate`), which gives the calibration factor gamma, and is trained for the test split
-(`fit_final`). Then the softmax classifiers are trained (`classify`).
+(`fit_final`). Then the classifiers are trained (`classify`).
 """
 
 import json
@@ -46,8 +46,8 @@ from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import (
     OnEpoch,
     SoftmaxClassifier,
-    SoftmaxConfig,
     SoftmaxPair,
+    TrainedClassifierConfig,
     pair_from_rows,
 )
 from gsmflow.learning.trainer import Trainer, TrainingConfig, steps_per_epoch
@@ -427,7 +427,7 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
 
 
 def _model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
-    """The scorer of a model that needs no softmax classifiers; None for other models."""
+    """The scorer of a model that needs no trained classifiers; None for other models."""
     problem, bayes = scaled.problem, run.recipe.classifier_name == "bayes"
     classes = problem.seen_classes, problem.unseen_classes
     return direct_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
@@ -438,7 +438,7 @@ def classify_real(
     scaled: Scaled,
     model: Model,
     unseen: Rows,
-    config: SoftmaxConfig,
+    config: TrainedClassifierConfig,
     *,
     per_class: int | None = None,
     synthesized: int = 0,
@@ -506,7 +506,7 @@ def fit_classifiers(
     on_epoch
         Called after each epoch of either classifier.
     """
-    config, problem = run.recipe.softmax, scaled.problem
+    config, problem = run.recipe.trained_classifier, scaled.problem
     generators = classifier_generators(run.recipe, scaled)
     space = feature_map(scaled.scaling, model, run.device)
     samples = (run.recipe.samples_per_class or 0) * len(problem.unseen_classes)

@@ -106,6 +106,8 @@ _REST: Mapping[str, SearchRange] = {
     "classifier_lr": Times(0.1, 10),
     "classifier_epochs": Times(0.3, 2),
     "classifier_weight_decay": ZeroOrBetween(1e-6, 1e-2),
+    "classifier_temperature": Times(0.5, 2),
+    "classifier_prior_ratio": Times(0.1, 10),
 }
 
 

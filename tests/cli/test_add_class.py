@@ -148,6 +148,23 @@ def test_class_added_later_scores_as_one_present_from_the_start(
     assert (answers == len(WHOLE.class_names) - 1).mean() > 0.8
 
 
+def test_class_is_added_to_a_run_with_prototypes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_gbu(tmp_path / "data" / "TINY", without_last(WHOLE))
+    settings = {"classifier": "prototypes", "classifier_hidden": 64, "classifier_lr": 5e-3}
+    recipe = tiny_recipe(tmp_path, run="run", beside=(), **{**SETTINGS["gsmflow"], **settings})
+    first = run_experiment(Job(recipe), Console(quiet=True))
+    file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
+    into = tmp_path / "grown"
+    words = ("--name", LAST, "--semantics", file, "--into", into)
+    code, _, err = add(capsys, first.directory, *words)
+    assert code == 0, err
+    grown, new_rows = open_trained(into, CPU), np.flatnonzero(WHOLE.labels == 11)
+    answers = grown.kept.unseen_classes[scores_of(grown, new_rows)[1].argmax(axis=1)]
+    assert (answers == 11).mean() > 0.8
+
+
 @pytest.mark.parametrize("model", EXTENSIBLE)
 def test_new_run_records_its_origin_and_is_a_complete_run(
     model: str,

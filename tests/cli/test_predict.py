@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cada-vae": CADA_SMALL,
     "discriminant": {"model": "discriminant"},
     "bayes": {"classifier": "bayes"},
+    "prototypes": {"classifier": "prototypes", "classifier_hidden": 16},
 }
 
 

@@ -18,8 +18,14 @@ from gsmflow.data.dataset import training_problem
 from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.contract import Losses, RowsByEpoch, StreamedRows, Trainable
 from gsmflow.learning.feed import Feed, MappedFeed, MemoryFeed, SelectedFeed, scale_problem
+from gsmflow.learning.prototypes import PrototypesConfig
 from gsmflow.learning.sampling import FeatureSampler, Reservoir
-from gsmflow.learning.softmax import SoftmaxConfig, SoftmaxPair, pair_from_rows
+from gsmflow.learning.softmax import (
+    SoftmaxConfig,
+    SoftmaxPair,
+    TrainedClassifierConfig,
+    pair_from_rows,
+)
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.gates.boundary import BoundaryConfig, HypersphericalVAEs
 from gsmflow.methods.registry import METHODS, find_method
@@ -252,7 +258,10 @@ def test_features_outside_the_memory_are_not_recorded() -> None:
     assert found == expected
 
 
-CLASSIFIER = SoftmaxConfig(lr=0.02, batch_size=7, epochs=5)
+CLASSIFIERS: dict[str, TrainedClassifierConfig] = {
+    "softmax": SoftmaxConfig(lr=0.02, batch_size=7, epochs=5),
+    "prototypes": PrototypesConfig(hidden=8, lr=0.02, batch_size=7, epochs=5, lr_decay_every=2),
+}
 
 
 def drawn_labels(random: torch.Generator) -> Tensor:
@@ -262,7 +271,12 @@ def drawn_labels(random: torch.Generator) -> Tensor:
 
 
 def fit_pair(
-    device: torch.device, graphs: Graphs | None, *, renewed: bool = False, repeated: bool = False
+    device: torch.device,
+    graphs: Graphs | None,
+    classifier: str = "softmax",
+    *,
+    renewed: bool = False,
+    repeated: bool = False,
 ) -> tuple[SoftmaxPair, list[str]]:
     """Both classifiers, of the same rows in each epoch, of renewed rows, or of repeated rows."""
     seen, unseen = PROBLEM.seen_classes, PROBLEM.unseen_classes
@@ -291,7 +305,7 @@ def fit_pair(
         RowsByEpoch(gzsl, zsl),
         PROBLEM,
         lambda features: features,
-        CLASSIFIER,
+        CLASSIFIERS[classifier],
         tuple(torch.Generator(device).manual_seed(i) for i in (1, 2)),  # type: ignore[arg-type]
         lambda which, classifier: calls.append(which),
         graphs,
@@ -299,12 +313,13 @@ def fit_pair(
     return pair, calls
 
 
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 @pytest.mark.parametrize("repeated", [False, True])
 def test_recorded_classifiers_equal_eager_ones(
-    device: torch.device, graphs: Watched, repeated: bool
+    device: torch.device, graphs: Watched, repeated: bool, classifier: str
 ) -> None:
-    expected, _ = fit_pair(device, None, repeated=repeated)
-    found, calls = fit_pair(device, graphs, repeated=repeated)
+    expected, _ = fit_pair(device, None, classifier, repeated=repeated)
+    found, calls = fit_pair(device, graphs, classifier, repeated=repeated)
     for name, tensor in expected.tensors().items():
         torch.testing.assert_close(found.tensors()[name], tensor, rtol=1e-4, atol=1e-5)
     assert (len(graphs.graphs), graphs.reasons) == (2, [])
@@ -312,13 +327,13 @@ def test_recorded_classifiers_equal_eager_ones(
     labels = drawn_labels(torch.Generator().manual_seed(5))
     unseen = int(torch.isin(labels, torch.from_numpy(PROBLEM.unseen_classes)).sum())
     sizes = [(1 + repeated) * n for n in (len(labels), unseen)]
-    assert graphs.replays == sum(CLASSIFIER.epochs * math.ceil(n / 7) - 3 for n in sizes)
-    assert calls == ["gzsl", "zsl"] * CLASSIFIER.epochs
+    assert graphs.replays == sum(5 * math.ceil(n / 7) - 3 for n in sizes)
+    assert calls == ["gzsl", "zsl"] * 5
 
 
 def test_renewed_rows_are_recorded_anew(device: torch.device, graphs: Watched) -> None:
     found, _ = fit_pair(device, graphs, renewed=True)
-    assert len(graphs.graphs) == 2 * CLASSIFIER.epochs
+    assert len(graphs.graphs) == 2 * 5
     assert graphs.reasons == []
     assert all(torch.isfinite(tensor).all() for tensor in found.tensors().values())
 
@@ -346,7 +361,7 @@ def test_streamed_rows_are_not_recorded() -> None:
         StreamedRows(real, reservoir),
         PROBLEM,
         lambda features: features,
-        CLASSIFIER,
+        CLASSIFIERS["softmax"],
         (random, random),
         graphs=graphs,
     )
@@ -357,9 +372,10 @@ def test_streamed_rows_are_not_recorded() -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_graphs_train_both_classifiers_side_by_side() -> None:
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_cuda_graphs_train_both_classifiers_side_by_side(classifier: str) -> None:
     device = torch.device("cuda")
-    expected, _ = fit_pair(device, None)
-    found, _ = fit_pair(device, CudaGraphs(device, pytest.fail))
+    expected, _ = fit_pair(device, None, classifier)
+    found, _ = fit_pair(device, CudaGraphs(device, pytest.fail), classifier)
     for name, tensor in expected.tensors().items():
         torch.testing.assert_close(found.tensors()[name], tensor, rtol=1e-4, atol=1e-5)

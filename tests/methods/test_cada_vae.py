@@ -388,7 +388,8 @@ def test_classifiers_are_trained_as_published(dataset: str) -> None:
     for name, *numbers in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True):
         k, epochs, zsl_epochs = map(int, numbers)
         if name == dataset:
-            config = recipe.softmax.for_shots(k) if k else recipe.softmax
+            config = recipe.trained_classifier
+            config = config.for_shots(k) if k else config
             assert (config.epochs, config.for_zsl.epochs) == (epochs, zsl_epochs)
     assert (config.initial_weights, config.initial_gain) == ("xavier-uniform", 0.5)
     assert (config.last_batch, config.for_zsl.last_batch) == ("dropped", "wrapped")

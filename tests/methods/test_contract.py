@@ -58,6 +58,7 @@ from gsmflow.runs.sections import REPORTS
 from gsmflow.runs.variants import ablation_recipes
 from gsmflow.tuning.space import space_of
 from tests.builders import (
+    changed,
     generators,
     make_dataset,
     make_recipe,
@@ -158,6 +159,8 @@ class Case:
     def recipe(self, folder: Path, **changes: Any) -> Recipe:
         """A small recipe with the published settings, as far as `LEARNING` does not differ."""
         published = published_recipe(make_recipe(dataset="TINY"), self.method)
+        chosen = {k: v for k, v in self.settings.items() if k == "classifier"}
+        published = changed(published, **chosen)
         settings: dict[str, Any] = {
             "beside": (),
             "feature_scaling": published.feature_scaling,
@@ -169,7 +172,7 @@ class Case:
         known = settings_of(published)
         known_settings = {name: value for name, value in settings.items() if name in known}
         return small_recipe(
-            dataset="TINY", model=self.method, out=folder, data=folder, **known_settings
+            dataset="TINY", model=self.method, out=folder, data=folder, **known_settings, **chosen
         )
 
     def fit(self, scaled: Scaled, recipe: Recipe, random: Generators) -> Model:
@@ -185,6 +188,9 @@ class Case:
 
 NON_NEGATIVE = MappingProxyType({"hidden": 64, "learning_rate": 5e-3})
 FEW_ROWS = MappingProxyType({"penalty": 1e-2})
+PROTOTYPES = MappingProxyType(
+    {"classifier": "prototypes", "classifier_hidden": 32, "classifier_lr": 5e-3}
+)
 CASES = {
     **{name: Case(name) for name in METHODS},
     # Their prototypes cannot be negative, unlike these features.
@@ -193,6 +199,7 @@ CASES = {
     **{name: Case(name, FEW_ROWS) for name in ("cmt", "cmt-star", "cmt-loop")},
     "cada-vae dynamic": Case("cada-vae", MappingProxyType({"dynamic_latents": True})),
     "closed form": Case("gsmflow", model_class=ClosedForm),
+    **{f"{name} prototypes": Case(name, PROTOTYPES) for name in ("gsmflow", "cada-vae")},
 }
 WHOLE: dict[str, RunResult] = {}
 

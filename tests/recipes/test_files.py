@@ -103,7 +103,7 @@ WHOLE: dict[str, Any] = {"dataset": "CUB", "method": {"name": "gsmflow"}}
         ),
         (
             WHOLE | {"classifier": {"share": 8}},
-            "a file, field 'classifier', field 'name': found null, expected one of softmax, bayes",
+            "a file, field 'classifier', field 'name': found null, expected one of softmax, proto",
         ),
         *(
             (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.settings import plain_type
+from gsmflow.learning.prototypes import PrototypesConfig
 from gsmflow.methods.gates.registry import GATES
 from gsmflow.methods.registry import METHODS
 from gsmflow.recipes.checks import check_recipe
@@ -160,11 +161,15 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
     return [flag(name), str(new)], new
 
 
-@pytest.mark.parametrize("model", METHODS)
-def test_every_flag_sets_its_field_and_no_other(model: str, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("model", "classifier"), [*((name, "softmax") for name in METHODS), ("gsmflow", "prototypes")]
+)
+def test_every_flag_sets_its_field_and_no_other(
+    model: str, classifier: str, monkeypatch: Any
+) -> None:
     # Settings that do not go together are checked elsewhere.
     monkeypatch.setattr("gsmflow.recipes.flags.check_recipe", lambda recipe: None)
-    recipe = make_recipe(dataset="CUB", model=model, gate="boundary")
+    recipe = make_recipe(dataset="CUB", model=model, classifier=classifier, gate="boundary")
     names = [name for name in flat_names(recipe) if name != "recipe"]
     words, values = [], {}
     for number, name in enumerate(names):
@@ -200,6 +205,18 @@ def test_classifier_and_gate_are_chosen_by_their_names() -> None:
     changed = RES101.replace(gate_epochs=3, classifier_lr=0.5)
     assert parse_from(changed, "--gate=boundary", "--classifier=softmax") == changed
     assert parse_from(changed, "--gate", "none") == replace(changed, gate=None)
+
+
+def test_classifier_of_another_kind_has_its_own_settings_and_flags() -> None:
+    recipe = parse("--classifier", "prototypes", "--classifier-prior-ratio", "30")
+    assert recipe.classifier == PrototypesConfig(prior_ratio=30.0)
+    assert parse(*recipe_flags(recipe, RES101)) == recipe
+    for words in (
+        ["--classifier-prior-ratio", "30"],
+        ["--classifier", "prototypes", "--classifier-initial-gain", "2"],
+    ):
+        with pytest.raises(InputError, match=f"^{words[-2]}: found with --classifier"):
+            parse(*words)
 
 
 def test_other_method_has_its_published_settings() -> None:

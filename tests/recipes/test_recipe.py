@@ -79,8 +79,8 @@ def test_recipe_names_its_choices(model: str) -> None:
 
 
 def test_softmax_has_its_defaults_beside_another_classifier() -> None:
-    assert VIT.replace(classifier_lr=0.5).softmax == SoftmaxConfig(lr=0.5)
-    assert replace(VIT, classifier=BayesConfig()).softmax == SoftmaxConfig()
+    assert VIT.replace(classifier_lr=0.5).trained_classifier == SoftmaxConfig(lr=0.5)
+    assert replace(VIT, classifier=BayesConfig()).trained_classifier == SoftmaxConfig()
 
 
 def test_samples_per_class_is_none_for_a_method_without_that_setting() -> None:

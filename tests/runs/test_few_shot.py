@@ -39,6 +39,7 @@ pytestmark = pytest.mark.usefixtures("quick_pictures")
 # The models whose classifiers learn from labelled rows of unseen classes.
 MODELS: dict[str, dict[str, Any]] = {
     "gsmflow": {},
+    "prototypes": {"classifier": "prototypes", "classifier_lr": 1e-2},
     "cada-vae": {**CADA_SMALL, "latents_few_shot": 10, "epochs": 2, "classifier_epochs": 2},
 }
 MEASURES = ("T1", "U", "S", "H", "AUSUC")

@@ -39,7 +39,7 @@ BOUNDARY = {
     "gate_batch_size": 15,
     "gate_learning_rate": 1e-2,
 }
-# Each gate, with models of each kind: softmax classifier, densities, scores of the method.
+# Each gate, with models of each kind: trained classifiers, densities, scores of the method.
 CASES: dict[str, dict[str, Any]] = {
     "likelihood": {"gate": "likelihood", "calibrate": False},
     "likelihood bayes": {"gate": "likelihood", "classifier": "bayes"},
@@ -49,6 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gaussian": {"gate": "gaussian", "gate_hidden": 16, "gate_iterations": 20},
     "cosmo": {"gate": "cosmo"},
     "cosmo cada-vae": {**CADA_SMALL, "gate": "cosmo"},
+    "cosmo prototypes": {"gate": "cosmo", "classifier": "prototypes", "classifier_hidden": 16},
 }
 
 

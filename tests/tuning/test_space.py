@@ -35,6 +35,9 @@ RECIPES = {
     for recipe in {recipe.dataset: recipe for recipe in SCRIPT_RECIPES}.values()
     for model in METHODS
 }
+RECIPES["CUB-prototypes"] = make_recipe(
+    dataset="CUB", classifier="prototypes", classifier_prior_ratio=30.0
+)
 RECIPE = make_recipe(dataset="TINY", epochs=8, pi=0.1, hidden=64, samples_per_class=100)
 
 
