@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
@@ -29,7 +30,7 @@ from gsmflow.learning.method import Method
 from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.learning.search import Times, TimesOneOf
 from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
-from gsmflow.methods.vae import as_float32, gaussian_kl, reparameterise
+from gsmflow.methods.vae import gaussian_kl, reparameterise
 
 __all__ = [
     "CADAVAE",
@@ -176,7 +177,7 @@ class Encoder(nn.Module):
     def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Means and logarithms of variances, ``(n, latent_dim)`` each, of inputs ``(n, d)``."""
         hidden = torch.relu(self.hidden(inputs))
-        return as_float32(self.mean(hidden)), as_float32(self.log_variance(hidden))
+        return at_least_float32(self.mean(hidden)), at_least_float32(self.log_variance(hidden))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Means ``(n, latent_dim)`` of inputs ``(n, d)``."""
@@ -342,7 +343,7 @@ class CADAVAE(nn.Module):
         def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             posterior = mean[positions], log_variance[positions]
             latents = self._latents(posterior, BatchRandom(generator))
-            return as_float32(self.image_decoder(latents))
+            return at_least_float32(self.image_decoder(latents))
 
         return draw_features
 
@@ -402,7 +403,7 @@ class CADAVAE(nn.Module):
 
 def _l1(decoded: Tensor, target: Tensor) -> Tensor:
     """Sum of absolute errors over rows and dimensions."""
-    return (as_float32(decoded) - target).abs().sum()
+    return (at_least_float32(decoded) - target).abs().sum()
 
 
 def _concatenated(feeds: list[MemoryFeed]) -> MemoryFeed:

@@ -1,11 +1,11 @@
 """What variational autoencoders share: diagonal Gaussian posteriors, their latents and KL."""
 
-import torch
 from torch import Tensor
 
+from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom
 
-__all__ = ["as_float32", "gaussian_kl", "reparameterise", "squared_errors"]
+__all__ = ["gaussian_kl", "reparameterise", "squared_errors"]
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -23,9 +23,4 @@ def reparameterise(mean: Tensor, log_variance: Tensor, draws: BatchRandom) -> Te
 
 def squared_errors(decoded: Tensor, target: Tensor) -> Tensor:
     """Squared distance ``(n,)`` of each decoded row from its target, ``(n, d)`` both."""
-    return (as_float32(decoded) - target).square().sum(dim=1)
-
-
-def as_float32(values: Tensor) -> Tensor:
-    """Values in float32 or float64: bf16 is too coarse for sums of thousands of them."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return (at_least_float32(decoded) - target).square().sum(dim=1)
