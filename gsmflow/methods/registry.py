@@ -33,6 +33,8 @@ METHODS: Mapping[str, str] = {
     "cmt-star": "gsmflow.methods.cmt_star",
     "cmt-loop": "gsmflow.methods.cmt_loop",
     "cvae": "gsmflow.methods.cvae_zsl",
+    "se-gzsl": "gsmflow.methods.se_gzsl",
+    "gdan": "gsmflow.methods.gdan",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
