@@ -51,6 +51,11 @@ SMALL_OF_ANY: dict[str, Any] = {
     "iterations": 50,
     "weight_penalty": 1e-3,
     "svr_c": 32.0,
+    "encoder_hidden": 16,
+    "encoder_second_hidden": 16,
+    "decoder_hidden": 16,
+    "discriminator_hidden": 16,
+    "regressor_hidden": 16,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

@@ -33,6 +33,9 @@ METHODS: Mapping[str, str] = {
     "cmt": "gsmflow.methods.cmt",
     "cmt-star": "gsmflow.methods.cmt_star",
     "cmt-loop": "gsmflow.methods.cmt_loop",
+    "cvae": "gsmflow.methods.cvae_zsl",
+    "se-gzsl": "gsmflow.methods.se_gzsl",
+    "gdan": "gsmflow.methods.gdan",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

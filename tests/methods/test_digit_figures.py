@@ -37,6 +37,9 @@ MEASURED = {
     "cmt-loop": (93.0, 80.3, 76.7, 79.3),
     "revise": (63.1, 42.0, 62.9, 53.7),
     "cn-zsl": (90.3, 73.6, 81.2, 79.5),
+    "cvae": (90.8, 82.2, 84.3, 84.2),
+    "se-gzsl": (92.5, 57.8, 90.3, 87.3),
+    "gdan": (90.8, 67.3, 90.1, 86.1),
 }
 # Those with a test of their own, tests/runs/test_digit_pictures.py: minutes of training.
 ELSEWHERE = {"gsmflow", "cada-vae"}
