@@ -5,10 +5,18 @@ from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import torch
+from torch import Tensor
 
 from gsmflow.core.errors import InputError
 
-__all__ = ["Precision", "PrecisionName", "autocast", "pick_precision", "tf32_products"]
+__all__ = [
+    "Precision",
+    "PrecisionName",
+    "at_least_float32",
+    "autocast",
+    "pick_precision",
+    "tf32_products",
+]
 
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16"]
 PrecisionName: TypeAlias = Literal["auto", "fp32", "tf32", "bf16"]
@@ -67,3 +75,8 @@ def tf32_products(precision: Precision) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values in float32 or float64: bf16 is too coarse for sums of thousands of them."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -45,6 +45,7 @@ __all__ = [
     "StreamedRows",
     "Trainable",
     "WarmedUp",
+    "real_and_synthesized",
     "rows_with",
     "with_tensors",
 ]
@@ -160,6 +161,25 @@ def rows_with(real: Feed, reservoir: Reservoir, real_unseen: Feed | None = None)
     gzsl = join(all_real, synthesized)
     zsl = synthesized if real_unseen is None else join(real_unseen, synthesized)
     return RowsByEpoch(lambda: gzsl, lambda: zsl)
+
+
+def real_and_synthesized(request: RowsRequest, sampler: Sampler) -> ClassifierRows:
+    """The rows of a request as they are, and those that a sampler gives of the unseen classes.
+
+    Parameters
+    ----------
+    request
+        The request. Its rows of seen classes, and of unseen classes if there are some, are in the
+        classifiers' space.
+    sampler
+        Gives rows of that space.
+    """
+    seen, unseen = request.scaled.feed, request.real_unseen
+    if not request.synthesizes:
+        assert unseen is not None
+        both = join(seen, unseen)
+        return RowsByEpoch(lambda: both, lambda: unseen)
+    return rows_with(seen, request.reservoir_of(sampler, seen.feature_dim), unseen)
 
 
 def with_tensors(model: AnyModel, tensors: Mapping[str, Tensor]) -> AnyModel:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
@@ -181,7 +182,7 @@ class Encoder(nn.Module):
     def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Means and logarithms of variances, ``(n, latent_dim)`` each, of inputs ``(n, d)``."""
         hidden = torch.relu(self.hidden(inputs))
-        return _float32(self.mean(hidden)), _float32(self.log_variance(hidden))
+        return at_least_float32(self.mean(hidden)), at_least_float32(self.log_variance(hidden))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Means ``(n, latent_dim)`` of inputs ``(n, d)``."""
@@ -354,7 +355,7 @@ class CADAVAE(nn.Module):
         def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             posterior = mean[positions], log_variance[positions]
             latents = self._latents(posterior, BatchRandom(generator).normal)
-            return _float32(self.image_decoder(latents))
+            return at_least_float32(self.image_decoder(latents))
 
         return draw_features
 
@@ -414,12 +415,7 @@ class CADAVAE(nn.Module):
 
 def _l1(decoded: Tensor, target: Tensor) -> Tensor:
     """Sum of absolute errors over rows and dimensions."""
-    return (_float32(decoded) - target).abs().sum()
-
-
-def _float32(values: Tensor) -> Tensor:
-    """Values in float32 or float64: bf16 is too coarse for sums of thousands of them."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return (at_least_float32(decoded) - target).abs().sum()
 
 
 def _concatenated(feeds: list[MemoryFeed]) -> MemoryFeed:

@@ -24,8 +24,14 @@ from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut
 from gsmflow.evaluation.protocol import evaluate_candidates, scale_held_out
-from gsmflow.learning.contract import ClassifierRows, RowsByEpoch, RowsRequest, rows_with
-from gsmflow.learning.feed import Scaled, class_means, join
+from gsmflow.learning.contract import (
+    ClassifierRows,
+    RowsByEpoch,
+    RowsRequest,
+    real_and_synthesized,
+    rows_with,
+)
+from gsmflow.learning.feed import Scaled, class_means
 from gsmflow.learning.method import Method
 from gsmflow.learning.sampling import FeatureSampler, Reservoir
 from gsmflow.learning.softmax import SoftmaxConfig, SoftmaxPair, pair_from_rows
@@ -283,11 +289,7 @@ class GaussianPrototypes(nn.Module):
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
         """Real seen rows and samples of the unseen classes, to train another classifier on."""
-        seen, unseen = request.scaled.feed, request.real_unseen
-        if not request.synthesizes and unseen is not None:
-            both = join(seen, unseen)
-            return RowsByEpoch(lambda: both, lambda: unseen)
-        return rows_with(seen, request.reservoir_of(self, seen.feature_dim), unseen)
+        return real_and_synthesized(request, self)
 
 
 def _pair(tensors: Mapping[str, Tensor]) -> SoftmaxPair:

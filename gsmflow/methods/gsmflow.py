@@ -17,12 +17,11 @@ from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import (
     ClassifierRows,
     Losses,
-    RowsByEpoch,
     RowsRequest,
-    rows_with,
+    real_and_synthesized,
     with_tensors,
 )
-from gsmflow.learning.feed import Scaled, class_means, join
+from gsmflow.learning.feed import Scaled, class_means
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import Between, OneOf, Times, TimesOneOf
 from gsmflow.methods.positioning import (
@@ -204,12 +203,7 @@ class GSMFlow(nn.Module):
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
         """Unperturbed real seen rows and synthesized unseen rows, streamed if there are many."""
-        seen, unseen = request.scaled.feed, request.real_unseen
-        if not request.synthesizes:
-            assert unseen is not None
-            both = join(seen, unseen)
-            return RowsByEpoch(lambda: both, lambda: unseen)
-        return rows_with(seen, request.reservoir_of(self, self.feature_dim), unseen)
+        return real_and_synthesized(request, self)
 
     def condition(
         self, classes: Tensor, normal: Callable[[Tensor], Tensor] | None = None
