@@ -36,6 +36,7 @@ MEASURED = {
     "cmt-loop": (93.0, 80.3, 76.7, 79.3),
     "revise": (63.1, 42.0, 62.9, 53.7),
     "cn-zsl": (90.3, 73.6, 81.2, 79.5),
+    "f-clswgan": (88.8, 74.3, 82.9, 80.0),
 }
 # Those with a test of their own, tests/runs/test_digit_pictures.py: minutes of training.
 ELSEWHERE = {"gsmflow", "cada-vae"}
