@@ -93,6 +93,13 @@ class BatchRandom(NamedTuple):
         """Numbers ``(count,)`` in [0, 1), the same for every share."""
         return torch.rand(count, generator=self.generator, device=self.generator.device)
 
+    def uniform_like(self, rows: Tensor) -> Tensor:
+        """Numbers ``(n, d)`` in [0, 1) for rows ``(n, d)``, in fp32 whatever the rows are in."""
+        n = len(rows)
+        shape = (self.shares * n, *rows.shape[1:])
+        numbers = torch.rand(shape, generator=self.generator, device=rows.device)
+        return numbers[self.share * n : (self.share + 1) * n]
+
     def subset(self, size: int, total: int) -> Tensor:
         """Distinct numbers ``(size,)`` below ``total``, the same for every share."""
         device = self.generator.device

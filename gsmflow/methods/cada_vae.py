@@ -7,7 +7,7 @@ alignment). The classifiers are trained on latents: of seen rows from the image 
 classes from the semantics encoder. Test features are mapped to the mean of their posterior.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -30,6 +30,7 @@ from gsmflow.learning.method import Method
 from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.learning.search import Times, TimesOneOf
 from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
+from gsmflow.methods.vae import gaussian_kl, reparameterise
 
 __all__ = [
     "CADAVAE",
@@ -37,7 +38,6 @@ __all__ = [
     "CADAVAEConfig",
     "Encoder",
     "Weights",
-    "kl_from_standard_normal",
     "rows_of_each_class",
     "wasserstein_distance",
     "weights_at",
@@ -109,11 +109,6 @@ def weights_at(config: CADAVAEConfig, done: float) -> Weights:
         for name, (start, end) in _WARM_UPS.items()
     }
     return Weights(**{name: share * getattr(config, name) for name, share in risen.items()})
-
-
-def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """``KL(N(mean, variance) || N(0, I))`` in nats, ``(n,)``, of diagonal Gaussians ``(n, k)``."""
-    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
 
 
 def wasserstein_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
@@ -312,14 +307,13 @@ class CADAVAE(nn.Module):
         semantics = self.semantics[labels]
         from_image = self.image_encoder.posterior(features)
         from_semantics = self.semantics_encoder.posterior(semantics)
-        image_latents = self._latents(from_image, draws.normal)
-        semantics_latents = self._latents(from_semantics, draws.normal)
+        image_latents = self._latents(from_image, draws)
+        semantics_latents = self._latents(from_semantics, draws)
         beta, gamma, delta = self.loss_weights.unbind()
         parts = {
             "reconstruction": _l1(self.image_decoder(image_latents), features)
             + _l1(self.semantics_decoder(semantics_latents), semantics),
-            "kl": kl_from_standard_normal(*from_image).sum()
-            + kl_from_standard_normal(*from_semantics).sum(),
+            "kl": gaussian_kl(*from_image).sum() + gaussian_kl(*from_semantics).sum(),
             "cross": _l1(self.image_decoder(semantics_latents), features)
             + _l1(self.semantics_decoder(image_latents), semantics),
             "distribution": wasserstein_distance(from_image, from_semantics).sum(),
@@ -333,18 +327,12 @@ class CADAVAE(nn.Module):
         # Processes that share a batch average their gradients, but this loss is a sum.
         return Losses(draws.shares * total, {k: loss / len(labels) for k, loss in parts.items()})
 
-    def _latents(
-        self, posterior: tuple[Tensor, Tensor], normal: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Latents ``(n, latent_dim)`` drawn from posteriors: ``mean + deviation * noise``.
-
-        ``normal`` gives standard normal numbers in the shape of a tensor. For the published code's
-        version see the setting ``as_published``.
-        """
+    def _latents(self, posterior: tuple[Tensor, Tensor], draws: BatchRandom) -> Tensor:
+        """Latents ``(n, latent_dim)`` drawn from posteriors; see the setting ``as_published``."""
         mean, log_variance = posterior
         if self.config.as_published:
-            return mean + log_variance.exp() * normal(mean[:, :1])
-        return mean + (log_variance / 2).exp() * normal(mean)
+            return mean + log_variance.exp() * draws.normal(mean[:, :1])
+        return reparameterise(mean, log_variance, draws)
 
     @torch.no_grad()
     def sampler(self, classes: Tensor) -> FeatureSampler:
@@ -354,7 +342,7 @@ class CADAVAE(nn.Module):
         @torch.no_grad()
         def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
             posterior = mean[positions], log_variance[positions]
-            latents = self._latents(posterior, BatchRandom(generator).normal)
+            latents = self._latents(posterior, BatchRandom(generator))
             return at_least_float32(self.image_decoder(latents))
 
         return draw_features
@@ -394,9 +382,9 @@ class CADAVAE(nn.Module):
         """``count`` latents of the image encoder for each class that a feed has rows of."""
         classes = torch.unique(feed.labels)
         rows = rows_of_each_class(feed.labels, classes, count, request.generator)
-        normal = BatchRandom(request.generator).normal
+        draws = BatchRandom(request.generator)
         latents = [
-            self._latents(self.image_encoder.posterior(feed.take(chunk)), normal)
+            self._latents(self.image_encoder.posterior(feed.take(chunk)), draws)
             for chunk in torch.split(rows, _CHUNK)
         ]
         return MemoryFeed(torch.cat(latents), feed.labels[rows])
@@ -409,7 +397,7 @@ class CADAVAE(nn.Module):
         mean, log_variance = self.semantics_encoder.posterior(self.semantics[unseen])
         positions = torch.arange(len(unseen), device=device).repeat_interleave(count)
         posterior = mean[positions], log_variance[positions]
-        latents = self._latents(posterior, BatchRandom(request.generator).normal)
+        latents = self._latents(posterior, BatchRandom(request.generator))
         return MemoryFeed(latents, unseen[positions])
 
 

@@ -49,6 +49,7 @@ from gsmflow.learning.method import Method
 from gsmflow.learning.search import Times, TimesOneOf
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.k_means import sub_centres
+from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import (
     batch_class_means,
     centre_loss,
@@ -56,7 +57,8 @@ from gsmflow.methods.losses import (
     relation_loss,
 )
 from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
-from gsmflow.methods.wgan import FeatureGAN, WGANConfig, dense
+from gsmflow.methods.synthesizing import any_of
+from gsmflow.methods.wgan import FeatureGAN, WGANConfig
 
 __all__ = ["FCLSWGAN", "METHOD", "FCLSWGANConfig", "LinearRegressor"]
 
@@ -219,7 +221,7 @@ class FCLSWGAN(FeatureGAN):
         config, labels = self.config, batch.labels
         semantics = self.semantics[labels]
         columns = torch.searchsorted(self.seen_classes, labels)
-        made = self.generator(self.noise_for(semantics, random), semantics)
+        made = self.synthesized(self.noise_for(semantics, random), semantics)
         weighted = {"adversarial": (1.0, -self.critic(made, semantics).mean())}
         if config.classification_weight > 0:
             logits = functional.linear(made, self.seen_weight, self.seen_bias)
@@ -251,8 +253,8 @@ class FCLSWGAN(FeatureGAN):
         seen, rows = len(self.seen_classes), self.config.soul_rows
         columns = random.subset(min(self.config.soul_classes, seen), seen)
         semantics = self.semantics[self.seen_classes[columns]].repeat_interleave(rows, dim=0)
-        made = self.generator(self.noise_for(semantics, random), semantics)
-        means = made.unflatten(0, (len(columns), rows)).mean(dim=1)
+        made = self.synthesized(self.noise_for(semantics, random), semantics)
+        means = made.reshape(len(columns), rows, -1).mean(dim=1)
         return nearest_squared_distance(means, self.souls[columns]).mean()
 
     def _nearest_seen_classes(self) -> tuple[Tensor, Tensor]:
@@ -282,16 +284,10 @@ class FCLSWGAN(FeatureGAN):
 
     def _unseen_relation_loss(self, labels: Tensor, random: BatchRandom) -> Tensor:
         """The relation loss of as many rows of unseen classes, which are drawn uniformly."""
-        classes = self.draw_unseen(len(labels), random)
+        classes = any_of(self.unseen_classes, len(labels), random)
         semantics = self.semantics[classes]
-        made = self.generator(self.noise_for(semantics, random), semantics)
+        made = self.synthesized(self.noise_for(semantics, random), semantics)
         return self._relation_loss(made, classes)
-
-    def draw_unseen(self, count: int, random: BatchRandom) -> Tensor:
-        """Unseen classes ``(count,)``, each equally likely in each place."""
-        unseen = self.unseen_classes
-        positions = (random.uniform(count) * len(unseen)).long()
-        return unseen[positions.clamp_max(len(unseen) - 1)]
 
 
 def _published(

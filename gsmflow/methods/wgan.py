@@ -15,7 +15,7 @@ no second pass of automatic differentiation.
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +24,10 @@ from torch.nn import functional
 from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
-from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import (
-    Batch,
-    ClassifierRows,
-    Optimizer,
-    ParameterGroup,
-    RowsRequest,
-    real_and_synthesized,
-)
-from gsmflow.learning.sampling import FeatureSampler
-from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
-from gsmflow.methods.semantic_model import ClassModel
+from gsmflow.learning.contract import Batch, Optimizer, ParameterGroup
+from gsmflow.methods.layers import dense
+from gsmflow.methods.positioning import SemanticsScalingName
+from gsmflow.methods.synthesizing import SynthesizingModel
 
 __all__ = [
     "GAN_BETAS",
@@ -47,7 +39,6 @@ __all__ = [
     "WGANConfig",
     "adapt_penalty_weight",
     "critic_losses",
-    "dense",
     "leaky_relu",
     "normal_layers",
 ]
@@ -77,11 +68,6 @@ def normal_layers(module: nn.Module, generator: torch.Generator | None) -> None:
             nn.init.normal_(layer.weight, std=_INITIAL_DEVIATION, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def dense(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A layer whose weights are not drawn yet."""
-    return nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
 
 
 class ConditionalGenerator(nn.Module):
@@ -252,7 +238,7 @@ class WGANConfig:
     """Mean length of the seen classes' semantics under --semantics-scaling norm."""
 
 
-class FeatureGAN(ClassModel):
+class FeatureGAN(SynthesizingModel):
     """A generator and its critic; a method has a subclass with the loss of its generator.
 
     Dense weights start normally distributed with deviation 0.02, biases at 0. Parameters as
@@ -282,10 +268,15 @@ class FeatureGAN(ClassModel):
     def make_layers(self) -> None:
         """Make the other networks of a method, before the weights of all are drawn."""
 
-    @classmethod
-    def semantics_of(cls, problem: Problem, config: Any) -> Tensor:
-        """The semantics of every class, scaled as the settings ask, ``(classes, a)``."""
-        return torch.tensor(scaled_semantics(problem, config))
+    @property
+    def noise_dim(self) -> int:
+        """Length of the generator's noise."""
+        return self.generator.noise_dim
+
+    def synthesized(self, noise: Tensor, semantics: Tensor) -> Tensor:
+        """Scaled features ``(n, d)`` of noise ``(n, k)`` and semantics ``(n, a)``."""
+        made: Tensor = self.generator(noise, semantics)
+        return made
 
     def batches_per_step(self) -> int:
         """One batch for each step of the critic."""
@@ -320,7 +311,7 @@ class FeatureGAN(ClassModel):
         """
         semantics = self.semantics[torch.cat([batch.labels for batch in batches])]
         with torch.no_grad():
-            synthesized = self.generator(self.noise_for(semantics, random), semantics)
+            synthesized = self.synthesized(self.noise_for(semantics, random), semantics)
         found = []
         for batch, made, conditions in zip(
             batches,
@@ -357,24 +348,3 @@ class FeatureGAN(ClassModel):
     @abstractmethod
     def generator_loss(self, batch: Batch, random: BatchRandom) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the generator for the classes of a batch, and its parts for the log."""
-
-    def noise_for(self, semantics: Tensor, random: BatchRandom) -> Tensor:
-        """Standard normal noise of the generator, ``(n, k)``, for semantics ``(n, a)``."""
-        return random.normal(semantics.new_empty(len(semantics), self.generator.noise_dim))
-
-    @torch.no_grad()
-    def sampler(self, classes: Tensor) -> FeatureSampler:
-        """Draws scaled features of classes ``(k,)``."""
-        of_semantics = self.generator.semantics(self.semantics[classes])
-
-        @torch.no_grad()
-        def draw_features(positions: Tensor, generator: torch.Generator) -> Tensor:
-            noise = self.noise_for(positions[:, None].to(self.semantics), BatchRandom(generator))
-            hidden = self.generator.hidden(noise, of_semantics[positions])
-            return self.generator.activated(self.generator.logits(hidden))
-
-        return draw_features
-
-    def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
-        """Real seen rows and synthesized unseen rows, streamed if there are many."""
-        return real_and_synthesized(request, self)

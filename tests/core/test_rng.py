@@ -44,6 +44,9 @@ def test_shares_of_a_batch_together_get_the_numbers_of_the_batch() -> None:
         expected = whole.normal(rows)
         assert expected.dtype == rows.dtype
         assert torch.equal(torch.cat([share.normal(rows[:3]) for share in shares]), expected)
+        numbers = whole.uniform_like(rows)
+        assert numbers.dtype == torch.float32
+        assert torch.equal(torch.cat([share.uniform_like(rows[:3]) for share in shares]), numbers)
         for draw in (lambda d: d.uniform(5), lambda d: d.subset(3, 9)):
             numbers = draw(whole)
             assert all(torch.equal(draw(share), numbers) for share in shares)
