@@ -41,13 +41,13 @@ class BenchOptions:
 
     parts: str | None = None
     """Parts to measure, separated by commas; they are added to those in the file --out. None: all
-    on a CPU, and on a GPU step, peak, run, ceilings and profile."""
+    on a CPU, and on a GPU step, peak, gan, run, ceilings and profile."""
     quick: bool = False
     """Tiny sizes, to check in seconds that everything works; the results mean nothing."""
     samples_per_class: int | None = None
     """Synthesized features per unseen class in the part synthesis; None: 50000, as published."""
     repetitions: int = 7
-    """Timings of each function in the parts step, peak and growth."""
+    """Timings of each function in the parts step, peak, gan and growth."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto for the fastest available device."""
     out: Path = Path("out/bench.json")

@@ -50,6 +50,7 @@ def record_tables(record: Record) -> list[_Grid]:
     makers = {
         "step": _step_grids,
         "peak": _peak_grids,
+        "gan": _gan_grids,
         "synthesis": _synthesis_grids,
         "growth": _growth_grids,
         "reading": _reading_grids,
@@ -179,7 +180,9 @@ def _target_grid(record: Record) -> _Grid:
     return _Grid("Targets", ("what", "measured", "target", "met"), tuple(rows))
 
 
-def _step_grids(results: Mapping[str, Any]) -> list[_Grid]:
+def _step_grids(
+    results: Mapping[str, Any], title: str = "A training step (the baseline in fp32)"
+) -> list[_Grid]:
     rows = [
         (
             size,
@@ -192,7 +195,12 @@ def _step_grids(results: Mapping[str, Any]) -> list[_Grid]:
         for precision, row in found["ours"].items()
     ]
     columns = ("size", "ours in", "baseline, ms", "ours, ms", "ratio")
-    return [_Grid("A training step (the baseline in fp32)", columns, tuple(rows))]
+    return [_Grid(title, columns, tuple(rows))]
+
+
+def _gan_grids(results: Mapping[str, Any]) -> list[_Grid]:
+    title = "A training step of f-CLSWGAN: five of the critic and one of the generator"
+    return _step_grids(results, f"{title} (the baseline in fp32)")
 
 
 def _peak_grids(results: Mapping[str, Any]) -> list[_Grid]:

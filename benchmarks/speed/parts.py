@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.speed.ceilings import measure_ceilings
 from benchmarks.speed.classifying import classify_as_a_run, classify_plainly
+from benchmarks.speed.gan_steps import measure_gan_steps
 from benchmarks.speed.growth import (
     Growth,
     measure_synthesis_growth,
@@ -131,6 +132,25 @@ def _steps(bench: Bench, *, baseline: bool, peak: bool) -> dict[str, Part]:
         products = f"products of {bench.scale.product} x {bench.scale.product} before and after"
         parts["peak"] = Part(results, settings, f"{repetitions}, {products}")
     return parts
+
+
+def _gan(bench: Bench) -> Part:
+    size, steps = bench.scale.gan, max(1, bench.steps // 2)
+    with _clock(bench, "training steps of f-CLSWGAN", bench.repetitions + 1) as advance:
+        seconds = measure_gan_steps(
+            size, bench.device, steps=steps, repetitions=bench.repetitions, on_round=advance
+        )
+    config = size.recipe.method
+    settings = {
+        "seen": size.seen,
+        "semantics_dim": size.semantics_dim,
+        "feature_dim": size.feature_dim,
+        "hidden": config.hidden,
+        "critic_steps": config.critic_steps,
+        "batch_size": size.recipe.training.batch_size,
+    }
+    repetitions = f"medians of {bench.repetitions} timings in turn, each of {steps} steps"
+    return Part({size.name: describe_steps(seconds)}, settings, repetitions)
 
 
 def _synthesis(bench: Bench) -> Part:
@@ -270,6 +290,7 @@ def _profile(bench: Bench) -> Part:
 
 
 _OTHERS: dict[str, Callable[[Bench], Part]] = {
+    "gan": _gan,
     "synthesis": _synthesis,
     "growth": _growth,
     "reading": _reading,

@@ -31,9 +31,9 @@ __all__ = [
 
 Record: TypeAlias = dict[str, Any]
 
-PARTS = ("step", "peak", "synthesis", "growth", "reading", "run", "ceilings", "profile")
+PARTS = ("step", "peak", "gan", "synthesis", "growth", "reading", "run", "ceilings", "profile")
 # Parts that are measured on a GPU if none are named; the others are of memory and reading.
-PARTS_ON_A_GPU = ("step", "peak", "run", "ceilings", "profile")
+PARTS_ON_A_GPU = ("step", "peak", "gan", "run", "ceilings", "profile")
 REQUIRED = (
     "step_ratio_fp32",
     "step_ratio_bf16",
@@ -86,6 +86,11 @@ def targets(machine: Mapping[str, Any]) -> list[Target]:
                 7.0,
             ),
             Target(
+                "gan_ratio_bf16 in a graph",
+                "training step of f-CLSWGAN, baseline / ours in bf16, in a graph",
+                5.0,
+            ),
+            Target(
                 "run_classifiers_seconds",
                 "synthesis and both classifiers, seconds",
                 4.0,
@@ -104,6 +109,7 @@ def targets(machine: Mapping[str, Any]) -> list[Target]:
         Target("step_ratio_fp32", "training step, baseline / ours in fp32", 1.8),
         Target("step_ratio_bf16", "training step, baseline / ours in bf16", bf16_step),
         Target("peak_fraction_fp32", "our step's FLOP/s / best matrix product, fp32", 0.7),
+        Target("gan_ratio_fp32", "training step of f-CLSWGAN, baseline / ours in fp32", 1.5),
         Target("synthesis_ratio", "synthesis and classifiers, baseline / ours in fp32", 1.5),
         Target(
             "synthesis_ratio_bf16",
@@ -202,6 +208,7 @@ def key_figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
         **dict.fromkeys(REQUIRED),
         **_by_size(results.get("step", {}), "step_ratio", "ratio"),
         **_by_size(results.get("peak", {}), "peak_fraction", "fraction"),
+        **_by_size(results.get("gan", {}), "gan_ratio", "ratio"),
         **(_synthesis_figures(results["synthesis"]) if "synthesis" in results else {}),
         **(_growth_figures(results["growth"]) if "growth" in results else {}),
         **_reading_figures(results.get("reading", {})),

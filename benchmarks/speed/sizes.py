@@ -13,6 +13,7 @@ from gsmflow.data.scaling import fit_feature_scaling
 from gsmflow.learning.feed import MemoryFeed, Scaled
 from gsmflow.learning.softmax import SoftmaxConfig
 from gsmflow.learning.trainer import TrainingConfig
+from gsmflow.methods.f_clswgan import FCLSWGANConfig
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from gsmflow.recipes.recipe import Recipe
 
@@ -97,6 +98,18 @@ _FLO = Size(
         method=GSMFlowConfig(blocks=5, pi=0.07, prototype_weight=3.0, samples_per_class=3000),
     ),
 )
+_CUB_GAN = Size(
+    seen=150,
+    unseen=50,
+    rows=7057,
+    semantics_dim=312,
+    feature_dim=2048,
+    recipe=Recipe(
+        dataset="CUB",
+        method=FCLSWGANConfig(),
+        training=TrainingConfig(batch_size=64, learning_rate=1e-4, weight_decay=0.0, lr_decay=1.0),
+    ),
+)
 # Small enough for up to 10^7 samples. The reservoir has fewer than 10^5 rows, so that larger
 # numbers of samples are streamed.
 _SMALL = Size(
@@ -126,6 +139,14 @@ _TINY = Size(
         reservoir_mib=1,
     ),
 )
+_TINY_GAN = replace(
+    _TINY,
+    recipe=Recipe(
+        dataset="tiny",
+        method=FCLSWGANConfig(hidden=16),
+        training=TrainingConfig(batch_size=8, weight_decay=0.0, lr_decay=1.0),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,8 @@ class Scale:
     ----------
     sizes
         Sizes for training steps. Key results are for the first, whose synthesis is measured too.
+    gan
+        Size for training steps of f-CLSWGAN.
     steps
         Training steps in one timing: on a CPU, and on other devices, where steps are shorter.
     product
@@ -165,6 +188,7 @@ class Scale:
     """
 
     sizes: tuple[Size, ...]
+    gan: Size
     steps: tuple[int, int]
     product: int
     seen: tuple[int, ...]
@@ -188,6 +212,7 @@ def for_device(values: tuple[int, int], device: torch.device) -> int:
 
 FULL = Scale(
     sizes=(_AWA2, _FLO),
+    gan=_CUB_GAN,
     steps=(4, 40),
     product=2048,
     seen=(50, 500, 5000),
@@ -204,6 +229,7 @@ FULL = Scale(
 )
 QUICK = Scale(
     sizes=(_TINY, _TINY.with_settings(dataset="tiny2", blocks=4)),
+    gan=_TINY_GAN,
     steps=(2, 2),
     product=64,
     seen=(6, 12, 24),

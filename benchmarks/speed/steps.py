@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import plain
@@ -25,19 +26,22 @@ from gsmflow.core.rng import make_generator
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.learning.trainer import Trainer
-from gsmflow.methods.gsmflow import GSMFlow
 
 __all__ = [
     "PLAIN",
     "Way",
     "describe_peak",
     "describe_steps",
+    "make_trainer",
     "measure_steps",
     "profile_steps",
+    "rows_for",
     "step_memory",
     "time_classes",
     "ways_on",
 ]
+
+Model = TypeVar("Model", bound=nn.Module)
 
 PLAIN = "plain"
 _PRODUCT = "product "
@@ -115,14 +119,14 @@ def measure_steps(
         Seconds of one step, by the name of the way and ``"plain"``, and seconds for one operation,
         by ``"product "`` and the precision.
     """
-    problem, feed = _rows_for(size, steps, device)
+    problem, feed = rows_for(size, steps, device)
     functions: list[tuple[str, Callable[[], object]]] = []
     units: dict[str, float] = {}
     if baseline:
         functions.append((PLAIN, _plain_steps(size, problem, feed, device, steps)))
         units[PLAIN] = steps
     for way in ways:
-        trainer = _make_trainer(size, problem, feed, device, way)
+        trainer = make_trainer(made_up_model(size, problem), size, feed, device, way)
         turn: list[tuple[str, Callable[[], object]]] = [(way.name, trainer.run_epoch)]
         units[way.name] = steps
         if product_size is not None:
@@ -196,8 +200,8 @@ def time_classes(
     functions = []
     for count in seen:
         larger = _with_classes(size, count, prototype_classes)
-        problem, feed = _rows_for(larger, steps, device)
-        trainer = _make_trainer(larger, problem, feed, device, Way("fp32"))
+        problem, feed = rows_for(larger, steps, device)
+        trainer = make_trainer(made_up_model(larger, problem), larger, feed, device, Way("fp32"))
         functions.append((str(count), trainer.run_epoch))
     seconds = in_turn(functions, repetitions, device, on_round)
     return {count: median(seconds[str(count)]) / steps for count in seen}
@@ -207,10 +211,10 @@ def step_memory(size: Size, seen: int, prototype_classes: int, device_name: str)
     """Peak memory in MiB of some training steps in fp32, with the model but without the data."""
     device = pick_device(device_name)
     larger = _with_classes(size, seen, prototype_classes)
-    problem, feed = _rows_for(larger, 2, device)
+    problem, feed = rows_for(larger, 2, device)
 
     def train() -> None:
-        _make_trainer(larger, problem, feed, device, Way("fp32")).run_epoch()
+        make_trainer(made_up_model(larger, problem), larger, feed, device, Way("fp32")).run_epoch()
 
     return watch(train, device).mib
 
@@ -237,8 +241,8 @@ def profile_steps(
         ``seconds`` of the steps without a profiler; ``busy``, the seconds of all kernels or
         operators; and ``rows``, the longest first, each with ``name``, ``calls`` and ``seconds``.
     """
-    problem, feed = _rows_for(size, steps, device)
-    trainer = _make_trainer(size, problem, feed, device, way)
+    problem, feed = rows_for(size, steps, device)
+    trainer = make_trainer(made_up_model(size, problem), size, feed, device, way)
     trainer.run_epoch()
     seconds = watch(trainer.run_epoch, device).seconds
     on_gpu = device.type == "cuda"
@@ -262,7 +266,7 @@ def _with_classes(size: Size, seen: int, prototype_classes: int) -> Size:
     return replace(size, seen=seen).with_settings(prototype_classes=prototype_classes)
 
 
-def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, MemoryFeed]:
+def rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, MemoryFeed]:
     """A problem in which every class has rows, and as many rows as some steps need."""
     count = steps * size.recipe.training.batch_size
     problem = made_up_problem(replace(size, rows=max(count, size.seen)))
@@ -270,11 +274,12 @@ def _rows_for(size: Size, steps: int, device: torch.device) -> tuple[Problem, Me
     return problem, MemoryFeed(feed.features[:count], feed.labels[:count])
 
 
-def _make_trainer(
-    size: Size, problem: Problem, feed: MemoryFeed, device: torch.device, way: Way
-) -> Trainer[GSMFlow]:
+def make_trainer(
+    model: Model, size: Size, feed: MemoryFeed, device: torch.device, way: Way
+) -> Trainer[Model]:
+    """A trainer that takes the steps of a model, which may be on the CPU, in a way."""
     trainer = Trainer(
-        made_up_model(size, problem).to(device),
+        model.to(device),
         feed,
         size.recipe.training,
         make_generator(device, size.recipe.seed, "training"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
-from gsmflow.core.precision import Precision
+from gsmflow.core.precision import Precision, autocast
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, join
@@ -45,6 +45,7 @@ __all__ = [
     "StreamedRows",
     "Trainable",
     "WarmedUp",
+    "minimize_together",
     "real_and_synthesized",
     "rows_with",
     "with_tensors",
@@ -321,11 +322,28 @@ class ParameterGroup:
 class Optimizer(Protocol):
     """The optimizer of one `ParameterGroup`, for use in a training step."""
 
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """The parameters of the group."""
+
     def minimize(self, loss: Tensor) -> None:
         """Take one gradient step on a scalar loss, changing the parameters of the group alone.
 
         The gradients of all other parameters stay unchanged.
         """
+
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take one step with given gradients of the parameters; those with None stay unchanged."""
+
+
+def minimize_together(loss: Tensor, optimizers: Sequence[Optimizer]) -> None:
+    """Take a step of each optimizer on one scalar loss, after a single backward pass."""
+    parameters = [parameter for optimizer in optimizers for parameter in optimizer.parameters]
+    # A backward pass runs in the precision of its forward pass, whatever autocast is set here.
+    with autocast("fp32", loss.device):
+        gradients = iter(torch.autograd.grad(loss, parameters, allow_unused=True))
+    for optimizer in optimizers:
+        optimizer.step([next(gradients) for _ in optimizer.parameters])
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,14 +121,14 @@ class _Adam:
     """
 
     def __init__(self, group: ParameterGroup, config: TrainingConfig, *, recorded: bool) -> None:
-        self._parameters = list(group.parameters)
+        self.parameters = list(group.parameters)
         self._factor = group.learning_rate_factor
         self._moments = ["step", "exp_avg", "exp_avg_sq"]
         self._moments += ["max_exp_avg_sq"] if config.amsgrad else []
         rate = config.learning_rate * self._factor
         self._adam = torch.optim.Adam(
-            self._parameters,
-            lr=torch.tensor(rate, device=self._parameters[0].device) if recorded else rate,
+            self.parameters,
+            lr=torch.tensor(rate, device=self.parameters[0].device) if recorded else rate,
             betas=group.betas,
             weight_decay=config.weight_decay,
             amsgrad=config.amsgrad,
@@ -153,8 +153,19 @@ class _Adam:
         # A backward pass runs in the precision of its forward pass, whatever autocast is set here.
         with autocast("fp32", loss.device):
             loss.backward(  # type: ignore[no-untyped-call]
-                inputs=[p for p in self._parameters if p.requires_grad]
+                inputs=[p for p in self.parameters if p.requires_grad]
             )
+        self._step()
+
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take one step with given gradients of the parameters; those with None stay unchanged."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._step()
+
+    def _step(self) -> None:
+        """Take one step with the gradients that the parameters have."""
+        with autocast("fp32", self.parameters[0].device):
             self._adam.step()
         # Drop autocast's bf16 copies of the old weights: this step may have more forward passes.
         torch.clear_autocast_cache()
@@ -163,7 +174,7 @@ class _Adam:
         """The moments of each parameter that was optimized so far, named by its index."""
         return {
             f"{i}.{name}": self._adam.state[parameter][name]
-            for i, parameter in enumerate(self._parameters)
+            for i, parameter in enumerate(self.parameters)
             if parameter in self._adam.state
             for name in self._moments
         }
@@ -172,7 +183,7 @@ class _Adam:
         """Restore the moments from `state`."""
         self._adam.state.clear()
         for i in sorted({int(name.partition(".")[0]) for name in tensors}):
-            parameter = self._parameters[i]
+            parameter = self.parameters[i]
             moments = {name: tensors[f"{i}.{name}"] for name in self._moments}
             for name, value in moments.items():
                 if name != "step" and value.shape != parameter.shape:

@@ -36,6 +36,7 @@ METHODS: Mapping[str, str] = {
     "cvae": "gsmflow.methods.cvae_zsl",
     "se-gzsl": "gsmflow.methods.se_gzsl",
     "gdan": "gsmflow.methods.gdan",
+    "f-clswgan": "gsmflow.methods.f_clswgan",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -504,6 +504,7 @@ def test_targets_depend_on_the_machine() -> None:
     assert on_gpu == [
         ("step_ratio_bf16 compiled in a graph", 12.0),
         ("step_ratio_tf32 in a graph", 7.0),
+        ("gan_ratio_bf16 in a graph", 5.0),
         ("run_classifiers_seconds", 4.0),
         ("run_choice_seconds", 3.0),
         ("run_minutes", 3.0),

@@ -21,6 +21,7 @@ from gsmflow.learning.contract import (
     ParameterGroup,
     StepTrained,
     Trainable,
+    minimize_together,
 )
 from gsmflow.learning.feed import MemoryFeed
 from gsmflow.learning.trainer import Trainer, TrainingConfig, learning_rate
@@ -206,6 +207,48 @@ def test_optimizer_changes_its_parameters_alone(name: str) -> None:
     trainer = make_stepping(trainer.model, step)
     trainer.run_epoch()
     assert sum(seen) == 5 * len(list(optimized[name].parameters()))
+
+
+def test_several_optimizers_take_a_step_on_one_loss_after_one_backward_pass() -> None:
+    def loss_of(model: TwoPlayers) -> Tensor:
+        batch = Batch(make_rows().features, make_rows().labels)
+        return model.generator_loss(batch, BatchRandom(torch.Generator().manual_seed(4)))
+
+    def step(
+        batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
+    ) -> dict[str, Tensor]:
+        list(batches)
+        loss = loss_of(trainer.model)
+        minimize_together(loss, [optimizers["generator"], optimizers["critic"]])
+        return {"generator": loss}
+
+    trainer = make_stepping(TwoPlayers(), step)
+    expected = TwoPlayers()
+    adams = [
+        torch.optim.Adam(part.parameters(), lr=rate, betas=BETAS, weight_decay=0.1, fused=True)
+        for part, rate in ((expected.critic, 0.02), (expected.generator, 0.006))
+    ]
+    trainer.run_epoch()
+    for _ in range(5):
+        expected.zero_grad()
+        loss_of(expected).backward()  # type: ignore[no-untyped-call]
+        for adam in adams:
+            adam.step()
+    assert_same(trainer.model.state_dict(), expected.state_dict())
+
+
+def test_parameters_outside_of_a_loss_stay_as_they_are() -> None:
+    def step(
+        batches: Iterator[Batch], random: BatchRandom, optimizers: Mapping[str, Optimizer]
+    ) -> dict[str, Tensor]:
+        made = trainer.model.synthesize([*batches][-1], random)
+        minimize_together(made.square().sum(), [*optimizers.values()])
+        return {}
+
+    trainer, start = make_stepping(TwoPlayers(), step), TwoPlayers().state_dict()
+    trainer.run_epoch()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, start[name]) == (not name.startswith("generator")), name
 
 
 def make_stepping(

@@ -1,0 +1,89 @@
+"""Losses of synthesized features that several generative methods share."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gsmflow.core.precision import at_least_float32, autocast
+
+__all__ = [
+    "batch_class_means",
+    "centre_loss",
+    "nearest_squared_distance",
+    "relation_loss",
+]
+
+
+def batch_class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of each row's class in a batch, with gradients; shapes do not depend on the labels.
+
+    Parameters
+    ----------
+    features, labels
+        Rows ``(n, d)`` and their classes ``(n,)``.
+
+    Returns
+    -------
+    tuple of Tensor
+        For each row the mean of all rows of its class, ``(n, d)``, and one divided by the number
+        of these rows, ``(n,)``: a sum over rows with these weights is a sum over classes.
+    """
+    same = (labels[:, None] == labels).to(features.dtype)
+    weights = 1 / same.sum(dim=1)
+    # A sum of bf16 products would be too coarse for distances from a mean.
+    with autocast("fp32", features.device):
+        return weights[:, None] * (same @ features), weights
+
+
+def centre_loss(features: Tensor, labels: Tensor, centres: Tensor, classes: int) -> Tensor:
+    """The distances of class means in a batch from the centres of the classes, a scalar.
+
+    Parameters
+    ----------
+    features, labels
+        Synthesized rows ``(n, d)`` and their classes ``(n,)``.
+    centres
+        The centre of each row's class, ``(n, d)``.
+    classes
+        What the sum over the classes of the batch is divided by: the number of all seen classes.
+    """
+    means, weights = batch_class_means(features, labels)
+    distances: Tensor = torch.linalg.vector_norm(means - centres, dim=1)
+    return (weights * distances).sum() / classes
+
+
+def nearest_squared_distance(points: Tensor, centres: Tensor) -> Tensor:
+    """Squared distance ``(n,)`` of points ``(n, d)`` from the nearest of ``(n, k, d)`` centres."""
+    squares = (points[:, None] - centres).square().sum(dim=2)
+    nearest: Tensor = squares.amin(dim=1)
+    return nearest
+
+
+def relation_loss(
+    means: Tensor, centres: Tensor, neighbours: Tensor, similarities: Tensor, margin: float
+) -> Tensor:
+    """How far the cosines of means and of centres are from those of the classes' semantics.
+
+    Parameters
+    ----------
+    means
+        Means of synthesized rows, ``(n, d)``.
+    centres
+        Centres of the seen classes, ``(seen, d)``.
+    neighbours
+        The seen classes that each mean is compared with, as rows of ``centres``, ``(n, k)``.
+    similarities
+        The cosines of the semantics of the mean's class and of theirs, ``(n, k)``.
+    margin
+        A cosine may differ by this much, ``>= 0``.
+
+    Returns
+    -------
+    Tensor
+        For each mean, the mean over its neighbours of the squared excess over the margin, ``(n,)``.
+    """
+    with autocast("fp32", means.device):
+        directions = functional.normalize(at_least_float32(means))
+        cosines = directions @ functional.normalize(centres).T
+        difference = (cosines.gather(1, neighbours) - similarities).abs()
+        return torch.relu(difference - margin).square().mean(dim=1)
