@@ -51,6 +51,10 @@ SMALL_OF_ANY: dict[str, Any] = {
     "iterations": 50,
     "weight_penalty": 1e-3,
     "svr_c": 32.0,
+    "relation_hidden": 16,
+    "relation_epochs": 2,
+    "relation_batch_size": 16,
+    "augment_steps": 2,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

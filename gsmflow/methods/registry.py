@@ -32,6 +32,7 @@ METHODS: Mapping[str, str] = {
     "cmt": "gsmflow.methods.cmt",
     "cmt-star": "gsmflow.methods.cmt_star",
     "cmt-loop": "gsmflow.methods.cmt_loop",
+    "gsmflow-journal": "gsmflow.methods.gsmflow_journal",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
