@@ -56,6 +56,10 @@ SMALL_OF_ANY: dict[str, Any] = {
     "decoder_hidden": 16,
     "discriminator_hidden": 16,
     "regressor_hidden": 16,
+    "relation_hidden": 16,
+    "relation_epochs": 2,
+    "relation_batch_size": 16,
+    "augment_steps": 2,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

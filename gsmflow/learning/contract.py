@@ -22,6 +22,7 @@ from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, join
 from gsmflow.learning.sampling import Reservoir, Sampler
 
 __all__ = [
+    "Augmenting",
     "Batch",
     "CalibratedScorer",
     "Capturable",
@@ -400,6 +401,27 @@ class StepTrained(Protocol):
 
 Trainable = (LossTrained, StepTrained)
 """The two kinds of models that `gsmflow.learning.trainer.Trainer` trains, for ``isinstance``."""
+
+
+@runtime_checkable
+class Augmenting(Protocol):
+    """A model whose training takes more than the features of a row."""
+
+    def training_feed(self, feed: Feed, generator: torch.Generator) -> Feed:
+        """What the trainer takes batches from.
+
+        Parameters
+        ----------
+        feed
+            The training rows.
+        generator
+            Source of random numbers, on the device of the model and of the rows.
+
+        Returns
+        -------
+        Feed
+            As many rows with the same labels; their features may have any width.
+        """
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ __all__ = [
     "JoinedFeed",
     "MappedFeed",
     "MemoryFeed",
+    "PairedFeed",
     "Scaled",
     "SelectedFeed",
     "class_means",
@@ -107,7 +108,7 @@ class MappedFeed:
 
 def is_in_memory(feed: Feed) -> bool:
     """Whether a feed's batches are taken on its device alone."""
-    while isinstance(feed, SelectedFeed):
+    while isinstance(feed, SelectedFeed | PairedFeed):
         feed = feed.feed
     return isinstance(feed, MemoryFeed)
 
@@ -266,6 +267,36 @@ class SelectedFeed:
     def take(self, rows: Tensor) -> Tensor:
         """Scaled features ``(m, d)`` of rows ``(m,)``, in their order."""
         return self.feed.take(self.rows[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class PairedFeed:
+    """The rows of a feed, each followed by further values of it in its features.
+
+    Attributes
+    ----------
+    feed
+        The feed, of ``(n, d)`` features.
+    values
+        The further values, ``(n, m)``, on the feed's device.
+    """
+
+    feed: Feed
+    values: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every row, ``(n,)``."""
+        return self.feed.labels
+
+    @property
+    def feature_dim(self) -> int:
+        """``d + m``."""
+        return self.feed.feature_dim + self.values.shape[1]
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Features and further values ``(k, d + m)`` of rows ``(k,)``, in their order."""
+        return torch.cat([self.feed.take(rows), self.values.index_select(0, rows)], dim=1)
 
 
 def join(first: Feed, second: Feed) -> Feed:

@@ -9,9 +9,9 @@ learns to make up for them: scores are the cosine similarities, divided by the t
 Differences from the published code
 -----------------------------------
 - The classifier is taken at its last epoch, not at the best of its epochs on the test rows.
-- T1, for which the code has no classifier, has one that is trained on the rows of the unseen
-  classes alone, where all priors are equal. As for the softmax, its scores are not those of the
-  classifier of all classes.
+- T1, which the code does not measure, takes the prototypes of the unseen classes from the same
+  network: among them all log-priors are equal, and cancel. Trained on the few synthesized rows
+  alone, as the softmax of T1 is, a network would take a few dozen steps.
 - In the code, ``p(seen) / p(unseen)`` is a constant of each dataset, found for 10 rows of each
   unseen class. By default it is here the ratio of the training rows, whatever their number.
 - Semantics are brought to length 1, as those of the published datasets are in their files.
@@ -69,6 +69,10 @@ class PrototypesConfig(TrainedClassifierConfig):
     def head(self, task: ClassifierTask, generator: torch.Generator) -> Head:
         """An untrained prototype network."""
         return _PrototypeHead(self, task, generator)
+
+    @property
+    def for_zsl(self) -> None:
+        """None: T1's classifier has the prototypes of the unseen classes."""
 
     def lr_of(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

@@ -113,44 +113,32 @@ class TrainedClassifierConfig(ABC):
     """Adam's L2 penalty on the classifier's weights; 0 as published."""
     last_batch: Literal["wrapped", "dropped"] = "wrapped"
     """The rows that a pass leaves for no whole batch. wrapped: rows of the next pass fill the
-    batch; dropped: they are left out. T1's classifier always wraps."""
-    zsl_epochs: Annotated[int | None, Range(min=1)] = None
-    """Passes of T1's classifier over its rows; None: as many as of the other."""
+    batch; dropped: they are left out. The softmax of T1 always wraps."""
     few_shot_epochs: tuple[int, ...] = ()
     """Passes with 1, 2, 5 and 10 labelled rows of each unseen class (--shots); other numbers take
     those of the next smaller one. Empty: as without labelled rows."""
-    few_shot_zsl_epochs: tuple[int, ...] = ()
-    """The same for T1's classifier."""
 
     def __post_init__(self) -> None:
         """Raise `InputError` unless the epochs of few-shot learning are none or complete."""
-        for name in ("few_shot_epochs", "few_shot_zsl_epochs"):
-            epochs = getattr(self, name)
-            if epochs and (len(epochs) != len(FEW_SHOT_COUNTS) or min(epochs) < 1):
-                raise InputError(
-                    f"{flag_of(f'classifier_{name}')}: found {' '.join(map(str, epochs))}, "
-                    f"expected {len(FEW_SHOT_COUNTS)} whole numbers of at least 1, for "
-                    f"{', '.join(map(str, FEW_SHOT_COUNTS))} labelled rows"
-                )
+        _check_few_shot(self, "few_shot_epochs")
 
     @abstractmethod
     def head(self, task: ClassifierTask, generator: torch.Generator) -> Head:
         """An untrained classifier; the generator gives its initial weights."""
 
     @property
-    def for_zsl(self: _Config) -> _Config:
-        """The settings of T1's classifier, with its number of epochs as ``epochs``."""
-        return replace(self, epochs=self.zsl_epochs or self.epochs, last_batch="wrapped")
+    @abstractmethod
+    def for_zsl(self: _Config) -> _Config | None:
+        """The settings of T1's classifier, with its number of epochs as ``epochs``.
+
+        None: T1's is the classifier of all classes, restricted to the unseen ones.
+        """
 
     def for_shots(self: _Config, count: int) -> _Config:
         """The settings with ``count >= 1`` labelled rows of each unseen class."""
-        entry = bisect_right(FEW_SHOT_COUNTS, count) - 1
-        config = self
-        if self.few_shot_epochs:
-            config = replace(config, epochs=self.few_shot_epochs[entry])
-        if self.few_shot_zsl_epochs:
-            config = replace(config, zsl_epochs=self.few_shot_zsl_epochs[entry])
-        return config
+        if not self.few_shot_epochs:
+            return self
+        return replace(self, epochs=_of_shots(self.few_shot_epochs, count))
 
     def batch_of(self, n: int) -> int:
         """Rows of each batch of ``n >= 1`` rows; fewer rows than a batch are one batch."""
@@ -162,18 +150,55 @@ class TrainedClassifierConfig(ABC):
         return math.floor(batches) if self.last_batch == "dropped" else math.ceil(batches)
 
 
+def _check_few_shot(config: TrainedClassifierConfig, name: str) -> None:
+    """Raise `InputError` unless a setting has no epochs of few-shot learning, or all of them."""
+    epochs = getattr(config, name)
+    if epochs and (len(epochs) != len(FEW_SHOT_COUNTS) or min(epochs) < 1):
+        raise InputError(
+            f"{flag_of(f'classifier_{name}')}: found {' '.join(map(str, epochs))}, "
+            f"expected {len(FEW_SHOT_COUNTS)} whole numbers of at least 1, for "
+            f"{', '.join(map(str, FEW_SHOT_COUNTS))} labelled rows"
+        )
+
+
+def _of_shots(epochs: tuple[int, ...], count: int) -> int:
+    """The entry of few-shot epochs for ``count >= 1`` labelled rows."""
+    return epochs[bisect_right(FEW_SHOT_COUNTS, count) - 1]
+
+
 @dataclass(frozen=True)
 class SoftmaxConfig(TrainedClassifierConfig):
     """The settings of the softmax classifier; defaults are the published ones of FLO."""
 
+    zsl_epochs: Annotated[int | None, Range(min=1)] = None
+    """Passes of T1's classifier over its rows; None: as many as of the other."""
+    few_shot_zsl_epochs: tuple[int, ...] = ()
+    """The same as --classifier-few-shot-epochs for T1's classifier."""
     initial_weights: Literal["xavier-normal", "xavier-uniform"] = "xavier-normal"
     """Xavier's distribution that the classifier's weights are drawn from at first."""
     initial_gain: Annotated[float, Range(above=0)] = 1.0
     """Factor on the classifier's weights at first."""
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` unless the epochs of few-shot learning are none or complete."""
+        super().__post_init__()
+        _check_few_shot(self, "few_shot_zsl_epochs")
+
     def head(self, task: ClassifierTask, generator: torch.Generator) -> Head:
         """An untrained linear layer, with biases of zero."""
         return _LinearHead(self, task, generator)
+
+    @property
+    def for_zsl(self) -> "SoftmaxConfig":
+        """The settings of T1's classifier, which is trained on rows of unseen classes alone."""
+        return replace(self, epochs=self.zsl_epochs or self.epochs, last_batch="wrapped")
+
+    def for_shots(self, count: int) -> "SoftmaxConfig":
+        """The settings with ``count >= 1`` labelled rows of each unseen class."""
+        config = super().for_shots(count)
+        if not self.few_shot_zsl_epochs:
+            return config
+        return replace(config, zsl_epochs=_of_shots(self.few_shot_zsl_epochs, count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +232,11 @@ class SoftmaxClassifier:
             for start in range(0, max(1, len(features)), _SCORING_CHUNK)  # also for no rows
         ]
         return torch.cat(chunks)
+
+    def of_classes(self, classes: IntArray) -> "SoftmaxClassifier":
+        """The classifier with the columns of some of its classes alone, ``(m,)``."""
+        columns = [int(np.flatnonzero(self.classes == c)[0]) for c in classes]
+        return replace(self, weight=self.weight[columns], bias=self.bias[columns], classes=classes)
 
     def _scored(self, rows: Tensor) -> Tensor:
         if self.unit_rows:
@@ -379,7 +409,8 @@ def fit_softmax_streamed(
     The number of steps is that of ``epochs`` passes over the real and all synthesized rows. A batch
     has real and synthesized rows in proportion. The real rows are taken in passes, the synthesized
     rows at random from the reservoir, which is renewed at an even pace. The ZSL classifier is
-    trained on the rows of unseen classes in the same batches, to its own number of epochs.
+    trained on the rows of unseen classes in the same batches, to its own number of epochs; without
+    settings of its own it is the GZSL classifier, restricted to these classes.
 
     Parameters
     ----------
@@ -412,19 +443,19 @@ def fit_softmax_streamed(
         task = ClassifierTask(classes, counts, _no_rows(feed), problem)
         return _Learner(columns, config.head(task, generator))
 
-    gzsl, zsl = map(learner, classes, generators)
+    gzsl, unseen = learner(classes[0], generators[0]), _Columns(classes[1], feed.labels.device)
+    zsl = None if config.for_zsl is None else learner(classes[1], generators[1])
     n, batch_size = len(feed.labels), config.batch_size
     steps_per_epoch = math.ceil((n + reservoir.total) / batch_size)
-    gzsl_steps, zsl_steps = (
-        steps_per_epoch * epochs for epochs in (config.epochs, config.for_zsl.epochs)
-    )
+    gzsl_steps = steps_per_epoch * config.epochs
+    zsl_steps = 0 if config.for_zsl is None else steps_per_epoch * config.for_zsl.epochs
     steps = max(gzsl_steps, zsl_steps)
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
-    has_real_unseen = bool(zsl.columns.has(feed.labels).any())
+    has_real_unseen = bool(unseen.has(feed.labels).any())
     for step in range(steps):
         if step % steps_per_epoch == 0:
-            for trained in (gzsl, zsl):
+            for trained in filter(None, (gzsl, zsl)):
                 trained.head.begin_epoch(step // steps_per_epoch)
         reservoir.advance((step + 1) / steps)
         real_count = int((step + 1) * batch_size * share) - int(step * batch_size * share)
@@ -435,10 +466,10 @@ def fit_softmax_streamed(
             features = torch.cat([feed.take(rows), features])
             labels = torch.cat([feed.labels[rows], labels])
         if has_real_unseen:
-            is_unseen = zsl.columns.has(labels)
+            is_unseen = unseen.has(labels)
             unseen_features, unseen_labels = features[is_unseen], labels[is_unseen]
         ends_epoch = (step + 1) % steps_per_epoch == 0
-        if step < zsl_steps:
+        if zsl is not None and step < zsl_steps:
             if len(unseen_labels):
                 zsl.step(unseen_features, zsl.columns(unseen_labels))
             if ends_epoch:
@@ -447,7 +478,8 @@ def fit_softmax_streamed(
             gzsl.step(features, gzsl.columns(labels))
             if ends_epoch:
                 on_epoch("gzsl", gzsl.head.classifier())
-    return gzsl.head.classifier(), zsl.head.classifier()
+    trained_gzsl = gzsl.head.classifier()
+    return trained_gzsl, zsl.head.classifier() if zsl else trained_gzsl.of_classes(classes[1])
 
 
 def pair_from_rows(
@@ -481,6 +513,8 @@ def pair_from_rows(
         classifiers are trained side by side, unless they share a generator. Streamed rows are
         trained on as without them.
     """
+    if config.for_zsl is None:
+        on_epoch = _also_of_classes(on_epoch, problem.unseen_classes)
     if isinstance(rows, StreamedRows):
         if graphs is not None:
             graphs.refuse(
@@ -509,16 +543,26 @@ def pair_from_rows(
             yield
 
     gzsl, zsl = generators
-    jobs = (
-        train("gzsl", rows.gzsl, problem.classes, config, gzsl),
-        train("zsl", rows.zsl, problem.unseen_classes, config.for_zsl, zsl),
-    )
+    jobs = [train("gzsl", rows.gzsl, problem.classes, config, gzsl)]
+    if config.for_zsl is not None:
+        jobs.append(train("zsl", rows.zsl, problem.unseen_classes, config.for_zsl, zsl))
     if graphs is None or gzsl is zsl:  # one generator gives its numbers in order
         for _ in chain(*jobs):
             pass
     else:
         graphs.side_by_side(jobs)
-    return SoftmaxPair(space, trained["gzsl"], trained["zsl"])
+    restricted = trained["gzsl"].of_classes(problem.unseen_classes)
+    return SoftmaxPair(space, trained["gzsl"], trained.get("zsl", restricted))
+
+
+def _also_of_classes(on_epoch: OnEpoch, classes: IntArray) -> OnEpoch:
+    """A function that also calls another with T1's classifier, the given one restricted."""
+
+    def call(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
+        on_epoch(which, classifier)
+        on_epoch("zsl", classifier.of_classes(classes))
+
+    return call
 
 
 def _no_rows(feed: Feed) -> Tensor:

@@ -23,6 +23,7 @@ from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.contract import (
+    Augmenting,
     Batch,
     Capturable,
     Losses,
@@ -286,7 +287,7 @@ class Trainer(Generic[_Model]):
         A torch module that is `LossTrained` or `StepTrained`, on the device of the rows. If it is
         `WarmedUp`, its ``warm_up`` is called before each epoch.
     feed
-        The training rows.
+        The training rows; a model that is `Augmenting` makes others of them.
     config
         Settings.
     generator
@@ -317,6 +318,9 @@ class Trainer(Generic[_Model]):
         group: Group = SINGLE_PROCESS,
         graphs: Graphs | None = None,
     ) -> None:
+        trained: object = model  # as a Module, the type checker would exclude protocols
+        if isinstance(trained, Augmenting):
+            feed = trained.training_feed(feed, generator)
         self.model = model
         self.feed = feed
         self.config = config
@@ -326,7 +330,6 @@ class Trainer(Generic[_Model]):
         self.epoch = 0
         self._training_step: _Step
         groups: Mapping[str, ParameterGroup]
-        trained: object = model  # as a Module, the type checker would exclude protocols
         if isinstance(trained, StepTrained):
             if group.size > 1:
                 raise InputError(

@@ -6,7 +6,7 @@ Chen et al., "Mitigating Generation Shifts for Generalized Zero-Shot Learning", 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ from gsmflow.methods.positioning import (
 __all__ = ["METHOD", "AnchorPool", "GSMFlow", "GSMFlowConfig"]
 
 AnchorPool: TypeAlias = Literal["seen", "all"]
+
+_Flow = TypeVar("_Flow", bound="GSMFlow")
 
 # The prototype loss takes a subset of the seen classes if there are more than this many times
 # ``prototype_classes``.
@@ -105,8 +107,14 @@ class GSMFlow(nn.Module):
         Classes whose semantics are the anchors, ``(3,)``.
     generator
         Source of the initial weights.
+
+    Attributes
+    ----------
+    config_class
+        The settings' class.
     """
 
+    config_class: ClassVar[type[GSMFlowConfig]] = GSMFlowConfig
     semantics: Tensor
     seen_classes: Tensor
     class_means: Tensor
@@ -149,9 +157,7 @@ class GSMFlow(nn.Module):
         )
 
     @classmethod
-    def for_problem(
-        cls, scaled: Scaled, config: GSMFlowConfig, generators: Generators
-    ) -> "GSMFlow":
+    def for_problem(cls: type[_Flow], scaled: Scaled, config: Any, generators: Generators) -> _Flow:
         """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has."""
         problem, feed = scaled.problem, scaled.feed
         seen, semantics = problem.seen_classes, scaled_semantics(problem, config)
@@ -167,10 +173,12 @@ class GSMFlow(nn.Module):
         )
 
     @classmethod
-    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "GSMFlow":
+    def from_state(
+        cls: type[_Flow], description: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> _Flow:
         """A model from what `describe` and ``state_dict`` gave."""
         model = cls(
-            GSMFlowConfig(**description["config"]),
+            cls.config_class(**description["config"]),
             semantics=tensors["semantics"],
             seen_classes=tensors["seen_classes"],
             class_means=tensors["class_means"],
@@ -183,7 +191,7 @@ class GSMFlow(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Settings and sizes, JSON-ready: with ``state_dict``, all that `from_state` needs."""
         return {
-            "model": "GSMFlow",
+            "model": type(self).__name__,
             "config": asdict(self.config),
             "classes": self.semantics.shape[0],
             "semantics_dim": self.semantics.shape[1],
@@ -191,7 +199,7 @@ class GSMFlow(nn.Module):
             "feature_dim": self.feature_dim,
         }
 
-    def with_classes(self, problem: Problem) -> "GSMFlow":
+    def with_classes(self: _Flow, problem: Problem) -> _Flow:
         """The same model, with the semantics of a problem's further unseen classes; on the CPU."""
         semantics = torch.tensor(scaled_semantics(problem, self.config))
         return with_tensors(self, {"semantics": semantics})

@@ -37,6 +37,7 @@ METHODS: Mapping[str, str] = {
     "se-gzsl": "gsmflow.methods.se_gzsl",
     "gdan": "gsmflow.methods.gdan",
     "f-clswgan": "gsmflow.methods.f_clswgan",
+    "gsmflow-journal": "gsmflow.methods.gsmflow_journal",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -516,7 +516,7 @@ def fit_classifiers(
         if isinstance(rows, StreamedRows):  # one bar for both
             return pair_from_rows(rows, problem, space, config, generators, on_epoch, run.graphs)
     text = "training the classifier"
-    epochs = config.epochs + config.for_zsl.epochs
+    epochs = config.epochs + (config.for_zsl or config).epochs
     with progress_bar(run.console, text, epochs, shown=bars) as advance:
 
         def on_either(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
