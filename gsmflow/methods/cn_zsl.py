@@ -76,6 +76,8 @@ class CNZSLConfig:
     normalize_and_scale: bool = True
     """Whether a logit is the cosine similarity times the square of --logit-scale; off: the dot
     product."""
+    output_relu: bool = True
+    """Whether prototypes end with ReLU, as published; off for features that may be negative."""
     logit_scale: Annotated[float, Range(above=0)] = 5.0
     """Length that features and prototypes are scaled to, under --normalize-and-scale."""
 
@@ -155,6 +157,7 @@ class PrototypeNetwork(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
+        self.output_relu = config.output_relu
         h, layers = config.hidden, config.hidden_layers
         normalized = layers if config.class_normalization else 0
         # Making a layer draws from torch's global generator; the fork leaves that unchanged.
@@ -187,8 +190,9 @@ class PrototypeNetwork(nn.Module):
         of_step
             Whether this is a training step, which takes the statistics of the given classes.
         """
+        prototypes: Tensor
         if not self.hidden:
-            prototypes: Tensor = self.output(semantics)
+            prototypes = self.output(semantics)
             return prototypes
         values = semantics
         for i, layer in enumerate(self.hidden):
@@ -197,7 +201,8 @@ class PrototypeNetwork(nn.Module):
                 values = self._normalized(i - 1, values, of_step)
             values = torch.relu(values)
         values = self._normalized(len(self.hidden) - 1, values, of_step)
-        return torch.relu(self.output(values))
+        prototypes = self.output(values)
+        return torch.relu(prototypes) if self.output_relu else prototypes
 
     def _normalized(self, index: int, values: Tensor, of_step: bool) -> Tensor:
         """Values ``(classes, hidden)`` after the normalization of this index, if there is one."""

@@ -46,6 +46,8 @@ class DEMConfig:
 
     hidden: Annotated[int, Range(min=1)] = 1600
     """Units of the hidden layer."""
+    output_relu: bool = True
+    """Whether prototypes end with ReLU, as published; off for features that may be negative."""
     similarity: SimilarityName = "euclidean"
     """Which prototype is the nearest: by its distance, or by its angle."""
     semantics_scaling: SemanticsScalingName = "norm"
@@ -90,7 +92,8 @@ class DEM(SemanticModel):
     def prototypes(self, classes: Tensor) -> Tensor:
         """Prototypes ``(k, d)`` of classes ``(k,)``."""
         hidden = torch.relu(self.hidden(self.semantics[classes]))
-        return torch.relu(self.output(hidden))
+        prototypes: Tensor = self.output(hidden)
+        return torch.relu(prototypes) if self.config.output_relu else prototypes
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The mean squared error of the prototypes of rows ``(n, d)`` of seen classes ``(n,)``."""

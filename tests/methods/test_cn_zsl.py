@@ -150,6 +150,17 @@ def test_sizes_and_other_initial_weights_are_the_published_ones() -> None:
             assert 0.9 * bound < parameter.abs().max().item() <= bound
 
 
+@pytest.mark.parametrize("relu", [True, False])
+def test_prototypes_may_be_negative_without_relu_at_the_end(relu: bool) -> None:
+    network = PrototypeNetwork(CNZSLConfig(hidden=20, output_relu=relu), 30, 50, seeded(0))
+    inputs: list[torch.Tensor] = []
+    network.output.register_forward_hook(lambda layer, given, output: inputs.append(given[0]))
+    prototypes = network(torch.randn(4, 30, generator=seeded(1)))
+    linear = inputs[0] @ network.output.weight.T + network.output.bias
+    torch.testing.assert_close(prototypes, linear.clamp(min=0) if relu else linear)
+    assert (linear < 0).any()
+
+
 def test_without_hidden_layers_prototypes_are_linear_in_the_semantics() -> None:
     config = CNZSLConfig(hidden_layers=0)
     network = PrototypeNetwork(config, 30, 2000, seeded(0))

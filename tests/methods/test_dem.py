@@ -35,11 +35,13 @@ def numpy_prototypes(model: DEM) -> np.ndarray[Any, Any]:
     """Prototypes of every class, ``(classes, d)``."""
     w = {name: p.detach().numpy() for name, p in model.named_parameters()}
     hidden = np.maximum(model.semantics.numpy() @ w["hidden.weight"].T + w["hidden.bias"], 0)
-    return np.asarray(np.maximum(hidden @ w["output.weight"].T + w["output.bias"], 0))
+    output = hidden @ w["output.weight"].T + w["output.bias"]
+    return np.asarray(np.maximum(output, 0) if model.config.output_relu else output)
 
 
-def test_loss_is_the_mean_squared_error_over_all_entries(scaled: Scaled) -> None:
-    model = make_model(scaled).double()
+@pytest.mark.parametrize("relu", [True, False])
+def test_loss_is_the_mean_squared_error_over_all_entries(scaled: Scaled, relu: bool) -> None:
+    model = make_model(scaled, output_relu=relu).double()
     features, labels = scaled.feed.take(torch.arange(12)).double(), scaled.feed.labels[:12]
     expected = np.mean((numpy_prototypes(model)[labels.numpy()] - features.numpy()) ** 2)
     found = model.loss(features, labels, RANDOM)
