@@ -33,6 +33,8 @@ METHODS: Mapping[str, str] = {
     "cmt-star": "gsmflow.methods.cmt_star",
     "cmt-loop": "gsmflow.methods.cmt_loop",
     "f-clswgan": "gsmflow.methods.f_clswgan",
+    "f-vaegan": "gsmflow.methods.f_vaegan",
+    "tf-vaegan": "gsmflow.methods.tf_vaegan",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
