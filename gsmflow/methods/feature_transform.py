@@ -82,21 +82,24 @@ class EncodedFeed:
     feed
         Rows of scaled features.
     encoder
-        The transform, on the feed's device.
+        From features ``(n, d)`` to encoded ones, on the feed's device.
     rows
         The row numbers to keep, ``(n,)``; None for all.
+
+    Attributes
+    ----------
+    labels
+        Class of every row, ``(n,)``.
+    feature_dim
+        Width of the encoded features.
     """
 
-    def __init__(self, feed: Feed, encoder: FeatureTransformer, rows: Tensor | None = None) -> None:
+    def __init__(self, feed: Feed, encoder: nn.Module, rows: Tensor | None = None) -> None:
         self._feed = feed
         self._encoder = encoder
         self._rows = torch.arange(len(feed.labels)).to(feed.labels) if rows is None else rows
         self.labels = feed.labels[self._rows]
-
-    @property
-    def feature_dim(self) -> int:
-        """``d``, the number of feature dimensions."""
-        return self._feed.feature_dim
+        self.feature_dim = self.take(self._rows[:0]).shape[1]
 
     @torch.no_grad()
     def take(self, rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ __all__ = [
     "centre_loss",
     "nearest_squared_distance",
     "relation_loss",
+    "weighted_l1",
 ]
 
 
@@ -87,3 +88,19 @@ def relation_loss(
         cosines = directions @ functional.normalize(centres).T
         difference = (cosines.gather(1, neighbours) - similarities).abs()
         return torch.relu(difference - margin).square().mean(dim=1)
+
+
+def weighted_l1(predicted: Tensor, target: Tensor) -> Tensor:
+    """``sum_j |e_j|^3 / ||e||`` of each row's errors ``e``, ``(n,)``: large errors weigh more.
+
+    An absolute error ``|e_j|`` with the weight ``e_j^2 / ||e||``, through which gradients flow.
+
+    Parameters
+    ----------
+    predicted, target
+        ``(n, a)``.
+    """
+    errors = (at_least_float32(predicted) - target).abs()
+    lengths = torch.linalg.vector_norm(errors, dim=1).clamp_min(1e-12)
+    losses: Tensor = errors.pow(3).sum(dim=1) / lengths
+    return losses

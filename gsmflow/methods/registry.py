@@ -38,6 +38,8 @@ METHODS: Mapping[str, str] = {
     "gdan": "gsmflow.methods.gdan",
     "f-clswgan": "gsmflow.methods.f_clswgan",
     "gsmflow-journal": "gsmflow.methods.gsmflow_journal",
+    "f-vaegan": "gsmflow.methods.f_vaegan",
+    "tf-vaegan": "gsmflow.methods.tf_vaegan",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -309,9 +309,10 @@ class FeatureGAN(SynthesizingModel):
 
         The generator stays as it is, so all rows are synthesized at once, without gradients.
         """
+        features = torch.cat([batch.features for batch in batches])
         semantics = self.semantics[torch.cat([batch.labels for batch in batches])]
         with torch.no_grad():
-            synthesized = self.synthesized(self.noise_for(semantics, random), semantics)
+            synthesized = self.rows_for_critic(features, semantics, random)
         found = []
         for batch, made, conditions in zip(
             batches,
@@ -322,6 +323,14 @@ class FeatureGAN(SynthesizingModel):
             found.append(self.step_critic(batch, made, conditions, random, optimizer))
         return self.after_critic(found)
 
+    def rows_for_critic(self, features: Tensor, semantics: Tensor, random: BatchRandom) -> Tensor:
+        """Synthesized rows ``(n, d)`` that the critic sees beside real ones of equal semantics."""
+        return self.synthesized(self.noise_for(semantics, random), semantics)
+
+    def critic_loss(self, losses: CriticLosses, batch: Batch) -> Tensor:
+        """What the critic's optimizer minimises on a batch of real rows, a scalar."""
+        return losses.distance + self.penalty_weight * losses.penalty
+
     def step_critic(
         self,
         batch: Batch,
@@ -329,12 +338,11 @@ class FeatureGAN(SynthesizingModel):
         semantics: Tensor,
         random: BatchRandom,
         optimizer: Optimizer,
-        factor: float = 1.0,
     ) -> CriticLosses:
-        """One step of the critic on ``factor`` times its losses; gives the losses, detached."""
+        """One step of the critic on a batch and synthesized rows; gives its losses, detached."""
         shares = random.uniform(len(synthesized))
         losses = critic_losses(self.critic, batch.features, synthesized, semantics, shares)
-        optimizer.minimize(factor * (losses.distance + self.penalty_weight * losses.penalty))
+        optimizer.minimize(self.critic_loss(losses, batch))
         return CriticLosses(losses.distance.detach(), losses.penalty.detach())
 
     def after_critic(self, losses: list[CriticLosses]) -> CriticLosses:

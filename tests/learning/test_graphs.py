@@ -16,7 +16,7 @@ from gsmflow.core.precision import Precision
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.data.scaling import fit_feature_scaling
-from gsmflow.learning.contract import Losses, RowsByEpoch, StreamedRows, Trainable
+from gsmflow.learning.contract import Losses, RowsByEpoch, StepTrained, StreamedRows, Trainable
 from gsmflow.learning.feed import Feed, MappedFeed, MemoryFeed, SelectedFeed, scale_problem
 from gsmflow.learning.prototypes import PrototypesConfig
 from gsmflow.learning.sampling import FeatureSampler, Reservoir
@@ -119,10 +119,12 @@ def make_trainer(
 
 
 def assert_close(
-    found: Sequence[Mapping[str, float]], expected: Sequence[Mapping[str, float]]
+    found: Sequence[Mapping[str, float]],
+    expected: Sequence[Mapping[str, float]],
+    relative: float = 1e-5,
 ) -> None:
     for ours, theirs in zip(found, expected, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        assert ours == pytest.approx(theirs, rel=relative, abs=1e-6)
 
 
 SETTINGS: dict[str, tuple[TrainingConfig, Precision]] = {
@@ -145,9 +147,11 @@ def test_recorded_training_has_the_losses_and_weights_of_an_eager_one(
     steps = 10 * eager.steps_per_epoch
     assert steps >= 50
     assert (graphs.replays, graphs.reasons) == (steps - 3, [])
-    assert_close(found, expected)
+    # The rate of a recorded step is rounded to fp32, which players that follow each other amplify.
+    factor = 10 if isinstance(eager.model, StepTrained) else 1
+    assert_close(found, expected, 1e-5 * factor)
     for ours, theirs in zip(recorded.result.parameters(), eager.result.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(ours, theirs, rtol=1e-3 * factor, atol=1e-4 * factor)
     assert torch.equal(recorded.generator.get_state(), eager.generator.get_state())
 
 

@@ -41,6 +41,8 @@ MEASURED = {
     "se-gzsl": (92.5, 57.8, 90.3, 87.3),
     "gdan": (90.8, 67.3, 90.1, 86.1),
     "f-clswgan": (88.8, 74.3, 82.9, 80.0),
+    "f-vaegan": (89.1, 79.4, 81.3, 79.5),
+    "tf-vaegan": (91.7, 73.1, 93.7, 85.6),
 }
 # Those with a test of their own, tests/runs/test_digit_pictures.py: minutes of training.
 ELSEWHERE = {"gsmflow", "cada-vae"}

@@ -11,6 +11,7 @@ from gsmflow.methods.losses import (
     centre_loss,
     nearest_squared_distance,
     relation_loss,
+    weighted_l1,
 )
 from tests.builders import seeded
 
@@ -90,3 +91,17 @@ def test_relation_loss_has_a_gradient() -> None:
     # A step along it brings the cosines closer to the similarities.
     after = relation_loss(means - 0.1 * gradient, *arguments)
     assert after.sum() < relation_loss(means, *arguments).sum()
+
+
+def test_weighted_l1_weighs_each_error_with_its_share_of_the_length() -> None:
+    predicted, target = normal(4, 3, seed=0).requires_grad_(), normal(4, 3, seed=1)
+    found = weighted_l1(predicted, target)
+    for value, errors in zip(found, (predicted - target).detach(), strict=True):
+        weights = errors.square() / errors.norm()
+        assert value.item() == pytest.approx(float((weights * errors.abs()).sum()))
+    assert torch.autograd.gradcheck(weighted_l1, (predicted, target))
+    same = target.clone().requires_grad_()
+    exact = weighted_l1(same, target)
+    assert exact.tolist() == [0.0] * 4
+    (gradient,) = torch.autograd.grad(exact.sum(), same)
+    assert torch.isfinite(gradient).all()
