@@ -105,13 +105,19 @@ def published_recipe(recipe: Recipe, model: str) -> Recipe:
 
 
 def _with_choices(recipe: Recipe, classifier: str | None, gate: str | None) -> Recipe:
-    """The recipe with the named classifier and gate; None or an unknown name changes nothing."""
+    """The recipe with the named classifier and gate; None or an unknown name changes nothing.
+
+    Another classifier may come with another number of synthesized rows.
+    """
     if (
         classifier is not None
         and classifier in CLASSIFIERS
         and classifier != recipe.classifier_name
     ):
         recipe = replace(recipe, classifier=CLASSIFIERS[classifier]())
+        samples = recipe.trained_classifier.usual_samples
+        if samples is not None and recipe.samples_per_class is not None:
+            recipe = recipe.replace(samples_per_class=samples)
     if gate == "none":
         return replace(recipe, gate=None)
     if gate is not None and gate in GATES and gate != recipe.gate_name:
