@@ -46,15 +46,21 @@ from gsmflow.learning.contract import (
 from gsmflow.learning.feed import scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.learning.scorers import class_log_densities, direct_scorer, feature_map
-from gsmflow.learning.softmax import SoftmaxPair, pair_from_rows
+from gsmflow.learning.softmax import SoftmaxPair, TrainedClassifierConfig, pair_from_rows
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.prototype_discriminant import TransformName
 from gsmflow.methods.registry import METHODS, RECOMMENDED, find_method
 from gsmflow.recipes.fit import classifier_generators, make_model, rows_request, train_epochs
-from gsmflow.recipes.flags import published_recipe
-from gsmflow.recipes.recipe import Recipe, learning_settings, setting_value, settings_of
+from gsmflow.recipes.flags import published_recipe, with_choices
+from gsmflow.recipes.recipe import (
+    CLASSIFIERS,
+    Recipe,
+    learning_settings,
+    setting_value,
+    settings_of,
+)
 
 __all__ = [
     "CADAVAEClassifier",
@@ -70,12 +76,15 @@ _Generic = TypeVar("_Generic", bound="ZeroShotClassifier")
 # Parameters of an estimator that are not settings of a recipe.
 _NOT_IN_RECIPE = {
     "method",
+    "classifier",
     "semantics",
     "validation_classes",
     "calibration",
     "random_state",
     "verbose",
 }
+# The classifiers that are trained on rows.
+_TRAINED = [name for name, kind in CLASSIFIERS.items() if issubclass(kind, TrainedClassifierConfig)]
 _SEEDS = 2**31 - 1
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
@@ -517,6 +526,9 @@ class ZeroShotClassifier(ZeroShotEstimator):
         A name of `gsmflow.methods.registry.METHODS`, which ``--model`` takes.
     semantics
         The vector ``(a,)`` of each class; ``semantics`` given to `fit` replaces it.
+    classifier
+        softmax or prototypes: the classifier that is trained on a method's rows, with its settings.
+        A method that classifies by itself has none.
     validation_classes
         For a method that chooses settings on validation classes, the classes of ``y`` that play
         unseen meanwhile; None: a fifth of them, drawn with a fixed seed.
@@ -551,6 +563,7 @@ class ZeroShotClassifier(ZeroShotEstimator):
         method: str = RECOMMENDED,
         semantics: Mapping[Any, ArrayLike] | None = None,
         *,
+        classifier: str = "softmax",
         validation_classes: Sequence[Any] | None = None,
         calibration: float = 0.0,
         precision: PrecisionName = "fp32",
@@ -561,6 +574,7 @@ class ZeroShotClassifier(ZeroShotEstimator):
     ) -> None:
         self.method = method
         self.semantics = semantics
+        self.classifier = classifier
         self.validation_classes = validation_classes
         self.calibration = calibration
         self.precision = precision
@@ -574,10 +588,10 @@ class ZeroShotClassifier(ZeroShotEstimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """All parameters, with those settings of the method that have their defaults."""
         parameters: dict[str, Any] = super().get_params(deep)
-        return parameters | _defaults(self.method) | self._settings
+        return parameters | _defaults(self.method, self.classifier) | self._settings
 
     def set_params(self: _Generic, **params: Any) -> _Generic:
-        """Set parameters. A new ``method`` drops the settings that it does not have.
+        """Set parameters. A new ``method`` or ``classifier`` drops settings that it does not have.
 
         Raises
         ------
@@ -586,7 +600,7 @@ class ZeroShotClassifier(ZeroShotEstimator):
         """
         settings = {k: v for k, v in params.items() if k not in self._get_param_names()}
         super().set_params(**{k: v for k, v in params.items() if k not in settings})
-        known = _defaults(self.method) if _is_method(self.method) else self._settings
+        known = _defaults(self.method, self.classifier) or self._settings
         self._settings = {k: v for k, v in self._settings.items() if k in known} | settings
         self._check_settings(settings)
         return self
@@ -603,14 +617,19 @@ class ZeroShotClassifier(ZeroShotEstimator):
                 f"{type(self).__name__}, method: found {self.method!r}, expected one of "
                 f"{', '.join(METHODS)}"
             )
+        if self.classifier not in _TRAINED:
+            raise InputError(
+                f"{type(self).__name__}, classifier: found {self.classifier!r}, expected one of "
+                f"{', '.join(_TRAINED)}"
+            )
         self._check_settings(self._settings)
-        return _published(self.method)
+        return _published(self.method, self.classifier)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Raise `InputError` if the method lacks a setting; an unknown method is left to `fit`."""
-        known = _defaults(self.method)
+        """Raise `InputError` if the method lacks a setting; unknown names are left to `fit`."""
+        known = _defaults(self.method, self.classifier)
         for name in settings:
-            if _is_method(self.method) and name not in known:
+            if known and name not in known:
                 raise InputError(
                     f"{type(self).__name__}, method {self.method}: found a setting {name!r}, "
                     f"expected one of {', '.join(known)}"
@@ -622,16 +641,17 @@ def _is_method(name: object) -> TypeGuard[str]:
 
 
 @cache
-def _published(method: str) -> Recipe:
-    """The recipe that a training script would have with ``--model`` and a new dataset."""
-    return published_recipe(Recipe(dataset="fit", method=find_method(method).config()), method)
+def _published(method: str, classifier: str) -> Recipe:
+    """The recipe that a script has with ``--model`` and ``--classifier`` for a new dataset."""
+    recipe = published_recipe(Recipe(dataset="fit", method=find_method(method).config()), method)
+    return with_choices(recipe, classifier, None)
 
 
-def _defaults(method: object) -> dict[str, Any]:
-    """The settings of a method, with their defaults; none for an unknown one."""
-    if not _is_method(method):
+def _defaults(method: object, classifier: object) -> dict[str, Any]:
+    """The settings of a method and a classifier, with their defaults; none for unknown ones."""
+    if not _is_method(method) or classifier not in _TRAINED:
         return {}
-    recipe = _published(method)
+    recipe = _published(method, str(classifier))
     own = (name for name in learning_settings(recipe) if name != "precision")
     return {name: setting_value(recipe, name) for name in own}
 

@@ -274,7 +274,15 @@ def test_any_method_learns_the_same_as_its_own_estimator(
     parameters = own.get_params()
     plain = ZeroShotClassifier(method).set_params(**parameters)
     # The method's own estimator has fewer settings; the others have the configuration's defaults.
-    for name in plain.get_params().keys() - parameters.keys() - {"method", "validation_classes"}:
+    for name in (
+        plain.get_params().keys()
+        - parameters.keys()
+        - {
+            "method",
+            "classifier",
+            "validation_classes",
+        }
+    ):
         plain.set_params(**{name: setting_value(own._start(), name)})
     np.testing.assert_array_equal(
         plain.fit(X, Y).decision_function(UNSEEN), own.fit(X, Y).decision_function(UNSEEN)
@@ -337,6 +345,23 @@ def test_settings_are_parameters_with_the_defaults_of_the_method() -> None:
     assert clone(other).set_params(method="sae").get_params() == (
         ZeroShotClassifier("sae").get_params()
     )
+
+
+def test_classifier_has_its_own_settings_and_is_saved(tmp_path: Path) -> None:
+    estimator = ZeroShotClassifier("gsmflow", SEMANTICS, classifier="prototypes", random_state=0)
+    parameters = estimator.get_params()
+    assert (parameters["classifier_hidden"], parameters["samples_per_class"]) == (1024, 10)
+    small = {"blocks": 2, "hidden": 16, "condition_dim": 8, "epochs": 2, "classifier_epochs": 3}
+    estimator.set_params(**small, classifier_hidden=16, device="cpu").fit(X, Y)
+    estimator.save(tmp_path / "estimator")
+    again = ZeroShotClassifier.load(tmp_path / "estimator")
+    scores = estimator.decision_function(UNSEEN)
+    np.testing.assert_array_equal(again.decision_function(UNSEEN), scores)
+    # Cosines over the temperature.
+    assert np.abs(scores).max() <= 1 / 0.04 + 1e-3
+    assert "classifier_hidden" not in estimator.set_params(classifier="softmax").get_params()
+    with pytest.raises(InputError, match="classifier: found 'bayes', expected one of softmax, pr"):
+        estimator.set_params(classifier="bayes").fit(X, Y)
 
 
 def test_unknown_settings_and_methods_are_refused() -> None:

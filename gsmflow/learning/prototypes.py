@@ -18,7 +18,7 @@ Differences from the published code
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ _SLOPE = 0.2
 @dataclass(frozen=True)
 class PrototypesConfig(TrainedClassifierConfig):
     """The settings of the prototype classifier; defaults are the published ones."""
+
+    usual_samples: ClassVar[int | None] = 10
 
     lr: Annotated[float, Range(above=0)] = 1e-4
     """Adam's learning rate in the first epochs (betas 0.5, 0.999)."""

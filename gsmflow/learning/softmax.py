@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -101,7 +101,16 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class TrainedClassifierConfig(ABC):
-    """The settings that all classifiers have that are trained on rows."""
+    """The settings that all classifiers have that are trained on rows.
+
+    Attributes
+    ----------
+    usual_samples
+        Rows of each unseen class that a method is to synthesize for the classifier, unless another
+        number is asked for; None: as many as the method's setting says.
+    """
+
+    usual_samples: ClassVar[int | None] = None
 
     lr: Annotated[float, Range(above=0)] = 5e-3
     """Adam's learning rate (betas 0.5, 0.999)."""

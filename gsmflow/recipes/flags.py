@@ -22,7 +22,7 @@ from gsmflow.recipes.recipe import (
     used_configs,
 )
 
-__all__ = ["parse_recipe", "published_recipe", "recipe_flags", "recipe_for"]
+__all__ = ["parse_recipe", "published_recipe", "recipe_flags", "recipe_for", "with_choices"]
 
 _RECOMMENDED = "recommended"
 _MODEL_TEXT = (
@@ -69,7 +69,7 @@ def parse_recipe(
         )
     usual = RECOMMENDED if recommended else first.model
     default = recipe_for(recipes, chosen.features, chosen.model or usual)
-    default = _with_choices(default, chosen.classifier, chosen.gate)
+    default = with_choices(default, chosen.classifier, chosen.gate)
     file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe and not recommended else None
     if file is not None:
         _check_method(chosen.recipe, file, default)
@@ -104,14 +104,20 @@ def published_recipe(recipe: Recipe, model: str) -> Recipe:
     return reset.replace(**info.settings_for(recipe.dataset, recipe.features))
 
 
-def _with_choices(recipe: Recipe, classifier: str | None, gate: str | None) -> Recipe:
-    """The recipe with the named classifier and gate; None or an unknown name changes nothing."""
+def with_choices(recipe: Recipe, classifier: str | None, gate: str | None) -> Recipe:
+    """The recipe with the named classifier and gate; None or an unknown name changes nothing.
+
+    Another classifier may come with another number of synthesized rows.
+    """
     if (
         classifier is not None
         and classifier in CLASSIFIERS
         and classifier != recipe.classifier_name
     ):
         recipe = replace(recipe, classifier=CLASSIFIERS[classifier]())
+        samples = recipe.trained_classifier.usual_samples
+        if samples is not None and recipe.samples_per_class is not None:
+            recipe = recipe.replace(samples_per_class=samples)
     if gate == "none":
         return replace(recipe, gate=None)
     if gate is not None and gate in GATES and gate != recipe.gate_name:
@@ -157,9 +163,9 @@ def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
 
 def _users_of(name: str, default: Recipe) -> list[tuple[str, str, list[str]]]:
     """For --gate, --classifier and --model: the flag, its value, the values that use a setting."""
-    gates = [gate for gate in GATES if name in settings_of(_with_choices(default, None, gate))]
+    gates = [gate for gate in GATES if name in settings_of(with_choices(default, None, gate))]
     classifiers = [
-        kind for kind in CLASSIFIERS if name in settings_of(_with_choices(default, kind, None))
+        kind for kind in CLASSIFIERS if name in settings_of(with_choices(default, kind, None))
     ]
     methods = [
         model
@@ -230,7 +236,7 @@ def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
     ):
         if name != default_name:
             words += [flag, name]
-    base = _with_choices(default, recipe.classifier_name, recipe.gate_name)
+    base = with_choices(default, recipe.classifier_name, recipe.gate_name)
     for name, setting in settings_of(recipe).items():
         value = setting.value_in(recipe)
         if value == setting.value_in(base):

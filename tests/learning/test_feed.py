@@ -20,10 +20,12 @@ from gsmflow.learning.feed import (
     JoinedFeed,
     MappedFeed,
     MemoryFeed,
+    PairedFeed,
     SelectedFeed,
     class_means,
     class_variances,
     feed_slabs,
+    is_in_memory,
     join,
     make_feed,
     row_slabs,
@@ -45,6 +47,16 @@ def test_rows_are_taken_in_the_given_order() -> None:
     rows = torch.tensor([4, 0, 4, 8])
     assert torch.equal(feed.take(rows), torch.stack([feed.features[i] for i in rows]))
     assert feed.feature_dim == 3
+
+
+def test_paired_rows_have_further_values_behind_their_own() -> None:
+    feed, values = random_feed(9), torch.arange(18.0).double().view(9, 2)
+    paired = PairedFeed(feed, values)
+    rows = torch.tensor([4, 0, 4, 8])
+    assert torch.equal(paired.take(rows), torch.cat([feed.features, values], dim=1)[rows])
+    assert paired.feature_dim == 5
+    assert torch.equal(paired.labels, feed.labels)
+    assert is_in_memory(paired)
 
 
 @pytest.mark.parametrize("in_place", [True, False])

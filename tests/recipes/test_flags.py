@@ -211,6 +211,11 @@ def test_classifier_of_another_kind_has_its_own_settings_and_flags() -> None:
     recipe = parse("--classifier", "prototypes", "--classifier-prior-ratio", "30")
     assert recipe.classifier == PrototypesConfig(prior_ratio=30.0)
     assert parse(*recipe_flags(recipe, RES101)) == recipe
+    assert recipe.samples_per_class == 10
+    more = parse("--classifier", "prototypes", "--samples-per-class", "300")
+    assert more.samples_per_class == RES101.samples_per_class == 300
+    assert parse(*recipe_flags(more, RES101)) == more
+    assert parse("--model", "cada-vae", "--classifier", "prototypes").samples_per_class is None
     for words in (
         ["--classifier-prior-ratio", "30"],
         ["--classifier", "prototypes", "--classifier-initial-gain", "2"],
