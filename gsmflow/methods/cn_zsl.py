@@ -294,6 +294,9 @@ METHOD = Method(
             "weight_decay": 1e-4,
             "precision": "fp32",
         },
+        # These features may be negative; better on the validation classes too.
+        "AWA1/classic": {"output_relu": False},
+        "CUB/resnet_logits": {"output_relu": False},
     },
     variants={
         "no-cn": {"class_normalization": False},
