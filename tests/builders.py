@@ -56,6 +56,9 @@ SMALL_OF_ANY: dict[str, Any] = {
     "decoder_hidden": 16,
     "discriminator_hidden": 16,
     "regressor_hidden": 16,
+    "posterior_hidden": 8,
+    "semantic_dim": 8,
+    "residual_dim": 8,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

@@ -35,6 +35,7 @@ METHODS: Mapping[str, str] = {
     "cvae": "gsmflow.methods.cvae_zsl",
     "se-gzsl": "gsmflow.methods.se_gzsl",
     "gdan": "gsmflow.methods.gdan",
+    "sdgzsl": "gsmflow.methods.sdgzsl",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
