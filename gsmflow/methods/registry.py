@@ -36,6 +36,7 @@ METHODS: Mapping[str, str] = {
     "se-gzsl": "gsmflow.methods.se_gzsl",
     "gdan": "gsmflow.methods.gdan",
     "sdgzsl": "gsmflow.methods.sdgzsl",
+    "izf": "gsmflow.methods.izf",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -40,6 +40,7 @@ MEASURED = {
     "se-gzsl": (92.5, 57.8, 90.3, 87.3),
     "gdan": (90.8, 67.3, 90.1, 86.1),
     "sdgzsl": (85.2, 62.1, 74.4, 70.0),
+    "izf": (91.2, 64.9, 90.1, 87.0),
 }
 # Those with a test of their own, tests/runs/test_digit_pictures.py: minutes of training.
 ELSEWHERE = {"gsmflow", "cada-vae"}
