@@ -60,6 +60,9 @@ SMALL_OF_ANY: dict[str, Any] = {
     "relation_epochs": 2,
     "relation_batch_size": 16,
     "augment_steps": 2,
+    "posterior_hidden": 8,
+    "semantic_dim": 8,
+    "residual_dim": 8,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

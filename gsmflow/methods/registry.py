@@ -40,6 +40,8 @@ METHODS: Mapping[str, str] = {
     "gsmflow-journal": "gsmflow.methods.gsmflow_journal",
     "f-vaegan": "gsmflow.methods.f_vaegan",
     "tf-vaegan": "gsmflow.methods.tf_vaegan",
+    "sdgzsl": "gsmflow.methods.sdgzsl",
+    "izf": "gsmflow.methods.izf",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

@@ -32,7 +32,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.precision import autocast
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
@@ -40,6 +39,7 @@ from gsmflow.learning.contract import Losses
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
 from gsmflow.methods.bilinear import hinges, largest_hinge, summed_hinge
+from gsmflow.methods.mean_discrepancy import gaussian_kernel, mean_discrepancy
 from gsmflow.methods.semantic_model import SemanticModel
 
 __all__ = [
@@ -49,7 +49,6 @@ __all__ = [
     "RankingName",
     "ReViSE",
     "ReViSEConfig",
-    "mean_discrepancy",
 ]
 
 AlignedName: TypeAlias = Literal["codes", "embeddings"]
@@ -87,34 +86,6 @@ class ReViSEConfig:
     semantics_decay: Annotated[float, Range(min=0)] = 1e-3
     """L2 penalty on the parameters of the semantics' autoencoder and embedding, besides
     --weight-decay."""
-
-
-def mean_discrepancy(first: Tensor, second: Tensor, sharpness: float) -> Tensor:
-    """Unbiased estimate of the squared maximum mean discrepancy of two samples; it may be negative.
-
-    Parameters
-    ----------
-    first, second
-        Samples ``(n, k)`` and ``(m, k)`` of two distributions.
-    sharpness
-        ``s > 0`` in the kernel ``exp(-s ||u - v||^2)``.
-    """
-
-    def kernel(left: Tensor, right: Tensor) -> Tensor:
-        squares = left.square().sum(dim=1)[:, None] + right.square().sum(dim=1)
-        return (-sharpness * (squares - 2 * left @ right.T).clamp_min(0)).exp()
-
-    def within(sample: Tensor) -> Tensor:
-        values, n = kernel(sample, sample), len(sample)
-        return (values.sum() - values.diagonal().sum()) / max(n * (n - 1), 1)
-
-    # A kernel this sharp does not forgive distances from bf16 products.
-    with autocast("fp32", first.device):
-        u, v = (
-            sample.to(torch.promote_types(sample.dtype, torch.float32))
-            for sample in (first, second)
-        )
-        return within(u) + within(v) - 2 * kernel(u, v).mean()
 
 
 class FeatureEncoder(nn.Module):
@@ -217,7 +188,7 @@ class ReViSE(SemanticModel):
             "features": _squared_error(self.feature_decoder(codes), inputs),
             "contraction": contractions.mean(),
             "semantics": _squared_error(self.semantics_decoder(class_codes), semantics),
-            "discrepancy": mean_discrepancy(*aligned, self.config.sharpness),
+            "discrepancy": mean_discrepancy(*aligned, gaussian_kernel(self.config.sharpness)),
             "ranking": of_ranking(hinges(scores, columns, self.config.margin)).mean(),
         }
         reconstruction = (
