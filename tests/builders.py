@@ -51,6 +51,9 @@ SMALL_OF_ANY: dict[str, Any] = {
     "iterations": 50,
     "weight_penalty": 1e-3,
     "svr_c": 32.0,
+    "embedding_dim": 16,
+    "direction_dim": 8,
+    "comparator_hidden": 16,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

@@ -35,6 +35,7 @@ METHODS: Mapping[str, str] = {
     "f-clswgan": "gsmflow.methods.f_clswgan",
     "f-vaegan": "gsmflow.methods.f_vaegan",
     "tf-vaegan": "gsmflow.methods.tf_vaegan",
+    "ce-gzsl": "gsmflow.methods.ce_gzsl",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
