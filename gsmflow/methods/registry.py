@@ -36,6 +36,7 @@ METHODS: Mapping[str, str] = {
     "f-vaegan": "gsmflow.methods.f_vaegan",
     "tf-vaegan": "gsmflow.methods.tf_vaegan",
     "ce-gzsl": "gsmflow.methods.ce_gzsl",
+    "free": "gsmflow.methods.free",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).
