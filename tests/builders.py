@@ -63,6 +63,9 @@ SMALL_OF_ANY: dict[str, Any] = {
     "posterior_hidden": 8,
     "semantic_dim": 8,
     "residual_dim": 8,
+    "embedding_dim": 16,
+    "direction_dim": 8,
+    "comparator_hidden": 16,
 }
 
 # Settings with which CADA-VAE learns something from a small dataset.

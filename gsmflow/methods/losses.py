@@ -9,6 +9,7 @@ from gsmflow.core.precision import at_least_float32, autocast
 __all__ = [
     "batch_class_means",
     "centre_loss",
+    "contrastive_loss",
     "nearest_squared_distance",
     "relation_loss",
     "weighted_l1",
@@ -104,3 +105,30 @@ def weighted_l1(predicted: Tensor, target: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(errors, dim=1).clamp_min(1e-12)
     losses: Tensor = errors.pow(3).sum(dim=1) / lengths
     return losses
+
+
+def contrastive_loss(directions: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """The supervised contrastive loss of a batch, a mean over rows that are not alone, a scalar.
+
+    ``-log(exp(u'v / t) / sum_w exp(u'w / t))`` of a row ``u``, as a mean over the other rows ``v``
+    of its class, where ``w`` are all other rows. A row without another of its class is left out.
+    Without any such rows, the loss is 0.
+
+    Parameters
+    ----------
+    directions
+        Rows of length 1, ``(n, k)``.
+    labels
+        Their classes, ``(n,)``.
+    temperature
+        ``t > 0``.
+    """
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    same = ((labels[:, None] == labels) & others).to(torch.float32)
+    with autocast("fp32", directions.device):
+        rows = at_least_float32(directions)
+        logits = (rows @ rows.T / temperature).where(others, -torch.inf)
+        surprise = torch.logsumexp(logits, dim=1, keepdim=True) - logits.where(others, 0.0)
+        counts = same.sum(dim=1)
+        losses = (same * surprise).sum(dim=1) / counts.clamp_min(1)
+        return losses.sum() / (counts > 0).sum().clamp_min(1)

@@ -42,6 +42,8 @@ METHODS: Mapping[str, str] = {
     "tf-vaegan": "gsmflow.methods.tf_vaegan",
     "sdgzsl": "gsmflow.methods.sdgzsl",
     "izf": "gsmflow.methods.izf",
+    "ce-gzsl": "gsmflow.methods.ce_gzsl",
+    "free": "gsmflow.methods.free",
 }
 
 # The method with the best results on the validation classes of all datasets (docs/beyond.md).

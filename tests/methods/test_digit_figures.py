@@ -58,6 +58,8 @@ SHORT_FLOW = {
     "classifier_epochs": 20,
     "sdgzsl": (85.2, 62.1, 74.4, 70.0),
     "izf": (91.2, 64.9, 90.1, 87.0),
+    "ce-gzsl": (79.7, 30.6, 96.2, 75.5),
+    "free": (77.8, 37.2, 77.3, 65.5),
 }
 # Those with a test of their own, tests/runs/test_digit_pictures.py: minutes of training.
 ELSEWHERE = {"gsmflow", "cada-vae"}

@@ -9,6 +9,7 @@ from torch import Tensor
 from gsmflow.methods.losses import (
     batch_class_means,
     centre_loss,
+    contrastive_loss,
     nearest_squared_distance,
     relation_loss,
     weighted_l1,
@@ -105,3 +106,46 @@ def test_weighted_l1_weighs_each_error_with_its_share_of_the_length() -> None:
     assert exact.tolist() == [0.0] * 4
     (gradient,) = torch.autograd.grad(exact.sum(), same)
     assert torch.isfinite(gradient).all()
+
+
+def looped_contrast(directions: Tensor, labels: Tensor, temperature: float) -> float:
+    per_row = []
+    for i, (u, label) in enumerate(zip(directions, labels, strict=True)):
+        others = [j for j in range(len(labels)) if j != i]
+        shares = {j: np.exp(float(u @ directions[j]) / temperature) for j in others}
+        own = [j for j in others if labels[j] == label]
+        if own:
+            total = sum(shares.values())
+            per_row.append(np.mean([-np.log(shares[j] / total) for j in own]))
+    return float(np.mean(per_row))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrast_leaves_out_rows_that_are_alone(temperature: float) -> None:
+    directions = torch.nn.functional.normalize(normal(6, 3, seed=0))
+    assert (LABELS == 7).sum() == 1
+    found = contrastive_loss(directions, LABELS, temperature)
+    assert found.item() == pytest.approx(looped_contrast(directions, LABELS, temperature))
+    # The row that is alone still pushes the others away.
+    moved = directions.clone()
+    moved[3] = directions[0]
+    assert contrastive_loss(moved, LABELS, temperature) > found
+
+
+def test_contrast_of_rows_that_are_all_alone_is_zero() -> None:
+    directions = torch.nn.functional.normalize(normal(4, 3, seed=0)).requires_grad_()
+    loss = contrastive_loss(directions, torch.arange(4), 0.1)
+    (gradient,) = torch.autograd.grad(loss, directions)
+    assert loss.item() == 0
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_contrast_has_the_gradient_of_differences_and_draws_a_class_together() -> None:
+    directions = normal(6, 3, seed=0).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: contrastive_loss(torch.nn.functional.normalize(x), LABELS, 0.5), directions
+    )
+    together = torch.nn.functional.normalize(normal(8, 3, seed=1))[LABELS]
+    assert contrastive_loss(together, LABELS, 0.1) < contrastive_loss(
+        torch.nn.functional.normalize(directions), LABELS, 0.1
+    )
