@@ -102,7 +102,7 @@ class CEGZSL(FeatureGAN):
         config, a = self.config, self.semantics.shape[1]
         r = config.embedding_dim
         self.embedding = Embedding(self.feature_dim, r, config.direction_dim)
-        self.comparator = PairComparator(r, a, config.comparator_hidden)
+        self.comparator = PairComparator(r, a, config.comparator_hidden, slope=0.2)
 
     def parameter_groups(self) -> Mapping[str, ParameterGroup]:
         """The optimizers of the generator, and of the critic with embedding and comparator."""

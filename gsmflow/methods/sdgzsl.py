@@ -248,7 +248,7 @@ class SDGZSL(SynthesizingModel):
         self.code_hidden, self.code_output = dense(code, hidden), dense(hidden, d)
         self.discriminator = dense(code, 2)
         draw_weights(self, "torch", generator)
-        self.relation = PairComparator(semantic, a, hidden)
+        self.relation = PairComparator(semantic, a, hidden, slope=0.0)
         self.relation.draw_weights(generator)
         # Tensors, which a recorded step can read.
         self.register_buffer("kl_weight", torch.zeros(()), persistent=False)
