@@ -19,8 +19,9 @@ published code, and the published numbers of epochs are divided by as many.
 Differences from the published code:
 
 - The last iteration counts, not the best one on test rows. T1 is of the same model.
-- The discriminator never trains the encoder in its own step: its gradients there were dropped.
-- The weights of KL divergence and of total correlation rise with the share of the training.
+- The weights of KL divergence and of total correlation rise with the share of the training that is
+  done, by as much per epoch.
+- All features are scaled to [0, 1]; the published code leaves those of the E-PGN files as they are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -414,7 +415,7 @@ METHOD = Method(
     config=SDGZSLConfig,
     model=SDGZSL,
     # Rises and epochs are those of the published code, for its number of epochs and the steps that
-    # a step has here.
+    # a step has here. CUB's are for attributes; for sentences it has other ones.
     published={
         "": {
             "feature_scaling": "minmax",
