@@ -249,8 +249,13 @@ class SDGZSL(SynthesizingModel):
         self.code_hidden, self.code_output = dense(code, hidden), dense(hidden, d)
         self.discriminator = dense(code, 2)
         draw_weights(self, "torch", generator)
-        self.relation = PairComparator(semantic, a, hidden)
-        self.relation.draw_weights(generator)
+        self.relation = PairComparator(semantic, a, hidden, slope=0.0)
+        # As one layer of the joined input would start, which its halves are of.
+        bound = (semantic + a) ** -0.5
+        for half in (self.relation.rows, self.relation.semantics):
+            for parameter in half.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        draw_weights(self.relation.score, "torch", generator)
         # Tensors, which a recorded step can read.
         self.register_buffer("kl_weight", torch.zeros(()), persistent=False)
         self.register_buffer("correlation_weight", torch.zeros(()), persistent=False)

@@ -1,36 +1,65 @@
-"""The comparator of pairs against all pairs, and its initial weights."""
+"""The comparator of pairs against a network on all pairs, one beside the other."""
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from gsmflow.methods import pair_comparator
 from gsmflow.methods.pair_comparator import PairComparator
 from tests.builders import seeded
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_scores_are_those_of_all_joined_pairs(slope: float) -> None:
-    comparator = PairComparator(5, 3, 16, slope).double()
-    comparator.draw_weights(seeded(0))
-    rows = torch.randn(7, 5, generator=seeded(1), dtype=torch.float64).requires_grad_()
-    semantics = torch.randn(4, 3, generator=seeded(2), dtype=torch.float64).requires_grad_()
-    weight = torch.cat([comparator.rows.weight, comparator.semantics.weight], dim=1)
-    pairs = torch.stack([torch.cat([row, c]) for row in rows for c in semantics])
-    before = pairs @ weight.T + comparator.rows.bias
-    hidden = torch.where(before > 0, before, slope * before)
-    expected = (hidden @ comparator.score.weight.T + comparator.score.bias).view(7, 4)
-    found = comparator(rows, semantics)
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def make_comparator(slope: float = 0.2) -> PairComparator:
+    network = PairComparator(4, 3, 7, slope).double()
+    for i, parameter in enumerate(network.parameters()):
+        parameter.data = normal(*parameter.shape, seed=i)
+    return network
+
+
+def all_pairs(network: PairComparator, rows: Tensor, semantics: Tensor) -> Tensor:
+    """The same network on ``(n * k)`` concatenated pairs."""
+    pairs = torch.cat(
+        [rows.repeat_interleave(len(semantics), dim=0), semantics.repeat(len(rows), 1)], dim=1
+    )
+    weight = torch.cat([network.rows.weight, network.semantics.weight], dim=1)
+    hidden = pairs @ weight.T + network.rows.bias
+    hidden = nn.functional.leaky_relu(hidden, network.slope)
+    scores = hidden @ network.score.weight.T + network.score.bias
+    return scores.reshape(len(rows), len(semantics))
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.0])
+@pytest.mark.parametrize("at_once", [1, 5 * 7 * 2, 2**25])
+def test_scores_and_gradients_equal_those_of_all_pairs(
+    slope: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair_comparator, "_AT_ONCE", at_once)
+    network = make_comparator(slope)
+    rows, semantics = normal(5, 4, seed=10), normal(6, 3, seed=11)
+    targets = [rows.requires_grad_(), semantics.requires_grad_(), *network.parameters()]
+    factors = normal(5, 6, seed=12)
+    found, expected = network(rows, semantics), all_pairs(network, rows, semantics)
     torch.testing.assert_close(found, expected)
-    inputs = [rows, semantics, *comparator.parameters()]
-    ours, theirs = (torch.autograd.grad(t.square().sum(), inputs) for t in (found, expected))
-    for own, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own, other)
+    gradients = (torch.autograd.grad((x * factors).sum(), targets) for x in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
-def test_weights_start_as_those_of_one_layer_of_the_joined_input() -> None:
-    comparator = PairComparator(300, 100, 400)
-    comparator.draw_weights(seeded(0))
-    for layer in (comparator.rows, comparator.semantics, comparator.score):
-        for parameter in layer.parameters():
-            assert parameter.abs().max() <= 1 / 20
-    for layer in (comparator.rows, comparator.semantics):
-        assert layer.weight.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.02)
+def test_gradients_equal_finite_differences() -> None:
+    network = make_comparator()
+    inputs = normal(3, 4, seed=10).requires_grad_(), normal(2, 3, seed=11).requires_grad_()
+    assert torch.autograd.gradcheck(network, inputs)
+
+
+def test_scores_in_bf16_are_near_those_in_fp32() -> None:
+    network = make_comparator().float()
+    rows, semantics = normal(50, 4, seed=10).float(), normal(6, 3, seed=11).float()
+    expected = network(rows, semantics)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(rows, semantics)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.02 * expected.std()
