@@ -151,6 +151,16 @@ def test_gradients_equal_finite_differences(scaled: Scaled) -> None:
     assert_gradients(model, loss, step=1e-6, relative=1e-3, absolute=1e-5)
 
 
+def test_relation_starts_as_a_network_of_joined_inputs(scaled: Scaled) -> None:
+    relation = make_model(scaled, semantic_dim=300, hidden=400).relation
+    assert relation.slope == 0
+    for layer, inputs in ((relation.rows, 305), (relation.semantics, 305), (relation.score, 400)):
+        for parameter in layer.parameters():
+            assert parameter.abs().max() <= inputs**-0.5
+        if layer is not relation.score:
+            assert layer.weight.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.05)
+
+
 def test_weights_rise_with_the_training_to_at_most_their_full_values(scaled: Scaled) -> None:
     for done, kl, correlation in ((0.0, 0.0, 0.0), (0.1, 0.04, 0.18), (0.5, 0.2, 0.6)):
         model = make_model(scaled, done)
