@@ -53,8 +53,9 @@ class RelationNet(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        self.register_buffer("semantics", semantics)
-        self.register_buffer("classes", classes)
+        # Copies: a file of tensors cannot hold memory that two of them share.
+        self.register_buffer("semantics", semantics.clone())
+        self.register_buffer("classes", classes.clone())
         a = semantics.shape[1]
         first, second = (feature_dim + a) ** -0.5, hidden**-0.5
         self.of_features = _uniform((hidden, feature_dim), first, generator)
@@ -102,7 +103,9 @@ def relation_loss(relations: Tensor, columns: Tensor) -> Tensor:
     ``(n,)``.
     """
     occurs = _occurring(relations, columns)
-    target = functional.one_hot(columns, relations.shape[1]).to(relations)
+    # Not torch's one_hot: on a CPU it reads the classes to check them.
+    classes = torch.arange(relations.shape[1], device=columns.device)
+    target = (columns[:, None] == classes).to(relations)
     errors = (relations - target).square() * occurs
     return errors.sum() / (len(relations) * occurs.sum())
 

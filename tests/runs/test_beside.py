@@ -10,46 +10,24 @@ from rich.console import Console
 from gsmflow.learning.contract import Choosing
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.flags import published_recipe
-from gsmflow.recipes.recipe import Recipe
+from gsmflow.recipes.recipe import Recipe, settings_of
 from gsmflow.runs import beside
 from gsmflow.runs.beside import beside_recipe
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
-from tests.builders import changed, make_recipe, tiny_recipe
+from tests.builders import SMALL_OF_ANY, changed, make_recipe, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "small_methods")
 
 MEASURES = ("T1", "U", "S", "H", "AUSUC")
-# Settings used instead of the published ones, which take minutes.
-SMALL: dict[str, dict[str, Any]] = {
-    "gsmflow": {
-        "blocks": 2,
-        "hidden": 16,
-        "condition_dim": 8,
-        "epochs": 2,
-        "batch_size": 16,
-        "samples_per_class": 10,
-        "classifier_epochs": 2,
-        "classifier_batch_size": 50,
-    },
-    "cada-vae": {
-        "latent_dim": 8,
-        "image_encoder_hidden": 16,
-        "semantics_encoder_hidden": 16,
-        "image_decoder_hidden": 16,
-        "semantics_decoder_hidden": 16,
-        "latents_seen": 10,
-        "latents_unseen": 20,
-        "latents_zsl": 10,
-        "epochs": 3,
-        "batch_size": 8,
-        "classifier_epochs": 3,
-    },
-}
 
 
 def small_published(recipe: Recipe, name: str) -> Recipe:
-    return published_recipe(recipe, name).replace(**SMALL.get(name, {}))
+    """Small settings in place of the published ones, which take minutes."""
+    published = published_recipe(recipe, name)
+    return changed(
+        published, **{n: v for n, v in SMALL_OF_ANY.items() if n in settings_of(published)}
+    )
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ WITHOUT_SOFTMAX = ("likelihood bayes", "boundary discriminant")
 COSMO: dict[str, dict[str, Any]] = {
     "cosmo": {"seed": 6},
     "cosmo cada-vae": {"seed": 14, "classifier_epochs": 60},
+    "cosmo prototypes": {"seed": 1},
 }
 GATES = ("likelihood", "boundary", "gaussian", "cosmo")
 
