@@ -205,10 +205,10 @@ def test_new_run_records_its_origin_and_is_a_complete_run(
     metrics, old = (json.loads((d / "metrics.json").read_text()) for d in (into, directory))
     assert metrics.keys() == old.keys()
     assert metrics["validation"] == old["validation"]
-    # Old rows keep their answers, except where the new class is the answer. Of a model that has
-    # learned little, the new classifier may be better by chance.
-    for name in ("T1", "U", "S"):
-        assert metrics[name] <= old[name] + 0.15 or old["T1"] < 0.6
+    # Old rows keep their answers, except where the new class is the answer. A classifier that
+    # learns from more rows of unseen classes may also prefer them more, which raises U.
+    for name in ("T1", "S"):
+        assert metrics[name] <= old[name] + 0.15
     with (into / "per_class.csv").open() as lines:
         records = {line["name"]: line for line in csv.DictReader(lines)}
     assert records["a/new one"]["rows"] == "0"
