@@ -155,9 +155,7 @@ class _PrototypeHead:
 
 def _linear(inputs: int, outputs: int, like: Tensor, generator: torch.Generator) -> nn.Linear:
     """A linear layer of the type and on the device of a tensor."""
-    # Making a layer draws from torch's global generator; the fork leaves that unchanged.
-    with torch.random.fork_rng(devices=[]):
-        layer = nn.Linear(inputs, outputs).to(like)
+    layer = nn.Linear(inputs, outputs, device="meta", dtype=like.dtype).to_empty(device=like.device)
     nn.init.normal_(layer.weight, std=_INITIAL_STD, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

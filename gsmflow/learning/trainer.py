@@ -409,6 +409,11 @@ class Trainer(Generic[_Model]):
         self._training_step = _step_of(compiled)
         return None
 
+    def run(self) -> None:
+        """Train all epochs that are left."""
+        while self.epoch < self.config.total_epochs:
+            self.run_epoch()
+
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> dict[str, float]:
         """Train one epoch, calling ``on_step`` after each step.
 

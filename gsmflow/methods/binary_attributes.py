@@ -83,7 +83,7 @@ def learned_attributes(scaled: Scaled, config: AttributeConfig) -> Tensor:
             f"{config.binary_attributes or 'binary attributes'}: found no attribute that some seen "
             "classes have and others have not, expected one at least"
         )
-    return torch.from_numpy(attributes[:, learned]).to(scaled.feed.labels.device)
+    return scaled.on_device(attributes[:, learned])
 
 
 def attribute_scores(

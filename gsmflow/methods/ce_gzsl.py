@@ -22,7 +22,7 @@ Differences from the published code:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,15 @@ from gsmflow.methods.encoded_rows import encoded_rows
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import contrastive_loss
 from gsmflow.methods.pair_comparator import PairComparator
-from gsmflow.methods.wgan import GAN_BETAS, CriticLosses, FeatureGAN, WGANConfig
+from gsmflow.methods.wgan import (
+    GAN_BETAS,
+    GAN_TRAINING,
+    CriticLosses,
+    FeatureGAN,
+    WGANConfig,
+    published_samples,
+    weighted_sum,
+)
 
 __all__ = ["CEGZSL", "METHOD", "CEGZSLConfig", "Embedding"]
 
@@ -143,8 +151,7 @@ class CEGZSL(FeatureGAN):
             weighted["rows"] = config.row_weight, loss
         if config.class_weight > 0:
             weighted["classes"] = config.class_weight, self._class_contrast(embeddings, labels)
-        total = torch.stack([weight * loss for weight, loss in weighted.values()]).sum()
-        return total, {name: loss for name, (_, loss) in weighted.items()}
+        return weighted_sum(weighted)
 
     def _row_contrast(self, directions: Tensor, labels: Tensor) -> Tensor:
         """The contrast of rows, from directions ``(n, k)`` and classes ``(n,)``."""
@@ -166,11 +173,6 @@ class CEGZSL(FeatureGAN):
         return encoded_rows(request, self, self.encoder)
 
 
-def _published(samples: int) -> dict[str, Any]:
-    # The batch of the classifier is so in the code of this family.
-    return {"samples_per_class": samples, "classifier_batch_size": samples}
-
-
 METHOD = Method(
     name="ce-gzsl",
     label="CE-GZSL",
@@ -180,24 +182,19 @@ METHOD = Method(
     model=CEGZSL,
     published={
         "": {
-            "feature_scaling": "minmax",
+            **GAN_TRAINING,
             "epochs": 2000,
             "batch_size": 2048,
-            "batches": "drawn",
             "learning_rate": 1e-4,
             "lr_decay": 0.99,
             "lr_decay_every": 100,
             "lr_decay_clock": "epochs",
-            "weight_decay": 0.0,
-            "precision": "fp32",
-            "classifier_lr": 1e-3,
-            "classifier_epochs": 25,
         },
-        "AWA1": _published(1800),
-        "AWA2": _published(2400),
-        "CUB": _published(300),
-        "SUN": _published(100),
-        "FLO": _published(600),
+        "AWA1": published_samples(1800),
+        "AWA2": published_samples(2400),
+        "CUB": published_samples(300),
+        "SUN": published_samples(100),
+        "FLO": published_samples(600),
         "DIGITS": {
             "feature_scaling": "none",  # pixels are in [0, 1]
             "hidden": 128,

@@ -32,6 +32,7 @@ from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
+from gsmflow.methods.layers import dense
 from gsmflow.methods.semantic_model import SemanticModel
 
 __all__ = [
@@ -160,14 +161,12 @@ class PrototypeNetwork(nn.Module):
         self.output_relu = config.output_relu
         h, layers = config.hidden, config.hidden_layers
         normalized = layers if config.class_normalization else 0
-        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
-        with torch.random.fork_rng(devices=[]):
-            # Class normalization would remove a bias before it.
-            self.hidden = nn.ModuleList(
-                nn.Linear(h if i else semantics_dim, h, bias=i == 0 or normalized == 0)
-                for i in range(layers)
-            )
-            self.output = nn.Linear(h if layers else semantics_dim, feature_dim)
+        # Class normalization would remove a bias before it.
+        self.hidden = nn.ModuleList(
+            dense(h if i else semantics_dim, h, bias=i == 0 or normalized == 0)
+            for i in range(layers)
+        )
+        self.output = dense(h if layers else semantics_dim, feature_dim)
         self.normalizations = nn.ModuleList(
             ClassStandardization(h, config.cn_divisor) for _ in range(normalized)
         )

@@ -112,9 +112,8 @@ class CriterionModel(nn.Module):
         solve = cls.solver(scaled, config, generators)
         model = cls(config, _class_tensors(problem)).to(device)
         rows = scale_held_out(held_out, scaled.scaling, device)
-        classes, unseen = (
-            torch.from_numpy(of).to(device) for of in (problem.classes, problem.unseen_classes)
-        )
+        classes = scaled.on_device(problem.classes)
+        unseen = scaled.on_device(problem.unseen_classes)
 
         def evaluated(settings: Settings) -> Outcome:
             solution = {name: tensor.to(device) for name, tensor in solve(settings).items()}

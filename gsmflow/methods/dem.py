@@ -29,6 +29,7 @@ from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import Losses
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
+from gsmflow.methods.layers import dense
 from gsmflow.methods.positioning import SemanticsScalingName, scaled_semantics
 from gsmflow.methods.semantic_model import SemanticModel
 
@@ -74,10 +75,8 @@ class DEM(SemanticModel):
         **buffers: Tensor,
     ) -> None:
         super().__init__(config, feature_dim, generator, **buffers)
-        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
-        with torch.random.fork_rng(devices=[]):
-            self.hidden = nn.Linear(self.semantics.shape[1], config.hidden)
-            self.output = nn.Linear(config.hidden, feature_dim)
+        self.hidden = dense(self.semantics.shape[1], config.hidden)
+        self.output = dense(config.hidden, feature_dim)
         for layer in (self.hidden, self.output):
             nn.init.trunc_normal_(
                 layer.weight, std=_INITIAL, a=-2 * _INITIAL, b=2 * _INITIAL, generator=generator

@@ -49,7 +49,7 @@ from gsmflow.learning.method import Method
 from gsmflow.learning.search import Times, TimesOneOf
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.k_means import sub_centres
-from gsmflow.methods.layers import dense
+from gsmflow.methods.layers import dense, draw_weights
 from gsmflow.methods.losses import (
     batch_class_means,
     centre_loss,
@@ -58,7 +58,13 @@ from gsmflow.methods.losses import (
 )
 from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 from gsmflow.methods.synthesizing import any_of
-from gsmflow.methods.wgan import FeatureGAN, WGANConfig
+from gsmflow.methods.wgan import (
+    GAN_TRAINING,
+    FeatureGAN,
+    WGANConfig,
+    published_samples,
+    weighted_sum,
+)
 
 __all__ = ["FCLSWGAN", "METHOD", "FCLSWGANConfig", "LinearRegressor"]
 
@@ -129,8 +135,7 @@ class LinearRegressor(nn.Module):
         super().__init__()
         self.register_buffer("semantics", semantics)
         self.map = dense(feature_dim, semantics.shape[1])
-        nn.init.xavier_uniform_(self.map.weight, generator=generator)
-        nn.init.zeros_(self.map.bias)
+        draw_weights(self, "xavier", generator)
 
     def loss(self, features: Tensor, labels: Tensor, draws: BatchRandom) -> Losses:
         """The mean squared distance of regressed semantics of ``(n, d)`` rows from the true."""
@@ -144,9 +149,7 @@ def _fit_regressor(scaled: Scaled, semantics: Tensor, generators: Generators) ->
     regressor = LinearRegressor(semantics, feed.feature_dim, generators.on_cpu("regressor"))
     regressor.to(feed.labels.device)
     random = generators.on_device("regressor steps")
-    trainer = Trainer(regressor, feed, _REGRESSION, random, graphs=scaled.graphs)
-    for _ in range(_REGRESSION.epochs):
-        trainer.run_epoch()
+    Trainer(regressor, feed, _REGRESSION, random, graphs=scaled.graphs).run()
     return regressor.cpu()
 
 
@@ -191,7 +194,7 @@ class FCLSWGAN(FeatureGAN):
     ) -> dict[str, Tensor]:
         """What the losses with a weight need: see the names."""
         feed = scaled.feed
-        seen = torch.from_numpy(scaled.problem.seen_classes).to(feed.labels.device)
+        seen = scaled.on_device(scaled.problem.seen_classes)
         tensors: dict[str, Tensor] = {}
         if config.classification_weight > 0:
             softmax = fit_seen_softmax(scaled, config, generators)
@@ -242,8 +245,7 @@ class FCLSWGAN(FeatureGAN):
         if config.relation_weight > 0:
             loss = self._relation_loss(made, labels) + self._unseen_relation_loss(labels, random)
             weighted["relations"] = config.relation_weight, loss
-        total = torch.stack([weight * loss for weight, loss in weighted.values()]).sum()
-        return total, {name: loss for name, (_, loss) in weighted.items()}
+        return weighted_sum(weighted)
 
     def _soul_class_loss(self, random: BatchRandom) -> Tensor:
         """The squared distance of means of synthesized rows from the nearest centre of the class.
@@ -296,24 +298,14 @@ def _published(
     return {
         "learning_rate": rate,
         "epochs": epochs,
-        "samples_per_class": samples,
         "classification_weight": classification_weight,
-        "classifier_batch_size": samples,  # so in the code of this family
+        **published_samples(samples),
     }
 
 
 # aPY's settings are LisGAN's; those of the digit pairs were chosen on their validation classes.
 _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
-    "": {
-        "feature_scaling": "minmax",
-        "batch_size": 64,
-        "batches": "drawn",
-        "lr_decay": 1.0,
-        "weight_decay": 0.0,
-        "precision": "fp32",
-        "classifier_lr": 1e-3,
-        "classifier_epochs": 25,
-    },
+    "": GAN_TRAINING,
     "AWA1": _published(1e-5, 30, 1800),
     "AWA2": _published(1e-5, 30, 1800),
     "CUB": _published(1e-4, 56, 300),

@@ -34,12 +34,19 @@ from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
 from gsmflow.methods.layers import dense
 from gsmflow.methods.vae import gaussian_kl, reparameterise
-from gsmflow.methods.wgan import CriticLosses, FeatureGAN, OutputName, WGANConfig, leaky_relu
+from gsmflow.methods.wgan import (
+    GAN_TRAINING,
+    CriticLosses,
+    FeatureGAN,
+    OutputName,
+    WGANConfig,
+    leaky_relu,
+    published_samples,
+)
 
 __all__ = [
     "FVAEGAN",
     "METHOD",
-    "PUBLISHED_TRAINING",
     "Decode",
     "FVAEGANConfig",
     "LatentEncoder",
@@ -198,19 +205,6 @@ class FVAEGAN(FeatureGAN):
         return VAEGANLosses(total, parts, made, semantics)
 
 
-PUBLISHED_TRAINING: Mapping[str, Any] = {
-    "feature_scaling": "minmax",
-    "batch_size": 64,
-    "batches": "drawn",
-    "lr_decay": 1.0,
-    "weight_decay": 0.0,
-    "precision": "fp32",
-    "classifier_lr": 1e-3,
-    "classifier_epochs": 25,
-}
-"""Settings that this method and TF-VAEGAN have for every dataset."""
-
-
 def published_settings(
     rate: float, epochs: int, samples: int, *, weight: float = 10.0, encoded_noise: bool = True
 ) -> dict[str, Any]:
@@ -228,11 +222,10 @@ def published_settings(
     return {
         "learning_rate": rate,
         "epochs": epochs,
-        "samples_per_class": samples,
-        "classifier_batch_size": samples,  # so in the code of this family
         "critic_weight": weight,
         "adversarial_weight": weight,
         "encoded_noise": encoded_noise,
+        **published_samples(samples),
     }
 
 
@@ -243,7 +236,7 @@ METHOD = Method(
     config=FVAEGANConfig,
     model=FVAEGAN,
     published={
-        "": PUBLISHED_TRAINING,
+        "": GAN_TRAINING,
         "AWA1": published_settings(1e-5, 120, 1800),
         "AWA2": published_settings(1e-5, 120, 1800),
         "CUB": published_settings(1e-4, 300, 300),

@@ -38,13 +38,12 @@ from gsmflow.learning.search import OneOf, Times, TimesOneOf
 from gsmflow.methods.encoded_rows import encoded_rows
 from gsmflow.methods.f_vaegan import (
     FVAEGAN,
-    PUBLISHED_TRAINING,
     FVAEGANConfig,
     published_settings,
 )
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import weighted_l1
-from gsmflow.methods.wgan import GAN_BETAS, leaky_relu
+from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, leaky_relu
 
 __all__ = ["FREE", "METHOD", "FREEConfig", "RefinementNetwork", "margin_loss"]
 
@@ -239,7 +238,7 @@ METHOD = Method(
     config=FREEConfig,
     model=FREE,
     published={
-        "": PUBLISHED_TRAINING,
+        "": GAN_TRAINING,
         "AWA1": published_settings(1e-5, 600, 4600) | _centres(50.0, 0.1, 1e-3),
         "AWA2": published_settings(1e-5, 800, 4600) | _centres(50.0, 0.5, 1e-3),
         "CUB": published_settings(1e-4, 1000, 700) | _centres(200.0, 0.8, 1e-3),

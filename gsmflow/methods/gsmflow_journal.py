@@ -157,10 +157,7 @@ def _trained_relation(
         generators.on_cpu("relation weights"),
     ).to(feed.labels.device)
     random = generators.on_device("relation training")
-    training = config.relation_training
-    trainer = Trainer(relation, feed, training, random, graphs=scaled.graphs)
-    for _ in range(training.epochs):
-        trainer.run_epoch()
+    Trainer(relation, feed, config.relation_training, random, graphs=scaled.graphs).run()
     return relation.cpu().frozen()
 
 

@@ -11,7 +11,9 @@ from gsmflow.core.rng import BatchRandom
 
 __all__ = ["InitialWeightsName", "dense", "draw_weights", "dropout", "perceptron"]
 
-InitialWeightsName: TypeAlias = Literal["torch", "xavier"]
+InitialWeightsName: TypeAlias = Literal["torch", "xavier", "normal"]
+
+_NORMAL_DEVIATION = 0.02
 
 
 def dense(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -38,20 +40,25 @@ def draw_weights(
         The module.
     name
         ``"torch"``: weights and biases uniform within ``1 / sqrt(inputs)``, as torch's layers
-        start. ``"xavier"``: weights from Xavier's uniform distribution, biases 0.
+        start. ``"xavier"``: weights from Xavier's uniform distribution, biases 0. ``"normal"``:
+        weights from a normal distribution of deviation 0.02, biases 0.
     generator
         Source of the weights.
     """
     for layer in module.modules():
         if not isinstance(layer, nn.Linear):
             continue
-        if name == "xavier":
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
-        else:
+        if name == "torch":
             bound = layer.in_features**-0.5
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
+            continue
+        if name == "xavier":
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+        else:
+            nn.init.normal_(layer.weight, std=_NORMAL_DEVIATION, generator=generator)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def dropout(values: Tensor, share: float, draws: BatchRandom | None) -> Tensor:

@@ -39,6 +39,7 @@ from gsmflow.learning.contract import Losses
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
 from gsmflow.methods.bilinear import hinges, largest_hinge, summed_hinge
+from gsmflow.methods.layers import dense, draw_weights, perceptron
 from gsmflow.methods.mean_discrepancy import gaussian_kernel, mean_discrepancy
 from gsmflow.methods.semantic_model import SemanticModel
 
@@ -99,8 +100,8 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, feature_dim: int, hidden: int, code_dim: int) -> None:
         super().__init__()
-        self.first = nn.Linear(feature_dim, hidden)
-        self.second = nn.Linear(hidden, code_dim)
+        self.first = dense(feature_dim, hidden)
+        self.second = dense(hidden, code_dim)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Codes ``(n, code_dim)`` of inputs ``(n, d)``."""
@@ -148,21 +149,13 @@ class ReViSE(SemanticModel):
     ) -> None:
         super().__init__(config, feature_dim, generator, **buffers)
         a, hidden, k = self.semantics.shape[1], config.hidden, config.code_dim
-        # Making a layer draws from torch's global generator; the fork leaves that unchanged.
-        with torch.random.fork_rng(devices=[]):
-            self.feature_encoder = FeatureEncoder(feature_dim, hidden, k)
-            self.feature_decoder = nn.Sequential(
-                nn.Linear(k, hidden), nn.ReLU(), nn.Linear(hidden, feature_dim)
-            )
-            self.feature_embedding = nn.Linear(k, config.joint_dim)
-            self.semantics_encoder = nn.Linear(a, k)
-            self.semantics_decoder = nn.Linear(k, a)
-            self.semantics_embedding = nn.Linear(k, config.joint_dim)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                bound = layer.in_features**-0.5
-                for parameter in layer.parameters():
-                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        self.feature_encoder = FeatureEncoder(feature_dim, hidden, k)
+        self.feature_decoder = perceptron((k, hidden, feature_dim))
+        self.feature_embedding = dense(k, config.joint_dim)
+        self.semantics_encoder = dense(a, k)
+        self.semantics_decoder = dense(k, a)
+        self.semantics_embedding = dense(k, config.joint_dim)
+        draw_weights(self, "torch", generator)
 
     @classmethod
     def semantics_of(cls, problem: Problem, config: ReViSEConfig) -> Tensor:

@@ -25,7 +25,7 @@ Differences from the published code:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -42,12 +42,10 @@ from gsmflow.learning.contract import (
     Optimizer,
     ParameterGroup,
     RowsRequest,
-    real_and_synthesized,
 )
-from gsmflow.learning.feed import Feed, MemoryFeed, feed_slabs
 from gsmflow.learning.method import Method
-from gsmflow.learning.sampling import FeatureSampler
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
+from gsmflow.methods.encoded_rows import encoded_rows
 from gsmflow.methods.layers import dense, draw_weights, dropout
 from gsmflow.methods.pair_comparator import PairComparator
 from gsmflow.methods.positioning import SemanticsScalingName
@@ -371,37 +369,7 @@ class SDGZSL(SynthesizingModel):
 
     def classifier_rows(self, request: RowsRequest) -> ClassifierRows:
         """Semantic parts of real seen rows and of synthesized unseen rows, streamed if many."""
-        unseen = request.real_unseen
-        encoded = replace(
-            request,
-            scaled=replace(request.scaled, feed=self._encoded(request.scaled.feed)),
-            real_unseen=None if unseen is None else self._encoded(unseen),
-        )
-        return real_and_synthesized(encoded, _SemanticParts(self))
-
-    @torch.no_grad()
-    def _encoded(self, feed: Feed) -> MemoryFeed:
-        """The semantic parts of a feed's rows."""
-        parts = [self.code_encoder(features) for features, _ in feed_slabs(feed)]
-        return MemoryFeed(torch.cat(parts), feed.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class _SemanticParts:
-    """A sampler of the semantic parts of synthesized rows."""
-
-    model: SDGZSL
-
-    def sampler(self, classes: Tensor) -> FeatureSampler:
-        """Draws semantic parts of rows of classes ``(k,)``."""
-        draw = self.model.sampler(classes)
-
-        @torch.no_grad()
-        def draw_parts(positions: Tensor, generator: torch.Generator) -> Tensor:
-            parts: Tensor = self.model.code_encoder(draw(positions, generator))
-            return parts
-
-        return draw_parts
+        return encoded_rows(request, self, self.encoder)
 
 
 def _activated(values: Tensor) -> Tensor:

@@ -43,14 +43,13 @@ from gsmflow.learning.search import OneOf, Times, TimesOneOf
 from gsmflow.methods.encoded_rows import encoded_rows
 from gsmflow.methods.f_vaegan import (
     FVAEGAN,
-    PUBLISHED_TRAINING,
     Decode,
     FVAEGANConfig,
     published_settings,
 )
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import weighted_l1
-from gsmflow.methods.wgan import GAN_BETAS, leaky_relu
+from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, leaky_relu
 
 __all__ = [
     "METHOD",
@@ -302,7 +301,7 @@ METHOD = Method(
     config=TFVAEGANConfig,
     model=TFVAEGAN,
     published={
-        "": PUBLISHED_TRAINING,
+        "": GAN_TRAINING,
         "AWA1": _AWA,
         "AWA2": _AWA,
         "CUB": published_settings(1e-4, 300, 300) | _decoder(0.01, 1.0, (1.0, 1.0), 0.1),

@@ -15,7 +15,7 @@ no second pass of automatic differentiation.
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,13 @@ from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
 from gsmflow.learning.contract import Batch, Optimizer, ParameterGroup
-from gsmflow.methods.layers import dense
+from gsmflow.methods.layers import dense, draw_weights
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.synthesizing import SynthesizingModel
 
 __all__ = [
     "GAN_BETAS",
+    "GAN_TRAINING",
     "ConditionalCritic",
     "ConditionalGenerator",
     "CriticLosses",
@@ -40,7 +41,8 @@ __all__ = [
     "adapt_penalty_weight",
     "critic_losses",
     "leaky_relu",
-    "normal_layers",
+    "published_samples",
+    "weighted_sum",
 ]
 
 OutputName: TypeAlias = Literal["relu", "sigmoid", "none"]
@@ -48,8 +50,19 @@ OutputName: TypeAlias = Literal["relu", "sigmoid", "none"]
 GAN_BETAS = (0.5, 0.999)
 """Adam's decay rates for the networks of these methods."""
 
+GAN_TRAINING: Mapping[str, Any] = {
+    "feature_scaling": "minmax",
+    "batch_size": 64,
+    "batches": "drawn",
+    "lr_decay": 1.0,
+    "weight_decay": 0.0,
+    "precision": "fp32",
+    "classifier_lr": 1e-3,
+    "classifier_epochs": 25,
+}
+"""Settings that the published code of these methods has for every dataset."""
+
 _SLOPE = 0.2
-_INITIAL_DEVIATION = 0.02
 # An adaptive penalty weight rises or falls by this factor where the penalty leaves these bounds.
 _ADAPTATION = 1.1
 _PENALTY_BOUNDS = (1.001, 1.05)
@@ -59,15 +72,6 @@ _WEIGHT_BOUNDS = (1e-6, 1e6)
 def leaky_relu(values: Tensor) -> Tensor:
     """Leaky ReLU with the slope of these methods, 0.2."""
     return functional.leaky_relu(values, _SLOPE)
-
-
-def normal_layers(module: nn.Module, generator: torch.Generator | None) -> None:
-    """Draw every dense weight from a normal distribution of deviation 0.02; biases become 0."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=_INITIAL_DEVIATION, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 class ConditionalGenerator(nn.Module):
@@ -263,7 +267,7 @@ class FeatureGAN(SynthesizingModel):
         self.generator = ConditionalGenerator(noise_dim, a, hidden, feature_dim, self.output)
         self.critic = ConditionalCritic(feature_dim, a, hidden)
         self.make_layers()
-        normal_layers(self, generator)
+        draw_weights(self, "normal", generator)
 
     def make_layers(self) -> None:
         """Make the other networks of a method, before the weights of all are drawn."""
@@ -356,3 +360,19 @@ class FeatureGAN(SynthesizingModel):
     @abstractmethod
     def generator_loss(self, batch: Batch, random: BatchRandom) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the generator for the classes of a batch, and its parts for the log."""
+
+
+def weighted_sum(
+    weighted: Mapping[str, tuple[float, Tensor]],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of losses with weights, and the losses by name for the log."""
+    total = torch.stack([weight * loss for weight, loss in weighted.values()]).sum()
+    return total, {name: loss for name, (_, loss) in weighted.items()}
+
+
+def published_samples(count: int) -> dict[str, Any]:
+    """Settings with so many synthesized rows of each unseen class.
+
+    The classifier's batches have the same size, as in the code of this family.
+    """
+    return {"samples_per_class": count, "classifier_batch_size": count}

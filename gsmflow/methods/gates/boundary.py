@@ -19,6 +19,7 @@ from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import TrainingConfig
 from gsmflow.methods.gates.base import GateKind
+from gsmflow.methods.layers import draw_weights
 
 __all__ = [
     "GATE",
@@ -134,10 +135,7 @@ class HypersphericalVAEs(nn.Module):
             self.image_decoder = _decoder(k, hidden, feature_dim)
             self.semantics_decoder = _decoder(k, hidden, a)
             self.classifier = nn.Linear(k, len(seen_classes))
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight, generator=generator)
-                nn.init.zeros_(layer.bias)
+        draw_weights(self, "xavier", generator)
 
     @classmethod
     def for_problem(
