@@ -17,8 +17,11 @@ _NORMAL_DEVIATION = 0.02
 
 
 def dense(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A layer whose weights are not drawn yet."""
-    return nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
+    """A layer whose weights are not drawn yet: they are NaN, so that a forgotten draw is seen."""
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
+    for parameter in layer.parameters():
+        nn.init.constant_(parameter, torch.nan)
+    return layer
 
 
 def perceptron(sizes: Sequence[int], *, relu_output: bool = False) -> nn.Sequential:

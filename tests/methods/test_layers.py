@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gsmflow.core.rng import BatchRandom
-from gsmflow.methods.layers import InitialWeightsName, draw_weights, dropout, perceptron
+from gsmflow.methods.layers import InitialWeightsName, dense, draw_weights, dropout, perceptron
 from tests.builders import seeded
 
 
@@ -15,6 +15,12 @@ def test_perceptron_has_relu_between_its_layers_or_after_each() -> None:
     kinds = [type(layer) for layer in perceptron((3, 4, 5))]
     assert kinds == [nn.Linear, nn.ReLU, nn.Linear]
     assert [type(layer) for layer in perceptron((3, 4), relu_output=True)] == [nn.Linear, nn.ReLU]
+
+
+def test_weights_that_nobody_drew_are_nan() -> None:
+    layer = dense(3, 2)
+    assert all(parameter.isnan().all() for parameter in layer.parameters())
+    assert layer(torch.zeros(1, 3)).isnan().all()
 
 
 def test_layers_are_made_without_the_global_generator() -> None:

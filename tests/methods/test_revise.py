@@ -13,6 +13,7 @@ from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import Trainer, TrainingConfig
+from gsmflow.methods.layers import draw_weights
 from gsmflow.methods.revise import (
     FeatureEncoder,
     RankingName,
@@ -36,6 +37,12 @@ def make_model(scaled: Scaled, **changes: Any) -> ReViSE:
     return ReViSE.for_problem(scaled, replace(SMALL, **changes), generators(0)).double()
 
 
+def make_encoder() -> FeatureEncoder:
+    encoder = FeatureEncoder(6, 9, 5)
+    draw_weights(encoder, "torch", seeded(5))
+    return encoder.double()
+
+
 def batch_of(scaled: Scaled) -> tuple[torch.Tensor, torch.Tensor]:
     rows = torch.arange(0, 56, 5)
     return scaled.feed.take(rows).double(), scaled.feed.labels[rows]
@@ -53,7 +60,7 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 def test_products_with_the_jacobian_equal_autograd() -> None:
-    encoder, x = FeatureEncoder(6, 9, 5).double(), normal(4, 6, seed=0)
+    encoder, x = make_encoder(), normal(4, 6, seed=0)
     v = normal(4, 5, seed=1)
     found = encoder.squared_products(encoder.activations(x), v)
     for row, vector, value in zip(x, v, found, strict=True):
@@ -63,7 +70,7 @@ def test_products_with_the_jacobian_equal_autograd() -> None:
 
 def test_contractive_term_is_the_squared_norm_of_the_jacobian() -> None:
     """The unit vectors give the norm exactly, and random vectors give it on average."""
-    encoder, x = FeatureEncoder(6, 9, 5).double(), normal(1, 6, seed=3)
+    encoder, x = make_encoder(), normal(1, 6, seed=3)
     jacobian = torch.autograd.functional.jacobian(encoder, x).reshape(5, 6)
     expected = jacobian.square().sum().item()
     assert expected > 0
