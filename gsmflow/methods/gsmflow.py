@@ -343,6 +343,7 @@ METHOD = Method(
     paper="Chen et al., ACM MM 2021; after the published code",
     config=GSMFlowConfig,
     model=GSMFlow,
+    short={"": {"schedule": "fast"}},
     variants={
         "condition-first": {"condition_blocks": "first"},
         "no-perturbation": {"perturbation": False},

@@ -10,6 +10,7 @@ import tyro
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.settings import field_texts, flag_of, plain_type
+from gsmflow.learning.method import PresetName
 from gsmflow.methods.gates.registry import GATES, find_gate
 from gsmflow.methods.registry import METHODS, RECOMMENDED, find_method
 from gsmflow.recipes.checks import check_recipe
@@ -57,7 +58,7 @@ def parse_recipe(
     first = next(iter(recipes.values()))
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--features", default=first.features, nargs="?")
-    for flag in ("--model", "--classifier", "--gate"):
+    for flag in ("--model", "--preset", "--classifier", "--gate"):
         early.add_argument(flag, nargs="?")
     early.add_argument("--recipe", default="", nargs="?")
     chosen, _ = early.parse_known_args(argv)
@@ -68,7 +69,8 @@ def parse_recipe(
             f"{RECOMMENDED} or none"
         )
     usual = RECOMMENDED if recommended else first.model
-    default = recipe_for(recipes, chosen.features, chosen.model or usual)
+    preset: PresetName = "short" if chosen.preset == "short" else "published"
+    default = recipe_for(recipes, chosen.features, chosen.model or usual, preset)
     default = with_choices(default, chosen.classifier, chosen.gate)
     file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe and not recommended else None
     if file is not None:
@@ -83,16 +85,25 @@ def parse_recipe(
     return recipe
 
 
-def recipe_for(recipes: Mapping[str, Recipe], features: str, model: str | None = None) -> Recipe:
+def recipe_for(
+    recipes: Mapping[str, Recipe],
+    features: str,
+    model: str | None = None,
+    preset: PresetName = "published",
+) -> Recipe:
     """The recipe that was made for these features, or else the first recipe.
 
     If ``model`` names another method than the recipe's, the recipe gets the published settings of
-    that method. An unknown ``model`` changes nothing.
+    that method for these features. An unknown ``model`` changes nothing. With the preset ``short``
+    the method's short settings come on top.
     """
     recipe = recipes.get(features, next(iter(recipes.values())))
-    if model is None or model == recipe.model or model not in METHODS:
+    if model is not None and model != recipe.model and model in METHODS:
+        recipe = published_recipe(replace(recipe, features=features), model)
+    if preset == "published":
         return recipe
-    return published_recipe(recipe, model)
+    short = recipe.method_info.shortened(recipe.dataset, features)
+    return recipe.replace(**short, preset=preset)
 
 
 def published_recipe(recipe: Recipe, model: str) -> Recipe:

@@ -14,7 +14,7 @@ from gsmflow.core.precision import PrecisionName
 from gsmflow.core.settings import Range, field_texts, field_types
 from gsmflow.data.scaling import FeatureScalingName
 from gsmflow.learning.feed import FeatureStorage
-from gsmflow.learning.method import Method, method_of
+from gsmflow.learning.method import Method, PresetName, method_of
 from gsmflow.learning.prototypes import PrototypesConfig
 from gsmflow.learning.scorers import BayesConfig
 from gsmflow.learning.softmax import SoftmaxConfig, TrainedClassifierConfig
@@ -126,6 +126,10 @@ class Recipe:
     """Whether to compile the loss with torch.compile before training, which takes 20 seconds or
     more and, on a CPU, a C++ compiler. auto: with --cuda-graphs on, where the training is long
     enough to pay for it."""
+    preset: PresetName = "published"
+    """Settings to start from. published: those of the method's paper or code, or the script's for
+    its own method; short: those that train within ten minutes on two CPU cores, for the methods
+    that would take longer (docs/methods.md)."""
     recipe: str = ""
     """File of chosen settings, as python -m gsmflow tune writes it, which replace the script's;
     recommended: the method that does best on all datasets (docs/beyond.md) in place of the

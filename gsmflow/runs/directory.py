@@ -29,7 +29,7 @@ __all__ = [
 
 # Fields of the recipe that do not change what a run computes: where it and its features are stored,
 # and where its settings come from.
-STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "recipe"}
+STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "preset", "recipe"}
 
 
 def open_run(recipe: Recipe) -> tuple[Path, bool]:

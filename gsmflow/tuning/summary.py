@@ -260,7 +260,7 @@ def command_with(script: Script, recipe: Recipe, file: Path) -> str:
     # Without --features a script takes the features of its first recipe.
     default = replace(picked, features=first.features)
     settled = {name: setting_value(default, name) for name in learning_settings(default)}
-    settled |= {"run": default.run, "resume": default.resume}
+    settled |= {name: getattr(default, name) for name in ("preset", "run", "resume")}
     words = [] if recipe.model == first.model else ["--model", recipe.model]
     words += recipe_flags(recipe.replace(recipe=str(file), **settled), default)
     return shlex.join([*script.command, *words])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -41,12 +41,13 @@ from gsmflow.learning.contract import (
     WarmedUp,
 )
 from gsmflow.learning.feed import MemoryFeed, Scaled, class_means, feed_slabs, scale_problem
+from gsmflow.learning.method import PresetName
 from gsmflow.learning.sampling import Sampler
 from gsmflow.learning.scorers import feature_map
 from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.checks import check_recipe
-from gsmflow.recipes.flags import parse_recipe, published_recipe
+from gsmflow.recipes.flags import parse_recipe, published_recipe, recipe_for
 from gsmflow.recipes.recipe import Recipe, setting_value, settings_of
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs import experiment, stages
@@ -566,11 +567,14 @@ def test_method_is_found_by_its_name_and_its_settings(method: str) -> None:
 
 
 @each_method
-def test_published_settings_are_settings_of_the_method(method: str) -> None:
-    for key, settings in find_method(method).published.items():
+@pytest.mark.parametrize("preset", get_args(PresetName))
+def test_settings_of_a_preset_are_settings_of_the_method(method: str, preset: PresetName) -> None:
+    info = find_method(method)
+    for key, settings in (info.published if preset == "published" else info.short).items():
         dataset, _, features = key.partition("/")
         bare = make_recipe(dataset=dataset or "TINY", features=features or "res101")
-        recipe = published_recipe(bare, method)
+        recipe = recipe_for({"": published_recipe(bare, method)}, "", preset=preset)
+        assert recipe.preset == preset
         known = settings_of(recipe)
         assert settings.keys() <= known.keys() - {"dataset", "features", "semantics", "seed"}
         for name, value in settings.items():

@@ -16,7 +16,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.settings import plain_type
 from gsmflow.learning.prototypes import PrototypesConfig
 from gsmflow.methods.gates.registry import GATES
-from gsmflow.methods.registry import METHODS
+from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.checks import check_recipe
 from gsmflow.recipes.flags import published_recipe, recipe_flags, recipe_for
 from gsmflow.recipes.recipe import CLASSIFIERS, Recipe, setting_value, settings_of
@@ -236,6 +236,24 @@ def test_other_method_has_its_published_settings() -> None:
                 ),
                 second_semantics="sent",
             )
+
+
+def test_other_method_has_its_settings_for_the_features_that_are_asked_for() -> None:
+    """Features for which the script has no recipe, but the method has settings."""
+    expected = find_method("dem").published["CUB/vgg_fc7"]
+    recipe = parse("--model", "dem", "--features", "vgg_fc7")
+    assert {name: setting_value(recipe, name) for name in expected} == expected
+
+
+def test_short_preset_comes_over_the_settings_of_the_script_and_under_flags() -> None:
+    assert parse("--preset", "short") == RES101.replace(schedule="fast", preset="short")
+    longer = parse("--preset", "short", "--schedule", "published")
+    assert longer == replace(RES101, preset="short")
+    assert parse("--preset=published") == RES101
+    for model in METHODS:
+        changes = find_method(model).shortened("CUB", "res101") | {"preset": "short"}
+        short = parse("--preset", "short", "--model", model)
+        assert short == parse("--model", model).replace(**changes)
 
 
 def test_recipe_is_chosen_by_features_and_the_first_is_the_default() -> None:
