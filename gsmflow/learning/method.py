@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias
 from gsmflow.learning.contract import Classifying, Model, Trainable
 from gsmflow.learning.search import SearchRange
 
-__all__ = ["Method", "PresetName", "method_of"]
+__all__ = ["Method", "MethodKind", "PresetName", "method_of"]
 
+MethodKind: TypeAlias = Literal["generative", "compatibility", "probabilistic"]
 PresetName: TypeAlias = Literal["published", "short"]
 
 
@@ -29,6 +30,10 @@ class Method:
         The name in tables.
     paper
         The publication, and whether this implementation follows its code or its text.
+    kind
+        ``generative``: it synthesizes features of unseen classes, or models their density;
+        ``compatibility``: it learns a score of features and semantics; ``probabilistic``: it
+        combines the posteriors of seen classes or of attributes.
     config
         A frozen dataclass of its settings. If it has a field ``samples_per_class``, that is the
         number of rows that the model synthesizes for each unseen class.
@@ -42,6 +47,8 @@ class Method:
         them a run takes at most ten minutes on two CPU cores at FLO's size.
     variants
         The ablations of the paper: name to the settings that change.
+    depends_on_seed
+        Whether its figures may depend on the seed; False for closed forms that draw nothing.
     search
         The ranges of the method's settings that ``tune`` searches; those of training and classifier
         are in `gsmflow.tuning.space`.
@@ -50,12 +57,14 @@ class Method:
     name: str
     label: str
     paper: str
+    kind: MethodKind
     config: type[Any]
     model: type[Model]
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     short: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: Mapping[str, SearchRange] = field(default_factory=dict)
+    depends_on_seed: bool = True
 
     @property
     def trains(self) -> bool:

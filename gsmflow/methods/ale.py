@@ -57,6 +57,7 @@ METHOD = Method(
     name="ale",
     label="ALE",
     paper="Akata et al., TPAMI 2016; after the paper's description",
+    kind="compatibility",
     config=ALEConfig,
     model=ALE,
     published={

@@ -38,6 +38,7 @@ METHOD = Method(
     name="ale-ce",
     label="ALE, cross-entropy",
     paper="Akata et al., TPAMI 2016, with cross-entropy; after public re-implementations",
+    kind="compatibility",
     config=ALECEConfig,
     model=ALECE,
     published={

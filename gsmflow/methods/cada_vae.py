@@ -487,6 +487,7 @@ METHOD = Method(
     name="cada-vae",
     label="CADA-VAE",
     paper="Schönfeld et al., CVPR 2019; after the published code",
+    kind="generative",
     config=CADAVAEConfig,
     model=CADAVAE,
     published=_PUBLISHED,

@@ -178,6 +178,7 @@ METHOD = Method(
     label="CE-GZSL",
     paper="Han et al., CVPR 2021; after the published code, numbers of samples after the paper's "
     "description",
+    kind="generative",
     config=CEGZSLConfig,
     model=CEGZSL,
     published={

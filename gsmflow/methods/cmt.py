@@ -75,6 +75,7 @@ METHOD = Method(
     name="cmt",
     label="CMT",
     paper="Socher et al., NeurIPS 2013; after the code of its co-authors, no novelty detection",
+    kind="compatibility",
     config=CMTConfig,
     model=CMT,
     published={"": {"feature_scaling": "l2"}},

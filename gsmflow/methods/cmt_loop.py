@@ -104,6 +104,7 @@ METHOD = Method(
     name="cmt-loop",
     label="CMT, LoOP",
     paper="Socher et al., NeurIPS 2013, local outlier probabilities; after its description",
+    kind="compatibility",
     config=CMTLoOPConfig,
     model=CMTLoOP,
     # Features of length 1 need a higher learning rate than others.

@@ -120,6 +120,7 @@ METHOD = Method(
     name="cmt-star",
     label="CMT*",
     paper="Socher et al., NeurIPS 2013, Gaussian novelty detection; after its description",
+    kind="compatibility",
     config=CMTStarConfig,
     model=CMTStar,
     # Features of length 1 need a higher learning rate than others.

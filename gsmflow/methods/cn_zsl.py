@@ -279,6 +279,7 @@ METHOD = Method(
     name="cn-zsl",
     label="CN-ZSL",
     paper="Skorokhodov and Elhoseiny, ICLR 2021; after the published code",
+    kind="compatibility",
     config=CNZSLConfig,
     model=CNZSL,
     published={

@@ -67,6 +67,7 @@ METHOD = Method(
     name="conse",
     label="ConSE",
     paper="Norouzi et al., ICLR 2014; after the paper's description",
+    kind="probabilistic",
     config=ConSEConfig,
     model=ConSE,
     published={"": {"feature_scaling": "minmax"}},

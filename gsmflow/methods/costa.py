@@ -68,6 +68,7 @@ METHOD = Method(
     name="costa",
     label="COSTA",
     paper="Mensink et al., CVPR 2014; after a description, with similarities of semantics",
+    kind="probabilistic",
     config=COSTAConfig,
     model=COSTA,
     published={"": {"feature_scaling": "minmax"}},

@@ -158,6 +158,7 @@ METHOD = Method(
     name="cvae",
     label="CVAE-ZSL",
     paper="Mishra et al., CVPR Workshops 2018; after the paper's description",
+    kind="generative",
     config=CVAEZSLConfig,
     model=CVAEZSL,
     published={

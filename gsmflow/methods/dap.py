@@ -115,7 +115,9 @@ METHOD = Method(
     name="dap",
     label="DAP",
     paper="Lampert et al., CVPR 2009; after a description, with logistic regression for its SVM",
+    kind="probabilistic",
     config=DAPConfig,
     model=DAP,
+    depends_on_seed=False,
     published={"": {"feature_scaling": "standardised"}},
 )

@@ -136,6 +136,7 @@ METHOD = Method(
     name="dem",
     label="DEM",
     paper="Zhang et al., CVPR 2017; after the published code",
+    kind="compatibility",
     config=DEMConfig,
     model=DEM,
     published={

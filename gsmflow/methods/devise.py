@@ -49,6 +49,7 @@ METHOD = Method(
     name="devise",
     label="DeViSE",
     paper="Frome et al., NeurIPS 2013; after the paper's description",
+    kind="compatibility",
     config=DeViSEConfig,
     model=DeViSE,
     published={

@@ -268,7 +268,9 @@ METHOD = Method(
     name="eszsl",
     label="ESZSL",
     paper="Romera-Paredes and Torr, ICML 2015; after the paper",
+    kind="compatibility",
     config=ESZSLConfig,
     model=ESZSL,
+    depends_on_seed=False,
     published={"": {"feature_scaling": "standardised"}},
 )

@@ -70,8 +70,10 @@ METHOD = Method(
     name="exem-sync",
     label="EXEM, SYNC",
     paper="Changpinyo et al., ICCV 2017; after the paper's description",
+    kind="compatibility",
     config=EXEMSYNCConfig,
     model=EXEMSYNC,
+    depends_on_seed=False,
     published={"": {"feature_scaling": "l2"}},
     variants={
         "crammer-singer": {"seen_loss": "cs"},

@@ -332,6 +332,7 @@ METHOD = Method(
     name="f-clswgan",
     label="f-CLSWGAN",
     paper="Xian et al., CVPR 2018; after public re-implementations",
+    kind="generative",
     config=FCLSWGANConfig,
     model=FCLSWGAN,
     published=_PUBLISHED,

@@ -233,6 +233,7 @@ METHOD = Method(
     name="f-vaegan",
     label="f-VAEGAN",
     paper="Xian et al., CVPR 2019; inductive, after public re-implementations",
+    kind="generative",
     config=FVAEGANConfig,
     model=FVAEGAN,
     published={

@@ -235,6 +235,7 @@ METHOD = Method(
     name="free",
     label="FREE",
     paper="Chen et al., ICCV 2021; after the published code",
+    kind="generative",
     config=FREEConfig,
     model=FREE,
     published={

@@ -451,6 +451,7 @@ METHOD = Method(
     name="gaussian-prototypes",
     label="Gaussian prototypes",
     paper="this package's: a Gaussian around ridge regression's class means",
+    kind="generative",
     config=GaussianPrototypesConfig,
     model=GaussianPrototypes,
     published={"": {"feature_scaling": "standardised"}},

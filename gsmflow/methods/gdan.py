@@ -232,6 +232,7 @@ METHOD = Method(
     name="gdan",
     label="GDAN (all training rows, normal noise)",
     paper="Huang et al., CVPR 2019; after the published code, without its rows of test_seen",
+    kind="generative",
     config=GDANConfig,
     model=GDAN,
     published={

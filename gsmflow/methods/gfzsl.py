@@ -119,7 +119,9 @@ METHOD = Method(
     name="gfzsl",
     label="GFZSL",
     paper="Verma and Rai, ECML 2017; after the published code",
+    kind="generative",
     config=GFZSLConfig,
     model=GFZSL,
+    depends_on_seed=False,
     published={"": {"feature_scaling": "standardised"}},
 )

@@ -341,6 +341,7 @@ METHOD = Method(
     name="gsmflow",
     label="GSMFlow",
     paper="Chen et al., ACM MM 2021; after the published code",
+    kind="generative",
     config=GSMFlowConfig,
     model=GSMFlow,
     short={"": {"schedule": "fast"}},

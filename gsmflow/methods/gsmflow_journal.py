@@ -165,6 +165,7 @@ METHOD = Method(
     name="gsmflow-journal",
     label="GSMFlow (journal)",
     paper="Chen et al., IEEE TMM; after the published code",
+    kind="generative",
     config=GSMFlowJournalConfig,
     model=GSMFlowJournal,
     published={

@@ -59,6 +59,7 @@ METHOD = Method(
     name="iap",
     label="IAP",
     paper="Lampert et al., CVPR 2009; after a description, with a softmax classifier",
+    kind="probabilistic",
     config=IAPConfig,
     model=IAP,
     published={"": {"feature_scaling": "minmax"}},

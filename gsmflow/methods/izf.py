@@ -211,6 +211,7 @@ METHOD = Method(
     name="izf",
     label="IZF",
     paper="Shen et al., ECCV 2020; after the paper's description",
+    kind="generative",
     config=IZFConfig,
     model=IZF,
     published={

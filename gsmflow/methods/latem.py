@@ -52,6 +52,7 @@ METHOD = Method(
     name="latem",
     label="LATEM",
     paper="Xian et al., CVPR 2016; after the published code",
+    kind="compatibility",
     config=LATEMConfig,
     model=LATEM,
     published={

@@ -348,6 +348,7 @@ METHOD = Method(
     name="discriminant",
     label="Prototype discriminant",
     paper="this package's (docs/beyond.md)",
+    kind="generative",
     config=DiscriminantConfig,
     model=PrototypeDiscriminant,
     variants={

@@ -229,6 +229,7 @@ METHOD = Method(
     name="revise",
     label="ReViSE",
     paper="Tsai et al., ICCV 2017; after the paper's description",
+    kind="compatibility",
     config=ReViSEConfig,
     model=ReViSE,
     published={

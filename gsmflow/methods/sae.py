@@ -113,8 +113,10 @@ METHOD = Method(
     name="sae",
     label="SAE",
     paper="Kodirov et al., CVPR 2017; after the published code",
+    kind="compatibility",
     config=SAEConfig,
     model=SAE,
+    depends_on_seed=False,
     published={"": {"feature_scaling": "l2"}},
     variants={"in the space of semantics": {"space": "semantics"}},
 )

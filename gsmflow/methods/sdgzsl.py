@@ -380,6 +380,7 @@ METHOD = Method(
     name="sdgzsl",
     label="SDGZSL",
     paper="Chen et al., ICCV 2021; after the published code",
+    kind="generative",
     config=SDGZSLConfig,
     model=SDGZSL,
     # Rises and epochs are those of the published code, for its number of epochs and the steps that

@@ -206,6 +206,7 @@ METHOD = Method(
     name="se-gzsl",
     label="SE-GZSL",
     paper="Kumar Verma et al., CVPR 2018; after the paper's description",
+    kind="generative",
     config=SEGZSLConfig,
     model=SEGZSL,
     published={

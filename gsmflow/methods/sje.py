@@ -43,6 +43,7 @@ METHOD = Method(
     name="sje",
     label="SJE",
     paper="Akata et al., CVPR 2015; after the paper's description",
+    kind="compatibility",
     config=SJEConfig,
     model=SJE,
     published={

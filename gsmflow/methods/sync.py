@@ -258,8 +258,10 @@ METHOD = Method(
     name="sync",
     label="SYNC",
     paper="Changpinyo et al., CVPR 2016; after the published code, with a smoothed maximum",
+    kind="compatibility",
     config=SYNCConfig,
     model=SYNC,
+    depends_on_seed=False,
     published={"": {"feature_scaling": "l2"}},
     variants={
         "crammer-singer": {"seen_loss": "cs"},

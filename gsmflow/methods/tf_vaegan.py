@@ -298,6 +298,7 @@ METHOD = Method(
     name="tf-vaegan",
     label="TF-VAEGAN",
     paper="Narayan et al., ECCV 2020; after the published code",
+    kind="generative",
     config=TFVAEGANConfig,
     model=TFVAEGAN,
     published={

@@ -24,6 +24,7 @@ from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import check_value, flag_of
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, open_held_out, training_problem
+from gsmflow.evaluation.measures import METRICS
 from gsmflow.learning.contract import (
     Choosing,
     ClassifierRows,
@@ -49,6 +50,7 @@ from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.checks import check_recipe
 from gsmflow.recipes.flags import parse_recipe, published_recipe, recipe_for
 from gsmflow.recipes.recipe import Recipe, setting_value, settings_of
+from gsmflow.reports.metric_values import mean_std_of
 from gsmflow.reports.page.document import read_run
 from gsmflow.runs import experiment, stages
 from gsmflow.runs.add_class import grow_dataset
@@ -567,20 +569,33 @@ def test_method_is_found_by_its_name_and_its_settings(method: str) -> None:
 
 
 @each_method
-@pytest.mark.parametrize("preset", get_args(PresetName))
-def test_settings_of_a_preset_are_settings_of_the_method(method: str, preset: PresetName) -> None:
+def test_settings_of_each_preset_are_settings_of_the_method(method: str) -> None:
     info = find_method(method)
-    for key, settings in (info.published if preset == "published" else info.short).items():
-        dataset, _, features = key.partition("/")
-        bare = make_recipe(dataset=dataset or "TINY", features=features or "res101")
-        recipe = recipe_for({"": published_recipe(bare, method)}, "", preset=preset)
-        assert recipe.preset == preset
-        known = settings_of(recipe)
-        assert settings.keys() <= known.keys() - {"dataset", "features", "semantics", "seed"}
-        for name, value in settings.items():
-            check_value(name, known[name].hint, value)
-            assert setting_value(recipe, name) == value
-        check_recipe(recipe)
+    presets: tuple[PresetName, ...] = get_args(PresetName)
+    for preset, by_dataset in zip(presets, (info.published, info.short), strict=True):
+        for key, settings in by_dataset.items():
+            dataset, _, features = key.partition("/")
+            bare = make_recipe(dataset=dataset or "TINY", features=features or "res101")
+            bare = published_recipe(bare, method)
+            recipe = recipe_for({"": bare}, bare.features, preset=preset)
+            assert recipe.preset == preset
+            known = settings_of(recipe)
+            assert settings.keys() <= known.keys() - {"dataset", "features", "semantics", "seed"}
+            for name, value in settings.items():
+                check_value(name, known[name].hint, value)
+                assert setting_value(recipe, name) == value
+            check_recipe(recipe)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if not find_method(m).depends_on_seed])
+def test_method_without_random_choices_has_the_same_figures_under_any_seed(
+    method: str, tmp_path: Path
+) -> None:
+    figures = []
+    for seed in (0, 1):
+        metrics = run_case(CASES[method], tmp_path, seed=seed, run=f"seed{seed}").metrics
+        figures.append({m.key: mean_std_of(metrics, m) for m in METRICS})
+    assert figures[0] == figures[1]
 
 
 @each_method

@@ -1,0 +1,115 @@
+"""One run of a grid's cell, in a process of its own, and the record of how it ended."""
+
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from rich.console import Console
+
+from gsmflow.core.errors import InputError, UnavailableError, one_line
+from gsmflow.core.files import read_json, write_json
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import LOG_FILE
+from gsmflow.reports.stage_seconds import read_stages
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.script import script_recipe
+
+__all__ = ["CellOutcome", "read_outcome", "run_cell", "write_failure"]
+
+State: TypeAlias = Literal["done", "failed"]
+
+CONSOLE_FILE = "console.log"
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """How a run of a cell ended.
+
+    Attributes
+    ----------
+    state
+        Whether it is finished, or why not is known.
+    sentence
+        Why it failed; empty if it did not.
+    seconds
+        The seconds of all its stages, in all parts of a resumed run.
+    peak_mib
+        The most memory that its process used, MiB, of the GPU too; None where it is not known.
+    machine
+        The machine's name.
+    """
+
+    state: State
+    sentence: str = ""
+    seconds: float | None = None
+    peak_mib: int | None = None
+    machine: str = ""
+
+
+def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) -> None:
+    """Run one seed of a cell, resuming what an earlier process began; write how it ended.
+
+    Parameters
+    ----------
+    script
+        The script of its dataset, or the dataset's folder.
+    words
+        The flags of the run.
+    folder
+        The run directory.
+    outcome
+        The file of the outcome.
+
+    Raises
+    ------
+    BaseException
+        Any error that is not of the run: the process then ends without an outcome.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as stream:
+            console = Console(file=stream, width=120, highlight=False, markup=False, emoji=False)
+            found, recipe = script_recipe(script, words, prog=str(script))
+            run_experiment(found.job(recipe), console, directory=folder)
+    except (InputError, UnavailableError, MemoryError, torch.OutOfMemoryError) as error:
+        write_failure(outcome, one_line(error) or "out of memory")
+        return
+    seconds = sum(stage.seconds for stage in read_stages(folder / LOG_FILE))
+    write_json(outcome, asdict(CellOutcome("done", "", seconds, _peak_mib(), platform.node())))
+
+
+def write_failure(outcome: Path, sentence: str) -> None:
+    """Record that a run failed, and why."""
+    write_json(outcome, asdict(CellOutcome("failed", sentence, machine=platform.node())))
+
+
+def read_outcome(file: Path) -> CellOutcome | None:
+    """How a run ended; None if it is not over.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if not file.is_file():
+        return None
+    record = Field(file, "", read_json(file))
+    fields: dict[str, Any] = record.object()
+    state = record["state"].text()
+    if state not in ("done", "failed") or not fields.keys() <= asdict(CellOutcome("done")).keys():
+        raise record.refused("the outcome of a run")
+    return CellOutcome(**fields)
+
+
+def _peak_mib() -> int:
+    """The most memory that this process has used, and that of the GPU, MiB."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bytes_used = resident * (1 if sys.platform == "darwin" else 1024)
+    if torch.cuda.is_available():
+        bytes_used += torch.cuda.max_memory_allocated()
+    return bytes_used // 2**20

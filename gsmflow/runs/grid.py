@@ -1,0 +1,319 @@
+"""A grid of runs, methods by datasets by seeds, whose folders are named by what they compute.
+
+A cell is a method on a dataset. Its folder's name has a digest of its recipe and of the dataset's
+files, so that a cell that is finished is found again, and one of other settings is another cell.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import digest_file
+from gsmflow.data.dataset import Dataset, open_held_out, training_problem
+from gsmflow.data.formats.files import dataset_files
+from gsmflow.learning.method import PresetName
+from gsmflow.methods.registry import METHODS, find_method
+from gsmflow.recipes.recipe import CLASSIFIERS, Recipe
+from gsmflow.runs.directory import computed_fields
+from gsmflow.runs.experiment import open_dataset
+from gsmflow.runs.script import Script, script_recipe
+
+__all__ = [
+    "Cell",
+    "DataChoice",
+    "GridData",
+    "MethodChoice",
+    "make_cells",
+    "open_data",
+    "read_data_choice",
+    "read_method_choices",
+]
+
+ALL = "all"
+
+# Fields of a recipe that do not make another cell: the seeds of a cell are its runs, and the
+# dataset is known by what its files hold.
+_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside"}
+_digest = partial(hashlib.blake2b, digest_size=16)
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """A dataset of a grid.
+
+    Attributes
+    ----------
+    path
+        Its folder, or a script whose recipes are for it.
+    features, semantics
+        Which of its features and semantics; empty for the usual ones.
+    """
+
+    path: Path
+    features: str = ""
+    semantics: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """The flags that choose its features and semantics."""
+        named = {"--features": self.features, "--semantics": self.semantics}
+        return [word for flag, value in named.items() if value for word in (flag, value)]
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method of a grid.
+
+    Attributes
+    ----------
+    name
+        As ``--model`` takes it.
+    classifier
+        As ``--classifier`` takes it; empty for the method's usual one.
+    """
+
+    name: str
+    classifier: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name in files and on the command line."""
+        return ":".join(filter(None, (self.name, self.classifier)))
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        label = find_method(self.name).label
+        return f"{label}, {self.classifier}" if self.classifier else label
+
+    @property
+    def words(self) -> list[str]:
+        """The flags that choose it."""
+        classifier = ["--classifier", self.classifier] if self.classifier else []
+        return ["--model", self.name, *classifier]
+
+
+@dataclass(frozen=True, eq=False)
+class GridData:
+    """A dataset of a grid that was read once.
+
+    Attributes
+    ----------
+    choice
+        What was asked for.
+    script
+        The script, or its equivalent for a folder.
+    recipe
+        A recipe on it: it says which features and semantics these are.
+    dataset
+        The dataset; its features are mapped from the cache where there is one.
+    digest
+        A hash of what its files hold.
+    """
+
+    choice: DataChoice
+    script: Script
+    recipe: Recipe
+    dataset: Dataset
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """Its name in files: dataset, features and semantics."""
+        return f"{self.recipe.dataset}:{self.recipe.features}:{self.recipe.semantics}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A method on a dataset, with several seeds.
+
+    Attributes
+    ----------
+    method
+        The method.
+    data
+        The dataset.
+    words
+        The flags of its runs, without those of a seed.
+    recipe
+        The recipe of its first run.
+    seeds
+        The seeds of its runs; one where nothing depends on the seed.
+    folder
+        Its folder, with a run directory for each seed.
+    """
+
+    method: MethodChoice
+    data: GridData
+    words: tuple[str, ...]
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    folder: Path = field(default=Path())
+
+    def run_folder(self, seed: int) -> Path:
+        """The run directory of a seed."""
+        return self.folder / f"seed{seed}"
+
+    def outcome_file(self, seed: int) -> Path:
+        """The file that says how the run of a seed ended; there is none while it is not over."""
+        return self.folder / f"seed{seed}.json"
+
+
+def read_method_choices(words: Sequence[str]) -> list[MethodChoice]:
+    """The methods of a command line: ``all``, names, and ``NAME:CLASSIFIER``.
+
+    Raises
+    ------
+    InputError
+        If a method or classifier is unknown, or a method trains no classifier.
+    """
+    found: dict[str, MethodChoice] = {}
+    for word in words:
+        names = list(METHODS) if word == ALL else [word]
+        for name in names:
+            choice = MethodChoice(*name.split(":", 1))
+            if choice.name not in METHODS:
+                raise InputError(
+                    f"--methods: found {choice.name!r}, expected {ALL} or some of "
+                    f"{', '.join(METHODS)}"
+                )
+            if choice.classifier:
+                _check_classifier(choice)
+            found.setdefault(choice.key, choice)
+    if not found:
+        raise InputError(f"--methods: found nothing, expected {ALL} or names of methods")
+    return list(found.values())
+
+
+def _check_classifier(choice: MethodChoice) -> None:
+    if find_method(choice.name).classifies:
+        raise InputError(
+            f"--methods: found {choice.key}, expected {choice.name}, which scores classes without "
+            "a classifier"
+        )
+    if choice.classifier not in CLASSIFIERS:
+        raise InputError(
+            f"--methods: found {choice.key}, expected {choice.name} or {choice.name}:CLASSIFIER "
+            f"with one of {', '.join(CLASSIFIERS)}"
+        )
+
+
+def read_data_choice(word: str) -> DataChoice:
+    """The dataset of a word ``PATH[:FEATURES[:SEMANTICS]]``.
+
+    Raises
+    ------
+    InputError
+        If there are more parts.
+    """
+    # A path may have a drive letter, so a part with a separator belongs to it.
+    path, *names = re.split(r":(?![^:]*[\\/])", word)
+    if not path or len(names) > 2:
+        raise InputError(
+            f"--datasets: found {word!r}, expected PATH, PATH:FEATURES or PATH:FEATURES:SEMANTICS"
+        )
+    return DataChoice(Path(path), *names)
+
+
+def open_data(choice: DataChoice, flags: Sequence[str], prog: str) -> GridData:
+    """Read a dataset of a grid, which also puts it into the cache.
+
+    Parameters
+    ----------
+    choice
+        The dataset.
+    flags
+        Flags of all runs of the grid, among them that of the cache's folder.
+    prog
+        The program's name, for the help text.
+
+    Raises
+    ------
+    InputError
+        If the dataset cannot be read, or has no validation classes although the runs would choose
+        settings on them.
+    """
+    words = [*choice.words, *flags]
+    script, recipe = script_recipe(choice.path, words, prog=prog)
+    dataset = open_dataset(script.job(recipe))
+    if recipe.calibrate:
+        problem = training_problem(dataset, "validation")
+        if not len(open_held_out(dataset, "validation").unseen):
+            raise InputError(
+                f"{dataset.where('val')}: found no rows of validation classes beside "
+                f"{len(problem.seen_classes)} others, expected some, on which settings are "
+                "chosen; --no-calibrate goes without"
+            )
+    files = dataset_files(
+        recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
+    )
+    digests = [digest_file(file, _digest) for file in files]
+    return GridData(choice, script, recipe, dataset, "-".join(digests))
+
+
+def make_cells(
+    methods: Sequence[MethodChoice],
+    datasets: Sequence[GridData],
+    seeds: Sequence[int],
+    preset: PresetName,
+    flags: Sequence[str],
+    out: Path,
+    prog: str,
+) -> list[Cell]:
+    """The cells of a grid, dataset by dataset.
+
+    Parameters
+    ----------
+    methods, datasets
+        The rows and columns.
+    seeds
+        The seeds of each cell whose method depends on one.
+    preset
+        The settings that each method starts from.
+    flags
+        Flags of all runs.
+    out
+        The folder of the cells' folders.
+    prog
+        The program's name, for the help text.
+
+    Raises
+    ------
+    InputError
+        If a flag cannot be used with a method.
+    """
+    cells = []
+    for data, method in product(datasets, methods):
+        words = (*method.words, "--preset", preset, *data.choice.words, "--beside", *flags)
+        _, recipe = script_recipe(data.choice.path, [*words, *_seed(seeds[0])], prog=prog)
+        used = tuple(seeds) if recipe.method_info.depends_on_seed else (seeds[0],)
+        cell = Cell(method, data, words, recipe, used)
+        name = f"{method.key.replace(':', '-')}-{preset}-{_address(cell)}"
+        cells.append(replace(cell, folder=out / data.key.replace(":", "-") / name))
+    return cells
+
+
+def words_of_run(cell: Cell, seed: int) -> list[str]:
+    """The flags of a cell's run, as its dataset's script takes them."""
+    return [*cell.words, *_seed(seed)]
+
+
+def _seed(seed: int) -> list[str]:
+    return ["--seed", str(seed), "--seeds", "1"]
+
+
+def _address(cell: Cell) -> str:
+    """A hash of what the runs of a cell compute, but for the seed."""
+    computed = computed_fields(cell.recipe)
+    content: Mapping[str, object] = {
+        **{name: value for name, value in computed.items() if name not in _NOT_OF_A_CELL},
+        "dataset": cell.data.digest or cell.recipe.dataset,
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
