@@ -1,13 +1,10 @@
 """The command ``tune``: its options, its worker processes, and the results that it writes."""
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import torch
 from rich.console import Console
 
 from gsmflow.cli.verb import Verb
+from gsmflow.core.child_processes import end_processes, end_with_parent
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.recipes.files import write_recipe_file
@@ -162,28 +160,16 @@ def _workers(
             process.start()
         yield processes
     finally:
-        for process in processes:
-            if process.pid is not None:
-                process.terminate()
-                process.join()
+        end_processes(processes)
 
 
 def _run_worker(options: TuneOptions, flags: Sequence[str], plan: StudyPlan, threads: int) -> None:
     """The main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     with quiet_optuna(), suppress(InputError):  # the parent finds the same mistake and reports it
         _, setup, study = _open(options, flags)
         work(setup, study, plan)
-
-
-def _exit_with_parent() -> None:
-    """End this process as soon as its parent has ended, for whatever reason."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _report(

