@@ -47,10 +47,10 @@ function axis(title, more = {}) {
   return { type: "linear", title: { display: true, text: title }, ...more };
 }
 
-/** Limits of an axis of percent that has the values in its middle. */
-function limitsAround(values) {
+/** Limits of an axis of percent that has the values in its middle, with a share of their range around. */
+function limitsAround(values, around = 1 / 3) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const margin = Math.max(3, (high - low) / 3);
+  const margin = Math.max(3, around * (high - low));
   return {
     min: Math.max(0, 5 * Math.floor((low - margin) / 5)),
     max: Math.min(100, 5 * Math.ceil((high + margin) / 5)),
