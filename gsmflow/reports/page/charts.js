@@ -1,24 +1,6 @@
-// The charts, drawn by Chart.js in the colours of the page's style sheet.
+// The charts of a run, drawn by Chart.js in the colours of the page's style sheet.
 
-const charts = new Map();
-const SHAPES = ["circle", "rect", "triangle", "rectRot", "star"];
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [14, 4]];
-
-Chart.defaults.animation = false;
-Chart.defaults.maintainAspectRatio = false;
-Chart.defaults.font.family = "system-ui, sans-serif";
-Chart.defaults.plugins.legend.labels.usePointStyle = true;
-Chart.defaults.plugins.legend.labels.boxHeight = 7;
-Chart.defaults.plugins.legend.position = "bottom";
-
-/** A colour of the style sheet, as the theme has it now. */
-function colour(name) {
-  const probe = document.body.appendChild(document.createElement("i"));
-  probe.style.color = `var(--${name})`;
-  const value = getComputedStyle(probe).color;
-  probe.remove();
-  return value;
-}
 
 /** Red, green and blue of a colour of the style sheet. */
 function channels(name) {
@@ -33,15 +15,6 @@ function contrast(...pair) {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   }).sort((a, b) => a - b);
   return (lighter + 0.05) / (darker + 0.05);
-}
-
-/** The same colour, partly transparent. */
-function faded(value, alpha) {
-  return value.replace(/^rgba?\(([^,]+),([^,]+),([^,)]+).*$/, `rgba($1,$2,$3,${alpha})`);
-}
-
-function seriesColour(i) {
-  return colour(`series-${(i % 5) + 1}`);
 }
 
 /** Colours of n classes, neighbours far apart, all as dark or as light as the theme asks. */
@@ -70,30 +43,6 @@ function oklch(lightness, chroma, hue) {
   return `rgb(${bytes.join(", ")})`;
 }
 
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-/** Draw a chart in place of the one that the canvas had; the label says it in words. */
-function drawChart(id, label, config) {
-  charts.get(id)?.destroy();
-  Chart.defaults.color = colour("quiet");
-  Chart.defaults.borderColor = colour("line");
-  const canvas = document.getElementById(id);
-  canvas.setAttribute("aria-label", label);
-  charts.set(id, new Chart(canvas, config));
-}
-
-function dropCharts() {
-  for (const chart of charts.values()) chart.destroy();
-  charts.clear();
-}
-
-function axis(title, more = {}) {
-  return { type: "linear", title: { display: true, text: title }, ...more };
-}
-
 function percentAxis(title) {
   return axis(title, { min: 0, max: 100 });
 }
@@ -112,16 +61,6 @@ function line(i, label, points, more = {}) {
     borderWidth: 2,
     borderJoinStyle: "round",
     ...more,
-  };
-}
-
-/** Limits of an axis of percent that has the values in its middle. */
-function limitsAround(values) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const margin = Math.max(3, (high - low) / 3);
-  return {
-    min: Math.max(0, 5 * Math.floor((low - margin) / 5)),
-    max: Math.min(100, 5 * Math.ceil((high + margin) / 5)),
   };
 }
 

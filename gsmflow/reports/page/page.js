@@ -1,7 +1,5 @@
 // The page: fills the sections from its document and follows the calibration factor gamma.
 
-const content = JSON.parse(document.getElementById("data").textContent);
-const at = (id) => document.getElementById(id);
 const percent = (share, digits = 1) => (share === null ? "–" : (100 * share).toFixed(digits));
 const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
 
@@ -13,39 +11,6 @@ let gamma = 0;
 let mapped = { chosen: null, named: false };
 
 // --- tables ------------------------------------------------------------------------------------
-
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-/** Fill a table; columns are headings, those of numbers marked; rows are cells, the first a head. */
-function fillTable(table, columns, rows, { caption, classes = [] } = {}) {
-  const head = element("tr");
-  for (const { name, isNumber } of columns) {
-    const cell = element("th", name, isNumber ? "number" : "");
-    cell.scope = "col";
-    head.append(cell);
-  }
-  const body = element("tbody");
-  rows.forEach((cells, place) => {
-    const line = element("tr", undefined, classes[place]);
-    cells.forEach((text, i) => {
-      const cell = element(i ? "td" : "th", text, columns[i].isNumber ? "number" : "");
-      if (!i) cell.scope = "row";
-      line.append(cell);
-    });
-    body.append(line);
-  });
-  const heading = element("thead");
-  heading.append(head);
-  table.replaceChildren(...(caption ? [element("caption", caption)] : []), heading, body);
-}
-
-const columnsOf = (first, ...numbers) => [{ name: first },
-  ...numbers.map((name) => ({ name, isNumber: true }))];
 
 /** A table that is made when it is first asked for, and again when what it shows has changed. */
 function tableOnDemand(id, make) {
@@ -421,12 +386,6 @@ function showShifts() {
   });
 }
 
-/** An object as lines of a table, objects inside it with their names joined. */
-function flatten(value, above = "") {
-  return Object.entries(value).flatMap(([name, item]) => (item !== null && typeof item === "object" && !Array.isArray(item)
-    ? flatten(item, `${above}${name} `) : [[`${above}${name}`, item === null ? "–" : String(item)]]));
-}
-
 function showSettings() {
   const columns = [{ name: "setting" }, { name: "value" }];
   fillTable(at("recipe"), columns, flatten(part.recipe));
@@ -467,21 +426,6 @@ function show(chosen) {
   draw();
 }
 
-function prepareTheme() {
-  const button = at("theme");
-  const say = () => button.setAttribute("aria-pressed", String(isDark()));
-  button.onclick = () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    say();
-    draw();
-  };
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    say();
-    draw();
-  });
-  say();
-}
-
 function prepareSeeds() {
   if (content.parts.length < 2) return;
   at("seed-choice").hidden = false;
@@ -491,5 +435,5 @@ function prepareSeeds() {
 
 showFigures();
 prepareSeeds();
-prepareTheme();
+prepareTheme(draw);
 show(part);

@@ -42,18 +42,9 @@ from gsmflow.reports.tables import section_lines
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.sections import REPORTS
 from gsmflow.runs.seeds import run_seeds
+from tests.browser import Shown, accessibility_problems, launched_browser, pages_in
 from tests.builders import make_dataset, tiny_recipe, write_gbu
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Text that a page without escaping would take for markup.
 NAMES = (
     "<img src=x onerror=alert(1)>",
@@ -264,7 +255,7 @@ def test_every_loss_part_has_a_column_and_an_axis(one: Path) -> None:
     ]
 
 
-def test_seconds_of_the_stages_are_a_table(show: Callable[..., "Shown"], one: Path) -> None:
+def test_seconds_of_the_stages_are_a_table(show: Callable[..., Shown], one: Path) -> None:
     records = [
         {"event": "stage", "stage": "few_shot", "seconds": 6},
         {
@@ -295,7 +286,7 @@ def test_seconds_of_the_stages_are_a_table(show: Callable[..., "Shown"], one: Pa
 
 
 def test_run_of_an_older_version_has_no_table_of_stages(
-    show: Callable[..., "Shown"], one: Path
+    show: Callable[..., Shown], one: Path
 ) -> None:
     (one / "log.jsonl").unlink()
     (part,) = read_run(one, REPORTS)["parts"]
@@ -318,7 +309,7 @@ def test_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     assert [row["figures"][-1] for row in document["rows"]] == [None]
 
 
-def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], one: Path) -> None:
+def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., Shown], one: Path) -> None:
     file = one / "page_data.safetensors"
     page_data = read_page_data(file, len(NAMES))
     write_page_data(file, replace(page_data, sample=None, shifts={}))
@@ -333,7 +324,7 @@ def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., "Shown"], o
 
 
 def test_model_without_epochs_has_no_curve_over_epochs(
-    show: Callable[..., "Shown"], one: Path
+    show: Callable[..., Shown], one: Path
 ) -> None:
     (one / "history.json").write_text("[]")
     metrics = json.loads((one / "metrics.json").read_text())
@@ -544,49 +535,15 @@ def test_page_carries_the_licence_of_the_charts(one: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched_browser() as browser:
         yield browser
-        browser.close()
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A page in the browser, and its errors."""
-
-    page: Any
-    complaints: list[str]
-    requests: list[str]
 
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
     """Shows a run's page, offline; asserts at the end that it had no errors."""
-    all_shown: list[tuple[Shown, Any, str]] = []
-
-    def open_page(folder: Path, **options: Any) -> Shown:
-        file = tmp_path / f"page{len(all_shown)}.html"
-        file.write_text(render_page(read_run(folder, REPORTS)))
-        settings = {"viewport": {"width": 1200, "height": 900}, "offline": True}
-        context = browser.new_context(**(settings | options))
-        context.set_default_timeout(180_000)  # a busy machine is slow
-        shown = Shown(context.new_page(), [], [])
-        shown.page.on("console", lambda entry: shown.complaints.append(entry.text))
-        shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))
-        shown.page.on("dialog", lambda dialog: shown.complaints.append(dialog.message))
-        shown.page.on("request", lambda request: shown.requests.append(request.url))
-        shown.page.goto(file.as_uri())
-        all_shown.append((shown, context, file.as_uri()))
-        return shown
-
-    yield open_page
-    for shown, context, address in all_shown:
-        context.close()
-        assert shown.complaints == []
-        assert shown.requests == [address]
+    with pages_in(browser, tmp_path) as show_page:
+        yield lambda folder, **options: show_page(render_page(read_run(folder, REPORTS)), **options)
 
 
 def tiles(page: Any) -> dict[str, float]:
@@ -974,16 +931,8 @@ def test_reduced_motion_disables_animation(show: Callable[..., Shown], runs: Run
 
 
 def test_axe_finds_no_accessibility_problem(show: Callable[..., Shown], runs: Runs) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
-    )
     page = show(runs.folder, color_scheme="light").page
-    page.eval_on_selector_all("details", "all => all.forEach(item => { item.open = true })")
-    found = axe.Axe().run(page).response["violations"]
-    page.emulate_media(color_scheme="dark")
-    contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
-    found += axe.Axe().run(page, options=contrast).response["violations"]
-    assert [(item["id"], item["nodes"][0]["html"]) for item in found] == []
+    assert accessibility_problems(page) == []
 
 
 def large_run(folder: Path, like: Path) -> None:

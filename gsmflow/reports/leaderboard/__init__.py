@@ -1,0 +1,1 @@
+"""The page of a leaderboard: methods and datasets, their figures, time and ranks."""
