@@ -23,6 +23,7 @@ __all__ = ["VERBS", "find_verb", "main"]
 VERBS: Mapping[str, str] = {
     "ablate": "compare a recipe with its ablations: the same without one idea of the paper",
     "add-class": "add unseen classes to a trained run",
+    "benchmark": "run methods on datasets with several seeds, and write a leaderboard",
     "check": "summarize a dataset, and list all that is wrong with it",
     "download": "fetch the published features into data/",
     "extract": "make a dataset of a folder of pictures and a description of their classes",

@@ -8,7 +8,16 @@ from typing import TypeAlias
 from rich import box
 from rich.table import Table
 
-__all__ = ["Cell", "Grid", "MeanStd", "latex", "markdown", "markdown_table", "terminal_table"]
+__all__ = [
+    "Best",
+    "Cell",
+    "Grid",
+    "MeanStd",
+    "latex",
+    "markdown",
+    "markdown_table",
+    "terminal_table",
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,19 @@ class MeanStd:
         return mean if self.std is None else f"{mean}{plus_minus}{self.std:.1f}"
 
 
-Cell: TypeAlias = "str | MeanStd | None"
+@dataclass(frozen=True)
+class Best:
+    """A number that no other of its column is significantly better than."""
+
+    figure: MeanStd
+
+    def text(self, plus_minus: str) -> str:
+        """The number with a star after it; the standard deviation follows."""
+        mean, *std = self.figure.text("|").split("|")
+        return plus_minus.join((f"{mean}*", *std))
+
+
+Cell: TypeAlias = "str | MeanStd | Best | None"
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,7 @@ def markdown(grid: Grid) -> str:
     rows: list[list[str]] = []
     for section in grid.sections:
         rows += [[""] * len(grid.columns)] if rows else []
-        rows += [[_escape_markdown(_text(cell, " ± ", missing="-")) for cell in r] for r in section]
+        rows += [[_markdown_cell(cell) for cell in row] for row in section]
     columns = [_escape_markdown(name) for name in grid.columns]
     lines = [f"### {_escape_markdown(grid.title)}", ""]
     lines += markdown_table(columns, grid.align, rows)
@@ -131,7 +152,13 @@ def latex(grid: Grid) -> str:
 def _text(cell: Cell, plus_minus: str, *, missing: str) -> str:
     if cell is None:
         return missing
-    return cell.text(plus_minus) if isinstance(cell, MeanStd) else cell
+    return cell if isinstance(cell, str) else cell.text(plus_minus)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if isinstance(cell, Best):
+        return f"**{cell.figure.text(' ± ')}**"
+    return _escape_markdown(_text(cell, " ± ", missing="-"))
 
 
 # An underscore inside a word is not markup.
@@ -169,4 +196,6 @@ def _latex_row(row: Sequence[Cell]) -> str:
 def _latex_cell(cell: Cell) -> str:
     if isinstance(cell, MeanStd):
         return "$" + cell.text(r" \pm ") + "$"
+    if isinstance(cell, Best):
+        return r"$\mathbf{" + cell.figure.text(r" \pm ") + "}$"
     return _escape_latex(_text(cell, "", missing="--"))

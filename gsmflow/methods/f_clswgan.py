@@ -60,6 +60,7 @@ from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 from gsmflow.methods.synthesizing import any_of
 from gsmflow.methods.wgan import (
     GAN_TRAINING,
+    SHORT_TRAINING,
     FeatureGAN,
     WGANConfig,
     published_samples,
@@ -336,6 +337,7 @@ METHOD = Method(
     config=FCLSWGANConfig,
     model=FCLSWGAN,
     published=_PUBLISHED,
+    short={"": SHORT_TRAINING, "AWA1": {"fast_epochs": 3}, "AWA2": {"fast_epochs": 3}},
     variants={
         "no-classification": {"classification_weight": 0.0},
         "cycle-wgan": {"cycle_weight": 0.01},

@@ -36,6 +36,7 @@ from gsmflow.methods.layers import dense
 from gsmflow.methods.vae import gaussian_kl, reparameterise
 from gsmflow.methods.wgan import (
     GAN_TRAINING,
+    SHORT_TRAINING,
     CriticLosses,
     FeatureGAN,
     OutputName,
@@ -256,6 +257,7 @@ METHOD = Method(
             "classifier_epochs": 5,
         },
     },
+    short={"": SHORT_TRAINING, "AWA1": {"fast_epochs": 3}, "AWA2": {"fast_epochs": 3}},
     variants={"normal-noise": {"encoded_noise": False}, "no-critic": {"adversarial_weight": 0.0}},
     search={
         "hidden": TimesOneOf((0.25, 0.5, 1)),

@@ -242,6 +242,7 @@ METHOD = Method(
             "classifier_epochs": 8,
         },
     },
+    short={"": {"schedule": "fast"}},
     variants={
         "no-centres": {"centre_weight": 0.0},
         "no-discrepancy": {"discrepancy_weight": 0.0},

@@ -471,7 +471,7 @@ METHOD = Method(
             "encoder_dropout": 0.0,
             "decoder_dropout": 0.1,
             "autoencoder_dropout": 0.0,
-            "relation_weight": 15.0,
+            "relation_weight": 0.1,
             "correlation_weight": 0.003,
             "correlation_steps": 1,
             "kl_rise": 0.4,

@@ -49,7 +49,7 @@ from gsmflow.methods.f_vaegan import (
 )
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import weighted_l1
-from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, leaky_relu
+from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, SHORT_TRAINING, leaky_relu
 
 __all__ = [
     "METHOD",
@@ -322,6 +322,11 @@ METHOD = Method(
             "classifier_batch_size": 256,
             "classifier_epochs": 5,
         },
+    },
+    short={
+        "": {**SHORT_TRAINING, "fast_epochs": 6},
+        "AWA1": {"fast_epochs": 2},
+        "AWA2": {"fast_epochs": 2},
     },
     variants={
         "no-feedback": {"feedback_weight": 0.0},

@@ -21,6 +21,7 @@ from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.data.dataset import Problem
 from gsmflow.data.splits import draw_from_each_class
+from gsmflow.evaluation.bootstrap import RightAnswers
 from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, Shifts
 from gsmflow.evaluation.metrics import SeenUnseenCurve
 from gsmflow.evaluation.protocol import Outcome
@@ -50,6 +51,8 @@ _MAPPED, _MAPPED_OF_CLASS = 2000, 60
 _SAMPLE_SEED = 5
 _COMPONENTS = 50
 _CURVE_POINTS = 1000
+# The fields of `PageData` that hold one object of arrays.
+_GROUPS = ("answers", "sample", "right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +130,15 @@ class PageData:
     shifts
         Method to its shifts; the first, without a name, are those of the real rows. Empty where no
         method synthesizes features.
+    right
+        Which test rows the model answers right; None of a run that was made before this was kept.
     """
 
     answers: Answers
     curves: Mapping[str, _Floats]
     sample: FeatureSample | None
     shifts: Mapping[str, ClassShifts]
+    right: RightAnswers | None = None
 
 
 def pick_answers(outcome: Outcome) -> Answers:
@@ -244,9 +250,10 @@ def _principal_components(
 def write_page_data(path: Path, page_data: PageData) -> None:
     """Write page data as one safetensors file, atomically."""
     arrays: dict[str, NDArray[Any]] = {}
-    for group, values in (("answers", page_data.answers), ("sample", page_data.sample)):
-        if values is not None:
-            arrays |= {f"{group}.{name}": value for name, value in vars(values).items()}
+    for group in _GROUPS:
+        values = getattr(page_data, group)
+        known = {} if values is None else vars(values)
+        arrays |= {f"{group}.{name}": v for name, v in known.items() if v is not None}
     # Names of methods are text of anyone's making: they stand in the metadata, numbered.
     for i, points in enumerate(page_data.curves.values()):
         arrays[f"curves.{i}"] = points
@@ -280,12 +287,13 @@ def read_page_data(path: Path, classes: int) -> PageData:
             name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
             for i, name in enumerate(names["shifts"])
         }
-        sample = _below("sample", arrays)
+        sample, right = _below("sample", arrays), _below("right", arrays)
         page_data = PageData(
             answers=Answers(**_below("answers", arrays)),
             curves={name: arrays[f"curves.{i}"] for i, name in enumerate(names["curves"])},
             sample=FeatureSample(**sample) if sample else None,
             shifts=shifts,
+            right=RightAnswers(**right) if right else None,
         )
         _check(page_data, classes)
     except Exception as error:
@@ -309,6 +317,9 @@ def _check(page_data: PageData, classes: int) -> None:
         raise ValueError(f"answers are not among {classes} classes")
     if len({len(v) for v in vars(answers).values()}) > 1:
         raise ValueError("answers differ in length")
+    right = page_data.right
+    if right is not None and not len(right.gzsl) == len(answers.labels):
+        raise ValueError("answers differ in length from those that are right")
     if (
         sample is not None
         and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1

@@ -23,6 +23,7 @@ from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
+from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
@@ -394,6 +395,7 @@ def _keep_page_data(
         curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
         sample=sample,
         shifts=shifts,
+        right=right_answers(evaluated.outcome, evaluated.gamma),
     )
     write_page_data(run.directory / PAGE_DATA_FILE, page_data)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import digest_file
-from gsmflow.data.dataset import Dataset, open_held_out, training_problem
+from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import dataset_files
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
@@ -33,6 +33,7 @@ __all__ = [
     "open_data",
     "read_data_choice",
     "read_method_choices",
+    "words_of_run",
 ]
 
 ALL = "all"
@@ -221,13 +222,17 @@ def read_data_choice(word: str) -> DataChoice:
     return DataChoice(Path(path), *names)
 
 
-def open_data(choice: DataChoice, flags: Sequence[str], prog: str) -> GridData:
+def open_data(
+    choice: DataChoice, method: MethodChoice, flags: Sequence[str], prog: str
+) -> GridData:
     """Read a dataset of a grid, which also puts it into the cache.
 
     Parameters
     ----------
     choice
         The dataset.
+    method
+        A method of the grid, with which the flags can be used.
     flags
         Flags of all runs of the grid, among them that of the cache's folder.
     prog
@@ -236,20 +241,11 @@ def open_data(choice: DataChoice, flags: Sequence[str], prog: str) -> GridData:
     Raises
     ------
     InputError
-        If the dataset cannot be read, or has no validation classes although the runs would choose
-        settings on them.
+        If the dataset cannot be read, or too few of its classes are left to choose settings on.
     """
-    words = [*choice.words, *flags]
+    words = [*method.words, *choice.words, *flags]
     script, recipe = script_recipe(choice.path, words, prog=prog)
     dataset = open_dataset(script.job(recipe))
-    if recipe.calibrate:
-        problem = training_problem(dataset, "validation")
-        if not len(open_held_out(dataset, "validation").unseen):
-            raise InputError(
-                f"{dataset.where('val')}: found no rows of validation classes beside "
-                f"{len(problem.seen_classes)} others, expected some, on which settings are "
-                "chosen; --no-calibrate goes without"
-            )
     files = dataset_files(
         recipe.data, recipe.dataset, features=recipe.features, semantics=recipe.semantics
     )

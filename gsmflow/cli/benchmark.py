@@ -1,0 +1,271 @@
+"""The command ``benchmark``: methods by datasets by seeds under one protocol, as a leaderboard."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tyro.conf import arg
+
+from gsmflow.cli.verb import Verb
+from gsmflow.core.environment import command_line
+from gsmflow.core.errors import InputError
+from gsmflow.core.tables import terminal_table
+from gsmflow.learning.method import PresetName
+from gsmflow.reports.leaderboard.forms import dataset_grid, rank_grid
+from gsmflow.reports.published import PUBLISHED_FILE, read_published
+from gsmflow.runs.benchmark import CellRun, collect_board, opened_folder, run_cells, write_board
+from gsmflow.runs.executors import Ended, LocalSettings, SlurmSettings, Started
+from gsmflow.runs.grid import (
+    GridData,
+    make_cells,
+    open_data,
+    read_data_choice,
+    read_method_choices,
+)
+
+__all__ = ["VERB", "BenchmarkOptions", "run_benchmark"]
+
+_PROG = "python -m gsmflow benchmark"
+_SHOWN_RUNNING = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """Run methods on datasets with several seeds under one protocol, and write a leaderboard.
+
+    python -m gsmflow benchmark --methods all --datasets data/FLO data/CUB:vgg_fc7:att --seeds 3
+
+    Each cell of the grid is a run directory of its own below --out, named by what it computes. The
+    same command goes on where it was interrupted, and runs nothing twice; more methods, datasets
+    or seeds may be asked for later. A run that fails is recorded with its reason, and does not
+    stop the others. Other words are flags of all runs, such as --device cpu.
+    """
+
+    datasets: tuple[str, ...]
+    """The datasets: PATH, PATH:FEATURES or PATH:FEATURES:SEMANTICS, where PATH is a dataset's
+    folder, such as data/FLO, or a script, such as train_FLO.py, whose settings GSMFlow then has."""
+    methods: tuple[str, ...] = ("all",)
+    """The methods by the names that --model takes, or all. NAME:CLASSIFIER is a method with another
+    classifier, such as f-clswgan:prototypes."""
+    seeds: int = 3
+    """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
+    preset: PresetName = "published"
+    """The settings of each method: published, or short (docs/methods.md)."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("out/leaderboard")
+    """The folder of all runs and of the leaderboard."""
+    executor: Literal["local", "slurm"] = "local"
+    """Where runs run: as processes on this machine, or as jobs of a SLURM cluster."""
+    workers: int | None = None
+    """Runs at the same time; None: as many as cores, memory and GPUs allow, on SLURM as many as
+    it starts."""
+    threads: int = 1
+    """CPU threads of each run."""
+    partition: str | None = None
+    """SLURM's partition; None: its default."""
+    gpus: int = 0
+    """GPUs of each run on SLURM."""
+    minutes: int = 120
+    """Minutes after which SLURM ends a run, which then goes on in a new job."""
+    memory_gib: int | None = None
+    """Memory of each run on SLURM, GiB; None: as estimated from the features."""
+    retry_failed: bool = False
+    """Whether runs that failed before begin again."""
+    draws: int = 2000
+    """Draws of the bootstrap that gives intervals; 0: no intervals."""
+    published: bool = True
+    """Published figures of the same datasets below the runs."""
+
+
+@dataclass
+class _Progress:
+    """What has happened to the runs so far."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: dict[str, float] = field(default_factory=dict)
+
+
+def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[str]) -> None:
+    """Run the cells of a grid that are not finished; write and print the leaderboard.
+
+    Parameters
+    ----------
+    options
+        The grid, and where it runs.
+    console
+        Where progress and tables are printed.
+    flags
+        Flags of all runs.
+
+    Raises
+    ------
+    InputError
+        If a method, a dataset or a flag is not known, the executor is not to be had, or the folder
+        cannot be used.
+    """
+    _check(options)
+    methods = read_method_choices(options.methods)
+    choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
+    identity = {"preset": options.preset, "flags": list(flags)}
+    with opened_folder(options.out, identity):
+        cache = ["--out", str(options.out), *flags]
+        datasets = [open_data(choice, methods[0], cache, _PROG) for choice in choices]
+        _check_different(datasets)
+        cells = make_cells(
+            methods,
+            datasets,
+            range(options.seeds),
+            options.preset,
+            cache,
+            options.out / "runs",
+            _PROG,
+        )
+        # A seed of every cell before the next one: figures of all methods come early.
+        runs = [CellRun(c, s) for s in range(options.seeds) for c in cells if s in c.seeds]
+        _run(options, runs, console)
+        published = read_published(PUBLISHED_FILE) if options.published else []
+        board = collect_board(
+            cells,
+            datasets,
+            published,
+            preset=options.preset,
+            command=command_line(),
+            draws=options.draws,
+        )
+        files = write_board(board, cells, options.out)
+    for dataset in board.datasets:
+        console.print(terminal_table(dataset_grid(board, dataset)))
+        console.print()
+    ranks = rank_grid(board)
+    if ranks is not None:
+        console.print(terminal_table(ranks))
+    console.print(f"leaderboard: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+def _check(options: BenchmarkOptions) -> None:
+    for flag, value, least in (
+        ("--seeds", options.seeds, 1),
+        ("--workers", options.workers, 1),
+        ("--threads", options.threads, 1),
+        ("--gpus", options.gpus, 0),
+        ("--minutes", options.minutes, 1),
+        ("--memory-gib", options.memory_gib, 1),
+        ("--draws", options.draws, 0),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
+    if not options.datasets:
+        raise InputError("--datasets: found nothing, expected a dataset's folder or a script")
+
+
+def _check_different(datasets: Sequence[GridData]) -> None:
+    keys = [data.key for data in datasets]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(
+                f"--datasets: found {key} {keys.count(key)} times, expected each dataset with its "
+                "features and semantics once"
+            )
+
+
+def _settings(options: BenchmarkOptions) -> LocalSettings | SlurmSettings:
+    if options.executor == "local":
+        return LocalSettings(options.workers, options.threads)
+    return SlurmSettings(
+        partition=options.partition,
+        gpus=options.gpus,
+        minutes=options.minutes,
+        cpus=options.threads,
+        memory_mib=None if options.memory_gib is None else 1024 * options.memory_gib,
+        parallel=options.workers,
+    )
+
+
+def _run(options: BenchmarkOptions, runs: Sequence[CellRun], console: Console) -> None:
+    """Run what is left, with a live table on a terminal, and plain lines in a log."""
+    outcomes = [None if options.retry_failed and _failed(run) else run.outcome for run in runs]
+    states = [outcome.state for outcome in outcomes if outcome is not None]
+    progress = _Progress(len(runs), states.count("done"), states.count("failed"))
+    left = progress.total - progress.done - progress.failed
+    console.print(
+        f"{len(runs)} runs, {progress.done} done, {progress.failed} failed before, {left} left",
+        soft_wrap=True,
+    )
+    by_name = {run.name: run for run in runs}
+    log = (options.out / "benchmark.log").open("a", encoding="utf-8")
+    with log, _shown(progress, console) as update:
+        events = run_cells(
+            runs, _settings(options), options.out / "executor", retry_failed=options.retry_failed
+        )
+        for event in events:
+            if event is not None:
+                line = _note(event, progress, by_name)
+                stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+                log.write(f"{stamp} {line}\n")
+                log.flush()
+                if isinstance(event, Ended):
+                    console.print(line, soft_wrap=True)
+            update()
+
+
+def _failed(run: CellRun) -> bool:
+    outcome = run.outcome
+    return outcome is not None and outcome.state == "failed"
+
+
+def _note(event: Started | Ended, progress: _Progress, runs: dict[str, CellRun]) -> str:
+    """Take an event into account; a line that says what happened."""
+    if isinstance(event, Started):
+        progress.running[event.name] = time.monotonic()
+        return f"started {event.name}"
+    progress.running.pop(event.name, None)
+    outcome = runs[event.name].outcome
+    if outcome is not None and outcome.state == "done":
+        progress.done += 1
+        return f"done {event.name}, {outcome.seconds or 0:.0f} s"
+    progress.failed += 1
+    sentence = "" if outcome is None else outcome.sentence
+    return f"failed {event.name}: {sentence}"
+
+
+@contextmanager
+def _shown(progress: _Progress, console: Console) -> Iterator[Callable[[], None]]:
+    """A context with a live table on a terminal; yields a function that redraws it."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+    task = bar.add_task("runs", total=progress.total, completed=progress.done + progress.failed)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+
+        def update() -> None:
+            bar.update(task, completed=progress.done + progress.failed)
+            live.update(Group(bar, _running_table(progress)), refresh=True)
+
+        yield update
+
+
+def _running_table(progress: _Progress) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        f"{progress.done} done",
+        f"{len(progress.running)} running",
+        f"{progress.failed} failed",
+    )
+    now = time.monotonic()
+    for name, start in list(progress.running.items())[:_SHOWN_RUNNING]:
+        table.add_row(name, f"{now - start:.0f} s", "")
+    return table
+
+
+VERB = Verb(BenchmarkOptions, run_benchmark, takes_flags=True)

@@ -1,0 +1,332 @@
+"""A benchmark: the cells of a grid that are not finished are run, then all are collected."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from gsmflow.core.environment import describe_environment
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.tables import latex, markdown
+from gsmflow.methods.registry import find_method
+from gsmflow.reports.leaderboard.collect import (
+    CellRuns,
+    collect_cells,
+    rank_cells,
+    summarise_runs,
+)
+from gsmflow.reports.leaderboard.entries import DatasetEntry, Leaderboard, MethodEntry
+from gsmflow.reports.leaderboard.forms import csv_of, dataset_grid, document_of, rank_grid
+from gsmflow.reports.leaderboard.render import render_leaderboard
+from gsmflow.reports.page.document import read_run
+from gsmflow.reports.page.render import render_page
+from gsmflow.reports.published import Published
+from gsmflow.runs.cell import CellOutcome, read_outcome, run_cell, write_failure
+from gsmflow.runs.executors import (
+    Ended,
+    LocalSettings,
+    SlurmSettings,
+    Started,
+    Work,
+    execute,
+)
+from gsmflow.runs.grid import Cell, GridData, words_of_run
+from gsmflow.runs.sections import REPORTS
+
+__all__ = ["CellRun", "collect_board", "opened_folder", "run_cells", "write_board"]
+
+GRID_FILE = "grid.json"
+_FORMAT = 1
+_BOOTSTRAP_SEED = 0
+# What a run needs beside several copies of the features, MiB.
+_BASE_MIB, _COPIES = 1200, 4
+
+
+@dataclass(frozen=True, eq=False)
+class CellRun:
+    """One run of a cell."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its name in progress and in log files."""
+        data = self.cell.data.key.replace(":", "-")
+        return f"{data}/{self.cell.method.key}/seed{self.seed}"
+
+    @property
+    def outcome(self) -> CellOutcome | None:
+        """How it ended; None if it is not over."""
+        return read_outcome(self.cell.outcome_file(self.seed))
+
+    @property
+    def work(self) -> Work:
+        """The run as a piece of work."""
+        cell, features = self.cell, self.cell.data.dataset.features
+        call = partial(
+            run_cell,
+            cell.data.choice.path,
+            words_of_run(cell, self.seed),
+            cell.run_folder(self.seed),
+            cell.outcome_file(self.seed),
+        )
+        copies_mib = _COPIES * 4 * features.shape[0] * features.shape[1] // 2**20
+        return Work(self.name, call, _BASE_MIB + copies_mib)
+
+
+@contextmanager
+def opened_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """A context in which this process alone works on a benchmark's folder.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    identity
+        What all cells of the folder share; JSON-ready.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else or a benchmark of another identity, if another process
+        works on it, or if it cannot be written.
+    """
+    file = out / GRID_FILE
+    try:
+        if out.is_dir() and not file.is_file() and any(out.iterdir()):
+            raise InputError(
+                f"{out}: found a folder with other files, expected that of a benchmark, an empty "
+                "folder or a new one"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock").acquire(timeout=0):
+            expected = {"format": _FORMAT, **identity}
+            if file.is_file():
+                _check_identity(file, expected)
+            else:
+                write_json(file, expected)
+            yield
+    except Timeout as error:
+        raise InputError(
+            f"{out}: found another benchmark that works on it, expected it to end first"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out}: found no way to write there "
+            f"({error.strerror or error}), expected a folder with room"
+        ) from error
+
+
+def _check_identity(file: Path, expected: Mapping[str, Any]) -> None:
+    found = read_json(file)
+    for name, value in expected.items():
+        if not isinstance(found, dict) or found.get(name) != value:
+            there = found.get(name) if isinstance(found, dict) else found
+            raise InputError(
+                f"{file}, field '{name}': found {there!r}, expected {value!r} as asked for now; "
+                "name another folder with --out"
+            )
+
+
+def run_cells(
+    runs: Sequence[CellRun],
+    settings: LocalSettings | SlurmSettings,
+    folder: Path,
+    *,
+    retry_failed: bool,
+) -> Iterator[Started | Ended | None]:
+    """Run what is not over yet; a run that fails is recorded and does not stop the others.
+
+    Parameters
+    ----------
+    runs
+        The runs of a grid.
+    settings
+        Where they run.
+    folder
+        Where the files of the executor are written.
+    retry_failed
+        Whether runs that failed begin again.
+
+    Yields
+    ------
+    Started or Ended or None
+        As from `execute`.
+
+    Raises
+    ------
+    InputError
+        If the executor is not to be had.
+    """
+    if retry_failed:
+        for run in runs:
+            outcome = run.outcome
+            if outcome is not None and outcome.state == "failed":
+                shutil.rmtree(run.cell.run_folder(run.seed), ignore_errors=True)
+                run.cell.outcome_file(run.seed).unlink()
+    left = {run.name: run for run in runs if run.outcome is None}
+    for event in execute([run.work for run in left.values()], settings, folder):
+        if isinstance(event, Ended):
+            run = left[event.name]
+            if run.outcome is None:  # its process ended before it could say how
+                file = run.cell.outcome_file(run.seed)
+                write_failure(file, event.sentence or "ended without an outcome")
+        yield event
+
+
+def collect_board(
+    cells: Sequence[Cell],
+    datasets: Sequence[GridData],
+    published: Sequence[Published],
+    *,
+    preset: str,
+    command: str,
+    draws: int,
+) -> Leaderboard:
+    """The leaderboard of a grid, as far as its runs are over.
+
+    Parameters
+    ----------
+    cells, datasets
+        The grid.
+    published
+        Published figures, of which those of these datasets are shown.
+    preset
+        The preset of all cells.
+    command
+        The command that makes it.
+    draws
+        Draws of the bootstrap; 0 for no intervals.
+
+    Raises
+    ------
+    InputError
+        If a file of a run is damaged.
+    """
+    found = collect_cells(
+        [_runs_of(cell) for cell in cells], draws, np.random.default_rng(_BOOTSTRAP_SEED)
+    )
+    names = {data.recipe.dataset for data in datasets}
+    methods = dict.fromkeys(cell.method for cell in cells)
+    return Leaderboard(
+        datasets=tuple(map(_dataset_entry, datasets)),
+        methods=tuple(
+            MethodEntry(
+                key=method.key,
+                label=method.label,
+                kind=find_method(method.name).kind,
+                classifier=method.classifier,
+                preset=preset,
+                paper=find_method(method.name).paper,
+            )
+            for method in methods
+        ),
+        cells=tuple(found),
+        ranking=rank_cells(found),
+        published=tuple(entry for entry in published if entry.dataset in names),
+        command=command,
+        environment=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    found = describe_environment(torch.device("cpu"), 0)
+    packages = [f"{name} {number}" for name, number in found["packages"].items()]
+    return {
+        "commit": str(found["git_commit"]),
+        "machine": f"{found['device_name']}, {found['platform']}",
+        "versions": ", ".join([f"Python {found['python']}", *packages]),
+    }
+
+
+def _dataset_entry(data: GridData) -> DatasetEntry:
+    dataset, recipe = data.dataset, data.recipe
+    return DatasetEntry(
+        dataset=recipe.dataset,
+        features=recipe.features,
+        semantics=recipe.semantics,
+        seen=len(dataset.seen_classes),
+        unseen=len(dataset.unseen_classes),
+        rows=len(dataset.test_seen) + len(dataset.test_unseen),
+    )
+
+
+def _runs_of(cell: Cell) -> CellRuns:
+    outcomes = {seed: read_outcome(cell.outcome_file(seed)) for seed in cell.seeds}
+    done = {s: o for s, o in outcomes.items() if o is not None and o.state == "done"}
+    return CellRuns(
+        method=cell.method.key,
+        dataset=cell.data.key,
+        folder=cell.folder,
+        runs={seed: cell.run_folder(seed) for seed in done},
+        failures={
+            s: o.sentence for s, o in outcomes.items() if o is not None and o.state == "failed"
+        },
+        seconds=[o.seconds for o in done.values() if o.seconds is not None],
+        peak_mib=[o.peak_mib for o in done.values() if o.peak_mib is not None],
+    )
+
+
+def write_board(board: Leaderboard, cells: Sequence[Cell], out: Path) -> list[Path]:
+    """Write a leaderboard as a page, CSV, Markdown and LaTeX, and the page of each finished cell.
+
+    Parameters
+    ----------
+    board
+        The leaderboard.
+    cells
+        Its cells.
+    out
+        The folder; the files are named ``leaderboard``.
+
+    Returns
+    -------
+    list of Path
+        The files of the leaderboard, its page first.
+
+    Raises
+    ------
+    InputError
+        If a file of a run is damaged.
+    """
+    pages = {(cell.method.key, cell.data.key): _write_page(cell) for cell in cells}
+    known = {key: page for key, page in pages.items() if page is not None}
+    grids = [dataset_grid(board, dataset) for dataset in board.datasets]
+    ranks = rank_grid(board)
+    grids += [] if ranks is None else [ranks]
+    heading = f"# Leaderboard\n\n```bash\n{board.command}\n```\n"
+    contents = {
+        "html": render_leaderboard(document_of(board, out, known)),
+        "csv": csv_of(board),
+        "md": "\n".join([heading, *map(markdown, grids)]),
+        "tex": "\n".join(map(latex, grids)),
+    }
+    files = []
+    for ending, text in contents.items():
+        files.append(out / f"leaderboard.{ending}")
+        write_bytes(files[-1], text.encode())
+    return files
+
+
+def _write_page(cell: Cell) -> Path | None:
+    """The page of a cell's finished runs; it is made anew only if these have changed."""
+    runs = _runs_of(cell)
+    if not runs.runs:
+        return None
+    page, mark = cell.folder / "report.html", cell.folder / "report.json"
+    content = {"seeds": sorted(runs.runs)}
+    if page.is_file() and mark.is_file() and read_json(mark) == content:
+        return page
+    summarise_runs(runs)
+    write_bytes(page, render_page(read_run(cell.folder, REPORTS)).encode())
+    write_json(mark, content)
+    return page

@@ -1,0 +1,199 @@
+"""The command benchmark: its runs, what it writes, what it refuses, and going on after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from rich.console import Console
+
+from gsmflow.cli import benchmark as module
+from gsmflow.cli.benchmark import BenchmarkOptions, run_benchmark
+from gsmflow.core.errors import InputError
+from gsmflow.reports.leaderboard.forms import read_csv
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.script import script_recipe
+from tests.builders import make_dataset, write_gbu
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+QUIET = Console(quiet=True)
+FLAGS = ["--device", "cpu", "--precision", "fp32"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_gbu(tmp_path / "data" / "TINY", make_dataset())
+
+
+def options_for(data: Path, **changes: Any) -> BenchmarkOptions:
+    settings: dict[str, Any] = {
+        "datasets": (str(data),),
+        "methods": ("eszsl", "ale"),
+        "seeds": 2,
+        "out": data.parents[1] / "board",
+        "workers": 1,
+        "draws": 200,
+        **changes,
+    }
+    return BenchmarkOptions(**settings)
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "leaderboard.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_cells_are_the_runs_of_single_commands(data: Path) -> None:
+    options = options_for(data)
+    run_benchmark(options, QUIET, FLAGS)
+    rows = rows_of(options.out)
+    assert [(row["method"], row["seeds"]) for row in rows] == [("eszsl", "0"), ("ale", "0 1")]
+    words = ["--model", "ale", "--beside", "--out", str(data.parent / "alone"), *FLAGS]
+    found = []
+    for seed in (0, 1):
+        script, recipe = script_recipe(data, [*words, "--seed", str(seed)], prog="test")
+        found.append(run_experiment(script.job(recipe), QUIET).metrics)
+    for key in ("T1", "U", "S", "H", "AUSUC"):
+        values = [100 * metrics[key] for metrics in found]
+        assert float(rows[1][key]) == pytest.approx(np.mean(values), abs=1e-4)
+        assert float(rows[1][f"{key}_std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
+    cell = read_csv(options.out / "leaderboard.csv")[1]
+    assert (cell.dataset, cell.method, cell.seeds) == ("TINY:res101:att", "ale", (0, 1))
+    for row in rows:
+        assert float(row["H_low"]) <= float(row["H"]) <= float(row["H_high"])
+        assert float(row["seconds"]) > 0
+        assert int(row["peak_mib"]) > 50
+
+
+def test_every_cell_leads_to_its_page_and_the_table_has_its_figures(data: Path) -> None:
+    options = options_for(data, seeds=1)
+    run_benchmark(options, QUIET, FLAGS)
+    page = (options.out / "leaderboard.html").read_text()
+    reports = sorted(options.out.glob("runs/*/*/report.html"))
+    assert len(reports) == 2
+    for report in reports:
+        assert report.relative_to(options.out).as_posix() in page
+    text, tex = ((options.out / f"leaderboard.{end}").read_text() for end in ("md", "tex"))
+    for row in rows_of(options.out):
+        assert f"{float(row['H']):.1f}" in text
+        assert f"{float(row['H']):.1f}" in tex
+
+
+def test_what_is_finished_is_not_run_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = options_for(data, methods=("eszsl",), seeds=1)
+    run_benchmark(options, QUIET, FLAGS)
+    begun: list[str] = []
+    execute = module.run_cells
+
+    def watched(runs: Any, *arguments: Any, **more: Any) -> Any:
+        begun.extend(run.name for run in runs if run.outcome is None)
+        return execute(runs, *arguments, **more)
+
+    monkeypatch.setattr(module, "run_cells", watched)
+    run_benchmark(options, QUIET, FLAGS)
+    assert begun == []
+    run_benchmark(options_for(data, methods=("eszsl", "sae"), seeds=1), QUIET, FLAGS)
+    assert begun == ["TINY-res101-att/sae/seed0"]
+    assert [row["method"] for row in rows_of(options.out)] == ["eszsl", "sae"]
+
+
+def test_failed_run_is_recorded_and_stops_no_other(tmp_path: Path) -> None:
+    # IZF needs at least as many features as semantics.
+    data = write_gbu(tmp_path / "data" / "TINY", make_dataset(d=4, a=6))
+    options = options_for(data, methods=("izf", "eszsl"), seeds=1)
+    run_benchmark(options, QUIET, FLAGS)
+    izf, eszsl = rows_of(options.out)
+    assert (izf["state"], eszsl["state"]) == ("failed", "done")
+    assert izf["sentence"]
+    assert izf["sentence"] in (options.out / "leaderboard.md").read_text().replace("\\", "")
+    log = (options.out / "benchmark.log").read_text()
+    assert log.count("failed TINY-res101-att/izf/seed0") == 1
+    run_benchmark(options, QUIET, FLAGS)
+    assert (options.out / "benchmark.log").read_text() == log
+    run_benchmark(options_for(data, methods=("izf",), seeds=1, retry_failed=True), QUIET, FLAGS)
+    assert (options.out / "benchmark.log").read_text().count("failed TINY-res101-att/izf") == 2
+
+
+def test_killed_benchmark_goes_on_to_the_figures_of_an_undisturbed_one(data: Path) -> None:
+    grid = ["--datasets", str(data), "--methods", "ale", "sae", "devise", "--seeds", "1"]
+    words = [*grid, "--workers", "1", "--draws", "100", *FLAGS]
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "gsmflow", "benchmark", *words, "-o", str(data / name)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
+
+    assert start("whole").wait() == 0
+    for runs_before in (0, 1):
+        process = start("killed")
+        log = data / "killed" / "benchmark.log"
+        while not log.is_file() or log.read_text().count(" done ") <= runs_before - 1:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("killed").wait() == 0
+    whole, killed = (rows_of(data / name) for name in ("whole", "killed"))
+    costs = ("seconds", "peak_mib")
+    assert [{k: v for k, v in row.items() if k not in costs} for row in killed] == [
+        {k: v for k, v in row.items() if k not in costs} for row in whole
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"methods": ("nothing",)}, "--methods: found 'nothing'"),
+        ({"methods": ()}, "--methods: found nothing"),
+        ({"datasets": ()}, "--datasets: found nothing"),
+        ({"datasets": ("data/NOTHING",)}, "no such file"),
+        ({"seeds": 0}, "--seeds: found 0, expected a number of at least 1"),
+        ({"workers": 0}, "--workers: found 0"),
+        ({"draws": -1}, "--draws: found -1"),
+    ],
+)
+def test_bad_option_is_refused(data: Path, changes: dict[str, Any], part: str) -> None:
+    with pytest.raises(InputError, match=part):
+        run_benchmark(options_for(data, **changes), QUIET, FLAGS)
+
+
+def test_dataset_is_asked_for_once(data: Path) -> None:
+    twice = (str(data), f"{data}:res101:att")
+    with pytest.raises(InputError, match="found TINY:res101:att 2 times"):
+        run_benchmark(options_for(data, datasets=twice), QUIET, FLAGS)
+
+
+def test_folder_of_another_grid_or_of_other_files_is_refused(data: Path) -> None:
+    options = options_for(data, methods=("eszsl",), seeds=1)
+    run_benchmark(options, QUIET, FLAGS)
+    with pytest.raises(InputError, match="'preset': found 'published', expected 'short'"):
+        run_benchmark(options_for(data, preset="short"), QUIET, FLAGS)
+    with pytest.raises(InputError, match=r"'flags': .* name another folder with --out"):
+        run_benchmark(options, QUIET, [*FLAGS, "--no-calibrate"])
+    with pytest.raises(InputError, match="a folder with other files"):
+        run_benchmark(options_for(data, out=data), QUIET, FLAGS)
+
+
+def test_two_benchmarks_at_once_are_refused(data: Path) -> None:
+    options = options_for(data)
+    options.out.mkdir(parents=True)
+    (options.out / "grid.json").write_text(
+        json.dumps({"format": 1, "preset": "published", "flags": FLAGS})
+    )
+    with (
+        FileLock(options.out / ".lock"),
+        pytest.raises(InputError, match="another benchmark that works on it"),
+    ):
+        run_benchmark(options, QUIET, FLAGS)
+
+
+def test_flag_that_a_method_does_not_take_is_refused(data: Path) -> None:
+    with pytest.raises(InputError, match="--epochs: found with --model eszsl"):
+        run_benchmark(options_for(data), QUIET, [*FLAGS, "--epochs", "3"])
