@@ -24,6 +24,7 @@ COMMANDS = {
         last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
         if [ -e $STANDIN/works ]; then
           for task in $(seq 0 $last); do
+            echo "${id}_$task RUNNING" >>$STANDIN/queue
             SLURM_JOB_ID=1$task SLURM_ARRAY_JOB_ID=$id SLURM_ARRAY_TASK_ID=$task bash "$1" \\
               >/dev/null 2>&1 &
           done
@@ -196,8 +197,11 @@ def wait_until(condition: Callable[[], bool], events: Events) -> None:
         assert next(events) in (None, Started("a"))
 
 
-def queued_ids() -> list[str]:
-    command = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
+def queued_tasks(folder: Path) -> list[str]:
+    """Ids of jobs that have not ended, of those that were submitted from a folder."""
+    (script,) = (folder / "slurm").glob("*_submission.sh")
+    job = script.name.removesuffix("_submission.sh")
+    command = ["squeue", f"--jobs={job}", "--array", "--noheader", "--format=%i"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -207,7 +211,7 @@ def test_preempted_job_goes_on_in_another_try(tmp_path: Path) -> None:
         [Work("a", partial(wait_in_first_try, tmp_path))], SlurmSettings(minutes=20), tmp_path
     )
     wait_until((tmp_path / "try-1").exists, events)
-    (job,) = queued_ids()
+    (job,) = queued_tasks(tmp_path)
     subprocess.run(["scancel", "--signal=USR2", job], check=True)  # as before the end of its time
     assert [event for event in events if isinstance(event, Ended)] == [Ended("a", None)]
     assert (tmp_path / "try-2").exists()
@@ -221,7 +225,7 @@ def test_closed_events_leave_no_job(tmp_path: Path) -> None:
         pass
     events.close()
     deadline = time.monotonic() + 60
-    while queued_ids():
+    while queued_tasks(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
