@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,26 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that are marked ``gpu`` where there is none."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu") is not None:
-                item.add_marker(pytest.mark.skip(reason="there is no CUDA GPU here"))
+    """Skip the tests whose marker says that they need what is not here."""
+    gpu = [item for item in items if item.get_closest_marker("gpu") is not None]
+    slurm = [item for item in items if item.get_closest_marker("slurm") is not None]
+    if gpu and not torch.cuda.is_available():
+        skip(gpu, "there is no CUDA GPU here")
+    if slurm and not slurm_node_is_up():
+        skip(slurm, "there is no SLURM node that is up here, see .ci/slurm")
+
+
+def skip(items: list[pytest.Item], reason: str) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def slurm_node_is_up() -> bool:
+    if shutil.which("sinfo") is None:
+        return False
+    command = ["sinfo", "--noheader", "--format=%t"]
+    states = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return any(state in ("idle", "mix", "alloc") for state in states)
 
 
 @pytest.fixture

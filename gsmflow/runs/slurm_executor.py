@@ -3,7 +3,7 @@
 import math
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -152,40 +152,56 @@ def _submit(works: Sequence[Work], settings: SlurmSettings, folder: Path) -> "li
 
 def _array_events(waiting: "dict[str, _Job]") -> Events:
     """The events of submitted jobs, by the names of their pieces; those that end are taken out."""
-    states: Mapping[str, str] = {}
-    started, over_since = set[str](), dict[str, float]()
-    asked_at = -math.inf
+    queue, started = _Queue(), set[str]()
     while waiting:
         time.sleep(POLL_SECONDS)
-        if time.monotonic() - asked_at > _QUEUE_SECONDS:
-            asked_at = time.monotonic()
-            states = _queue() or states
-            over = {n for n, job in waiting.items() if states.get(job.job_id) not in _ALIVE}
-            over_since = {name: over_since.get(name, asked_at) for name in over}
-        events = 0
+        queue.ask([job.job_id for job in waiting.values()])
+        events = list[Started | Ended]()
         for name, job in list(waiting.items()):
-            state, has_result = states.get(job.job_id), job.paths.result_pickle.exists()
+            state, has_result = queue.state(job.job_id), job.paths.result_pickle.exists()
             if name not in started and (state == "RUNNING" or has_result):
                 started.add(name)
-                yield Started(name)
-                events += 1
-            lost = time.monotonic() - over_since.get(name, math.inf) > _GRACE_SECONDS
-            if has_result or lost:
+                events.append(Started(name))
+            if has_result or job.job_id in queue.lost:
                 del waiting[name]
-                yield Ended(name, _sentence(job) if has_result else _loss(job, state))
-                events += 1
-        if not events:
-            yield None
+                events.append(Ended(name, _sentence(job) if has_result else _loss(job, state)))
+        yield from events or (None,)
 
 
-def _queue() -> Mapping[str, str] | None:
-    """States of the user's jobs by their ids; None if the controller does not answer."""
-    command = ["squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i %T"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        return None
-    words = answer.stdout.split()
-    return dict(zip(words[::2], words[1::2], strict=True))
+class _Queue:
+    """What SLURM's controller says of jobs; it is asked every few seconds.
+
+    Attributes
+    ----------
+    lost
+        Ids of jobs that have ended so long ago that neither a result nor a new try will come.
+    """
+
+    def __init__(self) -> None:
+        self.lost: set[str] = set()
+        self._states: dict[str, str] = {}
+        self._ended_at: dict[str, float] = {}
+        self._asked_at = -math.inf
+
+    def state(self, job_id: str) -> str:
+        """The last known state of a job."""
+        return self._states.get(job_id, "UNKNOWN")
+
+    def ask(self, job_ids: Sequence[str]) -> None:
+        """Learn the states of jobs, if it is time to; nothing is learnt without an answer."""
+        now = time.monotonic()
+        if now - self._asked_at < _QUEUE_SECONDS:
+            return
+        self._asked_at = now
+        command = ["squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i %T"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            return
+        words = answer.stdout.split()
+        self._states = dict(zip(words[::2], words[1::2], strict=True))
+        ended = [job_id for job_id in job_ids if self.state(job_id) not in _ALIVE]
+        self._ended_at = {job_id: self._ended_at.get(job_id, now) for job_id in ended}
+        self.lost = {job_id for job_id in ended if now - self._ended_at[job_id] > _GRACE_SECONDS}
 
 
 def _sentence(job: "_Job") -> str | None:
@@ -195,6 +211,6 @@ def _sentence(job: "_Job") -> str | None:
     return f"its job failed before it began, see {job.paths.stderr}"
 
 
-def _loss(job: "_Job", state: str | None) -> str:
+def _loss(job: "_Job", state: str) -> str:
     """One sentence on a job that ended without a result."""
-    return f"its job ended as {state or 'one that SLURM does not know'}, see {job.paths.stderr}"
+    return f"its job ended without a result (state {state}), see {job.paths.stderr}"
