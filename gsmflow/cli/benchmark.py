@@ -176,12 +176,13 @@ def _check_different(datasets: Sequence[GridData]) -> None:
             )
 
 
-def _settings(options: BenchmarkOptions) -> LocalSettings | SlurmSettings:
+def _settings(options: BenchmarkOptions, device: str) -> LocalSettings | SlurmSettings:
     if options.executor == "local":
-        return LocalSettings(options.workers, options.threads)
+        gpus = () if device == "cpu" else None
+        return LocalSettings(options.workers, options.threads, gpus)
     return SlurmSettings(
         partition=options.partition,
-        gpus=options.gpus,
+        gpus=options.gpus or None,
         minutes=options.minutes,
         cpus=options.threads,
         memory_mib=None if options.memory_gib is None else 1024 * options.memory_gib,
@@ -202,8 +203,9 @@ def _run(options: BenchmarkOptions, runs: Sequence[CellRun], console: Console) -
     by_name = {run.name: run for run in runs}
     log = (options.out / "benchmark.log").open("a", encoding="utf-8")
     with log, _shown(progress, console) as update:
+        settings = _settings(options, runs[0].cell.recipe.device)
         events = run_cells(
-            runs, _settings(options), options.out / "executor", retry_failed=options.retry_failed
+            runs, settings, options.out / "executor", retry_failed=options.retry_failed
         )
         for event in events:
             if event is not None:

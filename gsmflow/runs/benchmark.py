@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -174,13 +174,14 @@ def run_cells(
                 shutil.rmtree(run.cell.run_folder(run.seed), ignore_errors=True)
                 run.cell.outcome_file(run.seed).unlink()
     left = {run.name: run for run in runs if run.outcome is None}
-    for event in execute([run.work for run in left.values()], settings, folder):
-        if isinstance(event, Ended):
-            run = left[event.name]
-            if run.outcome is None:  # its process ended before it could say how
-                file = run.cell.outcome_file(run.seed)
-                write_failure(file, event.sentence or "ended without an outcome")
-        yield event
+    with closing(execute([run.work for run in left.values()], settings, folder)) as events:
+        for event in events:
+            if isinstance(event, Ended):
+                run = left[event.name]
+                if run.outcome is None:  # its process ended before it could say how
+                    file = run.cell.outcome_file(run.seed)
+                    write_failure(file, event.sentence or "ended without an outcome")
+            yield event
 
 
 def collect_board(
