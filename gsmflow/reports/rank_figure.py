@@ -90,7 +90,7 @@ def _draw_axis(panel: Axes, ranking: Ranking, title: str) -> None:
 
 def _draw_bars(panel: Axes, ranking: Ranking, levels: list[int]) -> None:
     ranks = dict(zip(ranking.methods, ranking.ranks, strict=True))
-    beyond = 0.006 * (len(ranks) - 1)
+    beyond = 0.003 * (len(ranks) - 1)
     for group, level in zip(ranking.groups, levels, strict=True):
         x = [ranks[group[0]] - beyond, ranks[group[-1]] + beyond]
         y = _BAR * (level + 1.5)

@@ -44,7 +44,7 @@ def test_demsars_example() -> None:
     assert ranking.critical_difference == pytest.approx(1.25, abs=5e-3)
     assert ranking.groups == (ranking.methods,)
     assert ranking.friedman is not None
-    # The paper leaves ties uncorrected: six pairs' worth of them in 14 rankings of 4.
+    # The paper does not correct for ties.
     ties = sum(
         count**3 - count
         for column in zip(*(row.values() for row in EXAMPLE.values()), strict=True)
