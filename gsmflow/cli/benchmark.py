@@ -1,9 +1,10 @@
 """The command ``benchmark``: methods by datasets by seeds under one protocol, as a leaderboard."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,11 +19,19 @@ from gsmflow.core.environment import command_line
 from gsmflow.core.errors import InputError
 from gsmflow.core.tables import terminal_table
 from gsmflow.learning.method import PresetName
-from gsmflow.reports.leaderboard.forms import dataset_grid, rank_grid
+from gsmflow.reports.leaderboard.entries import Leaderboard
+from gsmflow.reports.leaderboard.forms import (
+    CsvCell,
+    dataset_grid,
+    moved,
+    rank_grid,
+    read_csv,
+)
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
 from gsmflow.runs.benchmark import CellRun, collect_board, opened_folder, run_cells, write_board
 from gsmflow.runs.executors import Ended, LocalSettings, SlurmSettings, Started
 from gsmflow.runs.grid import (
+    Cell,
     GridData,
     make_cells,
     open_data,
@@ -81,6 +90,9 @@ class BenchmarkOptions:
     """Draws of the bootstrap that gives intervals; 0: no intervals."""
     published: bool = True
     """Published figures of the same datasets below the runs."""
+    check: Path | None = None
+    """A leaderboard.csv: run the first seed of each of its cells that the grid has, and report
+    those that moved by more than three standard deviations, with exit code 1; None: no check."""
 
 
 @dataclass
@@ -112,6 +124,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
         cannot be used.
     """
     _check(options)
+    baseline = None if options.check is None else read_csv(options.check)
     methods = read_method_choices(options.methods)
     choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
     identity = {"preset": options.preset, "flags": list(flags)}
@@ -128,6 +141,8 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             options.out / "runs",
             _PROG,
         )
+        if baseline is not None:
+            cells = _cells_in(baseline, cells, options)
         # A seed of every cell before the next one: figures of all methods come early.
         runs = [CellRun(c, s) for s in range(options.seeds) for c in cells if s in c.seeds]
         _run(options, runs, console)
@@ -148,6 +163,47 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
     if ranks is not None:
         console.print(terminal_table(ranks))
     console.print(f"leaderboard: {', '.join(map(str, files))}", soft_wrap=True)
+    if baseline is not None and _report_moved(baseline, board, console):
+        sys.exit(1)
+
+
+def _cells_in(
+    baseline: Sequence[CsvCell], cells: Sequence[Cell], options: BenchmarkOptions
+) -> list[Cell]:
+    """The cells of a grid that a leaderboard has, with their first seed."""
+    known = {(old.dataset, old.method) for old in baseline if old.preset == options.preset}
+    found = [
+        replace(cell, seeds=cell.seeds[:1])
+        for cell in cells
+        if (cell.data.key, cell.method.key) in known
+    ]
+    if not found:
+        raise InputError(
+            f"--check: found no cell of this grid with preset {options.preset} in "
+            f"{options.check}, expected some"
+        )
+    return found
+
+
+def _report_moved(baseline: Sequence[CsvCell], board: Leaderboard, console: Console) -> bool:
+    """Print which cells moved, and whether there are any."""
+    cells = {(cell.dataset, cell.method): cell for cell in board.cells}
+    compared = [
+        (old, cells[old.dataset, old.method])
+        for old in baseline
+        if (old.dataset, old.method) in cells
+    ]
+    lines = []
+    for old, now in compared:
+        changes = (
+            moved(old, now) if now.state == "done" else [f"{now.state} {now.sentence}".strip()]
+        )
+        if changes:
+            lines.append(f"moved: {old.method} on {old.dataset}: {', '.join(changes)}")
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print(f"{len(lines)} of {len(compared)} cells moved")
+    return bool(lines)
 
 
 def _check(options: BenchmarkOptions) -> None:

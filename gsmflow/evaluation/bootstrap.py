@@ -17,7 +17,7 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.evaluation.protocol import Outcome
 
-__all__ = ["Estimate", "RightAnswers", "bootstrap", "holm", "right_answers", "right_with_gamma"]
+__all__ = ["Estimate", "RightAnswers", "bootstrap", "holm", "right_answers"]
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Flags: TypeAlias = NDArray[np.bool_]
@@ -102,36 +102,6 @@ def right_answers(outcome: Outcome, gamma: float | None = None) -> RightAnswers:
         zsl=outcome.zsl_predictions() == unseen if len(unseen) else None,
         gzsl_calibrated=None if gamma is None else outcome.predictions(gamma) == labels,
     )
-
-
-def right_with_gamma(
-    labels: NDArray[Any],
-    seen: NDArray[Any],
-    unseen: NDArray[Any],
-    seen_scores: NDArray[Any],
-    unseen_scores: NDArray[Any],
-    gamma: float,
-) -> _Flags:
-    """Which rows are right with a calibration factor, from the best classes of both kinds.
-
-    Parameters
-    ----------
-    labels, seen, unseen
-        True class, best seen and best unseen class of each row, ``(n,)``.
-    seen_scores, unseen_scores
-        Scores of those two, ``(n,)``.
-    gamma
-        The calibration factor. The answer is the seen class where its score less gamma is at least
-        the unseen one's.
-
-    Returns
-    -------
-    array
-        ``(n,)``.
-    """
-    # In double precision, as calibrated stacking computes it.
-    is_seen = seen_scores.astype(np.float64) - gamma >= unseen_scores
-    return np.asarray(np.where(is_seen, seen, unseen) == labels)
 
 
 def bootstrap(

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.tables import latex, markdown
+from gsmflow.evaluation.ranks import Ranking
 from gsmflow.methods.registry import find_method
 from gsmflow.reports.leaderboard.collect import (
     CellRuns,
@@ -29,6 +30,7 @@ from gsmflow.reports.leaderboard.render import render_leaderboard
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.page.render import render_page
 from gsmflow.reports.published import Published
+from gsmflow.reports.rank_figure import rank_figure
 from gsmflow.runs.cell import CellOutcome, read_outcome, run_cell, write_failure
 from gsmflow.runs.executors import (
     Ended,
@@ -292,7 +294,7 @@ def write_board(board: Leaderboard, cells: Sequence[Cell], out: Path) -> list[Pa
     Returns
     -------
     list of Path
-        The files of the leaderboard, its page first.
+        The files of the leaderboard, its page first; with a picture if methods can be ranked.
 
     Raises
     ------
@@ -315,7 +317,20 @@ def write_board(board: Leaderboard, cells: Sequence[Cell], out: Path) -> list[Pa
     for ending, text in contents.items():
         files.append(out / f"leaderboard.{ending}")
         write_bytes(files[-1], text.encode())
+    if board.ranking is not None:
+        files.append(out / "ranks.png")
+        rank_figure(files[-1], _with_labels(board, board.ranking), "Average rank by H cal.")
     return files
+
+
+def _with_labels(board: Leaderboard, ranking: Ranking) -> Ranking:
+    """A ranking with the labels of its methods in place of their keys."""
+    label = board.label
+    return replace(
+        ranking,
+        methods=tuple(map(label, ranking.methods)),
+        groups=tuple(tuple(map(label, group)) for group in ranking.groups),
+    )
 
 
 def _write_page(cell: Cell) -> Path | None:

@@ -197,3 +197,29 @@ def test_two_benchmarks_at_once_are_refused(data: Path) -> None:
 def test_flag_that_a_method_does_not_take_is_refused(data: Path) -> None:
     with pytest.raises(InputError, match="--epochs: found with --model eszsl"):
         run_benchmark(options_for(data), QUIET, [*FLAGS, "--epochs", "3"])
+
+
+def test_check_reports_cells_that_moved(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = options_for(data, methods=("eszsl", "sae"), seeds=1)
+    run_benchmark(options, QUIET, FLAGS)
+    file = options.out / "leaderboard.csv"
+    again = data.parents[1] / "again"
+    loud = Console(width=200)
+    run_benchmark(options_for(data, seeds=1, out=again, check=file), loud, FLAGS)
+    assert "0 of 1 cells moved" in capsys.readouterr().out  # ale is not in the file
+    rows = rows_of(options.out)
+    rows[1]["H"] = str(float(rows[1]["H"]) + 1)
+    with file.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, rows[0].keys())
+        table.writeheader()
+        table.writerows(rows)
+    changes = {"methods": ("eszsl", "sae"), "seeds": 1, "out": again, "check": file}
+    with pytest.raises(SystemExit, match="1"):
+        run_benchmark(options_for(data, **changes), loud, FLAGS)
+    output = capsys.readouterr().out
+    assert "moved: sae on TINY:res101:att: H " in output
+    assert "1 of 2 cells moved" in output
+    with pytest.raises(InputError, match="--check: found no cell of this grid"):
+        run_benchmark(options_for(data, methods=("ale",), out=again, check=file), loud, FLAGS)
+    with pytest.raises(InputError, match="expected the CSV file of a leaderboard"):
+        run_benchmark(options_for(data, check=options.out / "grid.json"), loud, FLAGS)

@@ -14,7 +14,6 @@ from gsmflow.evaluation.bootstrap import (
     bootstrap,
     holm,
     right_answers,
-    right_with_gamma,
 )
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.metrics import harmonic_mean
@@ -65,20 +64,6 @@ def test_means_are_those_of_the_tables() -> None:
         assert found[name].mean == pytest.approx(expected.plain[name])
     for name in ("U", "S", "H"):
         assert found[f"{name}_calibrated"].mean == pytest.approx(expected.calibrated[name])
-
-
-def test_best_classes_of_both_kinds_give_the_answers_with_gamma() -> None:
-    outcome = random_outcome(np.random.default_rng(1))
-    seen, unseen = outcome.scores[:, :4], outcome.scores[:, 4:]
-    right = right_with_gamma(
-        outcome.labels,
-        outcome.classes[seen.argmax(axis=1)],
-        outcome.classes[4 + unseen.argmax(axis=1)],
-        seen.max(axis=1),
-        unseen.max(axis=1),
-        0.7,
-    )
-    assert right.tolist() == (outcome.predictions(0.7) == outcome.labels).tolist()
 
 
 def loop(

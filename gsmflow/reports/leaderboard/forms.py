@@ -18,12 +18,14 @@ from gsmflow.reports.leaderboard.entries import (
 )
 
 __all__ = [
+    "LEAST_STD",
     "PROTOCOL",
     "RANKED_BY",
     "CsvCell",
     "csv_of",
     "dataset_grid",
     "document_of",
+    "moved",
     "rank_grid",
     "read_csv",
 ]
@@ -33,6 +35,9 @@ PROTOCOL = (
     "chosen on validation classes"
 )
 RANKED_BY = "H_calibrated"
+LEAST_STD = 0.2
+"""Standard deviation of a figure at least, in points: another processor rounds otherwise."""
+
 _NAMES = ("dataset", "features", "semantics", "method", "preset", "seeds", "state")
 _COSTS = ("seconds", "peak_mib")
 
@@ -191,6 +196,33 @@ def read_csv(path: Path) -> list[CsvCell]:
         raise InputError(
             f"{path}: not readable ({one_line(error)}), expected the CSV file of a leaderboard"
         ) from error
+
+
+def moved(expected: CsvCell, found: LeaderboardCell) -> list[str]:
+    """The labels of metrics of a cell that are more than three standard deviations away.
+
+    Parameters
+    ----------
+    expected
+        The cell as it was.
+    found
+        The cell now, of one seed or more.
+
+    Returns
+    -------
+    list of str
+        As ``H cal. 54.6 -> 51.0 (0.9)``. A standard deviation of less than `LEAST_STD` points, such
+        as that of a closed form or of a single seed, counts as that.
+    """
+    lines = []
+    for metric in metrics_in("table"):
+        before, now = expected.figures.get(metric.key), found.figures.get(metric.key)
+        if before is None or now is None:
+            continue
+        std = max(before.std or 0.0, LEAST_STD)
+        if abs(now.mean - before.mean) > 3 * std:
+            lines.append(f"{metric.label} {before.mean:.1f} -> {now.mean:.1f} ({std:.1f})")
+    return lines
 
 
 def _csv_cell(row: Mapping[str, str]) -> CsvCell:
