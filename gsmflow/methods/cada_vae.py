@@ -491,6 +491,12 @@ METHOD = Method(
     config=CADAVAEConfig,
     model=CADAVAE,
     published=_PUBLISHED,
+    short={
+        "": {"epochs": 40, "batch_size": 256, "learning_rate": 6e-4, "precision": "auto"},
+        "AWA1": {"epochs": 16},
+        "AWA2": {"epochs": 16},
+        "FLO": {"epochs": 30, "batch_size": 50, "learning_rate": 1.5e-4},
+    },
     variants={
         "ca-vae": {"delta": 0.0},
         "da-vae": {"gamma": 0.0},

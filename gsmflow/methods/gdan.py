@@ -282,6 +282,18 @@ METHOD = Method(
             "classifier_epochs": 8,
         },
     },
+    short={
+        "": {
+            "schedule": "fast",
+            "fast_epochs": 40,
+            "fast_learning_rate": 3e-4,
+            "precision": "auto",
+            "semantics_scaling": "norm",
+            "semantics_norm": 5.0,
+        },
+        "AWA1": {"fast_epochs": 12},
+        "AWA2": {"fast_epochs": 12},
+    },
     variants={
         "no-regressor": {"cycle_weight": 0.0, "regression_weight": 0.0, "dual_weight": 0.0},
         "no-dual": {"dual_weight": 0.0},

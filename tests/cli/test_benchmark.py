@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -124,27 +122,25 @@ def test_failed_run_is_recorded_and_stops_no_other(tmp_path: Path) -> None:
 
 
 def test_killed_benchmark_goes_on_to_the_figures_of_an_undisturbed_one(data: Path) -> None:
-    grid = ["--datasets", str(data), "--methods", "ale", "sae", "devise", "--seeds", "1"]
-    words = [*grid, "--workers", "1", "--draws", "100", *FLAGS]
-
-    def start(name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "gsmflow", "benchmark", *words, "-o", str(data / name)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
-
-    assert start("whole").wait() == 0
-    for runs_before in (0, 1):
-        process = start("killed")
-        log = data / "killed" / "benchmark.log"
-        while not log.is_file() or log.read_text().count(" done ") <= runs_before - 1:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start("killed").wait() == 0
-    whole, killed = (rows_of(data / name) for name in ("whole", "killed"))
+    options = options_for(data, methods=("ale", "sae"), seeds=1)
+    run_benchmark(options, QUIET, FLAGS)
+    grid = ["--datasets", str(data), "--methods", "ale", "sae", "--seeds", "1", "--draws", "200"]
+    out = data / "killed"
+    command = [sys.executable, "-m", "gsmflow", "benchmark", *grid, *FLAGS, "-o", str(out)]
+    process = subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.DEVNULL)
+    log = out / "benchmark.log"
+    while not log.is_file() or " done " not in log.read_text():
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (out / "leaderboard.csv").exists()
+    run_benchmark(options_for(data, methods=("ale", "sae"), seeds=1, out=out), QUIET, FLAGS)
     costs = ("seconds", "peak_mib")
-    assert [{k: v for k, v in row.items() if k not in costs} for row in killed] == [
-        {k: v for k, v in row.items() if k not in costs} for row in whole
-    ]
+    whole, killed = (
+        [{k: v for k, v in row.items() if k not in costs} for row in rows_of(folder)]
+        for folder in (options.out, out)
+    )
+    assert killed == whole
 
 
 @pytest.mark.parametrize(
