@@ -41,6 +41,7 @@ from gsmflow.methods.pair_comparator import PairComparator
 from gsmflow.methods.wgan import (
     GAN_BETAS,
     GAN_TRAINING,
+    SHORT_TRAINING,
     CriticLosses,
     FeatureGAN,
     WGANConfig,
@@ -212,6 +213,17 @@ METHOD = Method(
             "classifier_batch_size": 256,
             "classifier_epochs": 5,
         },
+    },
+    short={
+        "": {
+            **SHORT_TRAINING,
+            "batch_size": 64,
+            "embedding_dim": 512,
+            "direction_dim": 128,
+            "comparator_hidden": 256,
+        },
+        "AWA1": {"fast_epochs": 3},
+        "AWA2": {"fast_epochs": 3},
     },
     variants={
         "no-row-contrast": {"row_weight": 0.0},

@@ -43,7 +43,7 @@ from gsmflow.methods.f_vaegan import (
 )
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import weighted_l1
-from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, leaky_relu
+from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, SHORT_TRAINING, leaky_relu
 
 __all__ = ["FREE", "METHOD", "FREEConfig", "RefinementNetwork", "margin_loss"]
 
@@ -259,6 +259,11 @@ METHOD = Method(
             "classifier_batch_size": 256,
             "classifier_epochs": 5,
         },
+    },
+    short={
+        "": {**SHORT_TRAINING, "batch_size": 64, "fast_epochs": 8},
+        "AWA1": {"fast_epochs": 4},
+        "AWA2": {"fast_epochs": 4},
     },
     variants={"no-centres": {"centre_weight": 0.0}, "no-cycle": {"refinement_weight": 0.0}},
     search={

@@ -145,6 +145,20 @@ class Recipe:
     """Processes of distributed training on each node, each with a GPU (or on the CPU)."""
     nodes: Annotated[int, Range(min=1)] = 1
     """Nodes of distributed training, launched by torchrun."""
+    executor: Literal["local", "slurm"] = "local"
+    """Where runs of several seeds, of an ablation or of a sweep run: on this machine, or as jobs of
+    a SLURM cluster."""
+    workers: Annotated[int, Range(min=1)] = 1
+    """How many of those runs run at the same time, each with its share of the cores; on SLURM, how
+    many jobs."""
+    partition: str = ""
+    """SLURM's partition; empty: its default."""
+    job_gpus: Annotated[int, Range(min=0)] = 0
+    """GPUs of each job on SLURM."""
+    job_minutes: Annotated[int, Range(min=1)] = 240
+    """Minutes after which SLURM ends a job; its run goes on in a new one."""
+    job_memory_gib: Annotated[int, Range(min=0)] = 0
+    """Memory of each job on SLURM, GiB; 0: its default."""
     out: Path = Path("out")
     """Folder of runs; a run writes OUT/DATASET/RUN."""
     run: str = ""

@@ -28,8 +28,15 @@ __all__ = [
 
 
 # Fields of the recipe that do not change what a run computes: where it and its features are stored,
-# and where its settings come from.
-STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "preset", "recipe"}
+# where its settings come from, and where several runs run.
+STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "preset", "recipe"} | {
+    "executor",
+    "workers",
+    "partition",
+    "job_gpus",
+    "job_minutes",
+    "job_memory_gib",
+}
 
 
 def open_run(recipe: Recipe) -> tuple[Path, bool]:

@@ -29,6 +29,7 @@ __all__ = [
     "INTERRUPTED",
     "Script",
     "ScriptOptions",
+    "ignore_result",
     "read_script",
     "run_job",
     "run_script",
@@ -94,10 +95,14 @@ class _HandedOver(BaseException):
         self.script = script
 
 
+def ignore_result(result: RunResult) -> None:
+    """Do nothing with a finished run; other than a lambda, it can be handed to a process."""
+
+
 def run_script(
     recipes: Mapping[str, Recipe],
     model_class: type[Model] | None = None,
-    on_result: _OnResult = lambda result: None,
+    on_result: _OnResult = ignore_result,
     *,
     dataset: Dataset | None = None,
 ) -> None:
@@ -140,6 +145,11 @@ def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
     from gsmflow.runs.seeds import run_seeds
 
     recipe = job.recipe
+    if recipe.seeds == 1 and recipe.executor != "local":
+        raise InputError(
+            f"--executor: found {recipe.executor} with one run, expected several, with --seeds, or "
+            "of ablate, sweep or benchmark"
+        )
     with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
         console.quiet = not group.is_main
         if recipe.seeds > 1:
@@ -221,7 +231,7 @@ def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
         recipe = replace(recipe, semantics=usual_name("semantics", folder))
     description = f"Train on {named.name}: the recommended method, or another with --model."
     recipes = {recipe.features: recipe}
-    return Script(recipes, None, lambda result: None, None, description, folder)
+    return Script(recipes, None, ignore_result, None, description, folder)
 
 
 def script_recipe(path: Path, flags: Sequence[str], *, prog: str) -> tuple[Script, Recipe]:

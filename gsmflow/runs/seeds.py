@@ -18,9 +18,10 @@ from gsmflow.reports.tables import print_metrics
 from gsmflow.runs.directory import enter_run, open_run
 from gsmflow.runs.experiment import run_experiment, run_worker_experiment
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.parallel import in_parallel, run_in_parallel
 from gsmflow.runs.sections import REPORTS
 
-__all__ = ["run_seeds"]
+__all__ = ["run_seeds", "seed_jobs"]
 
 
 def run_seeds(
@@ -29,7 +30,7 @@ def run_seeds(
     group: Group = SINGLE_PROCESS,
     *,
     directory: Path | None = None,
-    on_result: Callable[[RunResult], object] = lambda result: None,
+    on_result: Callable[[RunResult], object] | None = None,
 ) -> dict[str, Any]:
     """Run a recipe with ``recipe.seeds`` seeds; runs that are finished already are not repeated.
 
@@ -44,7 +45,7 @@ def run_seeds(
     directory
         The directory to make or resume; None for the one that the recipe names.
     on_result
-        Called with each run that finishes.
+        Called with each run that finishes, in the process that has run it; None for nothing.
 
     Returns
     -------
@@ -62,14 +63,18 @@ def run_seeds(
     path = group.share_result(lambda: _enter(recipe, directory))
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     folders = {seed: path / f"seed{seed}" for seed in seeds}
+    if in_parallel(recipe):
+        run_in_parallel(seed_jobs(job, path), recipe, path, console, on_result)
     for seed, folder in folders.items():
         if group.share_result((folder / METRICS_FILE).exists):
             console.print(f"seed {seed}: finished already, {folder}", soft_wrap=True)
             continue
         console.print(f"seed {seed}")
-        seed_job = replace(job, recipe=replace(recipe, seed=seed, seeds=1, run=""))
+        seed_job = seed_jobs(job, path)[folder]
         if group.is_main:
-            on_result(run_experiment(seed_job, console, group, folder))
+            result = run_experiment(seed_job, console, group, folder)
+            if on_result is not None:
+                on_result(result)
         else:
             run_worker_experiment(seed_job, console, group, folder)
     if not group.is_main:
@@ -86,6 +91,15 @@ def run_seeds(
     for picture in drawn:
         console.print(f"picture: {picture}", soft_wrap=True)
     return metrics
+
+
+def seed_jobs(job: Job, path: Path) -> dict[Path, Job]:
+    """The job of each seed, by its run directory below the directory of all seeds."""
+    recipe = job.recipe
+    return {
+        path / f"seed{seed}": replace(job, recipe=replace(recipe, seed=seed, seeds=1, run=""))
+        for seed in range(recipe.seed, recipe.seed + recipe.seeds)
+    }
 
 
 def _enter(recipe: Recipe, directory: Path | None) -> Path:

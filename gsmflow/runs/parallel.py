@@ -1,0 +1,115 @@
+"""Runs that need nothing of each other, in several processes or as jobs of a SLURM cluster."""
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.recipes.recipe import Recipe
+from gsmflow.runs.executors import Ended, LocalSettings, SlurmSettings, Started, Work, execute
+from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.job import Job, RunResult
+
+__all__ = ["in_parallel", "run_in_parallel"]
+
+
+def in_parallel(recipe: Recipe) -> bool:
+    """Whether a recipe asks for several runs at the same time, or for jobs of a cluster.
+
+    Raises
+    ------
+    InputError
+        If each run would be distributed too.
+    """
+    if recipe.executor == "local" and recipe.workers == 1:
+        return False
+    if recipe.devices * recipe.nodes > 1:
+        raise InputError(
+            f"--workers: found {recipe.workers} on {recipe.executor} with --devices "
+            f"{recipe.devices} and --nodes {recipe.nodes}, expected one process for each run"
+        )
+    return True
+
+
+def run_in_parallel(
+    jobs: Mapping[Path, Job],
+    recipe: Recipe,
+    folder: Path,
+    console: Console,
+    on_result: Callable[[RunResult], object] | None = None,
+) -> None:
+    """Run jobs that are not finished; all are tried, whichever of them fails.
+
+    Parameters
+    ----------
+    jobs
+        Jobs by the run directory of each, below ``folder``.
+    recipe
+        Says where they run, and how many at the same time.
+    folder
+        The folder of all of them; what they print is in ``executor`` below it.
+    console
+        Where their beginning and end are printed.
+    on_result
+        Called with each run that finishes, in the process that has run it; None for nothing.
+
+    Raises
+    ------
+    InputError
+        If a run failed: why the first one did.
+    """
+    works = [
+        Work(path.relative_to(folder).as_posix(), partial(_run, job, path, on_result))
+        for path, job in jobs.items()
+        if not (path / METRICS_FILE).exists()
+    ]
+    _check_picklable(works)
+    failures: list[str] = []
+    with closing(execute(works, _settings(recipe), folder / "executor")) as events:
+        for event in events:
+            if isinstance(event, Started):
+                console.print(f"started {event.name}", soft_wrap=True)
+            elif isinstance(event, Ended):
+                failed = event.sentence is not None
+                failures += [f"{event.name}: {event.sentence}"] if failed else []
+                console.print(f"{'failed' if failed else 'done'} {event.name}", soft_wrap=True)
+    if failures:
+        raise InputError(failures[0])
+
+
+def _check_picklable(works: Sequence[Work]) -> None:
+    """Raise `InputError` if the first piece cannot be handed to another process."""
+    try:
+        pickle.dumps(works[:1])
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"--workers: found something that no other process can be given ({one_line(error)}), "
+            "expected the script's model class and functions in a module of their own"
+        ) from error
+
+
+def _settings(recipe: Recipe) -> LocalSettings | SlurmSettings:
+    if recipe.executor == "local":
+        threads = max(1, torch.get_num_threads() // recipe.workers)
+        return LocalSettings(recipe.workers, threads, () if recipe.device == "cpu" else None)
+    return SlurmSettings(
+        partition=recipe.partition or None,
+        gpus=recipe.job_gpus or None,
+        minutes=recipe.job_minutes,
+        memory_mib=1024 * recipe.job_memory_gib or None,
+        parallel=recipe.workers,
+    )
+
+
+def _run(job: Job, folder: Path, on_result: Callable[[RunResult], object] | None) -> None:
+    """Run a job; called in a process of its own, whose output goes to a file."""
+    console = Console(width=120, highlight=False, markup=False, emoji=False)
+    result = run_experiment(job, console, directory=folder)
+    if on_result is not None:
+        on_result(result)
