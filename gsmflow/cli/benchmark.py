@@ -78,11 +78,11 @@ class BenchmarkOptions:
     """CPU threads of each run."""
     partition: str | None = None
     """SLURM's partition; None: its default."""
-    gpus: int = 0
+    job_gpus: int = 0
     """GPUs of each run on SLURM."""
-    minutes: int = 120
+    job_minutes: int = 120
     """Minutes after which SLURM ends a run, which then goes on in a new job."""
-    memory_gib: int | None = None
+    job_memory_gib: int | None = None
     """Memory of each run on SLURM, GiB; None: as estimated from the features."""
     retry_failed: bool = False
     """Whether runs that failed before begin again."""
@@ -211,9 +211,9 @@ def _check(options: BenchmarkOptions) -> None:
         ("--seeds", options.seeds, 1),
         ("--workers", options.workers, 1),
         ("--threads", options.threads, 1),
-        ("--gpus", options.gpus, 0),
-        ("--minutes", options.minutes, 1),
-        ("--memory-gib", options.memory_gib, 1),
+        ("--job-gpus", options.job_gpus, 0),
+        ("--job-minutes", options.job_minutes, 1),
+        ("--job-memory-gib", options.job_memory_gib, 1),
         ("--draws", options.draws, 0),
     ):
         if value is not None and value < least:
@@ -238,10 +238,10 @@ def _settings(options: BenchmarkOptions, device: str) -> LocalSettings | SlurmSe
         return LocalSettings(options.workers, options.threads, gpus)
     return SlurmSettings(
         partition=options.partition,
-        gpus=options.gpus or None,
-        minutes=options.minutes,
+        gpus=options.job_gpus or None,
+        minutes=options.job_minutes,
         cpus=options.threads,
-        memory_mib=None if options.memory_gib is None else 1024 * options.memory_gib,
+        memory_mib=None if options.job_memory_gib is None else 1024 * options.job_memory_gib,
         parallel=options.workers,
     )
 

@@ -51,8 +51,6 @@ class TuneOptions(ScriptOptions):
     """Trials to be finished (complete or pruned) in this study, over all invocations."""
     minutes: float | None = None
     """Minutes after which this invocation begins no more trials; None: no limit."""
-    workers: int = 1
-    """Processes that run trials at the same time and share the CPU's cores."""
     objective: Objective = "H_calibrated"
     """What to maximize: H under the best calibration factor gamma, H without one, T1 or AUSUC."""
     class_draws: int = 3
@@ -108,8 +106,8 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
             options.trials, options.finalists, options.finalist_seeds, time.time() + budget
         )
         with shown_progress(console, setup, study, plan) as update:
-            if options.workers > 1:
-                with _workers(options, flags, plan) as workers:
+            if recipe.workers > 1:
+                with _workers(options, flags, plan, recipe.workers) as workers:
                     while any(worker.is_alive() for worker in workers):
                         update()
                         time.sleep(_POLL_SECONDS)
@@ -122,7 +120,6 @@ def _check(options: TuneOptions) -> None:
     """Raise `InputError` if a number is out of range."""
     for flag, value, least in (
         ("--trials", options.trials, 1),
-        ("--workers", options.workers, 1),
         ("--class-draws", options.class_draws, 1),
         ("--finalists", options.finalists, 1),
         ("--finalist-seeds", options.finalist_seeds, 0),
@@ -147,13 +144,13 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, StudySetu
 
 @contextmanager
 def _workers(
-    options: TuneOptions, flags: Sequence[str], plan: StudyPlan
+    options: TuneOptions, flags: Sequence[str], plan: StudyPlan, count: int
 ) -> Iterator[Sequence[BaseProcess]]:
     """A context in which the worker processes run; they do not outlive it."""
-    threads = max(1, torch.get_num_threads() // options.workers)
+    threads = max(1, torch.get_num_threads() // count)
     processes = [
         get_context("spawn").Process(target=_run_worker, args=(options, list(flags), plan, threads))
-        for _ in range(options.workers)
+        for _ in range(count)
     ]
     try:
         for process in processes:

@@ -483,6 +483,21 @@ METHOD = Method(
             "classifier_epochs": 8,
         },
     },
+    short={
+        "": {
+            "schedule": "fast",
+            "fast_epochs": 4,
+            "fast_learning_rate": 1e-3,
+            "precision": "auto",
+            "hidden": 1024,
+            "semantic_dim": 512,
+            "residual_dim": 512,
+            "semantics_scaling": "norm",
+            "semantics_norm": 5.0,
+        },
+        "AWA1": {"fast_epochs": 1},
+        "AWA2": {"fast_epochs": 1},
+    },
     variants={
         "no-correlation": {"correlation_weight": 0.0},
         "no-relation": {"relation_weight": 0.0},

@@ -236,6 +236,7 @@ METHOD = Method(
             "classifier_epochs": 8,
         },
     },
+    short={"": {"schedule": "fast", "precision": "auto"}, "AWA1": {"fast_epochs": 4}},
     variants={
         "no-feedback": {"feedback_weight": 0.0},
         "no-regeneration": {"regeneration_weight": 0.0},

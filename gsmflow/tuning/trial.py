@@ -141,6 +141,11 @@ def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudyS
             f"--devices: found {recipe.devices} with --nodes {recipe.nodes}, expected 1 and 1: a "
             "trial trains in one process, and --workers says how many there are"
         )
+    if recipe.executor != "local":
+        raise InputError(
+            f"--executor: found {recipe.executor}, expected local: on a cluster, the same command "
+            "in several jobs shares a study"
+        )
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     dataset = open_dataset(job)

@@ -695,7 +695,6 @@ def test_study_folder_that_is_a_file_is_refused(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"trials": 0}, "--trials: found 0, expected a number of at least 1"),
-        ({"workers": 0}, "--workers: found 0, expected a number of at least 1"),
         ({"class_draws": 0}, "--class-draws: found 0, expected a number of at least 1"),
         ({"finalists": 0}, "--finalists: found 0, expected a number of at least 1"),
         ({"finalist_seeds": -1}, "--finalist-seeds: found -1, expected a number of at least 0"),
@@ -794,13 +793,13 @@ from gsmflow.runs import stages
 stages._SAVE_EVERY_SECONDS = 0
 command.study_figure = lambda path, study: None
 for line in sys.stdin:
-    folder, study, trials, workers, *flags = line.split()
+    folder, study, trials, *flags = line.split()
     child = os.fork()
     if child == 0:
         os.chdir(folder)
         options = TuneOptions(
             script=Path("tiny.py"), study=Path(study), trials=int(trials), finalists=1,
-            finalist_seeds=1, workers=int(workers), class_draws=1,
+            finalist_seeds=1, class_draws=1,
         )
         run_tuning(options, Console(file=open(os.devnull, "w")), flags)
         os._exit(0)
@@ -837,8 +836,8 @@ def driver(
     def start(study: str, trials: int, workers: int = 1) -> psutil.Process:
         assert forking_process.stdin
         assert forking_process.stdout
-        flags = " ".join([*flags_of(folder), "--epochs", "12"])
-        forking_process.stdin.write(f"{folder} {study} {trials} {workers} {flags}\n")
+        flags = " ".join([*flags_of(folder), "--epochs", "12", "--workers", str(workers)])
+        forking_process.stdin.write(f"{folder} {study} {trials} {flags}\n")
         forking_process.stdin.flush()
         started.append(psutil.Process(int(forking_process.stdout.readline())))
         return started[-1]
@@ -927,7 +926,7 @@ def test_workers_of_one_command_share_a_study(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Slow for the workers' imports, as the next one.
-    text = tune(folder, trials=6, workers=2, finalist_seeds=1)
+    text = tune(folder, "--workers", "2", trials=6, finalist_seeds=1)
     assert ", 6 of 6: " in text
     assert len(trials_of(folder)) == 6
     owners = {t.user_attrs["process"][1] for t in finished_trials(open_tiny(folder)[1])}
