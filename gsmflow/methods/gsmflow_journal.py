@@ -277,6 +277,18 @@ METHOD = Method(
             "classifier_epochs": 5,
         },
     },
+    short={
+        "": {
+            "schedule": "fast",
+            "batch_size": 256,
+            "hidden": 1024,
+            "relation_epochs": 4,
+            "relation_hidden": 512,
+            "augment_steps": 5,
+            "samples_per_class": 300,
+            "classifier_lr": 1e-3,
+        },
+    },
     variants={**gsmflow.METHOD.variants, "no-augmentation": {"augment": False}},
     search={
         **gsmflow.METHOD.search,
