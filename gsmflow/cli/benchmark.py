@@ -3,8 +3,10 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,9 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from tyro.conf import arg
 
+from gsmflow.cli.tune import TuneOptions, run_tuning
 from gsmflow.cli.verb import Verb
+from gsmflow.core.console import make_console
 from gsmflow.core.environment import command_line
 from gsmflow.core.errors import InputError
+from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.core.tables import terminal_table
 from gsmflow.learning.method import PresetName
 from gsmflow.reports.leaderboard.entries import Leaderboard
@@ -28,11 +33,26 @@ from gsmflow.reports.leaderboard.forms import (
     read_csv,
 )
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
-from gsmflow.runs.benchmark import CellRun, collect_board, opened_folder, run_cells, write_board
-from gsmflow.runs.executors import Ended, LocalSettings, SlurmSettings, Started
+from gsmflow.runs.benchmark import (
+    CellRun,
+    collect_board,
+    memory_of,
+    opened_folder,
+    run_cells,
+    write_board,
+)
+from gsmflow.runs.executors import (
+    Ended,
+    LocalSettings,
+    SlurmSettings,
+    Started,
+    Work,
+    execute,
+)
 from gsmflow.runs.grid import (
     Cell,
     GridData,
+    MethodChoice,
     make_cells,
     open_data,
     read_data_choice,
@@ -65,8 +85,11 @@ class BenchmarkOptions:
     classifier, such as f-clswgan:prototypes."""
     seeds: int = 3
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
-    preset: PresetName = "published"
-    """The settings of each method: published, or short (docs/methods.md)."""
+    preset: PresetName | Literal["tuned"] = "published"
+    """The settings of each method: published; short (docs/methods.md); or tuned: for each method
+    and dataset, settings are first searched on the validation classes, around the published ones."""
+    trials: int = 20
+    """Trials of each search under --preset tuned."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("out/leaderboard")
     """The folder of all runs and of the leaderboard."""
     executor: Literal["local", "slurm"] = "local"
@@ -127,25 +150,32 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
     baseline = None if options.check is None else read_csv(options.check)
     methods = read_method_choices(options.methods)
     choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
-    identity = {"preset": options.preset, "flags": list(flags)}
+    identity: dict[str, object] = {"preset": options.preset, "flags": list(flags)}
+    if options.preset == "tuned":
+        identity["trials"] = options.trials
     with opened_folder(options.out, identity):
         cache = ["--out", str(options.out), *flags]
         datasets = [open_data(choice, methods[0], cache, _PROG) for choice in choices]
         _check_different(datasets)
+        settings = _settings(options, datasets[0].recipe.device)
+        chosen = None
+        if options.preset == "tuned":
+            chosen = _search(options, methods, datasets, cache, settings, console)
         cells = make_cells(
             methods,
             datasets,
             range(options.seeds),
-            options.preset,
+            "published" if options.preset == "tuned" else options.preset,
             cache,
             options.out / "runs",
             _PROG,
+            chosen,
         )
         if baseline is not None:
             cells = _cells_in(baseline, cells, options)
         # A seed of every cell before the next one: figures of all methods come early.
         runs = [CellRun(c, s) for s in range(options.seeds) for c in cells if s in c.seeds]
-        _run(options, runs, console)
+        _run(options, runs, settings, console)
         published = read_published(PUBLISHED_FILE) if options.published else []
         board = collect_board(
             cells,
@@ -215,6 +245,7 @@ def _check(options: BenchmarkOptions) -> None:
         ("--job-minutes", options.job_minutes, 1),
         ("--job-memory-gib", options.job_memory_gib, 1),
         ("--draws", options.draws, 0),
+        ("--trials", options.trials, 1),
     ):
         if value is not None and value < least:
             raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
@@ -246,7 +277,54 @@ def _settings(options: BenchmarkOptions, device: str) -> LocalSettings | SlurmSe
     )
 
 
-def _run(options: BenchmarkOptions, runs: Sequence[CellRun], console: Console) -> None:
+def _search(
+    options: BenchmarkOptions,
+    methods: Sequence[MethodChoice],
+    datasets: Sequence[GridData],
+    flags: Sequence[str],
+    settings: LocalSettings | SlurmSettings,
+    console: Console,
+) -> dict[tuple[str, str], Path]:
+    """Search the settings of each method on each dataset; the files of those that were found.
+
+    Raises
+    ------
+    InputError
+        If a search fails: why the first one did.
+    """
+    files, works = {}, []
+    for data, method in product(datasets, methods):
+        name = f"{data.key.replace(':', '-')}/{method.key.replace(':', '-')}"
+        study = options.out / "searches" / name
+        files[method.key, data.key] = study / RECIPE_FILE
+        if not (study / RECIPE_FILE).is_file():
+            words = [*method.words, *data.choice.words, "--beside", *flags]
+            tune = TuneOptions(
+                script=data.choice.path, trials=options.trials, class_draws=1, study=study
+            )
+            works.append(Work(name, partial(_tune, tune, words), memory_of(data)))
+    failures = []
+    with closing(execute(works, settings, options.out / "executor" / "searches")) as events:
+        for event in events:
+            if isinstance(event, Ended):
+                failures += [f"{event.name}: {event.sentence}"] if event.sentence else []
+                console.print(f"searched {event.name}", soft_wrap=True)
+    if failures:
+        raise InputError(failures[0])
+    return files
+
+
+def _tune(options: TuneOptions, words: Sequence[str]) -> None:
+    """Search settings; called in a process of its own, whose output goes to a file."""
+    run_tuning(options, make_console(), words)
+
+
+def _run(
+    options: BenchmarkOptions,
+    runs: Sequence[CellRun],
+    settings: LocalSettings | SlurmSettings,
+    console: Console,
+) -> None:
     """Run what is left, with a live table on a terminal, and plain lines in a log."""
     outcomes = [None if options.retry_failed and _failed(run) else run.outcome for run in runs]
     states = [outcome.state for outcome in outcomes if outcome is not None]
@@ -259,7 +337,6 @@ def _run(options: BenchmarkOptions, runs: Sequence[CellRun], console: Console) -
     by_name = {run.name: run for run in runs}
     log = (options.out / "benchmark.log").open("a", encoding="utf-8")
     with log, _shown(progress, console) as update:
-        settings = _settings(options, runs[0].cell.recipe.device)
         events = run_cells(
             runs, settings, options.out / "executor", retry_failed=options.retry_failed
         )

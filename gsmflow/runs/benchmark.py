@@ -43,7 +43,7 @@ from gsmflow.runs.executors import (
 from gsmflow.runs.grid import Cell, GridData, words_of_run
 from gsmflow.runs.sections import REPORTS
 
-__all__ = ["CellRun", "collect_board", "opened_folder", "run_cells", "write_board"]
+__all__ = ["CellRun", "collect_board", "memory_of", "opened_folder", "run_cells", "write_board"]
 
 GRID_FILE = "grid.json"
 _FORMAT = 1
@@ -73,7 +73,7 @@ class CellRun:
     @property
     def work(self) -> Work:
         """The run as a piece of work."""
-        cell, features = self.cell, self.cell.data.dataset.features
+        cell = self.cell
         call = partial(
             run_cell,
             cell.data.choice.path,
@@ -81,8 +81,13 @@ class CellRun:
             cell.run_folder(self.seed),
             cell.outcome_file(self.seed),
         )
-        copies_mib = _COPIES * 4 * features.shape[0] * features.shape[1] // 2**20
-        return Work(self.name, call, _BASE_MIB + copies_mib)
+        return Work(self.name, call, memory_of(cell.data))
+
+
+def memory_of(data: GridData) -> int:
+    """MiB of memory that a training on a dataset needs at most, as estimated from its features."""
+    n, d = (int(size) for size in data.dataset.features.shape)
+    return _BASE_MIB + _COPIES * 4 * n * d // 2**20
 
 
 @contextmanager

@@ -261,6 +261,7 @@ def make_cells(
     flags: Sequence[str],
     out: Path,
     prog: str,
+    chosen: Mapping[tuple[str, str], Path] | None = None,
 ) -> list[Cell]:
     """The cells of a grid, dataset by dataset.
 
@@ -278,6 +279,8 @@ def make_cells(
         The folder of the cells' folders.
     prog
         The program's name, for the help text.
+    chosen
+        Files of settings that were chosen for a cell, by the keys of method and dataset.
 
     Raises
     ------
@@ -286,7 +289,15 @@ def make_cells(
     """
     cells = []
     for data, method in product(datasets, methods):
-        words = (*method.words, "--preset", preset, *data.choice.words, "--beside", *flags)
+        file = (chosen or {}).get((method.key, data.key))
+        words = (
+            *method.words,
+            *("--preset", preset),
+            *data.choice.words,
+            *(() if file is None else ("--recipe", str(file))),
+            "--beside",
+            *flags,
+        )
         _, recipe = script_recipe(data.choice.path, [*words, *_seed(seeds[0])], prog=prog)
         used = tuple(seeds) if recipe.method_info.depends_on_seed else (seeds[0],)
         cell = Cell(method, data, words, recipe, used)

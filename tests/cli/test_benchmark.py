@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,20 @@ def test_flag_that_a_method_does_not_take_is_refused(data: Path) -> None:
         run_benchmark(options_for(data), QUIET, [*FLAGS, "--epochs", "3"])
 
 
+def test_tuned_cells_have_the_settings_that_were_found_on_validation_classes(data: Path) -> None:
+    options = options_for(data, methods=("ale",), seeds=1, preset="tuned", trials=2)
+    run_benchmark(options, QUIET, [*FLAGS, "--epochs", "2"])
+    (found,) = options.out.glob("searches/*/ale/recipe.json")
+    settings = json.loads(found.read_text())["settings"]
+    (stored,) = options.out.glob("runs/*/ale-*/seed0/recipe.json")
+    recipe = json.loads(stored.read_text())
+    flat = recipe | recipe["training"] | recipe["method"]
+    assert settings
+    assert {name: flat[name] for name in settings} == settings
+    assert rows_of(options.out)[0]["preset"] == "tuned"
+    assert rows_of(options.out)[0]["state"] == "done"
+
+
 def test_check_reports_cells_that_moved(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = options_for(data, methods=("eszsl", "sae"), seeds=1)
     run_benchmark(options, QUIET, FLAGS)
@@ -219,3 +234,16 @@ def test_check_reports_cells_that_moved(data: Path, capsys: pytest.CaptureFixtur
         run_benchmark(options_for(data, methods=("ale",), out=again, check=file), loud, FLAGS)
     with pytest.raises(InputError, match="expected the CSV file of a leaderboard"):
         run_benchmark(options_for(data, check=options.out / "grid.json"), loud, FLAGS)
+
+
+@pytest.mark.slurm
+def test_grid_on_slurm_has_the_figures_of_one_on_this_machine(data: Path) -> None:
+    here, there = (options_for(data, methods=("eszsl", "sae"), seeds=1, out=data / o) for o in "ab")
+    run_benchmark(here, QUIET, FLAGS)
+    run_benchmark(replace(there, executor="slurm", job_minutes=5), QUIET, FLAGS)
+    costs = ("seconds", "peak_mib")
+    ours, theirs = (
+        [{k: v for k, v in row.items() if k not in costs} for row in rows_of(options.out)]
+        for options in (here, there)
+    )
+    assert ours == theirs
