@@ -87,7 +87,7 @@ class BenchmarkOptions:
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
     preset: PresetName | Literal["tuned"] = "published"
     """The settings of each method: published; short (docs/methods.md); or tuned: for each method
-    and dataset, settings are first searched on the validation classes, around the published ones."""
+    and dataset, settings around the published ones are searched on validation classes first."""
     trials: int = 20
     """Trials of each search under --preset tuned."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("out/leaderboard")
