@@ -655,7 +655,7 @@ def test_import_does_not_load_scikit_learn_or_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert completed.stdout.split() == ["False", "False"]
-    assert {"ZeroShotClassifier", *(kind.__name__ for kind in KINDS)} <= set(dir(gsmflow))
+    assert {"load", "ZeroShotClassifier", *(kind.__name__ for kind in KINDS)} <= set(dir(gsmflow))
     assert gsmflow.GSMFlowClassifier is GSMFlowClassifier
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = gsmflow.Nothing
