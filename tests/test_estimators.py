@@ -43,7 +43,7 @@ from gsmflow.recipes.recipe import setting_value
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
-from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe
+from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe, write_gbu
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = check_dataset(make_dataset(classes=12, unseen=2, val=2, noise=0.1))
@@ -665,6 +665,14 @@ def test_docstring_examples_give_their_output() -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_examples_of_the_api_page_give_their_output() -> None:
+@pytest.mark.usefixtures("quick_pictures")
+def test_examples_of_the_api_page_give_their_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    birds = dataclasses.replace(make_dataset(), class_names=tuple(f"bird {c}" for c in range(10)))
+    write_gbu(tmp_path / "data" / "BIRDS", birds)
+    recipe = tiny_recipe(tmp_path, dataset="BIRDS", run="first", beside=())
+    run_experiment(Job(recipe), Console(quiet=True))
+    monkeypatch.chdir(tmp_path)
     results = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
     assert (results.failed, results.attempted > 10) == (0, True)
