@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, naming_parameters, one_line
 from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import Precision, PrecisionName, pick_precision
 from gsmflow.core.rng import Generators, make_generator
@@ -150,6 +150,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     random_state: Any
     verbose: int
 
+    @naming_parameters()
     def fit(
         self: _Self, X: ArrayLike, y: ArrayLike, semantics: Mapping[Any, ArrayLike] | None = None
     ) -> _Self:
@@ -358,6 +359,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         return np.asarray(found, dtype=np.float64) - float(np.log(spread).sum())
 
     @_available_to(Extensible, "that takes no further classes")  # type: ignore[untyped-decorator]
+    @naming_parameters()
     def add_classes(
         self: _Self,
         semantics: Mapping[Any, ArrayLike],
@@ -573,6 +575,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         }
         return recipe.replace(**checked)
 
+    @naming_parameters()
     def _device(self) -> torch.device:
         return pick_device(self.get_params(deep=False)["device"])
 

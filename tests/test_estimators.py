@@ -649,6 +649,18 @@ def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> No
 # The package's namespace and documentation.
 
 
+def test_errors_name_parameters_in_place_of_flags() -> None:
+    """The same faults in a run name the scripts' flags."""
+    diverging = small(GSMFlowClassifier, learning_rate=1e30, epochs=5)
+    with pytest.raises(InputError, match=r"lower learning_rate or .* with feature_scaling$"):
+        diverging.fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=r"^device: found cuda:99, expected auto or one"):
+        small(GSMFlowClassifier, device="cuda:99").fit(X, Y, SEMANTICS)
+    fitted = small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=r"^device: found cuda:99, expected auto or one"):
+        fitted.set_params(device="cuda:99").predict(UNSEEN)
+
+
 # Classes that are added later.
 
 # Names in the order of the classes' numbers. The last class is the one that is added.

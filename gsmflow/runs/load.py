@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_parameters
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.data.new_rows import rows_of_array
 from gsmflow.learning.contract import Encoding
@@ -208,7 +208,9 @@ def load(path: str | Path, *, seed: int | None = None, device: str = "auto") -> 
     InputError
         If there is no finished run of this seed, or one of its files is missing or damaged.
     """
-    trained = open_trained(_directory_of_seed(Path(path), seed), pick_device(device))
+    with naming_parameters():
+        place = pick_device(device)
+    trained = open_trained(_directory_of_seed(Path(path), seed), place)
     gated = None if trained.recipe.gate_name == "none" else read_gate(trained)
     return LoadedRun(trained, gated, None if gated is not None else trained.gamma)
 

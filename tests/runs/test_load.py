@@ -212,3 +212,8 @@ def test_run_of_several_seeds_is_that_of_the_first_or_a_named_one(folder: Path) 
 def test_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"recipe.json: no such file, expected .* finished run"):
         gsmflow.load(tmp_path / "nothing")
+
+
+def test_unknown_device_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^device: found abacus, expected auto or one available"):
+        gsmflow.load(tmp_path, device="abacus")
