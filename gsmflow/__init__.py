@@ -1,6 +1,6 @@
 """Generalized zero-shot learning: methods, one protocol, runs that can be reproduced.
 
-The estimators are loaded when one of them is asked for, with torch and scikit-learn. Importing the
+The estimators and `load` are imported when one of them is asked for, with torch. Importing the
 package before torch keeps its threads from crawling beside another program
 (`gsmflow.core.threads`).
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         PrototypeDiscriminantClassifier,
         ZeroShotClassifier,
     )
+    from gsmflow.runs.load import load
 
 limit_spinning()
 
@@ -25,13 +26,15 @@ __all__ = [
     "GSMFlowClassifier",
     "PrototypeDiscriminantClassifier",
     "ZeroShotClassifier",
+    "load",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("gsmflow.estimators"), name)
+    module = "gsmflow.runs.load" if name == "load" else "gsmflow.estimators"
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,25 +26,26 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, naming_parameters, one_line
 from gsmflow.core.files import write_tensors
-from gsmflow.core.precision import PrecisionName, pick_precision
+from gsmflow.core.precision import Precision, PrecisionName, pick_precision
 from gsmflow.core.rng import Generators, make_generator
 from gsmflow.core.settings import check_value
 from gsmflow.data.checks import settle_splits
-from gsmflow.data.dataset import Dataset, open_held_out, training_problem
-from gsmflow.data.scaling import FeatureScalingName
+from gsmflow.data.dataset import Dataset, Problem, Rows, open_held_out, training_problem
+from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import (
     CalibratedScorer,
     Choosing,
     Classifying,
     Density,
+    Extensible,
     GivesRows,
     Model,
     Scorer,
     Trainable,
 )
-from gsmflow.learning.feed import scale_problem
+from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.learning.scorers import class_log_densities, direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair, TrainedClassifierConfig, pair_from_rows
@@ -88,8 +90,9 @@ _TRAINED = [name for name, kind in CLASSIFIERS.items() if issubclass(kind, Train
 _SEEDS = 2**31 - 1
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
+_SEMANTICS = "estimator.semantics"
 # The format of a saved estimator; files of other formats are refused.
-_FORMAT = "gsmflow estimator 2"
+_FORMAT = "gsmflow estimator 3"
 
 
 def _available_to(kind: type[Any], what: str) -> Any:
@@ -119,6 +122,10 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         Seen and unseen classes, ascending, ``(k,)``: the columns of all scores.
     seen_classes_, unseen_classes_
         The classes with rows and those without, ascending.
+    semantics_
+        The vectors of ``classes_``, ``(k, a)``.
+    class_numbers_
+        The numbers that the model has for ``classes_``, ``(k,)``: ascending, but for added classes.
     n_features_in_
         ``d``, the number of features.
     feature_names_in_
@@ -143,6 +150,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     random_state: Any
     verbose: int
 
+    @naming_parameters()
     def fit(
         self: _Self, X: ArrayLike, y: ArrayLike, semantics: Mapping[Any, ArrayLike] | None = None
     ) -> _Self:
@@ -170,14 +178,14 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         recipe = self._recipe()
         given = self.semantics if semantics is None else semantics
-        self.classes_, vectors = _classes_and_vectors(given, np.unique(labels))
+        self.classes_, self.semantics_ = _classes_and_vectors(given, np.unique(labels))
+        self.class_numbers_ = np.arange(len(self.classes_))
         self.seed_ = _draw_seed(self.random_state)
-        self._learn(replace(recipe, seed=self.seed_), rows, labels, vectors)
+        self._learn(replace(recipe, seed=self.seed_), self._dataset(rows, labels))
         return self
 
-    def _learn(self, recipe: Recipe, X: FloatArray, y: NDArray[Any], vectors: FloatArray) -> None:
+    def _learn(self, recipe: Recipe, dataset: Dataset) -> None:
         """Train the model and, unless it classifies by itself, the classifiers."""
-        dataset = _dataset(self.classes_, vectors, X, y)
         problem = training_problem(dataset, "test")
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
@@ -191,17 +199,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             for record, seconds in train_epochs(trainer, history):
                 self._print_epoch(record, recipe.training.total_epochs, seconds)
             model = trainer.result
-        self.classifiers_ = {}
-        if not isinstance(model, Classifying):
-            assert isinstance(model, GivesRows)
-            pair = pair_from_rows(
-                model.classifier_rows(rows_request(recipe, scaled, precision)),
-                problem,
-                feature_map(scaled.scaling, model, device),
-                recipe.trained_classifier,
-                classifier_generators(recipe, scaled),
-            )
-            self.classifiers_ = pair.tensors()
+        self.classifiers_ = _train_classifiers(recipe, model, scaled, precision)
         self.model_, self.scaling_, self.history_ = model, scaled.scaling, history
         self.choice_ = choice
         self.seen_classes_ = self.classes_[problem.seen_classes]
@@ -278,7 +276,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         """The best unseen class of each row of ``X (n, d)``, ``(n,)``: plain zero-shot learning."""
         features = self._features(X)
         best = self._scorer().zsl_scores(features).argmax(axis=1)
-        return np.asarray(self.unseen_classes_[best])
+        unseen = self._numbers_of(self.unseen_classes_)
+        return np.asarray(self._by_number()[unseen[best]])
 
     @_available_to(Sampler, "that synthesizes no features")  # type: ignore[untyped-decorator]
     def sample(self, label: Any, n: int = 1, random_state: Any = None) -> FloatArray:
@@ -315,7 +314,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         seed = self.seed_ if random_state is None else _draw_seed(random_state)
         generator = make_generator(device, seed, "sample")
         assert isinstance(self.model_, Sampler)
-        features, _ = synthesize(self.model_, torch.from_numpy(found).to(device), n, generator)
+        number = torch.from_numpy(self.class_numbers_[found]).to(device)
+        features, _ = synthesize(self.model_, number, n, generator)
         return self.scaling_.inverse(features.cpu().numpy())
 
     @_available_to(Density, "without a density")  # type: ignore[untyped-decorator]
@@ -358,6 +358,113 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             )
         return np.asarray(found, dtype=np.float64) - float(np.log(spread).sum())
 
+    @_available_to(Extensible, "that takes no further classes")  # type: ignore[untyped-decorator]
+    @naming_parameters()
+    def add_classes(
+        self: _Self,
+        semantics: Mapping[Any, ArrayLike],
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+    ) -> _Self:
+        """A fitted estimator that also predicts further unseen classes; this one stays as it is.
+
+        The model is not trained again. A method whose classifiers learn from rows needs those that
+        it was fitted on, and trains its classifiers again.
+
+        Parameters
+        ----------
+        semantics
+            The vector ``(a,)`` of each new class.
+        X, y
+            The rows ``(n, d)`` and their classes ``(n,)``, as `fit` was given them; None for a
+            model that classifies by itself.
+
+        Raises
+        ------
+        InputError
+            If a class is known already or has the vector of one, a vector is of another length, or
+            the rows are missing or are not those of the fit.
+        """
+        check_is_fitted(self)
+        grown = copy(self)
+        grown._take_classes(semantics)
+        model, device = self.model_, self._device()
+        assert isinstance(model, Extensible)
+        if isinstance(model, Classifying):
+            grown.model_ = model.with_classes(grown._problem()).to(device)
+            return grown
+        if X is None or y is None:
+            raise InputError(
+                "X, y: found None, expected the rows that the estimator was fitted on, from which "
+                "its classifiers learn again"
+            )
+        problem = training_problem(grown._dataset(*grown._rows_of_fit(X, y)), "test")
+        recipe = replace(grown._recipe(), seed=grown.seed_)
+        scaled = scale_problem(problem, recipe.feature_scaling, device, "memory")
+        grown._check_scaling(scaled.scaling)
+        grown.model_ = model.with_classes(problem).to(device)
+        precision = pick_precision(recipe.precision, device)
+        grown.classifiers_ = _train_classifiers(recipe, grown.model_, scaled, precision)
+        return grown
+
+    def _take_classes(self, semantics: Mapping[Any, ArrayLike]) -> None:
+        """Add classes, with numbers above those of all others, and their vectors."""
+        if not isinstance(semantics, Mapping) or not semantics:
+            raise InputError(
+                f"semantics: found {type(semantics).__name__} without a class, expected a mapping "
+                "from each new class to its vector"
+            )
+        length = self.semantics_.shape[1]
+        for label, values in semantics.items():
+            if label in self.classes_:
+                raise InputError(
+                    f"semantics: found class {label}, which is known already, expected new classes"
+                )
+            found = len(_vector(label, values))
+            if found != length:
+                raise InputError(
+                    f"semantics: found {found} values of class {label}, expected {length}, as of "
+                    "the classes of the fit"
+                )
+        classes = _as_classes([*self.classes_.tolist(), *semantics], self.classes_)
+        is_old = np.isin(classes, self.classes_)
+        numbers = np.cumsum(~is_old) - 1 + len(self.classes_)
+        numbers[is_old] = self.class_numbers_
+        vectors = np.empty((len(classes), length), dtype=np.float32)
+        vectors[is_old] = self.semantics_
+        vectors[~is_old] = [_vector(c, semantics[c]) for c in classes[~is_old]]
+        _check_twins(classes, vectors, is_old)
+        if self.semantics is not None:
+            self.semantics = {**self.semantics, **semantics}
+        self.classes_, self.semantics_, self.class_numbers_ = classes, vectors, numbers
+        self.unseen_classes_ = classes[~np.isin(classes, self.seen_classes_)]
+
+    def _problem(self) -> Problem:
+        """The problem of the fit without its rows."""
+        no_rows = Rows(np.empty((0, self.n_features_in_), np.float32), np.empty(0, np.int64))
+        names, (seen, unseen) = self._by_number(), self._score_columns()
+        semantics = self.semantics_[np.argsort(self.class_numbers_)]
+        return Problem("test", no_rows, semantics, tuple(map(str, names)), seen, unseen)
+
+    def _rows_of_fit(self, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, NDArray[Any]]:
+        """The rows and their classes, or an `InputError` if the fit had others."""
+        rows, labels = validate_data(self, X, y, dtype=np.float32, reset=False)
+        if not np.array_equal(np.unique(labels), self.seen_classes_):
+            raise InputError(
+                f"y: found {len(np.unique(labels))} classes, expected rows of the "
+                f"{len(self.seen_classes_)} seen classes of the fit"
+            )
+        return rows, labels
+
+    def _check_scaling(self, scaling: FeatureScaling) -> None:
+        """Raise `InputError` unless a scaling of given rows is that of the fit."""
+        same = (
+            np.array_equal(getattr(scaling, name), getattr(self.scaling_, name))
+            for name in ("shift", "spread")
+        )
+        if not all(same):
+            raise InputError("X: found other rows than those of the fit, expected the same rows")
+
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator into one safetensors file, which holds no code.
 
@@ -377,11 +484,13 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             "seed": self.seed_,
             "classes": self.classes_.tolist(),
             "classes_dtype": self.classes_.dtype.str,
+            "class_numbers": self.class_numbers_.tolist(),
             "is_seen": np.isin(self.classes_, self.seen_classes_).tolist(),
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
         tensors = tensors_with_scaling(self.model_, self.scaling_)
         tensors |= {f"{_CLASSIFIERS}{name}": t for name, t in self.classifiers_.items()}
+        tensors[_SEMANTICS] = torch.from_numpy(self.semantics_)
         write_tensors(Path(path), tensors, {"gsmflow": json.dumps(content, default=_plain)})
 
     @classmethod
@@ -418,6 +527,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         estimator = cls(**content["parameters"])
         estimator.semantics = given and {label: np.float32(vector) for label, vector in given}
         estimator.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
+        estimator.class_numbers_ = np.array(content["class_numbers"], dtype=np.int64)
+        estimator.semantics_ = tensors[_SEMANTICS].numpy()
         is_seen = np.array(content["is_seen"], dtype=bool)
         estimator.seen_classes_, estimator.unseen_classes_ = (
             estimator.classes_[is_seen],
@@ -430,7 +541,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         for name, tensor in tensors.items():
             if name.startswith(_CLASSIFIERS):
                 classifier_tensors[name.removeprefix(_CLASSIFIERS)] = tensor.to(device)
-            else:
+            elif name != _SEMANTICS:
                 model_tensors[name] = tensor
         state, estimator.scaling_ = split_scaling(
             model_tensors, content["parameters"]["feature_scaling"]
@@ -464,6 +575,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         }
         return recipe.replace(**checked)
 
+    @naming_parameters()
     def _device(self) -> torch.device:
         return pick_device(self.get_params(deep=False)["device"])
 
@@ -478,15 +590,31 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         known = np.isin(labels, self.classes_)
         if not known.all():
             raise InputError(f"y: found {labels[~known][0]}, expected one of classes_")
-        return np.searchsorted(self.classes_, labels).astype(np.int64)
+        return self.class_numbers_[np.searchsorted(self.classes_, labels)].astype(np.int64)
+
+    def _dataset(self, X: FloatArray, y: NDArray[Any]) -> Dataset:
+        """The rows as training rows of some of the classes, which have the model's numbers."""
+        by_number = np.argsort(self.class_numbers_)
+        labels = self.class_numbers_[np.searchsorted(self.classes_, y)].astype(np.int64)
+        return _dataset(self.classes_[by_number], self.semantics_[by_number], X, labels)
+
+    def _by_number(self) -> NDArray[Any]:
+        """The classes in the order of the model's numbers, ``(k,)``."""
+        return np.asarray(self.classes_[np.argsort(self.class_numbers_)])
+
+    def _numbers_of(self, classes: NDArray[Any]) -> IntArray:
+        """The model's numbers of classes ``(m,)``, ascending, as score columns have them."""
+        numbers = self.class_numbers_[np.searchsorted(self.classes_, classes)]
+        return np.sort(numbers).astype(np.int64)
+
+    def _score_columns(self) -> tuple[IntArray, IntArray]:
+        """The model's numbers of the seen and of the unseen classes, as score columns have them."""
+        return self._numbers_of(self.seen_classes_), self._numbers_of(self.unseen_classes_)
 
     def _scorer(self) -> Scorer:
         device = self._device()
-        seen, unseen = (
-            np.searchsorted(self.classes_, of).astype(np.int64)
-            for of in (self.seen_classes_, self.unseen_classes_)
-        )
-        scorer = direct_scorer(self.model_, self.scaling_, (seen, unseen), device, bayes=False)
+        columns = self._score_columns()
+        scorer = direct_scorer(self.model_, self.scaling_, columns, device, bayes=False)
         if scorer is not None:
             return scorer
         space = feature_map(self.scaling_, self.model_, device)
@@ -495,13 +623,13 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores less `calibration` for seen classes, ``(n, k)``, columns as in ``classes_``."""
         features = self._features(X)
-        scored_classes = np.concatenate([self.seen_classes_, self.unseen_classes_])
+        column_of_number = np.argsort(np.concatenate(self._score_columns()))
         scorer = self._scorer()
         if self.calibration and isinstance(scorer, CalibratedScorer):
             found = scorer.calibrated_scores(features)
         else:
             found = scorer.gzsl_scores(features)
-        scores = found.astype(np.float64)[:, np.argsort(scored_classes)]
+        scores = found.astype(np.float64)[:, column_of_number[self.class_numbers_]]
         return np.asarray(scores - self.calibration * np.isin(self.classes_, self.seen_classes_))
 
     def _print_epoch(self, record: Mapping[str, float], epochs: int, seconds: float) -> None:
@@ -953,13 +1081,30 @@ class PrototypeDiscriminantClassifier(ZeroShotEstimator):
         self.verbose = verbose
 
 
-def _dataset(classes: NDArray[Any], vectors: FloatArray, X: FloatArray, y: NDArray[Any]) -> Dataset:
+def _train_classifiers(
+    recipe: Recipe, model: Model, scaled: Scaled, precision: Precision
+) -> dict[str, torch.Tensor]:
+    """The tensors of the trained classifiers; none for a model that classifies by itself."""
+    if isinstance(model, Classifying):
+        return {}
+    assert isinstance(model, GivesRows)
+    pair = pair_from_rows(
+        model.classifier_rows(rows_request(recipe, scaled, precision)),
+        scaled.problem,
+        feature_map(scaled.scaling, model, scaled.feed.labels.device),
+        recipe.trained_classifier,
+        classifier_generators(recipe, scaled),
+    )
+    return pair.tensors()
+
+
+def _dataset(classes: NDArray[Any], vectors: FloatArray, X: FloatArray, y: IntArray) -> Dataset:
     """All rows as training rows, of some of the classes; no validation and no test rows."""
     rows, none = np.arange(len(X)), np.empty(0, dtype=np.int64)
     return Dataset(
         name="fit",
         features=X,
-        labels=np.searchsorted(classes, y).astype(np.int64),
+        labels=y,
         semantics=vectors,
         class_names=tuple(map(str, classes)),
         trainval=rows,

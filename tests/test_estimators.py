@@ -37,13 +37,13 @@ from gsmflow.estimators import (
     ZeroShotClassifier,
     ZeroShotEstimator,
 )
-from gsmflow.learning.contract import CalibratedScorer
+from gsmflow.learning.contract import CalibratedScorer, Classifying, Extensible
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.recipe import setting_value
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
-from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe
+from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe, write_gbu
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = check_dataset(make_dataset(classes=12, unseen=2, val=2, noise=0.1))
@@ -649,13 +649,120 @@ def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> No
 # The package's namespace and documentation.
 
 
+def test_errors_name_parameters_in_place_of_flags() -> None:
+    """The same faults in a run name the scripts' flags."""
+    diverging = small(GSMFlowClassifier, learning_rate=1e30, epochs=5)
+    with pytest.raises(InputError, match=r"lower learning_rate or .* with feature_scaling$"):
+        diverging.fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=r"^device: found cuda:99, expected auto or one"):
+        small(GSMFlowClassifier, device="cuda:99").fit(X, Y, SEMANTICS)
+    fitted = small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=r"^device: found cuda:99, expected auto or one"):
+        fitted.set_params(device="cuda:99").predict(UNSEEN)
+
+
+# Classes that are added later.
+
+# Names in the order of the classes' numbers. The last class is the one that is added.
+LETTERS = dict(zip("bcdefghijklm", DATASET.semantics, strict=True))
+OF_LETTERS = np.array([*LETTERS])[DATASET.labels[TRAIN]]
+OLD, LAST = {name: LETTERS[name] for name in "bcdefghijkl"}, {"m": LETTERS["m"]}
+EXTENSIBLE = [name for name in METHODS if issubclass(find_method(name).model, Extensible)]
+# They learn from the semantics of unseen classes too, so from those of a class that is there.
+FROM_UNSEEN_SEMANTICS = {"se-gzsl", "izf", "gsmflow-journal"}
+
+
+def rows_for(estimator: Any) -> tuple[Any, ...]:
+    """The rows that `add_classes` needs: none if the model classifies by itself."""
+    return () if isinstance(estimator.model_, Classifying) else (X, OF_LETTERS)
+
+
+@pytest.mark.parametrize("method", EXTENSIBLE)
+def test_class_added_later_scores_as_one_present_from_the_start(method: str) -> None:
+    before = any_method(method).fit(X, OF_LETTERS, OLD)
+    scores = before.decision_function(UNSEEN)
+    grown = before.add_classes(LAST, *rows_for(before))
+    np.testing.assert_array_equal(before.decision_function(UNSEEN), scores)
+    assert list(before.unseen_classes_) == ["l"]
+    assert list(grown.unseen_classes_) == ["l", "m"]
+    assert grown.decision_function(UNSEEN).shape == (len(UNSEEN), 12)
+    if method not in FROM_UNSEEN_SEMANTICS:
+        whole = any_method(method).fit(X, OF_LETTERS, LETTERS)
+        expected = whole.decision_function(UNSEEN)
+        np.testing.assert_allclose(grown.decision_function(UNSEEN), expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(grown.predict(UNSEEN), whole.predict(UNSEEN))
+        np.testing.assert_array_equal(grown.predict_unseen(UNSEEN), whole.predict_unseen(UNSEEN))
+
+
+def test_name_of_an_added_class_may_come_before_the_others(
+    kind: type[ZeroShotEstimator], tmp_path: Path
+) -> None:
+    """The same class as "a" and as "m": the first column of scores, or the last."""
+    before: Any = small(kind, semantics=OLD).fit(X, OF_LETTERS)
+    last = before.add_classes(LAST, *rows_for(before))
+    first = before.add_classes({"a": LAST["m"]}, *rows_for(before))
+    assert list(first.classes_) == [*"abcdefghijkl"]
+    np.testing.assert_array_equal(first.semantics_[0], LAST["m"])
+    first.save(tmp_path / "first")
+    for estimator in (first, kind.load(tmp_path / "first")):
+        expected = np.roll(last.decision_function(UNSEEN), 1, axis=1)
+        np.testing.assert_array_equal(estimator.decision_function(UNSEEN), expected)
+        for answers in ("predict", "predict_unseen"):
+            theirs = getattr(last, answers)(UNSEEN)
+            renamed = np.where(theirs == "m", "a", theirs)
+            np.testing.assert_array_equal(getattr(estimator, answers)(UNSEEN), renamed)
+        np.testing.assert_array_equal(estimator.sample("a", 3), last.sample("m", 3))
+        np.testing.assert_array_equal(estimator.sample("l", 3), last.sample("l", 3))
+    # A second addition, and a clone that knows all of them.
+    further = first.add_classes({"0": LAST["m"] + 1}, *rows_for(before))
+    assert list(further.classes_) == [*"0abcdefghijkl"]
+    np.testing.assert_array_equal(further.class_numbers_, [12, 11, *range(11)])
+    fitted_again = clone(further).fit(X, OF_LETTERS)
+    np.testing.assert_array_equal(fitted_again.unseen_classes_, further.unseen_classes_)
+
+
+def test_density_of_an_added_class_is_that_of_its_semantics() -> None:
+    before = small(GSMFlowClassifier).fit(X, OF_LETTERS, OLD)
+    grown = before.add_classes({"a": OLD["c"] + 1}, X, OF_LETTERS)
+    renamed = before.add_classes({"n": OLD["c"] + 1}, X, OF_LETTERS)
+    own = grown.score_samples(X[:9], ["a"] * 9)
+    np.testing.assert_array_equal(own, renamed.score_samples(X[:9], ["n"] * 9))
+    known = grown.score_samples(X[:9], OF_LETTERS[:9])
+    np.testing.assert_array_equal(known, before.score_samples(X[:9], OF_LETTERS[:9]))
+    assert not np.array_equal(own, known)
+
+
+def test_classes_that_cannot_be_added_are_refused() -> None:
+    flow = small(GSMFlowClassifier).fit(X, OF_LETTERS, OLD)
+    mistakes: dict[str, tuple[Any, ...]] = {
+        "semantics: found class c, which is known already": ({"c": LAST["m"]}, X, OF_LETTERS),
+        "semantics: found the same vector for c and m": ({"m": OLD["c"]}, X, OF_LETTERS),
+        "semantics: found 2 values of class m, expected 5": ({"m": [1, 2]}, X, OF_LETTERS),
+        "semantics: found the key 1 for labels": ({1: LAST["m"]}, X, OF_LETTERS),
+        "semantics: found dict without a class": ({}, X, OF_LETTERS),
+        "X, y: found None, expected the rows that": (LAST,),
+        "y: found 1 classes, expected rows of the 10 seen classes": (LAST, X[:3], ["b"] * 3),
+        "X: found other rows than those of the fit": (LAST, 2 * X, OF_LETTERS),
+    }
+    for sentence, given in mistakes.items():
+        with pytest.raises(InputError, match=sentence) as raised:
+            flow.add_classes(*given)
+        assert "--" not in str(raised.value)
+    assert list(flow.classes_) == [*OLD]
+    fixed = [name for name in METHODS if name not in EXTENSIBLE]
+    assert fixed
+    with pytest.raises(AttributeError) as missing:
+        _ = any_method(fixed[0]).add_classes
+    assert "found a model that takes no further classes" in str(missing.value.__cause__)
+
+
 def test_import_does_not_load_scikit_learn_or_torch() -> None:
     code = "import sys, gsmflow; print('torch' in sys.modules, 'sklearn' in sys.modules)"
     completed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert completed.stdout.split() == ["False", "False"]
-    assert {"ZeroShotClassifier", *(kind.__name__ for kind in KINDS)} <= set(dir(gsmflow))
+    assert {"load", "ZeroShotClassifier", *(kind.__name__ for kind in KINDS)} <= set(dir(gsmflow))
     assert gsmflow.GSMFlowClassifier is GSMFlowClassifier
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = gsmflow.Nothing
@@ -665,6 +772,14 @@ def test_docstring_examples_give_their_output() -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_examples_of_the_api_page_give_their_output() -> None:
+@pytest.mark.usefixtures("quick_pictures")
+def test_examples_of_the_api_page_give_their_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    birds = dataclasses.replace(make_dataset(), class_names=tuple(f"bird {c}" for c in range(10)))
+    write_gbu(tmp_path / "data" / "BIRDS", birds)
+    recipe = tiny_recipe(tmp_path, dataset="BIRDS", run="first", beside=())
+    run_experiment(Job(recipe), Console(quiet=True))
+    monkeypatch.chdir(tmp_path)
     results = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
     assert (results.failed, results.attempted > 10) == (0, True)

@@ -31,6 +31,7 @@ VERBS: Mapping[str, str] = {
     "predict": "predict the classes of new pictures or rows of features",
     "report": "write a finished run as one HTML page",
     "results": "put finished runs into one table per dataset, beside published figures",
+    "sample": "write synthesized features of a trained run into a file",
     "sweep": "run a recipe with several values of a setting",
     "train": "train on a dataset, or run a script's recipe",
     "tune": "search for hyperparameters on the validation classes",

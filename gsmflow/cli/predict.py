@@ -183,13 +183,14 @@ class _Decision:
     gated
         The run's gate; None to answer without one.
     gamma
-        The calibration factor gamma, which is subtracted from the scores of seen classes.
+        The calibration factor gamma, which is subtracted from the scores of seen classes; None
+        without calibration.
     text
         Both in words.
     """
 
     gated: Gated | None
-    gamma: float
+    gamma: float | None
     text: str
 
     @classmethod
@@ -203,7 +204,7 @@ class _Decision:
         """
         if options.only == "unseen":
             _check_no_gamma(options, "--only unseen", "no seen class is an answer there")
-            return cls(None, 0.0, "answers among the unseen classes")
+            return cls(None, None, "answers among the unseen classes")
         gate = run.recipe.gate_name
         if options.gate == "run" and gate != "none":
             gated = read_gate(run)
@@ -213,11 +214,11 @@ class _Decision:
                 "the gate's threshold takes its place; --gate none answers without the gate",
             )
             threshold = f"threshold {gated.gate.threshold:.6g}"
-            return cls(gated, 0.0, f"with the run's gate ({gated.name}), {threshold}")
+            return cls(gated, None, f"with the run's gate ({gated.name}), {threshold}")
         gamma = _gamma(options, run)
         chosen = ", as the run chose it on validation classes" if options.gamma == "run" else ""
         without = "" if gate == "none" else f", without the run's gate ({gate})"
-        return cls(None, gamma, f"calibration factor gamma {gamma:.6g}{chosen}{without}")
+        return cls(None, gamma, f"calibration factor gamma {gamma or 0:.6g}{chosen}{without}")
 
 
 def _check_no_gamma(options: PredictOptions, context: str, reason: str) -> None:
@@ -225,9 +226,9 @@ def _check_no_gamma(options: PredictOptions, context: str, reason: str) -> None:
         raise InputError(f"--gamma: found {options.gamma} with {context}, expected none: {reason}")
 
 
-def _gamma(options: PredictOptions, run: TrainedRun) -> float:
+def _gamma(options: PredictOptions, run: TrainedRun) -> float | None:
     if options.gamma == "none":
-        return 0.0
+        return None
     if options.gamma == "run":
         if run.gamma is None:
             raise InputError(

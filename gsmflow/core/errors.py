@@ -1,6 +1,10 @@
 """Exceptions whose message is one sentence for the user."""
 
-__all__ = ["DivergedError", "InputError", "UnavailableError", "one_line"]
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["DivergedError", "InputError", "UnavailableError", "naming_parameters", "one_line"]
 
 
 class InputError(ValueError):
@@ -25,3 +29,16 @@ class UnavailableError(Exception):
 def one_line(error: BaseException) -> str:
     """An exception's text without line breaks, for use inside a sentence."""
     return " ".join(str(error).split())
+
+
+@contextmanager
+def naming_parameters() -> Iterator[None]:
+    """A context, or decorator, for use in Python: an `InputError` names parameters, not flags.
+
+    A parameter has the name of its flag, with underscores.
+    """
+    try:
+        yield
+    except InputError as error:
+        named = re.sub(r"--([a-z][\w-]*)", lambda flag: flag[1].replace("-", "_"), str(error))
+        raise type(error)(named) from error

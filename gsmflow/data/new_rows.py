@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, row_slices
 from gsmflow.core.errors import InputError, one_line
@@ -13,7 +14,7 @@ from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.formats.matlab import MatFile
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
-__all__ = ["NewRows", "Piece", "holds_rows", "open_rows"]
+__all__ = ["NewRows", "Piece", "holds_rows", "open_rows", "rows_of_array"]
 
 _FIELD = "features"
 
@@ -90,6 +91,27 @@ def open_rows(path: Path, feature_dim: int) -> NewRows:
     return _OPENERS[path.suffix.lower()](path, feature_dim)
 
 
+def rows_of_array(where: str, array: NDArray[Any], feature_dim: int) -> FloatArray:
+    """Rows of features from an array in memory.
+
+    Parameters
+    ----------
+    where
+        What the array was given as, for the errors.
+    array
+        ``(n, d)``.
+    feature_dim
+        ``d``, which it must have.
+
+    Raises
+    ------
+    InputError
+        If the array has no rows, another width, or values that are not finite numbers.
+    """
+    _check_array(where, array, feature_dim)
+    return _checked(where, _in_float32(array), 0).features
+
+
 _Opener: TypeAlias = Callable[[Path, int], NewRows]
 
 
@@ -119,6 +141,18 @@ def _check_shape(where: str, shape: tuple[int, ...], expected: tuple[str, str], 
     return shape[axis]
 
 
+def _check_array(where: str, array: NDArray[Any], feature_dim: int) -> int:
+    """The number of rows of an array of numbers ``(n, d)``."""
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{where}: found {array.dtype}, expected numbers")
+    return _check_shape(where, array.shape, ("rows", "d"), feature_dim)
+
+
+def _in_float32(array: NDArray[Any]) -> FloatArray:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
 def _open_npy(path: Path, feature_dim: int) -> NewRows:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
@@ -127,15 +161,11 @@ def _open_npy(path: Path, feature_dim: int) -> NewRows:
             f"{path}: not readable as an array ({one_line(error)}), expected a complete .npy file "
             "of numbers"
         ) from error
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{path}: found {array.dtype}, expected numbers")
-    total = _check_shape(str(path), array.shape, ("rows", "d"), feature_dim)
+    total = _check_array(str(path), array, feature_dim)
 
     def pieces() -> Iterator[Piece]:
         for rows in row_slices(total, feature_dim * max(4, array.itemsize)):
-            with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
-                features = np.ascontiguousarray(array[rows], dtype=np.float32)
-            yield _checked(str(path), features, rows.start)
+            yield _checked(str(path), _in_float32(array[rows]), rows.start)
 
     return NewRows(total, pieces)
 

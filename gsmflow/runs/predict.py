@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
+from gsmflow.learning.contract import CalibratedScorer
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun
 
-__all__ = ["Answer", "answer_rows", "answerable_classes"]
+__all__ = ["Answer", "answer_rows", "answerable_classes", "score_slabs"]
 
 
 class Answer(NamedTuple):
@@ -33,7 +34,7 @@ class Answer(NamedTuple):
 def answer_rows(
     run: TrainedRun,
     features: FloatArray,
-    gamma: float = 0.0,
+    gamma: float | None = None,
     only: Literal["all", "unseen"] = "all",
     top_k: int = 1,
     gated: Gated | None = None,
@@ -46,29 +47,57 @@ def answer_rows(
         A finished run.
     features
         Unscaled features as in its dataset, ``(n, d)``.
-    gamma
-        The calibration factor gamma, subtracted from the scores of seen classes.
-    only
-        ``"unseen"``: the run's classifier of unseen classes alone, without a gate.
+    gamma, only, gated
+        As in `score_slabs`.
     top_k
         The largest number of classes for each row.
-    gated
-        The run's gate; None to answer without one.
     """
     classes = answerable_classes(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
-    score = run.scorer.gzsl_scores if gated is None else gated.scores
-    if only == "unseen":
-        score = run.scorer.zsl_scores
-    for rows in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
-        scores = score(features[rows]) - gamma * is_seen
+    for scores in score_slabs(run, features, gamma, only, gated):
         best = _best(scores, top_k)
         for row_scores, columns in zip(scores, best, strict=True):
             yield [
                 Answer(names[c], "seen" if is_seen[c] else "unseen", float(row_scores[c]))
                 for c in columns
             ]
+
+
+def score_slabs(
+    run: TrainedRun,
+    features: FloatArray,
+    gamma: float | None = None,
+    only: Literal["all", "unseen"] = "all",
+    gated: Gated | None = None,
+) -> Iterator[NDArray[Any]]:
+    """The scores that answers are chosen by, of some rows ``(m, k)`` at a time, in order.
+
+    Columns are those of `answerable_classes`.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    features
+        Unscaled features as in its dataset, ``(n, d)``.
+    gamma
+        The calibration factor gamma, subtracted from the scores of seen classes; a
+        `CalibratedScorer` has other scores for it. None: no calibration.
+    only
+        ``"unseen"``: the run's classifier of unseen classes alone, without a gate.
+    gated
+        The run's gate; None to answer without one.
+    """
+    classes = answerable_classes(run, only)
+    lowered = 0.0 if gamma is None else gamma * np.isin(classes, run.kept.seen_classes)
+    score = run.scorer.gzsl_scores if gated is None else gated.scores
+    if only == "unseen":
+        score = run.scorer.zsl_scores
+    elif gated is None and gamma is not None and isinstance(run.scorer, CalibratedScorer):
+        score = run.scorer.calibrated_scores
+    for rows in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
+        yield score(features[rows]) - lowered
 
 
 def answerable_classes(run: TrainedRun, only: Literal["all", "unseen"]) -> IntArray:

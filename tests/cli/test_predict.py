@@ -32,6 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "discriminant": {"model": "discriminant"},
     "bayes": {"classifier": "bayes"},
     "prototypes": {"classifier": "prototypes", "classifier_hidden": 16},
+    # It has other scores for calibrated stacking.
+    "eszsl": {"model": "eszsl"},
 }
 
 
