@@ -93,7 +93,8 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
     usable, summary = usable_part(dataset), None
-    findings = [*examine_dataset(dataset)]
+    findings = [Finding("warning", "labels", note) for note in dataset.notes]
+    findings += examine_dataset(dataset)
     if usable is not None:
         findings += find_warnings(usable)
         summary = summarize(settle_splits(usable))

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 import scipy.sparse
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.examine import examine
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.formats.matlab import MatFile
 from tests.builders import SHARED, SPLITS, make_dataset, write_epgn, write_gbu, write_mat
@@ -384,9 +386,88 @@ def test_epgn_labels_out_of_range_are_refused(
     }
     labels = np.ones((len(rows[field]), 1))
     labels[1] = wrong = classes + 1 if beyond else 0
-    write_epgn(folder, source, v73=v73, **{field: labels})
+    write_epgn(folder, source, v73=v73, attribute=None, **{field: labels})
     found = f"found class {wrong}, expected 1 to {classes}"
     refused(folder, where(folder, "label.mat", field) + found)
+
+
+EPGN_LISTS = {
+    "train_idx": ("trainval", "seen_pro"),
+    "test_seen_idex": ("test_seen", "seen_pro"),
+    "test_unseen_idex": ("test_unseen", "unseen_pro"),
+}
+
+
+@pytest.mark.parametrize("lists", [*[[name] for name in EPGN_LISTS], [*EPGN_LISTS]])
+def test_epgn_lists_may_number_the_rows_of_attribute(
+    folder: Path, v73: bool, lists: list[str]
+) -> None:
+    # Unseen classes first, as in the published FLO, so that seen ones are beyond the seen count.
+    source = tiny()
+    order = np.concatenate([source.unseen_classes, source.seen_classes])
+    row = np.argsort(order)
+    changed = {
+        name: row[source.labels[getattr(source, EPGN_LISTS[name][0])]][:, None] + 1.0
+        for name in lists
+    }
+    write_epgn(folder, source, v73=v73, attribute=source.semantics[order], **changed)
+    expected = source.semantics[source.labels[epgn_order(source)]]
+    out = load(folder)
+    np.testing.assert_array_equal(out.semantics[out.labels], expected)
+    # Unseen classes have the same numbers both ways.
+    assert len(out.notes) == 1
+
+
+@pytest.mark.parametrize("field", EPGN_LISTS)
+def test_epgn_labels_that_fit_neither_numbering_are_refused(
+    folder: Path, v73: bool, field: str
+) -> None:
+    split, prototypes = EPGN_LISTS[field]
+    labels = np.full((len(getattr(tiny(), split)), 1), 11.0)
+    write_epgn(folder, tiny(), v73=v73, **{field: labels})
+    rows = f"rows of {prototypes}, or rows of attribute that are also in {prototypes}"
+    count = 3 if field == "test_unseen_idex" else 7
+    found = f"found class 11, expected 1 to {count}, {rows}"
+    refused(folder, where(folder, "label.mat", field) + found)
+
+
+def test_epgn_labels_that_fit_both_numberings_are_noted(folder: Path, v73: bool) -> None:
+    source = make_dataset()  # its first seven classes are seen
+    order = np.array([1, 0, *range(2, 10)])
+    write_epgn(folder, source, v73=v73, attribute=source.semantics[order])
+    out = load(folder)
+    np.testing.assert_array_equal(out.labels[out.test_seen], source.labels[source.test_seen])
+    assert out.notes[1] == (
+        where(folder, "label.mat", "test_seen_idex")
+        + "numbers that fit rows of seen_pro and of attribute are read as rows of seen_pro"
+    )
+    (warning, *_) = [f for f in examine(folder, None, None).findings if f.about == "labels"]
+    assert (warning.level, warning.sentence) == ("warning", out.notes[0])
+
+
+@pytest.mark.skipif(
+    not (SHARED / "cases" / "epgn_flo_label.mat").is_file(),
+    reason="the published label file beside the repository is not here",
+)
+def test_epgn_published_labels_of_flo_are_read(folder: Path) -> None:
+    label = SHARED / "cases" / "epgn_flo_label.mat"
+    lists = scipy.io.loadmat(label)
+    train, seen, unseen = (lists[name].ravel().astype(int) - 1 for name in EPGN_LISTS)
+    attribute = np.random.default_rng(0).normal(size=(102, 8)).astype(np.float32)
+    data = {
+        "attribute": attribute,
+        "unseen_pro": attribute[:20],
+        "seen_pro": attribute[20:],
+        # Each row's features are the semantics of its class.
+        "train_fea": attribute[20:][train],
+        "test_seen_fea": attribute[seen],
+        "test_unseen_fea": attribute[unseen],
+    }
+    write_mat(folder / "data.mat", data)
+    shutil.copy(label, folder / "label.mat")
+    out = load(folder)
+    np.testing.assert_array_equal(out.semantics[out.labels], out.features)
+    assert (len(out.seen_classes), len(out.unseen_classes)) == (82, 20)
 
 
 @pytest.mark.parametrize(
