@@ -95,6 +95,7 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
         yield from _examine_classes(settled)
         yield from _examine_constant_dimensions(settled)
         yield from _examine_classes_without_rows(usable)
+        yield from _examine_missing_test_rows(usable)
         classes = np.arange(len(usable.class_names))
         absent = np.setdiff1d(classes, np.union1d(usable.seen_classes, usable.unseen_classes))
         if len(absent):
@@ -203,11 +204,7 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
         if len(values) != len(rows):
             text = "found a row twice, expected each row once"
             yield _error(dataset, name, text, rows=values[counts > 1])
-        may_be_empty = name in ("train", "val") or (
-            # Then the classes without rows are the unseen ones, and have no test rows.
-            name == "test_unseen" and len(dataset.classes_without_rows)
-        )
-        if not len(rows) and not may_be_empty:
+        if not len(rows) and not _may_be_empty(dataset, name):
             yield _error(dataset, name, "found no rows, expected at least one")
     for name in ("test_seen", "test_unseen"):
         shared = np.intersect1d(dataset.trainval, getattr(dataset, name))
@@ -219,6 +216,21 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
                 f"{shared[0] + base}), expected none: a test row must not be trained on",
                 rows=shared,
             )
+
+
+def _may_be_empty(dataset: Dataset, split: str) -> bool:
+    if split == "test_seen":
+        return len(dataset.test_unseen) > 0
+    if split == "test_unseen":
+        # Then the classes that are not trained on are the unseen ones, without test rows.
+        return _has_untrained_classes(dataset) and len(dataset.test_seen) > 0
+    return split in ("train", "val")
+
+
+def _has_untrained_classes(dataset: Dataset) -> bool:
+    rows = dataset.trainval
+    trained = dataset.labels[rows[(rows >= 0) & (rows < len(dataset.labels))]]
+    return len(np.setdiff1d(np.arange(len(dataset.semantics)), trained)) > 0
 
 
 def usable_part(dataset: Dataset) -> Dataset | None:
@@ -328,6 +340,19 @@ def _examine_classes_without_rows(dataset: Dataset) -> Iterator[Finding]:
             "are unseen classes, predicted like all others, and there are no test rows for them"
         )
         yield Finding("warning", "labels", sentence, classes=bare)
+
+
+def _examine_missing_test_rows(dataset: Dataset) -> Iterator[Finding]:
+    for split, kind, measured in (
+        ("test_seen", "seen", "T1, plain zero-shot learning,"),
+        ("test_unseen", "unseen", "S"),
+    ):
+        if not len(getattr(dataset, split)):
+            sentence = (
+                f"{dataset.where(split)}: no rows of {kind} classes to evaluate on: {measured} "
+                "alone is measured"
+            )
+            yield Finding("warning", split, sentence)
 
 
 def _examine_validation_classes(dataset: Dataset) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """What a dataset format is, and what the readers of all formats share."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from gsmflow.data.dataset import Dataset
 
 __all__ = [
     "NAMES_FILE",
+    "REQUIRED_SPLIT",
     "Choices",
     "Format",
     "Keep",
@@ -28,6 +29,7 @@ __all__ = [
     "check_class_names",
     "check_matrix",
     "check_numbers",
+    "complete_splits",
     "keep_in_memory",
     "names_only_count",
     "raise_error",
@@ -39,6 +41,9 @@ __all__ = [
 
 # Class names beside a dataset's other files: UTF-8, a name a line.
 NAMES_FILE = "class_names.txt"
+
+# The split that every dataset lists; any other that is missing is empty, or follows from the rest.
+REQUIRED_SPLIT = "trainval"
 
 # What is done with features as they are read: given their shape ``(n, d)`` and their rows in
 # order, a piece ``(m, d)`` at a time, gives back all of them as one array.
@@ -226,6 +231,21 @@ def whole_numbers(where: str, values: NDArray[Any]) -> IntArray:
     if not np.array_equal(whole, flat):
         raise InputError(f"{where}: found fractions, expected whole numbers")
     return whole
+
+
+def complete_splits(given: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """All splits by name: those that are given, and what follows for the missing ones.
+
+    Of ``train`` and ``val``, one that is missing is the rest of ``trainval``; every other split
+    that is missing is empty.
+    """
+    none = np.empty(0, dtype=np.int64)
+    rows = {REQUIRED_SPLIT: none, "test_seen": none, "test_unseen": none, **given}
+    for split, other in (("train", "val"), ("val", "train")):
+        if split not in given:
+            rest = np.setdiff1d(rows[REQUIRED_SPLIT], given[other]) if other in given else none
+            rows[split] = rest
+    return rows
 
 
 def second_file(folder: Path, name: str) -> Path:

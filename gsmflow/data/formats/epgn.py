@@ -5,6 +5,7 @@
 test_seen_idex, test_unseen_idex``. Despite their names these are one-based class labels, one per
 row. A list numbers the rows of ``seen_pro`` or of ``unseen_pro``, or those of
 ``attribute (classes, a)``, which has all classes: so does ``test_seen_idex`` of the published FLO.
+Both fields of a test split may be missing.
 """
 
 from collections.abc import Iterator
@@ -33,10 +34,11 @@ class _Split(NamedTuple):
     features: str
     labels: str
     unseen: bool = False
+    needed: bool = False
 
 
 _SPLITS = (
-    _Split("train_fea", "train_idx"),
+    _Split("train_fea", "train_idx", needed=True),
     _Split("test_seen_fea", "test_seen_idex"),
     _Split("test_unseen_fea", "test_unseen_idex", unseen=True),
 )
@@ -91,11 +93,12 @@ def _read(
     if seen.shape[1] != unseen.shape[1]:
         text = f"found {unseen.shape[1]} dimensions, expected {seen.shape[1]} as in seen_pro"
         refuse_here(Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}"))
-    shapes = [attempt("features", partial(data.shape, field)) for field in fields]
+    given = [s for s in _SPLITS if s.needed or s.features in data or s.labels in label]
+    shapes = [attempt("features", partial(data.shape, s.features)) for s in given]
     described = attempt("semantics", lambda: data.matrix(_ALL)) if _ALL in data else None
-    labels: list[IntArray] = []
+    labels: dict[_Split, IntArray] = {}
     notes: list[str] = []
-    for split, shape in zip(_SPLITS, shapes, strict=True):
+    for split, shape in zip(given, shapes, strict=True):
         numbers = attempt("labels", partial(label.indices, split.labels))
         if numbers is not None and shape is not None:
             d = (shapes[0] or shape)[1]
@@ -105,17 +108,18 @@ def _read(
             read = partial(_read_classes, where, split, numbers, own, described, notes)
             classes = attempt("labels", read)
             if classes is not None:
-                labels.append(classes + (len(seen) if split.unseen else 0))
+                labels[split] = classes + (len(seen) if split.unseen else 0)
     if not faults:
-        attempt("semantics", lambda: _check_att_train(data, seen, labels[0]))
+        attempt("semantics", lambda: _check_att_train(data, seen, labels[_SPLITS[0]]))
     if faults:
         return None
     d = data.shape(fields[0])[1]
-    pieces = chain.from_iterable(data.pieces(field) for field in fields)
-    values = attempt("features", lambda: keep((sum(map(len, labels)), d), pieces))
+    pieces = chain.from_iterable(data.pieces(split.features) for split in given)
+    values = attempt("features", lambda: keep((sum(map(len, labels.values())), d), pieces))
     if values is None:
         return None
-    dataset = _dataset(folder.name, data, label, values, labels, (seen, unseen))
+    of_split = [labels.get(split, np.empty(0, dtype=np.int64)) for split in _SPLITS]
+    dataset = _dataset(folder.name, data, label, values, of_split, (seen, unseen))
     return replace(dataset, notes=tuple(notes))
 
 

@@ -2,7 +2,8 @@
 
 ``<features>.mat`` has ``features (d, n)`` and one-based ``labels (n, 1)``;
 ``<semantics>_splits.mat`` has ``att (a, classes)``, ``allclasses_names`` and one-based row lists
-``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``. Where the names are missing
+``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``, of which all but the first
+may be missing. Where the names are missing
 or merely count the classes, ``class_names.txt`` gives them, if it is there: UTF-8, a name a line,
 in the order of ``att``.
 """
@@ -16,11 +17,13 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     NAMES_FILE,
+    REQUIRED_SPLIT,
     Choices,
     Format,
     Keep,
     NamedSemantics,
     Refuse,
+    complete_splits,
     names_only_count,
     read_class_names,
     second_file,
@@ -86,8 +89,10 @@ def _read(
     names_source = splits.where(NAMES_FIELD)
     rows: dict[str, IntArray] = {}
     for split, field in _SPLIT_FIELDS.items():
-        listed = attempt(split, partial(splits.indices, field))
-        rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
+        if split == REQUIRED_SPLIT or field in splits:
+            listed = attempt(split, partial(splits.indices, field))
+            rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
+    rows = complete_splits(rows)
     labels = attempt("labels", lambda: mat.indices("labels"))
     shape = attempt("features", lambda: mat.shape("features"))
     if att is None or labels is None or shape is None:

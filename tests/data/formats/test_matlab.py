@@ -144,10 +144,40 @@ def test_gbu_feature_file_without_a_field_is_refused(folder: Path, v73: bool, fi
     refused(folder, where(folder, "res101.mat", field) + "not found")
 
 
-@pytest.mark.parametrize("field", ["att", *SPLITS.values()])
+@pytest.mark.parametrize("field", ["att", "trainval_loc"])
 def test_gbu_split_file_without_a_field_is_refused(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: None})
     refused(folder, where(folder, "att_splits.mat", field) + "not found")
+
+
+@pytest.mark.parametrize("missing", ["test_seen", "test_unseen"])
+@pytest.mark.parametrize("write", [write_gbu, write_epgn])
+def test_list_that_is_missing_is_an_empty_one(
+    tmp_path: Path, v73: bool, write: Callable[..., Path], missing: str
+) -> None:
+    fields = [SPLITS[missing], f"{missing}_fea", f"{missing}_idex"]
+    none = replace(tiny(), **{missing: np.empty(0, dtype=np.int64)})
+    empty = load(write(tmp_path / "empty" / NAME, none, v73=v73))
+    absent = load(write(tmp_path / "absent" / NAME, tiny(), v73=v73, **dict.fromkeys(fields)))
+    for field in ("labels", *SPLITS):
+        np.testing.assert_array_equal(getattr(absent, field), getattr(empty, field))
+    assert [note.replace("absent", "empty") for note in absent.notes] == [*empty.notes]
+
+
+def test_gbu_without_validation_lists_draws_validation_classes(folder: Path, v73: bool) -> None:
+    out = load(write_gbu(folder, tiny(), v73=v73, train_loc=None, val_loc=None))
+    none = np.empty(0, dtype=np.int64)
+    expected = check_dataset(replace(tiny(), train=none, val=none))
+    assert out.notes == expected.notes
+    np.testing.assert_array_equal(out.val, expected.val)
+
+
+@pytest.mark.parametrize("missing", ["train_loc", "val_loc"])
+def test_gbu_with_one_validation_list_is_read(folder: Path, v73: bool, missing: str) -> None:
+    out = load(write_gbu(folder, tiny(), v73=v73, **{missing: None}))
+    np.testing.assert_array_equal(out.train, tiny().train)
+    np.testing.assert_array_equal(out.val, tiny().val)
+    assert out.notes == ()
 
 
 TEXTS = {
