@@ -114,15 +114,15 @@ class MatFile:
         return whole_numbers(self.where(name), self.numbers(name)) - 1
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """A cell array of strings."""
+        """A cell array of strings, each of which may be in further cells, or a char matrix."""
         values = self.raw(name)
         if isinstance(values, np.ndarray) and values.dtype.kind == "U":  # a char matrix
             return tuple(str(v).strip() for v in values.ravel())
         cells = np.atleast_1d(values).ravel()
-        names = [str(np.ravel(cell)[0]) for cell in cells if np.size(cell)]
-        if cells.dtype != object or len(names) < len(cells):
+        names = [_text_in(cell) for cell in cells]
+        if cells.dtype != object or None in names:
             raise InputError(f"{self.where(name)}: found no text, expected a cell array of names")
-        return tuple(names)
+        return tuple(filter(None, names))
 
 
 @contextmanager
@@ -157,8 +157,7 @@ def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     """One field of a v7.3 file in MATLAB's orientation (HDF5 stores the dimensions reversed)."""
     data = file[name]
     if data.dtype == h5py.ref_dtype:
-        cells = [_text(np.asarray(file[ref]).T) for ref in np.asarray(data).ravel()]
-        return np.array(cells, dtype=object)
+        return _read_cells(file, data)
     kind = data.attrs.get("MATLAB_class")
     if data.attrs.get("MATLAB_empty"):  # MATLAB stores the shape in place of the values
         return np.empty(np.asarray(data), dtype=np.str_ if kind == b"char" else np.float32)
@@ -168,6 +167,28 @@ def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     if large:
         return _Stored(data.shape[::-1], data.dtype)
     return np.asarray(data).T
+
+
+def _read_cells(file: h5py.File, cells: h5py.Dataset) -> NDArray[Any]:
+    """The texts of a cell array, ``(n,)``; what is no text is a cell array or numbers."""
+    found = np.empty(cells.size, dtype=object)
+    for i, ref in enumerate(np.asarray(cells).ravel()):
+        cell = file[ref]
+        if cell.dtype == h5py.ref_dtype:
+            found[i] = _read_cells(file, cell)
+        elif cell.attrs.get("MATLAB_empty"):
+            found[i] = ""
+        else:
+            is_text = cell.attrs.get("MATLAB_class", b"char") == b"char"
+            found[i] = _text(np.asarray(cell).T) if is_text else np.asarray(cell)
+    return found
+
+
+def _text_in(cell: Any) -> str | None:
+    """The text of a cell, however deep; None if there is none, or something else."""
+    while isinstance(cell, np.ndarray) and cell.size == 1:
+        cell = cell.ravel()[0]
+    return str(cell) or None if isinstance(cell, str) else None
 
 
 def _text(codes: NDArray[Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from numpy.typing import NDArray
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
@@ -111,6 +112,31 @@ def test_gbu_reads_names_from_a_char_matrix(folder: Path, v73: bool) -> None:
     names = tuple(c * (1 + i % 4) for i, c in enumerate("abcdefghij"))
     out = load(write_gbu(folder, tiny(), v73=v73, allclasses_names=np.array(names)))
     assert out.class_names == names
+
+
+def cell_of(content: object) -> NDArray[Any]:
+    cell = np.empty((1, 1), dtype=object)
+    cell[0, 0] = content
+    return cell
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_gbu_reads_names_that_are_cells_in_cells(folder: Path, v73: bool, depth: int) -> None:
+    names = np.empty((10, 1), dtype=object)
+    for c, name in enumerate(tiny().class_names):
+        names[c, 0] = cell_of(name) if depth == 1 else cell_of(cell_of(name))
+    out = load(write_gbu(folder, tiny(), v73=v73, allclasses_names=names))
+    assert out.class_names == tiny().class_names
+
+
+@pytest.mark.parametrize("content", [np.full((1, 1), 7.0), np.zeros((0, 0)), cell_of(np.ones(2))])
+def test_gbu_names_that_are_no_text_are_refused(
+    folder: Path, v73: bool, content: NDArray[Any]
+) -> None:
+    names = np.array([[name] for name in tiny().class_names], dtype=object)
+    names[3, 0] = content
+    write_gbu(folder, tiny(), v73=v73, allclasses_names=names)
+    refused(folder, where(folder, "att_splits.mat", "allclasses_names") + "found no text")
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 1), (1, 0)])
