@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import scipy.io
 import torch
-from numpy.typing import NDArray
 
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import Dataset, Problem
