@@ -9,6 +9,7 @@ import numpy as np
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset, Rows, all_rows, take_rows
+from gsmflow.data.patterns import frequent_causes
 from gsmflow.data.splits import SPLIT_SEED
 
 __all__ = ["Finding", "check_dataset", "examine_dataset", "settle_splits", "usable_part"]
@@ -80,12 +81,16 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
     A check is made as soon as its finding is asked for. Rows that an earlier check found at fault
     are left out of the later ones; where nothing is left to make a check on, it is not made.
     """
-    shapes = list(_examine_shapes(dataset))
+    causes = frequent_causes(dataset)
+    for name, text in causes:
+        yield _error(dataset, name, text)
+    # What follows from them is not listed.
+    shapes = [] if causes else list(_examine_shapes(dataset))
     yield from shapes
-    if not shapes:
+    if not shapes and not causes:
         yield from _examine_labels(dataset)
     yield from _examine_values(dataset)
-    if shapes:
+    if shapes or causes:
         return
     yield from _examine_splits(dataset)
     usable = usable_part(dataset)
@@ -236,9 +241,9 @@ def _has_untrained_classes(dataset: Dataset) -> bool:
 def usable_part(dataset: Dataset) -> Dataset | None:
     """A dataset with splits that name each row once, and only rows that have a class.
 
-    None if its arrays do not belong together.
+    None if its arrays do not belong together, or are numbered otherwise.
     """
-    if any(True for _ in _examine_shapes(dataset)):
+    if frequent_causes(dataset) or any(True for _ in _examine_shapes(dataset)):
         return None
     n, classes = len(dataset.labels), len(dataset.semantics)
     sound = (dataset.labels >= 0) & (dataset.labels < classes)

@@ -146,7 +146,7 @@ def test_all_fields_that_cannot_be_read_are_listed(folder: Path) -> None:
 def test_consequences_of_a_missing_field_are_not_listed(folder: Path) -> None:
     write_gbu(folder, make_dataset(), trainval_loc=None)
     (finding,) = look(folder).findings
-    assert "field 'trainval_loc': not found, expected it in this file" in finding.sentence
+    assert "field 'trainval_loc': not found, expected in this file" in finding.sentence
 
 
 def test_faults_are_listed_beside_an_unreadable_field(folder: Path) -> None:

@@ -128,6 +128,10 @@ def _split_faults(
 ) -> Iterator[Finding]:
     """What is wrong with the number of a split's labels and the shape of its features."""
     n, d = data.shape(split.features)
+    if n != count == d:
+        text = f"found shape {(n, d)} for {count} labels, expected the transposed matrix"
+        yield Finding("error", "features", f"{data.where(split.features)}: {text}")
+        return
     if n != count:
         text = f"found {count} labels, expected {n}, one for each row of {split.features}"
         yield Finding("error", "labels", f"{label.where(split.labels)}: {text}")
@@ -178,8 +182,11 @@ def _read_classes(
         return numbers
     if others is None:
         known = "" if described is None else f", or rows of {_ALL} that are also in {field}"
+        from_0 = numbers.min() == -1 and numbers.max() < count - 1
+        remedy = "; they count from 0: add 1 to them" if from_0 else ""
         raise InputError(
             f"{where}: found class {outside[0] + 1}, expected 1 to {count}, rows of {field}{known}"
+            f"{remedy}"
         )
     return others
 

@@ -18,9 +18,17 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.examine import examine
-from gsmflow.data.formats.files import load_dataset
+from gsmflow.data.formats.files import load_dataset, usual_name
 from gsmflow.data.formats.matlab import MatFile
-from tests.builders import SHARED, SPLITS, make_dataset, write_epgn, write_gbu, write_mat
+from tests.builders import (
+    SHARED,
+    SPLITS,
+    gbu_fields,
+    make_dataset,
+    write_epgn,
+    write_gbu,
+    write_mat,
+)
 
 DATA = SHARED / "data"
 NAME = "TINY"
@@ -282,7 +290,8 @@ def test_gbu_labels_of_another_length_are_refused(folder: Path, v73: bool) -> No
 
 def test_gbu_transposed_features_are_refused(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, features=tiny().features)
-    refused(folder, where(folder, "res101.mat", "labels"), "120 labels", "the 6 rows of features")
+    found = "found 6 rows of 120 features for 120 labels, expected the transposed matrix"
+    refused(folder, where(folder, "res101.mat", "features") + found)
 
 
 @pytest.mark.parametrize("pattern", [None, "class {}", "{:02}", "class_{}"])
@@ -551,6 +560,18 @@ def test_epgn_features_of_another_dimension_are_refused(
     refused(folder, where(folder, "data.mat", field) + found)
 
 
+def test_epgn_transposed_features_are_refused(folder: Path, v73: bool) -> None:
+    write_epgn(folder, tiny(), v73=v73, test_seen_fea=tiny().features[tiny().test_seen].T)
+    found = "found shape (6, 28) for 28 labels, expected the transposed matrix"
+    refused(folder, where(folder, "data.mat", "test_seen_fea") + found)
+
+
+def test_epgn_labels_from_0_are_refused(folder: Path, v73: bool) -> None:
+    labels = np.array([0.0] * 50 + [5.0] * 6)[:, None]
+    write_epgn(folder, tiny(), v73=v73, train_idx=labels)
+    refused(folder, "'train_idx': found class 0, expected 1 to 7", "count from 0: add 1 to them")
+
+
 def test_epgn_semantics_of_another_dimension_are_refused(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, unseen_pro=np.ones((3, 4)))
     found = "found 4 dimensions, expected 5 as in seen_pro"
@@ -761,7 +782,52 @@ def test_files_of_other_formats_are_refused(folder: Path, file: str, content: st
 def test_files_with_other_fields_are_refused(folder: Path, v73: bool, file: str) -> None:
     path = write_layout_of(folder, file)
     write_mat(path, {"pictures": np.ones((3, 3))}, v73=v73)
-    refused(folder, f"{path}, field '", "': not found")
+    refused(folder, f"{path}, field", "': not found", "whose fields are pictures")
+
+
+@pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
+def test_struct_around_the_fields_is_named(folder: Path, v73: bool, file: str) -> None:
+    path = write_gbu(folder, tiny()) / file
+    fields = dict(zip(("res101.mat", "att_splits.mat"), gbu_fields(tiny()), strict=True))[file]
+    write_mat(path, {"data": fields}, v73=v73)
+    examined = examine(folder, "res101", "att")
+    (finding,) = examined.findings
+    assert finding.sentence.startswith(f"{path}, fields '")
+    assert "whose struct 'data' has such: save(file, '-struct', 'data')" in finding.sentence
+
+
+def test_struct_in_place_of_numbers_is_refused(folder: Path, v73: bool) -> None:
+    write_gbu(folder, tiny(), v73=v73, labels={"of": np.ones((120, 1))})
+    found = "found a struct, expected numbers, from 1: the column of att"
+    refused(folder, where(folder, "res101.mat", "labels") + found)
+
+
+def test_gbu_labels_that_are_texts_are_refused(folder: Path, v73: bool) -> None:
+    names = np.array([[tiny().class_names[c]] for c in tiny().labels], dtype=object)
+    write_gbu(folder, tiny(), v73=v73, labels=names)
+    found = "found a cell array, expected numbers, from 1: the column of att"
+    refused(folder, where(folder, "res101.mat", "labels") + found)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_one_hot_labels_are_refused(folder: Path, v73: bool, transposed: bool) -> None:
+    labels = np.eye(10)[tiny().labels]
+    write_gbu(folder, tiny(), v73=v73, labels=labels.T if transposed else labels)
+    found = f"found one-hot vectors of shape {(10, 120) if transposed else (120, 10)}"
+    expected = "expected a vector, the numbers of the ones"
+    refused(folder, where(folder, "res101.mat", "labels") + found, expected)
+
+
+def test_file_without_features_is_no_feature_file(folder: Path, v73: bool) -> None:
+    write_gbu(folder, tiny(), v73=v73)
+    (folder / "res101.mat").rename(folder / "vit.mat")
+    write_mat(folder / "binary_attributes.mat", {"attr": np.ones((10, 4))}, v73=v73)
+    (folder / "notes.mat").write_text("no MATLAB file")
+    assert usual_name("features", folder) == "vit"
+    # Where none has features, all are named.
+    (folder / "vit.mat").unlink()
+    with pytest.raises(InputError, match="found binary_attributes, notes in"):
+        usual_name("features", folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
