@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import scipy.io
 import torch
-from numpy.typing import NDArray
 
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import Dataset, Problem
@@ -211,7 +210,8 @@ def write_epgn(folder: Path, dataset: Dataset, *, v73: bool = False, **changes: 
 def write_mat(path: Path, fields: dict[str, Any], *, v73: bool = False) -> None:
     """Write a MATLAB file of version 5, or of 7.3 (HDF5 with reversed dimensions).
 
-    An object array becomes a cell array of its texts, an array of ``str`` a char matrix.
+    An object array becomes a cell array of its texts, numbers or object arrays, an array of ``str``
+    a char matrix, a dict a struct.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not v73:
@@ -219,21 +219,27 @@ def write_mat(path: Path, fields: dict[str, Any], *, v73: bool = False) -> None:
         return
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, value in fields.items():
-            _write_hdf5(file, name, np.asarray(value))
+            _write_hdf5(file, name, value)
     with path.open("r+b") as raw:
         raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
 
 
-def _write_hdf5(file: h5py.File, name: str, value: NDArray[Any]) -> None:
+def _write_hdf5(file: h5py.File, name: str, field: Any) -> None:
     """One field as MATLAB writes it, down to the attributes that say what it is."""
+    if isinstance(field, dict):
+        file.create_group(name).attrs["MATLAB_class"] = np.bytes_("struct")
+        for inner, content in field.items():
+            _write_hdf5(file, f"{name}/{inner}", content)
+        return
+    value = np.asarray(field)
     if value.dtype == object:
         cells = file.require_group("#refs#")
         refs = np.empty(value.shape, dtype=h5py.ref_dtype)
-        for i, text in np.ndenumerate(value):
-            codes = np.array([[ord(ch)] for ch in text], dtype=np.uint16)
-            cell = cells.create_dataset(f"{name}{i[0]}", data=codes)
-            cell.attrs["MATLAB_class"] = np.bytes_("char")
-            refs[i] = cell.ref
+        for i, content in np.ndenumerate(value):
+            inner = f"#refs#/{name}{'-'.join(map(str, i))}"
+            # A text is a matrix of one row of characters.
+            _write_hdf5(file, inner, np.array([content] if isinstance(content, str) else content))
+            refs[i] = cells[inner.removeprefix("#refs#/")].ref
         data, kind = file.create_dataset(name, data=refs.T), "cell"
     elif value.dtype.kind == "U":
         codes = np.array([[ord(ch) for ch in text.ljust(value.itemsize // 4)] for text in value])

@@ -9,6 +9,7 @@ import numpy as np
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset, Rows, all_rows, take_rows
+from gsmflow.data.patterns import frequent_causes
 from gsmflow.data.splits import SPLIT_SEED
 
 __all__ = ["Finding", "check_dataset", "examine_dataset", "settle_splits", "usable_part"]
@@ -80,12 +81,16 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
     A check is made as soon as its finding is asked for. Rows that an earlier check found at fault
     are left out of the later ones; where nothing is left to make a check on, it is not made.
     """
-    shapes = list(_examine_shapes(dataset))
+    causes = frequent_causes(dataset)
+    for name, text in causes:
+        yield _error(dataset, name, text)
+    # What follows from them is not listed.
+    shapes = [] if causes else list(_examine_shapes(dataset))
     yield from shapes
-    if not shapes:
+    if not shapes and not causes:
         yield from _examine_labels(dataset)
     yield from _examine_values(dataset)
-    if shapes:
+    if shapes or causes:
         return
     yield from _examine_splits(dataset)
     usable = usable_part(dataset)
@@ -95,6 +100,7 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
         yield from _examine_classes(settled)
         yield from _examine_constant_dimensions(settled)
         yield from _examine_classes_without_rows(usable)
+        yield from _examine_missing_test_rows(usable)
         classes = np.arange(len(usable.class_names))
         absent = np.setdiff1d(classes, np.union1d(usable.seen_classes, usable.unseen_classes))
         if len(absent):
@@ -203,11 +209,7 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
         if len(values) != len(rows):
             text = "found a row twice, expected each row once"
             yield _error(dataset, name, text, rows=values[counts > 1])
-        may_be_empty = name in ("train", "val") or (
-            # Then the classes without rows are the unseen ones, and have no test rows.
-            name == "test_unseen" and len(dataset.classes_without_rows)
-        )
-        if not len(rows) and not may_be_empty:
+        if not len(rows) and not _may_be_empty(dataset, name):
             yield _error(dataset, name, "found no rows, expected at least one")
     for name in ("test_seen", "test_unseen"):
         shared = np.intersect1d(dataset.trainval, getattr(dataset, name))
@@ -221,12 +223,27 @@ def _examine_splits(dataset: Dataset) -> Iterator[Finding]:
             )
 
 
+def _may_be_empty(dataset: Dataset, split: str) -> bool:
+    if split == "test_seen":
+        return len(dataset.test_unseen) > 0
+    if split == "test_unseen":
+        # Then the classes that are not trained on are the unseen ones, without test rows.
+        return _has_untrained_classes(dataset) and len(dataset.test_seen) > 0
+    return split in ("train", "val")
+
+
+def _has_untrained_classes(dataset: Dataset) -> bool:
+    rows = dataset.trainval
+    trained = dataset.labels[rows[(rows >= 0) & (rows < len(dataset.labels))]]
+    return len(np.setdiff1d(np.arange(len(dataset.semantics)), trained)) > 0
+
+
 def usable_part(dataset: Dataset) -> Dataset | None:
     """A dataset with splits that name each row once, and only rows that have a class.
 
-    None if its arrays do not belong together.
+    None if its arrays do not belong together, or are numbered otherwise.
     """
-    if any(True for _ in _examine_shapes(dataset)):
+    if frequent_causes(dataset) or any(True for _ in _examine_shapes(dataset)):
         return None
     n, classes = len(dataset.labels), len(dataset.semantics)
     sound = (dataset.labels >= 0) & (dataset.labels < classes)
@@ -328,6 +345,19 @@ def _examine_classes_without_rows(dataset: Dataset) -> Iterator[Finding]:
             "are unseen classes, predicted like all others, and there are no test rows for them"
         )
         yield Finding("warning", "labels", sentence, classes=bare)
+
+
+def _examine_missing_test_rows(dataset: Dataset) -> Iterator[Finding]:
+    for split, kind, measured in (
+        ("test_seen", "seen", "T1, plain zero-shot learning,"),
+        ("test_unseen", "unseen", "S"),
+    ):
+        if not len(getattr(dataset, split)):
+            sentence = (
+                f"{dataset.where(split)}: no rows of {kind} classes to evaluate on: {measured} "
+                "alone is measured"
+            )
+            yield Finding("warning", split, sentence)
 
 
 def _examine_validation_classes(dataset: Dataset) -> Iterator[Finding]:

@@ -54,8 +54,9 @@ class Dataset:
     trainval, train, val, test_seen, test_unseen
         Zero-based rows. ``train`` and ``val`` split ``trainval`` by class: the classes of ``val``
         play unseen while hyperparameters are chosen. Both may be empty on input to
-        `check_dataset`, which then draws validation classes. ``test_unseen`` may be empty where
-        there are classes without rows, which are unseen then.
+        `check_dataset`, which then draws validation classes. ``test_seen`` may be empty, too: then
+        T1 alone is measured. So may ``test_unseen``: then classes without training rows are unseen,
+        and S alone is measured.
     features_name, semantics_name
         Which features and semantics these are, as printed in tables.
     source
@@ -95,8 +96,11 @@ class Dataset:
         """Classes that are not trained on, ascending, ``(unseen,)``.
 
         Those with test rows, and those that have semantics and no row at all: they are predicted
-        too, though there are no test rows for them.
+        too, though there are no test rows for them. Without any test rows of unseen classes, all
+        classes without training rows.
         """
+        if not len(self.test_unseen):
+            return np.setdiff1d(np.arange(len(self.semantics)), self.seen_classes)
         return np.union1d(self.labels[self.test_unseen], self.classes_without_rows)
 
     @property

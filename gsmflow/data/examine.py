@@ -13,7 +13,13 @@ from gsmflow.data.cache import keep_in_file
 from gsmflow.data.checks import Finding, examine_dataset, settle_splits, usable_part
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import keep_in_memory
-from gsmflow.data.formats.files import BUILT_IN, has_dataset, read_unchecked, usual_name
+from gsmflow.data.formats.files import (
+    BUILT_IN,
+    has_dataset,
+    read_unchecked,
+    refuse_file,
+    usual_name,
+)
 from gsmflow.data.lint import find_warnings
 from gsmflow.data.summary import Summary, summarize
 
@@ -60,6 +66,7 @@ def examine(path: Path, features: str | None, semantics: str | None) -> Examined
     InputError
         If the files cannot be found.
     """
+    refuse_file(path)
     if not path.is_dir() and not has_dataset(path):
         raise InputError(
             f"{path}: no such folder, expected a dataset's, or {' or '.join(BUILT_IN)}"
@@ -93,7 +100,8 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
     usable, summary = usable_part(dataset), None
-    findings = [*examine_dataset(dataset)]
+    findings = [Finding("warning", "labels", note) for note in dataset.notes]
+    findings += examine_dataset(dataset)
     if usable is not None:
         findings += find_warnings(usable)
         summary = summarize(settle_splits(usable))

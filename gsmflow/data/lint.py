@@ -167,6 +167,8 @@ def _lint_counts(dataset: Dataset) -> Iterator[Finding]:
     )
     for name, classes, kind in kinds:
         rows = getattr(dataset, name)
+        if not len(rows):
+            continue  # said by `examine_dataset`
         counts = np.bincount(dataset.labels[rows], minlength=len(dataset.semantics))[classes]
         short = counts < FEW_ROWS
         if short.any():

@@ -56,7 +56,8 @@ class Metric:
     views
         Where it is shown.
     rows
-        The held-out rows that it needs.
+        The held-out rows that it needs. U, which means nothing without S, needs both: plain
+        zero-shot learning, without test rows of seen classes, measures T1.
     calibrated
         Whether it is measured with the calibration factor gamma that was chosen on validation
         classes (calibrated stacking; Chao et al., ECCV 2016).
@@ -121,7 +122,6 @@ METRICS: tuple[Metric, ...] = (
         description="unseen rows, answers among all classes",
         compute=_unseen_accuracy,
         views=_ONE_LINE | _ALSO_PUBLISHED | _CURVES,
-        rows="unseen",
         required=True,
     ),
     Metric(
@@ -158,7 +158,6 @@ METRICS: tuple[Metric, ...] = (
         description="U with calibrated stacking",
         compute=_unseen_accuracy,
         views=_IN_THE_TABLE,
-        rows="unseen",
         calibrated=True,
         required=True,
     ),
@@ -226,7 +225,7 @@ def measure(outcome: Outcome, gamma: float | None = None) -> Measures:
     Parameters
     ----------
     outcome
-        A method's scores on held-out rows, of seen classes at least.
+        A method's scores on held-out rows, of seen or unseen classes at least.
     gamma
         The calibration factor that was chosen on validation classes, if any.
     """
@@ -237,7 +236,8 @@ def measure(outcome: Outcome, gamma: float | None = None) -> Measures:
 
 
 def _compute(metrics: Iterable[Metric], outcome: Outcome) -> dict[str, float | None]:
-    known = {"seen"} if outcome.row_is_seen.all() else {"seen", "unseen", "both"}
+    seen = outcome.row_is_seen
+    known = {"seen"} if seen.all() else {"seen", "unseen", "both"} if seen.any() else {"unseen"}
     return {m.name: m.compute(outcome) if m.rows in known else None for m in metrics}
 
 

@@ -170,7 +170,7 @@ def run_figure(
         Metrics on validation classes by key, each point with its ``epoch``; may be empty.
     outcomes
         Method to its outcome on test and the calibration factor chosen for it, if any; empty
-        where there are no test rows of unseen classes.
+        where there are no test rows of seen, or of unseen classes.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     over_epochs = bool(curve) and bool(history)

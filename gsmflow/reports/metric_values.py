@@ -21,8 +21,8 @@ def mean_std_of(measures: Mapping[str, Any], metric: Metric) -> MeanStd | None:
 def read_metrics(record: Field, metrics: Iterable[Metric]) -> dict[str, MeanStd]:
     """Metrics in percent, by key, from a file that may be damaged; unknown ones are left out.
 
-    Unknown are calibrated metrics without a calibration factor, and all that need rows of unseen
-    classes where there are none: these are all null in the file.
+    Unknown are calibrated metrics without a calibration factor, and all that need rows of seen or
+    of unseen classes where there are none: these are all null in the file.
 
     Parameters
     ----------
@@ -38,8 +38,7 @@ def read_metrics(record: Field, metrics: Iterable[Metric]) -> dict[str, MeanStd]
     """
     values = record.object()
     plain, calibrated = (metric_group(metrics, calibrated=side) for side in (False, True))
-    on_unseen = [metric for metric in plain if metric.rows != "seen" and metric.required]
-    seen_only = all(metric.name in values and values[metric.name] is None for metric in on_unseen)
+    absent = _rows_absent(values, plain)
     sources = [(record, plain)]
     if calibrated and record["calibrated"].value is not None:
         sources.append((record["calibrated"], calibrated))
@@ -47,6 +46,17 @@ def read_metrics(record: Field, metrics: Iterable[Metric]) -> dict[str, MeanStd]
         metric.key: source[metric.name].mean_std()
         for source, group in sources
         for metric in group
-        if not (seen_only and metric.rows != "seen")
-        and (metric.required or source[metric.name].value is not None)
+        if metric.rows not in absent and (metric.required or source[metric.name].value is not None)
     }
+
+
+def _rows_absent(values: Mapping[str, Any], plain: Iterable[Metric]) -> set[str]:
+    """The kinds of rows (`Metric.rows`) that there were none of: their metrics are all null."""
+    nulls: dict[str, bool] = {}
+    for metric in plain:
+        if metric.required:
+            null = metric.name in values and values[metric.name] is None
+            nulls[metric.rows] = null and nulls.get(metric.rows, True)
+    absent = {rows for rows, null in nulls.items() if null}
+    # Without rows of one kind there are not both kinds; without any, nothing is measured.
+    return absent if "both" in absent and not {"seen", "unseen"} <= absent else set()

@@ -176,8 +176,8 @@ def run_experiment(
     _announce(run, dataset, opened.resumed)
     run.clock.record("reading the data", opened.seconds)
     sections = [section for section in SECTIONS if section.wanted(run.recipe)]
-    if not len(dataset.test_unseen):
-        # All sections need test rows of unseen classes.
+    if not len(dataset.test_unseen) or not len(dataset.test_seen):
+        # All sections need test rows of seen and of unseen classes.
         sections = []
 
     choice, validated = _validate(run, dataset, sections)
@@ -231,12 +231,7 @@ def conclude(
             "baselines": {},
             "shifts": {},
         }
-    if not len(held_out.unseen):
-        run.console.print(
-            f"warning: {dataset.where('test_unseen')}: no rows of unseen classes to evaluate on: "
-            "S alone is measured",
-            soft_wrap=True,
-        )
+    if not len(held_out.unseen) or not len(held_out.seen):
         with run.clock.stage("report"):
             _report(run, metrics, fitted, outcome, gamma, {}, ())
         _print_seconds(run)

@@ -147,10 +147,24 @@ def test_row_twice_in_a_split_is_refused(split: str) -> None:
     refused(dataset, split, "a row twice", "each row once")
 
 
-@pytest.mark.parametrize("split", ["trainval", "test_seen", "test_unseen"])
-def test_empty_split_is_refused(split: str) -> None:
-    dataset = replace(tiny(), **{split: np.empty(0, dtype=np.int64)})
-    refused(dataset, split, "no rows", "at least one")
+def test_datasets_without_training_or_without_test_rows_are_refused() -> None:
+    none = np.empty(0, dtype=np.int64)
+    refused(replace(tiny(), trainval=none), "trainval", "no rows", "at least one")
+    refused(replace(tiny(), test_seen=none, test_unseen=none), "test_seen", "no rows", "at least")
+    # Where all classes are trained on, none is unseen.
+    trained = replace(tiny(), trainval=np.arange(0, 120, 2), test_seen=np.arange(1, 120, 2))
+    refused(replace(trained, test_unseen=none), "test_unseen", "no rows", "at least one")
+
+
+@pytest.mark.parametrize(("split", "measured"), [("test_seen", "T1"), ("test_unseen", "S")])
+def test_dataset_without_test_rows_of_one_kind_is_noted(split: str, measured: str) -> None:
+    out = check_dataset(replace(tiny(), **{split: np.empty(0, dtype=np.int64)}))
+    (note,) = out.notes
+    kind = split.removeprefix("test_")
+    assert note.startswith(f"tiny.mat, field '{split}': no rows of {kind} classes to evaluate on")
+    assert note.endswith(" alone is measured")
+    assert f": {measured}" in note
+    assert out.unseen_classes.tolist() == [7, 8, 9]
 
 
 @pytest.mark.parametrize("split", ["test_seen", "test_unseen"])
@@ -230,8 +244,8 @@ def test_features_constant_over_the_training_rows_are_refused() -> None:
 
 
 def test_message_without_a_source_names_the_dataset_and_the_field() -> None:
-    with pytest.raises(InputError, match=r"^TINY, test_seen: found no rows"):
-        check_dataset(replace(make_dataset(), test_seen=np.empty(0, dtype=np.int64)))
+    with pytest.raises(InputError, match=r"^TINY, trainval: found no rows"):
+        check_dataset(replace(make_dataset(), trainval=np.empty(0, dtype=np.int64)))
 
 
 # --- warnings ------------------------------------------------------------------------------------
@@ -576,6 +590,5 @@ def test_test_unseen_may_be_empty_with_classes_without_rows() -> None:
     none = np.empty(0, dtype=np.int64)
     bare = with_a_class_without_rows(replace(tiny(), test_unseen=none))
     out = check_dataset(bare)
-    assert out.unseen_classes.tolist() == [10]
+    assert out.unseen_classes.tolist() == [7, 8, 9, 10]
     assert len(open_held_out(out, "test").unseen) == 0
-    refused(replace(tiny(), test_unseen=none), "test_unseen", "no rows", "at least one")

@@ -1,5 +1,6 @@
 """Whole runs on small data: what is written, determinism, kill and resume, and leaks."""
 
+import csv
 import json
 import multiprocessing
 import signal
@@ -18,18 +19,24 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.json_fields import Field
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import open_held_out
 from gsmflow.data.formats.files import load_dataset
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.learning.feed import Feed, MappedFeed, MemoryFeed
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports import figures
+from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.page.document import read_run
+from gsmflow.reports.results import collect_runs
 from gsmflow.reports.stage_seconds import StageSeconds, read_stages, seconds_line
 from gsmflow.runs import beside, experiment, shifts, stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
-from tests.builders import make_dataset, tiny_recipe
+from gsmflow.runs.sections import REPORTS
+from tests.builders import SPLITS, make_dataset, tiny_recipe, write_gbu
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -206,6 +213,30 @@ def test_data_in_memory_give_the_same_run_as_their_files(folder: Path, plain: Ru
     result = run_experiment(Job(recipe, dataset=dataset), Console(quiet=True))
     assert_same_run(plain, result)
     assert json.loads((result.directory / "recipe.json").read_text())["data"] == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("missing", "measured"), [("test_seen", {"T1"}), ("test_unseen", {"S", "S_calibrated"})]
+)
+def test_run_without_test_rows_of_one_kind_measures_the_other(
+    tmp_path: Path, missing: str, measured: set[str]
+) -> None:
+    write_gbu(tmp_path / "data" / "TINY", make_dataset(), **{SPLITS[missing]: None})
+    out = StringIO()
+    recipe = tiny_recipe(tmp_path, beside=("eszsl",), oracle=True, top_k=2)
+    result = run_experiment(Job(recipe), Console(file=out, width=300))
+    assert out.getvalue().count("alone is measured") == 1
+    record = Field(result.directory / "metrics.json", "", result.metrics)
+    assert read_metrics(record, metrics_in("table")).keys() == measured
+    document = read_run(result.directory, REPORTS)
+    assert document["parts"][0]["missing"].keys() >= {"answers", "map", "shifts"}
+    (row,) = collect_runs(tmp_path / "out", REPORTS).rows
+    assert row.figures.keys() == measured - {"S_calibrated"}
+    if "T1" in measured:
+        lines = (result.directory / "per_class.csv").read_text().splitlines()
+        rows = list(csv.DictReader(lines))
+        t1 = np.mean([float(row["zsl"]) for row in rows if row["zsl"]])
+        assert result.metrics["T1"] == pytest.approx(t1)
 
 
 def test_data_in_memory_are_checked_before_anything_is_written(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
+from gsmflow.data.examine import examine
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.recipes.flags import recipe_for
 from gsmflow.runs.script import read_script, script_recipe
@@ -93,6 +94,13 @@ def test_faulty_script_is_refused(tmp_path: Path, text: str | None, message: str
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
     assert sys.path == folders
+
+
+def test_file_of_data_is_no_dataset(tmp_path: Path) -> None:
+    path = write_gbu(tmp_path / "MINE", make_dataset()) / "res101.mat"
+    for read in (read_script, lambda path: examine(path, None, None)):
+        with pytest.raises(InputError, match=r"res101.mat: found one file, expected a dataset's f"):
+            read(path)
 
 
 def test_dataset_folder_gives_the_recommended_method(tmp_path: Path) -> None:

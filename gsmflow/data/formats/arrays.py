@@ -3,7 +3,8 @@
 ``features (n, d)``, ``labels (n,)``, ``semantics (classes, a)`` and the splits ``trainval``,
 ``test_seen``, ``test_unseen``, ``train`` and ``val``. Labels are whole numbers from 0 or class
 names; a split is a list of rows from 0 or a mask ``(n,)``. Of ``train`` and ``val``, one that is
-missing is the rest of ``trainval``; without both, `check_dataset` draws validation classes.
+missing is the rest of ``trainval``; without both, `check_dataset` draws validation classes. Test
+splits that are missing are empty.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from gsmflow.core.text_cells import is_number
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
+    REQUIRED_SPLIT,
     Keep,
     NamedSemantics,
     Refuse,
@@ -26,13 +28,13 @@ from gsmflow.data.formats.base import (
     as_float32,
     check_matrix,
     check_numbers,
+    complete_splits,
     names_only_count,
     try_field,
     whole_numbers,
 )
 
 __all__ = [
-    "REQUIRED_SPLITS",
     "SPLITS",
     "Fields",
     "named_semantics",
@@ -42,8 +44,7 @@ __all__ = [
     "unreadable",
 ]
 
-REQUIRED_SPLITS = ("trainval", "test_seen", "test_unseen")
-SPLITS = (*REQUIRED_SPLITS, "train", "val")
+SPLITS = (REQUIRED_SPLIT, "test_seen", "test_unseen", "train", "val")
 
 
 class Fields(Protocol):
@@ -214,15 +215,11 @@ def _read_splits(fields: Fields, n: int | None, refuse: Refuse) -> dict[str, Int
     for split in given:
         rows = try_field(refuse, split, partial(_read_rows, fields, split, n))
         found[split] = none if rows is None else rows
-    for split, other in (("train", "val"), ("val", "train")):
-        if split not in given:
-            rest = np.setdiff1d(found["trainval"], found[other]) if other in given else none
-            found[split] = rest
-    return found
+    return complete_splits(found)
 
 
 def _given_splits(fields: Fields) -> list[str]:
-    return [split for split in SPLITS if split in fields or split in REQUIRED_SPLITS]
+    return [split for split in SPLITS if split in fields or split == REQUIRED_SPLIT]
 
 
 def _read_rows(fields: Fields, split: str, n: int | None) -> IntArray:

@@ -1,7 +1,7 @@
 """What a dataset format is, and what the readers of all formats share."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from gsmflow.data.dataset import Dataset
 
 __all__ = [
     "NAMES_FILE",
+    "REQUIRED_SPLIT",
     "Choices",
     "Format",
     "Keep",
@@ -28,7 +29,9 @@ __all__ = [
     "check_class_names",
     "check_matrix",
     "check_numbers",
+    "complete_splits",
     "keep_in_memory",
+    "listed_fields",
     "names_only_count",
     "raise_error",
     "read_class_names",
@@ -39,6 +42,12 @@ __all__ = [
 
 # Class names beside a dataset's other files: UTF-8, a name a line.
 NAMES_FILE = "class_names.txt"
+
+# The split that every dataset lists; any other that is missing is empty, or follows from the rest.
+REQUIRED_SPLIT = "trainval"
+
+# At most so many fields of a file are listed in a message.
+_LISTED_FIELDS = 12
 
 # What is done with features as they are read: given their shape ``(n, d)`` and their rows in
 # order, a piece ``(m, d)`` at a time, gives back all of them as one array.
@@ -210,6 +219,12 @@ def check_matrix(where: str, shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
+def listed_fields(names: Sequence[str]) -> str:
+    """The first of a file's fields, for messages; ``none`` if it has none."""
+    listed = ", ".join(names[:_LISTED_FIELDS]) or "none"
+    return f"{listed}, ..." if len(names) > _LISTED_FIELDS else listed
+
+
 def whole_numbers(where: str, values: NDArray[Any]) -> IntArray:
     """A vector of whole numbers, ``(m,)``; one axis of a matrix may be that vector.
 
@@ -219,13 +234,38 @@ def whole_numbers(where: str, values: NDArray[Any]) -> IntArray:
         If it is no vector or has fractions.
     """
     if values.size and values.size != max(values.shape, default=1):
-        raise InputError(f"{where}: found an array of shape {values.shape}, expected a vector")
+        kind = "one-hot vectors" if _is_one_hot(values) else "an array"
+        remedy = ", the numbers of the ones" if kind == "one-hot vectors" else ""
+        raise InputError(
+            f"{where}: found {kind} of shape {values.shape}, expected a vector{remedy}"
+        )
     flat = values.ravel()
     with np.errstate(invalid="ignore"):
         whole = flat.astype(np.int64)
     if not np.array_equal(whole, flat):
         raise InputError(f"{where}: found fractions, expected whole numbers")
     return whole
+
+
+def complete_splits(given: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """All splits by name: those that are given, and what follows for the missing ones.
+
+    Of ``train`` and ``val``, one that is missing is the rest of ``trainval``; every other split
+    that is missing is empty.
+    """
+    none = np.empty(0, dtype=np.int64)
+    rows = {REQUIRED_SPLIT: none, "test_seen": none, "test_unseen": none, **given}
+    for split, other in (("train", "val"), ("val", "train")):
+        if split not in given:
+            rest = np.setdiff1d(rows[REQUIRED_SPLIT], given[other]) if other in given else none
+            rows[split] = rest
+    return rows
+
+
+def _is_one_hot(values: NDArray[Any]) -> bool:
+    if values.ndim != 2 or not np.isin(values, (0, 1)).all():
+        return False
+    return any(bool((values.sum(axis=axis) == 1).all()) for axis in (0, 1))
 
 
 def second_file(folder: Path, name: str) -> Path:

@@ -3,11 +3,13 @@
 ``data.mat`` has ``train_fea, test_seen_fea, test_unseen_fea (n, d)``, ``seen_pro (seen, a)``,
 ``unseen_pro (unseen, a)`` and ``att_train (n, a)``; ``label.mat`` has ``train_idx,
 test_seen_idex, test_unseen_idex``. Despite their names these are one-based class labels, one per
-row; seen and unseen classes are numbered separately, in the row order of ``seen_pro`` and
-``unseen_pro``.
+row. A list numbers the rows of ``seen_pro`` or of ``unseen_pro``, or those of
+``attribute (classes, a)``, which has all classes: so does ``test_seen_idex`` of the published FLO.
+Both fields of a test split may be missing.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -32,13 +34,20 @@ class _Split(NamedTuple):
     features: str
     labels: str
     unseen: bool = False
+    needed: bool = False
 
 
 _SPLITS = (
-    _Split("train_fea", "train_idx"),
+    _Split("train_fea", "train_idx", needed=True),
     _Split("test_seen_fea", "test_seen_idex"),
     _Split("test_unseen_fea", "test_unseen_idex", unseen=True),
 )
+
+# The field of the semantics of all classes, which may be missing.
+_ALL = "attribute"
+
+# Semantics of one class that are stored twice differ by no more than this.
+_TOLERANCE = 1e-5
 
 
 def _files(folder: Path, features: str, semantics: str) -> tuple[Path, ...]:
@@ -72,7 +81,7 @@ def _read(
     fields = tuple(split.features for split in _SPLITS)
     large = (*fields, "att_train")
     data = attempt(
-        "features", lambda: MatFile(data_file, (*large, "seen_pro", "unseen_pro"), large)
+        "features", lambda: MatFile(data_file, (*large, "seen_pro", "unseen_pro", _ALL), large)
     )
     label = attempt("labels", lambda: MatFile(label_file, tuple(split.labels for split in _SPLITS)))
     if data is None or label is None:
@@ -84,43 +93,118 @@ def _read(
     if seen.shape[1] != unseen.shape[1]:
         text = f"found {unseen.shape[1]} dimensions, expected {seen.shape[1]} as in seen_pro"
         refuse_here(Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}"))
-    shapes = [attempt("features", partial(data.shape, field)) for field in fields]
-    labels: list[IntArray] = []
-    for split, shape in zip(_SPLITS, shapes, strict=True):
-        classes = attempt("labels", partial(label.indices, split.labels))
-        if classes is not None and shape is not None:
-            count = len(unseen if split.unseen else seen)
+    given = [s for s in _SPLITS if s.needed or s.features in data or s.labels in label]
+    shapes = [attempt("features", partial(data.shape, s.features)) for s in given]
+    described = attempt("semantics", lambda: data.matrix(_ALL)) if _ALL in data else None
+    labels: dict[_Split, IntArray] = {}
+    notes: list[str] = []
+    for split, shape in zip(given, shapes, strict=True):
+        numbers = attempt("labels", partial(label.indices, split.labels))
+        if numbers is not None and shape is not None:
             d = (shapes[0] or shape)[1]
-            for finding in _split_faults(data, label, split, classes, count, d):
+            for finding in _split_faults(data, label, split, len(numbers), d):
                 refuse_here(finding)
-            labels.append(classes + (len(seen) if split.unseen else 0))
+            where, own = label.where(split.labels), unseen if split.unseen else seen
+            read = partial(_read_classes, where, split, numbers, own, described, notes)
+            classes = attempt("labels", read)
+            if classes is not None:
+                labels[split] = classes + (len(seen) if split.unseen else 0)
     if not faults:
-        attempt("semantics", lambda: _check_att_train(data, seen, labels[0]))
+        attempt("semantics", lambda: _check_att_train(data, seen, labels[_SPLITS[0]]))
     if faults:
         return None
     d = data.shape(fields[0])[1]
-    pieces = chain.from_iterable(data.pieces(field) for field in fields)
-    values = attempt("features", lambda: keep((sum(map(len, labels)), d), pieces))
+    pieces = chain.from_iterable(data.pieces(split.features) for split in given)
+    values = attempt("features", lambda: keep((sum(map(len, labels.values())), d), pieces))
     if values is None:
         return None
-    return _dataset(folder.name, data, label, values, labels, (seen, unseen))
+    of_split = [labels.get(split, np.empty(0, dtype=np.int64)) for split in _SPLITS]
+    dataset = _dataset(folder.name, data, label, values, of_split, (seen, unseen))
+    return replace(dataset, notes=tuple(notes))
 
 
 def _split_faults(
-    data: MatFile, label: MatFile, split: _Split, classes: IntArray, count: int, first_dim: int
+    data: MatFile, label: MatFile, split: _Split, count: int, first_dim: int
 ) -> Iterator[Finding]:
-    """What is wrong with a split's labels ``(n,)``, of ``count`` classes, and its features."""
+    """What is wrong with the number of a split's labels and the shape of its features."""
     n, d = data.shape(split.features)
-    if n != len(classes):
-        text = f"found {len(classes)} labels, expected {n}, one for each row of {split.features}"
+    if n != count == d:
+        text = f"found shape {(n, d)} for {count} labels, expected the transposed matrix"
+        yield Finding("error", "features", f"{data.where(split.features)}: {text}")
+        return
+    if n != count:
+        text = f"found {count} labels, expected {n}, one for each row of {split.features}"
         yield Finding("error", "labels", f"{label.where(split.labels)}: {text}")
     if d != first_dim:
         text = f"found {d} dimensions, expected {first_dim} as in {_SPLITS[0].features}"
         yield Finding("error", "features", f"{data.where(split.features)}: {text}")
-    outside = classes[(classes < 0) | (classes >= count)]
-    if len(outside):
-        text = f"found class {outside[0] + 1}, expected 1 to {count}"
-        yield Finding("error", "labels", f"{label.where(split.labels)}: {text}")
+
+
+def _read_classes(
+    where: str,
+    split: _Split,
+    numbers: IntArray,
+    own: FloatArray,
+    described: FloatArray | None,
+    notes: list[str],
+) -> IntArray:
+    """The class of each row of a split, as row of its semantics, ``(n,)``.
+
+    Parameters
+    ----------
+    where
+        The file and the field of the labels, for messages.
+    split
+        The split.
+    numbers
+        Its labels from 0, ``(n,)``: rows of ``own`` or of ``described``.
+    own
+        ``seen_pro`` or ``unseen_pro``, ``(k, a)``.
+    described
+        ``attribute``, ``(classes, a)``, if it is there.
+    notes
+        Gets a sentence if the labels fit both and mean other classes.
+
+    Raises
+    ------
+    InputError
+        If the labels fit neither.
+    """
+    count, field = len(own), "unseen_pro" if split.unseen else "seen_pro"
+    outside = numbers[(numbers < 0) | (numbers >= count)]
+    others = None if described is None else _take(_rows_in(own, described), numbers)
+    if not len(outside):
+        if others is not None and not np.array_equal(others, numbers):
+            notes.append(
+                f"{where}: numbers that fit rows of {field} and of {_ALL} are read as rows of "
+                f"{field}"
+            )
+        return numbers
+    if others is None:
+        known = "" if described is None else f", or rows of {_ALL} that are also in {field}"
+        from_0 = numbers.min() == -1 and numbers.max() < count - 1
+        remedy = "; they count from 0: add 1 to them" if from_0 else ""
+        raise InputError(
+            f"{where}: found class {outside[0] + 1}, expected 1 to {count}, rows of {field}{known}"
+            f"{remedy}"
+        )
+    return others
+
+
+def _rows_in(own: FloatArray, described: FloatArray) -> IntArray:
+    """For each row of ``described`` the first equal row of ``own``, -1 where there is none."""
+    if own.shape[1] != described.shape[1]:
+        return np.full(len(described), -1, dtype=np.int64)
+    equal = np.array([np.isclose(own, row, atol=_TOLERANCE).all(axis=1) for row in described])
+    return np.where(equal.any(axis=1), equal.argmax(axis=1), -1)
+
+
+def _take(rows: IntArray, numbers: IntArray) -> IntArray | None:
+    """``rows[numbers]``, if all of the numbers name a row that is there."""
+    if ((numbers < 0) | (numbers >= len(rows))).any():
+        return None
+    taken: IntArray = rows[numbers]
+    return None if (taken < 0).any() else taken
 
 
 def _dataset(
@@ -178,7 +262,7 @@ def _check_att_train(data: MatFile, seen: FloatArray, labels: IntArray) -> None:
     start = 0
     for piece in data.pieces("att_train"):
         expected = seen[labels[start : start + len(piece)]]
-        wrong = start + np.flatnonzero(~np.isclose(piece, expected, atol=1e-5).all(axis=1))
+        wrong = start + np.flatnonzero(~np.isclose(piece, expected, atol=_TOLERANCE).all(axis=1))
         if len(wrong):
             raise InputError(
                 f"{data.where('att_train')}: found semantics in row {wrong[0] + 1} that are not "

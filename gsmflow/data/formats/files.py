@@ -25,6 +25,7 @@ __all__ = [
     "load_dataset",
     "load_semantics",
     "read_unchecked",
+    "refuse_file",
     "usual_name",
 ]
 
@@ -33,6 +34,8 @@ FORMATS: tuple[Format, ...] = (gbu.FORMAT, epgn.FORMAT, npz.FORMAT, plain.FORMAT
 # Names of datasets that need no folder.
 BUILT_IN = tuple(format_.name for format_ in FORMATS if format_.layout is None)
 
+_DATA_ENDINGS = (".mat", ".npz", ".npy", ".csv", ".txt")
+
 # What is read where nothing is asked for, the first of these that a folder offers.
 _USUAL = {"features": ("res101", "features"), "semantics": ("att", "semantics")}
 
@@ -40,6 +43,22 @@ _USUAL = {"features": ("res101", "features"), "semantics": ("att", "semantics")}
 def has_dataset(folder: Path) -> bool:
     """Whether a folder has files of any format, or its name is that of a built-in dataset."""
     return any(format_.matches(folder) for format_ in FORMATS)
+
+
+def refuse_file(path: Path) -> None:
+    """Refuse a file of data where its folder is asked for.
+
+    Raises
+    ------
+    InputError
+        If the path is one.
+    """
+    if path.is_file() and path.suffix.lower() in _DATA_ENDINGS:
+        raise InputError(
+            f"{path}: found one file, expected a dataset's folder, which has features, labels, "
+            "semantics and splits, such as <features>.mat and <semantics>_splits.mat; "
+            "docs/data.md describes it"
+        )
 
 
 def usual_name(kind: Literal["features", "semantics"], folder: Path) -> str:

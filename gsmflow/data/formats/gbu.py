@@ -2,7 +2,8 @@
 
 ``<features>.mat`` has ``features (d, n)`` and one-based ``labels (n, 1)``;
 ``<semantics>_splits.mat`` has ``att (a, classes)``, ``allclasses_names`` and one-based row lists
-``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``. Where the names are missing
+``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``, of which all but the first
+may be missing. Where the names are missing
 or merely count the classes, ``class_names.txt`` gives them, if it is there: UTF-8, a name a line,
 in the order of ``att``.
 """
@@ -16,17 +17,19 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     NAMES_FILE,
+    REQUIRED_SPLIT,
     Choices,
     Format,
     Keep,
     NamedSemantics,
     Refuse,
+    complete_splits,
     names_only_count,
     read_class_names,
     second_file,
     try_field,
 )
-from gsmflow.data.formats.matlab import MatFile
+from gsmflow.data.formats.matlab import MatFile, field_names
 
 __all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics"]
 
@@ -41,6 +44,8 @@ _SPLIT_FIELDS = {
     "test_unseen": "test_unseen_loc",
 }
 _SPLITS_SUFFIX = "_splits"
+# What labels are, for messages.
+_LABELS = ", from 1: the column of att that describes the image's class"
 # Files of the E-PGN format, which may lie in the same folder.
 _OTHERS = {"data", "label"}
 
@@ -52,8 +57,12 @@ def _matches(folder: Path) -> bool:
 def _choices(folder: Path) -> Choices:
     stems = {file.stem for file in folder.glob("*.mat") if file.is_file()}
     splits = {stem for stem in stems if stem.endswith(_SPLITS_SUFFIX)}
+    others = stems - splits - _OTHERS
+    if len(others) > 1:
+        with_features = {s for s in others if "features" in field_names(folder / f"{s}.mat")}
+        others = with_features or others
     return Choices(
-        features=frozenset(stems - splits - _OTHERS),
+        features=frozenset(others),
         semantics=frozenset(stem.removesuffix(_SPLITS_SUFFIX) for stem in splits),
     )
 
@@ -81,14 +90,28 @@ def _read(
     splits = attempt("semantics", lambda: MatFile(split_file, fields))
     if mat is None or splits is None:
         return None
+    other_files = [
+        (about, file, needed)
+        for about, file, needed in (
+            ("features", mat, ("features", "labels")),
+            ("semantics", splits, ("att", _SPLIT_FIELDS[REQUIRED_SPLIT])),
+        )
+        if not any(field in file for field in needed)
+    ]
+    for about, file, needed in other_files:
+        attempt(about, partial(file.require, *needed))
+    if other_files:
+        return None
     att = attempt("semantics", lambda: splits.matrix("att").T)
     class_names = attempt("class_names", partial(_listed_names, splits))
     names_source = splits.where(NAMES_FIELD)
     rows: dict[str, IntArray] = {}
     for split, field in _SPLIT_FIELDS.items():
-        listed = attempt(split, partial(splits.indices, field))
-        rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
-    labels = attempt("labels", lambda: mat.indices("labels"))
+        if split == REQUIRED_SPLIT or field in splits:
+            listed = attempt(split, partial(splits.indices, field))
+            rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
+    rows = complete_splits(rows)
+    labels = attempt("labels", lambda: mat.indices("labels", _LABELS))
     shape = attempt("features", lambda: mat.shape("features"))
     if att is None or labels is None or shape is None:
         return None

@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
 from gsmflow.core.errors import InputError
-from gsmflow.data.formats.base import array_pieces, as_float32, check_matrix, whole_numbers
+from gsmflow.data.formats.base import (
+    array_pieces,
+    as_float32,
+    check_matrix,
+    listed_fields,
+    whole_numbers,
+)
 
-__all__ = ["MatFile"]
+__all__ = ["MatFile", "field_names"]
+
+# Names of what is no array of numbers, by the kind of its dtype, for messages.
+_KINDS = {"U": "text", "O": "a cell array", "V": "a struct"}
 
 
 @dataclass(frozen=True)
@@ -71,21 +80,41 @@ class MatFile:
 
     def raw(self, name: str) -> Any:
         """A field as read, in MATLAB's orientation."""
-        if name not in self._values:
-            raise InputError(f"{self.where(name)}: not found, expected it in this file")
+        self.require(name)
         return self._values[name]
 
-    def numbers(self, name: str) -> NDArray[Any]:
-        """A numeric field, in MATLAB's orientation; none of the large ones."""
-        values = self._numeric(name)
+    def require(self, *names: str) -> None:
+        """Refuse a file without these fields; the sentence says what it has instead."""
+        missing = [name for name in names if name not in self._values]
+        if not missing:
+            return
+        with _reading(self.path):
+            contents = _contents(self.path)
+        around = [name for name, inner in contents.items() if set(missing) & set(inner)]
+        if around:
+            remedy = f"save(file, '-struct', '{around[0]}')"
+            hint = f"whose struct '{around[0]}' has such: {remedy} makes fields of them"
+        else:
+            hint = f"whose fields are {listed_fields([*contents])}"
+        fields = f"field{'s' if len(missing) > 1 else ''} {' and '.join(map(repr, missing))}"
+        raise InputError(f"{self.path}, {fields}: not found, expected in this file, {hint}")
+
+    def numbers(self, name: str, meaning: str = "") -> NDArray[Any]:
+        """A numeric field, in MATLAB's orientation; none of the large ones.
+
+        Messages say what the numbers are: their ``meaning``.
+        """
+        values = self._numeric(name, meaning)
         assert isinstance(values, np.ndarray)
         return values
 
-    def _numeric(self, name: str) -> NDArray[Any] | _Stored:
+    def _numeric(self, name: str, meaning: str = "") -> NDArray[Any] | _Stored:
         values = self.raw(name)
         if not isinstance(values, (np.ndarray, _Stored)) or values.dtype.kind not in "fiub":
             kind = getattr(values, "dtype", type(values).__name__)
-            raise InputError(f"{self.where(name)}: found {kind}, expected numbers")
+            if isinstance(values, np.ndarray):
+                kind = _KINDS.get(values.dtype.kind, values.dtype)
+            raise InputError(f"{self.where(name)}: found {kind}, expected numbers{meaning}")
         return values
 
     def shape(self, name: str) -> tuple[int, int]:
@@ -109,20 +138,47 @@ class MatFile:
             return _hdf5_pieces(self.path, name, 0 if columns else 1)
         return array_pieces(values.T if columns else values)
 
-    def indices(self, name: str) -> IntArray:
-        """A vector of one-based whole numbers, as zero-based int64."""
-        return whole_numbers(self.where(name), self.numbers(name)) - 1
+    def indices(self, name: str, meaning: str = "") -> IntArray:
+        """A vector of one-based whole numbers, as zero-based int64; ``meaning`` as of `numbers`."""
+        return whole_numbers(self.where(name), self.numbers(name, meaning)) - 1
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """A cell array of strings."""
+        """A cell array of strings, each of which may be in further cells, or a char matrix."""
         values = self.raw(name)
         if isinstance(values, np.ndarray) and values.dtype.kind == "U":  # a char matrix
             return tuple(str(v).strip() for v in values.ravel())
         cells = np.atleast_1d(values).ravel()
-        names = [str(np.ravel(cell)[0]) for cell in cells if np.size(cell)]
-        if cells.dtype != object or len(names) < len(cells):
+        names = [_text_in(cell) for cell in cells]
+        if cells.dtype != object or None in names:
             raise InputError(f"{self.where(name)}: found no text, expected a cell array of names")
-        return tuple(names)
+        return tuple(filter(None, names))
+
+
+def field_names(path: Path) -> frozenset[str]:
+    """The fields of a MATLAB file; none if it is not readable."""
+    try:
+        with _reading(path):
+            if h5py.is_hdf5(path):
+                with h5py.File(path) as file:
+                    return frozenset(file)
+            return frozenset(name for name, _, _ in scipy.io.whosmat(path))
+    except InputError:
+        return frozenset()
+
+
+def _contents(path: Path) -> dict[str, tuple[str, ...]]:
+    """The fields of a file, and of those that are structs the names in them."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as file:
+            return {
+                name: tuple(field) if isinstance(field, h5py.Group) else ()
+                for name, field in file.items()
+                if not name.startswith("#")  # MATLAB's own
+            }
+    kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
+    structs = [name for name, kind in kinds.items() if kind == "struct"]
+    values = scipy.io.loadmat(path, variable_names=structs) if structs else {}
+    return {name: values[name].dtype.names or () if name in values else () for name in kinds}
 
 
 @contextmanager
@@ -156,9 +212,10 @@ def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
 def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     """One field of a v7.3 file in MATLAB's orientation (HDF5 stores the dimensions reversed)."""
     data = file[name]
+    if isinstance(data, h5py.Group):  # a struct, in the form in which scipy reads one
+        return np.empty((1, 1), dtype=[(inner, object) for inner in data])
     if data.dtype == h5py.ref_dtype:
-        cells = [_text(np.asarray(file[ref]).T) for ref in np.asarray(data).ravel()]
-        return np.array(cells, dtype=object)
+        return _read_cells(file, data)
     kind = data.attrs.get("MATLAB_class")
     if data.attrs.get("MATLAB_empty"):  # MATLAB stores the shape in place of the values
         return np.empty(np.asarray(data), dtype=np.str_ if kind == b"char" else np.float32)
@@ -168,6 +225,28 @@ def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     if large:
         return _Stored(data.shape[::-1], data.dtype)
     return np.asarray(data).T
+
+
+def _read_cells(file: h5py.File, cells: h5py.Dataset) -> NDArray[Any]:
+    """The texts of a cell array, ``(n,)``; what is no text is a cell array or numbers."""
+    found = np.empty(cells.size, dtype=object)
+    for i, ref in enumerate(np.asarray(cells).ravel()):
+        cell = file[ref]
+        if cell.dtype == h5py.ref_dtype:
+            found[i] = _read_cells(file, cell)
+        elif cell.attrs.get("MATLAB_empty"):
+            found[i] = ""
+        else:
+            is_text = cell.attrs.get("MATLAB_class", b"char") == b"char"
+            found[i] = _text(np.asarray(cell).T) if is_text else np.asarray(cell)
+    return found
+
+
+def _text_in(cell: Any) -> str | None:
+    """The text of a cell, however deep; None if there is none, or something else."""
+    while isinstance(cell, np.ndarray) and cell.size == 1:
+        cell = cell.ravel()[0]
+    return str(cell) or None if isinstance(cell, str) else None
 
 
 def _text(codes: NDArray[Any]) -> str:

@@ -24,6 +24,7 @@ from gsmflow.data.formats.base import (
     Keep,
     NamedSemantics,
     Refuse,
+    listed_fields,
     second_file,
     try_field,
 )
@@ -52,7 +53,10 @@ class _Archive:
     def array(self, field: str) -> NDArray[Any]:
         where = self.where(field)
         if field not in self:
-            raise InputError(f"{where}: not found, expected it in this file")
+            fields = listed_fields(sorted(self._names))
+            raise InputError(
+                f"{where}: not found, expected in this file, whose fields are {fields}"
+            )
         with _opened(self.path, where) as archive:
             values = np.asarray(archive[field])
         return text_array(where, values)

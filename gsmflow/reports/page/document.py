@@ -165,13 +165,14 @@ def _read_part(
         part["history"] = _columns(records)
         part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
     part |= _test_rows(directory, metrics, method, reports)
-    reasons, has_unseen_rows = _MISSING, metrics["U"].value is not None
-    if not has_unseen_rows:
-        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), _NO_UNSEEN_ROWS)
+    reasons, has_both = _MISSING, metrics["U"].value is not None
+    if not has_both:
+        why = _NO_SEEN_ROWS if metrics["S"].value is None else _NO_UNSEEN_ROWS
+        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), why)
     for name, known in (
         ("map", part.get("answers")),
         ("history", history.is_file()),
-        ("shifts", has_unseen_rows and metrics["shifts"].value is not None),
+        ("shifts", has_both and metrics["shifts"].value is not None),
     ):
         if known:
             reasons = reasons | {name: _NOTHING_TO_SHOW[name]}
@@ -180,6 +181,7 @@ def _read_part(
 
 
 _NO_UNSEEN_ROWS = "This run's dataset has no test rows of unseen classes: S is its only figure."
+_NO_SEEN_ROWS = "This run's dataset has no test rows of seen classes: T1 is its only figure."
 
 # What a run may have none of, by its nature.
 _NOTHING_TO_SHOW = {

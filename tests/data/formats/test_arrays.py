@@ -344,7 +344,7 @@ def test_check_lists_all_fields_that_cannot_be_read(folder: Path, kind: str) -> 
         trainval=np.ones((2, 2)),
         test_seen=np.ones(119, dtype=bool),
         val=np.array(["one", "two"]),
-        test_unseen=None,
+        test_unseen=np.array([0.5]),
     )
     abouts = [finding.about for finding in examine(folder, None, None).findings]
     assert abouts == ["trainval", "test_seen", "test_unseen", "val", "labels"]

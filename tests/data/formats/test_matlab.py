@@ -9,15 +9,26 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 import scipy.sparse
+from numpy.typing import NDArray
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.files import load_dataset
+from gsmflow.data.examine import examine
+from gsmflow.data.formats.files import load_dataset, usual_name
 from gsmflow.data.formats.matlab import MatFile
-from tests.builders import SHARED, SPLITS, make_dataset, write_epgn, write_gbu, write_mat
+from tests.builders import (
+    SHARED,
+    SPLITS,
+    gbu_fields,
+    make_dataset,
+    write_epgn,
+    write_gbu,
+    write_mat,
+)
 
 DATA = SHARED / "data"
 NAME = "TINY"
@@ -111,6 +122,31 @@ def test_gbu_reads_names_from_a_char_matrix(folder: Path, v73: bool) -> None:
     assert out.class_names == names
 
 
+def cell_of(content: object) -> NDArray[Any]:
+    cell = np.empty((1, 1), dtype=object)
+    cell[0, 0] = content
+    return cell
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_gbu_reads_names_that_are_cells_in_cells(folder: Path, v73: bool, depth: int) -> None:
+    names = np.empty((10, 1), dtype=object)
+    for c, name in enumerate(tiny().class_names):
+        names[c, 0] = cell_of(name) if depth == 1 else cell_of(cell_of(name))
+    out = load(write_gbu(folder, tiny(), v73=v73, allclasses_names=names))
+    assert out.class_names == tiny().class_names
+
+
+@pytest.mark.parametrize("content", [np.full((1, 1), 7.0), np.zeros((0, 0)), cell_of(np.ones(2))])
+def test_gbu_names_that_are_no_text_are_refused(
+    folder: Path, v73: bool, content: NDArray[Any]
+) -> None:
+    names = np.array([[name] for name in tiny().class_names], dtype=object)
+    names[3, 0] = content
+    write_gbu(folder, tiny(), v73=v73, allclasses_names=names)
+    refused(folder, where(folder, "att_splits.mat", "allclasses_names") + "found no text")
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 1), (1, 0)])
 def test_gbu_without_validation_rows_is_read(
     folder: Path, v73: bool, shape: tuple[int, int]
@@ -142,10 +178,40 @@ def test_gbu_feature_file_without_a_field_is_refused(folder: Path, v73: bool, fi
     refused(folder, where(folder, "res101.mat", field) + "not found")
 
 
-@pytest.mark.parametrize("field", ["att", *SPLITS.values()])
+@pytest.mark.parametrize("field", ["att", "trainval_loc"])
 def test_gbu_split_file_without_a_field_is_refused(folder: Path, v73: bool, field: str) -> None:
     write_gbu(folder, tiny(), v73=v73, **{field: None})
     refused(folder, where(folder, "att_splits.mat", field) + "not found")
+
+
+@pytest.mark.parametrize("missing", ["test_seen", "test_unseen"])
+@pytest.mark.parametrize("write", [write_gbu, write_epgn])
+def test_list_that_is_missing_is_an_empty_one(
+    tmp_path: Path, v73: bool, write: Callable[..., Path], missing: str
+) -> None:
+    fields = [SPLITS[missing], f"{missing}_fea", f"{missing}_idex"]
+    none = replace(tiny(), **{missing: np.empty(0, dtype=np.int64)})
+    empty = load(write(tmp_path / "empty" / NAME, none, v73=v73))
+    absent = load(write(tmp_path / "absent" / NAME, tiny(), v73=v73, **dict.fromkeys(fields)))
+    for field in ("labels", *SPLITS):
+        np.testing.assert_array_equal(getattr(absent, field), getattr(empty, field))
+    assert [note.replace("absent", "empty") for note in absent.notes] == [*empty.notes]
+
+
+def test_gbu_without_validation_lists_draws_validation_classes(folder: Path, v73: bool) -> None:
+    out = load(write_gbu(folder, tiny(), v73=v73, train_loc=None, val_loc=None))
+    none = np.empty(0, dtype=np.int64)
+    expected = check_dataset(replace(tiny(), train=none, val=none))
+    assert out.notes == expected.notes
+    np.testing.assert_array_equal(out.val, expected.val)
+
+
+@pytest.mark.parametrize("missing", ["train_loc", "val_loc"])
+def test_gbu_with_one_validation_list_is_read(folder: Path, v73: bool, missing: str) -> None:
+    out = load(write_gbu(folder, tiny(), v73=v73, **{missing: None}))
+    np.testing.assert_array_equal(out.train, tiny().train)
+    np.testing.assert_array_equal(out.val, tiny().val)
+    assert out.notes == ()
 
 
 TEXTS = {
@@ -224,7 +290,8 @@ def test_gbu_labels_of_another_length_are_refused(folder: Path, v73: bool) -> No
 
 def test_gbu_transposed_features_are_refused(folder: Path, v73: bool) -> None:
     write_gbu(folder, tiny(), v73=v73, features=tiny().features)
-    refused(folder, where(folder, "res101.mat", "labels"), "120 labels", "the 6 rows of features")
+    found = "found 6 rows of 120 features for 120 labels, expected the transposed matrix"
+    refused(folder, where(folder, "res101.mat", "features") + found)
 
 
 @pytest.mark.parametrize("pattern", [None, "class {}", "{:02}", "class_{}"])
@@ -384,9 +451,88 @@ def test_epgn_labels_out_of_range_are_refused(
     }
     labels = np.ones((len(rows[field]), 1))
     labels[1] = wrong = classes + 1 if beyond else 0
-    write_epgn(folder, source, v73=v73, **{field: labels})
+    write_epgn(folder, source, v73=v73, attribute=None, **{field: labels})
     found = f"found class {wrong}, expected 1 to {classes}"
     refused(folder, where(folder, "label.mat", field) + found)
+
+
+EPGN_LISTS = {
+    "train_idx": ("trainval", "seen_pro"),
+    "test_seen_idex": ("test_seen", "seen_pro"),
+    "test_unseen_idex": ("test_unseen", "unseen_pro"),
+}
+
+
+@pytest.mark.parametrize("lists", [*[[name] for name in EPGN_LISTS], [*EPGN_LISTS]])
+def test_epgn_lists_may_number_the_rows_of_attribute(
+    folder: Path, v73: bool, lists: list[str]
+) -> None:
+    # Unseen classes first, as in the published FLO, so that seen ones are beyond the seen count.
+    source = tiny()
+    order = np.concatenate([source.unseen_classes, source.seen_classes])
+    row = np.argsort(order)
+    changed = {
+        name: row[source.labels[getattr(source, EPGN_LISTS[name][0])]][:, None] + 1.0
+        for name in lists
+    }
+    write_epgn(folder, source, v73=v73, attribute=source.semantics[order], **changed)
+    expected = source.semantics[source.labels[epgn_order(source)]]
+    out = load(folder)
+    np.testing.assert_array_equal(out.semantics[out.labels], expected)
+    # Unseen classes have the same numbers both ways.
+    assert len(out.notes) == 1
+
+
+@pytest.mark.parametrize("field", EPGN_LISTS)
+def test_epgn_labels_that_fit_neither_numbering_are_refused(
+    folder: Path, v73: bool, field: str
+) -> None:
+    split, prototypes = EPGN_LISTS[field]
+    labels = np.full((len(getattr(tiny(), split)), 1), 11.0)
+    write_epgn(folder, tiny(), v73=v73, **{field: labels})
+    rows = f"rows of {prototypes}, or rows of attribute that are also in {prototypes}"
+    count = 3 if field == "test_unseen_idex" else 7
+    found = f"found class 11, expected 1 to {count}, {rows}"
+    refused(folder, where(folder, "label.mat", field) + found)
+
+
+def test_epgn_labels_that_fit_both_numberings_are_noted(folder: Path, v73: bool) -> None:
+    source = make_dataset()  # its first seven classes are seen
+    order = np.array([1, 0, *range(2, 10)])
+    write_epgn(folder, source, v73=v73, attribute=source.semantics[order])
+    out = load(folder)
+    np.testing.assert_array_equal(out.labels[out.test_seen], source.labels[source.test_seen])
+    assert out.notes[1] == (
+        where(folder, "label.mat", "test_seen_idex")
+        + "numbers that fit rows of seen_pro and of attribute are read as rows of seen_pro"
+    )
+    (warning, *_) = [f for f in examine(folder, None, None).findings if f.about == "labels"]
+    assert (warning.level, warning.sentence) == ("warning", out.notes[0])
+
+
+@pytest.mark.skipif(
+    not (SHARED / "cases" / "epgn_flo_label.mat").is_file(),
+    reason="the published label file beside the repository is not here",
+)
+def test_epgn_published_labels_of_flo_are_read(folder: Path) -> None:
+    label = SHARED / "cases" / "epgn_flo_label.mat"
+    lists = scipy.io.loadmat(label)
+    train, seen, unseen = (lists[name].ravel().astype(int) - 1 for name in EPGN_LISTS)
+    attribute = np.random.default_rng(0).normal(size=(102, 8)).astype(np.float32)
+    data = {
+        "attribute": attribute,
+        "unseen_pro": attribute[:20],
+        "seen_pro": attribute[20:],
+        # Each row's features are the semantics of its class.
+        "train_fea": attribute[20:][train],
+        "test_seen_fea": attribute[seen],
+        "test_unseen_fea": attribute[unseen],
+    }
+    write_mat(folder / "data.mat", data)
+    shutil.copy(label, folder / "label.mat")
+    out = load(folder)
+    np.testing.assert_array_equal(out.semantics[out.labels], out.features)
+    assert (len(out.seen_classes), len(out.unseen_classes)) == (82, 20)
 
 
 @pytest.mark.parametrize(
@@ -412,6 +558,18 @@ def test_epgn_features_of_another_dimension_are_refused(
     write_epgn(folder, tiny(), v73=v73, **{field: np.ones((rows, 4))})
     found = "found 4 dimensions, expected 6 as in train_fea"
     refused(folder, where(folder, "data.mat", field) + found)
+
+
+def test_epgn_transposed_features_are_refused(folder: Path, v73: bool) -> None:
+    write_epgn(folder, tiny(), v73=v73, test_seen_fea=tiny().features[tiny().test_seen].T)
+    found = "found shape (6, 28) for 28 labels, expected the transposed matrix"
+    refused(folder, where(folder, "data.mat", "test_seen_fea") + found)
+
+
+def test_epgn_labels_from_0_are_refused(folder: Path, v73: bool) -> None:
+    labels = np.array([0.0] * 50 + [5.0] * 6)[:, None]
+    write_epgn(folder, tiny(), v73=v73, train_idx=labels)
+    refused(folder, "'train_idx': found class 0, expected 1 to 7", "count from 0: add 1 to them")
 
 
 def test_epgn_semantics_of_another_dimension_are_refused(folder: Path, v73: bool) -> None:
@@ -624,7 +782,52 @@ def test_files_of_other_formats_are_refused(folder: Path, file: str, content: st
 def test_files_with_other_fields_are_refused(folder: Path, v73: bool, file: str) -> None:
     path = write_layout_of(folder, file)
     write_mat(path, {"pictures": np.ones((3, 3))}, v73=v73)
-    refused(folder, f"{path}, field '", "': not found")
+    refused(folder, f"{path}, field", "': not found", "whose fields are pictures")
+
+
+@pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
+def test_struct_around_the_fields_is_named(folder: Path, v73: bool, file: str) -> None:
+    path = write_gbu(folder, tiny()) / file
+    fields = dict(zip(("res101.mat", "att_splits.mat"), gbu_fields(tiny()), strict=True))[file]
+    write_mat(path, {"data": fields}, v73=v73)
+    examined = examine(folder, "res101", "att")
+    (finding,) = examined.findings
+    assert finding.sentence.startswith(f"{path}, fields '")
+    assert "whose struct 'data' has such: save(file, '-struct', 'data')" in finding.sentence
+
+
+def test_struct_in_place_of_numbers_is_refused(folder: Path, v73: bool) -> None:
+    write_gbu(folder, tiny(), v73=v73, labels={"of": np.ones((120, 1))})
+    found = "found a struct, expected numbers, from 1: the column of att"
+    refused(folder, where(folder, "res101.mat", "labels") + found)
+
+
+def test_gbu_labels_that_are_texts_are_refused(folder: Path, v73: bool) -> None:
+    names = np.array([[tiny().class_names[c]] for c in tiny().labels], dtype=object)
+    write_gbu(folder, tiny(), v73=v73, labels=names)
+    found = "found a cell array, expected numbers, from 1: the column of att"
+    refused(folder, where(folder, "res101.mat", "labels") + found)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_one_hot_labels_are_refused(folder: Path, v73: bool, transposed: bool) -> None:
+    labels = np.eye(10)[tiny().labels]
+    write_gbu(folder, tiny(), v73=v73, labels=labels.T if transposed else labels)
+    found = f"found one-hot vectors of shape {(10, 120) if transposed else (120, 10)}"
+    expected = "expected a vector, the numbers of the ones"
+    refused(folder, where(folder, "res101.mat", "labels") + found, expected)
+
+
+def test_file_without_features_is_no_feature_file(folder: Path, v73: bool) -> None:
+    write_gbu(folder, tiny(), v73=v73)
+    (folder / "res101.mat").rename(folder / "vit.mat")
+    write_mat(folder / "binary_attributes.mat", {"attr": np.ones((10, 4))}, v73=v73)
+    (folder / "notes.mat").write_text("no MATLAB file")
+    assert usual_name("features", folder) == "vit"
+    # Where none has features, all are named.
+    (folder / "vit.mat").unlink()
+    with pytest.raises(InputError, match="found binary_attributes, notes in"):
+        usual_name("features", folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
