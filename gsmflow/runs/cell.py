@@ -1,13 +1,13 @@
 """One run of a grid's cell, in a process of its own, and the record of how it ended."""
 
 import platform
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import psutil
 import torch
 from rich.console import Console
 
@@ -65,10 +65,10 @@ def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) ->
     outcome
         The file of the outcome.
 
-    Raises
-    ------
-    BaseException
-        Any error that is not of the run: the process then ends without an outcome.
+    Notes
+    -----
+    An error that is none of the user's ends the process without an outcome, so that the executor
+    says what it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,8 +108,13 @@ def read_outcome(file: Path) -> CellOutcome | None:
 
 def _peak_mib() -> int:
     """The most memory that this process has used, and that of the GPU, MiB."""
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bytes_used = resident * (1 if sys.platform == "darwin" else 1024)
+    if sys.platform == "win32":
+        bytes_used = int(psutil.Process().memory_info().peak_wset)
+    else:
+        import resource  # which Windows does not have
+
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bytes_used = resident * (1 if sys.platform == "darwin" else 1024)
     if torch.cuda.is_available():
         bytes_used += torch.cuda.max_memory_allocated()
     return bytes_used // 2**20

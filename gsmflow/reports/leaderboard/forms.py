@@ -240,7 +240,9 @@ def _csv_cell(row: Mapping[str, str]) -> CsvCell:
     )
 
 
-def document_of(board: Leaderboard, folder: Path, pages: Mapping[tuple[str, str], Path]) -> Any:
+def document_of(
+    board: Leaderboard, folder: Path, pages: Mapping[tuple[str, str], Path]
+) -> dict[str, Any]:
     """What the page of a leaderboard shows, JSON-ready.
 
     Parameters
