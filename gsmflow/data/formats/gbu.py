@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gsmflow.core.arrays import IntArray
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.errors import InputError
+from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     NAMES_FILE,
@@ -29,7 +31,9 @@ from gsmflow.data.formats.base import (
     second_file,
     try_field,
 )
-from gsmflow.data.formats.matlab import MatFile, field_names
+from gsmflow.data.formats.class_order import check_folders, check_order, rows_to_look_at
+from gsmflow.data.formats.matlab import MatFile, field_names, texts_at
+from gsmflow.data.patterns import transposed_semantics
 
 __all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics"]
 
@@ -43,6 +47,8 @@ _SPLIT_FIELDS = {
     "test_seen": "test_seen_loc",
     "test_unseen": "test_unseen_loc",
 }
+# The field of the pictures' files, beside the features.
+_PICTURES_FIELD = "image_files"
 _SPLITS_SUFFIX = "_splits"
 # What labels are, for messages.
 _LABELS = ", from 1: the column of att that describes the image's class"
@@ -124,12 +130,23 @@ def _read(
         class_names = attempt(
             "class_names", lambda: read_class_names(names_files[0], len(att), "att")
         )
+    if class_names == () and not names_files and _has_class_per_row(att, labels):
+        text = f"found {len(att)} columns and {att.shape[1]} rows for {labels.max() + 1} classes"
+        sentence = f"{splits.where('att')}: {text}, expected a column each: "
+        refuse(Finding("error", "semantics", sentence + transposed_semantics(1)))
+        return None
+    named = class_names or ()
+    if not names_only_count(named):
+        check = partial(_check_order, split_file, names_files, named, names_source)
+        attempt("class_names", check)
+        attempt("class_names", partial(_check_pictures, mat, labels, named, names_source))
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
         "semantics": splits.where("att"),
         "class_names": names_source,
     }
+    unsure = _class_per_row_note(att, named=bool(class_names))
     return Dataset(
         name=folder.name,
         features=values,
@@ -143,8 +160,59 @@ def _read(
         test_unseen=rows["test_unseen"],
         features_name=feature_file.stem,
         semantics_name=split_file.stem.removesuffix(_SPLITS_SUFFIX),
+        notes=(f"{splits.where('att')}: {unsure}",) if unsure else (),
         source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
     )
+
+
+def _has_class_per_row(att: FloatArray, labels: IntArray) -> bool:
+    """Whether the labels say that semantics ``(columns, rows)`` have a class per row."""
+    columns, rows = map(int, att.shape)
+    used = int(labels.max(initial=-1)) + 1
+    return columns != rows and (used == rows or columns < used < rows)
+
+
+def _class_per_row_note(att: FloatArray, *, named: bool) -> str:
+    """Why semantics ``(columns, rows)`` may have a class per row; empty if they have not."""
+    columns, rows = att.shape
+    if columns == rows:
+        why = f"found as many rows as columns ({rows})"
+    elif columns > rows and not named:
+        why = f"found more columns ({columns}) than rows ({rows}), and no names of classes"
+    else:
+        return ""
+    return f"{why}: read with a class per column, which nothing confirms"
+
+
+def _check_order(
+    split_file: Path, names_files: list[Path], names: tuple[str, ...], source: str
+) -> None:
+    """Refuse names that other files of the folder have in another order."""
+    for file in sorted(split_file.parent.glob(f"*{_SPLITS_SUFFIX}.mat")):
+        if file == split_file:
+            continue
+        try:
+            others = class_names_in(MatFile(file, (NAMES_FIELD,)))
+        except InputError:
+            continue  # a file that is not asked for may be damaged
+        check_order(names, source, others or (), f"{file}, field '{NAMES_FIELD}'")
+    for file in names_files:
+        try:
+            others = read_class_names(file, len(names), "att")
+        except InputError:
+            continue  # as above
+        check_order(names, source, others, str(file))
+
+
+def _check_pictures(mat: MatFile, labels: IntArray, names: tuple[str, ...], source: str) -> None:
+    """Refuse names that are not in the order of the labels, by the folders of the pictures."""
+    rows = rows_to_look_at(labels)
+    wanted = np.concatenate([*rows.values()]) if rows else labels
+    files = dict(
+        zip(wanted, texts_at(mat.path, _PICTURES_FIELD, wanted, len(labels)), strict=False)
+    )
+    pictures = {c: [file for row in own if (file := files.get(row))] for c, own in rows.items()}
+    check_folders(names, source, pictures, mat.where(_PICTURES_FIELD))
 
 
 def _listed_names(splits: MatFile) -> tuple[str, ...]:
