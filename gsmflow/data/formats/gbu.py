@@ -15,7 +15,6 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     NAMES_FILE,
@@ -88,71 +87,41 @@ def _read(
 ) -> Dataset | None:
     feature_file, split_file, *names_files = _files(folder, features, semantics)
     attempt = partial(try_field, refuse)
-    mat = attempt(
-        "features",
-        lambda: MatFile(feature_file, ("features", "labels"), large=("features",)),
-    )
-    fields = ("att", NAMES_FIELD, *_SPLIT_FIELDS.values())
-    splits = attempt("semantics", lambda: MatFile(split_file, fields))
-    if mat is None or splits is None:
+    opened = _open(feature_file, split_file, refuse)
+    if opened is None:
         return None
-    other_files = [
-        (about, file, needed)
-        for about, file, needed in (
-            ("features", mat, ("features", "labels")),
-            ("semantics", splits, ("att", _SPLIT_FIELDS[REQUIRED_SPLIT])),
-        )
-        if not any(field in file for field in needed)
-    ]
-    for about, file, needed in other_files:
-        attempt(about, partial(file.require, *needed))
-    if other_files:
-        return None
+    mat, splits = opened
     att = attempt("semantics", lambda: splits.matrix("att").T)
-    class_names = attempt("class_names", partial(_listed_names, splits))
-    names_source = splits.where(NAMES_FIELD)
-    rows: dict[str, IntArray] = {}
-    for split, field in _SPLIT_FIELDS.items():
-        if split == REQUIRED_SPLIT or field in splits:
-            listed = attempt(split, partial(splits.indices, field))
-            rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
-    rows = complete_splits(rows)
+    rows = _read_splits(splits, refuse)
     labels = attempt("labels", lambda: mat.indices("labels", _LABELS))
     shape = attempt("features", lambda: mat.shape("features"))
     if att is None or labels is None or shape is None:
+        return None
+    named = NAMES_FIELD in splits or bool(names_files)
+    if not named and attempt("semantics", partial(_refuse_class_per_row, splits, labels)) is None:
         return None
     d, n = shape
     values = attempt("features", lambda: keep((n, d), mat.pieces("features", columns=True)))
     if values is None:
         return None
-    if names_files and class_names is not None and names_only_count(class_names):
-        names_source = str(names_files[0])
-        class_names = attempt(
-            "class_names", lambda: read_class_names(names_files[0], len(att), "att")
-        )
-    if class_names == () and not names_files and _has_class_per_row(att, labels):
-        text = f"found {len(att)} columns and {att.shape[1]} rows for {labels.max() + 1} classes"
-        sentence = f"{splits.where('att')}: {text}, expected a column each: "
-        refuse(Finding("error", "semantics", sentence + transposed_semantics(1)))
-        return None
-    named = class_names or ()
-    if not names_only_count(named):
-        check = partial(_check_order, split_file, names_files, named, names_source)
-        attempt("class_names", check)
-        attempt("class_names", partial(_check_pictures, mat, labels, named, names_source))
+    names, names_source = _read_names(splits, names_files, len(att), refuse)
+    if not names_only_count(names):
+        order = partial(_check_order, split_file, names_files, names, names_source)
+        attempt("class_names", order)
+        attempt("class_names", partial(_check_pictures, mat, labels, names, names_source))
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
         "semantics": splits.where("att"),
         "class_names": names_source,
     }
-    unsure = _class_per_row_note(att, named=bool(class_names))
+    unsure = _class_per_row_note(att, named=named)
     return Dataset(
         name=folder.name,
         features=values,
         labels=labels,
         semantics=np.ascontiguousarray(att),
-        class_names=class_names or tuple(f"class {c + 1}" for c in range(len(att))),
+        class_names=names or tuple(f"class {c + 1}" for c in range(len(att))),
         trainval=rows["trainval"],
         train=rows["train"],
         val=rows["val"],
@@ -165,11 +134,54 @@ def _read(
     )
 
 
-def _has_class_per_row(att: FloatArray, labels: IntArray) -> bool:
-    """Whether the labels say that semantics ``(columns, rows)`` have a class per row."""
-    columns, rows = map(int, att.shape)
+def _open(feature_file: Path, split_file: Path, refuse: Refuse) -> tuple[MatFile, MatFile] | None:
+    """Both files; None if one is unreadable, or has none of the fields that it must have."""
+    large, splits = ("features",), (NAMES_FIELD, *_SPLIT_FIELDS.values())
+    parts = (
+        ("features", feature_file, ("features", "labels"), ()),
+        ("semantics", split_file, ("att", _SPLIT_FIELDS[REQUIRED_SPLIT]), splits),
+    )
+    files = []
+    for about, path, needed, further in parts:
+        file = try_field(refuse, about, partial(MatFile, path, (*needed, *further), large))
+        if file is not None and not any(field in file for field in needed):
+            try_field(refuse, about, partial(file.require, *needed))
+        elif file is not None:
+            files.append(file)
+    return (files[0], files[1]) if len(files) == len(parts) else None
+
+
+def _read_splits(splits: MatFile, refuse: Refuse) -> dict[str, IntArray]:
+    """All splits by name, those that cannot be read empty."""
+    rows: dict[str, IntArray] = {}
+    for split, field in _SPLIT_FIELDS.items():
+        if split == REQUIRED_SPLIT or field in splits:
+            listed = try_field(refuse, split, partial(splits.indices, field))
+            rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
+    return complete_splits(rows)
+
+
+def _read_names(
+    splits: MatFile, names_files: list[Path], classes: int, refuse: Refuse
+) -> tuple[tuple[str, ...], str]:
+    """The class names, none if there are none to be read, and where they stand."""
+    names = try_field(refuse, "class_names", partial(_listed_names, splits))
+    if names is None or not names_files or not names_only_count(names):
+        return names or (), splits.where(NAMES_FIELD)
+    read = partial(read_class_names, names_files[0], classes, "att")
+    return try_field(refuse, "class_names", read) or (), str(names_files[0])
+
+
+def _refuse_class_per_row(splits: MatFile, labels: IntArray) -> bool:
+    """True, if the labels do not say that ``att`` has a class per row."""
+    rows, columns = splits.shape("att")
     used = int(labels.max(initial=-1)) + 1
-    return columns != rows and (used == rows or columns < used < rows)
+    if columns != rows == used:
+        raise InputError(
+            f"{splits.where('att')}: found {columns} columns and {rows} rows for {used} classes, "
+            f"expected a column each: {transposed_semantics(1)}"
+        )
+    return True
 
 
 def _class_per_row_note(att: FloatArray, *, named: bool) -> str:
