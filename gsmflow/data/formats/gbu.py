@@ -31,7 +31,7 @@ from gsmflow.data.formats.base import (
     try_field,
 )
 from gsmflow.data.formats.class_order import check_folders, check_order, rows_to_look_at
-from gsmflow.data.formats.matlab import MatFile, field_names, texts_at
+from gsmflow.data.formats.matlab import MatFile, field_names, open_mat, texts_at
 from gsmflow.data.patterns import transposed_semantics
 
 __all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics"]
@@ -87,10 +87,13 @@ def _read(
 ) -> Dataset | None:
     feature_file, split_file, *names_files = _files(folder, features, semantics)
     attempt = partial(try_field, refuse)
-    opened = _open(feature_file, split_file, refuse)
-    if opened is None:
+    needed = ("att", _SPLIT_FIELDS[REQUIRED_SPLIT])
+    further = (NAMES_FIELD, *_SPLIT_FIELDS.values())
+    large = ("features",)
+    mat = attempt("features", lambda: open_mat(feature_file, ("features", "labels"), large=large))
+    splits = attempt("semantics", lambda: open_mat(split_file, needed, further))
+    if mat is None or splits is None:
         return None
-    mat, splits = opened
     att = attempt("semantics", lambda: splits.matrix("att").T)
     rows = _read_splits(splits, refuse)
     labels = attempt("labels", lambda: mat.indices("labels", _LABELS))
@@ -132,23 +135,6 @@ def _read(
         notes=(f"{splits.where('att')}: {unsure}",) if unsure else (),
         source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
     )
-
-
-def _open(feature_file: Path, split_file: Path, refuse: Refuse) -> tuple[MatFile, MatFile] | None:
-    """Both files; None if one is unreadable, or has none of the fields that it must have."""
-    large, splits = ("features",), (NAMES_FIELD, *_SPLIT_FIELDS.values())
-    parts = (
-        ("features", feature_file, ("features", "labels"), ()),
-        ("semantics", split_file, ("att", _SPLIT_FIELDS[REQUIRED_SPLIT]), splits),
-    )
-    files = []
-    for about, path, needed, further in parts:
-        file = try_field(refuse, about, partial(MatFile, path, (*needed, *further), large))
-        if file is not None and not any(field in file for field in needed):
-            try_field(refuse, about, partial(file.require, *needed))
-        elif file is not None:
-            files.append(file)
-    return (files[0], files[1]) if len(files) == len(parts) else None
 
 
 def _read_splits(splits: MatFile, refuse: Refuse) -> dict[str, IntArray]:

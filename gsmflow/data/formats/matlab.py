@@ -26,7 +26,7 @@ from gsmflow.data.formats.base import (
     whole_numbers,
 )
 
-__all__ = ["MatFile", "field_names", "texts_at"]
+__all__ = ["MatFile", "field_names", "open_mat", "texts_at"]
 
 # Names of what is no array of numbers, by the kind of its dtype, for messages.
 _KINDS = {"U": "text", "O": "a cell array", "V": "a struct"}
@@ -152,6 +152,34 @@ class MatFile:
         if cells.dtype != object or None in names:
             raise InputError(f"{self.where(name)}: found no text, expected a cell array of names")
         return tuple(filter(None, names))
+
+
+def open_mat(
+    path: Path,
+    needed: tuple[str, ...],
+    further: tuple[str, ...] = (),
+    large: tuple[str, ...] = (),
+) -> MatFile:
+    """A MATLAB file that has at least one of the fields that it needs.
+
+    Parameters
+    ----------
+    path, large
+        As of `MatFile`.
+    needed
+        Its fields that must be there.
+    further
+        Its fields that may be there.
+
+    Raises
+    ------
+    InputError
+        As of `MatFile`, or if all of the needed fields are missing: one sentence for all of them.
+    """
+    mat = MatFile(path, (*needed, *further), large)
+    if not any(field in mat for field in needed):
+        mat.require(*needed)
+    return mat
 
 
 def texts_at(path: Path, name: str, rows: IntArray, count: int) -> list[str | None]:
