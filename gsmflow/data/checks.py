@@ -9,7 +9,7 @@ import numpy as np
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset, Rows, all_rows, take_rows
-from gsmflow.data.patterns import frequent_causes
+from gsmflow.data.patterns import frequent_causes, transposed_semantics
 from gsmflow.data.splits import SPLIT_SEED
 
 __all__ = ["Finding", "check_dataset", "examine_dataset", "settle_splits", "usable_part"]
@@ -135,12 +135,13 @@ def _examine_shapes(dataset: Dataset) -> Iterator[Finding]:
                 f"expected one for each of the {n} rows of features",
             )
     if "semantics" not in flawed and len(dataset.class_names) != len(dataset.semantics):
-        yield _error(
-            dataset,
-            "semantics",
+        text = (
             f"found semantics of {len(dataset.semantics)} classes, expected "
-            f"{len(dataset.class_names)}, the number of names in {dataset.where('class_names')}",
+            f"{len(dataset.class_names)}, the number of names in {dataset.where('class_names')}"
         )
+        if len(dataset.class_names) == dataset.semantics.shape[1]:
+            text += f": {transposed_semantics(dataset.first_number)}"
+        yield _error(dataset, "semantics", text)
 
 
 def _is_matrix(dataset: Dataset, name: str) -> bool:

@@ -100,7 +100,11 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
     usable, summary = usable_part(dataset), None
-    findings = [Finding("warning", "labels", note) for note in dataset.notes]
+    about_semantics = f"{dataset.where('semantics')}: "
+    findings = [
+        Finding("warning", "semantics" if note.startswith(about_semantics) else "labels", note)
+        for note in dataset.notes
+    ]
     findings += examine_dataset(dataset)
     if usable is not None:
         findings += find_warnings(usable)

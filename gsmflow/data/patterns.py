@@ -5,7 +5,7 @@ import numpy as np
 from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import Dataset
 
-__all__ = ["frequent_causes"]
+__all__ = ["frequent_causes", "transposed_semantics"]
 
 _SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
 
@@ -43,6 +43,12 @@ def frequent_causes(dataset: Dataset) -> list[tuple[str, str]]:
         causes.append((masks[0], text))
     lists = [name for name in _SPLITS if name not in masks]
     return causes + _other_first_numbers(dataset, lists)
+
+
+def transposed_semantics(first_number: int) -> str:
+    """What is wrong with semantics that are transposed, and what to do."""
+    found, expected = ("row", "column") if first_number == 1 else ("column", "row")
+    return f"they have a class per {found}, not per {expected}; transpose them"
 
 
 def _is_mask(rows: IntArray, n: int, first_number: int) -> bool:

@@ -8,7 +8,7 @@ row. A list numbers the rows of ``seen_pro`` or of ``unseen_pro``, or those of
 Both fields of a test split may be missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -23,7 +23,7 @@ from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import Choices, Format, Keep, Refuse, try_field
 from gsmflow.data.formats.gbu import read_semantics
-from gsmflow.data.formats.matlab import MatFile
+from gsmflow.data.formats.matlab import MatFile, open_mat
 
 __all__ = ["FORMAT"]
 
@@ -79,11 +79,10 @@ def _read(
 
     attempt = partial(try_field, refuse_here)
     fields = tuple(split.features for split in _SPLITS)
-    large = (*fields, "att_train")
-    data = attempt(
-        "features", lambda: MatFile(data_file, (*large, "seen_pro", "unseen_pro", _ALL), large)
-    )
-    label = attempt("labels", lambda: MatFile(label_file, tuple(split.labels for split in _SPLITS)))
+    large, needed = (*fields, "att_train"), (fields[0], "seen_pro", "unseen_pro")
+    data = attempt("features", lambda: open_mat(data_file, needed, (*large, _ALL), large))
+    lists = tuple(split.labels for split in _SPLITS)
+    label = attempt("labels", lambda: open_mat(label_file, lists[:1], lists[1:]))
     if data is None or label is None:
         return None
     seen = attempt("semantics", lambda: data.matrix("seen_pro"))
@@ -94,21 +93,7 @@ def _read(
         text = f"found {unseen.shape[1]} dimensions, expected {seen.shape[1]} as in seen_pro"
         refuse_here(Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}"))
     given = [s for s in _SPLITS if s.needed or s.features in data or s.labels in label]
-    shapes = [attempt("features", partial(data.shape, s.features)) for s in given]
-    described = attempt("semantics", lambda: data.matrix(_ALL)) if _ALL in data else None
-    labels: dict[_Split, IntArray] = {}
-    notes: list[str] = []
-    for split, shape in zip(given, shapes, strict=True):
-        numbers = attempt("labels", partial(label.indices, split.labels))
-        if numbers is not None and shape is not None:
-            d = (shapes[0] or shape)[1]
-            for finding in _split_faults(data, label, split, len(numbers), d):
-                refuse_here(finding)
-            where, own = label.where(split.labels), unseen if split.unseen else seen
-            read = partial(_read_classes, where, split, numbers, own, described, notes)
-            classes = attempt("labels", read)
-            if classes is not None:
-                labels[split] = classes + (len(seen) if split.unseen else 0)
+    labels, notes = _read_labels(data, label, given, (seen, unseen), refuse_here)
     if not faults:
         attempt("semantics", lambda: _check_att_train(data, seen, labels[_SPLITS[0]]))
     if faults:
@@ -121,6 +106,36 @@ def _read(
     of_split = [labels.get(split, np.empty(0, dtype=np.int64)) for split in _SPLITS]
     dataset = _dataset(folder.name, data, label, values, of_split, (seen, unseen))
     return replace(dataset, notes=tuple(notes))
+
+
+def _read_labels(
+    data: MatFile,
+    label: MatFile,
+    given: Sequence[_Split],
+    semantics: tuple[FloatArray, FloatArray],
+    refuse: Refuse,
+) -> tuple[dict[_Split, IntArray], list[str]]:
+    """The classes of the rows of each split that is given, seen ones first, and notes on them.
+
+    A split whose labels or features cannot be read is left out.
+    """
+    attempt, (seen, unseen) = partial(try_field, refuse), semantics
+    shapes = [attempt("features", partial(data.shape, split.features)) for split in given]
+    described = attempt("semantics", lambda: data.matrix(_ALL)) if _ALL in data else None
+    labels: dict[_Split, IntArray] = {}
+    notes: list[str] = []
+    for split, shape in zip(given, shapes, strict=True):
+        numbers = attempt("labels", partial(label.indices, split.labels))
+        if numbers is not None and shape is not None:
+            d = (shapes[0] or shape)[1]
+            for finding in _split_faults(data, label, split, len(numbers), d):
+                refuse(finding)
+            where, own = label.where(split.labels), unseen if split.unseen else seen
+            read = partial(_read_classes, where, split, numbers, own, described, notes)
+            classes = attempt("labels", read)
+            if classes is not None:
+                labels[split] = classes + (len(seen) if split.unseen else 0)
+    return labels, notes
 
 
 def _split_faults(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gsmflow.core.arrays import IntArray
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     NAMES_FILE,
@@ -29,7 +30,9 @@ from gsmflow.data.formats.base import (
     second_file,
     try_field,
 )
-from gsmflow.data.formats.matlab import MatFile, field_names
+from gsmflow.data.formats.class_order import check_folders, check_order, rows_to_look_at
+from gsmflow.data.formats.matlab import MatFile, field_names, open_mat, texts_at
+from gsmflow.data.patterns import transposed_semantics
 
 __all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics"]
 
@@ -43,6 +46,8 @@ _SPLIT_FIELDS = {
     "test_seen": "test_seen_loc",
     "test_unseen": "test_unseen_loc",
 }
+# The field of the pictures' files, beside the features.
+_PICTURES_FIELD = "image_files"
 _SPLITS_SUFFIX = "_splits"
 # What labels are, for messages.
 _LABELS = ", from 1: the column of att that describes the image's class"
@@ -82,60 +87,44 @@ def _read(
 ) -> Dataset | None:
     feature_file, split_file, *names_files = _files(folder, features, semantics)
     attempt = partial(try_field, refuse)
-    mat = attempt(
-        "features",
-        lambda: MatFile(feature_file, ("features", "labels"), large=("features",)),
-    )
-    fields = ("att", NAMES_FIELD, *_SPLIT_FIELDS.values())
-    splits = attempt("semantics", lambda: MatFile(split_file, fields))
+    needed = ("att", _SPLIT_FIELDS[REQUIRED_SPLIT])
+    further = (NAMES_FIELD, *_SPLIT_FIELDS.values())
+    large = ("features",)
+    mat = attempt("features", lambda: open_mat(feature_file, ("features", "labels"), large=large))
+    splits = attempt("semantics", lambda: open_mat(split_file, needed, further))
     if mat is None or splits is None:
         return None
-    other_files = [
-        (about, file, needed)
-        for about, file, needed in (
-            ("features", mat, ("features", "labels")),
-            ("semantics", splits, ("att", _SPLIT_FIELDS[REQUIRED_SPLIT])),
-        )
-        if not any(field in file for field in needed)
-    ]
-    for about, file, needed in other_files:
-        attempt(about, partial(file.require, *needed))
-    if other_files:
-        return None
     att = attempt("semantics", lambda: splits.matrix("att").T)
-    class_names = attempt("class_names", partial(_listed_names, splits))
-    names_source = splits.where(NAMES_FIELD)
-    rows: dict[str, IntArray] = {}
-    for split, field in _SPLIT_FIELDS.items():
-        if split == REQUIRED_SPLIT or field in splits:
-            listed = attempt(split, partial(splits.indices, field))
-            rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
-    rows = complete_splits(rows)
+    rows = _read_splits(splits, refuse)
     labels = attempt("labels", lambda: mat.indices("labels", _LABELS))
     shape = attempt("features", lambda: mat.shape("features"))
     if att is None or labels is None or shape is None:
+        return None
+    named = NAMES_FIELD in splits or bool(names_files)
+    if not named and attempt("semantics", partial(_refuse_class_per_row, splits, labels)) is None:
         return None
     d, n = shape
     values = attempt("features", lambda: keep((n, d), mat.pieces("features", columns=True)))
     if values is None:
         return None
-    if names_files and class_names is not None and names_only_count(class_names):
-        names_source = str(names_files[0])
-        class_names = attempt(
-            "class_names", lambda: read_class_names(names_files[0], len(att), "att")
-        )
+    names, names_source = _read_names(splits, names_files, len(att), refuse)
+    if not names_only_count(names):
+        order = partial(_check_order, split_file, names_files, names, names_source)
+        attempt("class_names", order)
+        attempt("class_names", partial(_check_pictures, mat, labels, names, names_source))
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
         "semantics": splits.where("att"),
         "class_names": names_source,
     }
+    unsure = _class_per_row_note(att, named=named)
     return Dataset(
         name=folder.name,
         features=values,
         labels=labels,
         semantics=np.ascontiguousarray(att),
-        class_names=class_names or tuple(f"class {c + 1}" for c in range(len(att))),
+        class_names=names or tuple(f"class {c + 1}" for c in range(len(att))),
         trainval=rows["trainval"],
         train=rows["train"],
         val=rows["val"],
@@ -143,8 +132,85 @@ def _read(
         test_unseen=rows["test_unseen"],
         features_name=feature_file.stem,
         semantics_name=split_file.stem.removesuffix(_SPLITS_SUFFIX),
+        notes=(f"{splits.where('att')}: {unsure}",) if unsure else (),
         source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
     )
+
+
+def _read_splits(splits: MatFile, refuse: Refuse) -> dict[str, IntArray]:
+    """All splits by name, those that cannot be read empty."""
+    rows: dict[str, IntArray] = {}
+    for split, field in _SPLIT_FIELDS.items():
+        if split == REQUIRED_SPLIT or field in splits:
+            listed = try_field(refuse, split, partial(splits.indices, field))
+            rows[split] = np.empty(0, dtype=np.int64) if listed is None else listed
+    return complete_splits(rows)
+
+
+def _read_names(
+    splits: MatFile, names_files: list[Path], classes: int, refuse: Refuse
+) -> tuple[tuple[str, ...], str]:
+    """The class names, none if there are none to be read, and where they stand."""
+    names = try_field(refuse, "class_names", partial(_listed_names, splits))
+    if names is None or not names_files or not names_only_count(names):
+        return names or (), splits.where(NAMES_FIELD)
+    read = partial(read_class_names, names_files[0], classes, "att")
+    return try_field(refuse, "class_names", read) or (), str(names_files[0])
+
+
+def _refuse_class_per_row(splits: MatFile, labels: IntArray) -> bool:
+    """True, if the labels do not say that ``att`` has a class per row."""
+    rows, columns = splits.shape("att")
+    used = int(labels.max(initial=-1)) + 1
+    if columns != rows == used:
+        raise InputError(
+            f"{splits.where('att')}: found {columns} columns and {rows} rows for {used} classes, "
+            f"expected a column each: {transposed_semantics(1)}"
+        )
+    return True
+
+
+def _class_per_row_note(att: FloatArray, *, named: bool) -> str:
+    """Why semantics ``(columns, rows)`` may have a class per row; empty if they have not."""
+    columns, rows = att.shape
+    if columns == rows:
+        why = f"found as many rows as columns ({rows})"
+    elif columns > rows and not named:
+        why = f"found more columns ({columns}) than rows ({rows}), and no names of classes"
+    else:
+        return ""
+    return f"{why}: read with a class per column, which nothing confirms"
+
+
+def _check_order(
+    split_file: Path, names_files: list[Path], names: tuple[str, ...], source: str
+) -> None:
+    """Refuse names that other files of the folder have in another order."""
+    for file in sorted(split_file.parent.glob(f"*{_SPLITS_SUFFIX}.mat")):
+        if file == split_file:
+            continue
+        try:
+            others = class_names_in(MatFile(file, (NAMES_FIELD,)))
+        except InputError:
+            continue  # a file that is not asked for may be damaged
+        check_order(names, source, others or (), f"{file}, field '{NAMES_FIELD}'")
+    for file in names_files:
+        try:
+            others = read_class_names(file, len(names), "att")
+        except InputError:
+            continue  # as above
+        check_order(names, source, others, str(file))
+
+
+def _check_pictures(mat: MatFile, labels: IntArray, names: tuple[str, ...], source: str) -> None:
+    """Refuse names that are not in the order of the labels, by the folders of the pictures."""
+    rows = rows_to_look_at(labels)
+    wanted = np.concatenate([*rows.values()]) if rows else labels
+    files = dict(
+        zip(wanted, texts_at(mat.path, _PICTURES_FIELD, wanted, len(labels)), strict=False)
+    )
+    pictures = {c: [file for row in own if (file := files.get(row))] for c, own in rows.items()}
+    check_folders(names, source, pictures, mat.where(_PICTURES_FIELD))
 
 
 def _listed_names(splits: MatFile) -> tuple[str, ...]:

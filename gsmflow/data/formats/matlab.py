@@ -26,7 +26,7 @@ from gsmflow.data.formats.base import (
     whole_numbers,
 )
 
-__all__ = ["MatFile", "field_names"]
+__all__ = ["MatFile", "field_names", "open_mat", "texts_at"]
 
 # Names of what is no array of numbers, by the kind of its dtype, for messages.
 _KINDS = {"U": "text", "O": "a cell array", "V": "a struct"}
@@ -154,6 +154,70 @@ class MatFile:
         return tuple(filter(None, names))
 
 
+def open_mat(
+    path: Path,
+    needed: tuple[str, ...],
+    further: tuple[str, ...] = (),
+    large: tuple[str, ...] = (),
+) -> MatFile:
+    """A MATLAB file that has at least one of the fields that it needs.
+
+    Parameters
+    ----------
+    path, large
+        As of `MatFile`.
+    needed
+        Its fields that must be there.
+    further
+        Its fields that may be there.
+
+    Raises
+    ------
+    InputError
+        As of `MatFile`, or if all of the needed fields are missing: one sentence for all of them.
+    """
+    mat = MatFile(path, (*needed, *further), large)
+    if not any(field in mat for field in needed):
+        mat.require(*needed)
+    return mat
+
+
+def texts_at(path: Path, name: str, rows: IntArray, count: int) -> list[str | None]:
+    """Some cells of a cell array, None for those that are no text.
+
+    Parameters
+    ----------
+    path, name
+        The file and the field.
+    rows
+        Which cells, ``(m,)``.
+    count
+        How many there must be in all.
+
+    Returns
+    -------
+    list
+        Empty if there is no such cell array.
+
+    Raises
+    ------
+    InputError
+        If the file is not readable.
+    """
+    with _reading(path):
+        if h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                cells = file.get(name)
+                if getattr(cells, "dtype", None) != h5py.ref_dtype or cells.size != count:
+                    return []
+                refs = np.asarray(cells).ravel()
+                return [_text_in(_read_cell(file, refs[row])) for row in rows]
+        cells = scipy.io.loadmat(path, variable_names=[name]).get(name)
+    if not isinstance(cells, np.ndarray) or cells.size != count:
+        return []
+    return [_text_in(cells.ravel()[row]) for row in rows]
+
+
 def field_names(path: Path) -> frozenset[str]:
     """The fields of a MATLAB file; none if it is not readable."""
     try:
@@ -231,15 +295,18 @@ def _read_cells(file: h5py.File, cells: h5py.Dataset) -> NDArray[Any]:
     """The texts of a cell array, ``(n,)``; what is no text is a cell array or numbers."""
     found = np.empty(cells.size, dtype=object)
     for i, ref in enumerate(np.asarray(cells).ravel()):
-        cell = file[ref]
-        if cell.dtype == h5py.ref_dtype:
-            found[i] = _read_cells(file, cell)
-        elif cell.attrs.get("MATLAB_empty"):
-            found[i] = ""
-        else:
-            is_text = cell.attrs.get("MATLAB_class", b"char") == b"char"
-            found[i] = _text(np.asarray(cell).T) if is_text else np.asarray(cell)
+        found[i] = _read_cell(file, ref)
     return found
+
+
+def _read_cell(file: h5py.File, ref: h5py.Reference) -> Any:
+    cell = file[ref]
+    if cell.dtype == h5py.ref_dtype:
+        return _read_cells(file, cell)
+    if cell.attrs.get("MATLAB_empty"):
+        return ""
+    is_text = cell.attrs.get("MATLAB_class", b"char") == b"char"
+    return _text(np.asarray(cell).T) if is_text else np.asarray(cell)
 
 
 def _text_in(cell: Any) -> str | None:

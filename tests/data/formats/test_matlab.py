@@ -566,6 +566,13 @@ def test_epgn_transposed_features_are_refused(folder: Path, v73: bool) -> None:
     refused(folder, where(folder, "data.mat", "test_seen_fea") + found)
 
 
+@pytest.mark.parametrize("file", ["data.mat", "label.mat"])
+def test_epgn_struct_around_the_fields_is_named(folder: Path, v73: bool, file: str) -> None:
+    path = write_epgn(folder, tiny()) / file
+    write_mat(path, {"all": {"train_fea": np.ones((2, 2)), "train_idx": np.ones((2, 1))}}, v73=v73)
+    refused(folder, str(path), "not found", "whose struct 'all' has such")
+
+
 def test_epgn_labels_from_0_are_refused(folder: Path, v73: bool) -> None:
     labels = np.array([0.0] * 50 + [5.0] * 6)[:, None]
     write_epgn(folder, tiny(), v73=v73, train_idx=labels)
