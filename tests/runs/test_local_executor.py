@@ -205,12 +205,14 @@ def test_closed_events_leave_no_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_pieces_end_with_their_command(number: signal.Signals, tmp_path: Path) -> None:
     program = (
-        "import sys\n"
+        "import signal\n"
         "from functools import partial\n"
         "from pathlib import Path\n"
         "from gsmflow.runs.executors import LocalSettings, Work, execute\n"
         "from tests.runs.test_local_executor import sleep_with_pid\n"
         "if __name__ == '__main__':\n"
+        # A command in the background of a shell inherits that Ctrl-C is ignored.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"    files = [Path({str(tmp_path)!r}) / name for name in 'ab']\n"
         "    works = [Work(file.name, partial(sleep_with_pid, file)) for file in files]\n"
         "    for _ in execute(works, LocalSettings(workers=2), files[0].parent): pass\n"

@@ -79,10 +79,11 @@ def check_folders(
         if c not in range(len(names)):
             continue
         found = {_class_of(file, names[c], number_of) for file in files}
-        # A single class is one that other files call otherwise, such as a part of its name.
         if len(found) == 1 and not found & {c, None}:
             moved.append((c, _folders(files[0])[-1]))
-    if len(moved) > 1:
+    # A single class is one that other files call otherwise, such as a part of its name; and where
+    # all pictures lie in one folder, it says nothing of their classes.
+    if len({folder for _, folder in moved}) > 1:
         c, folder = moved[0]
         raise InputError(
             f"{where}: found pictures of class {c + 1} in the folder {folder!r}, expected "

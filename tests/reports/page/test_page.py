@@ -422,8 +422,11 @@ def test_answers_of_another_run_are_refused(one: Path) -> None:
     file = one / "page_data.safetensors"
     page_data = read_page_data(file, len(NAMES))
     fewer = Answers(**{name: values[1:] for name, values in vars(page_data.answers).items()})
-    write_page_data(file, replace(page_data, answers=fewer))
+    write_page_data(file, replace(page_data, answers=fewer, right=None))
     with pytest.raises(InputError, match="found other numbers of rows than in"):
+        read_run(one, REPORTS)
+    write_page_data(file, replace(page_data, answers=fewer))
+    with pytest.raises(InputError, match="differ in length from those that are right"):
         read_run(one, REPORTS)
 
 
