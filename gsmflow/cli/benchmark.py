@@ -326,9 +326,9 @@ def _run(
     console: Console,
 ) -> None:
     """Run what is left, with a live table on a terminal, and plain lines in a log."""
-    outcomes = [None if options.retry_failed and _failed(run) else run.outcome for run in runs]
-    states = [outcome.state for outcome in outcomes if outcome is not None]
-    progress = _Progress(len(runs), states.count("done"), states.count("failed"))
+    states = [outcome.state for run in runs if (outcome := run.outcome) is not None]
+    failed = 0 if options.retry_failed else states.count("failed")
+    progress = _Progress(len(runs), states.count("done"), failed)
     left = progress.total - progress.done - progress.failed
     console.print(
         f"{len(runs)} runs, {progress.done} done, {progress.failed} failed before, {left} left",
@@ -349,11 +349,6 @@ def _run(
                 if isinstance(event, Ended):
                     console.print(line, soft_wrap=True)
             update()
-
-
-def _failed(run: CellRun) -> bool:
-    outcome = run.outcome
-    return outcome is not None and outcome.state == "failed"
 
 
 def _note(event: Started | Ended, progress: _Progress, runs: dict[str, CellRun]) -> str:

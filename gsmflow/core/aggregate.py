@@ -6,7 +6,7 @@ from typing import Any
 
 from gsmflow.core.tables import MeanStd
 
-__all__ = ["mean_std", "summarise"]
+__all__ = ["mean_std", "summarise", "summarise_seeds"]
 
 # The fields of an aggregated number.
 _AGGREGATE = {"mean", "std", "values"}
@@ -43,6 +43,13 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             summary[name] = _aggregate(values)
         elif not isinstance(value, list) and all(v == value for v in values):
             summary[name] = value
+    return summary
+
+
+def summarise_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Aggregate the metrics of the runs of several seeds, by seed, with the list of the seeds."""
+    summary = {**summarise(list(runs.values())), "seeds": list(runs)}
+    del summary["seed"]
     return summary
 
 

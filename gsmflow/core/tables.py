@@ -41,8 +41,8 @@ class Best:
 
     def text(self, plus_minus: str) -> str:
         """The number with a star after it; the standard deviation follows."""
-        mean, *std = self.figure.text("|").split("|")
-        return plus_minus.join((f"{mean}*", *std))
+        text = self.figure.text(f"*{plus_minus}")
+        return f"{text}*" if self.figure.std is None else text
 
 
 Cell: TypeAlias = "str | MeanStd | Best | None"

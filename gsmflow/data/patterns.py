@@ -1,4 +1,4 @@
-"""Frequent causes of many faults at once, each told in one sentence with its remedy."""
+"""Frequent causes of many faults at once, each in one sentence with its remedy."""
 
 import numpy as np
 

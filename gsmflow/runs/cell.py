@@ -23,8 +23,6 @@ __all__ = ["CellOutcome", "read_outcome", "run_cell", "write_failure"]
 
 State: TypeAlias = Literal["done", "failed"]
 
-CONSOLE_FILE = "console.log"
-
 
 @dataclass(frozen=True)
 class CellOutcome:

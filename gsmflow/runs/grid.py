@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import dataset_files
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
+from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import CLASSIFIERS, Recipe
 from gsmflow.runs.directory import computed_fields
 from gsmflow.runs.experiment import open_dataset
@@ -155,7 +156,7 @@ class Cell:
     words: tuple[str, ...]
     recipe: Recipe
     seeds: tuple[int, ...]
-    folder: Path = field(default=Path())
+    folder: Path
 
     def run_folder(self, seed: int) -> Path:
         """The run directory of a seed."""
@@ -298,11 +299,16 @@ def make_cells(
             "--beside",
             *flags,
         )
-        _, recipe = script_recipe(data.choice.path, [*words, *_seed(seeds[0])], prog=prog)
+        recipe = parse_recipe(
+            data.script.recipes,
+            [*words, *_seed(seeds[0])],
+            prog=prog,
+            description=data.script.description,
+        )
         used = tuple(seeds) if recipe.method_info.depends_on_seed else (seeds[0],)
-        cell = Cell(method, data, words, recipe, used)
-        name = f"{method.key.replace(':', '-')}-{preset}-{_address(cell)}"
-        cells.append(replace(cell, folder=out / data.key.replace(":", "-") / name))
+        name = f"{method.key.replace(':', '-')}-{preset}-{_address(recipe, data)}"
+        folder = out / data.key.replace(":", "-") / name
+        cells.append(Cell(method, data, words, recipe, used, folder))
     return cells
 
 
@@ -315,12 +321,12 @@ def _seed(seed: int) -> list[str]:
     return ["--seed", str(seed), "--seeds", "1"]
 
 
-def _address(cell: Cell) -> str:
+def _address(recipe: Recipe, data: GridData) -> str:
     """A hash of what the runs of a cell compute, but for the seed."""
-    computed = computed_fields(cell.recipe)
+    computed = computed_fields(recipe)
     content: Mapping[str, object] = {
         **{name: value for name, value in computed.items() if name not in _NOT_OF_A_CELL},
-        "dataset": cell.data.digest or cell.recipe.dataset,
+        "dataset": data.digest or recipe.dataset,
     }
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

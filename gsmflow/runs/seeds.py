@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gsmflow.core.aggregate import summarise
+from gsmflow.core.aggregate import summarise_seeds
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.json_fields import Field
@@ -79,9 +79,9 @@ def run_seeds(
             run_worker_experiment(seed_job, console, group, folder)
     if not group.is_main:
         return {}
-    runs = [read_json(folder / METRICS_FILE) for folder in folders.values()]
-    metrics = {**summarise(runs), "seeds": list(seeds)}
-    del metrics["seed"]
+    metrics = summarise_seeds(
+        {seed: read_json(folder / METRICS_FILE) for seed, folder in folders.items()}
+    )
     write_json(path / METRICS_FILE, metrics)
     record = Field(path / METRICS_FILE, "", metrics)
     shown = measured(record, REPORTS)

@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from gsmflow.core.aggregate import summarise
+from gsmflow.core.aggregate import summarise, summarise_seeds
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.json_fields import Field
@@ -110,9 +110,7 @@ def summarise_runs(cell: CellRuns) -> None:
         If a file of a run is damaged.
     """
     seeds = sorted(cell.runs)
-    runs = [read_json(cell.runs[seed] / METRICS_FILE) for seed in seeds]
-    metrics = {**summarise(runs), "seeds": seeds}
-    metrics.pop("seed", None)
+    metrics = summarise_seeds({seed: read_json(cell.runs[seed] / METRICS_FILE) for seed in seeds})
     recipe = read_json(cell.runs[seeds[0]] / RECIPE_FILE)
     write_json(cell.folder / RECIPE_FILE, {**recipe, "seed": seeds[0], "seeds": len(seeds)})
     write_json(cell.folder / METRICS_FILE, metrics)
