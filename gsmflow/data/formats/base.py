@@ -321,7 +321,7 @@ def check_class_names(
 
 def names_only_count(names: tuple[str, ...]) -> bool:
     """Whether names say no more than a number, such as ``class 1``, ``class 2``; so do none."""
-    found = [re.fullmatch(r"(\D*)(\d+)", name.strip()) for name in names]
+    found = [re.fullmatch(r"(\D*)(\d{1,18})", name.strip()) for name in names]
     prefixes = {match[1] for match in found if match}
     numbers = [int(match[2]) for match in found if match]
     counted = any(numbers == list(range(c, c + len(names))) for c in (0, 1))
