@@ -22,7 +22,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import Choices, Format, Keep, Refuse, try_field
-from gsmflow.data.formats.gbu import read_semantics
+from gsmflow.data.formats.gbu import read_semantics, semantics_file
 from gsmflow.data.formats.matlab import MatFile, open_mat
 
 __all__ = ["FORMAT"]
@@ -294,5 +294,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
+    semantics_file=semantics_file,
     read_semantics=read_semantics,
 )

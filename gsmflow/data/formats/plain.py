@@ -38,7 +38,7 @@ from gsmflow.data.formats.base import (
 )
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "load_npy"]
 
 _MATRIX_ENDINGS = (".npy", ".csv")
 _VECTOR_ENDINGS = (".npy", ".csv", ".txt")
@@ -95,7 +95,7 @@ class _Folder:
             raise InputError(f"{self._folder}: found {listed}, expected one of them")
         (file,) = found
         if file.suffix == ".npy":
-            return text_array(str(file), _load_npy(file, mapped=field == "features"))
+            return text_array(str(file), load_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
         return self._semantics_csv[0] if field == "semantics" else _read_column(file)
@@ -147,7 +147,14 @@ def _stem(kind: str, name: str) -> str:
     return kind if name == kind else f"{kind}_{name}"
 
 
-def _load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
+def load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
+    """The array of a ``.npy`` file, memory-mapped or not.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable or has pickled objects.
+    """
     try:
         if mapped:
             return np.lib.format.open_memmap(file, mode="r")
@@ -265,9 +272,12 @@ def _read(
     )
 
 
-def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
-    fields = _Folder(folder, "features", semantics)
-    return named_semantics(fields)
+def _semantics_file(folder: Path, features: str, semantics: str) -> Path:
+    return Path(_Folder(folder, features, semantics).where("semantics"))
+
+
+def _read_semantics(folder: Path, features: str, semantics: str) -> NamedSemantics:
+    return named_semantics(_Folder(folder, features, semantics))
 
 
 FORMAT = Format(
@@ -277,5 +287,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
+    semantics_file=_semantics_file,
     read_semantics=_read_semantics,
 )
