@@ -8,6 +8,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,17 @@ from gsmflow.core.files import path_text
 from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.class_names import names_list_beside, without_ids
 
-__all__ = ["EXPECTED", "ClassTable", "listed_names", "read_class_table", "read_names", "read_text"]
+__all__ = [
+    "EXPECTED",
+    "ClassTable",
+    "Line",
+    "listed_names",
+    "read_class_table",
+    "read_names",
+    "read_text",
+    "table_lines",
+    "table_numbers",
+]
 
 EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
 _TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
@@ -25,7 +36,8 @@ _NAME_HEADERS = {"", "name", "names", "class", "classes", "class_name", "class_n
 # Long texts in a CSV file are allowed.
 _LONGEST_CELL = 2**24
 
-_Line = tuple[int, list[str]]
+# Its number from 1, and its cells.
+Line: TypeAlias = tuple[int, list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +79,7 @@ def read_class_table(file: Path) -> ClassTable:
         If it is unreadable, a cell is no finite number, lines differ in length, a text is empty,
         or the list has another number of names.
     """
-    rows = _rows(file)
+    rows = table_lines(file)
     if len(rows) > 1 and _is_header(rows[0][1], rows[1][1]):
         rows = rows[1:]
     if not rows:
@@ -85,23 +97,23 @@ def read_class_table(file: Path) -> ClassTable:
     return _named(file, rows)
 
 
-def _matrix(file: Path, rows: Sequence[_Line]) -> ClassTable:
+def _matrix(file: Path, rows: Sequence[Line]) -> ClassTable:
     """A table of numbers alone."""
     listed = names_list_beside(file)
     if listed is not None:
-        values = _numbers(file, rows, named=False)
+        values = table_numbers(file, rows, named=False)
         return ClassTable(
             listed_names(listed, len(rows), file), listed, values, notes=_notes(file, values)
         )
     first = [cells[0] for _, cells in rows]
     if len(set(first)) == len(first) and all(cell.isdecimal() for cell in first):
         return _named(file, rows)
-    values = _numbers(file, rows, named=False)
+    values = table_numbers(file, rows, named=False)
     return ClassTable((), file, values, notes=_notes(file, values))
 
 
-def _named(file: Path, rows: Sequence[_Line]) -> ClassTable:
-    values = _numbers(file, rows, named=True)
+def _named(file: Path, rows: Sequence[Line]) -> ClassTable:
+    values = table_numbers(file, rows, named=True)
     return ClassTable(
         tuple(cells[0] for _, cells in rows), file, values, notes=_notes(file, values)
     )
@@ -170,8 +182,14 @@ def read_text(file: Path) -> str:
         ) from error
 
 
-def _rows(file: Path) -> list[_Line]:
-    """The non-empty lines of a table: line number and cells of each, blanks made one."""
+def table_lines(file: Path) -> list[Line]:
+    """The non-empty lines of a table: number and cells of each, blanks in them made one.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable.
+    """
     text = read_text(file)
     head = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = delimiter_of(head)
@@ -205,8 +223,23 @@ def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))
 
 
-def _numbers(file: Path, rows: Sequence[_Line], *, named: bool) -> FloatArray:
-    """The numbers of all lines ``(m, a)``, without the first column of one with names."""
+def table_numbers(file: Path, rows: Sequence[Line], *, named: bool) -> FloatArray:
+    """The numbers of a table, ``(m, a)``.
+
+    Parameters
+    ----------
+    file
+        For messages.
+    rows
+        Its lines ``m >= 1`` without a header, as of `table_lines`.
+    named
+        Whether the first column has names.
+
+    Raises
+    ------
+    InputError
+        If lines differ in length, or a cell is no finite number.
+    """
     width = len(rows[0][1])
     if width < 1 + named:
         raise InputError(

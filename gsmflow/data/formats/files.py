@@ -140,8 +140,10 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
                 for known in FORMATS
                 if known.layout is not None
             )
+            unnamed = base not in _USUAL["semantics"] and file.stem == f"{base}_splits"
+            field = f", and no field '{base}' in another split file" if unnamed else ""
             raise InputError(
-                f"{file}: no such file, expected {', '.join(others)} or {last} in {folder}; "
+                f"{file}: no such file{field}, expected {', '.join(others)} or {last} in {folder}; "
                 "data/README.md says where to get them"
             )
     return files

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.class_table import table_lines, table_numbers
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.arrays import (
     SPLITS,
@@ -33,7 +34,6 @@ from gsmflow.data.formats.base import (
     Keep,
     NamedSemantics,
     Refuse,
-    as_float32,
     read_class_names,
 )
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
@@ -185,33 +185,14 @@ def _read_numbers(file: Path) -> FloatArray:
 
 def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
     """Semantics ``(classes, a)``, and the class names in the first column, none if it has none."""
-    text = _text_of(file)
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    reader = csv.reader(text.splitlines(), delimiter=delimiter_of(head) or ",")
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if any(line)]
-    except csv.Error as error:
-        raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
+    lines = table_lines(file)
     if lines and (not any(map(is_number, lines[0][1])) or not lines[0][1][0]):
         del lines[0]  # a header
     if not lines:
         raise InputError(f"{file}: found no numbers, expected a line for each class")
-    named, columns = not is_number(lines[0][1][0]), len(lines[0][1])
-    values = np.empty((len(lines), columns - named))
-    for c, (number, cells) in enumerate(lines):
-        where = f"{file}, line {number}"
-        if len(cells) != columns:
-            raise InputError(
-                f"{where}: found {len(cells)} cells, expected {columns}, as in the lines above"
-            )
-        for column, cell in enumerate(cells[named:]):
-            if not is_number(cell):
-                raise InputError(
-                    f"{where}, column {column + named + 1}: found {cell!r}, expected a number"
-                )
-            values[c, column] = float(cell)
-    names = tuple(" ".join(cells[0].split()) for _, cells in lines) if named else ()
-    return as_float32(values), names
+    named = not is_number(lines[0][1][0])
+    values = table_numbers(file, lines, named=named)
+    return values, tuple(cells[0] for _, cells in lines) if named else ()
 
 
 def _read_column(file: Path) -> NDArray[Any]:
