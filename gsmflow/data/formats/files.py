@@ -88,10 +88,7 @@ def usual_name(kind: Literal["features", "semantics"], folder: Path) -> str:
     InputError
         If there are several, and none is the usual one.
     """
-    names: set[str] = set()
-    for format_ in _matching(folder):
-        choices = format_.choices(folder)
-        names |= (choices.features if kind == "features" else choices.semantics) or frozenset()
+    names = _offered(kind, folder)
     for usual in _USUAL[kind]:
         if usual in names or not names:
             return usual
@@ -100,7 +97,14 @@ def usual_name(kind: Literal["features", "semantics"], folder: Path) -> str:
             f"--{kind}: found {', '.join(sorted(names))} in {folder}, expected the name of one of "
             "them"
         )
-    return names.pop()
+    return next(iter(names))
+
+
+def _offered(kind: Literal["features", "semantics"], folder: Path) -> frozenset[str]:
+    """The names that a folder has for features or for semantics, in all formats."""
+    choices = [format_.choices(folder) for format_ in _matching(folder)]
+    names = [c.features if kind == "features" else c.semantics for c in choices]
+    return frozenset().union(*(n for n in names if n is not None))
 
 
 def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, ...]:
@@ -216,7 +220,15 @@ def read_unchecked(
         return dataset
     describe = partial(_describe, dataset, folder, features, base, parts)
     described = try_field(refuse, "semantics", describe)
-    return described and replace(described, semantics_name=embedding_label(semantics))
+    if described is None:
+        return None
+    notes = described.notes
+    if base not in (*parts, *_USUAL["semantics"]) and len(_offered("semantics", folder)) > 1:
+        notes += (
+            f"{dataset.where('trainval')}: found several files of splits in this folder; this is "
+            "the first of them, which is read as no name of semantics says which",
+        )
+    return replace(described, semantics_name=embedding_label(semantics), notes=notes)
 
 
 def _describe(
@@ -256,11 +268,13 @@ def _vector_file(folder: Path, part: str) -> Path:
 
 def _embeddings(folder: Path, semantics: str) -> tuple[str, tuple[str, ...]]:
     """The name of the semantics that a folder's splits are read with, and all embeddings."""
-    if any(semantics in (f.choices(folder).semantics or ()) for f in _matching(folder)):
+    offered = _offered("semantics", folder)
+    if semantics in offered:
         return semantics, (semantics,)  # its own name may have a +
     parts = split_embeddings(semantics)
-    name = next((part for part in parts if not is_vector_file(part)), None)
-    return usual_name("semantics", folder) if name is None else name, parts
+    names = [part for part in parts if not is_vector_file(part)]
+    usual = [name for name in _USUAL["semantics"] if name in offered or not offered]
+    return next(iter([*names, *usual, *sorted(offered)])), parts
 
 
 def read_embedding(dataset: Dataset, root: Path, part: str) -> NamedSemantics:

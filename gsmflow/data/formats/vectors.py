@@ -82,7 +82,8 @@ def _read_npy(file: Path) -> NamedSemantics:
 
 def _read_mat(file: Path) -> NamedSemantics:
     fields = sorted(name for name in field_names(file) if not name.startswith(("#", "__")))
-    mat = MatFile(file, tuple(fields))
+    has_semantics = _SEMANTICS_FIELD in fields
+    mat = MatFile(file, (_SEMANTICS_FIELD, *_NAMES_FIELDS) if has_semantics else tuple(fields))
     field = _SEMANTICS_FIELD if _SEMANTICS_FIELD in mat else _only_matrix(mat, fields)
     values, where = mat.matrix(field).T, mat.where(field)
     named = next((name for name in _NAMES_FIELDS if name in mat), None)

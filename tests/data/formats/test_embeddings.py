@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -260,6 +261,18 @@ def test_classes_of_epgn_are_in_the_order_of_its_two_fields(tmp_path: Path) -> N
     assert "found no vector of seen class 1" in refusal(folder, tmp_path / "w.csv")
 
 
+def test_first_split_file_is_read_with_a_warning_where_none_is_usual(folder: Path) -> None:
+    file = write_table(folder.parent / "v.csv", LISTED, VECTORS[ORDER])
+    (folder / "att_splits.mat").rename(folder / "word_splits.mat")
+    found = load(folder, str(file))
+    np.testing.assert_array_equal(found.semantics, VECTORS)
+    where = f"{folder / 'sent_splits.mat'}, field 'trainval_loc'"
+    assert any(note.startswith(f"{where}: found several files of splits") for note in found.notes)
+    assert not any("several files" in note for note in load(folder, f"word+{file}").notes)
+    (folder / "sent_splits.mat").unlink()
+    assert not any("several files" in note for note in load(folder, str(file)).notes)
+
+
 def test_built_in_dataset_takes_a_file(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
     numbers = np.random.default_rng(0).permutation(100)
@@ -296,6 +309,13 @@ def test_att_goes_before_other_matrices(tmp_path: Path, v73: bool) -> None:
     found = read_vectors(tmp_path / "v.mat", NAMES)
     np.testing.assert_array_equal(found.values, VECTORS)
     assert found.class_names == NAMES
+
+
+def test_names_of_fields_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    write_mat(tmp_path / "v.mat", {"att": VECTORS.T}, v73=True)
+    with h5py.File(tmp_path / "v.mat", "a") as file:
+        file[b"\xff\xfe"] = 1.0
+    np.testing.assert_array_equal(read_vectors(tmp_path / "v.mat", NAMES).values, VECTORS)
 
 
 def test_texts_are_no_vectors(tmp_path: Path) -> None:
