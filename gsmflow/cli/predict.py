@@ -20,7 +20,7 @@ from gsmflow.core.console import make_console
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import replacing
-from gsmflow.data.extract.images import class_key
+from gsmflow.data.class_names import class_key
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.data.new_rows import NewRows, holds_rows, open_rows
 from gsmflow.methods.gates.base import Gated

@@ -13,6 +13,7 @@ from gsmflow.data.cache import keep_in_file
 from gsmflow.data.checks import Finding, examine_dataset, settle_splits, usable_part
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import keep_in_memory
+from gsmflow.data.formats.embeddings import JOINED
 from gsmflow.data.formats.files import (
     BUILT_IN,
     has_dataset,
@@ -100,7 +101,7 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
     usable, summary = usable_part(dataset), None
-    about_semantics = f"{dataset.where('semantics')}: "
+    about_semantics = tuple(f"{file}: " for file in dataset.where("semantics").split(JOINED))
     findings = [
         Finding("warning", "semantics" if note.startswith(about_semantics) else "labels", note)
         for note in dataset.notes

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_bytes, write_json, write_tensors
+from gsmflow.core.files import path_text, read_json, write_bytes, write_json, write_tensors
 
 
 def write_some_bytes(path: Path) -> None:
@@ -119,3 +119,8 @@ def test_missing_or_damaged_json_is_refused(tmp_path: Path, content: str | None)
         (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=r"a\.json: not readable .*, expected the JSON file"):
         read_json(tmp_path / "a.json")
+
+
+def test_path_text_escapes_bytes_that_are_not_utf_8() -> None:
+    assert path_text(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
+    assert path_text(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
