@@ -11,6 +11,7 @@ import numpy as np
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.npy import read_npy
 
 __all__ = ["NewClasses", "read_new_classes"]
 
@@ -86,13 +87,7 @@ def _needed(file: Path, name: str | None) -> str:
 
 
 def _read_npy(file: Path, name: str | None) -> _Pairs:
-    try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"{file}: not readable as an array ({one_line(error)}), expected a .npy file of numbers"
-        ) from error
-    return [(_needed(file, name), values)]
+    return [(_needed(file, name), read_npy(file))]
 
 
 def _read_json(file: Path, name: str | None) -> _Pairs:

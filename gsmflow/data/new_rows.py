@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, row_slices
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.formats.matlab import MatFile
+from gsmflow.data.npy import read_npy
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows", "rows_of_array"]
@@ -154,13 +155,7 @@ def _in_float32(array: NDArray[Any]) -> FloatArray:
 
 
 def _open_npy(path: Path, feature_dim: int) -> NewRows:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: not readable as an array ({one_line(error)}), expected a complete .npy file "
-            "of numbers"
-        ) from error
+    array = read_npy(path, mapped=True)
     total = _check_array(str(path), array, feature_dim)
 
     def pieces() -> Iterator[Piece]:

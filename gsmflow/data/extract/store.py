@@ -23,6 +23,7 @@ from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
 from gsmflow.data.extract.images import path_text
+from gsmflow.data.npy import read_npz
 
 __all__ = ["FeatureStore", "ImageFile", "image_files", "open_store"]
 
@@ -103,11 +104,10 @@ class FeatureStore:
         """Read a chunk, whose indices count from its first file; None if it is not there."""
         files = self.chunks[number]
         try:
-            with self._file(number).open("rb") as file, np.load(file) as content:
-                features, kept = content["features"], content["kept"]
-                refused = tuple(
-                    (int(p), str(why)) for p, why in json.loads(str(content["refused"]))
-                )
+            file = self._file(number)
+            features, kept = read_npz(file, "features"), read_npz(file, "kept")
+            reasons = json.loads(str(read_npz(file, "refused")))
+            refused = tuple((int(p), str(why)) for p, why in reasons)
         except Exception:  # a dozen types, if the file is missing or damaged
             return None
         whole = len(kept) + len(refused) == files.stop - files.start

@@ -24,7 +24,6 @@ from gsmflow.data.formats.arrays import (
     named_semantics,
     read_arrays,
     text_array,
-    unreadable,
 )
 from gsmflow.data.formats.base import (
     NAMES_FILE,
@@ -36,6 +35,7 @@ from gsmflow.data.formats.base import (
     as_float32,
     read_class_names,
 )
+from gsmflow.data.npy import read_npy
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
 __all__ = ["FORMAT"]
@@ -95,7 +95,7 @@ class _Folder:
             raise InputError(f"{self._folder}: found {listed}, expected one of them")
         (file,) = found
         if file.suffix == ".npy":
-            return text_array(str(file), _load_npy(file, mapped=field == "features"))
+            return text_array(str(file), read_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
         return self._semantics_csv[0] if field == "semantics" else _read_column(file)
@@ -145,19 +145,6 @@ class _Folder:
 
 def _stem(kind: str, name: str) -> str:
     return kind if name == kind else f"{kind}_{name}"
-
-
-def _load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
-    try:
-        if mapped:
-            return np.lib.format.open_memmap(file, mode="r")
-        with file.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except PermissionError as error:
-        raise InputError(f"{file}: no permission to read this file") from error
-    except Exception as error:
-        # Damaged files raise several unrelated types, depending on which byte is wrong.
-        raise unreadable(str(file), error, "a complete .npy file of an array") from error
 
 
 def _read_numbers(file: Path) -> FloatArray:
