@@ -22,6 +22,7 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_bytes
+from gsmflow.core.text_cells import Header
 from gsmflow.data.dataset import Dataset, all_rows
 from gsmflow.data.extract.backbones import (
     Backbone,
@@ -66,6 +67,8 @@ class ExtractOptions:
     name and its attributes, or its name and a text; or a folder with a text file for each class."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write the dataset to; its name is the dataset's."""
+    header: Header = "auto"
+    """Whether the first line of that file is a header; auto: its cells say so."""
     backbone: str = "resnet-101"
     """Image backbone: a short name (docs/extract.md lists them), a local folder, a name on the hub,
     or random:resnet-18 for a trial without weights."""
@@ -109,7 +112,7 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
     """
     _check(options)
     shares = Shares(options.unseen_share, options.val_share, options.test_share, options.seed)
-    plan = make_plan(options.images, options.semantics, options.unseen)
+    plan = make_plan(options.images, options.semantics, options.unseen, options.header)
     check_plan(plan, shares)
     device = pick_device(options.device)
     semantics, semantic_facts = _semantics(options, plan.described, device, console)

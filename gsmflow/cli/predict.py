@@ -20,6 +20,7 @@ from gsmflow.core.console import make_console
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import replacing
+from gsmflow.core.text_cells import Header
 from gsmflow.data.extract.images import class_key
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.data.new_rows import NewRows, holds_rows, open_rows
@@ -56,6 +57,8 @@ class PredictOptions:
     format: _Format = "auto"
     """csv: a line for each answer; jsonl: a JSON object for each row or picture; auto: jsonl into a
     file that ends in .jsonl, else csv."""
+    header: Header = "auto"
+    """Whether the first line of a .csv file is a header; auto: its cells say so."""
     top_k: int = 1
     """Number of best classes of each row; all classes if there are fewer."""
     gamma: str = "run"
@@ -134,7 +137,7 @@ def _open_input(options: PredictOptions, run: TrainedRun) -> NewRows:
             f"--weights: found {options.weights} with rows of features in {options.file}, expected "
             "it with pictures only"
         )
-    return open_rows(options.file, run.feature_dim)
+    return open_rows(options.file, run.feature_dim, options.header)
 
 
 @dataclass

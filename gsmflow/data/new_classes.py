@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.text_cells import ASK_FOR_HEADER, Header, delimiter_of, has_header
 from gsmflow.data.npy import read_npy
 
 __all__ = ["NewClasses", "read_new_classes"]
@@ -19,7 +20,9 @@ __all__ = ["NewClasses", "read_new_classes"]
 NewClasses: TypeAlias = dict[str, FloatArray]
 
 
-def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
+def read_new_classes(
+    file: Path, name: str | None, length: int, header: Header = "auto"
+) -> NewClasses:
     """Semantics of one class or of several.
 
     Parameters
@@ -32,15 +35,22 @@ def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
         Of the one class; None if the file has the names.
     length
         ``a``, which every vector must have.
+    header
+        Whether the first line of a ``.csv`` with names is a header; ``"auto"`` as of `has_header`.
 
     Raises
     ------
     InputError
         If the file is missing, unreadable or of another form, or a name stands there twice.
     """
-    reader = _READERS.get(file.suffix.lower())
+    readers: Mapping[str, Callable[[Path, str | None], _Pairs]] = {
+        ".npy": _read_npy,
+        ".json": _read_json,
+        ".csv": partial(_read_csv, header=header),
+    }
+    reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise InputError(f"{file}: found another ending, expected one of {', '.join(_READERS)}")
+        raise InputError(f"{file}: found another ending, expected one of {', '.join(readers)}")
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected one with semantics")
     found: NewClasses = {}
@@ -101,12 +111,12 @@ def _read_json(file: Path, name: str | None) -> _Pairs:
     return [(_needed(file, name), content)]
 
 
-def _read_csv(file: Path, name: str | None) -> _Pairs:
+def _read_csv(file: Path, name: str | None, header: Header) -> _Pairs:
     try:
         text = file.read_text(encoding="utf-8-sig")
         head = next((line for line in text.splitlines() if line.strip()), "")
         mark = delimiter_of(head) or ","
-        lines = [line for line in csv.reader(text.splitlines(), delimiter=mark) if any(line)]
+        lines = [line for line in csv.reader(text.splitlines(), delimiter=mark) if line]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
     if name is not None:
@@ -114,8 +124,9 @@ def _read_csv(file: Path, name: str | None) -> _Pairs:
         if len(lines) > 1 and not as_column:
             _refuse_name(file, name)
         return [(name, [cell for line in lines for cell in line])]
-    if len(lines) > 1 and not any(map(is_number, lines[0][1:])):
-        del lines[0]  # a header
+    first = lines[0][1:] if len(lines) > 1 else []
+    if has_header(str(file), first, ASK_FOR_HEADER, header, named=True):
+        del lines[:1]
     return [(line[0].strip(), line[1:]) for line in lines]
 
 
@@ -125,10 +136,3 @@ def _refuse_name(file: Path, name: str | None) -> None:
             f"--name: found {name} with {file}, which has several classes, expected no name, as "
             "the file has them"
         )
-
-
-_READERS: Mapping[str, Callable[[Path, str | None], _Pairs]] = {
-    ".npy": _read_npy,
-    ".json": _read_json,
-    ".csv": _read_csv,
-}

@@ -155,8 +155,10 @@ def _attempt(
         requests.exceptions.ContentDecodingError,
     ) as error:
         return _reason(error)
-    except requests.RequestException as error:
-        # For an invalid address, requests raises a ValueError.
+    except InputError:
+        raise
+    except (requests.RequestException, ValueError) as error:
+        # For an invalid address, also one that a redirect leads to, a ValueError is raised.
         kind = InputError if isinstance(error, ValueError) else UnavailableError
         raise kind(f"{url}: found {one_line(error)}, expected the file; {remedy}") from error
 

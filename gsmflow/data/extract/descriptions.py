@@ -10,7 +10,7 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.text_cells import ASK_FOR_HEADER, Header, delimiter_of, has_header, is_number
 from gsmflow.data.extract.images import class_key, path_text
 
 __all__ = ["Descriptions", "read_descriptions", "read_names"]
@@ -43,7 +43,7 @@ class Descriptions:
     texts: tuple[str, ...] = ()
 
 
-def read_descriptions(source: Path) -> Descriptions:
+def read_descriptions(source: Path, header: Header = "auto") -> Descriptions:
     """Read attributes or texts; the content decides which.
 
     Parameters
@@ -53,6 +53,8 @@ def read_descriptions(source: Path) -> Descriptions:
         line for each class: its name and its attributes, or its name and a text. Cells are
         separated by tabs, semicolons, commas or, if there are none of these, spaces. A header
         line is allowed.
+    header
+        Whether the first line of a table is a header; ``"auto"`` as of `has_header`.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def read_descriptions(source: Path) -> Descriptions:
         If it is unreadable, a class occurs twice, a cell is no finite number, lines differ in
         length, or a text is empty.
     """
-    described = _read_folder(source) if source.is_dir() else _read_table(source)
+    described = _read_folder(source) if source.is_dir() else _read_table(source, header)
     first: dict[str, str] = {}
     for name in described.names:
         if not class_key(name):
@@ -117,9 +119,9 @@ def _read_folder(folder: Path) -> Descriptions:
     return Descriptions(folder, tuple(file.stem for file in files), texts=tuple(texts))
 
 
-def _read_table(file: Path) -> Descriptions:
+def _read_table(file: Path, header: Header) -> Descriptions:
     rows = _rows(file)
-    if len(rows) > 1 and _is_header(rows[0][1], rows[1][1]):
+    if len(rows) > 1 and _has_header(file, [cells for _, cells in rows], header):
         rows = rows[1:]
     if not rows:
         raise InputError(f"{file}: found no line, expected {_EXPECTED}")
@@ -152,14 +154,17 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
         ) from error
     finally:
         csv.field_size_limit(before)
-    return [(number, cells) for number, cells in rows if any(cells)]
+    return [(number, cells) for number, cells in rows if len(cells) > 1 or any(cells)]
 
 
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether the first line is a header: a known title of a text column, or no numbers."""
-    if len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
+def _has_header(file: Path, lines: Sequence[Sequence[str]], header: Header) -> bool:
+    """Whether the first line is a header: a known title of a text column, or above numbers."""
+    first, *others = lines
+    if header == "auto" and len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
         return True
-    return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))
+    if header == "auto" and not any(is_number(cell) for cells in others for cell in cells[1:]):
+        return False  # texts
+    return has_header(str(file), first[1:], ASK_FOR_HEADER, header, named=True)
 
 
 def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray:

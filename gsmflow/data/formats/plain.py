@@ -8,6 +8,7 @@ on a line, stands in place of the splits' files. ``class_names.txt`` or the firs
 """
 
 import csv
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.text_cells import counts_columns, delimiter_of, has_header, is_missing, is_number
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.arrays import (
     SPLITS,
@@ -44,6 +45,8 @@ _MATRIX_ENDINGS = (".npy", ".csv")
 _VECTOR_ENDINGS = (".npy", ".csv", ".txt")
 _SPLITS_FILE = "splits.csv"
 _IN_NO_SPLIT = "none"
+# What to do where it is not clear whether the first line is a header.
+_NAME_COLUMNS = "name all columns in a line above the numbers"
 
 
 class _Folder:
@@ -155,8 +158,8 @@ def _read_numbers(file: Path) -> FloatArray:
         raise InputError(f"{file}: found no line, expected rows of numbers")
     delimiter = delimiter_of(first.text) or ","
     cells = split_cells(first.text, delimiter)
-    if any(map(is_number, cells)):
-        lines = text_lines(file)  # the first line is no header
+    if not has_header(str(file), cells, _NAME_COLUMNS):
+        lines = text_lines(file)
     batches = list(parse_batches(file, lines, delimiter, len(cells), "as in the first line"))
     if not batches:
         raise InputError(f"{file}: found no line below the header, expected rows of numbers")
@@ -169,17 +172,19 @@ def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
     head = next((line for line in text.splitlines() if line.strip()), "")
     reader = csv.reader(text.splitlines(), delimiter=delimiter_of(head) or ",")
     try:
-        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if any(line)]
+        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if line]
     except csv.Error as error:
         raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
-    if lines and (not any(map(is_number, lines[0][1])) or not lines[0][1][0]):
-        del lines[0]  # a header
+    if lines and _is_header(file, lines[0][1]):
+        del lines[0]
     if not lines:
         raise InputError(f"{file}: found no numbers, expected a line for each class")
     named, columns = not is_number(lines[0][1][0]), len(lines[0][1])
     values = np.empty((len(lines), columns - named))
     for c, (number, cells) in enumerate(lines):
         where = f"{file}, line {number}"
+        if named and not cells[0]:
+            raise InputError(f"{where}: found no name in the first cell, expected that of a class")
         if len(cells) != columns:
             raise InputError(
                 f"{where}: found {len(cells)} cells, expected {columns}, as in the lines above"
@@ -194,6 +199,14 @@ def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
     return as_float32(values), names
 
 
+def _is_header(file: Path, cells: Sequence[str]) -> bool:
+    """Whether the first line of semantics, whose first cell may be a name, is a header."""
+    named = len(cells) > 1 and (is_missing(cells[0]) or not is_number(cells[0]))
+    if named and not cells[0] and counts_columns(cells[1:]):
+        return True  # an empty cell above names, and columns without names
+    return has_header(str(file), cells[named:], _NAME_COLUMNS, named=named)
+
+
 def _read_column(file: Path) -> NDArray[Any]:
     """A text a line; a first line that is no number above nothing but numbers is a header."""
     texts = [" ".join(line.split()) for line in _text_of(file).rstrip().splitlines()]
@@ -205,7 +218,8 @@ def _read_column(file: Path) -> NDArray[Any]:
                     f"{file}, line {number}: found {len(cells)} cells, expected one value a line"
                 )
         texts = [cells[0] if cells else "" for cells in rows]
-    if len(texts) > 1 and not is_number(texts[0]) and all(map(is_number, texts[1:])):
+    title = len(texts) > 1 and not is_number(texts[0]) and not is_missing(texts[0])
+    if title and all(map(is_number, texts[1:])):
         del texts[0]
     return np.array(texts, dtype=np.str_)
 
