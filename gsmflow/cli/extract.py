@@ -1,7 +1,5 @@
 """The command ``extract``: make a dataset of images and descriptions of their classes."""
 
-import csv
-import io
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import FloatArray
+from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_bytes
@@ -300,10 +299,8 @@ def _write(
 
 
 def _write_skipped(file: Path, skipped: Sequence[Skipped]) -> None:
-    text = io.StringIO()
     lines = [(path_text(one.path), one.reason) for one in skipped]
-    csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *lines])
-    write_bytes(file, text.getvalue().encode())
+    write_bytes(file, csv_text([("file", "reason"), *lines]).encode())
 
 
 def _split_facts(options: ExtractOptions, dataset: Dataset) -> Mapping[str, Any]:

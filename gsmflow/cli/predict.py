@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path, PurePath
 from typing import IO, Annotated, Literal, TypeAlias
 
@@ -17,6 +18,7 @@ from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import make_console
+from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import replacing
@@ -286,7 +288,7 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 
     def write_csv(name: int | str, answers: Sequence[Answer]) -> None:
         writer.writerows(
-            (name, rank, answer.name, answer.kind, f"{answer.score:.9g}")
+            as_cells((name, rank, answer.name, answer.kind, f"{answer.score:.9g}"))
             for rank, answer in enumerate(answers, start=1)
         )
 
@@ -297,6 +299,8 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 def _output(into: str) -> Iterator[IO[str]]:
     """A context with standard output, or with a file that is written atomically."""
     if into == _STANDARD_OUTPUT:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal has
         try:
             yield sys.stdout
         except BrokenPipeError:
