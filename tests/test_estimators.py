@@ -691,6 +691,11 @@ def test_keys_that_are_no_class_are_refused(key: Any) -> None:
         small(PrototypeDiscriminantClassifier).fit(X, labels[DATASET.labels[TRAIN]], semantics)
 
 
+def test_memory_that_no_machine_has_is_not_asked_for() -> None:
+    with pytest.raises(InputError, match=r"^hidden 1000000000000: found settings that ask for"):
+        small(GSMFlowClassifier, hidden=10**12).fit(X, Y, SEMANTICS)
+
+
 def test_constant_features_are_refused(kind: type[ZeroShotEstimator]) -> None:
     with pytest.raises(InputError, match=r"X: found every one of the .* features constant"):
         small(kind).fit(np.full_like(X, 3), Y, SEMANTICS)
