@@ -12,7 +12,15 @@ from torch import Tensor
 
 from gsmflow.core.errors import InputError
 
-__all__ = ["digest_file", "read_json", "replacing", "write_bytes", "write_json", "write_tensors"]
+__all__ = [
+    "cut_torn_line",
+    "digest_file",
+    "read_json",
+    "replacing",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+]
 
 # Bytes of a file that are read at a time.
 _BLOCK_BYTES = 2**22
@@ -64,9 +72,56 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write named tensors and text metadata as one safetensors file, atomically."""
+    """Write named tensors and text metadata as one safetensors file, atomically.
+
+    Equal tensors and metadata give equal bytes.
+    """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(on_cpu, dict(metadata)))
+    write_bytes(path, _with_sorted_metadata(save(on_cpu, dict(metadata))))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order; the library's order is another each time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    metadata = header.get("__metadata__", {})
+    if len(metadata) < 2:
+        return content
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the values
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def cut_torn_line(path: Path, begins: bytes) -> None:
+    """Cut off a last line that a killed process left unfinished.
+
+    Parameters
+    ----------
+    path
+        A file to whose end lines are written.
+    begins
+        What each of its lines begins with.
+
+    Raises
+    ------
+    InputError
+        If the file has no whole line and begins in another way: it is none of ours.
+    """
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read() in (b"", b"\n"):
+            return
+        file.seek(0)
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        if not end and content[: len(begins)] != begins[: len(content)]:
+            raise InputError(
+                f"{path}: found something else in place of lines that begin with "
+                f"{begins.decode()}, expected a file that was written here; move it away"
+            )
+        file.truncate(end)
 
 
 def digest_file(path: Path, make: Callable[[], Any]) -> str:
