@@ -1,12 +1,15 @@
 """Damage of files, for properties: whatever a file holds, its reader refuses it in one sentence."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
 
 from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
 
-__all__ = ["mutations", "read_or_refused"]
+__all__ = ["mutations", "read_or_refused", "tampered"]
 
 # Pieces of text that readers of numbers and of JSON trip over.
 _TRAPS = (
@@ -53,3 +56,38 @@ def read_or_refused(read: Callable[[], object]) -> None:
         sentence = str(error)
     assert "expected" in sentence
     assert "\n" not in sentence
+
+
+# Values that stand where others are expected.
+_STRANGE: tuple[Any, ...] = (
+    *(None, True, -1, 0, 2, 10**30, 0.5, -0.5, 1e300, float("nan"), float("inf")),
+    *("", "a", "../x", "\\ud800", "9" * 400, [], {}, [1], [None], {"a": None}, {"mean": "a"}),
+    [[[]]],
+)
+
+
+def tampered(value: Any) -> st.SearchStrategy[bytes]:
+    """JSON texts of a value in which one to three values are strange ones, or missing."""
+    change = st.tuples(st.integers(0, 10**6), st.sampled_from(_STRANGE), st.booleans())
+
+    def apply(changes: list[tuple[int, Any, bool]]) -> bytes:
+        found = {"all": deepcopy(value)}
+        for place, strange, leave_out in changes:
+            spots = list(_spots(found))
+            container, key = spots[place % len(spots)]
+            if leave_out and len(spots) > 1 and container is not found:
+                del container[key]
+            else:
+                container[key] = deepcopy(strange)
+        return json.dumps(found["all"]).encode()
+
+    return st.lists(change, min_size=1, max_size=3).map(apply)
+
+
+def _spots(container: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container in a value with each of its keys or places."""
+    keys = list(container) if isinstance(container, dict) else range(len(container))
+    for key in keys:
+        yield container, key
+        if isinstance(container[key], dict | list):
+            yield from _spots(container[key])

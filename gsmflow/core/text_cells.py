@@ -23,6 +23,8 @@ ASK_FOR_HEADER = "--header yes or --header no says which"
 
 _DELIMITERS = "\t;,"
 _MISSING = {"", "-", ".", "?", "#n/a", "n/a", "na", "nan", "nil", "none", "null", "missing"}
+# What stands above names.
+_TITLES = {"", "class", "classes", "index", "label", "name", "names"}
 # So many columns that are numbered from 0 or 1 are no row by chance.
 _COUNTED = 4
 
@@ -52,12 +54,17 @@ def counts_columns(cells: Sequence[str]) -> bool:
 
 
 def has_header(
-    where: str, cells: Sequence[str], remedy: str, header: Header = "auto", *, named: bool = False
+    where: str,
+    cells: Sequence[str],
+    remedy: str,
+    header: Header = "auto",
+    *,
+    name: str | None = None,
 ) -> bool:
     """Whether the first line above rows of numbers is a header.
 
-    It is one if it has no number and no missing cell but an empty first one, or numbers four
-    columns or more. A line of missing cells alone is a row.
+    It is one if it has no number and no missing cell but an empty first one, or if it numbers the
+    columns. A line of missing cells alone is a row.
 
     Parameters
     ----------
@@ -69,14 +76,14 @@ def has_header(
         What the user can do where it is not clear.
     header
         What the user says.
-    named
-        Whether a name stands before the cells; then a line that numbers few columns is a row.
+    name
+        What stands before the cells, where that is a row's name.
 
     Raises
     ------
     InputError
-        If it is not clear: some cells are missing and none is a number, or few columns are
-        numbered.
+        If it is not clear: some cells are missing and none is a number; or the numbers may be
+        those of the columns, or those of a row.
     """
     if header != "auto":
         return header == "yes"
@@ -85,8 +92,11 @@ def has_header(
     # Above the names of rows, the first cell may be empty.
     missing = sum(map(is_missing, cells if cells[0].strip() else cells[1:]))
     if len(cells) > 1 and counts_columns(cells):
-        if named or len(cells) >= _COUNTED:
-            return len(cells) >= _COUNTED
+        many = len(cells) >= _COUNTED
+        if name is not None and name.strip().casefold() in _TITLES:
+            return True
+        if many is (name is None):
+            return many
         found = f"{cells[0]} to {cells[-1]} in the first line"
     elif any(is_number(cell) and not is_missing(cell) for cell in cells):
         return False

@@ -1,7 +1,6 @@
 """Names and semantics of classes that are to join a trained run, from a file."""
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import parse_json
 from gsmflow.core.text_cells import ASK_FOR_HEADER, Header, delimiter_of, has_header
 from gsmflow.data.npy import read_npy
 
@@ -102,7 +102,7 @@ def _read_npy(file: Path, name: str | None) -> _Pairs:
 
 def _read_json(file: Path, name: str | None) -> _Pairs:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = parse_json(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: not JSON ({one_line(error)}), expected semantics") from error
     if isinstance(content, dict):
@@ -124,9 +124,10 @@ def _read_csv(file: Path, name: str | None, header: Header) -> _Pairs:
         if len(lines) > 1 and not as_column:
             _refuse_name(file, name)
         return [(name, [cell for line in lines for cell in line])]
-    first = lines[0][1:] if len(lines) > 1 else []
-    if has_header(str(file), first, ASK_FOR_HEADER, header, named=True):
-        del lines[:1]
+    if len(lines) > 1:
+        first, *cells = lines[0]
+        if has_header(str(file), cells, ASK_FOR_HEADER, header, name=first):
+            del lines[0]
     return [(line[0].strip(), line[1:]) for line in lines]
 
 

@@ -164,7 +164,7 @@ def _has_header(file: Path, lines: Sequence[Sequence[str]], header: Header) -> b
         return True
     if header == "auto" and not any(is_number(cell) for cells in others for cell in cells[1:]):
         return False  # texts
-    return has_header(str(file), first[1:], ASK_FOR_HEADER, header, named=True)
+    return has_header(str(file), first[1:], ASK_FOR_HEADER, header, name=first[0])
 
 
 def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray:

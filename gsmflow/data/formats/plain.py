@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import counts_columns, delimiter_of, has_header, is_missing, is_number
+from gsmflow.core.text_cells import delimiter_of, has_header, is_missing, is_number
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.arrays import (
     SPLITS,
@@ -202,9 +202,8 @@ def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
 def _is_header(file: Path, cells: Sequence[str]) -> bool:
     """Whether the first line of semantics, whose first cell may be a name, is a header."""
     named = len(cells) > 1 and (is_missing(cells[0]) or not is_number(cells[0]))
-    if named and not cells[0] and counts_columns(cells[1:]):
-        return True  # an empty cell above names, and columns without names
-    return has_header(str(file), cells[named:], _NAME_COLUMNS, named=named)
+    name = cells[0] if named else None
+    return has_header(str(file), cells[named:], _NAME_COLUMNS, name=name)
 
 
 def _read_column(file: Path) -> NDArray[Any]:
