@@ -6,6 +6,7 @@ A class with a semantics vector and no rows is an unseen class; the estimators p
 import json
 import math
 import numbers
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -89,9 +90,14 @@ _NOT_IN_RECIPE = {
 # The classifiers that are trained on rows.
 _TRAINED = [name for name, kind in CLASSIFIERS.items() if issubclass(kind, TrainedClassifierConfig)]
 _SEEDS = 2**31 - 1
+# The types in which features are taken; others become the first.
+_WIDE = [np.float64, np.float32]
 _PRINTED = 20
 _CLASSIFIERS = "classifiers."
 _SEMANTICS = "estimator.semantics"
+_OFFSET = "estimator.offset"
+# Where float32 keeps less than this share of a dimension's deviation, the mean is taken off first.
+_KEPT_SHARE = 1e-4
 # The format of a saved estimator; files of other formats are refused.
 _FORMAT = "gsmflow estimator 3"
 
@@ -140,6 +146,9 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         The settings that were chosen on validation classes; None for a method that chooses none.
     seed_
         The seed of all random numbers of the fit.
+    offset_
+        What is taken off features before float32 holds them, ``(d,)``: the mean of a dimension that
+        is far from 0 and varies little, else 0.
     """
 
     _method: ClassVar[str]
@@ -172,13 +181,16 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         ------
         InputError
             If a class has no vector, vectors differ in length or are not finite, every class has
-            rows, or a setting is out of range.
+            rows, no feature varies, or a setting is out of range.
         """
         rows, labels = validate_data(
-            self, X, y, dtype=np.float32, ensure_min_features=2, ensure_min_samples=2
+            self, X, _checked_labels(y), dtype=_WIDE, ensure_min_features=2, ensure_min_samples=2
         )
         check_classification_targets(labels)
         recipe = self._recipe()
+        _check_varying(rows)
+        self.offset_ = _offset(rows, recipe.feature_scaling)
+        rows = _narrowed(rows, self.offset_)
         given = self.semantics if semantics is None else semantics
         vectors = as_mapping(given)
         self.classes_, self.semantics_ = _classes_and_vectors(vectors, np.unique(labels))
@@ -283,7 +295,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         return np.asarray(self._by_number()[unseen[best]])
 
     @_available_to(Sampler, "that synthesizes no features")  # type: ignore[untyped-decorator]
-    def sample(self, label: Any, n: int = 1, random_state: Any = None) -> FloatArray:
+    def sample(self, label: Any, n: int = 1, random_state: Any = None) -> NDArray[np.floating[Any]]:
         """Synthesize features of a class, seen or unseen.
 
         Parameters
@@ -300,7 +312,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         -------
         array
             ``(n, d)``, in the scale of the features given to `fit`; under
-            ``feature_scaling="l2"`` of length about 1.
+            ``feature_scaling="l2"`` of length about 1; in float64 where `offset_` is not 0.
 
         Raises
         ------
@@ -319,7 +331,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         assert isinstance(self.model_, Sampler)
         number = torch.from_numpy(self.class_numbers_[found]).to(device)
         features, _ = synthesize(self.model_, number, n, generator)
-        return self.scaling_.inverse(features.cpu().numpy())
+        samples = self.scaling_.inverse(features.cpu().numpy())
+        return samples + self.offset_ if self.offset_.any() else samples
 
     @_available_to(Density, "without a density")  # type: ignore[untyped-decorator]
     def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -451,13 +464,14 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
 
     def _rows_of_fit(self, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, NDArray[Any]]:
         """The rows and their classes, or an `InputError` if the fit had others."""
-        rows, labels = validate_data(self, X, y, dtype=np.float32, reset=False)
+        rows, labels = validate_data(self, X, _checked_labels(y), dtype=_WIDE, reset=False)
+        labels = _in_type_of(self.classes_, labels)
         if not np.array_equal(np.unique(labels), self.seen_classes_):
             raise InputError(
                 f"y: found {len(np.unique(labels))} classes, expected rows of the "
                 f"{len(self.seen_classes_)} seen classes of the fit"
             )
-        return rows, labels
+        return _narrowed(rows, self.offset_), labels
 
     def _check_scaling(self, scaling: FeatureScaling) -> None:
         """Raise `InputError` unless a scaling of given rows is that of the fit."""
@@ -481,11 +495,11 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             "class": type(self).__name__,
             "parameters": parameters,
             "choice": self.choice_,
-            "semantics": None if given is None else _pairs(given),
+            "semantics": None if given is None else _pairs(given, self.classes_.dtype),
             "model": self.model_.describe(),
             "history": self.history_,
             "seed": self.seed_,
-            "classes": self.classes_.tolist(),
+            "classes": _countable(self.classes_).tolist(),
             "classes_dtype": self.classes_.dtype.str,
             "class_numbers": self.class_numbers_.tolist(),
             "is_seen": np.isin(self.classes_, self.seen_classes_).tolist(),
@@ -494,11 +508,16 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         tensors = tensors_with_scaling(self.model_, self.scaling_)
         tensors |= {f"{_CLASSIFIERS}{name}": t for name, t in self.classifiers_.items()}
         tensors[_SEMANTICS] = torch.from_numpy(self.semantics_)
+        if self.offset_.any():
+            tensors[_OFFSET] = torch.from_numpy(self.offset_)
         write_tensors(Path(path), tensors, {"gsmflow": json.dumps(content, default=_plain)})
 
     @classmethod
     def load(cls: type[_Self], path: str | Path) -> _Self:
         """Read what `save` wrote.
+
+        Where the device that it was fitted on is missing, a warning says so, and ``device`` is
+        ``"auto"``.
 
         Raises
         ------
@@ -528,8 +547,12 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     ) -> _Self:
         given = content["semantics"]
         estimator = cls(**content["parameters"])
-        estimator.semantics = given and {label: np.float32(vector) for label, vector in given}
-        estimator.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
+        dtype = np.dtype(content["classes_dtype"])
+        estimator.classes_ = _labels_from(content["classes"], dtype)
+        if given:
+            labels, vectors = zip(*given, strict=True)
+            keys = list(_labels_from(labels, dtype)) if dtype.kind in "mM" else labels
+            estimator.semantics = dict(zip(keys, map(np.float32, vectors), strict=True))
         estimator.class_numbers_ = np.array(content["class_numbers"], dtype=np.int64)
         estimator.semantics_ = tensors[_SEMANTICS].numpy()
         is_seen = np.array(content["is_seen"], dtype=bool)
@@ -539,12 +562,12 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         )
         estimator.history_, estimator.seed_ = content["history"], content["seed"]
         estimator.choice_ = content["choice"]
-        device = estimator._device()
+        device = estimator._device_here()
         classifier_tensors, model_tensors = {}, {}
         for name, tensor in tensors.items():
             if name.startswith(_CLASSIFIERS):
                 classifier_tensors[name.removeprefix(_CLASSIFIERS)] = tensor.to(device)
-            elif name != _SEMANTICS:
+            elif name not in (_SEMANTICS, _OFFSET):
                 model_tensors[name] = tensor
         state, estimator.scaling_ = split_scaling(
             model_tensors, content["parameters"]["feature_scaling"]
@@ -553,7 +576,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         restored: Any = model_class.from_state(content["model"], state).to(device)
         estimator.model_ = restored
         estimator.classifiers_ = classifier_tensors
-        estimator.n_features_in_ = len(estimator.scaling_.shift)
+        d = estimator.n_features_in_ = len(estimator.scaling_.shift)
+        estimator.offset_ = tensors[_OFFSET].numpy() if _OFFSET in tensors else np.zeros(d)
         if content["feature_names"]:
             estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
         return estimator
@@ -582,14 +606,28 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     def _device(self) -> torch.device:
         return pick_device(self.get_params(deep=False)["device"])
 
+    def _device_here(self) -> torch.device:
+        """The device, or the fastest one here, with a warning, if this machine does not have it."""
+        try:
+            return self._device()
+        except InputError as error:
+            warnings.warn(
+                f"{one_line(error)}: the estimator was fitted there, and is loaded with "
+                "device='auto'",
+                stacklevel=4,
+            )
+        self.set_params(device="auto")
+        return self._device()
+
     def _features(self, X: ArrayLike) -> FloatArray:
         check_is_fitted(self)
-        return np.asarray(validate_data(self, X, dtype=np.float32, reset=False))
+        return _narrowed(validate_data(self, X, dtype=_WIDE, reset=False), self.offset_)
 
     def _codes(self, y: ArrayLike, n: int) -> IntArray:
-        labels = np.asarray(y)
+        labels = np.asarray(_checked_labels(y))
         if labels.shape != (n,):
             raise InputError(f"y: found shape {labels.shape}, expected ({n},), a class of each row")
+        labels = _in_type_of(self.classes_, labels)
         known = np.isin(labels, self.classes_)
         if not known.all():
             raise InputError(f"y: found {labels[~known][0]}, expected one of classes_")
@@ -1167,6 +1205,88 @@ def _check_twins(classes: NDArray[Any], vectors: FloatArray, is_seen: NDArray[np
             )
 
 
+def _check_varying(X: NDArray[np.floating[Any]]) -> None:
+    """Raise `InputError` if every feature has one value in all rows."""
+    if (X.min(axis=0) == X.max(axis=0)).all():
+        raise InputError(
+            f"X: found every one of the {X.shape[1]} features constant, expected features that vary"
+        )
+
+
+def _offset(X: NDArray[np.floating[Any]], scaling: FeatureScalingName) -> NDArray[np.float64]:
+    """What is to be taken off ``X (n, d)`` so that float32 keeps how it varies, ``(d,)``.
+
+    Raises
+    ------
+    InputError
+        If there is something, and the scaling does not centre, so that the origin matters.
+    """
+    offset = np.zeros(X.shape[1])
+    if X.dtype == np.float32:
+        return offset
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = X.mean(axis=0), X.std(axis=0)
+        rounding = np.abs(mean) * np.finfo(np.float32).eps
+    if scaling not in ("none", "l2"):
+        lost = (rounding > _KEPT_SHARE * deviation) & (deviation > 0) & np.isfinite(mean)
+        offset[lost] = mean[lost]
+    elif np.isfinite(mean).all() and np.hypot.reduce(rounding) > np.hypot.reduce(deviation) / 100:
+        column = int(np.abs(mean).argmax())
+        raise InputError(
+            f"X: found a mean of {mean[column]:.6g} and a deviation of {deviation[column]:.3g} in "
+            f"feature {column + 1}, whose digits float32 does not hold, expected centred features, "
+            "or feature_scaling='standardised', which centres them"
+        )
+    return offset
+
+
+def _narrowed(X: NDArray[np.floating[Any]], offset: NDArray[np.float64]) -> FloatArray:
+    """Features less the offset, in float32."""
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
+        rows = np.asarray(X - offset if offset.any() else X, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise InputError("X: found a value that is too large for float32, expected smaller ones")
+    return rows
+
+
+def _checked_labels(y: ArrayLike) -> ArrayLike:
+    """The labels as given, or an `InputError` if NumPy would round whole numbers among them."""
+    if not isinstance(y, list | tuple) or not y:
+        return y
+    if all(isinstance(v, numbers.Integral) for v in y) and np.asarray(y).dtype.kind in "fO":
+        raise InputError(
+            f"y: found whole numbers from {min(y)} to {max(y)}, which no integer type of 64 bits "
+            "holds together, expected smaller ones or texts"
+        )
+    return y
+
+
+def _in_type_of(classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels in the type of the classes, so that no comparison rounds them."""
+    if labels.dtype == classes.dtype or {labels.dtype.kind, classes.dtype.kind} - set("iuf"):
+        return labels
+    with np.errstate(invalid="ignore"):
+        found = labels.astype(classes.dtype)
+    same = (found == labels) & ((found < 0) == (labels < 0))
+    if not same.all():
+        raise InputError(f"y: found {labels[~same][0]}, expected one of classes_")
+    return found
+
+
+def _whole_type(keys: Sequence[Any], labels: NDArray[Any]) -> "np.dtype[Any] | None":
+    """The integer type of labels and keys; None if some are not whole numbers."""
+    if labels.dtype.kind not in "iu" or not all(isinstance(k, numbers.Integral) for k in keys):
+        return None
+    lowest, highest = (int(side(*keys, *labels.tolist())) for side in (min, max))
+    for dtype in (labels.dtype, np.dtype(np.int64), np.dtype(np.uint64)):
+        if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
+            return dtype
+    raise InputError(
+        f"semantics: found whole numbers from {lowest} to {highest}, which no integer type of 64 "
+        "bits holds together, expected smaller ones or texts"
+    )
+
+
 def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
     """The keys in ascending order, in a data type that also holds the labels."""
     is_text = isinstance(labels[0], str | bytes)
@@ -1176,8 +1296,19 @@ def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
                 f"semantics: found the key {key!r} for labels of type {labels.dtype}, expected "
                 f"only {'texts' if is_text else 'numbers'}"
             )
-    classes = np.unique(np.array(keys, dtype=object if labels.dtype == object else None))
-    return classes.astype(np.result_type(classes, labels))
+        if key != key:  # NaN, or a time that is none
+            raise InputError(f"semantics: found the key {key!r}, expected classes")
+    whole = _whole_type(keys, labels)
+    if whole is not None:
+        return np.unique(np.array([int(key) for key in keys], dtype=whole))
+    classes = np.array(keys, dtype=object if labels.dtype == object else None)
+    found = np.unique(classes.astype(np.result_type(classes, labels)))
+    if len(found) < len(keys):
+        raise InputError(
+            f"semantics: found {len(keys)} keys, of which {found.dtype} tells {len(found)} apart, "
+            f"expected labels y of another type than {labels.dtype}"
+        )
+    return found
 
 
 def _vector(label: Any, values: ArrayLike) -> FloatArray:
@@ -1200,8 +1331,26 @@ def _draw_seed(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(_SEEDS))
 
 
-def _pairs(semantics: Mapping[Any, ArrayLike]) -> list[tuple[Any, list[float]]]:
-    return [(_plain(c), np.asarray(v, dtype=np.float64).tolist()) for c, v in semantics.items()]
+def _pairs(
+    semantics: Mapping[Any, ArrayLike], dtype: "np.dtype[Any]"
+) -> list[tuple[Any, list[float]]]:
+    labels = [*semantics]
+    if dtype.kind in "mM":
+        labels = _countable(np.array(labels, dtype=dtype)).tolist()
+    vectors = [np.asarray(vector, dtype=np.float64).tolist() for vector in semantics.values()]
+    return list(zip(map(_plain, labels), vectors, strict=True))
+
+
+def _countable(labels: NDArray[Any]) -> NDArray[Any]:
+    """Times as whole numbers, which JSON has; other labels unchanged."""
+    return labels.view(np.int64) if labels.dtype.kind in "mM" else labels
+
+
+def _labels_from(values: Sequence[Any], dtype: "np.dtype[Any]") -> NDArray[Any]:
+    """What `_countable` was given."""
+    if dtype.kind in "mM":
+        return np.array(values, dtype=np.int64).view(dtype)
+    return np.array(values, dtype=dtype)
 
 
 def _plain(value: Any) -> Any:

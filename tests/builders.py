@@ -242,8 +242,11 @@ def _write_hdf5(file: h5py.File, name: str, field: Any) -> None:
             refs[i] = cells[inner.removeprefix("#refs#/")].ref
         data, kind = file.create_dataset(name, data=refs.T), "cell"
     elif value.dtype.kind == "U":
-        codes = np.array([[ord(ch) for ch in text.ljust(value.itemsize // 4)] for text in value])
-        data, kind = file.create_dataset(name, data=codes.T.astype(np.uint16)), "char"
+        units = [np.frombuffer(text.encode("utf-16-le"), dtype=np.uint16) for text in value]
+        codes = np.full((len(units), max(map(len, units))), ord(" "), dtype=np.uint16)
+        for row, text in zip(codes, units, strict=True):
+            row[: len(text)] = text
+        data, kind = file.create_dataset(name, data=codes.T), "char"
     elif value.size == 0:
         # MATLAB stores the shape instead of the missing values.
         data = file.create_dataset(name, data=np.array(value.shape, dtype=np.uint64))

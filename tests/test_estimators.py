@@ -660,6 +660,103 @@ def test_bad_settings_are_refused(name: str, value: Any, expected: str) -> None:
         small(GSMFlowClassifier, **{name: value}).fit(X, Y, SEMANTICS)
 
 
+# Numbers that float64 does not tell apart, in each integer type that holds them.
+_BIG = 2**53 + np.arange(12)
+
+
+def fitted_on(labels: NDArray[Any], keys: list[Any], **changes: Any) -> Any:
+    """A quick estimator on rows whose class c has the label ``labels[c]``, of 12 classes."""
+    semantics = dict(zip(keys, DATASET.semantics, strict=True))
+    estimator = small(PrototypeDiscriminantClassifier, **changes)
+    return estimator.fit(X, labels[DATASET.labels[TRAIN]], semantics)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, "datetime64[D]", "datetime64[ns]"])
+def test_labels_beyond_float64_and_times_are_told_apart_and_saved(
+    dtype: Any, tmp_path: Path
+) -> None:
+    days = np.datetime64("2020-02-27") + np.arange(12)
+    labels = days.astype(dtype) if "time" in str(dtype) else _BIG.astype(dtype)
+    keys = list(labels) if "time" in str(dtype) else _BIG.tolist()
+    estimator = fitted_on(labels, keys, semantics=dict(zip(keys, DATASET.semantics, strict=True)))
+    assert estimator.classes_.dtype == labels.dtype
+    np.testing.assert_array_equal(estimator.classes_, labels)
+    estimator.save(tmp_path / "saved")
+    loaded = PrototypeDiscriminantClassifier.load(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
+    assert loaded.predict(X).dtype == labels.dtype
+    assert [*loaded.semantics] == keys
+
+
+def test_answers_with_big_labels_are_those_with_small_ones() -> None:
+    small_labels = np.arange(12)
+    expected = fitted_on(small_labels, small_labels.tolist()).predict(X)
+    big = fitted_on(_BIG.astype(np.uint64), _BIG.tolist())
+    np.testing.assert_array_equal(big.predict(X).astype(np.int64) - 2**53, expected)
+
+
+def test_labels_that_no_type_holds_are_refused() -> None:
+    y = [2**63 + 1, *([-1] * (len(X) - 1))]
+    with pytest.raises(InputError, match="y: found whole numbers from -1"):
+        small(PrototypeDiscriminantClassifier).fit(X, y, {c: [1.0] for c in set(y)})
+    floats = _BIG.astype(np.float64)[DATASET.labels[TRAIN]]
+    with pytest.raises(InputError, match="found 12 keys, of which float64 tells 7 apart"):
+        small(PrototypeDiscriminantClassifier).fit(
+            X, floats, dict(zip(_BIG.tolist(), DATASET.semantics, strict=True))
+        )
+
+
+@pytest.mark.parametrize("key", [float("nan"), np.datetime64("NaT")])
+def test_keys_that_are_no_class_are_refused(key: Any) -> None:
+    labels = np.arange(12).astype("datetime64[D]" if isinstance(key, np.datetime64) else float)
+    semantics = dict(zip(labels, DATASET.semantics, strict=True)) | {key: DATASET.semantics[0]}
+    with pytest.raises(InputError, match=r"semantics: found the key .*, expected classes"):
+        small(PrototypeDiscriminantClassifier).fit(X, labels[DATASET.labels[TRAIN]], semantics)
+
+
+def test_memory_that_no_machine_has_is_not_asked_for() -> None:
+    with pytest.raises(InputError, match=r"^hidden 1000000000000: found settings that ask for"):
+        small(GSMFlowClassifier, hidden=10**12).fit(X, Y, SEMANTICS)
+
+
+def test_constant_features_are_refused(kind: type[ZeroShotEstimator]) -> None:
+    with pytest.raises(InputError, match=r"X: found every one of the .* features constant"):
+        small(kind).fit(np.full_like(X, 3), Y, SEMANTICS)
+
+
+def test_offset_does_not_take_the_digits(tmp_path: Path) -> None:
+    centred = small(PrototypeDiscriminantClassifier, feature_scaling="standardised")
+    wide = X.astype(np.float64)
+    moved = clone(centred).fit(wide + 1e8, Y, SEMANTICS)
+    expected = centred.fit(wide, Y, SEMANTICS)
+    np.testing.assert_allclose(
+        moved.predict_proba(wide + 1e8), expected.predict_proba(wide), atol=1e-3
+    )
+    moved.save(tmp_path / "saved")
+    loaded = PrototypeDiscriminantClassifier.load(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict_proba(wide + 1e8), moved.predict_proba(wide + 1e8))
+    with pytest.raises(InputError, match=r"X: found a mean of 1e\+08 .*feature_scaling"):
+        small(PrototypeDiscriminantClassifier).fit(wide + 1e8, Y, SEMANTICS)
+
+
+def test_samples_have_the_offset_again() -> None:
+    flow = small(GSMFlowClassifier).fit(X.astype(np.float64), Y, SEMANTICS)
+    moved = small(GSMFlowClassifier).fit(X.astype(np.float64) + 1e8, Y, SEMANTICS)
+    name = flow.classes_[0]
+    np.testing.assert_allclose(moved.sample(name, 5) - 1e8, flow.sample(name, 5), atol=1e-2)
+
+
+def test_estimator_of_another_device_loads_here(tmp_path: Path, monkeypatch: Any) -> None:
+    estimator = fitted_on(np.arange(12), list(range(12)))
+    estimator.device = "cuda:63"
+    estimator.save(tmp_path / "saved")
+    with pytest.warns(UserWarning, match="cuda.*device='auto'"):
+        loaded = PrototypeDiscriminantClassifier.load(tmp_path / "saved")
+    assert loaded.device == "auto"
+    estimator.device = "cpu"
+    np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
+
+
 def test_progress_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     small(GSMFlowClassifier).fit(X, Y, SEMANTICS)
     assert capsys.readouterr().out == ""

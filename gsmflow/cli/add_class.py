@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.devices import pick_device
+from gsmflow.core.text_cells import Header
 from gsmflow.data.formats.embeddings import scaled_as_joined
 from gsmflow.data.new_classes import read_new_classes
 from gsmflow.runs.add_class import (
@@ -42,6 +43,8 @@ class AddClassOptions:
     NAME,VALUES or a .json of vectors by name."""
     name: str | None = None
     """Name of the class; none if the file has the names."""
+    header: Header = "auto"
+    """Whether the first line of a .csv with names is a header; auto: its cells say so."""
     into: Path | None = None
     """The new run's directory; none: beside the run, RUN-with-NAME."""
     data: Path | None = None
@@ -64,7 +67,8 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
         trained = replace(trained, recipe=replace(recipe, data=options.data))
     dataset = grow_dataset(read_dataset(trained.recipe), added_classes(trained.directory))
     check_same_dataset(trained, dataset)
-    classes = read_new_classes(options.semantics, options.name, dataset.semantics.shape[1])
+    length = dataset.semantics.shape[1]
+    classes = read_new_classes(options.semantics, options.name, length, options.header)
     classes = {n: scaled_as_joined(v, dataset.semantics_parts) for n, v in classes.items()}
     add_classes(
         trained, dataset, classes, options.into or path_beside(options.run, classes), console

@@ -26,7 +26,7 @@ from rich.progress import (
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import digest_file, read_json, write_json
+from gsmflow.core.files import digest_file, read_record, write_json
 from gsmflow.data.download.archive import check_archive, unpack
 from gsmflow.data.download.sources import SOURCES, Wanted, find_sources
 from gsmflow.data.download.transfer import MEBIBYTE, Patience, Show, discard, fetch
@@ -277,18 +277,10 @@ class _Download:
 def _read_record(path: Path) -> _Record | None:
     if not path.exists():
         return None
-    value = read_json(path)
     try:
-        record = _Record(**value)
-        valid = isinstance(record.sha256, str) and isinstance(record.files, dict)
-    except TypeError:
-        valid = False
-    if not valid:
-        raise InputError(
-            f"{path}: found no record of a download, expected one that this command wrote; "
-            "delete it to fetch the archive again"
-        )
-    return record
+        return read_record(path, _Record)
+    except InputError as error:
+        raise InputError(f"{error}; delete it to fetch the archive again") from error
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """The command ``extract``: make a dataset of images and descriptions of their classes."""
 
-import csv
-import io
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +17,11 @@ from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import FloatArray
+from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import path_text, write_bytes
+from gsmflow.core.text_cells import Header
 from gsmflow.data.dataset import Dataset, all_rows
 from gsmflow.data.extract.backbones import (
     Backbone,
@@ -66,6 +66,8 @@ class ExtractOptions:
     name and its attributes, or its name and a text; or a folder with a text file for each class."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write the dataset to; its name is the dataset's."""
+    header: Header = "auto"
+    """Whether the first line of that file is a header; auto: its cells say so."""
     backbone: str = "resnet-101"
     """Image backbone: a short name (docs/extract.md lists them), a local folder, a name on the hub,
     or random:resnet-18 for a trial without weights."""
@@ -109,7 +111,7 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
     """
     _check(options)
     shares = Shares(options.unseen_share, options.val_share, options.test_share, options.seed)
-    plan = make_plan(options.images, options.semantics, options.unseen)
+    plan = make_plan(options.images, options.semantics, options.unseen, options.header)
     check_plan(plan, shares)
     device = pick_device(options.device)
     for note in plan.described.notes:
@@ -299,10 +301,8 @@ def _write(
 
 
 def _write_skipped(file: Path, skipped: Sequence[Skipped]) -> None:
-    text = io.StringIO()
     lines = [(path_text(one.path), one.reason) for one in skipped]
-    csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *lines])
-    write_bytes(file, text.getvalue().encode())
+    write_bytes(file, csv_text([("file", "reason"), *lines]).encode())
 
 
 def _split_facts(options: ExtractOptions, dataset: Dataset) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path, PurePath
 from typing import IO, Annotated, Literal, TypeAlias
 
@@ -17,9 +18,11 @@ from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import make_console
+from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import replacing
+from gsmflow.core.text_cells import Header
 from gsmflow.data.class_names import class_key
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.data.new_rows import NewRows, holds_rows, open_rows
@@ -56,6 +59,8 @@ class PredictOptions:
     format: _Format = "auto"
     """csv: a line for each answer; jsonl: a JSON object for each row or picture; auto: jsonl into a
     file that ends in .jsonl, else csv."""
+    header: Header = "auto"
+    """Whether the first line of a .csv file is a header; auto: its cells say so."""
     top_k: int = 1
     """Number of best classes of each row; all classes if there are fewer."""
     gamma: str = "run"
@@ -134,7 +139,7 @@ def _open_input(options: PredictOptions, run: TrainedRun) -> NewRows:
             f"--weights: found {options.weights} with rows of features in {options.file}, expected "
             "it with pictures only"
         )
-    return open_rows(options.file, run.feature_dim)
+    return open_rows(options.file, run.feature_dim, options.header)
 
 
 @dataclass
@@ -283,7 +288,7 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 
     def write_csv(name: int | str, answers: Sequence[Answer]) -> None:
         writer.writerows(
-            (name, rank, answer.name, answer.kind, f"{answer.score:.9g}")
+            as_cells((name, rank, answer.name, answer.kind, f"{answer.score:.9g}"))
             for rank, answer in enumerate(answers, start=1)
         )
 
@@ -294,6 +299,8 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 def _output(into: str) -> Iterator[IO[str]]:
     """A context with standard output, or with a file that is written atomically."""
     if into == _STANDARD_OUTPUT:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal has
         try:
             yield sys.stdout
         except BrokenPipeError:

@@ -12,7 +12,7 @@ from tyro.conf import UseAppendAction
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.files import write_bytes, write_json
 from gsmflow.core.run_files import SWEEP_FILE
 from gsmflow.core.settings import flag_of, plain_type
 from gsmflow.core.tables import markdown, terminal_table
@@ -22,6 +22,7 @@ from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
 from gsmflow.runs.directory import STORAGE_FIELDS
 from gsmflow.runs.script import Script, ScriptOptions, script_recipe
+from gsmflow.runs.stages import read_validation
 from gsmflow.runs.variants import figures_of, folder_words, run_variants
 
 __all__ = ["VERB", "SweepOptions", "run_sweep"]
@@ -165,7 +166,8 @@ def _validation(folder: Path, recipe: Recipe) -> dict[str, float] | None:
     if not recipe.calibrate:
         return None
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    ends = [read_json(folder / f"seed{seed}" / "validation.json")["curve"][-1] for seed in seeds]
+    files = [folder / f"seed{seed}" / "validation.json" for seed in seeds]
+    ends = [read_validation(file)[1][-1] for file in files]
     names = [metric.key for metric in metrics_in("sweep_validation")]
     return {name: fmean(end[name] for end in ends) for name in names}
 

@@ -1,9 +1,11 @@
 """The console, and the exit codes of a program."""
 
+import codecs
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import NoReturn
 
 from rich.console import Console
@@ -14,10 +16,26 @@ from gsmflow.core.extras import EXTRA_OF, missing_package
 __all__ = ["ending", "make_console"]
 
 
+# Signs of our tables and sentences for a terminal that lacks them; others become question marks.
+_IN_ASCII = "gsmflow_ascii"
+_SPELLED = {"±": "+-", "·": "|", "×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "γ": "gamma"}
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(_SPELLED.get(character, "?") for character in text), error.end
+
+
+codecs.register_error(_IN_ASCII, _spell)
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """A console that wraps long lines on a terminal and does not wrap them in a log file."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 120
+    if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+        stream.reconfigure(errors=_IN_ASCII)  # rich draws boxes in ASCII there by itself
     # Paths and class names may contain brackets and colons, which are no markup here.
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 

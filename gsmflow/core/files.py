@@ -1,26 +1,38 @@
 """Files that are written atomically: whole or not at all."""
 
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
+import msgspec
 from safetensors.torch import save
 from torch import Tensor
 
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, one_line
 
 __all__ = [
+    "as_record",
+    "cut_torn_line",
     "digest_file",
+    "parse_json",
     "path_text",
     "read_json",
+    "read_record",
     "replacing",
     "write_bytes",
     "write_json",
     "write_tensors",
 ]
+
+_Record = TypeVar("_Record")
+
+# Digits of a whole number of 64 bits, with its sign, and those that messages show.
+_DIGITS, _SHOWN = 21, 24
 
 # Bytes of a file that are read at a time.
 _BLOCK_BYTES = 2**22
@@ -61,20 +73,141 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     InputError
-        If it is missing or damaged.
+        If it is missing or damaged, has a number that is not finite or beyond 64 bits, or is
+        nested too deep.
     """
     try:
-        return json.loads(path.read_text())
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not readable ({error}), expected the JSON file that this run wrote"
+            f"{path}: not readable ({one_line(error)}), expected the JSON file that this run wrote"
         ) from error
 
 
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, with finite numbers alone.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, has NaN, an infinity or a whole number beyond 64 bits, or is nested too
+        deep.
+    """
+    try:
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_short
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"the number {name}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:_SHOWN]}")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > _DIGITS or not -(2**63) <= int(text) < 2**64:
+        raise ValueError(f"the number {text[:_SHOWN]}")
+    return int(text)
+
+
+def read_record(path: Path, kind: type[_Record]) -> _Record:
+    """Read a JSON file that a run wrote, as a dataclass whose types its values must have.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        The dataclass. Fields that it does not have are ignored; those with a default may be
+        missing. Bounds stand in the types, as `msgspec.Meta`.
+
+    Raises
+    ------
+    InputError
+        As of `read_json`, or if a value is of another type or out of its bounds.
+    """
+    return as_record(str(path), read_json(path), kind)
+
+
+def as_record(where: str, value: object, kind: type[_Record]) -> _Record:
+    """A JSON value as `read_record` reads one; ``where`` it stands, for messages."""
+    try:
+        return msgspec.convert(value, type=kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        what, _, place = one_line(error).replace("`", "").partition(" - at ")
+        field = place.removeprefix("$").removeprefix(".")
+        of = f", field '{field}'" if field else ""
+        raise InputError(f"{where}{of}: {_as_found(what)}") from error
+
+
+def _as_found(what: str) -> str:
+    """What msgspec says is wrong, with what was found and what was expected."""
+    if match := re.fullmatch("Expected (.*), got (.*)", what):
+        return f"found {match[2]}, expected {match[1]}"
+    if match := re.fullmatch("Expected (.*)", what):
+        return f"found a value out of bounds, expected {match[1]}"
+    return f"found another value ({what[:1].lower()}{what[1:]}), expected what this run wrote"
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write named tensors and text metadata as one safetensors file, atomically."""
+    """Write named tensors and text metadata as one safetensors file, atomically.
+
+    Equal tensors and metadata give equal bytes.
+    """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(on_cpu, dict(metadata)))
+    write_bytes(path, _with_sorted_metadata(save(on_cpu, dict(metadata))))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order; the library's order is another each time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    metadata = header.get("__metadata__", {})
+    if len(metadata) < 2:
+        return content
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the values
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def cut_torn_line(path: Path, begins: bytes) -> None:
+    """Cut off a last line that a killed process left unfinished.
+
+    Parameters
+    ----------
+    path
+        A file to whose end lines are written.
+    begins
+        What each of its lines begins with.
+
+    Raises
+    ------
+    InputError
+        If the file has no whole line and begins in another way: it is none of ours.
+    """
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read() in (b"", b"\n"):
+            return
+        file.seek(0)
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        if not end and content[: len(begins)] != begins[: len(content)]:
+            raise InputError(
+                f"{path}: found something else in place of lines that begin with "
+                f"{begins.decode()}, expected a file that was written here; move it away"
+            )
+        file.truncate(end)
 
 
 def path_text(path: Path) -> str:

@@ -15,7 +15,14 @@ import numpy as np
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import path_text
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.text_cells import (
+    ASK_FOR_HEADER,
+    Header,
+    delimiter_of,
+    has_header,
+    is_missing,
+    is_number,
+)
 from gsmflow.data.class_names import names_list_beside, without_ids
 
 __all__ = [
@@ -32,7 +39,6 @@ __all__ = [
 
 EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
 _TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
-_NAME_HEADERS = {"", "name", "names", "class", "classes", "class_name", "class_names"}
 # Long texts in a CSV file are allowed.
 _LONGEST_CELL = 2**24
 
@@ -65,7 +71,7 @@ class ClassTable:
     notes: tuple[str, ...] = ()
 
 
-def read_class_table(file: Path) -> ClassTable:
+def read_class_table(file: Path, header: Header = "auto") -> ClassTable:
     """Read a text table with a line for each class; the content decides what it has.
 
     Cells are separated by tabs, semicolons, commas or, if there are none of these, spaces. A header
@@ -73,14 +79,21 @@ def read_class_table(file: Path) -> ClassTable:
     (`names_list_beside`); without a list, its first column has them if those are different whole
     numbers.
 
+    Parameters
+    ----------
+    file
+        The table.
+    header
+        Whether its first line is a header; ``"auto"`` as of `has_header`.
+
     Raises
     ------
     InputError
-        If it is unreadable, a cell is no finite number, lines differ in length, a text is empty,
-        or the list has another number of names.
+        If it is unreadable, a cell is no finite number, lines differ in length, a text is empty, it
+        is not clear whether the first line is a header, or the list has another number of names.
     """
     rows = table_lines(file)
-    if len(rows) > 1 and _is_header(rows[0][1], rows[1][1]):
+    if len(rows) > 1 and _has_header(file, [cells for _, cells in rows], header):
         rows = rows[1:]
     if not rows:
         raise InputError(f"{file}: found no line, expected {EXPECTED}")
@@ -206,21 +219,19 @@ def table_lines(file: Path) -> list[Line]:
         ) from error
     finally:
         csv.field_size_limit(before)
-    return [(number, cells) for number, cells in rows if any(cells)]
+    return [(number, cells) for number, cells in rows if len(cells) > 1 or any(cells)]
 
 
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether the first line is a header: a known title of a text column, or no numbers.
-
-    Titles may also count the columns from 0, as pandas writes them where they have no names.
-    """
-    if len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
+def _has_header(file: Path, lines: Sequence[Sequence[str]], header: Header) -> bool:
+    """Whether the first line is a header: a known title of a text column, or above numbers."""
+    first, *others = lines
+    if header == "auto" and len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
         return True
-    if first[0].casefold() in _NAME_HEADERS and len(first) == len(second):
-        counted = [str(column) for column in range(len(first) - 1)]
-        if list(first[1:]) == counted and any(map(is_number, second[1:])):
-            return True
-    return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))
+    if header == "auto" and not any(is_number(cell) for cells in others for cell in cells[1:]):
+        return False  # texts
+    if is_number(first[0]) and not is_missing(first[0]):
+        return has_header(str(file), first, ASK_FOR_HEADER, header)
+    return has_header(str(file), first[1:], ASK_FOR_HEADER, header, name=first[0])
 
 
 def table_numbers(file: Path, rows: Sequence[Line], *, named: bool) -> FloatArray:

@@ -1,7 +1,7 @@
 """Names and semantics of classes that are to join a trained run, from a file."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import is_number
+from gsmflow.core.files import parse_json
+from gsmflow.core.text_cells import ASK_FOR_HEADER, Header, has_header
 from gsmflow.data.class_table import table_lines
-from gsmflow.data.formats.plain import load_npy
+from gsmflow.data.npy import read_npy
 
 __all__ = ["NewClasses", "read_new_classes"]
 
@@ -19,7 +20,9 @@ __all__ = ["NewClasses", "read_new_classes"]
 NewClasses: TypeAlias = dict[str, FloatArray]
 
 
-def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
+def read_new_classes(
+    file: Path, name: str | None, length: int, header: Header = "auto"
+) -> NewClasses:
     """Semantics of one class or of several.
 
     Parameters
@@ -32,15 +35,22 @@ def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
         Of the one class; None if the file has the names.
     length
         ``a``, which every vector must have.
+    header
+        Whether the first line of a ``.csv`` with names is a header; ``"auto"`` as of `has_header`.
 
     Raises
     ------
     InputError
         If the file is missing, unreadable or of another form, or a name stands there twice.
     """
-    reader = _READERS.get(file.suffix.lower())
+    readers: Mapping[str, Callable[[Path, str | None], _Pairs]] = {
+        ".npy": _read_npy,
+        ".json": _read_json,
+        ".csv": partial(_read_csv, header=header),
+    }
+    reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise InputError(f"{file}: found another ending, expected one of {', '.join(_READERS)}")
+        raise InputError(f"{file}: found another ending, expected one of {', '.join(readers)}")
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected one with semantics")
     found: NewClasses = {}
@@ -87,14 +97,13 @@ def _needed(file: Path, name: str | None) -> str:
 
 
 def _read_npy(file: Path, name: str | None) -> _Pairs:
-    values = load_npy(file, mapped=False)
-    return [(_needed(file, name), values)]
+    return [(_needed(file, name), read_npy(file))]
 
 
 def _read_json(file: Path, name: str | None) -> _Pairs:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise InputError(f"{file}: not JSON ({one_line(error)}), expected semantics") from error
     if isinstance(content, dict):
         _refuse_name(file, name)
@@ -102,15 +111,17 @@ def _read_json(file: Path, name: str | None) -> _Pairs:
     return [(_needed(file, name), content)]
 
 
-def _read_csv(file: Path, name: str | None) -> _Pairs:
+def _read_csv(file: Path, name: str | None, header: Header) -> _Pairs:
     lines = [cells for _, cells in table_lines(file)]
     if name is not None:
         as_column = all(len(line) == 1 for line in lines)
         if len(lines) > 1 and not as_column:
             _refuse_name(file, name)
         return [(name, [cell for line in lines for cell in line])]
-    if len(lines) > 1 and not any(map(is_number, lines[0][1:])):
-        del lines[0]  # a header
+    if len(lines) > 1:
+        first, *cells = lines[0]
+        if has_header(str(file), cells, ASK_FOR_HEADER, header, name=first):
+            del lines[0]
     return [(line[0], line[1:]) for line in lines]
 
 
@@ -120,10 +131,3 @@ def _refuse_name(file: Path, name: str | None) -> None:
             f"--name: found {name} with {file}, which has several classes, expected no name, as "
             "the file has them"
         )
-
-
-_READERS: Mapping[str, Callable[[Path, str | None], _Pairs]] = {
-    ".npy": _read_npy,
-    ".json": _read_json,
-    ".csv": _read_csv,
-}

@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, row_slices
-from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.errors import InputError
+from gsmflow.core.text_cells import (
+    ASK_FOR_HEADER,
+    Header,
+    counts_columns,
+    delimiter_of,
+    has_header,
+)
 from gsmflow.data.formats.matlab import MatFile
+from gsmflow.data.npy import read_npy
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows", "rows_of_array"]
 
-_FIELD = "features"
+_FIELD, _CSV = "features", ".csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,20 +69,22 @@ class NewRows:
 
 def holds_rows(path: Path) -> bool:
     """Whether a file's ending says that it holds rows of features."""
-    return path.suffix.lower() in _OPENERS and not path.is_dir()
+    return path.suffix.lower() in (*_OPENERS, _CSV) and not path.is_dir()
 
 
-def open_rows(path: Path, feature_dim: int) -> NewRows:
+def open_rows(path: Path, feature_dim: int, header: Header = "auto") -> NewRows:
     """Rows of features from a file.
 
     Parameters
     ----------
     path
         ``.npy``: an array ``(n, d)``. ``.mat``: a field ``features`` ``(d, n)``, as datasets have
-        it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs; a first line
-        without any number, or one that numbers the columns, is a header.
+        it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs, below a header
+        or not.
     feature_dim
         ``d``, which they must have.
+    header
+        Whether the first line of a ``.csv`` is a header; ``"auto"`` as of `has_header`.
 
     Raises
     ------
@@ -85,9 +94,11 @@ def open_rows(path: Path, feature_dim: int) -> NewRows:
     """
     if not holds_rows(path):
         what = "a folder" if path.is_dir() else f"a file that ends in {path.suffix or 'nothing'}"
-        raise InputError(f"{path}: found {what}, expected one of {', '.join(_OPENERS)}")
+        raise InputError(f"{path}: found {what}, expected one of {', '.join([*_OPENERS, _CSV])}")
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected one with rows of features")
+    if path.suffix.lower() == _CSV:
+        return _open_csv(path, feature_dim, header)
     return _OPENERS[path.suffix.lower()](path, feature_dim)
 
 
@@ -154,13 +165,7 @@ def _in_float32(array: NDArray[Any]) -> FloatArray:
 
 
 def _open_npy(path: Path, feature_dim: int) -> NewRows:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: not readable as an array ({one_line(error)}), expected a complete .npy file "
-            "of numbers"
-        ) from error
+    array = read_npy(path, mapped=True)
     total = _check_array(str(path), array, feature_dim)
 
     def pieces() -> Iterator[Piece]:
@@ -184,14 +189,14 @@ def _open_mat(path: Path, feature_dim: int) -> NewRows:
     return NewRows(total, pieces)
 
 
-def _open_csv(path: Path, feature_dim: int) -> NewRows:
+def _open_csv(path: Path, feature_dim: int, header: Header) -> NewRows:
     first = next(text_lines(path), None)
     if first is None:
         raise InputError(f"{path}: found no line, expected rows of {feature_dim} numbers")
     delimiter = delimiter_of(first.text) or ","
     cells = split_cells(first.text, delimiter)
-    counted = any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
-    header = counted or not any(map(is_number, cells))
+    below_header = has_header(str(path), cells, ASK_FOR_HEADER, header)
+    counted = header == "auto" and below_header and counts_columns(cells)
     notes = (
         (
             f"{path}: the first line, {cells[0]} to {cells[-1]} in steps of one, is taken for a "
@@ -203,7 +208,7 @@ def _open_csv(path: Path, feature_dim: int) -> NewRows:
 
     def pieces() -> Iterator[Piece]:
         lines = text_lines(path)
-        if header:
+        if below_header:
             next(lines)
         done = 0
         as_in = "the number of features that the run was trained on"
@@ -216,4 +221,4 @@ def _open_csv(path: Path, feature_dim: int) -> NewRows:
     return NewRows(None, pieces, notes)
 
 
-_OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat, ".csv": _open_csv}
+_OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat}

@@ -25,7 +25,7 @@ class TextLine(NamedTuple):
 
 
 def text_lines(path: Path) -> Iterator[TextLine]:
-    """The lines of a text file that are not blank, by number.
+    """The lines of a text file that are not empty, by number.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def text_lines(path: Path) -> Iterator[TextLine]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, text in enumerate(file, start=1):
-                if text.strip():
+                if text.strip(" \r\n"):  # tabs may part cells that are missing
                     yield TextLine(number, text.rstrip("\r\n"))
     except UnicodeDecodeError as error:
         raise InputError(

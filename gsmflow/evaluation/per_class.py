@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from gsmflow.core.arrays import IntArray
+from gsmflow.core.csv_cells import csv_text, from_cell
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_bytes
 from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
@@ -204,7 +205,7 @@ def _read_csv(path: Path) -> list[list[str]]:
         raise InputError(
             f"{path}: not readable ({one_line(error)}), expected the CSV file that this run wrote"
         ) from error
-    return lines or [[]]
+    return [list(map(from_cell, line)) for line in lines] or [[]]
 
 
 def _accuracies(labels: IntArray, predictions: IntArray) -> dict[int, float]:
@@ -213,6 +214,4 @@ def _accuracies(labels: IntArray, predictions: IntArray) -> dict[int, float]:
 
 
 def _write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, csv_text(lines).encode())

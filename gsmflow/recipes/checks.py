@@ -1,5 +1,6 @@
 """Checks of a recipe: bounds of values, names, and settings that exclude each other."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from gsmflow.methods.registry import METHODS
 from gsmflow.recipes.recipe import CONFIG_PREFIXES, Recipe, used_configs
 
 __all__ = ["check_model_class", "check_recipe"]
+
+# File systems have 255 bytes for a name, of which temporary files need some.
+_LONGEST_NAME = 200
 
 _NAMES = ("dataset", "features", "run")
 
@@ -39,11 +43,26 @@ def check_recipe(recipe: Recipe) -> None:
     for name in _NAMES:
         value = getattr(recipe, name)
         empty = not value and name != "run"
+        check_file_name(flag_of(name), value)
         if empty or Path(value).name != value or value == "..":
             raise InputError(f"{flag_of(name)}: found {value!r}, expected a plain file name")
     check_embeddings("--semantics", recipe.semantics, several=True)
     if recipe.second_semantics:
         check_embeddings("--second-semantics", recipe.second_semantics, several=False)
+
+
+def check_file_name(where: str, value: str) -> None:
+    """Raise `InputError` if no file can have a name, given as ``where``."""
+    odd = next((character for character in value if ord(character) < 32), None)
+    if odd is not None:
+        raise InputError(
+            f"{where}: found the character {odd!r} in a name, expected none of its kind"
+        )
+    length = len(os.fsencode(value))
+    if length > _LONGEST_NAME:
+        raise InputError(
+            f"{where}: found a name of {length} bytes, expected no more than {_LONGEST_NAME}"
+        )
 
 
 def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:

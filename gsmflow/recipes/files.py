@@ -1,13 +1,12 @@
 """Recipes as JSON: the whole recipe of a run, and files of settings chosen for one dataset."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import write_json
+from gsmflow.core.files import parse_json, write_json
 from gsmflow.core.settings import (
     as_json,
     check_names,
@@ -174,7 +173,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
         If it is missing or damaged, of the old form, or a field is unknown or of a wrong type.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"{path}: not readable ({error.strerror}), expected a recipe file"

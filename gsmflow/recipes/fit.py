@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from gsmflow.core.errors import DivergedError
+from gsmflow.core.memory import bounded_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
+from gsmflow.core.settings import flag_of
 from gsmflow.learning.contract import Choosing, Model, RowsRequest
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import Trainer
@@ -47,12 +49,29 @@ def make_model(
 
     ``choice`` holds the settings that a `Choosing` model chose on validation classes; None for
     other models.
+
+    Raises
+    ------
+    InputError
+        If its settings ask for a tensor that is larger than the machine's memory.
     """
     generators = Generators(recipe.seed, scaled.problem.split, device)
-    if choice is not None:
-        assert issubclass(model_class, Choosing)
-        return model_class.for_choice(scaled, recipe.method, choice, generators).to(device)
-    return model_class.for_problem(scaled, recipe.method, generators).to(device)
+    with bounded_tensors(_largest_setting(recipe)):
+        if choice is not None:
+            assert issubclass(model_class, Choosing)
+            model = model_class.for_choice(scaled, recipe.method, choice, generators)
+        else:
+            model = model_class.for_problem(scaled, recipe.method, generators)
+    return model.to(device)
+
+
+def _largest_setting(recipe: Recipe) -> str:
+    """The method's largest whole number, as a flag with its value; its name if it has none."""
+    whole = {name: value for name, value in vars(recipe.method).items() if type(value) is int}
+    if not whole:
+        return f"--model {recipe.model}"
+    name = max(whole, key=whole.__getitem__)
+    return f"{flag_of(name)} {whole[name]}"
 
 
 def train_epochs(

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import write_tensors
+from gsmflow.core.files import parse_json, write_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.data.dataset import Problem
 from gsmflow.data.splits import draw_from_each_class
@@ -282,7 +282,7 @@ def read_page_data(path: Path, classes: int) -> PageData:
     try:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            names = {group: json.loads(text) for group, text in file.metadata().items()}
+            names = {group: parse_json(text) for group, text in file.metadata().items()}
         shifts = {
             name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
             for i, name in enumerate(names["shifts"])

@@ -1,13 +1,12 @@
 """The command ``results``: finished runs in one table per dataset, beside published figures."""
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
@@ -186,11 +185,9 @@ def results_grid(dataset: str, rows: Iterable[Row]) -> Grid:
 def render_csv(rows: Iterable[Row]) -> str:
     """All that is known of rows as CSV, a column for each mean and each standard deviation."""
     words = ("dataset", "kind", "method", "run", "venue", "features", "semantics", "seeds", "shots")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys = [metric.key for metric in metrics_in("results")]
     columns = [column for key in keys for column in (key, f"{key}_std")]
-    writer.writerow([*words, *columns, "protocol", "source"])
+    lines: list[list[object]] = [[*words, *columns, "protocol", "source"]]
     for row in rows:
         numbers: list[float | None] = []
         for key in keys:
@@ -198,8 +195,8 @@ def render_csv(rows: Iterable[Row]) -> str:
             pair = (None, None) if figure is None else (figure.mean, figure.std)
             numbers += [None if number is None else round(number, 2) for number in pair]
         origin = [getattr(row, word) for word in words]
-        writer.writerow([*origin, *numbers, row.protocol, row.source])
-    return text.getvalue()
+        lines.append([*origin, *numbers, row.protocol, row.source])
+    return csv_text(lines)
 
 
 def _cells(row: Row, note: int) -> tuple[Cell, ...]:

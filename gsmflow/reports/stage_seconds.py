@@ -1,11 +1,11 @@
 """The seconds of a run's stages, read from its log."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import parse_json
 from gsmflow.core.json_fields import Field
 
 __all__ = ["OTHER", "STAGE_EVENT", "StageSeconds", "fold_stages", "read_stages", "seconds_line"]
@@ -58,7 +58,7 @@ def read_stages(log: Path) -> list[StageSeconds]:
         return []
     try:
         lines = log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        records = [json.loads(line) for line in lines]
+        records = [parse_json(line) for line in lines]
     except (OSError, ValueError) as error:
         raise InputError(
             f"{log}: not readable ({one_line(error)}), expected the log of a run"

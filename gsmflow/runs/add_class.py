@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import read_record, write_json
 from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import ADDED_FILE, CHOICE_FILE, LOG_FILE
 from gsmflow.data.dataset import Dataset, Problem, fingerprint, training_problem
@@ -28,7 +28,7 @@ from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog, make_run_directory
 from gsmflow.runs.experiment import conclude, run_facts
 from gsmflow.runs.sections import SECTIONS
-from gsmflow.runs.stages import Fitted, Run, classify
+from gsmflow.runs.stages import Fitted, Run, classify, read_history
 
 __all__ = ["add_classes", "added_classes", "check_same_dataset", "grow_dataset", "path_beside"]
 
@@ -85,7 +85,7 @@ def add_classes(
     fitted = Fitted(
         model.with_classes(problem).to(trained.device),
         scaled,
-        read_json(trained.directory / "history.json"),
+        read_history(trained.directory / "history.json"),
     )
     if not make_run_directory(directory, recipe):
         raise InputError(
@@ -158,18 +158,20 @@ def path_beside(run: Path, classes: Mapping[str, Any]) -> Path:
     return named_run.parent / f"{named_run.name}-with-{names}"
 
 
+@dataclass(frozen=True)
+class _Added:
+    """What ``added.json`` has: the vector of each class that was added, by name."""
+
+    classes: dict[str, list[float]]
+
+
 def added_classes(directory: Path) -> NewClasses:
     """The semantics of the classes that were added to a run, by name."""
     file = directory / ADDED_FILE
     if not file.exists():
         return {}
-    content = read_json(file)
-    try:
-        return {name: np.array(v, dtype=np.float32) for name, v in content["classes"].items()}
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{file}: found something else, expected the classes that were added to the run"
-        ) from error
+    added = read_record(file, _Added).classes
+    return {name: np.array(values, dtype=np.float32) for name, values in added.items()}
 
 
 def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:

@@ -5,15 +5,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import psutil
 import torch
 from rich.console import Console
 
 from gsmflow.core.errors import InputError, UnavailableError, one_line
-from gsmflow.core.files import read_json, write_json
-from gsmflow.core.json_fields import Field
+from gsmflow.core.files import read_record, write_json
 from gsmflow.core.run_files import LOG_FILE
 from gsmflow.reports.stage_seconds import read_stages
 from gsmflow.runs.experiment import run_experiment
@@ -96,12 +95,7 @@ def read_outcome(file: Path) -> CellOutcome | None:
     """
     if not file.is_file():
         return None
-    record = Field(file, "", read_json(file))
-    fields: dict[str, Any] = record.object()
-    state = record["state"].text()
-    if state not in ("done", "failed") or not fields.keys() <= asdict(CellOutcome("done")).keys():
-        raise record.refused("the outcome of a run")
-    return CellOutcome(**fields)
+    return read_record(file, CellOutcome)
 
 
 def _peak_mib() -> int:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import read_json, write_json, write_tensors
+from gsmflow.core.files import as_record, read_json, read_record, write_json, write_tensors
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
@@ -131,21 +131,32 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         If a file is missing or damaged, or of another model.
     """
     file = directory / TENSOR_FILE
-    description: dict[str, Any] = read_json(directory / _DESCRIPTION_FILE)
+    description = read_record(directory / _DESCRIPTION_FILE, dict[str, Any])
+    about = as_record(str(directory / _DESCRIPTION_FILE), description, _Description)
     with reading(file, "model", deletable=True):
-        state, scaling = split_scaling(load_file(file), description["feature_scaling"])
+        state, scaling = split_scaling(load_file(file), about.feature_scaling)
         seen, unseen = (
-            np.array(description[name], dtype=np.int64)
-            for name in ("seen_classes", "unseen_classes")
+            np.array(numbers, dtype=np.int64)
+            for numbers in (about.seen_classes, about.unseen_classes)
         )
-        names = tuple(description["class_names"])
+        names = about.class_names
         classes = np.concatenate([seen, unseen])
         unique = len(np.unique(classes)) == len(classes)
         if not unique or classes.min() < 0 or classes.max() >= len(names):
             raise ValueError(f"classes are not among {len(names)} names")
         model = model_class.from_state(description, state)
-        problem_fingerprint = str(description.get("fingerprint", ""))
-        return SavedModel(model, scaling, names, seen, unseen, problem_fingerprint)
+        return SavedModel(model, scaling, names, seen, unseen, about.fingerprint)
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What ``model.json`` has of a run; the rest is the model's."""
+
+    feature_scaling: FeatureScalingName
+    seen_classes: list[int]
+    unseen_classes: list[int]
+    class_names: tuple[str, ...]
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, eq=False)

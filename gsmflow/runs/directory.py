@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import cut_torn_line, read_json, write_json
 from gsmflow.core.run_files import ADDED_FILE, METRICS_FILE, RECIPE_FILE
 from gsmflow.recipes.files import describe_recipe, recipe_from
 from gsmflow.recipes.recipe import Recipe
@@ -200,8 +200,7 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         if path.exists():
-            content = path.read_bytes()
-            os.truncate(path, content.rfind(b"\n") + 1)
+            cut_torn_line(path, b'{"time":')
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one record."""

@@ -18,6 +18,7 @@ from tyro.conf import Positional, arg
 
 from gsmflow.core.console import ending, make_console
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.settings import shortened
 from gsmflow.data.dataset import Dataset
 from gsmflow.learning.contract import Model
 from gsmflow.methods.registry import RECOMMENDED, find_method
@@ -126,6 +127,7 @@ def run_script(
     Ends the program with exit code 2 and one sentence on bad input, and with 130 when
     interrupted.
     """
+    _check_recipes(recipes)
     main = sys.modules["__main__"]
     description = inspect.getdoc(main) or "Train on a dataset."
     path = _READING.get()
@@ -135,6 +137,21 @@ def run_script(
     with ending(console, INTERRUPTED):
         recipe = parse_recipe(recipes, sys.argv[1:], prog=sys.argv[0], description=description)
         run_job(_job(recipes, recipe, model_class, dataset), on_result, console)
+
+
+def _check_recipes(recipes: object) -> None:
+    """End the program with one sentence unless a script's recipes are some, by name."""
+    found = [*recipes.values()] if isinstance(recipes, Mapping) else []
+    if found and all(isinstance(recipe, Recipe) for recipe in found):
+        return
+    message = (
+        f"run(): found {shortened(recipes)}, expected recipes by the name of their features, such "
+        "as {'res101': Recipe(...)}"
+    )
+    if _READING.get() is not None:
+        raise InputError(message)
+    with ending(make_console(), INTERRUPTED):
+        raise InputError(message)
 
 
 def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
@@ -202,6 +219,8 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
         runpy.run_path(str(path), run_name="__main__")
     except _HandedOver as handed_over:
         return handed_over.script
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{path}: found {type(error).__name__} ({one_line(error)}), expected a Python script "

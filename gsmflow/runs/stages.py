@@ -12,17 +12,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from msgspec import Meta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from gsmflow.core.distributed import Group
-from gsmflow.core.files import read_json, write_json, write_tensors
+from gsmflow.core.files import (
+    as_record,
+    parse_json,
+    read_json,
+    read_record,
+    write_json,
+    write_tensors,
+)
 from gsmflow.core.graphs import Graphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
@@ -81,6 +89,8 @@ __all__ = [
     "fit_final",
     "forget_state",
     "progress_bar",
+    "read_history",
+    "read_validation",
     "run_worker",
     "train_module",
     "training_stage",
@@ -253,6 +263,40 @@ class Validated:
         return {"gamma": self.gamma, "curve": self.curve}
 
 
+@dataclass(frozen=True)
+class _StoredValidation:
+    """What ``validation.json`` holds, as `Validated.describe` gives it."""
+
+    gamma: float
+    curve: Annotated[list[dict[str, float]], Meta(min_length=1)]
+
+
+def read_validation(file: Path) -> tuple[float, list[dict[str, float]]]:
+    """The calibration factor and the curve of ``validation.json``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    value = read_json(file)
+    gamma = as_record(str(file), value, _StoredValidation).gamma
+    return gamma, value["curve"]  # as read: whole numbers stay whole
+
+
+def read_history(file: Path) -> list[dict[str, float]]:
+    """The mean of each loss term in each epoch, of ``history.json``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    value: list[dict[str, float]] = read_json(file)
+    as_record(str(file), value, list[dict[str, float]])
+    return value  # as read: whole numbers stay whole
+
+
 def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | None:
     """Let the model choose settings on the validation classes; None if it chooses none.
 
@@ -262,8 +306,7 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
         return None
     file = run.directory / CHOICE_FILE
     if file.exists():
-        stored: dict[str, Any] = read_json(file)
-        return stored
+        return read_record(file, dict[str, Any])
     count = len(problem.unseen_classes)
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
@@ -300,7 +343,7 @@ def fit_final(
     scaled = _scale(run, problem)
     if _is_done(run, problem):
         model = read_model(run.directory, run.model_class).model.to(run.device)
-        return Fitted(model, scaled, read_json(history_file))
+        return Fitted(model, scaled, read_history(history_file))
     every = run.recipe.curve_every or math.ceil(run.recipe.training.total_epochs / _INTERVALS)
 
     def call_at_interval(model: Model, epoch: int) -> None:
@@ -345,10 +388,10 @@ def validate(
     """
     file, found_file = _result_file(run, problem), run.directory / _FOUND_FILE
     if _is_done(run, problem):
-        stored = read_json(file)
-        for point in stored["curve"]:
+        gamma, stored = read_validation(file)
+        for point in stored:
             on_point(point)
-        return Validated(stored["gamma"], stored["curve"], _read_found(found_file))
+        return Validated(gamma, stored, _read_found(found_file))
     scaled, finders = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
@@ -389,7 +432,7 @@ def _read_found(file: Path) -> dict[str, Finding]:
     if not file.exists():
         return {}
     with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as stored:
-        facts = json.loads(stored.metadata()["facts"])
+        facts = parse_json(stored.metadata()["facts"])
         found = {key: Finding(values) for key, values in facts.items()}
         for name in stored.keys():  # noqa: SIM118
             key, _, inner = name.partition(".")

@@ -6,7 +6,6 @@ each trial from the number of trials before it, so that a study of one process h
 however often it is killed.
 """
 
-import os
 import platform
 import warnings
 import zlib
@@ -27,6 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import cut_torn_line
 from gsmflow.runs.directory import computed_fields
 from gsmflow.tuning.space import Space
 from gsmflow.tuning.trial import Objective, StudySetup
@@ -113,6 +113,8 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
             study = _open_journal(file)
             if _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(
             f"{setup.folder}: cannot be used ({error.strerror or one_line(error)}), expected a "
@@ -316,12 +318,11 @@ class _JournalLock:
 
     def acquire(self) -> bool:
         self._lock.acquire()
-        with self._file.open("rb+") as journal:
-            if journal.seek(0, os.SEEK_END) > 0:
-                journal.seek(-1, os.SEEK_END)
-                if journal.read() != b"\n":
-                    journal.seek(0)
-                    journal.truncate(journal.read().rfind(b"\n") + 1)
+        try:
+            cut_torn_line(self._file, b'{"op_code":')
+        except BaseException:
+            self._lock.release()
+            raise
         return True
 
     def release(self) -> None:

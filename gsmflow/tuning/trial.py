@@ -14,7 +14,7 @@ from rich.console import Console
 from gsmflow.core.devices import pick_device
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import read_record, write_json
 from gsmflow.core.precision import Precision, pick_precision
 from gsmflow.core.run_files import LOG_FILE, RECIPE_FILE
 from gsmflow.data.dataset import (
@@ -224,4 +224,4 @@ def validate_recipe(
 def outcome_of(setup: StudySetup, recipe: Recipe, class_draw: int) -> TrialOutcome | None:
     """The result of a recipe's validation on a draw of classes; None if it is not done."""
     file = setup.directory(recipe, class_draw) / _OUTCOME
-    return TrialOutcome(**read_json(file)) if file.exists() else None
+    return read_record(file, TrialOutcome) if file.exists() else None

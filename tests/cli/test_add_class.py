@@ -352,7 +352,7 @@ FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "unnamed": (".json", "[1, 2, 3, 4, 5]", (), "--name: found none with"),
     "names": (".json", '{"y": [1, 2, 3, 4, 5]}', ("--name", "x"), "--name: found x with"),
     "lines": (".csv", "x,1,2,3,4,5\ny,1,2,3,4,5\n", ("--name", "x"), "--name: found x with"),
-    "twice": (".csv", "x,1,2,3,4,5\nx,1,2,3,4,5\n", (), "class x: found it twice"),
+    "twice": (".csv", "x,1,2,3,4,6\nx,1,2,3,4,5\n", (), "class x: found it twice"),
     "nothing": (".csv", "\n", (), "found no class"),
     "json": (".json", "{", (), "not JSON"),
     "known": (".csv", "1,2,3,4,5\n", ("--name", "class_3"), "--name: found class_3, which the run"),

@@ -275,9 +275,9 @@ BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = 
     "objects": (
         lambda f, r: np.save(f, np.array([[None] * 6])),
         ".npy",
-        "not readable as an array",
+        "found pickled Python objects",
     ),
-    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "not readable as an array"),
+    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "not readable ("),
     "turned": (
         lambda f, r: write_mat(f, {"features": r}),
         ".mat",

@@ -49,3 +49,18 @@ def test_a_reader_that_has_ended_prints_no_error(words: list[str]) -> None:
     finally:
         os.close(writing)
     assert (process.returncode, process.stderr) == (1, b"")
+
+
+def test_table_is_printed_where_there_is_only_ascii() -> None:
+    code = (
+        "from rich.table import Table; from gsmflow.core.console import make_console;"
+        "table = Table('method', 'H ±', title='FLO · percent'); table.add_row('Ö', '5 ±1');"
+        "make_console().print(table)"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+    )
+    text = done.stdout.decode("ascii")
+    assert "FLO | percent" in text
+    assert "| ?      | 5 +-1 |" in text

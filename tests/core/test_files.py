@@ -10,7 +10,14 @@ import torch
 from safetensors import safe_open
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import path_text, read_json, write_bytes, write_json, write_tensors
+from gsmflow.core.files import (
+    cut_torn_line,
+    path_text,
+    read_json,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 
 
 def write_some_bytes(path: Path) -> None:
@@ -124,3 +131,46 @@ def test_missing_or_damaged_json_is_refused(tmp_path: Path, content: str | None)
 def test_path_text_escapes_bytes_that_are_not_utf_8() -> None:
     assert path_text(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
     assert path_text(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
+
+
+def test_equal_tensors_and_metadata_give_equal_bytes(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(3), "a": torch.ones(2, 2)}
+    metadata = {name: f"{name} é" for name in "zyxwvutsrq"}
+    contents = set()
+    for number in range(8):
+        write_tensors(
+            tmp_path / "file", tensors, dict(sorted(metadata.items(), reverse=number % 2))
+        )
+        contents.add((tmp_path / "file").read_bytes())
+    assert len(contents) == 1
+    with safe_open(tmp_path / "file", framework="pt") as file:
+        assert file.metadata() == metadata
+        for name, tensor in tensors.items():
+            assert torch.equal(file.get_tensor(name), tensor)
+
+
+BEGINS = b'{"time":'
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (b"", b""),
+        (b'{"time": 1}\n', b'{"time": 1}\n'),
+        (b'{"time": 1}\n{"ti', b'{"time": 1}\n'),
+        (b'{"time": 1', b""),
+        (b'{"t', b""),
+    ],
+)
+def test_torn_line_is_cut(content: bytes, kept: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(content)
+    cut_torn_line(tmp_path / "log", BEGINS)
+    assert (tmp_path / "log").read_bytes() == kept
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"{}", b"\x00", b'{"op_code": 1'])
+def test_foreign_file_without_a_line_is_refused_and_kept(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(content)
+    with pytest.raises(InputError, match="log: found something else"):
+        cut_torn_line(tmp_path / "log", BEGINS)
+    assert (tmp_path / "log").read_bytes() == content

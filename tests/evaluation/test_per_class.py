@@ -191,3 +191,16 @@ def test_damaged_confusion_matrix_is_refused(tmp_path: Path, text: str) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(InputError, match="not readable"):
         read_confusion(file, 2)
+
+
+def test_no_name_is_run_by_a_spreadsheet_and_all_come_back(tmp_path: Path) -> None:
+    outcome, names = make_outcome(0), ["-", "=1+1", "+a", "@SUM(A1)", "-", "-", "-x", "'=b"]
+    write_per_class(tmp_path / "per_class.csv", outcome, 0.5, names)
+    write_confusion(tmp_path / "confusion.csv", outcome, names)
+    for file in tmp_path.iterdir():
+        with file.open(newline="", encoding="utf-8") as stream:
+            cells = [cell for line in csv.reader(stream) for cell in line]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    found = read_per_class(tmp_path / "per_class.csv")
+    assert [record.name for record in found] == [names[c] for c in outcome.classes]
+    assert read_confusion(tmp_path / "confusion.csv", len(CLASSES)).sum() == len(outcome.labels)

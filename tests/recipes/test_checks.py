@@ -156,3 +156,19 @@ def test_choices_that_do_not_go_together_are_refused(changes: dict[str, Any], me
 def test_any_methods_may_run_beside_any_method(model: str) -> None:
     for beside in ((), (model,), tuple(METHODS)):
         check_recipe(make_recipe(dataset="CUB", model=model, beside=beside))
+
+
+@pytest.mark.parametrize("setting", ["run", "dataset", "features", "semantics"])
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("x" * 300, "a name of 300 bytes, expected no more than 200"),
+        ("ö" * 150, "a name of 300 bytes, expected no more than 200"),
+        ("a\0b", "the character '.x00' in a name"),
+        ("a\nb", "the character '.n' in a name"),
+    ],
+)
+def test_names_that_no_file_can_have_are_refused(setting: str, name: str, found: str) -> None:
+    recipe = make_recipe(dataset="CUB").replace(**{setting: name})
+    with pytest.raises(InputError, match=f"--{setting}: found {found}"):
+        check_recipe(recipe)

@@ -224,7 +224,7 @@ def test_incomplete_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
 
 def test_log_of_one_incomplete_line_is_started_again(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text('{"event": "sta')
+    path.write_text('{"time": "20')
     RunLog(path).write("start")
     assert [record["event"] for record in read_records(path)] == ["start"]
 

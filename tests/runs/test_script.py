@@ -23,6 +23,9 @@ SCRIPTS = sorted(ROOT.glob("train_*.py"))
 IMPORTS = "import sys\nfrom model import GSMFlow, GSMFlowConfig\nfrom util import Recipe, run\n"
 
 
+TINY = "run({'a': Recipe(dataset='A', method=GSMFlowConfig())})"
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(IMPORTS + text)
     return path
@@ -69,13 +72,16 @@ def test_script_sees_its_path_as_its_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gsmflow", "tune", "--trials", "3"])
-    path = write(tmp_path / "mine.py", "assert sys.argv == [__file__], sys.argv\nrun({})")
-    assert read_script(path).recipes == {}
+    path = write(tmp_path / "mine.py", "assert sys.argv == [__file__], sys.argv\n" + TINY)
+    assert [*read_script(path).recipes] == ["a"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("run({})", "run(): found {}, expected recipes by the name of their features"),
+        ("run(3)", "run(): found 3, expected recipes by the name of their features"),
+        ("run({'a': 1})", 'run(): found {"a": 1}, expected recipes'),
         (None, "no such file, expected a script such as train_FLO.py, or a dataset's folder"),
         ("run({'a': Recipe(dataset='A')", "found SyntaxError"),
         ("1 / 0", "found ZeroDivisionError (division by zero), expected a Python script that"),

@@ -685,6 +685,14 @@ def test_damaged_study_file_is_refused(folder: Path, content: bytes) -> None:
         tune(folder, trials=1)
 
 
+def test_foreign_file_without_a_line_is_refused_and_kept(folder: Path) -> None:
+    (folder / "study").mkdir()
+    (folder / "study" / "study.log").write_bytes(b"my notes of today")
+    with pytest.raises(InputError, match=r"study\.log: found something else"):
+        tune(folder, trials=1)
+    assert (folder / "study" / "study.log").read_bytes() == b"my notes of today"
+
+
 def test_study_folder_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "study").touch()
     with pytest.raises(InputError, match=r"study: cannot be used .*, expected a folder"):

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import requests
+from msgspec import Meta
 
 from gsmflow.core.errors import InputError, UnavailableError, one_line
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import read_record, write_json
 
 __all__ = ["MEBIBYTE", "Patience", "Show", "discard", "fetch"]
 
@@ -59,7 +60,7 @@ class _WholeFile:
 
     url: str
     validator: str | None
-    length: int | None
+    length: Annotated[int, Meta(ge=0)] | None
 
 
 def fetch(
@@ -155,8 +156,10 @@ def _attempt(
         requests.exceptions.ContentDecodingError,
     ) as error:
         return _reason(error)
-    except requests.RequestException as error:
-        # For an invalid address, requests raises a ValueError.
+    except InputError:
+        raise
+    except (requests.RequestException, ValueError) as error:
+        # For an invalid address, also one that a redirect leads to, a ValueError is raised.
         kind = InputError if isinstance(error, ValueError) else UnavailableError
         raise kind(f"{url}: found {one_line(error)}, expected the file; {remedy}") from error
 
@@ -231,7 +234,7 @@ def _whole_path(part: Path) -> Path:
 def _read_whole(part: Path, url: str) -> _WholeFile | None:
     """The whole file of a part file; None if it is unknown or has another address."""
     try:
-        whole = _WholeFile(**read_json(_whole_path(part)))
-    except (InputError, TypeError):
+        whole = read_record(_whole_path(part), _WholeFile)
+    except InputError:
         return None
     return whole if whole.url == url else None

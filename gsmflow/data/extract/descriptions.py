@@ -6,6 +6,7 @@ from pathlib import Path
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import path_text
+from gsmflow.core.text_cells import Header
 from gsmflow.data.class_names import class_key
 from gsmflow.data.class_table import EXPECTED, read_class_table, read_text
 
@@ -37,7 +38,7 @@ class Descriptions:
     notes: tuple[str, ...] = ()
 
 
-def read_descriptions(source: Path) -> Descriptions:
+def read_descriptions(source: Path, header: Header = "auto") -> Descriptions:
     """Read attributes or texts; the content decides which.
 
     Parameters
@@ -46,6 +47,8 @@ def read_descriptions(source: Path) -> Descriptions:
         A folder with a ``.txt`` file for each class, named as the class; or a text file with a
         line for each class, as `read_class_table` reads it: its name and its attributes, its name
         and a text, or its attributes alone with the names in ``classes.txt`` beside it.
+    header
+        Whether the first line of a table is a header; ``"auto"`` as of `has_header`.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def read_descriptions(source: Path) -> Descriptions:
         If it is unreadable, a class has no name or occurs twice, a cell is no finite number, lines
         differ in length, or a text is empty.
     """
-    described = _read_folder(source) if source.is_dir() else _read_table(source)
+    described = _read_folder(source) if source.is_dir() else _read_table(source, header)
     first: dict[str, str] = {}
     for name in described.names:
         if not class_key(name):
@@ -68,8 +71,8 @@ def read_descriptions(source: Path) -> Descriptions:
     return described
 
 
-def _read_table(file: Path) -> Descriptions:
-    table = read_class_table(file)
+def _read_table(file: Path, header: Header) -> Descriptions:
+    table = read_class_table(file, header)
     if not table.names:
         raise InputError(
             f"{file}: found numbers alone, and no classes.txt with the names of the classes beside "

@@ -9,6 +9,7 @@ import numpy as np
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import path_text
+from gsmflow.core.text_cells import Header
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.class_names import class_key, without_own_id
 from gsmflow.data.class_table import read_names
@@ -45,7 +46,9 @@ class ExtractionPlan:
     unseen: tuple[frozenset[int], Path] | None
 
 
-def make_plan(images: Path, semantics: Path, unseen: Path | None) -> ExtractionPlan:
+def make_plan(
+    images: Path, semantics: Path, unseen: Path | None, header: Header = "auto"
+) -> ExtractionPlan:
     """Find images, read descriptions and match the classes.
 
     Parameters
@@ -56,6 +59,8 @@ def make_plan(images: Path, semantics: Path, unseen: Path | None) -> ExtractionP
         File or folder as for `read_descriptions`.
     unseen
         File with one unseen class on each line; None to draw the unseen classes.
+    header
+        As of `read_descriptions`.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def make_plan(images: Path, semantics: Path, unseen: Path | None) -> ExtractionP
         If one of them cannot be used, or if a folder of images or an unseen class has no
         description.
     """
-    folder, described = find_images(images), read_descriptions(semantics)
+    folder, described = find_images(images), read_descriptions(semantics, header)
     number = {class_key(name): c for c, name in enumerate(described.names)}
     files: dict[int, tuple[Path, ...]] = {}
     for name, paths in zip(folder.classes, folder.files, strict=True):

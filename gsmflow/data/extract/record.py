@@ -1,15 +1,22 @@
 """The record of an extraction: how the features and semantics of a dataset were made."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_bytes, write_json
-from gsmflow.data.extract.backbones import Backbone, BackboneSpec, lasting_name, load_backbone
+from gsmflow.core.files import as_record, read_record, write_bytes, write_json
+from gsmflow.data.extract.backbones import (
+    Backbone,
+    BackboneSpec,
+    DtypeName,
+    lasting_name,
+    load_backbone,
+)
 
 __all__ = ["RECORD_FILE", "copy_record", "recorded_backbone", "write_record"]
 
@@ -51,6 +58,32 @@ def write_record(
     )
 
 
+@dataclass(frozen=True)
+class _Spec:
+    """Which backbone made the features."""
+
+    backbone: str
+    weights: str | None
+    seed: Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True)
+class _Features:
+    """What is read of the facts of the features; the others are compared as they are."""
+
+    name: str
+    batch_size: Annotated[int, Meta(ge=1)]
+    dtype: DtypeName
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is read of the file."""
+
+    spec: _Spec
+    features: dict[str, Any]
+
+
 def copy_record(source: Path, target: Path) -> None:
     """Copy the record to another folder, such as a run directory, if there is one."""
     file = source / RECORD_FILE
@@ -86,22 +119,16 @@ def recorded_backbone(
         or if its weights or its preprocessing have changed.
     """
     file = folder / RECORD_FILE
-    record = read_json(file)
-    try:
-        features, recorded = record["features"], record["spec"]
-        found_name, batch_size = str(features["name"]), int(features["batch_size"])
-        path = recorded["weights"] and Path(recorded["weights"])
-        spec = BackboneSpec(recorded["backbone"], path, features["dtype"], int(recorded["seed"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file}: found no record of an extraction ({error}), expected the file that "
-            "python -m gsmflow extract wrote"
-        ) from error
+    record = read_record(file, _Record)
+    facts, recorded = record.features, as_record(str(file), record.features, _Features)
+    found_name, batch_size = recorded.name, recorded.batch_size
+    path = None if record.spec.weights is None else Path(record.spec.weights)
+    spec = BackboneSpec(record.spec.backbone, path, recorded.dtype, record.spec.seed)
     if name not in (None, found_name):
         raise InputError(f"{file}: found a record of features {found_name}, expected one of {name}")
     backbone = load_backbone(_with_current_paths(spec, weights, file), device)
     for field in ("weights_blake2b", "preprocessing", "takes"):
-        found, expected = backbone.facts[field], features.get(field)
+        found, expected = backbone.facts[field], facts.get(field)
         if found != expected:
             raise InputError(
                 f"{backbone.facts['source']}: found {field} {found}, expected {expected} as "

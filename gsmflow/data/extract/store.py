@@ -19,9 +19,10 @@ from filelock import FileLock, Timeout
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import path_text, read_json, write_bytes, write_json
+from gsmflow.core.files import path_text, read_record, write_bytes, write_json
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
+from gsmflow.data.npy import read_npz
 
 __all__ = ["FeatureStore", "ImageFile", "image_files", "open_store"]
 
@@ -102,11 +103,10 @@ class FeatureStore:
         """Read a chunk, whose indices count from its first file; None if it is not there."""
         files = self.chunks[number]
         try:
-            with self._file(number).open("rb") as file, np.load(file) as content:
-                features, kept = content["features"], content["kept"]
-                refused = tuple(
-                    (int(p), str(why)) for p, why in json.loads(str(content["refused"]))
-                )
+            file = self._file(number)
+            features, kept = read_npz(file, "features"), read_npz(file, "kept")
+            reasons = json.loads(str(read_npz(file, "refused")))
+            refused = tuple((int(p), str(why)) for p, why in reasons)
         except Exception:  # a dozen types, if the file is missing or damaged
             return None
         whole = len(kept) + len(refused) == files.stop - files.start
@@ -199,6 +199,14 @@ def open_store(
         ) from error
 
 
+@dataclass(frozen=True)
+class _Manifest:
+    """What an extraction depends on: its settings, and path, size and time of each file."""
+
+    settings: dict[str, Any]
+    files: list[tuple[str, int, int]]
+
+
 def _check_manifest(
     manifest: Path, settings: Mapping[str, Any], files: Sequence[ImageFile]
 ) -> None:
@@ -208,18 +216,19 @@ def _check_manifest(
     if not manifest.exists():
         write_json(manifest, wanted)
         return
-    found = read_json(manifest)
     remedy = f"delete {path_text(manifest.parent)} to start again"
-    if not isinstance(found, dict) or found.keys() != wanted.keys():
-        raise InputError(f"{manifest}: found no manifest, expected that of an extraction; {remedy}")
-    for name in sorted({*found["settings"], *wanted["settings"]}):
-        before, now = found["settings"].get(name), wanted["settings"].get(name)
+    try:
+        found = read_record(manifest, _Manifest)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from error
+    for name in sorted({*found.settings, *wanted["settings"]}):
+        before, now = found.settings.get(name), wanted["settings"].get(name)
         if before != now:
             raise InputError(
                 f"{manifest}, field '{name}': found {before!r}, expected {now!r} as in this call; "
                 f"an extraction continues only with the settings it began with: {remedy}"
             )
-    before_files = {record[0]: record for record in found["files"]}
+    before_files = {record[0]: list(record) for record in found.files}
     for record in wanted["files"]:
         if before_files.pop(record[0], None) != record:
             raise InputError(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import is_number
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
@@ -41,7 +41,6 @@ __all__ = [
     "read_arrays",
     "read_matrix",
     "text_array",
-    "unreadable",
 ]
 
 SPLITS = (REQUIRED_SPLIT, "test_seen", "test_unseen", "train", "val")
@@ -145,15 +144,6 @@ def text_array(where: str, values: NDArray[Any]) -> NDArray[Any]:
         return np.char.decode(values, "utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: found bytes that are not UTF-8, expected text") from error
-
-
-def unreadable(where: str, error: Exception, kind: str) -> InputError:
-    """What to raise in place of an error of NumPy's at a file that is not ``kind``."""
-    if "pickle" in str(error) or "Python objects" in str(error):
-        return InputError(
-            f"{where}: found pickled Python objects, expected an array of numbers or text"
-        )
-    return InputError(f"{where}: not readable ({one_line(error)}), expected {kind}")
 
 
 def _copied_pieces(values: NDArray[Any]) -> Iterator[FloatArray]:

@@ -242,7 +242,7 @@ def whole_numbers(where: str, values: NDArray[Any]) -> IntArray:
     Raises
     ------
     InputError
-        If it is no vector or has fractions.
+        If it is no vector, or has fractions, or numbers that are not finite or too large.
     """
     if values.size and values.size != max(values.shape, default=1):
         kind = "one-hot vectors" if _is_one_hot(values) else "an array"
@@ -251,8 +251,15 @@ def whole_numbers(where: str, values: NDArray[Any]) -> IntArray:
             f"{where}: found {kind} of shape {values.shape}, expected a vector{remedy}"
         )
     flat = values.ravel()
-    with np.errstate(invalid="ignore"):
-        whole = flat.astype(np.int64)
+    wide = flat.astype(np.float64) if flat.dtype.kind == "f" else flat
+    for wrong in (~np.isfinite(wide), np.abs(wide) >= 2.0**63):
+        if wrong.any():
+            row = int(wrong.argmax())
+            what = "too large a number" if np.isfinite(flat[row]) else "a number that is not finite"
+            raise InputError(
+                f"{where}: found {flat[row]}, {what}, as value {row + 1}, expected whole numbers"
+            )
+    whole = flat.astype(np.int64)
     if not np.array_equal(whole, flat):
         raise InputError(f"{where}: found fractions, expected whole numbers")
     return whole

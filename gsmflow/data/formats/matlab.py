@@ -5,6 +5,8 @@ file never lie in memory whole unless the caller keeps them there; scipy reads a
 file whole, and the format ends at 4 GB a field.
 """
 
+import codecs
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.io
+import scipy.sparse
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
@@ -25,8 +28,12 @@ from gsmflow.data.formats.base import (
     listed_fields,
     whole_numbers,
 )
+from gsmflow.data.npy import MOST_DEFLATED
 
 __all__ = ["MatFile", "field_names", "open_mat", "texts_at"]
+
+# scipy wants a codec with a character for each 16-bit unit; `_joined` makes characters of them.
+_UNITS = "gsmflow_utf_16_units_"
 
 # Names of what is no array of numbers, by the kind of its dtype, for messages.
 _KINDS = {"U": "text", "O": "a cell array", "V": "a struct"}
@@ -68,7 +75,7 @@ class MatFile:
                 with h5py.File(path) as file:
                     self._values = {f: _read_hdf5(file, f, f in large) for f in fields if f in file}
             else:
-                self._values = scipy.io.loadmat(path, variable_names=fields)
+                self._values = _read_v5(path, fields)
 
     def where(self, name: str) -> str:
         """The file and the field, for messages."""
@@ -111,6 +118,11 @@ class MatFile:
     def _numeric(self, name: str, meaning: str = "") -> NDArray[Any] | _Stored:
         values = self.raw(name)
         if not isinstance(values, (np.ndarray, _Stored)) or values.dtype.kind not in "fiub":
+            if scipy.sparse.issparse(values):
+                raise InputError(
+                    f"{self.where(name)}: found a sparse matrix, expected numbers{meaning}; "
+                    f"{name} = full({name}) in MATLAB makes them of it"
+                )
             kind = getattr(values, "dtype", type(values).__name__)
             if isinstance(values, np.ndarray):
                 kind = _KINDS.get(values.dtype.kind, values.dtype)
@@ -146,9 +158,9 @@ class MatFile:
         """A cell array of strings, each of which may be in further cells, or a char matrix."""
         values = self.raw(name)
         if isinstance(values, np.ndarray) and values.dtype.kind == "U":  # a char matrix
-            return tuple(str(v).strip() for v in values.ravel())
+            return tuple(_joined(str(v), self.where(name)).strip() for v in values.ravel())
         cells = np.atleast_1d(values).ravel()
-        names = [_text_in(cell) for cell in cells]
+        names = [_text_in(cell, self.where(name)) for cell in cells]
         if cells.dtype != object or None in names:
             raise InputError(f"{self.where(name)}: found no text, expected a cell array of names")
         return tuple(filter(None, names))
@@ -204,6 +216,7 @@ def texts_at(path: Path, name: str, rows: IntArray, count: int) -> list[str | No
     InputError
         If the file is not readable.
     """
+    where = f"{path}, field '{name}'"
     with _reading(path):
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
@@ -211,11 +224,11 @@ def texts_at(path: Path, name: str, rows: IntArray, count: int) -> list[str | No
                 if getattr(cells, "dtype", None) != h5py.ref_dtype or cells.size != count:
                     return []
                 refs = np.asarray(cells).ravel()
-                return [_text_in(_read_cell(file, refs[row])) for row in rows]
-        cells = scipy.io.loadmat(path, variable_names=[name]).get(name)
+                return [_text_in(_read_cell(file, refs[row]), where) for row in rows]
+        cells = _read_v5(path, (name,)).get(name)
     if not isinstance(cells, np.ndarray) or cells.size != count:
         return []
-    return [_text_in(cells.ravel()[row]) for row in rows]
+    return [_text_in(cells.ravel()[row], where) for row in rows]
 
 
 def field_names(path: Path) -> frozenset[str]:
@@ -241,7 +254,7 @@ def _contents(path: Path) -> dict[str, tuple[str, ...]]:
             }
     kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
     structs = [name for name, kind in kinds.items() if kind == "struct"]
-    values = scipy.io.loadmat(path, variable_names=structs) if structs else {}
+    values = _read_v5(path, tuple(structs)) if structs else {}
     return {name: values[name].dtype.names or () if name in values else () for name in kinds}
 
 
@@ -250,6 +263,8 @@ def _reading(path: Path) -> Iterator[None]:
     """Make an `InputError` of whatever a reader raises."""
     try:
         yield
+    except InputError:
+        raise
     except PermissionError as error:
         raise InputError(f"{path}: no permission to read this file") from error
     except Exception as error:
@@ -259,6 +274,58 @@ def _reading(path: Path) -> Iterator[None]:
             f"{path}: not readable as a MATLAB file ({type(error).__name__}), expected a "
             "complete file of MATLAB v5 to v7.3; fetch it again"
         ) from error
+
+
+def _read_v5(path: Path, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of a file before v7.3, whose characters are 16-bit units, as `_joined` takes them."""
+    most = MOST_DEFLATED * path.stat().st_size
+    options: dict[str, Any] = {}
+    for name, shape, kind in scipy.io.whosmat(path):
+        # A number takes a byte or more, a cell or a struct eight.
+        least = math.prod(map(int, shape)) * (8 if kind in ("cell", "struct") else 1)
+        if name in fields and kind != "sparse" and least > most:
+            raise _too_short(path, name, shape)
+    if scipy.io.matlab.matfile_version(path)[0] == 1:  # v4 has no such characters
+        with path.open("rb") as file:
+            order = "le" if file.read(128)[126:] == b"IM" else "be"
+        options["uint16_codec"] = _UNITS + order
+    values: dict[str, Any] = scipy.io.loadmat(path, variable_names=fields, **options)
+    return values
+
+
+def _too_short(path: Path, name: str, shape: tuple[int, ...]) -> InputError:
+    return InputError(
+        f"{path}, field '{name}': found a matrix of shape {tuple(map(int, shape))} in a file of "
+        f"{path.stat().st_size:,} bytes, which cannot hold it, expected a complete file; fetch it "
+        "again"
+    )
+
+
+def _check_stored(data: h5py.Dataset) -> None:
+    """Refuse a field of a v7.3 file that claims more values than the file can hold."""
+    path = Path(data.file.filename)
+    stored = min(data.id.get_storage_size(), path.stat().st_size)
+    most = stored if data.chunks is None else MOST_DEFLATED * stored
+    if math.prod(data.shape) * data.dtype.itemsize > most:
+        raise _too_short(path, data.name.removeprefix("/"), data.shape[::-1])
+
+
+def _units_codec(name: str) -> codecs.CodecInfo | None:
+    if not name.startswith(_UNITS):
+        return None
+    order = name.removeprefix(_UNITS)
+
+    def encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+        return text.encode(f"utf-16-{order}", "surrogatepass"), len(text)
+
+    def decode(data: Any, errors: str = "strict") -> tuple[str, int]:
+        units = np.frombuffer(data, dtype="<u2" if order == "le" else ">u2")
+        return _text(units), len(data)
+
+    return codecs.CodecInfo(encode, decode, name=name)
+
+
+codecs.register(_units_codec)
 
 
 def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
@@ -276,8 +343,11 @@ def _hdf5_pieces(path: Path, name: str, axis: int) -> Iterator[FloatArray]:
 def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     """One field of a v7.3 file in MATLAB's orientation (HDF5 stores the dimensions reversed)."""
     data = file[name]
+    if isinstance(data, h5py.Group) and "MATLAB_sparse" in data.attrs:
+        return scipy.sparse.csc_array((1, 1))  # as scipy reads one; its values are not asked for
     if isinstance(data, h5py.Group):  # a struct, in the form in which scipy reads one
         return np.empty((1, 1), dtype=[(inner, object) for inner in data])
+    _check_stored(data)
     if data.dtype == h5py.ref_dtype:
         return _read_cells(file, data)
     kind = data.attrs.get("MATLAB_class")
@@ -301,6 +371,7 @@ def _read_cells(file: h5py.File, cells: h5py.Dataset) -> NDArray[Any]:
 
 def _read_cell(file: h5py.File, ref: h5py.Reference) -> Any:
     cell = file[ref]
+    _check_stored(cell)
     if cell.dtype == h5py.ref_dtype:
         return _read_cells(file, cell)
     if cell.attrs.get("MATLAB_empty"):
@@ -309,11 +380,27 @@ def _read_cell(file: h5py.File, ref: h5py.Reference) -> Any:
     return _text(np.asarray(cell).T) if is_text else np.asarray(cell)
 
 
-def _text_in(cell: Any) -> str | None:
+def _text_in(cell: Any, where: str) -> str | None:
     """The text of a cell, however deep; None if there is none, or something else."""
     while isinstance(cell, np.ndarray) and cell.size == 1:
         cell = cell.ravel()[0]
-    return str(cell) or None if isinstance(cell, str) else None
+    return _joined(cell, where) or None if isinstance(cell, str) else None
+
+
+def _joined(units: str, where: str) -> str:
+    """A text whose characters are 16-bit units of UTF-16, as MATLAB has them, some of them pairs.
+
+    Raises
+    ------
+    InputError
+        If there is half a pair.
+    """
+    try:
+        return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: found half of a UTF-16 character in {units!a}, expected whole ones"
+        ) from error
 
 
 def _text(codes: NDArray[Any]) -> str:

@@ -6,25 +6,16 @@ for, semantics, class names and splits are read from ``NAME_splits.npz``; with t
 ones, and is named as they are.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.arrays import (
-    SPLITS,
-    named_semantics,
-    read_arrays,
-    text_array,
-    unreadable,
-)
+from gsmflow.data.formats.arrays import SPLITS, named_semantics, read_arrays, text_array
 from gsmflow.data.formats.base import (
     Choices,
     Format,
@@ -35,6 +26,7 @@ from gsmflow.data.formats.base import (
     second_file,
     try_field,
 )
+from gsmflow.data.npy import npz_fields, read_npz
 
 __all__ = ["FORMAT"]
 
@@ -43,6 +35,8 @@ _IN_FEATURES = "semantics"
 _FROM_FEATURES = ("features", "labels")
 # Fields that are no semantics of their own name.
 _OTHER_FIELDS = {*_FROM_FEATURES, _IN_FEATURES, "class_names", *SPLITS}
+# What `scipy.sparse.save_npz` writes.
+_SPARSE = frozenset({"data", "format", "shape"})
 
 
 class _Archive:
@@ -50,8 +44,7 @@ class _Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _opened(path, str(path)) as archive:
-            self._names = set(archive.files)
+        self._names = npz_fields(path)
 
     def where(self, field: str) -> str:
         return f"{self.path}, field '{field}'"
@@ -62,13 +55,16 @@ class _Archive:
     def array(self, field: str) -> NDArray[Any]:
         where = self.where(field)
         if field not in self:
+            if self._names >= _SPARSE:
+                raise InputError(
+                    f"{self.path}: found a sparse matrix of SciPy's, expected arrays; .toarray() "
+                    "makes one of it"
+                )
             fields = listed_fields(sorted(self._names))
             raise InputError(
                 f"{where}: not found, expected in this file, whose fields are {fields}"
             )
-        with _opened(self.path, where) as archive:
-            values = np.asarray(archive[field])
-        return text_array(where, values)
+        return text_array(where, read_npz(self.path, field))
 
     def class_names(self, classes: int) -> tuple[str, ...]:
         if "class_names" not in self:
@@ -108,23 +104,6 @@ class _Fields:
 
     def class_names(self, classes: int) -> tuple[str, ...]:
         return self._splits.class_names(classes)
-
-
-@contextmanager
-def _opened(path: Path, where: str) -> Iterator[NpzFile]:
-    """An archive that is open; whatever NumPy raises becomes an `InputError`."""
-    try:
-        with path.open("rb") as file:  # NumPy leaves the files open that it fails on
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, NpzFile):
-                raise ValueError("it holds one array")
-            with loaded:
-                yield loaded
-    except PermissionError as error:
-        raise InputError(f"{path}: no permission to read this file") from error
-    except Exception as error:
-        # Damaged archives raise a dozen unrelated types, depending on which byte is wrong.
-        raise unreadable(where, error, "a complete .npz archive of arrays") from error
 
 
 def _stems(folder: Path) -> set[str]:

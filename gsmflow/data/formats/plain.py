@@ -8,6 +8,7 @@ on a line, stands in place of the splits' files. ``class_names.txt`` or the firs
 """
 
 import csv
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.text_cells import delimiter_of, has_header, is_missing, is_number
 from gsmflow.data.class_table import table_lines, table_numbers
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.arrays import (
@@ -25,7 +26,6 @@ from gsmflow.data.formats.arrays import (
     named_semantics,
     read_arrays,
     text_array,
-    unreadable,
 )
 from gsmflow.data.formats.base import (
     NAMES_FILE,
@@ -36,14 +36,17 @@ from gsmflow.data.formats.base import (
     Refuse,
     read_class_names,
 )
+from gsmflow.data.npy import read_npy
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
-__all__ = ["FORMAT", "load_npy"]
+__all__ = ["FORMAT"]
 
 _MATRIX_ENDINGS = (".npy", ".csv")
 _VECTOR_ENDINGS = (".npy", ".csv", ".txt")
 _SPLITS_FILE = "splits.csv"
 _IN_NO_SPLIT = "none"
+# What to do where it is not clear whether the first line is a header.
+_NAME_COLUMNS = "name all columns in a line above the numbers"
 
 
 class _Folder:
@@ -95,7 +98,7 @@ class _Folder:
             raise InputError(f"{self._folder}: found {listed}, expected one of them")
         (file,) = found
         if file.suffix == ".npy":
-            return text_array(str(file), load_npy(file, mapped=field == "features"))
+            return text_array(str(file), read_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
         return self._semantics_csv[0] if field == "semantics" else _read_column(file)
@@ -147,26 +150,6 @@ def _stem(kind: str, name: str) -> str:
     return kind if name == kind else f"{kind}_{name}"
 
 
-def load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
-    """The array of a ``.npy`` file, memory-mapped or not.
-
-    Raises
-    ------
-    InputError
-        If it is unreadable or has pickled objects.
-    """
-    try:
-        if mapped:
-            return np.lib.format.open_memmap(file, mode="r")
-        with file.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except PermissionError as error:
-        raise InputError(f"{file}: no permission to read this file") from error
-    except Exception as error:
-        # Damaged files raise several unrelated types, depending on which byte is wrong.
-        raise unreadable(str(file), error, "a complete .npy file of an array") from error
-
-
 def _read_numbers(file: Path) -> FloatArray:
     """A matrix in a text file, below a header or not."""
     lines = text_lines(file)
@@ -175,8 +158,8 @@ def _read_numbers(file: Path) -> FloatArray:
         raise InputError(f"{file}: found no line, expected rows of numbers")
     delimiter = delimiter_of(first.text) or ","
     cells = split_cells(first.text, delimiter)
-    if any(map(is_number, cells)):
-        lines = text_lines(file)  # the first line is no header
+    if not has_header(str(file), cells, _NAME_COLUMNS):
+        lines = text_lines(file)
     batches = list(parse_batches(file, lines, delimiter, len(cells), "as in the first line"))
     if not batches:
         raise InputError(f"{file}: found no line below the header, expected rows of numbers")
@@ -186,13 +169,25 @@ def _read_numbers(file: Path) -> FloatArray:
 def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
     """Semantics ``(classes, a)``, and the class names in the first column, none if it has none."""
     lines = table_lines(file)
-    if lines and (not any(map(is_number, lines[0][1])) or not lines[0][1][0]):
-        del lines[0]  # a header
+    if lines and _is_header(file, lines[0][1]):
+        del lines[0]
     if not lines:
         raise InputError(f"{file}: found no numbers, expected a line for each class")
     named = not is_number(lines[0][1][0])
+    for number, cells in lines:
+        if named and not cells[0]:
+            raise InputError(
+                f"{file}, line {number}: found no name in the first cell, expected that of a class"
+            )
     values = table_numbers(file, lines, named=named)
     return values, tuple(cells[0] for _, cells in lines) if named else ()
+
+
+def _is_header(file: Path, cells: Sequence[str]) -> bool:
+    """Whether the first line of semantics, whose first cell may be a name, is a header."""
+    named = len(cells) > 1 and (is_missing(cells[0]) or not is_number(cells[0]))
+    name = cells[0] if named else None
+    return has_header(str(file), cells[named:], _NAME_COLUMNS, name=name)
 
 
 def _read_column(file: Path) -> NDArray[Any]:
@@ -206,7 +201,8 @@ def _read_column(file: Path) -> NDArray[Any]:
                     f"{file}, line {number}: found {len(cells)} cells, expected one value a line"
                 )
         texts = [cells[0] if cells else "" for cells in rows]
-    if len(texts) > 1 and not is_number(texts[0]) and all(map(is_number, texts[1:])):
+    title = len(texts) > 1 and not is_number(texts[0]) and not is_missing(texts[0])
+    if title and all(map(is_number, texts[1:])):
         del texts[0]
     return np.array(texts, dtype=np.str_)
 

@@ -25,7 +25,7 @@ from gsmflow.data.formats.base import (
     names_only_count,
 )
 from gsmflow.data.formats.matlab import MatFile, field_names
-from gsmflow.data.formats.plain import load_npy
+from gsmflow.data.npy import read_npy
 from gsmflow.data.patterns import transposed_semantics
 
 __all__ = ["read_vectors"]
@@ -74,7 +74,7 @@ def read_vectors(file: Path, classes: Sequence[str]) -> NamedSemantics:
 
 
 def _read_npy(file: Path) -> NamedSemantics:
-    values = load_npy(file, mapped=False)
+    values = read_npy(file)
     check_numbers(str(file), values)
     check_matrix(str(file), values.shape)
     return _with_list_beside(file, as_float32(values), str(file))

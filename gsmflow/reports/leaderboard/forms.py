@@ -1,13 +1,13 @@
 """A leaderboard as CSV, Markdown, LaTeX, and as the document that its page shows."""
 
 import csv
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gsmflow.core.csv_cells import csv_text, from_cell
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Best, Cell, Grid, MeanStd
@@ -129,9 +129,7 @@ def csv_of(board: Leaderboard) -> str:
     columns = [*_NAMES]
     columns += [f"{key}{end}" for key in keys for end in ("", "_std", "_low", "_high", "_best")]
     columns += [*_COSTS, "sentence"]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
+    lines: list[list[object]] = [[*columns]]
     presets = {entry.key: entry.preset for entry in board.methods}
     for dataset in board.datasets:
         for cell in board.cells_of(dataset):
@@ -141,8 +139,8 @@ def csv_of(board: Leaderboard) -> str:
                 row += _numbers(cell, key)
             seconds = "" if cell.seconds is None else f"{cell.seconds:.1f}"
             row += [seconds, "" if cell.peak_mib is None else cell.peak_mib, cell.sentence]
-            table.writerow(row)
-    return text.getvalue()
+            lines.append(row)
+    return csv_text(lines)
 
 
 def _numbers(cell: LeaderboardCell, key: str) -> list[str]:
@@ -191,7 +189,8 @@ def read_csv(path: Path) -> list[CsvCell]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            lines = csv.DictReader(file)
+            rows = [{k: from_cell(v) for k, v in line.items() if v is not None} for line in lines]
         return [_csv_cell(row) for row in rows if row["state"] == "done"]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
         raise InputError(

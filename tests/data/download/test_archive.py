@@ -7,10 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.download import archive as module
 from gsmflow.data.download.archive import check_archive, unpack
+from tests.fuzz import mutations, read_or_refused
 from tests.zips import damage, write_zip
 
 WANTED = [("CUB", "res101.mat"), ("CUB", "att_splits.mat")]
@@ -159,3 +162,24 @@ def test_too_little_disk_space_is_refused_before_writing(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9000))
     refused_by_unpack(archive, f"{archive.parent}: found 0.0 GiB free", "to unpack")
+
+
+def test_name_that_claims_utf_8_and_is_not_is_refused(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "a.zip", FILES | {"Ö/readme": b"text"})
+    content, name = archive.read_bytes(), "Ö".encode()
+    for count in (1, 2):  # in the member's own header, then in the directory too
+        archive.write_bytes(content.replace(name, b"\xff\xfe", count))
+        with pytest.raises(InputError, match="found no intact zip archive"):
+            check_archive(archive)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_damage_of_an_archive_is_refused_or_unpacked(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    archive = write_zip(folder / "a.zip", FILES)
+    archive.write_bytes(data.draw(mutations(archive.read_bytes())))
+    read_or_refused(lambda: check_archive(archive))
+    read_or_refused(lambda: unpack_wanted(archive))

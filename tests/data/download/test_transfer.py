@@ -194,6 +194,25 @@ def test_redirects_are_followed_and_resuming_starts_at_the_first_address(
     assert ranges(site)[3] is not None
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1/file.zip",
+        "http://.example.com/",
+        f"http://{'a' * 70}.com/",
+        "http://host:99999999/",
+        "ftp://host/file.zip",
+        "http://\x01/",
+    ],
+)
+def test_redirects_to_malformed_addresses_are_refused(address: str, site: Site, part: Path) -> None:
+    site.odd = [redirect(address)]
+    with pytest.raises(InputError, match=r"file\.zip: found .*, expected the file"):
+        download(site, part)
+    download(site, part)  # which nothing keeps from going on
+    assert part.read_bytes() == CONTENT
+
+
 def test_endless_redirects_are_refused(site: Site, part: Path) -> None:
     site.odd = [redirect("/file.zip")] * 40
     refused(site, part, site.url, "Exceeded 30 redirects", "put it there by hand")

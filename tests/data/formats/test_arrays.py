@@ -503,10 +503,10 @@ def test_missing_second_archive_is_named(folder: Path) -> None:
 TEXT_FAULTS: list[tuple[str, str, str]] = [
     (
         "features.csv",
-        "1,2\n3\n",
+        "1,5\n3\n",
         "features.csv, line 2: found 1 cells, expected 2, as in the first",
     ),
-    ("features.csv", "1,2\n3,x\n", "features.csv, line 2, column 2: found 'x', expected a number"),
+    ("features.csv", "1,5\n3,x\n", "features.csv, line 2, column 2: found 'x', expected a number"),
     ("features.csv", "", "features.csv: found no line, expected rows of numbers"),
     ("features.csv", "a,b\n", "features.csv: found no line below the header"),
     ("semantics.csv", "", "semantics.csv: found no numbers, expected a line for each class"),

@@ -1,5 +1,6 @@
 import os
 import shutil
+import struct
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -876,6 +877,84 @@ def test_sparse_matrix_is_named_with_its_field(tmp_path: Path) -> None:
     write_mat(path, {"features": scipy.sparse.eye(4, format="csc")})
     with pytest.raises(InputError, match=r"field 'features': found .*, expected"):
         MatFile(path, ("features",)).matrix("features")
+
+
+@pytest.mark.parametrize("v73", [False, True])
+def test_sparse_matrix_names_the_remedy(tmp_path: Path, v73: bool) -> None:
+    path = tmp_path / "sparse.mat"
+    write_mat(path, {} if v73 else {"features": scipy.sparse.eye(4, format="csc")}, v73=v73)
+    if v73:
+        with h5py.File(path, "a") as file:
+            file.create_group("features").attrs["MATLAB_sparse"] = np.uint64(4)
+    with pytest.raises(InputError, match=r"found a sparse matrix, .*full\(features\)"):
+        MatFile(path, ("features",)).matrix("features")
+
+
+def v5_names(*names: bytes, order: str = "<") -> bytes:
+    """A file of MATLAB v5 with a cell array of names in UTF-16, as MATLAB itself writes them."""
+
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack(f"{order}II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+    def matrix(kind: int, sides: tuple[int, int], name: bytes, content: bytes) -> bytes:
+        head = element(6, struct.pack(f"{order}II", kind, 0))
+        head += element(5, struct.pack(f"{order}2i", *sides)) + element(1, name)
+        return element(14, head + content)
+
+    cells = b"".join(matrix(4, (1, len(name) // 2), b"", element(4, name)) for name in names)
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(f"{order}HH", 0x0100, 0x4D49)
+    return head + matrix(1, (len(names), 1), b"names", cells)
+
+
+NAMES = ("Ölkäfer", "🙂 face", "日本", "plain")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_names_of_v5_in_utf_16_come_back(tmp_path: Path, order: str) -> None:
+    path, codec = tmp_path / "names.mat", "utf-16-le" if order == "<" else "utf-16-be"
+    path.write_bytes(v5_names(*(name.encode(codec) for name in NAMES), order=order))
+    assert MatFile(path, ("names",)).strings("names") == NAMES
+
+
+def test_names_with_surrogate_pairs_come_back(tmp_path: Path, v73: bool) -> None:
+    path = tmp_path / "names.mat"
+    write_mat(path, {"names": np.array(NAMES, dtype=object), "rows": np.array(NAMES)}, v73=v73)
+    assert MatFile(path, ("names",)).strings("names") == NAMES
+    assert MatFile(path, ("rows",)).strings("rows") == NAMES
+
+
+def test_half_a_surrogate_pair_is_refused_with_its_field(tmp_path: Path) -> None:
+    path = tmp_path / "names.mat"
+    path.write_bytes(v5_names("🙂".encode("utf-16-le")[:2]))
+    with pytest.raises(InputError, match="field 'names': found half of a UTF-16 character"):
+        MatFile(path, ("names",)).strings("names")
+
+
+def test_field_that_the_file_cannot_hold_is_refused(tmp_path: Path, v73: bool) -> None:
+    path = tmp_path / "huge.mat"
+    if v73:
+        write_mat(path, {}, v73=True)
+        with h5py.File(path, "a") as file:
+            file.create_dataset("names", shape=(2**20, 2**20), dtype=np.float64, chunks=(64, 64))
+    else:
+        content = v5_names("ab".encode("utf-16-le"))
+        path.write_bytes(
+            content.replace(struct.pack("<2i", 1, 1), struct.pack("<2i", 2**20, 2**20))
+        )
+    with pytest.raises(
+        InputError, match=r"field 'names': found a matrix of shape \(1048576, 1048576"
+    ):
+        MatFile(path, ("names",), large=("names",)).strings("names")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(np.nan, "nan, a number that is not finite"), (1e300, "1e+300, too large")]
+)
+def test_labels_that_are_no_class_numbers_say_why(folder: Path, value: float, found: str) -> None:
+    labels = (tiny().labels[:, None] + 1).astype(np.float64)
+    labels[3] = value
+    write_gbu(folder, tiny(), labels=labels)
+    refused(folder, where(folder, "res101.mat", "labels"), f"found {found}", "value 4")
 
 
 # --- real files ----------------------------------------------------------------------------------

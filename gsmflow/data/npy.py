@@ -1,0 +1,125 @@
+"""NumPy's files, ``.npy`` and ``.npz``: what they ask for is compared with their length first."""
+
+import io
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsmflow.core.errors import InputError, one_line
+
+__all__ = ["MOST_DEFLATED", "npz_fields", "read_npy", "read_npz"]
+
+# Deflate makes no more than this many bytes of one.
+MOST_DEFLATED = 1032
+
+# No header that NumPy accepts is longer.
+_HEAD_BYTES = 2**14
+_ENDING = ".npy"
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """The array in a ``.npy`` file; no memory is asked for that the file's length does not cover.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mapped
+        Whether the values stay in the file until they are used.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged or shorter than its header says, or holds Python objects.
+    """
+    with _reading(path, str(path), "a complete .npy file of an array"):
+        with path.open("rb") as stream:
+            _check_size(stream, os.fstat(stream.fileno()).st_size)
+            if not mapped:
+                stream.seek(0)
+                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def npz_fields(path: Path) -> frozenset[str]:
+    """The names of the arrays in a ``.npz`` archive.
+
+    Raises
+    ------
+    InputError
+        If it is missing or no such archive.
+    """
+    with _archive(path, str(path)) as archive:
+        names = [name for name in archive.namelist() if name.endswith(_ENDING)]
+    return frozenset(name.removesuffix(_ENDING) for name in names)
+
+
+def read_npz(path: Path, field: str) -> NDArray[Any]:
+    """One of the arrays in a ``.npz`` archive; memory as of `read_npy`.
+
+    Raises
+    ------
+    InputError
+        If the archive or the array is missing or damaged, or holds Python objects.
+    """
+    with _archive(path, f"{path}, field '{field}'") as archive:
+        member = archive.getinfo(f"{field}{_ENDING}")
+        if member.compress_type not in _PACKED:
+            raise ValueError("it is packed in another way than NumPy's")
+        packed = min(member.compress_size, path.stat().st_size)
+        size = min(member.file_size, MOST_DEFLATED * packed)
+        with archive.open(member) as stream:
+            _check_size(stream, size)
+        with archive.open(member) as stream:
+            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _check_size(stream: IO[bytes], size: int) -> None:
+    """Raise `ValueError` unless an array's header describes values that its bytes can hold."""
+    head = io.BytesIO(stream.read(_HEAD_BYTES))
+    version = np.lib.format.read_magic(head)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(head)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0 or not dtype.itemsize:
+        raise ValueError(f"its header describes an array of shape {shape} and type {dtype}")
+    asked, held = math.prod(shape) * dtype.itemsize, size - head.tell()
+    if asked > held:
+        raise ValueError(f"its header asks for {asked:,} bytes of values, it has {held:,}")
+
+
+@contextmanager
+def _archive(path: Path, where: str) -> Iterator[zipfile.ZipFile]:
+    with (
+        _reading(path, where, "a complete .npz archive of arrays"),
+        path.open("rb") as stream,
+        zipfile.ZipFile(stream) as archive,
+    ):
+        yield archive
+
+
+@contextmanager
+def _reading(path: Path, where: str, kind: str) -> Iterator[None]:
+    """Make an `InputError` of whatever a reader raises at a file that is not ``kind``."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read this file") from error
+    except Exception as error:
+        # Damaged files raise a dozen unrelated types, depending on which byte is wrong.
+        if "Python objects" in str(error):
+            raise InputError(
+                f"{where}: found pickled Python objects, expected an array of numbers or text"
+            ) from error
+        raise InputError(f"{where}: not readable ({one_line(error)}), expected {kind}") from error
