@@ -1,4 +1,4 @@
-"""New feature vectors from files of any size, a bounded piece at a time."""
+"""Feature vectors from files of any size, a bounded piece at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,24 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gsmflow.core.arrays import FloatArray, row_slices
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.array_files import ENDINGS, open_array_file, read_texts
 from gsmflow.data.formats.matlab import MatFile
-from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
+from gsmflow.data.text_rows import (
+    TextLine,
+    cut_first_cells,
+    parse_batches,
+    split_cells,
+    text_lines,
+)
 
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows", "rows_of_array"]
 
-_FIELD = "features"
+_FIELD, _NAMES_FIELD = "features", "names"
+# Headings of a column that names the rows; of pandas' index, an empty one.
+_NAME_HEADINGS = {"", "name", "names", "id", "file", "filename", "image", "path", "row", "index"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +35,8 @@ class Piece:
     Attributes
     ----------
     names
-        What each row is called in answers: its number, counted from 1, or its file.
+        What each row is called in answers: its number, counted from 1, its name in the file, or
+        its picture's file.
     features
         ``(m, d)``, finite.
     left_out
@@ -65,17 +75,21 @@ def holds_rows(path: Path) -> bool:
     return path.suffix.lower() in _OPENERS and not path.is_dir()
 
 
-def open_rows(path: Path, feature_dim: int) -> NewRows:
+def open_rows(path: Path, feature_dim: int | None, field: str | None = None) -> NewRows:
     """Rows of features from a file.
 
     Parameters
     ----------
     path
-        ``.npy``: an array ``(n, d)``. ``.mat``: a field ``features`` ``(d, n)``, as datasets have
-        it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs; a first line
-        without any number, or one that numbers the columns, is a header.
+        ``.npy``: an array ``(n, d)``. ``.npz``, ``.pt``, ``.h5``: a field ``features`` ``(n, d)``,
+        and optionally ``names`` ``(n,)``, texts. ``.mat``: a field ``features`` ``(d, n)``, as
+        datasets have it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs; a
+        first line without any number, or one that numbers the columns, is a header. Its first
+        column names the rows if the header says so, or if it has text.
     feature_dim
-        ``d``, which they must have.
+        ``d``, which they must have; None for any.
+    field
+        Another name of the field ``features``; None for the usual one, or the only one.
 
     Raises
     ------
@@ -88,7 +102,7 @@ def open_rows(path: Path, feature_dim: int) -> NewRows:
         raise InputError(f"{path}: found {what}, expected one of {', '.join(_OPENERS)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected one with rows of features")
-    return _OPENERS[path.suffix.lower()](path, feature_dim)
+    return _OPENERS[path.suffix.lower()](path, feature_dim, field)
 
 
 def rows_of_array(where: str, array: NDArray[Any], feature_dim: int) -> FloatArray:
@@ -108,14 +122,16 @@ def rows_of_array(where: str, array: NDArray[Any], feature_dim: int) -> FloatArr
     InputError
         If the array has no rows, another width, or values that are not finite numbers.
     """
-    _check_array(where, array, feature_dim)
+    _check_array(where, array.dtype, array.shape, feature_dim)
     return _checked(where, _in_float32(array), 0).features
 
 
-_Opener: TypeAlias = Callable[[Path, int], NewRows]
+_Opener: TypeAlias = Callable[[Path, int | None, str | None], NewRows]
 
 
-def _checked(where: str, features: FloatArray, done: int) -> Piece:
+def _checked(
+    where: str, features: FloatArray, done: int, names: Sequence[str] | None = None
+) -> Piece:
     """A piece after ``done`` rows, or an `InputError` at its first number that is not finite."""
     finite = np.isfinite(features)
     if not finite.all():
@@ -124,28 +140,30 @@ def _checked(where: str, features: FloatArray, done: int) -> Piece:
             f"{where}: found {features[row, column]} in row {done + row + 1}, dimension "
             f"{column + 1}, expected finite numbers"
         )
-    return Piece(range(done + 1, done + len(features) + 1), features)
+    return Piece(names or range(done + 1, done + len(features) + 1), features)
 
 
-def _check_shape(where: str, shape: tuple[int, ...], expected: tuple[str, str], d: int) -> int:
+def _check_shape(
+    where: str, shape: tuple[int, ...], expected: tuple[str, str], d: int | None
+) -> int:
     """The number of rows of an array whose shape has ``d`` where ``expected`` has it."""
     axis = expected.index("rows")
-    right = f"({', '.join(str(d) if side == 'd' else side for side in expected)})"
-    if len(shape) != 2 or shape[1 - axis] != d:
-        raise InputError(
-            f"{where}: found shape {shape}, expected {right}, as the run was trained on {d} "
-            "features"
-        )
+    if len(shape) != 2 or d not in (None, shape[1 - axis]):
+        right = f"({', '.join(str(d or 'd') if side == 'd' else side for side in expected)})"
+        reason = "" if d is None else f", as the run was trained on {d} features"
+        raise InputError(f"{where}: found shape {shape}, expected {right}{reason}")
     if not shape[axis]:
         raise InputError(f"{where}: found no rows, expected at least one")
     return shape[axis]
 
 
-def _check_array(where: str, array: NDArray[Any], feature_dim: int) -> int:
+def _check_array(
+    where: str, dtype: np.dtype[Any], shape: tuple[int, ...], feature_dim: int | None
+) -> int:
     """The number of rows of an array of numbers ``(n, d)``."""
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{where}: found {array.dtype}, expected numbers")
-    return _check_shape(where, array.shape, ("rows", "d"), feature_dim)
+    if dtype.kind not in "fiub":
+        raise InputError(f"{where}: found {dtype}, expected numbers")
+    return _check_shape(where, shape, ("rows", "d"), feature_dim)
 
 
 def _in_float32(array: NDArray[Any]) -> FloatArray:
@@ -153,67 +171,123 @@ def _in_float32(array: NDArray[Any]) -> FloatArray:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _open_npy(path: Path, feature_dim: int) -> NewRows:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: not readable as an array ({one_line(error)}), expected a complete .npy file "
-            "of numbers"
-        ) from error
-    total = _check_array(str(path), array, feature_dim)
+def _open_arrays(path: Path, feature_dim: int | None, field: str | None) -> NewRows:
+    file = open_array_file(path)
+    stored = file.array(field, _FIELD)
+    total = _check_array(stored.where, stored.dtype, stored.shape, feature_dim)
+    names: list[str] | None = None
+    if _NAMES_FIELD in file:
+        names = read_texts(file.find(_NAMES_FIELD), total).tolist()
 
     def pieces() -> Iterator[Piece]:
-        for rows in row_slices(total, feature_dim * max(4, array.itemsize)):
-            yield _checked(str(path), _in_float32(array[rows]), rows.start)
+        done = 0
+        for array in stored.pieces():
+            end = done + len(array)
+            named = None if names is None else names[done:end]
+            yield _checked(stored.where, _in_float32(array), done, named)
+            done = end
 
     return NewRows(total, pieces)
 
 
-def _open_mat(path: Path, feature_dim: int) -> NewRows:
-    mat = MatFile(path, (_FIELD,), large=(_FIELD,))
-    where = mat.where(_FIELD)
-    total = _check_shape(where, mat.shape(_FIELD), ("d", "rows"), feature_dim)
+def _open_mat(path: Path, feature_dim: int | None, field: str | None) -> NewRows:
+    name = field or _FIELD
+    mat = MatFile(path, (name,), large=(name,))
+    where = mat.where(name)
+    total = _check_shape(where, mat.shape(name), ("d", "rows"), feature_dim)
 
     def pieces() -> Iterator[Piece]:
         done = 0
-        for features in mat.pieces(_FIELD, columns=True):
+        for features in mat.pieces(name, columns=True):
             yield _checked(where, features, done)
             done += len(features)
 
     return NewRows(total, pieces)
 
 
-def _open_csv(path: Path, feature_dim: int) -> NewRows:
-    first = next(text_lines(path), None)
-    if first is None:
-        raise InputError(f"{path}: found no line, expected rows of {feature_dim} numbers")
+@dataclass(frozen=True)
+class _Layout:
+    """How the lines of a CSV file are to be read.
+
+    Attributes
+    ----------
+    delimiter
+        What stands between cells.
+    header, named
+        Whether the first line is a header, and whether the first column names the rows.
+    columns
+        How many numbers each row has, by the first line.
+    notes
+        What the user should know of that.
+    """
+
+    delimiter: str
+    header: bool
+    named: bool
+    columns: int
+    notes: tuple[str, ...] = ()
+
+
+def _layout(
+    path: Path, first: TextLine, second: TextLine | None, feature_dim: int | None
+) -> _Layout:
+    """The layout of a CSV file, by its first two lines."""
     delimiter = delimiter_of(first.text) or ","
     cells = split_cells(first.text, delimiter)
-    counted = any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
+    headed = cells[0].casefold() in _NAME_HEADINGS and len(cells) not in (1, feature_dim)
+    numbered = cells[1:] if headed else cells
+    counted = any(numbered == [str(start + i) for i in range(len(numbered))] for start in (0, 1))
     header = counted or not any(map(is_number, cells))
-    notes = (
-        (
-            f"{path}: the first line, {cells[0]} to {cells[-1]} in steps of one, is taken for a "
-            "header that numbers the columns",
-        )
-        if counted
-        else ()
+    data = second if header else first
+    named = header and headed
+    if data is not None and not named:
+        cell = split_cells(data.text, delimiter)[0]
+        named = bool(cell) and not is_number(cell)
+    note = (
+        f"{path}: the first line, {numbered[0]} to {numbered[-1]} in steps of one, is taken for a "
+        "header that numbers the columns"
     )
+    return _Layout(delimiter, header, named, len(cells) - named, (note,) if counted else ())
+
+
+def _open_csv(path: Path, feature_dim: int | None, field: str | None) -> NewRows:
+    if field is not None:
+        raise InputError(
+            f"{path}: found the field '{field}' asked for, expected none of a CSV file"
+        )
+    lines = text_lines(path)
+    first = next(lines, None)
+    if first is None:
+        raise InputError(f"{path}: found no line, expected rows of {feature_dim or 'd'} numbers")
+    layout = _layout(path, first, next(lines, None), feature_dim)
 
     def pieces() -> Iterator[Piece]:
         lines = text_lines(path)
-        if header:
+        if layout.header:
             next(lines)
-        done = 0
-        as_in = "the number of features that the run was trained on"
-        for features in parse_batches(path, lines, delimiter, feature_dim, as_in):
-            yield _checked(str(path), features, done)
-            done += len(features)
+        names: list[str] = []
+        if layout.named:
+            lines = cut_first_cells(path, lines, layout.delimiter, names)
+        as_in = "as in the first line"
+        if feature_dim is not None:
+            as_in = "the number of features that the run was trained on"
+        done, columns = 0, feature_dim or layout.columns
+        for features in parse_batches(
+            path, lines, layout.delimiter, columns, as_in, before=int(layout.named)
+        ):
+            end = done + len(features)
+            own = names.copy()
+            names.clear()
+            yield _checked(str(path), features, done, own)
+            done = end
         if not done:
             raise InputError(f"{path}: found no line below the header, expected rows of numbers")
 
-    return NewRows(None, pieces, notes)
+    return NewRows(None, pieces, layout.notes)
 
 
-_OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat, ".csv": _open_csv}
+_OPENERS: Mapping[str, _Opener] = {
+    **dict.fromkeys(ENDINGS, _open_arrays),
+    ".mat": _open_mat,
+    ".csv": _open_csv,
+}

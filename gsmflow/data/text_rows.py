@@ -1,5 +1,6 @@
 """Rows of numbers in text files, with errors that name the line and the column."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from gsmflow.core.arrays import FloatArray
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import is_number
 
-__all__ = ["TextLine", "parse_batches", "split_cells", "text_lines"]
+__all__ = ["TextLine", "cut_first_cells", "parse_batches", "split_cells", "text_lines"]
 
 # Lines that are parsed at once take no more text than this.
 _TEXT_BYTES = 2**24
@@ -47,8 +48,42 @@ def text_lines(path: Path) -> Iterator[TextLine]:
         ) from error
 
 
+def cut_first_cells(
+    path: Path, lines: Iterator[TextLine], delimiter: str, cut: list[str]
+) -> Iterator[TextLine]:
+    """Lines without their first cells, each of which is added to ``cut`` as its line is given.
+
+    Raises
+    ------
+    InputError
+        At the first line whose first cell is empty, or is not CSV.
+    """
+    for line in lines:
+        where = f"{path}, line {line.number}"
+        if line.text.startswith('"'):
+            try:
+                (cells,) = csv.reader([line.text], delimiter=delimiter, strict=True)
+            except (csv.Error, ValueError) as error:
+                raise InputError(
+                    f"{where}: not CSV ({one_line(error)}), expected a name and numbers"
+                ) from error
+            name, rest = cells[0], delimiter.join(cells[1:])
+        else:
+            name, _, rest = line.text.partition(delimiter)
+        if not name.strip() or not rest.strip():
+            found = "a name alone" if name.strip() else "no name in column 1"
+            raise InputError(f"{where}: found {found}, expected a name and numbers")
+        cut.append(name.strip())
+        yield TextLine(line.number, rest)
+
+
 def parse_batches(
-    path: Path, lines: Iterator[TextLine], delimiter: str, columns: int, as_in: str
+    path: Path,
+    lines: Iterator[TextLine],
+    delimiter: str,
+    columns: int,
+    as_in: str,
+    before: int = 0,
 ) -> Iterator[FloatArray]:
     """Numbers of all lines, ``(m, columns)`` for a bounded number of lines at a time.
 
@@ -64,6 +99,8 @@ def parse_batches(
         How many cells each line must have.
     as_in
         What has so many, for messages.
+    before
+        How many cells of each line stand before these and are not in its text, for messages.
 
     Raises
     ------
@@ -77,12 +114,17 @@ def parse_batches(
     step = max(1, _TEXT_BYTES // (len(first.text) + 16 * columns))
     batch = [first, *islice(lines, step - 1)]
     while batch:
-        yield _parse(path, batch, delimiter, columns, as_in)
+        yield _parse(path, batch, delimiter, columns, as_in, before)
         batch = list(islice(lines, step))
 
 
 def _parse(
-    path: Path, lines: Sequence[TextLine], delimiter: str, columns: int, as_in: str
+    path: Path,
+    lines: Sequence[TextLine],
+    delimiter: str,
+    columns: int,
+    as_in: str,
+    before: int,
 ) -> FloatArray:
     texts = [line.text for line in lines]
     try:
@@ -102,8 +144,11 @@ def _parse(
     for line in lines:
         where, cells = f"{path}, line {line.number}", split_cells(line.text, delimiter)
         if len(cells) != columns:
-            raise InputError(f"{where}: found {len(cells)} cells, expected {columns}, {as_in}")
-        for column, cell in enumerate(cells, start=1):
+            named = " after its name" if before else ""
+            raise InputError(
+                f"{where}: found {len(cells)} cells{named}, expected {columns}, {as_in}"
+            )
+        for column, cell in enumerate(cells, start=1 + before):
             if not is_number(cell):
                 raise InputError(f"{where}, column {column}: found {cell!r}, expected a number")
     raise InputError(f"{path}, line {lines[0].number}: found no rows of numbers, expected some")

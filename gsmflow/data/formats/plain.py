@@ -38,7 +38,7 @@ from gsmflow.data.formats.base import (
 )
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "read_column", "read_semantics_csv"]
 
 _MATRIX_ENDINGS = (".npy", ".csv")
 _VECTOR_ENDINGS = (".npy", ".csv", ".txt")
@@ -98,7 +98,7 @@ class _Folder:
             return text_array(str(file), _load_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
-        return self._semantics_csv[0] if field == "semantics" else _read_column(file)
+        return self._semantics_csv[0] if field == "semantics" else read_column(file)
 
     def class_names(self, classes: int) -> tuple[str, ...]:
         file, (semantics, *_) = self._folder / NAMES_FILE, self._found("semantics")
@@ -124,7 +124,7 @@ class _Folder:
     @cached_property
     def _semantics_csv(self) -> tuple[FloatArray, tuple[str, ...]]:
         """The semantics and the class names in the text file of the semantics."""
-        return _read_semantics_csv(self._folder / f"{self._stems['semantics']}.csv")
+        return read_semantics_csv(self._folder / f"{self._stems['semantics']}.csv")
 
     @cached_property
     def _split_of_rows(self) -> list[str]:
@@ -176,8 +176,25 @@ def _read_numbers(file: Path) -> FloatArray:
     return np.concatenate(batches)
 
 
-def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
-    """Semantics ``(classes, a)``, and the class names in the first column, none if it has none."""
+def read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
+    """Semantics in a text file, and the class names in its first column.
+
+    Parameters
+    ----------
+    file
+        A line a class, below a header or not, of cells parted by commas, semicolons or tabs. The
+        first cell may be the class's name.
+
+    Returns
+    -------
+    tuple
+        ``(classes, a)``, and a name per class; no names if the first column has numbers.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, a cell is no number, or lines differ in length.
+    """
     text = _text_of(file)
     head = next((line for line in text.splitlines() if line.strip()), "")
     reader = csv.reader(text.splitlines(), delimiter=delimiter_of(head) or ",")
@@ -207,11 +224,24 @@ def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
     return as_float32(values), names
 
 
-def _read_column(file: Path) -> NDArray[Any]:
-    """A text a line; a first line that is no number above nothing but numbers is a header."""
+def read_column(file: Path) -> NDArray[Any]:
+    """The texts of a file with one a line, ``(n,)``.
+
+    A first line that is no number above nothing but numbers is a header.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, or a line of a ``.csv`` file has several cells.
+    """
     texts = [" ".join(line.split()) for line in _text_of(file).rstrip().splitlines()]
     if file.suffix == ".csv":
-        rows = list(csv.reader(texts))
+        try:
+            rows = list(csv.reader(texts))
+        except csv.Error as error:
+            raise InputError(
+                f"{file}: not CSV ({one_line(error)}), expected one value a line"
+            ) from error
         for number, cells in enumerate(rows, start=1):
             if len(cells) > 1:
                 raise InputError(
