@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,15 @@ from torch import Tensor
 
 from gsmflow.core.errors import InputError
 
-__all__ = ["digest_file", "read_json", "replacing", "write_bytes", "write_json", "write_tensors"]
+__all__ = [
+    "digest_file",
+    "making_folder",
+    "read_json",
+    "replacing",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+]
 
 # Bytes of a file that are read at a time.
 _BLOCK_BYTES = 2**22
@@ -34,6 +43,24 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A context that makes a folder atomically.
+
+    It yields a temporary folder beside ``path``, and renames it to ``path`` at the end, which may
+    be an empty folder. After an exception the temporary folder is deleted and ``path`` is
+    unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -4,7 +4,10 @@ Nothing is unpickled but what ``torch.load(weights_only=True)`` allows. What a f
 array's size is compared with the length of the file before memory is asked for.
 """
 
+import json
 import math
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -108,9 +111,9 @@ class ArrayFile:
         if name not in self:
             listed = "one array without a name"
             if self.fields != ("",):
-                listed = f"fields {listed_fields(self.fields)}"
+                listed = f"fields {listed_fields([' '.join(one.split()) for one in self.fields])}"
             raise InputError(
-                f"{self.path}, field '{name}': not found, expected in this file, which has {listed}"
+                f"{_where(self.path, name)}: not found, expected in this file, which has {listed}"
             )
         return self.find(name)
 
@@ -172,7 +175,7 @@ def _reading(where: str, expected: str) -> Iterator[None]:
 
 
 def _where(path: Path, field: str) -> str:
-    return f"{path}, field '{field}'" if field else str(path)
+    return f"{path}, field {field!r}" if field else str(path)
 
 
 def _check_size(where: str, shape: tuple[int, ...], item_bytes: int, most_bytes: int) -> None:
@@ -400,13 +403,22 @@ def _as_numpy(tensor: Tensor) -> NDArray[Any]:
 # HDF5.
 
 _H5 = "a complete HDF5 file"
+# Modules of the working directory are not meant.
+_TEXTS_PROGRAM = """
+import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+import json, h5py, numpy
+with h5py.File(sys.argv[1]) as file:
+    json.dump(numpy.asarray(file[sys.argv[2]].asstr()[()]).tolist(), sys.stdout)
+"""
 
 
 def _open_h5(path: Path) -> ArrayFile:
     names: list[str] = []
 
     def note(name: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset):
+        # A name that is not UTF-8 is given as bytes; nobody can ask for it.
+        if isinstance(found, h5py.Dataset) and isinstance(name, str):
             names.append(name)
 
     with _reading(str(path), _H5), h5py.File(path) as file:
@@ -417,13 +429,17 @@ def _open_h5(path: Path) -> ArrayFile:
         with _reading(where, _H5), h5py.File(path) as file:
             data = file[field]
             _check_hdf5(where, data, path.stat().st_size)
-            is_text = h5py.check_string_dtype(data.dtype) is not None
+            is_text = data.dtype.kind == "O" and h5py.check_string_dtype(data.dtype) is not None
             dtype = np.dtype(np.str_) if is_text else data.dtype
             shape = tuple(data.shape)
 
         def pieces() -> Iterator[NDArray[Any]]:
-            with _reading(where, _H5), h5py.File(path) as file:
-                yield from _hdf5_pieces(file[field], is_text)
+            with _reading(where, _H5):
+                if is_text:
+                    yield _hdf5_texts(path, field)
+                    return
+                with h5py.File(path) as file:
+                    yield from _hdf5_pieces(file[field])
 
         return StoredArray(where, shape, dtype, pieces)
 
@@ -445,14 +461,23 @@ def _check_hdf5(where: str, data: h5py.Dataset, length: int) -> None:
     _check_size(where, data.shape, item_bytes, most)
 
 
-def _hdf5_pieces(data: h5py.Dataset, is_text: bool) -> Iterator[NDArray[Any]]:
+def _hdf5_texts(path: Path, field: str) -> NDArray[Any]:
+    """The texts of a field, read by another process: at damaged ones, HDF5's library crashes."""
+    words = [sys.executable, "-c", _TEXTS_PROGRAM, str(path), field]
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise ValueError("its texts are damaged, or not UTF-8")
+    return np.array(json.loads(done.stdout), dtype=np.str_)
+
+
+def _hdf5_pieces(data: h5py.Dataset) -> Iterator[NDArray[Any]]:
     if not data.shape:
-        yield np.asarray(data.asstr()[()] if is_text else data[()])
+        yield np.asarray(data[()])
         return
     row_bytes = math.prod(data.shape[1:]) * data.dtype.itemsize
     chunk = data.chunks[0] if data.chunks else 1
     for rows in row_slices(data.shape[0], row_bytes, multiple=chunk):
-        yield np.asarray(data.asstr()[rows], dtype=np.str_) if is_text else data[rows]
+        yield data[rows]
 
 
 ENDINGS: Mapping[str, _Open] = {

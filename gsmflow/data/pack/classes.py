@@ -1,0 +1,276 @@
+"""The classes of a new dataset, their semantics, and the class of each row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.errors import InputError
+from gsmflow.core.text_cells import is_number
+from gsmflow.data.array_files import ENDINGS, open_array_file
+from gsmflow.data.extract.images import class_key
+from gsmflow.data.formats.base import (
+    as_float32,
+    check_class_names,
+    check_matrix,
+    check_numbers,
+    read_class_names,
+    whole_numbers,
+)
+from gsmflow.data.formats.gbu import NAMES_FIELD
+from gsmflow.data.formats.matlab import MatFile
+from gsmflow.data.formats.plain import read_semantics_csv
+from gsmflow.data.given_labels import GivenLabels, read_class_names_field
+
+__all__ = ["CountedFrom", "PackedClasses", "Source", "count_from", "label_classes", "read_classes"]
+
+CountedFrom: TypeAlias = Literal["auto", "0", "1"]
+
+_FIELD, _MAT_FIELD = "semantics", "att"
+_TABLE_ENDINGS = (".csv", ".tsv", ".txt")
+# What may stand above a column of names.
+_LABEL_HEADINGS = {"label", "labels", "class", "classes", "name", "names"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, and the field in it that is meant; None for the usual one."""
+
+    path: Path
+    field: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Source":
+        """From ``FILE`` or ``FILE:FIELD``, the latter for files that have fields."""
+        file, colon, field = text.rpartition(":")
+        if colon and Path(file).suffix.lower() in (*ENDINGS, ".mat") and not Path(text).exists():
+            return cls(Path(file), field)
+        return cls(Path(text))
+
+
+@dataclass(frozen=True, eq=False)
+class PackedClasses:
+    """The classes in the order of their numbers.
+
+    Attributes
+    ----------
+    where, names_where
+        Where semantics and names were read, for messages.
+    semantics
+        ``(classes, a)``.
+    names
+        One name per class; empty if none are known.
+    """
+
+    where: str
+    names_where: str
+    semantics: FloatArray
+    names: tuple[str, ...]
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each class by `class_key`.
+
+        Raises
+        ------
+        InputError
+            If two names are the same, or one is empty.
+        """
+        numbers: dict[str, int] = {}
+        for c, name in enumerate(self.names):
+            key = class_key(name)
+            if not key:
+                raise InputError(f"{self.names_where}: found no name for class {c}, expected one")
+            if key in numbers:
+                raise InputError(
+                    f"{self.names_where}: found {name!r} twice, expected each class once; names "
+                    "that differ only in case, spaces or underscores are the same"
+                )
+            numbers[key] = c
+        return numbers
+
+    def number_of(self, name: str, where: str) -> int:
+        """The number of a named class.
+
+        Raises
+        ------
+        InputError
+            If it is none of them, or names are not known; ``where`` is what the name was given as.
+        """
+        if not self.names:
+            raise InputError(
+                f"{where}: found the name {name!r} and no names of the classes, expected names "
+                "with the semantics, in a first column or a field class_names, or --class-names"
+            )
+        number = self.numbers.get(class_key(name))
+        if number is None:
+            raise InputError(
+                f"{where}: found {name!r}, expected one of the {len(self.names)} names in "
+                f"{self.names_where}"
+            )
+        return number
+
+
+def read_classes(source: Source, names_file: Path | None) -> PackedClasses:
+    """Semantics and names of the classes.
+
+    Parameters
+    ----------
+    source
+        A table ``.csv``, ``.tsv`` or ``.txt``, a line a class, the first cell of which may be its
+        name; a matrix ``(classes, a)`` in a ``.npy``, or in the field ``semantics`` of a ``.npz``,
+        ``.pt`` or ``.h5``, with names in the field ``class_names``; or the field ``att`` of a
+        ``.mat`` of the GBU layout.
+    names_file
+        A name a line, in the order of the semantics; None where names stand with them.
+
+    Raises
+    ------
+    InputError
+        If a file is unreadable, or names and semantics do not belong together.
+    """
+    semantics, names, where = _read_semantics(source)
+    if names and len(names) != len(semantics):
+        raise InputError(
+            f"{where}: found semantics of {len(semantics)} classes and {len(names)} names, "
+            "expected one for each"
+        )
+    if names_file is None:
+        return PackedClasses(where, f"{where}, class names", semantics, names)
+    listed = read_class_names(names_file, len(semantics), where)
+    if names:
+        check_class_names(str(names_file), listed, names, where, 0)
+    return PackedClasses(where, str(names_file), semantics, listed)
+
+
+def _read_semantics(source: Source) -> tuple[FloatArray, tuple[str, ...], str]:
+    """Semantics, names if there are some, and where they are."""
+    path, ending = source.path, source.path.suffix.lower()
+    if ending in _TABLE_ENDINGS:
+        return *read_semantics_csv(path), str(path)
+    if ending == ".mat":
+        field = source.field or _MAT_FIELD
+        mat = MatFile(path, (field, NAMES_FIELD))
+        names = mat.strings(NAMES_FIELD) if NAMES_FIELD in mat else ()
+        return mat.matrix(field).T, names, mat.where(field)
+    if ending not in ENDINGS:
+        known = ", ".join((*_TABLE_ENDINGS, *ENDINGS, ".mat"))
+        raise InputError(f"{path}: found another ending, expected one of {known}")
+    file = open_array_file(path)
+    stored = file.array(source.field, _FIELD)
+    check_matrix(stored.where, stored.shape)
+    values = stored.read()
+    check_numbers(stored.where, values)
+    return as_float32(values), read_class_names_field(file), stored.where
+
+
+def label_classes(labels: GivenLabels, classes: PackedClasses, counted: CountedFrom) -> IntArray:
+    """The class of each row, ``(n,)``, from 0.
+
+    Parameters
+    ----------
+    labels
+        Names, in which case, spaces and underscores do not matter, or numbers.
+    classes
+        The classes.
+    counted
+        What numbers count from: 0, 1, or auto if 0 or the number of classes is among them.
+
+    Raises
+    ------
+    InputError
+        If a label is of no class, or it does not show what numbers count from.
+    """
+    values = labels.values
+    if labels.are_names and class_key(values[0]) in _LABEL_HEADINGS - classes.numbers.keys():
+        values = values[1:]
+    given, first, of_row = np.unique(values, return_index=True, return_inverse=True)
+    names = _as_names(labels, given.tolist(), classes)
+    if names is None:
+        if labels.are_names:
+            numbers = whole_numbers(labels.where, values.astype(np.float64))
+            labels = replace(labels, values=numbers)
+        return _numbered(labels, classes, counted)
+    rows = first + 1 + len(labels.values) - len(values)
+    found = [
+        classes.number_of(name, f"{labels.where}, row {row}")
+        for name, row in zip(names, rows.tolist(), strict=True)
+    ]
+    return np.array(found, dtype=np.int64)[of_row]
+
+
+def _as_names(
+    labels: GivenLabels, given: Sequence[str | int], classes: PackedClasses
+) -> list[str] | None:
+    """The class names that distinct labels stand for; None if they are numbers of classes."""
+    texts = [*map(str, given)]
+    if not labels.are_names and labels.class_names:
+        return _by_number(labels, given)
+    numeric = not labels.are_names or all(map(is_number, texts))
+    # Names may be numbers, too.
+    return texts if not numeric or {*texts} <= classes.numbers.keys() else None
+
+
+def _by_number(labels: GivenLabels, given: Sequence[Any]) -> list[str]:
+    """The names that the labels' own file has for their numbers."""
+    count = len(labels.class_names)
+    if given[0] < 0 or given[-1] >= count:
+        raise InputError(
+            f"{labels.where}: found class numbers {given[0]} to {given[-1]}, expected 0 to "
+            f"{count - 1}, for the {count} class names there"
+        )
+    return [labels.class_names[number] for number in given]
+
+
+def _numbered(labels: GivenLabels, classes: PackedClasses, counted: CountedFrom) -> IntArray:
+    count = len(classes.semantics)
+    base = labels.first_number
+    if base is None:
+        what = f"class numbers for {count} classes"
+        base = count_from(labels.values, count, counted, labels.where, "--labels-from", what)
+    numbers = labels.values - base
+    outside = np.flatnonzero((numbers < 0) | (numbers >= count))
+    if len(outside):
+        raise InputError(
+            f"{labels.where}: found class {labels.values[outside[0]]} in row {outside[0] + 1}, "
+            f"expected {base} to {count + base - 1}, as {classes.where} has {count} classes"
+        )
+    return np.asarray(numbers, dtype=np.int64)
+
+
+def count_from(
+    numbers: IntArray, count: int, counted: CountedFrom, where: str, flag: str, what: str
+) -> int:
+    """What numbers of ``count`` things count from, 0 or 1.
+
+    Parameters
+    ----------
+    numbers
+        ``(m,)``.
+    count
+        How many things there are.
+    counted
+        What the user says; auto to find out.
+    where, flag, what
+        Where the numbers stand, the flag with which the user says it, and what they are, for the
+        message.
+
+    Raises
+    ------
+    InputError
+        If they may count from both.
+    """
+    if counted != "auto":
+        return int(counted)
+    if not len(numbers) or numbers.min() <= 0:
+        return 0
+    if numbers.max() >= count:
+        return 1
+    raise InputError(
+        f"{where}: found {what} from {numbers.min()} to {numbers.max()}, which may count from 0 or "
+        f"from 1, expected {flag} 0 or {flag} 1"
+    )
