@@ -32,11 +32,11 @@ class PackOptions:
 
     features: str
     """Features, a row for each image: .npy (n, d); .npz, .pt or .h5 with a field features and
-    perhaps names; .mat with a field features (d, n); .csv, perhaps with a header and a first column
-    of names."""
+    perhaps names; .mat with a field features (d, n); .csv, perhaps with a header, a first column of
+    names and a column headed label."""
     labels: str | None = None
     """The class of each row, by name or number: .txt or .csv with one a line, .npy, or a field
-    labels of an .npz, .pt, .h5 or .mat; None: the field labels of the features' file."""
+    labels of an .npz, .pt, .h5 or .mat; None: the labels in the features' file."""
     semantics: str
     """Semantics of the classes: .csv, .tsv or .txt with a line for each class, perhaps with its
     name in the first column; or a matrix (classes, a): .npy, or a field semantics of an .npz, .pt

@@ -67,8 +67,8 @@ class PredictOptions:
     """A picture or a folder of pictures at any depth, for a run on a dataset that python -m gsmflow
     extract made; or rows of the features that the run was trained on: .npy (n, d); .npz, .pt or .h5
     with a field 'features' (n, d) and optionally 'labels' and 'names'; .mat with a field 'features'
-    (d, n) and optionally 'labels'; or .csv, with or without a header and a first column of
-    names."""
+    (d, n) and optionally 'labels'; or .csv, with or without a header, a first column of names and
+    a column headed label."""
     into: str = _STANDARD_OUTPUT
     """The file to write; -: standard output."""
     format: _Format = "auto"
@@ -85,6 +85,8 @@ class PredictOptions:
     the run was trained with, if any, or none."""
     only: Literal["all", "unseen"] = "all"
     """all: answers among all classes; unseen: among the unseen ones only (zero-shot learning)."""
+    evaluate: bool = True
+    """Compare the answers with the labels, if the file of the rows has some."""
     weights: Path | None = None
     """Present path of the backbone's weights; None: that when the dataset was made."""
     device: str = "auto"
@@ -166,10 +168,12 @@ def _open_input(options: PredictOptions, run: TrainedRun) -> tuple[NewRows, _Tru
             "it with pictures only"
         )
     rows = open_rows(options.file, run.feature_dim)
-    given = labels_beside(options.file)
-    if given is None or rows.total is None:
-        return rows, None
-    return rows, _Truth(given, true_classes(run, given, rows.total))
+    try:
+        given = labels_beside(options.file) if options.evaluate else None
+        truth = None if given is None else _Truth(given, true_classes(run, given, rows.total))
+    except InputError as error:
+        raise InputError(f"{error}; --no-evaluate answers without the labels") from error
+    return rows, truth
 
 
 def _evaluate(
@@ -185,7 +189,8 @@ def _evaluate(
         kept = np.isin(truth.classes, run.kept.unseen_classes)
     left_out = f", {(~kept).sum():,} rows of seen classes left out" if not kept.all() else ""
     counted = truth.given.first_number or 0
-    kind = "names" if truth.given.are_names else f"class numbers, counted from {counted}"
+    names = truth.given.are_names or truth.given.class_names
+    kind = "names" if names else f"class numbers, counted from {counted}"
     console.print(f"labels: {truth.given.where} ({kind}){left_out}", soft_wrap=True)
     if not kept.any():
         console.print("no row of an unseen class to evaluate")

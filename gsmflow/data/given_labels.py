@@ -1,6 +1,7 @@
 """Labels from a file of their own, or from the file of the rows that they belong to."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.text_cells import is_number
 from gsmflow.data.array_files import ENDINGS, ArrayFile, open_array_file, read_texts
+from gsmflow.data.csv_rows import csv_labels, csv_layout
+from gsmflow.data.extract.images import class_key
 from gsmflow.data.formats.base import check_numbers, whole_numbers
 from gsmflow.data.formats.matlab import MatFile
 from gsmflow.data.formats.plain import read_column
@@ -44,6 +48,27 @@ class GivenLabels:
     def are_names(self) -> bool:
         """Whether they are texts."""
         return self.values.dtype.kind == "U"
+
+    def as_numbers(self, class_keys: Collection[str] = ()) -> "GivenLabels":
+        """The same with numbers for texts that are all whole numbers, as those of text files are.
+
+        Parameters
+        ----------
+        class_keys
+            Names of classes, by `class_key`: texts that are all among them stay texts.
+
+        Raises
+        ------
+        InputError
+            If they are all numbers, and some have fractions.
+        """
+        if not self.are_names:
+            return self
+        texts = {*self.values.tolist()}
+        if not all(map(is_number, texts)) or {*map(class_key, texts)} <= {*class_keys}:
+            return self
+        numbers = whole_numbers(self.where, self.values.astype(np.float64))
+        return replace(self, values=numbers)
 
 
 def read_labels(path: Path, field: str | None = None) -> GivenLabels:
@@ -81,7 +106,9 @@ def read_labels(path: Path, field: str | None = None) -> GivenLabels:
 
 
 def labels_beside(path: Path) -> GivenLabels | None:
-    """The field ``labels`` of a file of rows, or None if there is none.
+    """The labels in a file of rows, or None if there are none.
+
+    They are the field ``labels``, or in a ``.csv`` file the column that its header calls so.
 
     Raises
     ------
@@ -89,6 +116,11 @@ def labels_beside(path: Path) -> GivenLabels | None:
         As of `read_labels`.
     """
     ending = path.suffix.lower()
+    if ending == ".csv":
+        layout = csv_layout(path, None)
+        if layout.label_column is None:
+            return None
+        return _vector(f"{path}, column {layout.label_column + 1}", csv_labels(layout))
     if ending == ".mat":
         has_labels = _FIELD in MatFile(path, (_FIELD,))
     else:

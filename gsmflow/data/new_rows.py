@@ -10,22 +10,13 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.array_files import ENDINGS, open_array_file, read_texts
+from gsmflow.data.csv_rows import csv_layout, csv_pieces
 from gsmflow.data.formats.matlab import MatFile
-from gsmflow.data.text_rows import (
-    TextLine,
-    cut_first_cells,
-    parse_batches,
-    split_cells,
-    text_lines,
-)
 
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows", "rows_of_array"]
 
 _FIELD, _NAMES_FIELD = "features", "names"
-# Headings of a column that names the rows; of pandas' index, an empty one.
-_NAME_HEADINGS = {"", "name", "names", "id", "file", "filename", "image", "path", "row", "index"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +74,7 @@ def open_rows(path: Path, feature_dim: int | None, field: str | None = None) -> 
     path
         ``.npy``: an array ``(n, d)``. ``.npz``, ``.pt``, ``.h5``: a field ``features`` ``(n, d)``,
         and optionally ``names`` ``(n,)``, texts. ``.mat``: a field ``features`` ``(d, n)``, as
-        datasets have it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs; a
-        first line without any number, or one that numbers the columns, is a header. Its first
-        column names the rows if the header says so, or if it has text.
+        datasets have it. ``.csv``: as of `csv_layout`.
     feature_dim
         ``d``, which they must have; None for any.
     field
@@ -205,83 +194,21 @@ def _open_mat(path: Path, feature_dim: int | None, field: str | None) -> NewRows
     return NewRows(total, pieces)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How the lines of a CSV file are to be read.
-
-    Attributes
-    ----------
-    delimiter
-        What stands between cells.
-    header, named
-        Whether the first line is a header, and whether the first column names the rows.
-    columns
-        How many numbers each row has, by the first line.
-    notes
-        What the user should know of that.
-    """
-
-    delimiter: str
-    header: bool
-    named: bool
-    columns: int
-    notes: tuple[str, ...] = ()
-
-
-def _layout(
-    path: Path, first: TextLine, second: TextLine | None, feature_dim: int | None
-) -> _Layout:
-    """The layout of a CSV file, by its first two lines."""
-    delimiter = delimiter_of(first.text) or ","
-    cells = split_cells(first.text, delimiter)
-    headed = cells[0].casefold() in _NAME_HEADINGS and len(cells) not in (1, feature_dim)
-    numbered = cells[1:] if headed else cells
-    counted = any(numbered == [str(start + i) for i in range(len(numbered))] for start in (0, 1))
-    header = counted or not any(map(is_number, cells))
-    data = second if header else first
-    named = header and headed
-    if data is not None and not named:
-        cell = split_cells(data.text, delimiter)[0]
-        named = bool(cell) and not is_number(cell)
-    note = (
-        f"{path}: the first line, {numbered[0]} to {numbered[-1]} in steps of one, is taken for a "
-        "header that numbers the columns"
-    )
-    return _Layout(delimiter, header, named, len(cells) - named, (note,) if counted else ())
-
-
 def _open_csv(path: Path, feature_dim: int | None, field: str | None) -> NewRows:
     if field is not None:
         raise InputError(
             f"{path}: found the field '{field}' asked for, expected none of a CSV file"
         )
-    lines = text_lines(path)
-    first = next(lines, None)
-    if first is None:
-        raise InputError(f"{path}: found no line, expected rows of {feature_dim or 'd'} numbers")
-    layout = _layout(path, first, next(lines, None), feature_dim)
+    layout = csv_layout(path, feature_dim)
+    as_in = "as in the first line"
+    if feature_dim is not None:
+        as_in = "the number of features that the run was trained on"
 
     def pieces() -> Iterator[Piece]:
-        lines = text_lines(path)
-        if layout.header:
-            next(lines)
-        names: list[str] = []
-        if layout.named:
-            lines = cut_first_cells(path, lines, layout.delimiter, names)
-        as_in = "as in the first line"
-        if feature_dim is not None:
-            as_in = "the number of features that the run was trained on"
-        done, columns = 0, feature_dim or layout.columns
-        for features in parse_batches(
-            path, lines, layout.delimiter, columns, as_in, before=int(layout.named)
-        ):
-            end = done + len(features)
-            own = names.copy()
-            names.clear()
-            yield _checked(str(path), features, done, own)
-            done = end
-        if not done:
-            raise InputError(f"{path}: found no line below the header, expected rows of numbers")
+        done = 0
+        for features, names in csv_pieces(layout, feature_dim or layout.dimension, as_in):
+            yield _checked(str(path), features, done, names)
+            done += len(features)
 
     return NewRows(None, pieces, layout.notes)
 

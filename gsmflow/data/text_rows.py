@@ -1,6 +1,5 @@
 """Rows of numbers in text files, with errors that name the line and the column."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from gsmflow.core.arrays import FloatArray
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import is_number
 
-__all__ = ["TextLine", "cut_first_cells", "parse_batches", "split_cells", "text_lines"]
+__all__ = ["TextLine", "parse_batches", "split_cells", "text_lines"]
 
 # Lines that are parsed at once take no more text than this.
 _TEXT_BYTES = 2**24
@@ -46,35 +45,6 @@ def text_lines(path: Path) -> Iterator[TextLine]:
         raise InputError(
             f"{path}: not readable ({error.strerror}), expected a text file of numbers"
         ) from error
-
-
-def cut_first_cells(
-    path: Path, lines: Iterator[TextLine], delimiter: str, cut: list[str]
-) -> Iterator[TextLine]:
-    """Lines without their first cells, each of which is added to ``cut`` as its line is given.
-
-    Raises
-    ------
-    InputError
-        At the first line whose first cell is empty, or is not CSV.
-    """
-    for line in lines:
-        where = f"{path}, line {line.number}"
-        if line.text.startswith('"'):
-            try:
-                (cells,) = csv.reader([line.text], delimiter=delimiter, strict=True)
-            except (csv.Error, ValueError) as error:
-                raise InputError(
-                    f"{where}: not CSV ({one_line(error)}), expected a name and numbers"
-                ) from error
-            name, rest = cells[0], delimiter.join(cells[1:])
-        else:
-            name, _, rest = line.text.partition(delimiter)
-        if not name.strip() or not rest.strip():
-            found = "a name alone" if name.strip() else "no name in column 1"
-            raise InputError(f"{where}: found {found}, expected a name and numbers")
-        cut.append(name.strip())
-        yield TextLine(line.number, rest)
 
 
 def parse_batches(
@@ -144,7 +114,7 @@ def _parse(
     for line in lines:
         where, cells = f"{path}, line {line.number}", split_cells(line.text, delimiter)
         if len(cells) != columns:
-            named = " after its name" if before else ""
+            named = " of numbers" if before else ""
             raise InputError(
                 f"{where}: found {len(cells)} cells{named}, expected {columns}, {as_in}"
             )

@@ -123,8 +123,8 @@ def score_slabs(
         yield score(features[rows]) - lowered
 
 
-def true_classes(run: TrainedRun, labels: GivenLabels, rows: int) -> IntArray:
-    """The true class of each row, ``(rows,)``, by its number in the run's dataset.
+def true_classes(run: TrainedRun, labels: GivenLabels, rows: int | None) -> IntArray:
+    """The true class of each row, ``(n,)``, by its number in the run's dataset.
 
     Parameters
     ----------
@@ -134,17 +134,18 @@ def true_classes(run: TrainedRun, labels: GivenLabels, rows: int) -> IntArray:
         Names of classes, in which case, spaces and underscores do not matter; or the dataset's
         class numbers, from 0 unless the labels say otherwise.
     rows
-        How many labels are expected.
+        How many labels are expected; None for any number.
 
     Raises
     ------
     InputError
         If there are more or fewer, or the run does not know a class.
     """
-    if len(labels.values) != rows:
+    if rows not in (None, len(labels.values)):
         raise InputError(
             f"{labels.where}: found {len(labels.values)} labels, expected {rows}, one for each row"
         )
+    labels = labels.as_numbers()
     given, first, of_row = np.unique(labels.values, return_index=True, return_inverse=True)
     by_key = {class_key(run.kept.class_names[c]): int(c) for c in run.classes}
     exact = {run.kept.class_names[c]: int(c) for c in run.classes}

@@ -14,8 +14,11 @@ import scipy.io
 import torch
 
 from gsmflow.cli.main import main
+from gsmflow.core.arrays import FloatArray
+from gsmflow.data.cache import keep_in_file
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.base import Keep
 from gsmflow.data.formats.files import load_dataset
 from tests.builders import SPLITS, make_dataset, write_gbu
 
@@ -62,6 +65,10 @@ def write_features(path: Path) -> Path:
     elif path.suffix == ".mat":
         write_gbu(path.parent, DATASET)
         (path.parent / "res101.mat").rename(path)
+    elif path.stem == "labelled":
+        rows = zip(LABELS, DATASET.features.tolist(), strict=True)
+        lines = [f"{c}.jpg,{n},{','.join(map(repr, r))}" for c, (n, r) in enumerate(rows)]
+        path.write_text("\n".join(["file,class,0,1,2,3,4,5", *lines]), encoding="utf-8")
     else:
         lines = [
             f"{c}.jpg,{','.join(map(repr, r))}" for c, r in enumerate(DATASET.features.tolist())
@@ -110,7 +117,7 @@ def parts(tmp_path: Path) -> dict[str, Path]:
     [
         *((ending, "labels") for ending in (".npy", ".npz", ".pt", ".h5", ".mat", ".csv")),
         (".npy", "numbers"),
-        *((ending, None) for ending in (".npz", ".pt", ".h5", ".mat")),
+        *((ending, None) for ending in (".npz", ".pt", ".h5", ".mat", "labelled.csv")),
         *((ending, "targets") for ending in (".npz", ".pt", ".h5")),
     ],
 )
@@ -121,7 +128,7 @@ def test_parts_of_every_kind_give_the_same_dataset(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    features = write_features(tmp_path / f"f{ending}")
+    features = write_features(tmp_path / (ending if ending[0] != "." else f"f{ending}"))
     words: list[object] = ["--features", features, "--semantics", parts["table"]]
     words += ["--splits", parts["rows"], "-o", parts["out"]]
     if labels is not None:
@@ -134,7 +141,7 @@ def test_parts_of_every_kind_give_the_same_dataset(
     assert {file.name for file in parts["out"].iterdir()} == {
         *("res101.mat", "att_splits.mat", "pack.json")
     }
-    if ending == ".csv":
+    if "csv" in ending:
         files = scipy.io.loadmat(parts["out"] / "res101.mat")["image_files"]
         assert [str(cell[0][0]) for cell in files] == [f"{row}.jpg" for row in range(80)]
 
@@ -258,6 +265,32 @@ def test_packed_dataset_passes_check_and_trains(
     record = json.loads((parts["out"] / "pack.json").read_text())
     assert record["labels"] == f"{tmp_path / 'f.h5'}, field 'labels'"
     assert (record["seed"], record["test_share"]) == (0, 0.2)
+
+
+def test_large_features_do_not_lie_in_memory(
+    parts: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gsmflow.core.arrays._SLAB_BYTES", 1000)
+    mapped = []
+
+    def keep(file: Path) -> Keep:
+        in_file = keep_in_file(file)
+
+        def keep_and_note(*words: Any) -> FloatArray:
+            mapped.append(in_file(*words))
+            return mapped[0]
+
+        return keep_and_note
+
+    monkeypatch.setattr("gsmflow.data.pack.assemble.keep_where_it_fits", keep)
+    words = ("--features", write_features(tmp_path / "f.h5"), "--semantics", parts["table"])
+    assert pack(capsys, *words, "--splits", parts["rows"], "-o", parts["out"])[0] == 0
+    assert isinstance(mapped[0], np.memmap)
+    assert_same(load_dataset(tmp_path / "data", "MINE", features="res101", semantics="att"))
+    assert len([*parts["out"].iterdir()]) == 3
 
 
 def pickled(folder: Path) -> dict[str, object]:

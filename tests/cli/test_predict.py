@@ -198,7 +198,7 @@ def test_rows_are_answered_by_their_names(
     assert [line["row"] for line in answers(outputs.pop())] == names
 
 
-@pytest.mark.parametrize("ending", [".npz", ".pt", ".h5", ".mat"])
+@pytest.mark.parametrize("ending", [".npz", ".pt", ".h5", ".mat", ".csv"])
 @pytest.mark.parametrize("kind", ["names", "numbers"])
 def test_labels_in_the_file_are_evaluated(
     ending: str,
@@ -213,9 +213,16 @@ def test_labels_in_the_file_are_evaluated(
     labels, file = dataset.labels[rows], tmp_path / f"rows{ending}"
     if ending == ".mat":
         write_mat(file, {"features": dataset.features[rows].T, "labels": labels[:, None] + 1.0})
-    else:
-        # Names are matched as those of folders are.
-        names = [dataset.class_names[c].replace("_", " ").upper() for c in labels]
+    # Names are matched as those of folders are.
+    names = [dataset.class_names[c].replace("_", " ").upper() for c in labels]
+    if ending == ".csv":
+        given = names if kind == "names" else labels
+        columns = zip(given, dataset.features[rows].tolist(), strict=True)
+        lines = [
+            f'"x, {i}",{label},{",".join(map(repr, r))}' for i, (label, r) in enumerate(columns)
+        ]
+        file.write_text("\n".join(["file,Label,a,b,c,d,e,f", *lines]))
+    elif ending != ".mat":
         save(file, dataset.features[rows], labels=names if kind == "names" else labels)
     code, out, err = predict(capsys, result.directory, file)
     assert code == 0, err
@@ -273,7 +280,9 @@ def test_labels_that_the_run_does_not_know_are_refused(
         code, out, err = predict(capsys, result.directory, file)
         assert (code, out) == (2, "")
         assert expected in err
+        assert "; --no-evaluate answers without the labels" in err
         assert err.count("\n") == 1
+    assert predict(capsys, result.directory, file, "--no-evaluate")[0] == 0
 
 
 def test_header_of_column_numbers_is_noted(
@@ -436,12 +445,18 @@ BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = 
     "named-short": (
         lambda f, r: f.write_text(",a,b,c,d,e,f\n0,1,2,3,4,5,6\n1,1,2\n"),
         ".csv",
-        ", line 3: found 2 cells after its name, expected 6",
+        ", line 3: found 2 cells of numbers, expected 6",
     ),
     "named-word": (
         lambda f, r: f.write_text("x,1,2,3,4,5,6\ny,1,2,z,4,5,6\n"),
         ".csv",
         ", line 2, column 4: found 'z', expected a number",
+    ),
+    "missing-cells": (lambda f, r: f.write_text(",,,,,\n1,2,3,4,5,6\n"), ".csv", "found ''"),
+    "no-label": (
+        lambda f, r: f.write_text("label,a,b,c,d,e,f\nfox,1,2,3,4,5,7\n,1,2,3,4,5,7\n"),
+        ".csv",
+        ", line 3: found no label in column 1",
     ),
     "unnamed": (
         lambda f, r: f.write_text("x,1,2,3,4,5,6\n,1,2,3,4,5,6\n"),

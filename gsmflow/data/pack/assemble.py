@@ -43,7 +43,7 @@ class Parts:
     features
         As of `open_rows`.
     labels
-        As of `read_labels`; None for the field ``labels`` of the features' file.
+        As of `read_labels`; None for those of the features' file, as of `labels_beside`.
     semantics, class_names
         As of `read_classes`.
     splits
@@ -137,8 +137,7 @@ def _read_labels(parts: Parts) -> GivenLabels:
     beside = labels_beside(parts.features.path)
     if beside is None:
         raise InputError(
-            f"--labels: found none, and no field 'labels' in {parts.features.path}, expected one "
-            "of the two"
+            f"--labels: found none, and no labels in {parts.features.path}, expected one of the two"
         )
     return beside
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.text_cells import is_number
 from gsmflow.data.array_files import ENDINGS, open_array_file
 from gsmflow.data.extract.images import class_key
 from gsmflow.data.formats.base import (
@@ -19,7 +18,6 @@ from gsmflow.data.formats.base import (
     check_matrix,
     check_numbers,
     read_class_names,
-    whole_numbers,
 )
 from gsmflow.data.formats.gbu import NAMES_FIELD
 from gsmflow.data.formats.matlab import MatFile
@@ -188,31 +186,29 @@ def label_classes(labels: GivenLabels, classes: PackedClasses, counted: CountedF
     values = labels.values
     if labels.are_names and class_key(values[0]) in _LABEL_HEADINGS - classes.numbers.keys():
         values = values[1:]
-    given, first, of_row = np.unique(values, return_index=True, return_inverse=True)
+    labels = replace(labels, values=values).as_numbers(classes.numbers)
+    given, first, of_row = np.unique(labels.values, return_index=True, return_inverse=True)
     names = _as_names(labels, given.tolist(), classes)
     if names is None:
-        if labels.are_names:
-            numbers = whole_numbers(labels.where, values.astype(np.float64))
-            labels = replace(labels, values=numbers)
         return _numbered(labels, classes, counted)
-    rows = first + 1 + len(labels.values) - len(values)
     found = [
-        classes.number_of(name, f"{labels.where}, row {row}")
-        for name, row in zip(names, rows.tolist(), strict=True)
+        classes.number_of(name, f"{labels.where}, row {row + 1}")
+        for name, row in zip(names, first.tolist(), strict=True)
     ]
     return np.array(found, dtype=np.int64)[of_row]
 
 
 def _as_names(
-    labels: GivenLabels, given: Sequence[str | int], classes: PackedClasses
-) -> list[str] | None:
+    labels: GivenLabels, given: Sequence[Any], classes: PackedClasses
+) -> Sequence[str] | None:
     """The class names that distinct labels stand for; None if they are numbers of classes."""
-    texts = [*map(str, given)]
-    if not labels.are_names and labels.class_names:
+    if labels.are_names:
+        return given
+    if labels.class_names:
         return _by_number(labels, given)
-    numeric = not labels.are_names or all(map(is_number, texts))
+    texts = [*map(str, given)]
     # Names may be numbers, too.
-    return texts if not numeric or {*texts} <= classes.numbers.keys() else None
+    return texts if {*texts} <= classes.numbers.keys() else None
 
 
 def _by_number(labels: GivenLabels, given: Sequence[Any]) -> list[str]:
