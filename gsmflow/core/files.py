@@ -55,6 +55,7 @@ def making_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
     try:
         temporary.mkdir()
         yield temporary

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_bytes, write_json, write_tensors
+from gsmflow.core.files import making_folder, read_json, write_bytes, write_json, write_tensors
 
 
 def write_some_bytes(path: Path) -> None:
@@ -119,3 +119,18 @@ def test_missing_or_damaged_json_is_refused(tmp_path: Path, content: str | None)
         (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=r"a\.json: not readable .*, expected the JSON file"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    (tmp_path / "a" / f".b.{os.getpid()}.part").mkdir(parents=True)  # of a killed process
+    with making_folder(path) as folder:
+        (folder / "file").write_text("x")
+        assert not path.exists()
+    assert [file.name for file in path.parent.rglob("*")] == ["b", "file"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OSError, match="full"), making_folder(tmp_path / "empty") as folder:
+        (folder / "file").write_text("x")
+        raise OSError("full")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "empty"]
+    assert not list((tmp_path / "empty").iterdir())
