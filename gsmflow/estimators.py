@@ -32,6 +32,7 @@ from gsmflow.core.precision import Precision, PrecisionName, pick_precision
 from gsmflow.core.rng import Generators, make_generator
 from gsmflow.core.settings import check_value
 from gsmflow.data.checks import settle_splits
+from gsmflow.data.class_vectors import ClassVectors, as_mapping, check_kind_of_keys
 from gsmflow.data.dataset import Dataset, Problem, Rows, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import (
@@ -145,14 +146,14 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     # A parameter of `ZeroShotClassifier` alone.
     validation_classes: Sequence[Any] | None = None
 
-    semantics: Mapping[Any, ArrayLike] | None
+    semantics: ClassVectors | None
     calibration: float
     random_state: Any
     verbose: int
 
     @naming_parameters()
     def fit(
-        self: _Self, X: ArrayLike, y: ArrayLike, semantics: Mapping[Any, ArrayLike] | None = None
+        self: _Self, X: ArrayLike, y: ArrayLike, semantics: ClassVectors | None = None
     ) -> _Self:
         """Learn from rows of the seen classes and the semantics of all classes.
 
@@ -163,7 +164,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         y
             Class of each row, ``(n,)``: numbers or texts.
         semantics
-            The vector ``(a,)`` of each class, seen or unseen; None for the constructor's
+            The vector ``(a,)`` of each class, seen or unseen: a mapping from the classes, or a
+            pandas frame ``(classes, a)`` with the classes as its index; None for the constructor's
             ``semantics``.
 
         Raises
@@ -178,7 +180,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         recipe = self._recipe()
         given = self.semantics if semantics is None else semantics
-        self.classes_, self.semantics_ = _classes_and_vectors(given, np.unique(labels))
+        vectors = as_mapping(given)
+        self.classes_, self.semantics_ = _classes_and_vectors(vectors, np.unique(labels))
         self.class_numbers_ = np.arange(len(self.classes_))
         self.seed_ = _draw_seed(self.random_state)
         self._learn(replace(recipe, seed=self.seed_), self._dataset(rows, labels))
@@ -362,7 +365,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
     @naming_parameters()
     def add_classes(
         self: _Self,
-        semantics: Mapping[Any, ArrayLike],
+        semantics: ClassVectors,
         X: ArrayLike | None = None,
         y: ArrayLike | None = None,
     ) -> _Self:
@@ -374,7 +377,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         semantics
-            The vector ``(a,)`` of each new class.
+            The vector ``(a,)`` of each new class, as `fit` takes them.
         X, y
             The rows ``(n, d)`` and their classes ``(n,)``, as `fit` was given them; None for a
             model that classifies by itself.
@@ -387,7 +390,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         grown = copy(self)
-        grown._take_classes(semantics)
+        grown._take_classes(as_mapping(semantics))
         model, device = self.model_, self._device()
         assert isinstance(model, Extensible)
         if isinstance(model, Classifying):
@@ -407,7 +410,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         grown.classifiers_ = _train_classifiers(recipe, grown.model_, scaled, precision)
         return grown
 
-    def _take_classes(self, semantics: Mapping[Any, ArrayLike]) -> None:
+    def _take_classes(self, semantics: Mapping[Any, ArrayLike] | None) -> None:
         """Add classes, with numbers above those of all others, and their vectors."""
         if not isinstance(semantics, Mapping) or not semantics:
             raise InputError(
@@ -435,7 +438,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         vectors[~is_old] = [_vector(c, semantics[c]) for c in classes[~is_old]]
         _check_twins(classes, vectors, is_old)
         if self.semantics is not None:
-            self.semantics = {**self.semantics, **semantics}
+            self.semantics = {**(as_mapping(self.semantics) or {}), **semantics}
         self.classes_, self.semantics_, self.class_numbers_ = classes, vectors, numbers
         self.unseen_classes_ = classes[~np.isin(classes, self.seen_classes_)]
 
@@ -472,7 +475,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"random_state": self.seed_}
-        given = parameters.pop("semantics")
+        given = as_mapping(parameters.pop("semantics"))
         content = {
             "format": _FORMAT,
             "class": type(self).__name__,
@@ -689,7 +692,7 @@ class ZeroShotClassifier(ZeroShotEstimator):
     def __init__(
         self,
         method: str = RECOMMENDED,
-        semantics: Mapping[Any, ArrayLike] | None = None,
+        semantics: ClassVectors | None = None,
         *,
         classifier: str = "softmax",
         validation_classes: Sequence[Any] | None = None,
@@ -852,7 +855,7 @@ class GSMFlowClassifier(ZeroShotEstimator):
 
     def __init__(
         self,
-        semantics: Mapping[Any, ArrayLike] | None = None,
+        semantics: ClassVectors | None = None,
         *,
         feature_scaling: FeatureScalingName = "standardised",
         semantics_scaling: SemanticsScalingName = "norm",
@@ -954,7 +957,7 @@ class CADAVAEClassifier(ZeroShotEstimator):
 
     def __init__(
         self,
-        semantics: Mapping[Any, ArrayLike] | None = None,
+        semantics: ClassVectors | None = None,
         *,
         feature_scaling: FeatureScalingName = "standardised",
         semantics_scaling: SemanticsScalingName = "norm",
@@ -1055,7 +1058,7 @@ class PrototypeDiscriminantClassifier(ZeroShotEstimator):
 
     def __init__(
         self,
-        semantics: Mapping[Any, ArrayLike] | None = None,
+        semantics: ClassVectors | None = None,
         *,
         feature_scaling: FeatureScalingName = "none",
         feature_transform: TransformName = "auto",
@@ -1125,10 +1128,12 @@ def _classes_and_vectors(
     if not isinstance(semantics, Mapping):
         raise InputError(
             f"semantics: found {type(semantics).__name__}, expected a mapping from every class, "
-            "those without rows included, to its vector, given to fit() or to the constructor"
+            "those without rows included, to its vector, or a frame with the classes as its index, "
+            "given to fit() or to the constructor"
         )
     for label in labels:
         if label not in semantics:
+            check_kind_of_keys([*semantics], labels)
             raise InputError(f"semantics: found no vector of class {label}, expected one")
     classes = _as_classes([*semantics], labels)
     if len(classes) == len(labels):

@@ -614,6 +614,29 @@ def test_bad_semantics_are_refused(semantics: Any, expected: str) -> None:
         small(PrototypeDiscriminantClassifier).fit(X, Y, semantics)
 
 
+def test_frame_of_semantics_is_as_a_mapping(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame.from_dict(SEMANTICS, orient="index")
+    estimator = clone(small(PrototypeDiscriminantClassifier, semantics=frame)).fit(X, Y)
+    expected = small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS)
+    np.testing.assert_array_equal(estimator.predict_proba(X), expected.predict_proba(X))
+    estimator.save(tmp_path / "saved")
+    loaded = PrototypeDiscriminantClassifier.load(tmp_path / "saved")
+    assert loaded.predict(X).tolist() == expected.predict(X).tolist()
+    last = frame.loc[["class_11"]].set_axis(["further"]) + 1
+    grown = estimator.add_classes(last)
+    assert "further" in grown.unseen_classes_
+    assert "further" in grown.semantics
+
+
+def test_numbers_as_texts_are_named_as_the_cause() -> None:
+    numbers = {name: number for number, name in enumerate(SEMANTICS)}
+    y = np.array([numbers[name] for name in Y])
+    texts = {str(numbers[name]): vector for name, vector in SEMANTICS.items()}
+    with pytest.raises(InputError, match=r"^semantics: found texts of numbers as keys"):
+        small(PrototypeDiscriminantClassifier).fit(X, y, texts)
+
+
 def test_keys_of_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="found no vector of class class_0"):
         small(PrototypeDiscriminantClassifier).fit(X, Y, {0: [1.0], 1: [2.0]})

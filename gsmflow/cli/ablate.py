@@ -52,7 +52,7 @@ def run_ablation(options: AblateOptions, console: Console, flags: Sequence[str])
         raise InputError(
             f"--model: found {recipe.model}, which has no ablations, expected a method with some"
         )
-    words = ["ablation", *folder_words(recipe), recipe.features, recipe.semantics]
+    words = ["ablation", *folder_words(recipe), recipe.features, recipe.semantics_label]
     words += [recipe.training.schedule] if recipe.method_info.trains else []
     folder = recipe.out / recipe.dataset / (recipe.run or "-".join(words))
     measured = run_variants(script, recipe, variants, folder, console)

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.devices import pick_device
+from gsmflow.data.formats.embeddings import scaled_as_joined
 from gsmflow.data.new_classes import read_new_classes
 from gsmflow.runs.add_class import (
     add_classes,
@@ -36,8 +37,9 @@ class AddClassOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
     semantics: Path
-    """File of the new semantics, unscaled, as the dataset's: for one class a .npy, .json or .csv
-    with its vector; for several a .csv with lines NAME,VALUES or a .json of vectors by name."""
+    """File of the new semantics, unscaled, as the dataset's; those of joined embeddings one after
+    the other. For one class a .npy, .json or .csv with its vector; for several a .csv with lines
+    NAME,VALUES or a .json of vectors by name."""
     name: str | None = None
     """Name of the class; none if the file has the names."""
     into: Path | None = None
@@ -63,6 +65,7 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
     dataset = grow_dataset(read_dataset(trained.recipe), added_classes(trained.directory))
     check_same_dataset(trained, dataset)
     classes = read_new_classes(options.semantics, options.name, dataset.semantics.shape[1])
+    classes = {n: scaled_as_joined(v, dataset.semantics_parts) for n, v in classes.items()}
     add_classes(
         trained, dataset, classes, options.into or path_beside(options.run, classes), console
     )

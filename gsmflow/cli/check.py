@@ -34,7 +34,8 @@ class CheckOptions:
     features: str | None = None
     """Which features (res101 for res101.mat); None: the usual ones, or the only ones there."""
     semantics: str | None = None
-    """Which semantics (att for att_splits.mat); None: the usual ones, or the only ones there."""
+    """Which semantics (att for att_splits.mat, or a field att of a split file), a file of class
+    vectors, or several joined by +; None: the usual ones, or the only ones there."""
     json: Path | None = None
     """A file to write all figures and findings into, with all rows and classes."""
 

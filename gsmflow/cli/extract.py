@@ -21,7 +21,7 @@ from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import write_bytes
+from gsmflow.core.files import path_text, write_bytes
 from gsmflow.data.dataset import Dataset, all_rows
 from gsmflow.data.extract.backbones import (
     Backbone,
@@ -33,7 +33,7 @@ from gsmflow.data.extract.backbones import (
 from gsmflow.data.extract.descriptions import Descriptions
 from gsmflow.data.extract.features import extract_features
 from gsmflow.data.extract.gbu import write_features, write_splits
-from gsmflow.data.extract.images import Skipped, path_text
+from gsmflow.data.extract.images import Skipped
 from gsmflow.data.extract.plan import ExtractionPlan, assemble, check_plan, make_plan
 from gsmflow.data.extract.record import write_record
 from gsmflow.data.extract.splits import Shares
@@ -112,6 +112,8 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
     plan = make_plan(options.images, options.semantics, options.unseen)
     check_plan(plan, shares)
     device = pick_device(options.device)
+    for note in plan.described.notes:
+        console.print(f"warning: {note}", soft_wrap=True)
     semantics, semantic_facts = _semantics(options, plan.described, device, console)
     spec = BackboneSpec(options.backbone, options.weights, options.dtype, options.seed)
     console.print(f"loading {options.backbone}", soft_wrap=True)

@@ -26,7 +26,7 @@ from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import replacing
 from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
-from gsmflow.data.extract.images import class_key
+from gsmflow.data.class_names import class_key
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
 from gsmflow.data.given_labels import GivenLabels, labels_beside
 from gsmflow.data.new_rows import NewRows, holds_rows, open_rows

@@ -74,7 +74,7 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
     known = settings_of(recipe)
     hints = {name: known[name].hint if name in known else str for name in over}
     recipes = {_name(point): _recipe_at(script, flags, point, hints, prog) for point in points}
-    words = ["sweep", *folder_words(recipe), recipe.features, recipe.semantics, *over]
+    words = ["sweep", *folder_words(recipe), recipe.features, recipe.semantics_label, *over]
     folder = recipe.out / recipe.dataset / (recipe.run or "-".join(words))
     measured = run_variants(script, recipe, _without_repeats(recipes, over), folder, console)
     if not measured:

@@ -136,7 +136,7 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, StudySetu
         options.script, flags, prog=f"python -m gsmflow tune {options.script}"
     )
     space = space_of(recipe, options.search)
-    name = "-".join(["tune", *folder_words(recipe), recipe.features, recipe.semantics])
+    name = "-".join(["tune", *folder_words(recipe), recipe.features, recipe.semantics_label])
     folder = options.study or recipe.out / recipe.dataset / name
     setup = open_setup(folder, space, script.job(recipe), options.class_draws)
     return script, setup, open_study(setup, options.objective)

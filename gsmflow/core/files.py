@@ -16,6 +16,7 @@ from gsmflow.core.errors import InputError
 __all__ = [
     "digest_file",
     "making_folder",
+    "path_text",
     "read_json",
     "replacing",
     "write_bytes",
@@ -95,6 +96,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write named tensors and text metadata as one safetensors file, atomically."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(on_cpu, dict(metadata)))
+
+
+def path_text(path: Path) -> str:
+    """A path as valid text; bytes that are not UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def digest_file(path: Path, make: Callable[[], Any]) -> str:

@@ -8,6 +8,8 @@ from typing import TypeAlias
 from rich import box
 from rich.table import Table
 
+from gsmflow.core.rounding import fixed
+
 __all__ = [
     "Best",
     "Cell",
@@ -29,8 +31,8 @@ class MeanStd:
 
     def text(self, plus_minus: str) -> str:
         """The number with one decimal; ``plus_minus`` separates mean and standard deviation."""
-        mean = f"{self.mean:.1f}"
-        return mean if self.std is None else f"{mean}{plus_minus}{self.std:.1f}"
+        mean = fixed(self.mean)
+        return mean if self.std is None else f"{mean}{plus_minus}{fixed(self.std)}"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import digest_file, read_json, write_json
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.embedding_names import embedding_label
 from gsmflow.data.formats.base import Keep, keep_in_memory
 from gsmflow.data.formats.files import dataset_files, load_dataset
 
@@ -72,7 +73,7 @@ def load_cached(root: Path, name: str, *, features: str, semantics: str, cache: 
     files = dataset_files(root, name, features=features, semantics=semantics)
     if not files:  # it is built in
         return load_dataset(root, name, features=features, semantics=semantics)
-    folder, stem = cache / name, f"{features}-{semantics}-"
+    folder, stem = cache / name, f"{features}-{embedding_label(semantics)}-"
     notes: list[str] = []
     try:
         record = _look_at(files)
@@ -238,6 +239,7 @@ def _open_entry(entry: Path, files: Sequence[Path]) -> Dataset:
 
         stored = record["fields"]
         stored["class_names"] = tuple(stored["class_names"])
+        stored["semantics_parts"] = tuple(stored.get("semantics_parts", ()))
         stored["notes"] = tuple(map(now, stored["notes"]))
         stored["source"] = {k: now(v) for k, v in stored["source"].items()}
         return Dataset(**arrays, **stored)

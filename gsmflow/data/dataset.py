@@ -59,6 +59,9 @@ class Dataset:
         and S alone is measured.
     features_name, semantics_name
         Which features and semantics these are, as printed in tables.
+    semantics_parts
+        Lengths of the embeddings that were joined to the semantics, each scaled to length 1;
+        empty for a single one.
     source
         Where each field was read, for error messages: field name to ``"file, field"``.
     first_number
@@ -81,6 +84,7 @@ class Dataset:
     test_unseen: IntArray
     features_name: str = "features"
     semantics_name: str = "semantics"
+    semantics_parts: tuple[int, ...] = ()
     source: Mapping[str, str] = field(default_factory=dict)
     first_number: int = 1
     notes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.cache import keep_where_it_fits
 from gsmflow.data.checks import Finding, examine_dataset, settle_splits, usable_part
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.formats.embeddings import JOINED
 from gsmflow.data.formats.files import (
     BUILT_IN,
     has_dataset,
@@ -89,7 +90,7 @@ def _examine_dataset(name: str, dataset: Dataset | None, faults: list[Finding]) 
     unread = {finding.about for finding in faults}
     complete = unread <= {"class_names"}
     usable, summary = usable_part(dataset), None
-    about_semantics = f"{dataset.where('semantics')}: "
+    about_semantics = tuple(f"{file}: " for file in dataset.where("semantics").split(JOINED))
     findings = [
         Finding("warning", "semantics" if note.startswith(about_semantics) else "labels", note)
         for note in dataset.notes

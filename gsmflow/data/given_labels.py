@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import is_number
 from gsmflow.data.array_files import ENDINGS, ArrayFile, open_array_file, read_texts
+from gsmflow.data.class_names import class_key
 from gsmflow.data.csv_rows import csv_labels, csv_layout
-from gsmflow.data.extract.images import class_key
 from gsmflow.data.formats.base import check_numbers, whole_numbers
 from gsmflow.data.formats.matlab import MatFile
 from gsmflow.data.formats.plain import read_column

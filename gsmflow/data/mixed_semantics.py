@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray
-from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.base import check_class_names
-from gsmflow.data.formats.files import load_semantics
+from gsmflow.data.embedding_names import embedding_label
+from gsmflow.data.formats.embeddings import in_order
+from gsmflow.data.formats.files import read_embedding
 
 __all__ = ["described_by_second", "mix_semantics", "with_second_semantics"]
 
@@ -36,7 +36,7 @@ def with_second_semantics(
     root
         Folder of datasets.
     name
-        Of the second embedding, as of `dataset_files`.
+        Of the second embedding, or its file of vectors.
     seen_percent, unseen_percent
         How many of the seen and of the unseen classes it describes, 0 to 100.
 
@@ -45,28 +45,15 @@ def with_second_semantics(
     InputError
         If its file is missing or unreadable, or is of other classes.
     """
-    second = load_semantics(root, dataset.name, features=dataset.features_name, semantics=name)
-    if len(second.values) != len(dataset.semantics):
-        raise InputError(
-            f"{second.where}: found {len(second.values)} classes, expected "
-            f"{len(dataset.semantics)} as in {dataset.where('semantics')}"
-        )
-    if second.class_names is not None:
-        check_class_names(
-            second.where,
-            second.class_names,
-            dataset.class_names,
-            dataset.where("class_names"),
-            dataset.first_number,
-        )
-    if not np.isfinite(second.values).all():
-        raise InputError(f"{second.where}: found NaN or infinity, expected finite numbers")
+    values = in_order(dataset, read_embedding(dataset, root, name))
     shares = {"seen": seen_percent, "unseen": unseen_percent}
     described = described_by_second(dataset.seen_classes, dataset.unseen_classes, shares)
+    label = f"{dataset.semantics_name}+{embedding_label(name)}"
     return replace(
         dataset,
-        semantics=mix_semantics(dataset.semantics, second.values, described, dataset.seen_classes),
-        semantics_name=f"{dataset.semantics_name}+{name} {seen_percent:g}/{unseen_percent:g}",
+        semantics=mix_semantics(dataset.semantics, values, described, dataset.seen_classes),
+        semantics_parts=(),
+        semantics_name=f"{label} {seen_percent:g}/{unseen_percent:g}",
     )
 
 

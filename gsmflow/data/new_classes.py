@@ -1,6 +1,5 @@
 """Names and semantics of classes that are to join a trained run, from a file."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,9 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.core.text_cells import is_number
+from gsmflow.data.class_table import table_lines
+from gsmflow.data.formats.plain import load_npy
 
 __all__ = ["NewClasses", "read_new_classes"]
 
@@ -44,7 +45,7 @@ def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
         raise InputError(f"{file}: no such file, expected one with semantics")
     found: NewClasses = {}
     for class_name, values in reader(file, name):
-        where = f"{file}, class {class_name}"
+        where = f"{file}, class {' '.join(class_name.split())}"
         if not class_name.strip() or class_name in found:
             fault = "it twice" if class_name else "no name"
             raise InputError(f"{where}: found {fault}, expected it once")
@@ -86,19 +87,14 @@ def _needed(file: Path, name: str | None) -> str:
 
 
 def _read_npy(file: Path, name: str | None) -> _Pairs:
-    try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"{file}: not readable as an array ({one_line(error)}), expected a .npy file of numbers"
-        ) from error
+    values = load_npy(file, mapped=False)
     return [(_needed(file, name), values)]
 
 
 def _read_json(file: Path, name: str | None) -> _Pairs:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({one_line(error)}), expected semantics") from error
     if isinstance(content, dict):
         _refuse_name(file, name)
@@ -107,13 +103,7 @@ def _read_json(file: Path, name: str | None) -> _Pairs:
 
 
 def _read_csv(file: Path, name: str | None) -> _Pairs:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        head = next((line for line in text.splitlines() if line.strip()), "")
-        mark = delimiter_of(head) or ","
-        lines = [line for line in csv.reader(text.splitlines(), delimiter=mark) if any(line)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
+    lines = [cells for _, cells in table_lines(file)]
     if name is not None:
         as_column = all(len(line) == 1 for line in lines)
         if len(lines) > 1 and not as_column:
@@ -121,7 +111,7 @@ def _read_csv(file: Path, name: str | None) -> _Pairs:
         return [(name, [cell for line in lines for cell in line])]
     if len(lines) > 1 and not any(map(is_number, lines[0][1:])):
         del lines[0]  # a header
-    return [(line[0].strip(), line[1:]) for line in lines]
+    return [(line[0], line[1:]) for line in lines]
 
 
 def _refuse_name(file: Path, name: str | None) -> None:

@@ -1,11 +1,14 @@
 """Frequent causes of many faults at once, each in one sentence with its remedy."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import Dataset
 
-__all__ = ["frequent_causes", "transposed_semantics"]
+__all__ = ["frequent_causes", "transposed_features", "transposed_semantics"]
 
 _SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen")
 
@@ -25,12 +28,8 @@ def frequent_causes(dataset: Dataset) -> list[tuple[str, str]]:
         return []
     n, d = dataset.features.shape
     if len(dataset.labels) == d != n:
-        kind = "column" if dataset.first_number == 1 else "row"
-        text = (
-            f"found {n} rows of {d} features for {d} labels, expected the transposed matrix, with "
-            f"a {kind} for each label"
-        )
-        return [("features", text)]
+        kind: Literal["column", "row"] = "column" if dataset.first_number == 1 else "row"
+        return [("features", transposed_features((n, d), kind))]
     masks = [name for name in _SPLITS if _is_mask(getattr(dataset, name), n, dataset.first_number)]
     causes = []
     if masks:
@@ -43,6 +42,27 @@ def frequent_causes(dataset: Dataset) -> list[tuple[str, str]]:
         causes.append((masks[0], text))
     lists = [name for name in _SPLITS if name not in masks]
     return causes + _other_first_numbers(dataset, lists)
+
+
+def transposed_features(
+    shape: tuple[int, int], kind: Literal["column", "row"], others: Sequence[str] = ()
+) -> str:
+    """What is wrong with features that are transposed, and what to do.
+
+    Parameters
+    ----------
+    shape
+        Rows and dimensions as they were read; there is a label for each dimension.
+    kind
+        What the format has for each label.
+    others
+        Further fields with the same fault.
+    """
+    (n, d), also = shape, f" (likewise in {' and '.join(others)})" if others else ""
+    return (
+        f"found {n} rows of {d} features for {d} labels{also}, expected the transposed matrix, "
+        f"with a {kind} for each label"
+    )
 
 
 def transposed_semantics(first_number: int) -> str:

@@ -41,6 +41,7 @@ from gsmflow.methods.pair_comparator import PairComparator
 from gsmflow.methods.wgan import (
     GAN_BETAS,
     GAN_TRAINING,
+    NEGATIVE_FEATURES,
     SHORT_TRAINING,
     CriticLosses,
     FeatureGAN,
@@ -192,6 +193,7 @@ METHOD = Method(
             "lr_decay_every": 100,
             "lr_decay_clock": "epochs",
         },
+        "AWA1/classic": NEGATIVE_FEATURES,
         "AWA1": published_samples(1800),
         "AWA2": published_samples(2400),
         "CUB": published_samples(300),

@@ -60,6 +60,7 @@ from gsmflow.methods.seen_softmax import SeenSoftmaxConfig, fit_seen_softmax
 from gsmflow.methods.synthesizing import any_of
 from gsmflow.methods.wgan import (
     GAN_TRAINING,
+    NEGATIVE_FEATURES,
     SHORT_TRAINING,
     FeatureGAN,
     WGANConfig,
@@ -307,6 +308,7 @@ def _published(
 # aPY's settings are LisGAN's; those of the digit pairs were chosen on their validation classes.
 _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
     "": GAN_TRAINING,
+    "AWA1/classic": NEGATIVE_FEATURES,
     "AWA1": _published(1e-5, 30, 1800),
     "AWA2": _published(1e-5, 30, 1800),
     "CUB": _published(1e-4, 56, 300),

@@ -36,6 +36,7 @@ from gsmflow.methods.layers import dense
 from gsmflow.methods.vae import gaussian_kl, reparameterise
 from gsmflow.methods.wgan import (
     GAN_TRAINING,
+    NEGATIVE_FEATURES,
     SHORT_TRAINING,
     CriticLosses,
     FeatureGAN,
@@ -56,7 +57,7 @@ __all__ = [
 ]
 
 Decode: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From latents ``(n, k)`` and semantics ``(n, a)`` to what the sigmoid takes, ``(n, d)``."""
+"""From latents ``(n, k)`` and semantics ``(n, a)`` to what the output's function takes."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class FVAEGANConfig(WGANConfig):
     encoded_noise: bool = True
     """Whether the rows that the critic sees are reconstructed from encoded latents of real rows;
     off: from standard normal noise."""
+    output: OutputName = "sigmoid"
+    """What follows the generator's last layer; with sigmoid rows are reconstructed by
+    cross-entropy, else by half the squared distance."""
 
 
 class LatentEncoder(nn.Module):
@@ -124,7 +128,6 @@ class FVAEGAN(FeatureGAN):
 
     config_class: ClassVar[type[Any]] = FVAEGANConfig
     config: FVAEGANConfig
-    output: ClassVar[OutputName] = "sigmoid"
 
     def make_layers(self) -> None:
         """Make the encoder."""
@@ -162,7 +165,8 @@ class FVAEGAN(FeatureGAN):
 
     def rows_for_critic(self, features: Tensor, semantics: Tensor, random: BatchRandom) -> Tensor:
         """Rows ``(n, d)``, decoded from latents of real rows or from noise."""
-        return torch.sigmoid(self.logits(self.latents_for(features, semantics, random), semantics))
+        latents = self.latents_for(features, semantics, random)
+        return self.generator.activated(self.logits(latents, semantics))
 
     def latents_for(self, features: Tensor, semantics: Tensor, random: BatchRandom) -> Tensor:
         """Latents ``(n, k)`` of the rows that the critic sees beside real rows ``(n, d)``."""
@@ -172,7 +176,7 @@ class FVAEGAN(FeatureGAN):
         return reparameterise(mean, log_variance, random)
 
     def logits(self, latents: Tensor, semantics: Tensor) -> Tensor:
-        """What the sigmoid is applied to, ``(n, d)``, of latents and semantics; a `Decode`."""
+        """What the output's function is applied to, ``(n, d)``; a `Decode`."""
         hidden = self.generator.hidden(latents, self.generator.semantics(semantics))
         return self.generator.logits(hidden)
 
@@ -186,24 +190,35 @@ class FVAEGAN(FeatureGAN):
         random
             Source of the latents' noise.
         decode
-            The decoder up to its sigmoid.
+            The decoder up to its output's function.
         """
-        semantics, target = self.semantics[batch.labels], batch.features.clamp(0, 1)
+        semantics = self.semantics[batch.labels]
         mean, log_variance = self.encoder_network(batch.features, semantics)
         decoded = decode(reparameterise(mean, log_variance, random), semantics)
-        entropies = functional.binary_cross_entropy_with_logits(decoded, target, reduction="none")
+        reconstruction = self._reconstruction_loss(decoded, batch.features)
         if not self.config.encoded_noise:
-            made = torch.sigmoid(decode(self.noise_for(semantics, random), semantics))
+            made = decode(self.noise_for(semantics, random), semantics)
         else:
-            made = torch.sigmoid(decoded)
+            made = decoded
+        made = self.generator.activated(made)
         parts = {
-            "reconstruction": entropies.sum(dim=1).mean(),
+            "reconstruction": reconstruction,
             "kl": gaussian_kl(mean, log_variance).mean(),
             "adversarial": -self.critic(made, semantics).mean(),
         }
         autoencoder = parts["reconstruction"] + parts["kl"]
         total = autoencoder + self.config.adversarial_weight * parts["adversarial"]
         return VAEGANLosses(total, parts, made, semantics)
+
+    def _reconstruction_loss(self, decoded: Tensor, features: Tensor) -> Tensor:
+        """Minus the log-likelihood of features ``(n, d)``, up to a constant; a mean over rows."""
+        if self.config.output == "sigmoid":
+            losses = functional.binary_cross_entropy_with_logits(
+                decoded, features.clamp(0, 1), reduction="none"
+            )
+        else:
+            losses = (self.generator.activated(decoded) - features).square() / 2
+        return losses.sum(dim=1).mean()
 
 
 def published_settings(
@@ -239,6 +254,7 @@ METHOD = Method(
     model=FVAEGAN,
     published={
         "": GAN_TRAINING,
+        "AWA1/classic": NEGATIVE_FEATURES,
         "AWA1": published_settings(1e-5, 120, 1800),
         "AWA2": published_settings(1e-5, 120, 1800),
         "CUB": published_settings(1e-4, 300, 300),

@@ -43,7 +43,13 @@ from gsmflow.methods.f_vaegan import (
 )
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import weighted_l1
-from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, SHORT_TRAINING, leaky_relu
+from gsmflow.methods.wgan import (
+    GAN_BETAS,
+    GAN_TRAINING,
+    NEGATIVE_FEATURES,
+    SHORT_TRAINING,
+    leaky_relu,
+)
 
 __all__ = ["FREE", "METHOD", "FREEConfig", "RefinementNetwork", "margin_loss"]
 
@@ -240,6 +246,7 @@ METHOD = Method(
     model=FREE,
     published={
         "": GAN_TRAINING,
+        "AWA1/classic": NEGATIVE_FEATURES,
         "AWA1": published_settings(1e-5, 600, 4600) | _centres(50.0, 0.1, 1e-3),
         "AWA2": published_settings(1e-5, 800, 4600) | _centres(50.0, 0.5, 1e-3),
         "CUB": published_settings(1e-4, 1000, 700) | _centres(200.0, 0.8, 1e-3),

@@ -49,7 +49,13 @@ from gsmflow.methods.f_vaegan import (
 )
 from gsmflow.methods.layers import dense
 from gsmflow.methods.losses import weighted_l1
-from gsmflow.methods.wgan import GAN_BETAS, GAN_TRAINING, SHORT_TRAINING, leaky_relu
+from gsmflow.methods.wgan import (
+    GAN_BETAS,
+    GAN_TRAINING,
+    NEGATIVE_FEATURES,
+    SHORT_TRAINING,
+    leaky_relu,
+)
 
 __all__ = [
     "METHOD",
@@ -222,7 +228,7 @@ class TFVAEGAN(FVAEGAN):
             optimizers["decoder"].minimize(self.config.decoder_weight * decoded)
             with torch.no_grad():
                 latents = self.latents_for(batch.features, semantics, random)
-                made = torch.sigmoid(decode(latents, semantics))
+                made = self.generator.activated(decode(latents, semantics))
             critic = self.step_critic(batch, made, semantics, random, optimizers["critic"])
             found.append(critic)
         critic = self.after_critic(found)
@@ -236,7 +242,7 @@ class TFVAEGAN(FVAEGAN):
     def fed_back_logits(
         self, latents: Tensor, semantics: Tensor, weight: float | None = None
     ) -> Tensor:
-        """What the sigmoid is applied to, ``(n, d)``, with feedback from a first synthesis.
+        """What the output's function takes, ``(n, d)``, with feedback from a first synthesis.
 
         Parameters
         ----------
@@ -249,7 +255,7 @@ class TFVAEGAN(FVAEGAN):
         hidden = self.generator.hidden(latents, self.generator.semantics(semantics))
         # Cut off by detaching: after a pass without gradients, autocast would keep bf16 copies of
         # the weights that have none.
-        first = torch.sigmoid(self.generator.logits(hidden)).detach()
+        first = self.generator.activated(self.generator.logits(hidden)).detach()
         correction = self.feedback(self.decoder.hidden(first).detach())
         return self.generator.logits(hidden + weight * correction)
 
@@ -258,7 +264,7 @@ class TFVAEGAN(FVAEGAN):
         if not self.config.uses_feedback:
             return super().synthesized(noise, semantics)
         weight = self.config.feedback_weight_in_synthesis
-        return torch.sigmoid(self.fed_back_logits(noise, semantics, weight))
+        return self.generator.activated(self.fed_back_logits(noise, semantics, weight))
 
     @property
     def encoder(self) -> nn.Module:
@@ -303,6 +309,7 @@ METHOD = Method(
     model=TFVAEGAN,
     published={
         "": GAN_TRAINING,
+        "AWA1/classic": NEGATIVE_FEATURES,
         "AWA1": _AWA,
         "AWA2": _AWA,
         "CUB": published_settings(1e-4, 300, 300) | _decoder(0.01, 1.0, (1.0, 1.0), 0.1),

@@ -15,7 +15,7 @@ no second pass of automatic differentiation.
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from gsmflow.methods.synthesizing import SynthesizingModel
 __all__ = [
     "GAN_BETAS",
     "GAN_TRAINING",
+    "NEGATIVE_FEATURES",
     "SHORT_TRAINING",
     "ConditionalCritic",
     "ConditionalGenerator",
@@ -62,6 +63,9 @@ GAN_TRAINING: Mapping[str, Any] = {
     "classifier_epochs": 25,
 }
 """Settings that the published code of these methods has for every dataset."""
+
+NEGATIVE_FEATURES: Mapping[str, Any] = {"feature_scaling": "centred", "output": "none"}
+"""Settings for principal components, whose spread has a meaning that min-max scaling removes."""
 
 SHORT_TRAINING: Mapping[str, Any] = {
     "schedule": "fast",
@@ -253,6 +257,9 @@ class WGANConfig:
     """Scale of the semantics: norm (one factor, to semantics-norm), standardised, or none."""
     semantics_norm: Annotated[float, Range(above=0)] = 1.0
     """Mean length of the seen classes' semantics under --semantics-scaling norm."""
+    output: OutputName = "relu"
+    """What follows the generator's last layer: relu or sigmoid, or none for features that may be
+    negative."""
 
 
 class FeatureGAN(SynthesizingModel):
@@ -264,7 +271,6 @@ class FeatureGAN(SynthesizingModel):
 
     config: WGANConfig
     penalty_weight: Tensor
-    output: ClassVar[OutputName] = "relu"
 
     def __init__(
         self,
@@ -277,7 +283,7 @@ class FeatureGAN(SynthesizingModel):
         a, hidden = self.semantics.shape[1], config.hidden
         self.register_buffer("penalty_weight", torch.tensor(float(config.penalty_weight)))
         noise_dim = config.noise_dim or a
-        self.generator = ConditionalGenerator(noise_dim, a, hidden, feature_dim, self.output)
+        self.generator = ConditionalGenerator(noise_dim, a, hidden, feature_dim, config.output)
         self.critic = ConditionalCritic(feature_dim, a, hidden)
         self.make_layers()
         draw_weights(self, "normal", generator)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.settings import check_settings, flag_of
+from gsmflow.data.embedding_names import check_embeddings
 from gsmflow.learning.contract import Density, GivesRows, Model
 from gsmflow.methods.registry import METHODS
 from gsmflow.recipes.recipe import CONFIG_PREFIXES, Recipe, used_configs
 
 __all__ = ["check_model_class", "check_recipe"]
 
-_OPTIONAL_NAMES = ("run", "second_semantics")
-_NAMES = ("dataset", "features", "semantics", *_OPTIONAL_NAMES)
+_NAMES = ("dataset", "features", "run")
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -38,9 +38,12 @@ def check_recipe(recipe: Recipe) -> None:
             )
     for name in _NAMES:
         value = getattr(recipe, name)
-        empty = not value and name not in _OPTIONAL_NAMES
+        empty = not value and name != "run"
         if empty or Path(value).name != value or value == "..":
             raise InputError(f"{flag_of(name)}: found {value!r}, expected a plain file name")
+    check_embeddings("--semantics", recipe.semantics, several=True)
+    if recipe.second_semantics:
+        check_embeddings("--second-semantics", recipe.second_semantics, several=False)
 
 
 def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:

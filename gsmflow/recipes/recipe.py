@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from gsmflow.core.precision import PrecisionName
 from gsmflow.core.settings import Range, field_texts, field_types
+from gsmflow.data.embedding_names import embedding_label
 from gsmflow.data.scaling import FeatureScalingName
 from gsmflow.learning.feed import FeatureStorage
 from gsmflow.learning.method import Method, PresetName, method_of
@@ -76,10 +77,12 @@ class Recipe:
     features: str = "res101"
     """Stem of the feature file (res101 for res101.mat); also picks the script's recipe."""
     semantics: str = "att"
-    """Which semantics: att for att_splits.mat, sent for sent_splits.mat."""
+    """Which semantics: att for att_splits.mat, or for a field att of a split file; a file of class
+    vectors (.npy, .csv, .txt, .mat); or several joined by +, such as att+sent, each scaled to
+    length 1."""
     second_semantics: str = ""
-    """A second embedding of the classes, named like that of --semantics, which replaces the first
-    for some of them; empty: none."""
+    """A second embedding of the classes, a name or a file of vectors, which replaces the first for
+    some of them; empty: none."""
     mix_seen: Annotated[float, Range(min=0, max=100)] = 0.0
     """Percent of the seen classes that take their semantics from --second-semantics."""
     mix_unseen: Annotated[float, Range(min=0, max=100)] = 0.0
@@ -191,6 +194,11 @@ class Recipe:
         """The settings of the classifier that is trained on rows; a softmax's if none is."""
         config = self.classifier
         return config if isinstance(config, TrainedClassifierConfig) else SoftmaxConfig()
+
+    @property
+    def semantics_label(self) -> str:
+        """The semantics in tables and names of folders: of files of vectors, their names alone."""
+        return embedding_label(self.semantics)
 
     @property
     def samples_per_class(self) -> int | None:

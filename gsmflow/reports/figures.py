@@ -15,10 +15,12 @@ from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator, Str
 from numpy.typing import NDArray
 
 from gsmflow.core.files import write_bytes
+from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.generation_shifts import Shifts
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.protocol import Outcome
+from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import mean_std_of
 from gsmflow.reports.tables import FewShotPoints
@@ -288,7 +290,7 @@ def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
 def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float | None]]) -> None:
     for i, (method, (outcome, gamma)) in enumerate(outcomes.items()):
         curve = outcome.curve()
-        label = f"{method}, area {100 * curve.area:.1f}"
+        label = f"{method}, area {fixed(100 * curve.area)}"
         panel.plot(100 * curve.unseen, 100 * curve.seen, color=f"C{i}", label=label)
         for value, marker in ((0.0, "o"), (gamma, "D")):
             if value is not None:
@@ -311,17 +313,17 @@ def _draw_consistency(
     order = np.argsort(-first.consistency.among_all, kind="stable")
     positions, large = np.arange(len(order)), len(order) <= _NAMED_LARGE
     real = first.real.consistency.among_all
-    label = f"real rows, mean {100 * real.mean():.1f}"
+    label = f"real rows, mean {fixed(100 * real.mean())}"
     panel.plot(100 * real[order], positions, "|", color="0.4", ms=10 if large else 6, label=label)
     apart = 0.4 * (np.arange(len(shifts)) / len(shifts) - 0.5 + 0.5 / len(shifts))
     for (method, shift, style), above in zip(_styled(shifts), apart, strict=True):
         share = shift.consistency.among_all
-        label = f"{method}, mean {100 * share.mean():.1f}"
+        label = f"{method}, mean {fixed(100 * share.mean())}"
         panel.plot(
             100 * share[order], positions + above, **style, ms=5 if large else 3, label=label
         )
     if len(order) <= _NAMED:
-        names = [class_names[first.real.unseen_classes[i]] for i in order]
+        names = [readable_name(class_names[first.real.unseen_classes[i]]) for i in order]
         panel.set_yticks(positions, names, fontsize=8 if large else 5.5, parse_math=False)
     else:
         panel.set(yticks=[], ylabel=f"{len(order)} unseen classes, sorted")

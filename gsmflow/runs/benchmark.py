@@ -261,7 +261,7 @@ def _dataset_entry(data: GridData) -> DatasetEntry:
     return DatasetEntry(
         dataset=recipe.dataset,
         features=recipe.features,
-        semantics=recipe.semantics,
+        semantics=recipe.semantics_label,
         seen=len(dataset.seen_classes),
         unseen=len(dataset.unseen_classes),
         rows=len(dataset.test_seen) + len(dataset.test_unseen),

@@ -16,6 +16,7 @@ from pathlib import Path
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import digest_file
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.embedding_names import is_vector_file
 from gsmflow.data.formats.files import dataset_files
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
@@ -128,7 +129,7 @@ class GridData:
     @property
     def key(self) -> str:
         """Its name in files: dataset, features and semantics."""
-        return f"{self.recipe.dataset}:{self.recipe.features}:{self.recipe.semantics}"
+        return f"{self.recipe.dataset}:{self.recipe.features}:{self.recipe.semantics_label}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,9 +215,12 @@ def read_data_choice(word: str) -> DataChoice:
     InputError
         If there are more parts.
     """
+    *before, last = word.rsplit(":", 1)
+    vectors = [last] if before and is_vector_file(last) else []
     # A path may have a drive letter, so a part with a separator belongs to it.
-    path, *names = re.split(r":(?![^:]*[\\/])", word)
-    if not path or len(names) > 2:
+    path, *names = re.split(r":(?![^:]*[\\/])", before[0] if vectors else word)
+    names += vectors
+    if not path or len(names) > 2 or len(names) == len(vectors) == 1:
         raise InputError(
             f"--datasets: found {word!r}, expected PATH, PATH:FEATURES or PATH:FEATURES:SEMANTICS"
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
 from gsmflow.core.errors import InputError
-from gsmflow.data.extract.images import class_key
+from gsmflow.data.class_names import class_key
 from gsmflow.data.given_labels import GivenLabels
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
 from gsmflow.evaluation.per_class import ClassTally, tally_answers

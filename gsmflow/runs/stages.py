@@ -26,6 +26,7 @@ from gsmflow.core.files import read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
+from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import CHOICE_FILE
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
@@ -705,7 +706,7 @@ def _record_point(run: Run, stage: str, point: Mapping[str, float]) -> None:
     """Log and print a point of the curve."""
     run.log.write("measures", split=stage, **point)
     shown = metrics_in("validation")
-    values = "  ".join(f"{metric.label} {100 * point[metric.key]:.1f}" for metric in shown)
+    values = "  ".join(f"{metric.label} {fixed(100 * point[metric.key])}" for metric in shown)
     run.console.print(f"  on validation classes, percent:  {values}")
 
 

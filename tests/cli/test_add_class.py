@@ -28,6 +28,7 @@ from gsmflow.reports.page.document import read_run
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.load import load
 from gsmflow.runs.sections import REPORTS
 from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe, write_gbu
 
@@ -116,6 +117,31 @@ def add(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
         code = int(ended.code or 0)
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def test_class_joins_a_run_with_joined_embeddings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    further = np.random.default_rng(4).normal(size=(12, 3)).astype(np.float32)
+    names, numbers = WHOLE.class_names, range(11)
+    lines = [",".join([names[c], *map(str, further[c])]) for c in reversed(numbers)]
+    (tmp_path / "vectors.csv").write_text("\n".join(lines))
+    recipe = recipe_in(tmp_path, without_last(WHOLE), "discriminant")
+    recipe = replace(recipe, semantics=f"att+{tmp_path / 'vectors.csv'}")
+    run = run_experiment(Job(recipe), Console(quiet=True)).directory
+    assert json.loads((run / "recipe.json").read_text())["semantics"] == recipe.semantics
+    assert json.loads((run / "metrics.json").read_text())["semantics"] == "att+vectors.csv"
+    raw = np.concatenate([WHOLE.semantics[-1], further[-1]])
+    file = vector_file(tmp_path / "last.npy", raw)
+    code, _, err = add(capsys, run, "--name", LAST, "--semantics", file, "--into", tmp_path / "new")
+    assert code == 0, err
+    (stored,) = json.loads((tmp_path / "new" / "added.json").read_text())["classes"].values()
+    halves = np.split(raw.astype(np.float64), [WHOLE.semantics.shape[1]])
+    expected = np.concatenate([half / np.sqrt((half**2).sum()) for half in halves])
+    np.testing.assert_allclose(stored, expected, rtol=1e-5)
+    loaded = load(tmp_path / "new", device="cpu")
+    assert LAST in loaded.unseen_classes_
+    assert set(loaded.predict(WHOLE.features[:3])) <= set(WHOLE.class_names)
 
 
 def vector_file(path: Path, vector: NDArray[Any]) -> Path:

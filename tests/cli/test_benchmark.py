@@ -17,6 +17,7 @@ from rich.console import Console
 from gsmflow.cli import benchmark as module
 from gsmflow.cli.benchmark import BenchmarkOptions, run_benchmark
 from gsmflow.core.errors import InputError
+from gsmflow.core.rounding import fixed
 from gsmflow.reports.leaderboard.forms import read_csv
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
@@ -83,8 +84,8 @@ def test_every_cell_leads_to_its_page_and_the_table_has_its_figures(data: Path) 
         assert report.relative_to(options.out).as_posix() in page
     text, tex = ((options.out / f"leaderboard.{end}").read_text() for end in ("md", "tex"))
     for row in rows_of(options.out):
-        assert f"{float(row['H']):.1f}" in text
-        assert f"{float(row['H']):.1f}" in tex
+        assert f"{fixed(float(row['H']))}" in text
+        assert f"{fixed(float(row['H']))}" in tex
 
 
 def test_what_is_finished_is_not_run_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

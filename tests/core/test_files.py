@@ -10,7 +10,14 @@ import torch
 from safetensors import safe_open
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import making_folder, read_json, write_bytes, write_json, write_tensors
+from gsmflow.core.files import (
+    making_folder,
+    path_text,
+    read_json,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 
 
 def write_some_bytes(path: Path) -> None:
@@ -129,8 +136,18 @@ def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
         assert not path.exists()
     assert [file.name for file in path.parent.rglob("*")] == ["b", "file"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(OSError, match="full"), making_folder(tmp_path / "empty") as folder:
-        (folder / "file").write_text("x")
-        raise OSError("full")
+
+    def fail() -> None:
+        with making_folder(tmp_path / "empty") as folder:
+            (folder / "file").write_text("x")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "empty"]
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_path_text_escapes_bytes_that_are_not_utf_8() -> None:
+    assert path_text(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
+    assert path_text(Path("ü 🦓.jpg")) == "ü 🦓.jpg"

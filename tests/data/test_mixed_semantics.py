@@ -92,7 +92,7 @@ def test_missing_second_embedding_is_refused(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, second_semantics="sent")
     with pytest.raises(InputError, match=r"sent_splits.mat: no such file, expected a second"):
         read_dataset(recipe)
-    with pytest.raises(InputError, match="--second-semantics: found sent with DIGITS"):
+    with pytest.raises(InputError, match="DIGITS: found sent asked for as a second embedding"):
         read_dataset(make_recipe(dataset="DIGITS", second_semantics="sent"))
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from sklearn.metrics import top_k_accuracy_score
 
 from gsmflow.core.json_fields import Field
+from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.evaluation import measures
 from gsmflow.evaluation.measures import METRICS, Metric, measure, metrics_in, validation_point
@@ -129,7 +130,7 @@ def test_one_table_entry_adds_a_metric_to_all_outputs(
     console.print(result_table(Field(Path(METRICS_FILE), "", metrics), REPORTS))
     printed = console.export_text()
     assert "U top-5" in printed
-    assert f"{expected:.1f}" in printed
+    assert f"{fixed(expected)}" in printed
 
     document = read_run(run, REPORTS)
     (row,) = document["rows"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import norm
 from torch import Tensor
 
 from gsmflow.core.rng import BatchRandom
@@ -57,7 +58,8 @@ def leaky(x: NDArray[Any]) -> NDArray[Any]:
 def decoded(model: FVAEGAN, z: NDArray[Any], semantics: NDArray[Any]) -> NDArray[Any]:
     w = arrays(model)
     hidden = leaky(layer(w, "generator.noise", z) + semantics @ w["generator.semantics.weight"].T)
-    return np.asarray(1 / (1 + np.exp(-layer(w, "generator.features", hidden))))
+    out = layer(w, "generator.features", hidden)
+    return out if model.config.output == "none" else np.asarray(1 / (1 + np.exp(-out)))
 
 
 def score(model: FVAEGAN, x: NDArray[Any], semantics: NDArray[Any]) -> NDArray[Any]:
@@ -66,9 +68,11 @@ def score(model: FVAEGAN, x: NDArray[Any], semantics: NDArray[Any]) -> NDArray[A
     return layer(w, "critic.score", hidden)[:, 0]
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "none"])
 @pytest.mark.parametrize("encoded_noise", [True, False])
-def test_losses_equal_formulas(scaled: Scaled, encoded_noise: bool) -> None:
-    model = make_model(scaled, encoded_noise=encoded_noise, adversarial_weight=0.7)
+def test_losses_equal_formulas(scaled: Scaled, encoded_noise: bool, output: str) -> None:
+    settings = {"encoded_noise": encoded_noise, "output": output}
+    model = make_model(scaled, **settings, adversarial_weight=0.7)
     batch, random = batch_of(scaled), BatchRandom(seeded(2))
     losses = model.vae_gan_losses(batch, BatchRandom(seeded(2)), model.logits)
     x, w = batch.features.numpy(), arrays(model)
@@ -83,12 +87,16 @@ def test_losses_equal_formulas(scaled: Scaled, encoded_noise: bool) -> None:
     if not encoded_noise:
         noise = random.normal(torch.zeros(len(x), 4, dtype=torch.float64)).numpy()
         made = decoded(model, noise, semantics)
-    entropy = -(x * np.log(out) + (1 - x) * np.log(1 - out)).sum(axis=1).mean()
+    if output == "sigmoid":
+        log_likelihood = x * np.log(out) + (1 - x) * np.log(1 - out)
+    else:
+        log_likelihood = norm.logpdf(x, loc=out) - norm.logpdf(0)
+    reconstruction = -log_likelihood.sum(axis=1).mean()
     kl = (-(1 + log_variance - mean**2 - np.exp(log_variance)).sum(axis=1) / 2).mean()
     adversarial = -score(model, made, semantics).mean()
-    expected = {"reconstruction": entropy, "kl": kl, "adversarial": adversarial}
+    expected = {"reconstruction": reconstruction, "kl": kl, "adversarial": adversarial}
     assert {name: part.item() for name, part in losses.parts.items()} == pytest.approx(expected)
-    assert losses.total.item() == pytest.approx(entropy + kl + 0.7 * adversarial)
+    assert losses.total.item() == pytest.approx(reconstruction + kl + 0.7 * adversarial)
     np.testing.assert_allclose(losses.made.detach().numpy(), made)
 
 

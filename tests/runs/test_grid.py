@@ -79,13 +79,16 @@ def test_unknown_method_or_classifier_is_refused(word: str, part: str) -> None:
         ("C:/data/CUB:vgg_fc7", DataChoice(Path("C:/data/CUB"), "vgg_fc7")),
         ("C:\\data\\CUB", DataChoice(Path("C:\\data\\CUB"))),
         ("DIGITS", DataChoice(Path("DIGITS"))),
+        ("data/CUB:vgg:a/v.npy", DataChoice(Path("data/CUB"), "vgg", "a/v.npy")),
+        ("data/CUB::att+a/v.mat", DataChoice(Path("data/CUB"), "", "att+a/v.mat")),
+        ("C:/data/CUB:vgg:v.csv", DataChoice(Path("C:/data/CUB"), "vgg", "v.csv")),
     ],
 )
 def test_dataset_is_a_path_with_features_and_semantics(word: str, expected: DataChoice) -> None:
     assert read_data_choice(word) == expected
 
 
-@pytest.mark.parametrize("word", ["", ":res101", "data/CUB:a:b:c"])
+@pytest.mark.parametrize("word", ["", ":res101", "data/CUB:a:b:c", "data/CUB:v.npy"])
 def test_malformed_dataset_is_refused(word: str) -> None:
     with pytest.raises(InputError, match="--datasets"):
         read_data_choice(word)

@@ -1,24 +1,15 @@
 """Read descriptions of classes: attributes or texts, from a file or a folder."""
 
-import csv
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from gsmflow.core.arrays import FloatArray
-from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
-from gsmflow.data.extract.images import class_key, path_text
+from gsmflow.core.errors import InputError
+from gsmflow.core.files import path_text
+from gsmflow.data.class_names import class_key
+from gsmflow.data.class_table import EXPECTED, read_class_table, read_text
 
-__all__ = ["Descriptions", "read_descriptions", "read_names"]
-
-_EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
-_TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
-# Long texts in a CSV file are allowed.
-_LONGEST_CELL = 2**24
+__all__ = ["Descriptions", "read_descriptions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +26,15 @@ class Descriptions:
         Attributes ``(classes, a)``; None if the classes have texts.
     texts
         One text for each class; empty if the classes have attributes.
+    notes
+        What is worth a warning, one sentence each.
     """
 
     source: Path
     names: tuple[str, ...]
     attributes: FloatArray | None = None
     texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_descriptions(source: Path) -> Descriptions:
@@ -50,56 +44,38 @@ def read_descriptions(source: Path) -> Descriptions:
     ----------
     source
         A folder with a ``.txt`` file for each class, named as the class; or a text file with a
-        line for each class: its name and its attributes, or its name and a text. Cells are
-        separated by tabs, semicolons, commas or, if there are none of these, spaces. A header
-        line is allowed.
+        line for each class, as `read_class_table` reads it: its name and its attributes, its name
+        and a text, or its attributes alone with the names in ``classes.txt`` beside it.
 
     Raises
     ------
     InputError
-        If it is unreadable, a class occurs twice, a cell is no finite number, lines differ in
-        length, or a text is empty.
+        If it is unreadable, a class has no name or occurs twice, a cell is no finite number, lines
+        differ in length, or a text is empty.
     """
     described = _read_folder(source) if source.is_dir() else _read_table(source)
     first: dict[str, str] = {}
     for name in described.names:
         if not class_key(name):
-            raise InputError(f"{source}: found a class without a name, expected {_EXPECTED}")
-        other = first.setdefault(class_key(name), name)
-        if other is not name:
+            raise InputError(f"{source}: found a class without a name, expected {EXPECTED}")
+        if class_key(name) in first:
             raise InputError(
-                f"{source}: found the class {name} twice (first as {other}), expected it once; "
-                "names that differ only in case, spaces or underscores are the same"
+                f"{source}: found the class {name} twice (first as {first[class_key(name)]}), "
+                "expected it once; names that differ only in case, spaces or underscores are the "
+                "same"
             )
+        first[class_key(name)] = name
     return described
 
 
-def read_names(file: Path) -> tuple[str, ...]:
-    """Read class names, one on each line; empty lines are ignored.
-
-    Raises
-    ------
-    InputError
-        If it is unreadable or empty.
-    """
-    names = tuple(line.strip() for line in _read_text(file).splitlines() if line.strip())
-    if not names:
-        raise InputError(f"{file}: found no name, expected that of a class on each line")
-    return names
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
+def _read_table(file: Path) -> Descriptions:
+    table = read_class_table(file)
+    if not table.names:
         raise InputError(
-            f"{path_text(file)}: not readable ({error.strerror}), expected a text file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path_text(file)}: found bytes that are not UTF-8 (the first at {error.start}), "
-            "expected a text file in UTF-8"
-        ) from error
+            f"{file}: found numbers alone, and no classes.txt with the names of the classes beside "
+            f"it, expected that, or {EXPECTED}"
+        )
+    return Descriptions(file, table.names, table.values, table.texts, table.notes)
 
 
 def _read_folder(folder: Path) -> Descriptions:
@@ -110,79 +86,8 @@ def _read_folder(folder: Path) -> Descriptions:
         raise InputError(f"{folder}: found no .txt file, expected one for each class")
     texts = []
     for file in files:
-        text = " ".join(_read_text(file).split())
+        text = " ".join(read_text(file).split())
         if not text:
             raise InputError(f"{path_text(file)}: found no text, expected a class's description")
         texts.append(text)
     return Descriptions(folder, tuple(file.stem for file in files), texts=tuple(texts))
-
-
-def _read_table(file: Path) -> Descriptions:
-    rows = _rows(file)
-    if len(rows) > 1 and _is_header(rows[0][1], rows[1][1]):
-        rows = rows[1:]
-    if not rows:
-        raise InputError(f"{file}: found no line, expected {_EXPECTED}")
-    names = tuple(cells[0] for _, cells in rows)
-    if all(len(cells) == 2 and not is_number(cells[1]) for _, cells in rows):
-        for number, cells in rows:
-            if not cells[1]:
-                raise InputError(
-                    f"{file}, line {number}: found no text for {cells[0]}, expected a description"
-                )
-        return Descriptions(file, names, texts=tuple(" ".join(c[1].split()) for _, c in rows))
-    return Descriptions(file, names, attributes=_attributes(file, rows))
-
-
-def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    """The non-empty lines of a table: line number and stripped cells of each."""
-    text = _read_text(file)
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = delimiter_of(head)
-    if delimiter is None:
-        lines = enumerate(text.splitlines(), start=1)
-        return [(number, line.split()) for number, line in lines if line.strip()]
-    before = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise InputError(
-            f"{file}: not readable as CSV ({one_line(error)}), expected {_EXPECTED}"
-        ) from error
-    finally:
-        csv.field_size_limit(before)
-    return [(number, cells) for number, cells in rows if any(cells)]
-
-
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether the first line is a header: a known title of a text column, or no numbers."""
-    if len(first) == 2 and first[1].casefold() in _TEXT_HEADERS:
-        return True
-    return not any(map(is_number, first[1:])) and any(map(is_number, second[1:]))
-
-
-def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray:
-    width = len(rows[0][1])
-    if width < 2:
-        raise InputError(
-            f"{file}, line {rows[0][0]}: found {rows[0][1][0]} and nothing more, expected "
-            f"{_EXPECTED}"
-        )
-    values = np.empty((len(rows), width - 1), dtype=np.float32)
-    for row, (number, cells) in enumerate(rows):
-        if len(cells) != width:
-            raise InputError(
-                f"{file}, line {number}: found {len(cells)} cells, expected {width} as in line "
-                f"{rows[0][0]}"
-            )
-        for column, cell in enumerate(cells[1:]):
-            with np.errstate(over="ignore"):
-                value = np.float32(cell) if is_number(cell) else np.float32(np.nan)
-            if not math.isfinite(value):
-                raise InputError(
-                    f"{file}, line {number}, column {column + 2}: found {cell!r} for {cells[0]}, "
-                    "expected a finite number"
-                )
-            values[row, column] = value
-    return values

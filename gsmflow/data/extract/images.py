@@ -1,8 +1,6 @@
 """Find pictures in a folder of classes, and read pictures of any kind as RGB."""
 
 import os
-import re
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +11,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import path_text
+from gsmflow.data.class_names import class_key
 
 __all__ = [
     "ImageFolder",
     "PictureError",
     "Skipped",
-    "class_key",
     "find_images",
     "open_picture",
-    "path_text",
     "quiet_readers",
     "walk_files",
 ]
@@ -72,20 +70,6 @@ class ImageFolder:
     classes: tuple[str, ...]
     files: tuple[tuple[Path, ...], ...]
     skipped: tuple[Skipped, ...]
-
-
-def class_key(name: str) -> str:
-    """A key that is equal for different spellings of a class name.
-
-    It ignores case, the Unicode form (which file systems change), and the difference between
-    spaces and underscores.
-    """
-    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
-
-
-def path_text(path: Path) -> str:
-    """A path as valid text; bytes that are not UTF-8 are escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def find_images(root: Path) -> ImageFolder:

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.files import path_text
 from gsmflow.data.extract.backbones import Backbone
 from gsmflow.data.extract.features import stream_features
 from gsmflow.data.extract.images import (
     PictureError,
     open_picture,
-    path_text,
     quiet_readers,
     walk_files,
 )

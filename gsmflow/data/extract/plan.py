@@ -8,10 +8,13 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.files import path_text
 from gsmflow.data.checks import check_dataset
+from gsmflow.data.class_names import class_key, without_own_id
+from gsmflow.data.class_table import read_names
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.extract.descriptions import Descriptions, read_descriptions, read_names
-from gsmflow.data.extract.images import ImageFolder, class_key, find_images, path_text
+from gsmflow.data.extract.descriptions import Descriptions, read_descriptions
+from gsmflow.data.extract.images import ImageFolder, find_images
 from gsmflow.data.extract.splits import Shares, choose_classes, split_rows
 
 __all__ = ["ExtractionPlan", "assemble", "check_plan", "make_plan"]
@@ -85,7 +88,7 @@ def _numbers_of(file: Path, number: Mapping[str, int], semantics: Path) -> froze
     """Numbers of the classes that a file names."""
     numbers = set()
     for name in read_names(file):
-        c = number.get(class_key(name))
+        c = number.get(class_key(name), number.get(class_key(without_own_id(name))))
         if c is None:
             raise InputError(f"{file}: found {name}, expected the name of a class of {semantics}")
         numbers.add(c)

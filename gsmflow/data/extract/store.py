@@ -19,10 +19,9 @@ from filelock import FileLock, Timeout
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.files import path_text, read_json, write_bytes, write_json
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
-from gsmflow.data.extract.images import path_text
 
 __all__ = ["FeatureStore", "ImageFile", "image_files", "open_store"]
 

@@ -84,11 +84,17 @@ class NamedSemantics:
         One name per class; None where there are none, or where they merely count the classes.
     where
         The file and the field, for messages.
+    in_dataset
+        Whether they are of a dataset's folder, where all files have one order of the classes.
+    notes
+        What is worth a warning, one sentence each.
     """
 
     values: FloatArray
     class_names: tuple[str, ...] | None
     where: str
+    in_dataset: bool = True
+    notes: tuple[str, ...] = ()
 
 
 class Read(Protocol):
@@ -138,9 +144,13 @@ class Format:
         order. Those that must be there are listed where they are missing, too.
     read
         Reads a dataset.
+    semantics_file
+        The file that `read_semantics` would read, there or not. Raises an `InputError` if the
+        format cannot have one.
     read_semantics
-        Reads the semantics of a name alone, as a second embedding of a dataset's classes. Raises
-        an `InputError` if they are missing or unreadable.
+        Reads the semantics of a name alone, as a second embedding of a dataset's classes, in a
+        folder that is read with features of a name. Raises an `InputError` if they are missing or
+        unreadable.
     """
 
     name: str
@@ -149,7 +159,8 @@ class Format:
     choices: Callable[[Path], Choices]
     files: Callable[[Path, str, str], tuple[Path, ...]]
     read: Read
-    read_semantics: Callable[[Path, str], NamedSemantics]
+    semantics_file: Callable[[Path, str, str], Path]
+    read_semantics: Callable[[Path, str, str], NamedSemantics]
 
 
 def keep_in_memory(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
@@ -268,7 +279,7 @@ def _is_one_hot(values: NDArray[Any]) -> bool:
     return any(bool((values.sum(axis=axis) == 1).all()) for axis in (0, 1))
 
 
-def second_file(folder: Path, name: str) -> Path:
+def second_file(file: Path) -> Path:
     """The file of a second embedding in a dataset's folder.
 
     Raises
@@ -276,11 +287,10 @@ def second_file(folder: Path, name: str) -> Path:
     InputError
         If it is missing.
     """
-    file = folder / name
     if not file.is_file():
         raise InputError(
-            f"{file}: no such file, expected a second embedding of the classes of {folder.name}, "
-            "as --second-semantics asks for"
+            f"{file}: no such file, expected a second embedding of the classes of "
+            f"{file.parent.name}"
         )
     return file
 
@@ -321,7 +331,7 @@ def check_class_names(
 
 def names_only_count(names: tuple[str, ...]) -> bool:
     """Whether names say no more than a number, such as ``class 1``, ``class 2``; so do none."""
-    found = [re.fullmatch(r"(\D*)(\d+)", name.strip()) for name in names]
+    found = [re.fullmatch(r"(\D*)(\d{1,18})", name.strip()) for name in names]
     prefixes = {match[1] for match in found if match}
     numbers = [int(match[2]) for match in found if match]
     counted = any(numbers == list(range(c, c + len(names))) for c in (0, 1))

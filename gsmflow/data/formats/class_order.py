@@ -7,6 +7,7 @@ import numpy as np
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.data.class_names import bare_key
 
 __all__ = ["check_folders", "check_order", "rows_to_look_at"]
 
@@ -34,7 +35,7 @@ def check_order(
     InputError
         Names the first class that differs.
     """
-    keys, other_keys = [_key(name) for name in names], [_key(name) for name in others]
+    keys, other_keys = [bare_key(name) for name in names], [bare_key(name) for name in others]
     if keys == other_keys or sorted(keys) != sorted(other_keys):
         return
     c = next(c for c, key in enumerate(keys) if key != other_keys[c])
@@ -73,7 +74,7 @@ def check_folders(
         If the pictures of two classes or more lie in folders named as other classes are. Names
         the first class that differs.
     """
-    number_of = {_key(name): c for c, name in enumerate(names)}
+    number_of = {bare_key(name): c for c, name in enumerate(names)}
     moved: list[tuple[int, str]] = []
     for c, files in pictures.items():
         if c not in range(len(names)):
@@ -94,20 +95,14 @@ def check_folders(
 
 def _class_of(file: str, name: str, number_of: Mapping[str, int]) -> int | None:
     """The class that a picture's folders name, that of this name before others; None if none."""
-    keys = [_key(folder) for folder in _folders(file)]
+    keys = [bare_key(folder) for folder in _folders(file)]
     # The folders of some classes are nested: bar/outdoor.
     ends = ["".join(keys[start:]) for start in range(len(keys))]
-    if _key(name) in {*keys, *ends}:
-        return number_of[_key(name)]
+    if bare_key(name) in {*keys, *ends}:
+        return number_of[bare_key(name)]
     return next((number_of[end] for end in reversed(ends) if end in number_of), None)
 
 
 def _folders(file: str) -> list[str]:
     """The names of a file's folders, of either system; the last is that of the file."""
     return ["", *re.split(r"[\\/]+", file)[:-1]]
-
-
-def _key(name: str) -> str:
-    """A name without case, signs, and a leading number, unless it is nothing else."""
-    letters = "".join(ch for ch in name.casefold() if ch.isalnum())
-    return letters.lstrip("0123456789") or letters

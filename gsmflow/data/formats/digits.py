@@ -7,6 +7,7 @@ that are trained on, so that an unseen number is a new combination of known digi
 """
 
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.base import Choices, Format, Keep, NamedSemantics, Refuse
+from gsmflow.data.formats.base import Choices, Format, Keep, Refuse
 
 __all__ = ["FORMAT", "PAIR_SHAPE", "load_digit_pairs"]
 
@@ -132,9 +133,10 @@ def _read(
     return _make_digit_pairs()
 
 
-def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
+def _refuse_second(folder: Path, features: str, semantics: str) -> NoReturn:
     raise InputError(
-        f"--second-semantics: found {semantics} with {_NAME}, which is built in, expected none"
+        f"{_NAME}: found {semantics} asked for as a second embedding, expected none or a file of "
+        "vectors, as this dataset is built in"
     )
 
 
@@ -145,5 +147,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
-    read_semantics=_read_semantics,
+    semantics_file=_refuse_second,
+    read_semantics=_refuse_second,
 )

@@ -22,8 +22,9 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.checks import Finding
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import Choices, Format, Keep, Refuse, try_field
-from gsmflow.data.formats.gbu import read_semantics
+from gsmflow.data.formats.gbu import read_semantics, semantics_file
 from gsmflow.data.formats.matlab import MatFile, open_mat
+from gsmflow.data.patterns import transposed_features, transposed_semantics
 
 __all__ = ["FORMAT"]
 
@@ -90,8 +91,9 @@ def _read(
     if seen is None or unseen is None:
         return None
     if seen.shape[1] != unseen.shape[1]:
-        text = f"found {unseen.shape[1]} dimensions, expected {seen.shape[1]} as in seen_pro"
-        refuse_here(Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}"))
+        refuse_here(_other_dimensions(data, seen.shape, unseen.shape))
+        if seen.shape[0] == unseen.shape[0]:  # what labels number is not known
+            return None
     given = [s for s in _SPLITS if s.needed or s.features in data or s.labels in label]
     labels, notes = _read_labels(data, label, given, (seen, unseen), refuse_here)
     if not faults:
@@ -122,14 +124,18 @@ def _read_labels(
     attempt, (seen, unseen) = partial(try_field, refuse), semantics
     shapes = [attempt("features", partial(data.shape, split.features)) for split in given]
     described = attempt("semantics", lambda: data.matrix(_ALL)) if _ALL in data else None
+    listed = [attempt("labels", partial(label.indices, split.labels)) for split in given]
     labels: dict[_Split, IntArray] = {}
     notes: list[str] = []
-    for split, shape in zip(given, shapes, strict=True):
-        numbers = attempt("labels", partial(label.indices, split.labels))
+    transposed = _transposed(data, given, shapes, listed)
+    if transposed is not None:
+        refuse(transposed)
+    for split, shape, numbers in zip(given, shapes, listed, strict=True):
         if numbers is not None and shape is not None:
-            d = (shapes[0] or shape)[1]
-            for finding in _split_faults(data, label, split, len(numbers), d):
-                refuse(finding)
+            if transposed is None:  # else all faults of shapes follow from it
+                d = (shapes[0] or shape)[1]
+                for finding in _split_faults(data, label, split, len(numbers), d):
+                    refuse(finding)
             where, own = label.where(split.labels), unseen if split.unseen else seen
             read = partial(_read_classes, where, split, numbers, own, described, notes)
             classes = attempt("labels", read)
@@ -138,15 +144,41 @@ def _read_labels(
     return labels, notes
 
 
+def _other_dimensions(data: MatFile, seen: tuple[int, ...], unseen: tuple[int, ...]) -> Finding:
+    """What is wrong with semantics of seen and of unseen classes that differ in length."""
+    text = f"found {unseen[1]} dimensions, expected {seen[1]} as in seen_pro"
+    if seen[0] == unseen[0]:
+        text = (
+            f"found {unseen[1]} columns beside {seen[1]} in seen_pro and {seen[0]} rows in both, "
+            f"expected a row for each class: {transposed_semantics(0)}"
+        )
+    return Finding("error", "semantics", f"{data.where('unseen_pro')}: {text}")
+
+
+def _transposed(
+    data: MatFile,
+    given: Sequence[_Split],
+    shapes: Sequence[tuple[int, int] | None],
+    listed: Sequence[IntArray | None],
+) -> Finding | None:
+    """The splits whose features are transposed, as one fault; None if there are none."""
+    found = [
+        (split.features, shape)
+        for split, shape, numbers in zip(given, shapes, listed, strict=True)
+        if shape is not None and numbers is not None and shape[0] != len(numbers) == shape[1]
+    ]
+    if not found:
+        return None
+    (first, shape), *others = found
+    text = transposed_features(shape, "row", [field for field, _ in others])
+    return Finding("error", "features", f"{data.where(first)}: {text}")
+
+
 def _split_faults(
     data: MatFile, label: MatFile, split: _Split, count: int, first_dim: int
 ) -> Iterator[Finding]:
     """What is wrong with the number of a split's labels and the shape of its features."""
     n, d = data.shape(split.features)
-    if n != count == d:
-        text = f"found shape {(n, d)} for {count} labels, expected the transposed matrix"
-        yield Finding("error", "features", f"{data.where(split.features)}: {text}")
-        return
     if n != count:
         text = f"found {count} labels, expected {n}, one for each row of {split.features}"
         yield Finding("error", "labels", f"{label.where(split.labels)}: {text}")
@@ -294,5 +326,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
+    semantics_file=semantics_file,
     read_semantics=read_semantics,
 )

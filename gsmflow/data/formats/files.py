@@ -1,12 +1,15 @@
 """The formats of datasets: the one place that picks the format of a folder."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.embedding_names import embedding_label, is_vector_file, split_embeddings
 from gsmflow.data.formats import digits, epgn, gbu, npz, plain
 from gsmflow.data.formats.base import (
     Format,
@@ -15,7 +18,10 @@ from gsmflow.data.formats.base import (
     Refuse,
     keep_in_memory,
     raise_error,
+    try_field,
 )
+from gsmflow.data.formats.embeddings import described_by
+from gsmflow.data.formats.vectors import read_vectors
 
 __all__ = [
     "BUILT_IN",
@@ -23,7 +29,7 @@ __all__ = [
     "dataset_files",
     "has_dataset",
     "load_dataset",
-    "load_semantics",
+    "read_embedding",
     "read_unchecked",
     "refuse_file",
     "usual_name",
@@ -82,10 +88,7 @@ def usual_name(kind: Literal["features", "semantics"], folder: Path) -> str:
     InputError
         If there are several, and none is the usual one.
     """
-    names: set[str] = set()
-    for format_ in _matching(folder):
-        choices = format_.choices(folder)
-        names |= (choices.features if kind == "features" else choices.semantics) or frozenset()
+    names = _offered(kind, folder)
     for usual in _USUAL[kind]:
         if usual in names or not names:
             return usual
@@ -94,7 +97,14 @@ def usual_name(kind: Literal["features", "semantics"], folder: Path) -> str:
             f"--{kind}: found {', '.join(sorted(names))} in {folder}, expected the name of one of "
             "them"
         )
-    return names.pop()
+    return next(iter(names))
+
+
+def _offered(kind: Literal["features", "semantics"], folder: Path) -> frozenset[str]:
+    """The names that a folder has for features or for semantics, in all formats."""
+    choices = [format_.choices(folder) for format_ in _matching(folder)]
+    names = [c.features if kind == "features" else c.semantics for c in choices]
+    return frozenset().union(*(n for n in names if n is not None))
 
 
 def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tuple[Path, ...]:
@@ -109,7 +119,8 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
     features
         Which features (``"res101"`` for ``res101.mat``).
     semantics
-        Which semantics (``"att"`` for ``att_splits.mat``).
+        Which semantics (``"att"`` for ``att_splits.mat``): a name, a file of vectors, or several
+        joined by ``+``. The splits are those of the first name, or else the usual ones.
 
     Returns
     -------
@@ -122,16 +133,21 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
         If a file is missing.
     """
     folder = root / name
-    files = _pick(folder, features).files(folder, features, semantics)
+    base, parts = _embeddings(folder, semantics)
+    format_ = _pick(folder, features)
+    further = (_part_file(format_, folder, features, part) for part in parts if part != base)
+    files = tuple(dict.fromkeys((*format_.files(folder, features, base), *further)))
     for file in files:
         if not file.is_file():
             *others, last = (
-                format_.layout.format(features=features, semantics=semantics)
-                for format_ in FORMATS
-                if format_.layout is not None
+                known.layout.format(features=features, semantics=base)
+                for known in FORMATS
+                if known.layout is not None
             )
+            unnamed = base not in _USUAL["semantics"] and file.stem == f"{base}_splits"
+            field = f", and no field '{base}' in another split file" if unnamed else ""
             raise InputError(
-                f"{file}: no such file, expected {', '.join(others)} or {last} in {folder}; "
+                f"{file}: no such file{field}, expected {', '.join(others)} or {last} in {folder}; "
                 "data/README.md says where to get them"
             )
     return files
@@ -193,30 +209,92 @@ def read_unchecked(
     """
     dataset_files(root, name, features=features, semantics=semantics)  # refuses missing ones
     folder = root / name
+    base, parts = _embeddings(folder, semantics)
     dataset = _pick(folder, features).read(
-        folder, features=features, semantics=semantics, keep=keep, refuse=refuse
+        folder, features=features, semantics=base, keep=keep, refuse=refuse
     )
-    return None if dataset is None else replace(dataset, name=name)
+    if dataset is None:
+        return None
+    dataset = replace(dataset, name=name)
+    if parts == (base,):
+        return dataset
+    describe = partial(_describe, dataset, folder, features, base, parts)
+    described = try_field(refuse, "semantics", describe)
+    if described is None:
+        return None
+    notes = described.notes
+    if base not in (*parts, *_USUAL["semantics"]) and len(_offered("semantics", folder)) > 1:
+        notes += (
+            f"{dataset.where('trainval')}: found several files of splits in this folder; this is "
+            "the first of them, which is read as no name of semantics says which",
+        )
+    return replace(described, semantics_name=embedding_label(semantics), notes=notes)
 
 
-def load_semantics(root: Path, name: str, *, features: str, semantics: str) -> NamedSemantics:
-    """Further semantics of the classes of ``<root>/<name>``, in the format of the dataset.
+def _describe(
+    dataset: Dataset, folder: Path, features: str, base: str, parts: Sequence[str]
+) -> Dataset:
+    """The dataset with the embeddings of these parts in place of its first one."""
+    own = NamedSemantics(dataset.semantics, None, dataset.where("semantics"))
+    return described_by(
+        dataset,
+        [own if part == base else _read_part(dataset, folder, features, part) for part in parts],
+    )
+
+
+def _read_part(dataset: Dataset, folder: Path, features: str, part: str) -> NamedSemantics:
+    """One embedding of a dataset's classes."""
+    if is_vector_file(part):
+        return read_vectors(_vector_file(folder, part), dataset.class_names)
+    return _pick(folder, features).read_semantics(folder, features, part)
+
+
+def _part_file(format_: Format, folder: Path, features: str, part: str) -> Path:
+    """The file of an embedding beside the first."""
+    if is_vector_file(part):
+        return _vector_file(folder, part)
+    return format_.semantics_file(folder, features, part)
+
+
+def _vector_file(folder: Path, part: str) -> Path:
+    """A file of vectors as it is named, or else below the dataset's folder."""
+    for file in (Path(part), folder / part):
+        if file.is_file():
+            return file
+    raise InputError(
+        f"{part}: no such file, nor in {folder}, expected class vectors, as --semantics asks for"
+    )
+
+
+def _embeddings(folder: Path, semantics: str) -> tuple[str, tuple[str, ...]]:
+    """The name of the semantics that a folder's splits are read with, and all embeddings."""
+    offered = _offered("semantics", folder)
+    if semantics in offered:
+        return semantics, (semantics,)  # its own name may have a +
+    parts = split_embeddings(semantics)
+    names = [part for part in parts if not is_vector_file(part)]
+    usual = [name for name in _USUAL["semantics"] if name in offered or not offered]
+    return next(iter([*names, *usual, *sorted(offered)])), parts
+
+
+def read_embedding(dataset: Dataset, root: Path, part: str) -> NamedSemantics:
+    """A further embedding of the classes of a dataset that was read from ``<root>/<its name>``.
 
     Parameters
     ----------
-    root, name
+    dataset
+        As it was read.
+    root
         As of `dataset_files`.
-    features
-        Which features the dataset was read with.
-    semantics
-        Name of the semantics.
+    part
+        A name in the dataset's format, or a file of vectors.
 
     Raises
     ------
     InputError
-        If they are missing or unreadable, or the format cannot have them.
+        If it is missing or unreadable, or the format cannot have it.
     """
-    return _pick(root / name, features).read_semantics(root / name, semantics)
+    return _read_part(dataset, root / dataset.name, dataset.features_name, part)
 
 
 def _matching(folder: Path) -> list[Format]:

@@ -5,7 +5,7 @@
 ``trainval_loc, train_loc, val_loc, test_seen_loc, test_unseen_loc``, of which all but the first
 may be missing. Where the names are missing
 or merely count the classes, ``class_names.txt`` gives them, if it is there: UTF-8, a name a line,
-in the order of ``att``.
+in the order of ``att``. Another field of a split file may have further semantics ``(a, classes)``.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ from gsmflow.data.formats.class_order import check_folders, check_order, rows_to
 from gsmflow.data.formats.matlab import MatFile, field_names, open_mat, texts_at
 from gsmflow.data.patterns import transposed_semantics
 
-__all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics"]
+__all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics", "semantics_file"]
 
 # The field of class names.
 NAMES_FIELD = "allclasses_names"
@@ -49,6 +49,10 @@ _SPLIT_FIELDS = {
 # The field of the pictures' files, beside the features.
 _PICTURES_FIELD = "image_files"
 _SPLITS_SUFFIX = "_splits"
+# The field of the semantics that the file's name names.
+_SEMANTICS_FIELD = "att"
+# Fields of a split file that are no semantics of their own name.
+_OTHER_FIELDS = {_SEMANTICS_FIELD, NAMES_FIELD, *_SPLIT_FIELDS.values()}
 # What labels are, for messages.
 _LABELS = ", from 1: the column of att that describes the image's class"
 # Files of the E-PGN format, which may lie in the same folder.
@@ -77,9 +81,30 @@ def _files(folder: Path, features: str, semantics: str) -> tuple[Path, ...]:
     names_file = folder / NAMES_FILE
     return (
         folder / f"{features}.mat",
-        folder / f"{semantics}{_SPLITS_SUFFIX}.mat",
+        semantics_file(folder, features, semantics),
         *([names_file] if names_file.is_file() else []),
     )
+
+
+def semantics_file(folder: Path, features: str, semantics: str) -> Path:
+    """The file of semantics of this name; as of `Format`.
+
+    It is the split file of this name, there or not; or else one with a field of this name,
+    ``att_splits.mat`` before others.
+    """
+    return _split_file(folder, semantics)[0]
+
+
+def _split_file(folder: Path, semantics: str) -> tuple[Path, str]:
+    """The split file of semantics of this name, and their field in it."""
+    named = folder / f"{semantics}{_SPLITS_SUFFIX}.mat"
+    if named.is_file() or semantics in _OTHER_FIELDS:
+        return named, _SEMANTICS_FIELD
+    files = sorted(file for file in folder.glob(f"*{_SPLITS_SUFFIX}.mat") if file.is_file())
+    files.sort(key=lambda file: file.name != f"{_SEMANTICS_FIELD}{_SPLITS_SUFFIX}.mat")
+    with_field = (file for file in files if semantics in field_names(file))
+    file = next(with_field, None)
+    return (named, _SEMANTICS_FIELD) if file is None else (file, semantics)
 
 
 def _read(
@@ -87,35 +112,39 @@ def _read(
 ) -> Dataset | None:
     feature_file, split_file, *names_files = _files(folder, features, semantics)
     attempt = partial(try_field, refuse)
-    needed = ("att", _SPLIT_FIELDS[REQUIRED_SPLIT])
+    field = _split_file(folder, semantics)[1]
+    needed = (field, _SPLIT_FIELDS[REQUIRED_SPLIT])
     further = (NAMES_FIELD, *_SPLIT_FIELDS.values())
     large = ("features",)
     mat = attempt("features", lambda: open_mat(feature_file, ("features", "labels"), large=large))
     splits = attempt("semantics", lambda: open_mat(split_file, needed, further))
     if mat is None or splits is None:
         return None
-    att = attempt("semantics", lambda: splits.matrix("att").T)
+    att = attempt("semantics", lambda: splits.matrix(field).T)
     rows = _read_splits(splits, refuse)
     labels = attempt("labels", lambda: mat.indices("labels", _LABELS))
     shape = attempt("features", lambda: mat.shape("features"))
     if att is None or labels is None or shape is None:
         return None
     named = NAMES_FIELD in splits or bool(names_files)
-    if not named and attempt("semantics", partial(_refuse_class_per_row, splits, labels)) is None:
+    if (
+        not named
+        and attempt("semantics", partial(_refuse_class_per_row, splits, field, labels)) is None
+    ):
         return None
     d, n = shape
     values = attempt("features", lambda: keep((n, d), mat.pieces("features", columns=True)))
     if values is None:
         return None
-    names, names_source = _read_names(splits, names_files, len(att), refuse)
+    names, names_source = _read_names(splits, field, names_files, len(att), refuse)
     if not names_only_count(names):
-        order = partial(_check_order, split_file, names_files, names, names_source)
+        order = partial(_check_order, splits, field, names_files, names, names_source)
         attempt("class_names", order)
         attempt("class_names", partial(_check_pictures, mat, labels, names, names_source))
     source = {
         "features": mat.where("features"),
         "labels": mat.where("labels"),
-        "semantics": splits.where("att"),
+        "semantics": splits.where(field),
         "class_names": names_source,
     }
     unsure = _class_per_row_note(att, named=named)
@@ -131,8 +160,8 @@ def _read(
         test_seen=rows["test_seen"],
         test_unseen=rows["test_unseen"],
         features_name=feature_file.stem,
-        semantics_name=split_file.stem.removesuffix(_SPLITS_SUFFIX),
-        notes=(f"{splits.where('att')}: {unsure}",) if unsure else (),
+        semantics_name=semantics,
+        notes=(f"{splits.where(field)}: {unsure}",) if unsure else (),
         source=source | {split: splits.where(f) for split, f in _SPLIT_FIELDS.items()},
     )
 
@@ -148,23 +177,23 @@ def _read_splits(splits: MatFile, refuse: Refuse) -> dict[str, IntArray]:
 
 
 def _read_names(
-    splits: MatFile, names_files: list[Path], classes: int, refuse: Refuse
+    splits: MatFile, field: str, names_files: list[Path], classes: int, refuse: Refuse
 ) -> tuple[tuple[str, ...], str]:
     """The class names, none if there are none to be read, and where they stand."""
     names = try_field(refuse, "class_names", partial(_listed_names, splits))
     if names is None or not names_files or not names_only_count(names):
         return names or (), splits.where(NAMES_FIELD)
-    read = partial(read_class_names, names_files[0], classes, "att")
+    read = partial(read_class_names, names_files[0], classes, field)
     return try_field(refuse, "class_names", read) or (), str(names_files[0])
 
 
-def _refuse_class_per_row(splits: MatFile, labels: IntArray) -> bool:
-    """True, if the labels do not say that ``att`` has a class per row."""
-    rows, columns = splits.shape("att")
+def _refuse_class_per_row(splits: MatFile, field: str, labels: IntArray) -> bool:
+    """True, if the labels do not say that the semantics have a class per row."""
+    rows, columns = splits.shape(field)
     used = int(labels.max(initial=-1)) + 1
     if columns != rows == used:
         raise InputError(
-            f"{splits.where('att')}: found {columns} columns and {rows} rows for {used} classes, "
+            f"{splits.where(field)}: found {columns} columns and {rows} rows for {used} classes, "
             f"expected a column each: {transposed_semantics(1)}"
         )
     return True
@@ -183,11 +212,11 @@ def _class_per_row_note(att: FloatArray, *, named: bool) -> str:
 
 
 def _check_order(
-    split_file: Path, names_files: list[Path], names: tuple[str, ...], source: str
+    splits: MatFile, semantics: str, names_files: list[Path], names: tuple[str, ...], source: str
 ) -> None:
     """Refuse names that other files of the folder have in another order."""
-    for file in sorted(split_file.parent.glob(f"*{_SPLITS_SUFFIX}.mat")):
-        if file == split_file:
+    for file in sorted(splits.path.parent.glob(f"*{_SPLITS_SUFFIX}.mat")):
+        if file == splits.path:
             continue
         try:
             others = class_names_in(MatFile(file, (NAMES_FIELD,)))
@@ -196,7 +225,7 @@ def _check_order(
         check_order(names, source, others or (), f"{file}, field '{NAMES_FIELD}'")
     for file in names_files:
         try:
-            others = read_class_names(file, len(names), "att")
+            others = read_class_names(file, len(names), semantics)
         except InputError:
             continue  # as above
         check_order(names, source, others, str(file))
@@ -224,12 +253,12 @@ def class_names_in(splits: MatFile) -> tuple[str, ...] | None:
     return None if names_only_count(names) else names
 
 
-def read_semantics(folder: Path, semantics: str) -> NamedSemantics:
+def read_semantics(folder: Path, features: str, semantics: str) -> NamedSemantics:
     """The semantics of a split file, and its class names; as of `Format`."""
-    file = second_file(folder, f"{semantics}{_SPLITS_SUFFIX}.mat")
-    splits = MatFile(file, ("att", NAMES_FIELD))
+    file, field = _split_file(folder, semantics)
+    splits = MatFile(second_file(file), (field, NAMES_FIELD))
     return NamedSemantics(
-        np.ascontiguousarray(splits.matrix("att").T), class_names_in(splits), splits.where("att")
+        np.ascontiguousarray(splits.matrix(field).T), class_names_in(splits), splits.where(field)
     )
 
 
@@ -241,5 +270,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
+    semantics_file=semantics_file,
     read_semantics=read_semantics,
 )

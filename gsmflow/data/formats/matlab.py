@@ -224,7 +224,7 @@ def field_names(path: Path) -> frozenset[str]:
         with _reading(path):
             if h5py.is_hdf5(path):
                 with h5py.File(path) as file:
-                    return frozenset(file)
+                    return frozenset(name for name in file if isinstance(name, str))
             return frozenset(name for name, _, _ in scipy.io.whosmat(path))
     except InputError:
         return frozenset()

@@ -2,11 +2,12 @@
 
 ``class_names (classes,)`` may stand beside ``semantics``. Where ``--semantics NAME`` is asked
 for, semantics, class names and splits are read from ``NAME_splits.npz``; with the name
-``semantics``, from the archive of the features.
+``semantics``, from the archive of the features. Another field beside ``semantics`` may have further
+ones, and is named as they are.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.arrays import named_semantics, read_arrays, text_array, unreadable
+from gsmflow.data.formats.arrays import (
+    SPLITS,
+    named_semantics,
+    read_arrays,
+    text_array,
+    unreadable,
+)
 from gsmflow.data.formats.base import (
     Choices,
     Format,
@@ -34,6 +41,8 @@ __all__ = ["FORMAT"]
 _SPLITS_SUFFIX = "_splits"
 _IN_FEATURES = "semantics"
 _FROM_FEATURES = ("features", "labels")
+# Fields that are no semantics of their own name.
+_OTHER_FIELDS = {*_FROM_FEATURES, _IN_FEATURES, "class_names", *SPLITS}
 
 
 class _Archive:
@@ -74,22 +83,28 @@ class _Archive:
 
 
 class _Fields:
-    """The fields of a dataset, of which some are in a second archive."""
+    """The fields of a dataset, of which some are in a second archive.
 
-    def __init__(self, features: _Archive, splits: _Archive) -> None:
-        self._features, self._splits = features, splits
+    ``semantics`` is the name that the semantics have there.
+    """
+
+    def __init__(self, features: _Archive, splits: _Archive, semantics: str) -> None:
+        self._features, self._splits, self._semantics = features, splits, semantics
 
     def _of(self, field: str) -> _Archive:
         return self._features if field in _FROM_FEATURES else self._splits
 
+    def _name(self, field: str) -> str:
+        return self._semantics if field == _IN_FEATURES else field
+
     def where(self, field: str) -> str:
-        return self._of(field).where(field)
+        return self._of(field).where(self._name(field))
 
     def __contains__(self, field: str) -> bool:
-        return field in self._of(field)
+        return self._name(field) in self._of(field)
 
     def array(self, field: str) -> NDArray[Any]:
-        return self._of(field).array(field)
+        return self._of(field).array(self._name(field))
 
     def class_names(self, classes: int) -> tuple[str, ...]:
         return self._splits.class_names(classes)
@@ -131,9 +146,32 @@ def _choices(folder: Path) -> Choices:
 
 def _files(folder: Path, features: str, semantics: str) -> tuple[Path, ...]:
     feature_file = folder / f"{features}.npz"
+    return tuple(dict.fromkeys((feature_file, _semantics_file(folder, features, semantics))))
+
+
+def _semantics_file(folder: Path, features: str, semantics: str) -> Path:
+    return _split_file(folder, features, semantics)[0]
+
+
+def _split_file(folder: Path, features: str, semantics: str) -> tuple[Path, str]:
+    """The archive that has semantics of this name beside splits, and their field in it.
+
+    It is the split archive of this name, there or not; or else one with a field of this name,
+    ``att_splits.npz`` before others. Without split archives, that of the features may have one.
+    """
+    feature_file = folder / f"{features}.npz"
     if semantics == _IN_FEATURES:
-        return (feature_file,)
-    return feature_file, folder / f"{semantics}{_SPLITS_SUFFIX}.npz"
+        return feature_file, _IN_FEATURES
+    named = folder / f"{semantics}{_SPLITS_SUFFIX}.npz"
+    if named.is_file() or semantics in _OTHER_FIELDS:
+        return named, _IN_FEATURES
+    files = sorted(file for file in folder.glob(f"*{_SPLITS_SUFFIX}.npz") if file.is_file())
+    files.sort(key=lambda file: file.name != f"att{_SPLITS_SUFFIX}.npz")
+    for file in files or [feature_file]:
+        with suppress(InputError):  # a file that is not asked for may be damaged
+            if file.is_file() and semantics in _Archive(file):
+                return file, semantics
+    return named, _IN_FEATURES
 
 
 def _read(
@@ -148,9 +186,10 @@ def _read(
     first, last = archives[0], archives[-1]
     if first is None or last is None:
         return None
+    field = _split_file(folder, features, semantics)[1]
     return read_arrays(
         folder.name,
-        _Fields(first, last),
+        _Fields(first, last, field),
         features_name=features,
         semantics_name=semantics,
         keep=keep,
@@ -158,9 +197,10 @@ def _read(
     )
 
 
-def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
-    archive = _Archive(second_file(folder, f"{semantics}{_SPLITS_SUFFIX}.npz"))
-    return named_semantics(archive)
+def _read_semantics(folder: Path, features: str, semantics: str) -> NamedSemantics:
+    file, field = _split_file(folder, features, semantics)
+    archive = _Archive(second_file(file))
+    return named_semantics(_Fields(archive, archive, field))
 
 
 FORMAT = Format(
@@ -170,5 +210,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
+    semantics_file=_semantics_file,
     read_semantics=_read_semantics,
 )

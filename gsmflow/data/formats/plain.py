@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.class_table import table_lines, table_numbers
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.arrays import (
     SPLITS,
@@ -33,12 +34,11 @@ from gsmflow.data.formats.base import (
     Keep,
     NamedSemantics,
     Refuse,
-    as_float32,
     read_class_names,
 )
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
-__all__ = ["FORMAT", "read_column", "read_semantics_csv"]
+__all__ = ["FORMAT", "load_npy", "read_column"]
 
 _MATRIX_ENDINGS = (".npy", ".csv")
 _VECTOR_ENDINGS = (".npy", ".csv", ".txt")
@@ -95,7 +95,7 @@ class _Folder:
             raise InputError(f"{self._folder}: found {listed}, expected one of them")
         (file,) = found
         if file.suffix == ".npy":
-            return text_array(str(file), _load_npy(file, mapped=field == "features"))
+            return text_array(str(file), load_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
         return self._semantics_csv[0] if field == "semantics" else read_column(file)
@@ -124,7 +124,7 @@ class _Folder:
     @cached_property
     def _semantics_csv(self) -> tuple[FloatArray, tuple[str, ...]]:
         """The semantics and the class names in the text file of the semantics."""
-        return read_semantics_csv(self._folder / f"{self._stems['semantics']}.csv")
+        return _read_semantics_csv(self._folder / f"{self._stems['semantics']}.csv")
 
     @cached_property
     def _split_of_rows(self) -> list[str]:
@@ -147,7 +147,14 @@ def _stem(kind: str, name: str) -> str:
     return kind if name == kind else f"{kind}_{name}"
 
 
-def _load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
+def load_npy(file: Path, *, mapped: bool) -> NDArray[Any]:
+    """The array of a ``.npy`` file, memory-mapped or not.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable or has pickled objects.
+    """
     try:
         if mapped:
             return np.lib.format.open_memmap(file, mode="r")
@@ -176,52 +183,16 @@ def _read_numbers(file: Path) -> FloatArray:
     return np.concatenate(batches)
 
 
-def read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
-    """Semantics in a text file, and the class names in its first column.
-
-    Parameters
-    ----------
-    file
-        A line a class, below a header or not, of cells parted by commas, semicolons or tabs. The
-        first cell may be the class's name.
-
-    Returns
-    -------
-    tuple
-        ``(classes, a)``, and a name per class; no names if the first column has numbers.
-
-    Raises
-    ------
-    InputError
-        If the file is unreadable, a cell is no number, or lines differ in length.
-    """
-    text = _text_of(file)
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    reader = csv.reader(text.splitlines(), delimiter=delimiter_of(head) or ",")
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if any(line)]
-    except csv.Error as error:
-        raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
+def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
+    """Semantics ``(classes, a)``, and the class names in the first column, none if it has none."""
+    lines = table_lines(file)
     if lines and (not any(map(is_number, lines[0][1])) or not lines[0][1][0]):
         del lines[0]  # a header
     if not lines:
         raise InputError(f"{file}: found no numbers, expected a line for each class")
-    named, columns = not is_number(lines[0][1][0]), len(lines[0][1])
-    values = np.empty((len(lines), columns - named))
-    for c, (number, cells) in enumerate(lines):
-        where = f"{file}, line {number}"
-        if len(cells) != columns:
-            raise InputError(
-                f"{where}: found {len(cells)} cells, expected {columns}, as in the lines above"
-            )
-        for column, cell in enumerate(cells[named:]):
-            if not is_number(cell):
-                raise InputError(
-                    f"{where}, column {column + named + 1}: found {cell!r}, expected a number"
-                )
-            values[c, column] = float(cell)
-    names = tuple(" ".join(cells[0].split()) for _, cells in lines) if named else ()
-    return as_float32(values), names
+    named = not is_number(lines[0][1][0])
+    values = table_numbers(file, lines, named=named)
+    return values, tuple(cells[0] for _, cells in lines) if named else ()
 
 
 def read_column(file: Path) -> NDArray[Any]:
@@ -295,9 +266,12 @@ def _read(
     )
 
 
-def _read_semantics(folder: Path, semantics: str) -> NamedSemantics:
-    fields = _Folder(folder, "features", semantics)
-    return named_semantics(fields)
+def _semantics_file(folder: Path, features: str, semantics: str) -> Path:
+    return Path(_Folder(folder, features, semantics).where("semantics"))
+
+
+def _read_semantics(folder: Path, features: str, semantics: str) -> NamedSemantics:
+    return named_semantics(_Folder(folder, features, semantics))
 
 
 FORMAT = Format(
@@ -307,5 +281,6 @@ FORMAT = Format(
     choices=_choices,
     files=_files,
     read=_read,
+    semantics_file=_semantics_file,
     read_semantics=_read_semantics,
 )

@@ -122,7 +122,7 @@ def read_parts(parts: Parts, name: str, features_name: str, scratch: Path) -> Pa
         }
         check_folders(classes.names, classes.names_where, pictures, str(parts.features.path))
     dataset = _dataset(parts, name, features_name, features, labels, given, classes, splits)
-    notes = [*rows.notes, *splits.notes]
+    notes = [*rows.notes, *classes.notes, *splits.notes]
     if not classes.names:
         notes.append(
             f"{classes.where}: no names of classes are known, they are called "

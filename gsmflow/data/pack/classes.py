@@ -11,7 +11,8 @@ import numpy as np
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.array_files import ENDINGS, open_array_file
-from gsmflow.data.extract.images import class_key
+from gsmflow.data.class_names import class_key, names_list_beside
+from gsmflow.data.class_table import listed_names, read_class_table
 from gsmflow.data.formats.base import (
     as_float32,
     check_class_names,
@@ -21,7 +22,6 @@ from gsmflow.data.formats.base import (
 )
 from gsmflow.data.formats.gbu import NAMES_FIELD
 from gsmflow.data.formats.matlab import MatFile
-from gsmflow.data.formats.plain import read_semantics_csv
 from gsmflow.data.given_labels import GivenLabels, read_class_names_field
 
 __all__ = ["CountedFrom", "PackedClasses", "Source", "count_from", "label_classes", "read_classes"]
@@ -62,12 +62,15 @@ class PackedClasses:
         ``(classes, a)``.
     names
         One name per class; empty if none are known.
+    notes
+        What is worth a warning, one sentence each.
     """
 
     where: str
     names_where: str
     semantics: FloatArray
     names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -119,8 +122,8 @@ def read_classes(source: Source, names_file: Path | None) -> PackedClasses:
     Parameters
     ----------
     source
-        A table ``.csv``, ``.tsv`` or ``.txt``, a line a class, the first cell of which may be its
-        name; a matrix ``(classes, a)`` in a ``.npy``, or in the field ``semantics`` of a ``.npz``,
+        A text table as of `read_class_table`; a matrix ``(classes, a)`` in a ``.npy``, with names
+        in the list beside it (`names_list_beside`), or in the field ``semantics`` of a ``.npz``,
         ``.pt`` or ``.h5``, with names in the field ``class_names``; or the field ``att`` of a
         ``.mat`` of the GBU layout.
     names_file
@@ -131,30 +134,36 @@ def read_classes(source: Source, names_file: Path | None) -> PackedClasses:
     InputError
         If a file is unreadable, or names and semantics do not belong together.
     """
-    semantics, names, where = _read_semantics(source)
-    if names and len(names) != len(semantics):
+    found = _read_semantics(source, beside=names_file is None)
+    count = len(found.semantics)
+    if found.names and len(found.names) != count:
         raise InputError(
-            f"{where}: found semantics of {len(semantics)} classes and {len(names)} names, "
+            f"{found.where}: found semantics of {count} classes and {len(found.names)} names, "
             "expected one for each"
         )
     if names_file is None:
-        return PackedClasses(where, f"{where}, class names", semantics, names)
-    listed = read_class_names(names_file, len(semantics), where)
-    if names:
-        check_class_names(str(names_file), listed, names, where, 0)
-    return PackedClasses(where, str(names_file), semantics, listed)
+        return found
+    listed = read_class_names(names_file, count, found.where)
+    if found.names:
+        check_class_names(str(names_file), listed, found.names, found.names_where, 0)
+    return replace(found, names=listed, names_where=str(names_file))
 
 
-def _read_semantics(source: Source) -> tuple[FloatArray, tuple[str, ...], str]:
-    """Semantics, names if there are some, and where they are."""
+def _read_semantics(source: Source, *, beside: bool) -> PackedClasses:
+    """Semantics, and the names that stand with them or, if these are wanted, beside them."""
     path, ending = source.path, source.path.suffix.lower()
     if ending in _TABLE_ENDINGS:
-        return *read_semantics_csv(path), str(path)
+        table = read_class_table(path)
+        if table.values is None:
+            raise InputError(f"{path}: found texts, expected numbers; extract encodes texts")
+        return PackedClasses(
+            str(path), str(table.names_source), table.values, table.names, table.notes
+        )
     if ending == ".mat":
         field = source.field or _MAT_FIELD
         mat = MatFile(path, (field, NAMES_FIELD))
         names = mat.strings(NAMES_FIELD) if NAMES_FIELD in mat else ()
-        return mat.matrix(field).T, names, mat.where(field)
+        return PackedClasses(mat.where(field), mat.where(NAMES_FIELD), mat.matrix(field).T, names)
     if ending not in ENDINGS:
         known = ", ".join((*_TABLE_ENDINGS, *ENDINGS, ".mat"))
         raise InputError(f"{path}: found another ending, expected one of {known}")
@@ -163,7 +172,11 @@ def _read_semantics(source: Source) -> tuple[FloatArray, tuple[str, ...], str]:
     check_matrix(stored.where, stored.shape)
     values = stored.read()
     check_numbers(stored.where, values)
-    return as_float32(values), read_class_names_field(file), stored.where
+    names, names_where = read_class_names_field(file), f"{path}, field 'class_names'"
+    listed = names_list_beside(path) if beside and not names else None
+    if listed is not None:
+        names, names_where = listed_names(listed, len(values), path), str(listed)
+    return PackedClasses(stored.where, names_where, as_float32(values), names)
 
 
 def label_classes(labels: GivenLabels, classes: PackedClasses, counted: CountedFrom) -> IntArray:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.data.array_files import ENDINGS, open_array_file
-from gsmflow.data.extract.descriptions import read_names
+from gsmflow.data.class_table import read_names
 from gsmflow.data.extract.splits import ClassParts, Shares, split_rows
 from gsmflow.data.formats.arrays import SPLITS
 from gsmflow.data.formats.base import (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Best, Cell, Grid, MeanStd
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.reports.leaderboard.entries import (
@@ -221,7 +222,7 @@ def moved(expected: CsvCell, found: LeaderboardCell) -> list[str]:
             continue
         std = max(before.std or 0.0, LEAST_STD)
         if abs(now.mean - before.mean) > 3 * std:
-            lines.append(f"{metric.label} {before.mean:.1f} -> {now.mean:.1f} ({std:.1f})")
+            lines.append(f"{metric.label} {fixed(before.mean)} -> {fixed(now.mean)} ({fixed(std)})")
     return lines
 
 

@@ -36,11 +36,11 @@ function nameOf({ dataset: name, features, semantics }) {
 const isNumber = (value) => typeof value === "number";
 
 function figureText({ mean, std }) {
-  return mean.toFixed(1) + (isNumber(std) ? ` ± ${std.toFixed(1)}` : "");
+  return fixed(mean) + (isNumber(std) ? ` ± ${fixed(std)}` : "");
 }
 
 function secondsText(seconds) {
-  return isNumber(seconds) ? seconds.toFixed(seconds < 100 ? 1 : 0) : "";
+  return isNumber(seconds) ? fixed(seconds, seconds < 100 ? 1 : 0) : "";
 }
 
 /** The mark of what is among the best, or its empty place. */
@@ -56,11 +56,11 @@ function markOf(isBest) {
 /** A figure; what one of its column has, such as a mark, leaves its place free in all others. */
 function figureCell(figure, { anyStd, anyBest, intervals }) {
   const place = element("span", undefined, `${figure?.best ? "best" : ""} ${anyBest ? "marked" : ""}`);
-  place.append(element("span", figure ? figure.mean.toFixed(1) : "–", "mean"));
-  if (anyStd) place.append(element("span", isNumber(figure?.std) ? ` ± ${figure.std.toFixed(1)}` : "", "std"));
+  place.append(element("span", figure ? fixed(figure.mean) : "–", "mean"));
+  if (anyStd) place.append(element("span", isNumber(figure?.std) ? ` ± ${fixed(figure.std)}` : "", "std"));
   if (anyBest) place.append(markOf(figure?.best));
   if (intervals && isNumber(figure?.low) && isNumber(figure?.high)) {
-    place.append(element("span", `${figure.low.toFixed(1)} to ${figure.high.toFixed(1)}`, "interval"));
+    place.append(element("span", `${fixed(figure.low)} to ${fixed(figure.high)}`, "interval"));
   }
   return place;
 }
@@ -177,7 +177,7 @@ function datasetColumns(rows) {
     { ...count, key: "seconds", name: "seconds", lowestFirst: true, value: ({ cell }) => cell.seconds,
       cell: ({ cell }) => secondsText(cell.seconds) },
     { ...count, key: "peak_mib", name: "peak MiB", lowestFirst: true, value: ({ cell }) => cell.peak_mib,
-      cell: ({ cell }) => (isNumber(cell.peak_mib) ? cell.peak_mib.toFixed(0) : "") },
+      cell: ({ cell }) => (isNumber(cell.peak_mib) ? fixed(cell.peak_mib, 0) : "") },
     { key: "page", name: "run", isOfCell: true, value: ({ cell }) => cell.page, cell: pageLink },
   ];
 }
@@ -229,7 +229,7 @@ function pointsOf(chosen) {
     const figure = figureOf(cell, measure.key);
     if (!figure || !(cell.seconds > 0)) return [];
     const lines = [`${measure.label} ${figureText(figure)}`, `${secondsText(cell.seconds)} seconds`];
-    if (isNumber(cell.peak_mib)) lines.push(`${cell.peak_mib.toFixed(0)} MiB`);
+    if (isNumber(cell.peak_mib)) lines.push(`${fixed(cell.peak_mib, 0)} MiB`);
     return [{ x: cell.seconds, y: figure.mean, name: method.label, kind: method.kind, lines }];
   });
 }
@@ -254,7 +254,7 @@ function showTime(chosen) {
       at("unnamed").textContent = `${count === 1 ? "One name has" : `${count} names have`} no room beside their points: the pointer and the arrow keys show them.`;
     },
   });
-  const front = frontOf(points).map(({ name, x, y }) => `${name} (${secondsText(x)} s, ${y.toFixed(1)})`);
+  const front = frontOf(points).map(({ name, x, y }) => `${name} (${secondsText(x)} s, ${fixed(y)})`);
   at("front").textContent = `No other method is both faster and better than ${front.join("; ")}.`;
 }
 
@@ -284,7 +284,7 @@ function rankTrack(rank, reach, last) {
 }
 
 function rankCell(rank, isTied) {
-  const place = element("span", rank.toFixed(2));
+  const place = element("span", fixed(rank, 2));
   place.append(markOf(isTied));
   return place;
 }
@@ -299,8 +299,8 @@ function showRanks() {
   const limit = order[0].rank + reach;
   const last = order.length;
   const sentences = [`Ranks of ${last} methods by ${label}, averaged over ${ranks.datasets} datasets; 1 is the highest.`];
-  if (isNumber(ranks.p)) sentences.push(`Friedman's test that all are the same: p = ${ranks.p < 0.001 ? ranks.p.toExponential(1) : ranks.p.toFixed(3)}.`);
-  if (reach) sentences.push(`Ranks that differ by less than the critical difference of ${reach.toFixed(2)} (the bars; Nemenyi's test, Demšar 2006) do not differ significantly; ★: not significantly different from the first.`);
+  if (isNumber(ranks.p)) sentences.push(`Friedman's test that all are the same: p = ${ranks.p < 0.001 ? ranks.p.toExponential(1) : fixed(ranks.p, 3)}.`);
+  if (reach) sentences.push(`Ranks that differ by less than the critical difference of ${fixed(reach, 2)} (the bars; Nemenyi's test, Demšar 2006) do not differ significantly; ★: not significantly different from the first.`);
   at("ranks-note").textContent = sentences.join(" ");
   const ends = element("span", undefined, "ends");
   ends.append(element("span", "1"), element("span", String(last)));
@@ -325,7 +325,7 @@ function showPublished() {
     ...["method", "year", "venue", "setting", "features", "semantics"].map((key) => text(key)),
     text("figures", "how known"),
     ...known.map(({ key, label }) => ({ key, name: label, isNumber: true, value: ({ measures }) => measures[key] ?? null,
-      cell: ({ measures }) => (isNumber(measures[key]) ? measures[key].toFixed(1) : "") })),
+      cell: ({ measures }) => (isNumber(measures[key]) ? fixed(measures[key]) : "") })),
   ], rows);
 }
 

@@ -77,7 +77,7 @@ function drawCurve(part, order, closeUp) {
   const lines = methods.flatMap((method, i) => {
     const item = (part.curves ?? []).find((curve) => curve.method === method);
     if (!item) return [];
-    const label = `${method}, area ${(100 * part.areas[method]).toFixed(1)}`;
+    const label = `${method}, area ${fixed(100 * part.areas[method])}`;
     const [u, s] = [unpack(item.U), unpack(item.S)];
     const points = Array.from(u, (value, j) => ({ x: 100 * value, y: 100 * s[j] }));
     const more = { pointRadius: 0, pointHitRadius: 4, showLine: true, pointStyle: "line" };
@@ -121,7 +121,7 @@ function drawCurve(part, order, closeUp) {
         tooltip: {
           callbacks: {
             label: ({ dataset, raw }) =>
-              `${raw.method ?? ""} ${dataset.label}: U ${raw.x.toFixed(1)}, S ${raw.y.toFixed(1)}`.trim(),
+              `${raw.method ?? ""} ${dataset.label}: U ${fixed(raw.x)}, S ${fixed(raw.y)}`.trim(),
           },
         },
       },
@@ -371,7 +371,7 @@ function drawConsistency(shifts, names) {
       },
       plugins: {
         legend: { position: "top" },
-        tooltip: { callbacks: { label: ({ dataset, raw }) => `${names[raw.c]}, ${dataset.label}: ${raw.x.toFixed(1)} %` } },
+        tooltip: { callbacks: { label: ({ dataset, raw }) => `${names[raw.c]}, ${dataset.label}: ${fixed(raw.x)} %` } },
       },
     },
   });
@@ -414,7 +414,7 @@ function drawVariances(shifts, classes) {
           callbacks: {
             label: ({ dataset, raw }) =>
               raw.c === undefined ? dataset.label
-                : `${classes[raw.c].name}, ${dataset.label}: ${(raw.y / raw.x).toFixed(2)} of the real variance`,
+                : `${classes[raw.c].name}, ${dataset.label}: ${fixed(raw.y / raw.x, 2)} of the real variance`,
           },
         },
       },

@@ -16,6 +16,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, LOG_FILE, METRICS_FILE, RECIPE_FILE
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
+from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.page.projection import MapName, project
@@ -323,7 +324,7 @@ def _areas(
 
 def _describe_class(answers: ClassAnswers) -> dict[str, Any]:
     return {
-        "name": answers.name,
+        "name": readable_name(answers.name),
         "seen": answers.kind == "seen",
         "rows": answers.rows,
         "zsl": answers.zsl,

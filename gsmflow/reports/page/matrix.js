@@ -91,7 +91,7 @@ function matrixView(canvas, onCell) {
         context.fillRect(left(column), top(row), cell - edge, cell - edge);
         if (cell >= 26) {
           context.fillStyle = text;
-          context.fillText((100 * share).toFixed(0), left(column) + cell / 2, top(row) + cell / 2);
+          context.fillText(fixed(100 * share, 0), left(column) + cell / 2, top(row) + cell / 2);
         }
       }
     }

@@ -1,7 +1,7 @@
 // The page: fills the sections from its document and follows the calibration factor gamma.
 
-const percent = (share, digits = 1) => (share === null ? "–" : (100 * share).toFixed(digits));
-const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
+const percent = (share, digits = 1) => (share === null ? "–" : fixed(100 * share, digits));
+const number = (value, digits = 2) => (value === null ? "–" : fixed(value, digits));
 
 const matrix = matrixView(at("matrix"), describeCell);
 let part = content.parts[0];
@@ -50,7 +50,7 @@ function present(name, body) {
 
 function figureText(figure) {
   if (!figure) return "–";
-  return figure.mean.toFixed(1) + (figure.std ? ` ± ${figure.std.toFixed(1)}` : "");
+  return fixed(figure.mean) + (figure.std ? ` ± ${fixed(figure.std)}` : "");
 }
 
 function showFigures() {
@@ -261,8 +261,8 @@ function mistakesTable() {
     [part.classes[c].name, part.classes[answer].name, String(n), percent(share)]);
   const more = found.length > MOST_MISTAKES ? `the ${MOST_MISTAKES} most frequent of ` : "";
   const columns = [{ name: "true class" }, { name: "answer" }, { name: "rows", isNumber: true },
-    { name: "percent of its rows", isNumber: true }];
-  return [columns, rows, `Wrong answers: ${more}${found.length} kinds.`];
+    { name: "percent", isNumber: true }];
+  return [columns, rows, `Wrong answers: ${more}${found.length} kinds; percent of the class's rows.`];
 }
 
 function prepareMatrix() {
@@ -390,7 +390,9 @@ function showSettings() {
   const columns = [{ name: "setting" }, { name: "value" }];
   fillTable(at("recipe"), columns, flatten(part.recipe));
   if (present("environment", "environment-body")) {
-    fillTable(at("environment"), [{ name: "what" }, { name: "value" }], flatten(part.environment));
+    // What is not known, such as the commit of an installed package, has no line.
+    const known = flatten(part.environment).filter(([, value]) => value !== "–");
+    fillTable(at("environment"), [{ name: "what" }, { name: "value" }], known);
   }
   if (present("command", "command-body")) at("command").textContent = part.command;
 }

@@ -3,6 +3,16 @@
 const content = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 
+/**
+ * A number with so many decimals, a half rounded away from zero, as core/rounding.py does: the
+ * value counts to six decimals.
+ */
+function fixed(value, digits = 1) {
+  const exact = Math.abs(value).toFixed(6);
+  const text = Number(`${Math.round(Number(`${exact}e${digits}`))}e-${digits}`).toFixed(digits);
+  return value < 0 && Number(text) > 0 ? `-${text}` : text;
+}
+
 /** An element of a page; its content is a text or another element. */
 function element(name, content, className) {
   const made = document.createElement(name);
@@ -29,6 +39,7 @@ function fillTable(table, columns, rows, { caption, classes = [] } = {}) {
       const isWide = i === cells.length - 1 && cells.length < columns.length;
       const cell = element(i ? "td" : "th", content, columns[i].isNumber && !isWide ? "number" : "");
       if (!i) cell.scope = "row";
+      else if (!isWide) cell.dataset.column = columns[i].name;
       if (isWide) cell.colSpan = columns.length - i;
       line.append(cell);
     });

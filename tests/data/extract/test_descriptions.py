@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gsmflow.core.errors import InputError
-from gsmflow.data.extract.descriptions import read_descriptions, read_names
+from gsmflow.data.extract.descriptions import read_descriptions
 
 ATTRIBUTES = {
     "commas": "name,stripes,size\nzebra,1,0.5\npolar bear,0,1e2\n",
@@ -80,6 +80,8 @@ def test_long_text_is_read(tmp_path: Path) -> None:
         ("zebra,1,\nbear,1,2\n", ", line 1, column 3: found '' for zebra"),
         ("zebra,1\nZebra,2\n", ": found the class Zebra twice (first as zebra)"),
         ("zebra,1\nzebra,2\n", ": found the class zebra twice (first as zebra)"),
+        ("z,1\nz,2\n", ": found the class z twice (first as z)"),
+        ("1.5,1\n2,2\n", ": found numbers alone, and no classes.txt"),
         (",1\nbear,2\n", ": found a class without a name"),
         ("zebra\nbear\n", ", line 1: found zebra and nothing more"),
         ("name,text\nzebra,\nbear,x\n", ", line 2: found no text for zebra"),
@@ -108,9 +110,19 @@ def test_bad_folder_is_refused(tmp_path: Path) -> None:
         read_descriptions(tmp_path / "nowhere")
 
 
-def test_names_are_read_one_on_each_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("zebra\r\n\n polar bear \n")
-    assert read_names(tmp_path / "a.txt") == ("zebra", "polar bear")
-    (tmp_path / "b.txt").write_text("\n")
-    with pytest.raises(InputError, match=r"b\.txt: found no name"):
-        read_names(tmp_path / "b.txt")
+def test_official_matrix_takes_its_names_from_the_list_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "predicate-matrix-continuous.txt"
+    file.write_text(" -1.00  12.34   0.00\n  0.00  55.10  -1.00\n")
+    (tmp_path / "classes.txt").write_text("       1\tantelope\n       2\tgrizzly+bear\n")
+    found = read_descriptions(file)
+    assert found.names == ("antelope", "grizzly+bear")
+    np.testing.assert_array_equal(found.attributes, np.float32([[-1, 12.34, 0], [0, 55.1, -1]]))
+    (note,) = found.notes
+    assert note.startswith(f"{file}: found -1 in 2 of 6 cells")
+
+
+def test_different_whole_numbers_are_names_where_there_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("10,0.5\n11,0.25\n")
+    found = read_descriptions(tmp_path / "a.csv")
+    assert found.names == ("10", "11")
+    np.testing.assert_array_equal(found.attributes, np.float32([[0.5], [0.25]]))

@@ -13,10 +13,8 @@ from PIL import Image
 from gsmflow.core.errors import InputError
 from gsmflow.data.extract.images import (
     PictureError,
-    class_key,
     find_images,
     open_picture,
-    path_text,
     quiet_readers,
 )
 
@@ -97,19 +95,6 @@ def test_folders_that_differ_only_in_unicode_form_are_refused(tmp_path: Path) ->
         find_images(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("polar bear", "Polar_Bear", True),
-        ("polar bear", "polarbear", False),
-        ("STRASSE", "straße", True),
-        ("antelope", "antilope", False),
-    ],
-)
-def test_class_key_ignores_case_and_underscores(one: str, other: str, same: bool) -> None:
-    assert (class_key(one) == class_key(other)) == same
-
-
 @pytest.mark.parametrize("make", [None, "file", "empty"])
 def test_folder_without_classes_is_refused(tmp_path: Path, make: str | None) -> None:
     root = tmp_path / "root"
@@ -119,11 +104,6 @@ def test_folder_without_classes_is_refused(tmp_path: Path, make: str | None) -> 
         touch(root, "loose.jpg")
     with pytest.raises(InputError, match=r"expected one (with a subfolder )?for each class"):
         find_images(root)
-
-
-def test_path_text_escapes_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
-    assert path_text(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\\udce9.jpg"
-    assert path_text(Path("ü 🦓.jpg")) == "ü 🦓.jpg"
 
 
 # --- reading -------------------------------------------------------------------------------------

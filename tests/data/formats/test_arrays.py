@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError
@@ -16,6 +18,7 @@ from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.examine import Examined, examine
+from gsmflow.data.formats import plain
 from gsmflow.data.formats.files import dataset_files, load_dataset, usual_name
 from gsmflow.data.mixed_semantics import with_second_semantics
 from tests.builders import SPLITS, make_dataset, write_gbu
@@ -511,7 +514,7 @@ TEXT_FAULTS: list[tuple[str, str, str]] = [
     (
         "semantics.csv",
         "a,1\nb,c\n",
-        "semantics.csv, line 2, column 2: found 'c', expected a number",
+        "semantics.csv, line 2, column 2: found 'c' for b, expected a finite number",
     ),
     ("labels.txt", "", "labels.txt: found 0 labels, expected one for each of the 120 rows"),
     ("splits.csv", "split\ntrain\nteach\n", "splits.csv: found 'teach' for row 1, expected one of"),
@@ -548,3 +551,23 @@ def test_text_that_is_not_utf8_is_refused(folder: Path, file: str) -> None:
     names = write_csv(folder, tiny())
     (folder / file).write_bytes(b"\xff\xfe" * 10)
     assert str(folder / file) in refusal(folder, names)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.one_of(st.binary(max_size=40), st.text('ab1,;.\t" \n-', max_size=60).map(str.encode)))
+def test_any_text_is_semantics_or_one_sentence(folder: Path, content: bytes) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "semantics.csv").write_bytes(content)
+    sentence = sentence_of_semantics(folder)
+    assert not sentence or "expected" in sentence
+    assert len(sentence.splitlines()) <= 1
+
+
+def sentence_of_semantics(folder: Path) -> str:
+    try:
+        plain.FORMAT.read_semantics(folder, "features", "semantics")
+    except InputError as error:
+        return str(error)
+    return ""

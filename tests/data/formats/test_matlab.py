@@ -562,8 +562,35 @@ def test_epgn_features_of_another_dimension_are_refused(
 
 def test_epgn_transposed_features_are_refused(folder: Path, v73: bool) -> None:
     write_epgn(folder, tiny(), v73=v73, test_seen_fea=tiny().features[tiny().test_seen].T)
-    found = "found shape (6, 28) for 28 labels, expected the transposed matrix"
+    found = "found 6 rows of 28 features for 28 labels, expected the transposed matrix, with a row"
     refused(folder, where(folder, "data.mat", "test_seen_fea") + found)
+
+
+def test_epgn_transposed_archive_is_one_error(folder: Path, v73: bool) -> None:
+    rows, test = tiny().features, (tiny().test_seen, tiny().test_unseen)
+    fields = {
+        "train_fea": rows[tiny().trainval].T,
+        "test_seen_fea": rows[test[0]].T,
+        "test_unseen_fea": rows[test[1]].T,
+    }
+    write_epgn(folder, tiny(), v73=v73, **fields)
+    (error,) = examine(folder, None, None).findings
+    found = (
+        "found 6 rows of 56 features for 56 labels (likewise in test_seen_fea and test_unseen_fea)"
+    )
+    assert error.sentence.startswith(f"{folder / 'data.mat'}, field 'train_fea': {found}, expected")
+    write_epgn(folder, tiny(), v73=v73, train_fea=fields["train_fea"])
+    (error,) = examine(folder, None, None).findings
+    assert "found 6 rows of 56 features for 56 labels, expected" in error.sentence
+
+
+def test_epgn_transposed_semantics_are_one_error(folder: Path, v73: bool) -> None:
+    source = tiny()
+    seen, unseen = source.semantics[source.seen_classes], source.semantics[source.unseen_classes]
+    write_epgn(folder, source, v73=v73, seen_pro=seen.T, unseen_pro=unseen.T)
+    (error,) = examine(folder, None, None).findings
+    assert "field 'unseen_pro': found 3 columns beside 7 in seen_pro and 5 rows" in error.sentence
+    assert error.sentence.endswith("they have a class per column, not per row; transpose them")
 
 
 @pytest.mark.parametrize("file", ["data.mat", "label.mat"])

@@ -104,3 +104,26 @@ def test_damaged_tables_are_read_or_refused(table: bytes, column: bytes, tmp_pat
     for file in (tmp_path / "l.txt", tmp_path / "l.csv"):
         file.write_bytes(column)
         read_or_refused(lambda own=file: label_classes(read_labels(own), classes(), "auto"))
+
+
+def test_official_tables_have_their_names_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("1\tpolar bear\n2\tfox\n")
+    (tmp_path / "matrix.txt").write_text("  1.5  -1 \n 2 0.5\n")
+    np.save(tmp_path / "matrix.npy", np.array([[1.5, -1], [2, 0.5]]))
+    for name in ("matrix.txt", "matrix.npy"):
+        found = read_classes(Source(tmp_path / name), None)
+        assert found.names == ("polar bear", "fox")
+        assert found.semantics.tolist() == [[1.5, -1.0], [2.0, 0.5]]
+    (tmp_path / "own.txt").write_text("otter\nowl\n")
+    found = read_classes(Source(tmp_path / "matrix.npy"), tmp_path / "own.txt")
+    assert found.names == ("otter", "owl")
+
+
+def test_names_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", semantics=np.eye(2), class_names=np.array(["fox", "owl"]))
+    (tmp_path / "own.txt").write_text("owl\nfox\n")
+    with pytest.raises(InputError, match="found 'owl' as class 0, expected 'fox' as in"):
+        read_classes(Source(tmp_path / "s.npz"), tmp_path / "own.txt")
+    np.savez(tmp_path / "s.npz", semantics=np.eye(3), class_names=np.array(["fox", "owl"]))
+    with pytest.raises(InputError, match="found semantics of 3 classes and 2 names"):
+        read_classes(Source(tmp_path / "s.npz"), None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import MeanStd, latex, markdown
 from gsmflow.evaluation.bootstrap import Estimate
 from gsmflow.evaluation.measures import metrics_in
@@ -116,8 +117,8 @@ def test_tables_mark_the_best_and_set_published_figures_apart() -> None:
     assert [row[0] for row in theirs] == ["Old (CVPR 2018, ResNet-101)"]
     text, tex = markdown(grid), latex(grid)
     best = 50.0 + KEYS.index("H")
-    assert f"**{best:.1f} ± 0.5**" in text
-    assert f"\\mathbf{{{best:.1f} \\pm 0.5}}" in tex
+    assert f"**{fixed(best)} ± 0.5**" in text
+    assert f"\\mathbf{{{fixed(best)} \\pm 0.5}}" in tex
     assert text.count("**") == 2
     assert any(note.startswith("Method c: memory") for note in grid.notes)
     assert len(dataset_grid(board(), board().datasets[1]).sections) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gsmflow.core.rounding import fixed
 from gsmflow.reports.leaderboard.render import render_leaderboard
 from tests.browser import Shown, accessibility_problems, launched_browser, pages_in
 from tests.reports.leaderboard.demo import demo_document
@@ -132,9 +133,9 @@ def test_figures_of_a_dataset_are_those_of_the_document(
                     assert text == "not run" or text.startswith("failed: found 1.2 GB of free")
                     continue
                 figure = cells[name]["figures"][key]
-                spread = "" if figure["std"] is None else f" ± {figure['std']:.1f}"
+                spread = "" if figure["std"] is None else f" ± {fixed(figure['std'])}"
                 star = " ★" if figure["best"] else ""
-                assert text == f"{figure['mean']:.1f}{spread}{star}"
+                assert text == f"{fixed(figure['mean'])}{spread}{star}"
         assert "82 seen and 20 unseen classes, 2563 test rows." in page.inner_text("#figures")
     failed = page.locator("#figures-table tr.failed")
     assert failed.count() == 1
@@ -217,7 +218,7 @@ def test_overview_has_a_measure_on_all_datasets(
             for name, text in zip(names, found, strict=True):
                 if name in cells:
                     mean = cells[name]["figures"][metric]["mean"]
-                    assert text.split(" ")[0] == f"{mean:.1f}"
+                    assert text.split(" ")[0] == f"{fixed(mean)}"
                 else:
                     assert text in ("not run", "failed")
     page.click("#failures-summary")
@@ -280,7 +281,7 @@ def test_intervals_are_shown_on_demand(show: Callable[..., Shown], demo: dict[st
     names = column(page, "#figures-table", "method")
     figure = done(demo, FLO)["ALE"]["figures"]["T1"]
     text = column(page, "#figures-table", "T1")[names.index("ALE")]
-    assert text.endswith(f"{figure['low']:.1f} to {figure['high']:.1f}")
+    assert text.endswith(f"{fixed(figure['low'])} to {fixed(figure['high'])}")
     page.uncheck("#intervals")
     assert page.locator("#figures-table .interval").count() == 0
 
@@ -309,7 +310,7 @@ def test_published_figures_stand_apart(show: Callable[..., Shown], demo: dict[st
     press(page, "#published-table", "H")
     found = [text for text in column(page, "#published-table", "H") if text]
     known = [row["measures"]["H"] for row in rows if "H" in row["measures"]]
-    assert found == [f"{value:.1f}" for value in sorted(known, reverse=True)]
+    assert found == [f"{fixed(value)}" for value in sorted(known, reverse=True)]
     assert len(column(page, "#figures-table", "method")) == len(done(demo, FLO))
     page.select_option("#dataset", "AWA1:classic:att")
     years = column(page, "#published-table", "year")
@@ -387,8 +388,8 @@ def test_points_are_read_by_keys(show: Callable[..., Shown], demo: dict[str, Any
     next_better = means[means.index(by_time[-1]) + 1]
     figure = cells[next_better]["figures"]["H_calibrated"]
     text = page.inner_text("#time-readout")
-    assert text.startswith(f"{next_better}: H cal. {figure['mean']:.1f}")
-    assert f"{cells[next_better]['seconds']:.1f} seconds" in text
+    assert text.startswith(f"{next_better}: H cal. {fixed(figure['mean'])}")
+    assert f"{fixed(cells[next_better]['seconds'])} seconds" in text
 
 
 def test_ranks_are_sorted_and_marked_within_the_critical_difference(

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from gsmflow.cli.main import main
 from gsmflow.core.errors import InputError
 from gsmflow.core.json_fields import Field
+from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
@@ -334,7 +335,7 @@ def test_model_without_epochs_has_no_curve_over_epochs(
     page = show(one).page
     assert not page.is_visible("#validation-chart")
     found = dict(cells(page, "#validation-table"))
-    assert found["H cal."] == f"{100 * point['H_calibrated']:.1f}"
+    assert found["H cal."] == fixed(100 * point["H_calibrated"])
     assert "H" in found
     assert "epoch" not in page.inner_text("#validation-body")
     assert "last epoch" not in page.inner_text("body")
@@ -561,14 +562,28 @@ def assert_at(page: Any, outcome: Outcome, gamma: float) -> None:
     found = tiles(page)
     for name, value in found.items():
         assert value == pytest.approx(expected_measures[name], rel=1e-12, abs=1e-15)
-        assert page.inner_text(f"#value-{name}") == f"{100 * expected_measures[name]:.1f}"
+        assert page.inner_text(f"#value-{name}") == fixed(100 * expected_measures[name])
     classes, accuracy = per_class_accuracy(outcome.labels, outcome.predictions(gamma))
-    expected = {NAMES[c]: f"{100 * a:.1f}" for c, a in zip(classes, accuracy, strict=True)}
+    expected = {NAMES[c]: fixed(100 * a) for c, a in zip(classes, accuracy, strict=True)}
     lines = page.eval_on_selector_all(
         "#class-table tbody tr",
         "all => all.map(tr => [tr.cells[0].textContent, tr.querySelector('.share').textContent])",
     )
     assert dict(lines) == expected
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2])
+def test_numbers_are_rounded_as_in_the_terminal(
+    show: Callable[..., Shown], runs: Runs, digits: int
+) -> None:
+    rng = np.random.default_rng(0)
+    draws = [*100 * rng.random(500), *-rng.random(9)]
+    values = [*np.arange(-40, 40) / 16, *draws, 100 * 0.8225, 1e6]
+    page = show(runs.folder / "seed0").page
+    found = page.evaluate(
+        "([values, digits]) => values.map((x) => fixed(x, digits))", [values, digits]
+    )
+    assert found == [fixed(value, digits) for value in values]
 
 
 def test_gamma_changes_the_figures(show: Callable[..., Shown], runs: Runs) -> None:
@@ -688,6 +703,23 @@ def test_names_are_escaped(show: Callable[..., Shown], runs: Runs) -> None:
     assert page.eval_on_selector_all("#class-table tbody tr", "all => all.length") == 1
 
 
+def test_underscores_of_names_are_spaces_at_which_they_wrap(
+    show: Callable[..., Shown], one: Path
+) -> None:
+    long = "_".join(["great", "northern", "crested", "and", "very", "long", "named", "flycatcher"])
+    for name in ("per_class.csv", "confusion.csv"):
+        file = one / name
+        if file.is_file():
+            file.write_text(file.read_text().replace("constructor", long))
+    page = show(one, viewport={"width": 400, "height": 900}).page
+    assert long.replace("_", " ") in page.inner_text("#class-table")
+    for table in ("#class-table", "#headline", "#mistakes table"):
+        wide, room = page.eval_on_selector(
+            table, "e => [e.scrollWidth, e.closest('.scroll').clientWidth]"
+        )
+        assert wide <= room, table
+
+
 def test_another_seed_is_chosen(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder).page
     assert "±" in page.inner_text("#headline")
@@ -778,7 +810,7 @@ def test_few_shot_figures_are_a_chart_and_a_table(
         for name, values in of_k.items():
             mean, std = spread(values).values()
             text = row[columns.index(name)]
-            assert text == (f"{mean:.1f} ± {std:.1f}" if std else f"{mean:.1f}")
+            assert text == (f"{fixed(mean)} ± {fixed(std)}" if std else fixed(mean))
     page.focus("#few-shot-link")
     page.keyboard.press("Enter")
     assert page.evaluate("location.hash") == "#few-shot"
