@@ -322,12 +322,12 @@ def _open_pt(path: Path) -> ArrayFile:
         if not isinstance(value, Tensor):
             return _listed(where, value)
         with _reading(where, _PT):
-            dtype = _as_numpy(torch.empty(0, dtype=value.dtype)).dtype
             if value.layout != torch.strided or value.is_quantized:
                 raise InputError(
                     f"{where}: found a sparse or quantized tensor, expected a dense one "
                     "(tensor.to_dense(), tensor.dequantize())"
                 )
+            dtype = _as_numpy(torch.empty(0, dtype=value.dtype)).dtype
         _check_size(where, tuple(value.shape), value.element_size(), path.stat().st_size)
 
         def pieces() -> Iterator[NDArray[Any]]:

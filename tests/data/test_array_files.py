@@ -213,7 +213,7 @@ def test_a_damaged_file_is_read_or_refused(
     read_or_refused(lambda: read_all(path))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
 def test_sizes_and_offsets_in_hdf5_are_not_believed(
     data: st.DataObject, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory

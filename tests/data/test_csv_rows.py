@@ -15,7 +15,7 @@ WORDS = st.text(st.sampled_from('ab ",ü'), min_size=1, max_size=6).map(str.stri
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,

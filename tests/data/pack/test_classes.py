@@ -91,7 +91,7 @@ COLUMN = "label\nfox\nHöhle\n7\n".encode()
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
