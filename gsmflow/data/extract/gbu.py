@@ -45,12 +45,12 @@ def write_features(
     labels
         Zero-based class of each row, ``(n,)``.
     image_files
-        The image of each row, ``(n,)``; None to write none.
+        The image of each row, ``(n,)``; None to write no such field.
     v5_bytes
         Features larger than this are written as MATLAB v7.3 (HDF5), piece by piece.
     """
     n, d = shape
-    fields = {"labels": labels[:, None] + 1.0}
+    fields: dict[str, Any] = {"labels": labels[:, None] + 1.0}
     if image_files is not None:
         fields["image_files"] = _cells(image_files)
     with replacing(path) as temporary:
