@@ -1,6 +1,5 @@
 """The command ``extract``: make a dataset of images and descriptions of their classes."""
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional
 
+from gsmflow.cli.made_dataset import print_made_dataset
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.csv_cells import csv_text
@@ -327,24 +327,10 @@ def _split_facts(options: ExtractOptions, dataset: Dataset) -> Mapping[str, Any]
 
 
 def _report(options: ExtractOptions, dataset: Dataset, skipped: int, console: Console) -> None:
-    """Print a summary of the dataset, and the command that trains on it."""
-    lines = [f"warning: {note}" for note in dataset.notes]
+    warnings = list(dataset.notes)
     if skipped:
-        lines.append(
-            f"warning: {skipped} files are left out; {options.out / SKIPPED_FILE} lists reasons"
-        )
-    seen, val = len(dataset.seen_classes), len(np.unique(dataset.labels[dataset.val]))
-    n, d = dataset.features.shape
-    lines += [
-        f"{dataset.name}: {n} rows of {d} features, {dataset.semantics.shape[1]}-d semantics, "
-        f"{seen} seen classes ({val} for validation) and {len(dataset.unseen_classes)} unseen, "
-        f"rows trainval/test-seen/test-unseen {len(dataset.trainval)}/{len(dataset.test_seen)}/"
-        f"{len(dataset.test_unseen)}",
-        f"dataset: {options.out}; train on it with",
-        shlex.join(("python", "-m", "gsmflow", "train", str(options.out))),
-    ]
-    for line in lines:
-        console.print(line, soft_wrap=True)
+        warnings.append(f"{skipped} files are left out; {options.out / SKIPPED_FILE} lists reasons")
+    print_made_dataset(dataset, options.out, warnings, console)
 
 
 VERB = Verb(ExtractOptions, lambda options, console, flags: run_extract(options, console))

@@ -28,6 +28,7 @@ VERBS: Mapping[str, str] = {
     "download": "fetch the published features into data/",
     "extract": "make a dataset of a folder of pictures and a description of their classes",
     "few-shot": "put the few-shot figures of runs side by side",
+    "pack": "make a dataset of features, labels, semantics and splits in files of your own",
     "predict": "predict the classes of new pictures or rows of features",
     "report": "write a finished run as one HTML page",
     "results": "put finished runs into one table per dataset, beside published figures",

@@ -1,4 +1,7 @@
-"""The command ``predict``: classify new rows of features or pictures with a trained run."""
+"""The command ``predict``: classify new rows of features or pictures with a trained run.
+
+Where the file of the rows has their labels, the answers are evaluated.
+"""
 
 import csv
 import json
@@ -12,24 +15,37 @@ from io import TextIOWrapper
 from pathlib import Path, PurePath
 from typing import IO, Annotated, Literal, TypeAlias
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
+from gsmflow.core.arrays import IntArray
 from gsmflow.core.console import make_console
 from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import replacing
+from gsmflow.core.rounding import fixed
+from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
 from gsmflow.core.text_cells import Header
 from gsmflow.data.class_names import class_key
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
+from gsmflow.data.given_labels import GivenLabels, labels_beside
 from gsmflow.data.new_rows import NewRows, holds_rows, open_rows
+from gsmflow.evaluation.per_class import ClassTally
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.gate_checkpoint import read_gate
-from gsmflow.runs.predict import Answer, answer_rows, answerable_classes
+from gsmflow.runs.predict import (
+    Answer,
+    Evaluation,
+    answer_rows,
+    answerable_classes,
+    evaluate_answers,
+    true_classes,
+)
 
 __all__ = ["VERB", "PredictOptions", "run_predict"]
 
@@ -44,16 +60,19 @@ class PredictOptions:
 
     An answer is the best class: its name, whether it is seen or unseen, and its score. Scores of
     seen classes are reduced by the calibration factor gamma, or the gate that the run was trained
-    with combines the scores. Rows are counted from 1, as in the file. Pictures are named by their
-    files. Files that are no readable pictures are left out and listed.
+    with combines the scores. Rows have the names that the file gives them, or are counted from 1.
+    Pictures are named by their files. Files that are no readable pictures are left out and listed.
+    With labels in the file of the rows, the accuracies are printed, too.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
     file: Annotated[Positional[Path], arg(metavar="INPUT")]
     """A picture or a folder of pictures at any depth, for a run on a dataset that python -m gsmflow
-    extract made; or rows of the features that the run was trained on: .npy (n, d), .mat with a
-    field 'features' (d, n), or .csv with or without a header."""
+    extract made; or rows of the features that the run was trained on: .npy (n, d); .npz, .pt or .h5
+    with a field 'features' (n, d) and optionally 'labels' and 'names'; .mat with a field 'features'
+    (d, n) and optionally 'labels'; or .csv, with or without a header, a first column of names and
+    a column headed label."""
     into: str = _STANDARD_OUTPUT
     """The file to write; -: standard output."""
     format: _Format = "auto"
@@ -72,6 +91,8 @@ class PredictOptions:
     the run was trained with, if any, or none."""
     only: Literal["all", "unseen"] = "all"
     """all: answers among all classes; unseen: among the unseen ones only (zero-shot learning)."""
+    evaluate: bool = True
+    """Compare the answers with the labels, if the file of the rows has some."""
     weights: Path | None = None
     """Present path of the backbone's weights; None: that when the dataset was made."""
     device: str = "auto"
@@ -91,10 +112,10 @@ def run_predict(options: PredictOptions) -> None:
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
-    rows = _open_input(options, run)
+    rows, truth = _open_input(options, run)
     for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    counts = _Counts.of(run, options.only)
+    counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
     with _progress(console, rows.total) as advance, _output(options.into) as stream:
         write_row = _row_writer(options, rows.named_by, stream)
         for piece in rows.pieces():
@@ -106,10 +127,14 @@ def run_predict(options: PredictOptions) -> None:
             for name, row_answers in zip(piece.names, answers, strict=True):
                 write_row(name, row_answers)
                 counts.add(name, row_answers[0].name)
+                if truth is not None:
+                    predictions.append(row_answers[0].number)
             counts.left_out += len(piece.left_out)
             advance(len(piece.names) + len(piece.left_out))
         stream.flush()
     _print_summary(options, rows.named_by, counts, decision, console)
+    if truth is not None:
+        _evaluate(options, run, truth, np.array(predictions, dtype=np.int64), console)
 
 
 def _print_summary(
@@ -130,26 +155,106 @@ def _print_summary(
         )
 
 
-def _open_input(options: PredictOptions, run: TrainedRun) -> NewRows:
+@dataclass(frozen=True, eq=False)
+class _Truth:
+    """The labels of the rows, and the true class of each, ``(n,)``."""
+
+    given: GivenLabels
+    classes: IntArray
+
+
+def _open_input(options: PredictOptions, run: TrainedRun) -> tuple[NewRows, _Truth | None]:
+    """The rows, and their true classes if the file has labels."""
     if not holds_rows(options.file):
         recorded = RecordedFeatures(run.directory, run.recipe.features, run.feature_dim, run.device)
-        return open_pictures(options.file, recorded, options.weights)
+        return open_pictures(options.file, recorded, options.weights), None
     if options.weights is not None:
         raise InputError(
             f"--weights: found {options.weights} with rows of features in {options.file}, expected "
             "it with pictures only"
         )
-    return open_rows(options.file, run.feature_dim, options.header)
+    rows = open_rows(options.file, run.feature_dim, header=options.header)
+    try:
+        given = labels_beside(options.file, options.header) if options.evaluate else None
+        truth = None if given is None else _Truth(given, true_classes(run, given, rows.total))
+    except InputError as error:
+        raise InputError(f"{error}; --no-evaluate answers without the labels") from error
+    return rows, truth
+
+
+def _evaluate(
+    options: PredictOptions,
+    run: TrainedRun,
+    truth: _Truth,
+    predictions: IntArray,
+    console: Console,
+) -> None:
+    """Print how many of the answers are right."""
+    kept = np.ones(len(predictions), dtype=np.bool_)
+    if options.only == "unseen":
+        kept = np.isin(truth.classes, run.kept.unseen_classes)
+    left_out = f", {(~kept).sum():,} rows of seen classes left out" if not kept.all() else ""
+    counted = truth.given.first_number or 0
+    names = truth.given.are_names or truth.given.class_names
+    kind = "names" if names else f"class numbers, counted from {counted}"
+    console.print(f"labels: {truth.given.where} ({kind}){left_out}", soft_wrap=True)
+    if not kept.any():
+        console.print("no row of an unseen class to evaluate")
+        return
+    found = evaluate_answers(run, truth.classes[kept], predictions[kept])
+    console.print(terminal_table(_class_grid(found)))
+    console.print(_accuracy_line(found), soft_wrap=True)
+
+
+def _accuracy_line(found: Evaluation) -> str:
+    classes = len(found.seen_classes) + len(found.unseen_classes)
+    parts = [
+        f"accuracy {fixed(100 * found.accuracy)} % over {found.rows:,} rows",
+        f"{fixed(100 * found.class_mean)} % as the mean over the {classes} classes that occur",
+    ]
+    for kind, share, own in (
+        ("seen", found.seen, found.seen_classes),
+        ("unseen", found.unseen, found.unseen_classes),
+    ):
+        if share is not None and len(own) < classes:
+            parts.append(f"{fixed(100 * share)} % over {len(own)} {kind}")
+    if found.harmonic_mean is not None:
+        parts.append(f"harmonic mean {fixed(100 * found.harmonic_mean)} %")
+    return ", ".join(parts)
+
+
+def _class_grid(found: Evaluation) -> Grid:
+    def rows(kind: str, tallies: tuple[ClassTally, ...]) -> tuple[tuple[Cell, ...], ...]:
+        return tuple(
+            (
+                tally.name,
+                kind,
+                f"{tally.rows:,}",
+                None if tally.accuracy is None else MeanStd(100 * tally.accuracy),
+                tally.wrong_answer,
+                None if tally.wrong_share is None else MeanStd(100 * tally.wrong_share),
+            )
+            for tally in tallies
+        )
+
+    return Grid(
+        title="Accuracy of each class in percent",
+        columns=("class", "kind", "rows", "accuracy", "frequent wrong answer", "its share"),
+        align="llrrlr",
+        sections=(rows("seen", found.seen_classes), rows("unseen", found.unseen_classes)),
+    )
 
 
 @dataclass
 class _Counts:
-    """Numbers of rows and files.
+    """Numbers of rows and files, and their answers.
 
     Attributes
     ----------
     classes
         The possible answers, by `class_key`.
+    named_by
+        What the names are.
     rows, left_out
         Rows or files with an answer, and files that are no readable pictures.
     in_class_folders, agreeing
@@ -157,23 +262,26 @@ class _Counts:
     """
 
     classes: Mapping[str, str]
+    named_by: Literal["row", "file"]
     rows: int = 0
     left_out: int = 0
     in_class_folders: int = 0
     agreeing: int = 0
 
     @classmethod
-    def of(cls, run: TrainedRun, only: Literal["all", "unseen"]) -> "_Counts":
+    def of(
+        cls, run: TrainedRun, only: Literal["all", "unseen"], named_by: Literal["row", "file"]
+    ) -> "_Counts":
         """Zeros, for the possible answers of a run."""
         names = (run.kept.class_names[c] for c in answerable_classes(run, only))
-        return cls({class_key(name): name for name in names})
+        return cls({class_key(name): name for name in names}, named_by)
 
     def add(self, name: int | str, answer: str) -> None:
         """Count a row or file and its answer."""
         self.rows += 1
-        if not isinstance(name, str):
+        if self.named_by != "file":
             return
-        folder, *below = PurePath(name).parts
+        folder, *below = PurePath(str(name)).parts
         if below and class_key(folder) in self.classes:
             self.in_class_folders += 1
             self.agreeing += self.classes[class_key(folder)] == answer

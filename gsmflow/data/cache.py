@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray
@@ -29,7 +30,7 @@ from gsmflow.data.embedding_names import embedding_label
 from gsmflow.data.formats.base import Keep, keep_in_memory
 from gsmflow.data.formats.files import dataset_files, load_dataset
 
-__all__ = ["keep_in_file", "load_cached"]
+__all__ = ["keep_in_file", "keep_where_it_fits", "load_cached"]
 
 # Counts up with every change of what an entry holds or of how a dataset is settled.
 _FORMAT = 3
@@ -107,6 +108,16 @@ def keep_in_file(file: Path) -> Keep:
             return keep_in_memory(shape, pieces)
         _write_array(file, shape, pieces)
         return np.lib.format.open_memmap(file, mode="r")
+
+    return keep
+
+
+def keep_where_it_fits(file: Path) -> Keep:
+    """Features stay in memory, or go as by `keep_in_file` where half of it were too little."""
+
+    def keep(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
+        large = 4 * shape[0] * shape[1] > psutil.virtual_memory().available // 2
+        return (keep_in_file(file) if large else keep_in_memory)(shape, pieces)
 
     return keep
 

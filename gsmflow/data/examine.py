@@ -1,18 +1,13 @@
 """Everything that `check` reports of a dataset: its summary, faults and warnings."""
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
-from gsmflow.data.cache import keep_in_file
+from gsmflow.data.cache import keep_where_it_fits
 from gsmflow.data.checks import Finding, examine_dataset, settle_splits, usable_part
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.base import keep_in_memory
 from gsmflow.data.formats.embeddings import JOINED
 from gsmflow.data.formats.files import (
     BUILT_IN,
@@ -75,18 +70,12 @@ def examine(path: Path, features: str | None, semantics: str | None) -> Examined
     folder = path if path.name else path.resolve()
     faults: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="gsmflow-check-") as temporary:
-
-        def keep(shape: tuple[int, int], pieces: Iterator[FloatArray]) -> FloatArray:
-            large = 4 * shape[0] * shape[1] > psutil.virtual_memory().available // 2
-            in_file = keep_in_file(Path(temporary) / "features.npy")
-            return (in_file if large else keep_in_memory)(shape, pieces)
-
         dataset = read_unchecked(
             folder.parent,
             folder.name,
             features=features or usual_name("features", path),
             semantics=semantics or usual_name("semantics", path),
-            keep=keep,
+            keep=keep_where_it_fits(Path(temporary) / "features.npy"),
             refuse=faults.append,
         )
         return _examine_dataset(folder.name, dataset, faults)

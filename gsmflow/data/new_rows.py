@@ -1,4 +1,4 @@
-"""New feature vectors from files of any size, a bounded piece at a time."""
+"""Feature vectors from files of any size, a bounded piece at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gsmflow.core.arrays import FloatArray, row_slices
+from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.text_cells import (
-    ASK_FOR_HEADER,
-    Header,
-    counts_columns,
-    delimiter_of,
-    has_header,
-)
+from gsmflow.core.text_cells import Header
+from gsmflow.data.array_files import ENDINGS, open_array_file, read_texts
+from gsmflow.data.csv_rows import csv_layout, csv_pieces
 from gsmflow.data.formats.matlab import MatFile
-from gsmflow.data.npy import read_npy
-from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
 __all__ = ["NewRows", "Piece", "holds_rows", "open_rows", "rows_of_array"]
 
-_FIELD, _CSV = "features", ".csv"
+_FIELD, _NAMES_FIELD, _CSV = "features", "names", ".csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +27,8 @@ class Piece:
     Attributes
     ----------
     names
-        What each row is called in answers: its number, counted from 1, or its file.
+        What each row is called in answers: its number, counted from 1, its name in the file, or
+        its picture's file.
     features
         ``(m, d)``, finite.
     left_out
@@ -72,19 +67,23 @@ def holds_rows(path: Path) -> bool:
     return path.suffix.lower() in (*_OPENERS, _CSV) and not path.is_dir()
 
 
-def open_rows(path: Path, feature_dim: int, header: Header = "auto") -> NewRows:
+def open_rows(
+    path: Path, feature_dim: int | None, field: str | None = None, header: Header = "auto"
+) -> NewRows:
     """Rows of features from a file.
 
     Parameters
     ----------
     path
-        ``.npy``: an array ``(n, d)``. ``.mat``: a field ``features`` ``(d, n)``, as datasets have
-        it. ``.csv``: a row a line, its cells parted by commas, semicolons or tabs, below a header
-        or not.
+        ``.npy``: an array ``(n, d)``. ``.npz``, ``.pt``, ``.h5``: a field ``features`` ``(n, d)``,
+        and optionally ``names`` ``(n,)``, texts. ``.mat``: a field ``features`` ``(d, n)``, as
+        datasets have it. ``.csv``: as of `csv_layout`.
     feature_dim
-        ``d``, which they must have.
+        ``d``, which they must have; None for any.
+    field
+        Another name of the field ``features``; None for the usual one, or the only one.
     header
-        Whether the first line of a ``.csv`` is a header; ``"auto"`` as of `has_header`.
+        Whether the first line of a ``.csv`` is a header; ``"auto"`` as of `csv_layout`.
 
     Raises
     ------
@@ -98,8 +97,8 @@ def open_rows(path: Path, feature_dim: int, header: Header = "auto") -> NewRows:
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected one with rows of features")
     if path.suffix.lower() == _CSV:
-        return _open_csv(path, feature_dim, header)
-    return _OPENERS[path.suffix.lower()](path, feature_dim)
+        return _open_csv(path, feature_dim, field, header)
+    return _OPENERS[path.suffix.lower()](path, feature_dim, field)
 
 
 def rows_of_array(where: str, array: NDArray[Any], feature_dim: int) -> FloatArray:
@@ -119,14 +118,16 @@ def rows_of_array(where: str, array: NDArray[Any], feature_dim: int) -> FloatArr
     InputError
         If the array has no rows, another width, or values that are not finite numbers.
     """
-    _check_array(where, array, feature_dim)
+    _check_array(where, array.dtype, array.shape, feature_dim)
     return _checked(where, _in_float32(array), 0).features
 
 
-_Opener: TypeAlias = Callable[[Path, int], NewRows]
+_Opener: TypeAlias = Callable[[Path, int | None, str | None], NewRows]
 
 
-def _checked(where: str, features: FloatArray, done: int) -> Piece:
+def _checked(
+    where: str, features: FloatArray, done: int, names: Sequence[str] | None = None
+) -> Piece:
     """A piece after ``done`` rows, or an `InputError` at its first number that is not finite."""
     finite = np.isfinite(features)
     if not finite.all():
@@ -135,28 +136,30 @@ def _checked(where: str, features: FloatArray, done: int) -> Piece:
             f"{where}: found {features[row, column]} in row {done + row + 1}, dimension "
             f"{column + 1}, expected finite numbers"
         )
-    return Piece(range(done + 1, done + len(features) + 1), features)
+    return Piece(names or range(done + 1, done + len(features) + 1), features)
 
 
-def _check_shape(where: str, shape: tuple[int, ...], expected: tuple[str, str], d: int) -> int:
+def _check_shape(
+    where: str, shape: tuple[int, ...], expected: tuple[str, str], d: int | None
+) -> int:
     """The number of rows of an array whose shape has ``d`` where ``expected`` has it."""
     axis = expected.index("rows")
-    right = f"({', '.join(str(d) if side == 'd' else side for side in expected)})"
-    if len(shape) != 2 or shape[1 - axis] != d:
-        raise InputError(
-            f"{where}: found shape {shape}, expected {right}, as the run was trained on {d} "
-            "features"
-        )
+    if len(shape) != 2 or d not in (None, shape[1 - axis]):
+        right = f"({', '.join(str(d or 'd') if side == 'd' else side for side in expected)})"
+        reason = "" if d is None else f", as the run was trained on {d} features"
+        raise InputError(f"{where}: found shape {shape}, expected {right}{reason}")
     if not shape[axis]:
         raise InputError(f"{where}: found no rows, expected at least one")
     return shape[axis]
 
 
-def _check_array(where: str, array: NDArray[Any], feature_dim: int) -> int:
+def _check_array(
+    where: str, dtype: np.dtype[Any], shape: tuple[int, ...], feature_dim: int | None
+) -> int:
     """The number of rows of an array of numbers ``(n, d)``."""
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{where}: found {array.dtype}, expected numbers")
-    return _check_shape(where, array.shape, ("rows", "d"), feature_dim)
+    if dtype.kind not in "fiub":
+        raise InputError(f"{where}: found {dtype}, expected numbers")
+    return _check_shape(where, shape, ("rows", "d"), feature_dim)
 
 
 def _in_float32(array: NDArray[Any]) -> FloatArray:
@@ -164,61 +167,57 @@ def _in_float32(array: NDArray[Any]) -> FloatArray:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _open_npy(path: Path, feature_dim: int) -> NewRows:
-    array = read_npy(path, mapped=True)
-    total = _check_array(str(path), array, feature_dim)
+def _open_arrays(path: Path, feature_dim: int | None, field: str | None) -> NewRows:
+    file = open_array_file(path)
+    stored = file.array(field, _FIELD)
+    total = _check_array(stored.where, stored.dtype, stored.shape, feature_dim)
+    names: list[str] | None = None
+    if _NAMES_FIELD in file:
+        names = read_texts(file.find(_NAMES_FIELD), total).tolist()
 
     def pieces() -> Iterator[Piece]:
-        for rows in row_slices(total, feature_dim * max(4, array.itemsize)):
-            yield _checked(str(path), _in_float32(array[rows]), rows.start)
+        done = 0
+        for array in stored.pieces():
+            end = done + len(array)
+            named = None if names is None else names[done:end]
+            yield _checked(stored.where, _in_float32(array), done, named)
+            done = end
 
     return NewRows(total, pieces)
 
 
-def _open_mat(path: Path, feature_dim: int) -> NewRows:
-    mat = MatFile(path, (_FIELD,), large=(_FIELD,))
-    where = mat.where(_FIELD)
-    total = _check_shape(where, mat.shape(_FIELD), ("d", "rows"), feature_dim)
+def _open_mat(path: Path, feature_dim: int | None, field: str | None) -> NewRows:
+    name = field or _FIELD
+    mat = MatFile(path, (name,), large=(name,))
+    where = mat.where(name)
+    total = _check_shape(where, mat.shape(name), ("d", "rows"), feature_dim)
 
     def pieces() -> Iterator[Piece]:
         done = 0
-        for features in mat.pieces(_FIELD, columns=True):
+        for features in mat.pieces(name, columns=True):
             yield _checked(where, features, done)
             done += len(features)
 
     return NewRows(total, pieces)
 
 
-def _open_csv(path: Path, feature_dim: int, header: Header) -> NewRows:
-    first = next(text_lines(path), None)
-    if first is None:
-        raise InputError(f"{path}: found no line, expected rows of {feature_dim} numbers")
-    delimiter = delimiter_of(first.text) or ","
-    cells = split_cells(first.text, delimiter)
-    below_header = has_header(str(path), cells, ASK_FOR_HEADER, header)
-    counted = header == "auto" and below_header and counts_columns(cells)
-    notes = (
-        (
-            f"{path}: the first line, {cells[0]} to {cells[-1]} in steps of one, is taken for a "
-            "header that numbers the columns",
+def _open_csv(path: Path, feature_dim: int | None, field: str | None, header: Header) -> NewRows:
+    if field is not None:
+        raise InputError(
+            f"{path}: found the field '{field}' asked for, expected none of a CSV file"
         )
-        if counted
-        else ()
-    )
+    layout = csv_layout(path, feature_dim, header)
+    as_in = "as in the first line"
+    if feature_dim is not None:
+        as_in = "the number of features that the run was trained on"
 
     def pieces() -> Iterator[Piece]:
-        lines = text_lines(path)
-        if below_header:
-            next(lines)
         done = 0
-        as_in = "the number of features that the run was trained on"
-        for features in parse_batches(path, lines, delimiter, feature_dim, as_in):
-            yield _checked(str(path), features, done)
+        for features, names in csv_pieces(layout, feature_dim or layout.dimension, as_in):
+            yield _checked(str(path), features, done, names)
             done += len(features)
-        if not done:
-            raise InputError(f"{path}: found no line below the header, expected rows of numbers")
 
-    return NewRows(None, pieces, notes)
+    return NewRows(None, pieces, layout.notes)
 
 
-_OPENERS: Mapping[str, _Opener] = {".npy": _open_npy, ".mat": _open_mat}
+_OPENERS: Mapping[str, _Opener] = {**dict.fromkeys(ENDINGS, _open_arrays), ".mat": _open_mat}

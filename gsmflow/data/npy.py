@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError, one_line
 
-__all__ = ["MOST_DEFLATED", "npz_fields", "read_npy", "read_npz"]
+__all__ = ["MOST_DEFLATED", "npz_fields", "read_npy", "read_npz", "reading"]
 
 # Deflate makes no more than this many bytes of one.
 MOST_DEFLATED = 1032
@@ -40,7 +40,7 @@ def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
     InputError
         If it is missing, damaged or shorter than its header says, or holds Python objects.
     """
-    with _reading(path, str(path), "a complete .npy file of an array"):
+    with reading(str(path), "a complete .npy file of an array"):
         with path.open("rb") as stream:
             _check_size(stream, os.fstat(stream.fileno()).st_size)
             if not mapped:
@@ -102,7 +102,7 @@ def _check_size(stream: IO[bytes], size: int) -> None:
 @contextmanager
 def _archive(path: Path, where: str) -> Iterator[zipfile.ZipFile]:
     with (
-        _reading(path, where, "a complete .npz archive of arrays"),
+        reading(where, "a complete .npz archive of arrays"),
         path.open("rb") as stream,
         zipfile.ZipFile(stream) as archive,
     ):
@@ -110,12 +110,20 @@ def _archive(path: Path, where: str) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _reading(path: Path, where: str, kind: str) -> Iterator[None]:
-    """Make an `InputError` of whatever a reader raises at a file that is not ``kind``."""
+def reading(where: str, kind: str) -> Iterator[None]:
+    """A context in which whatever a library raises at a file that is not ``kind`` is an error.
+
+    Raises
+    ------
+    InputError
+        With ``where`` it stands, the library's message and the expected ``kind``.
+    """
     try:
         yield
+    except InputError:
+        raise
     except PermissionError as error:
-        raise InputError(f"{path}: no permission to read this file") from error
+        raise InputError(f"{where}: no permission to read this file") from error
     except Exception as error:
         # Damaged files raise a dozen unrelated types, depending on which byte is wrong.
         if "Python objects" in str(error):

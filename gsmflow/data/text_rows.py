@@ -48,7 +48,12 @@ def text_lines(path: Path) -> Iterator[TextLine]:
 
 
 def parse_batches(
-    path: Path, lines: Iterator[TextLine], delimiter: str, columns: int, as_in: str
+    path: Path,
+    lines: Iterator[TextLine],
+    delimiter: str,
+    columns: int,
+    as_in: str,
+    before: int = 0,
 ) -> Iterator[FloatArray]:
     """Numbers of all lines, ``(m, columns)`` for a bounded number of lines at a time.
 
@@ -64,6 +69,8 @@ def parse_batches(
         How many cells each line must have.
     as_in
         What has so many, for messages.
+    before
+        How many cells of each line stand before these and are not in its text, for messages.
 
     Raises
     ------
@@ -77,12 +84,17 @@ def parse_batches(
     step = max(1, _TEXT_BYTES // (len(first.text) + 16 * columns))
     batch = [first, *islice(lines, step - 1)]
     while batch:
-        yield _parse(path, batch, delimiter, columns, as_in)
+        yield _parse(path, batch, delimiter, columns, as_in, before)
         batch = list(islice(lines, step))
 
 
 def _parse(
-    path: Path, lines: Sequence[TextLine], delimiter: str, columns: int, as_in: str
+    path: Path,
+    lines: Sequence[TextLine],
+    delimiter: str,
+    columns: int,
+    as_in: str,
+    before: int,
 ) -> FloatArray:
     texts = [line.text for line in lines]
     try:
@@ -102,8 +114,11 @@ def _parse(
     for line in lines:
         where, cells = f"{path}, line {line.number}", split_cells(line.text, delimiter)
         if len(cells) != columns:
-            raise InputError(f"{where}: found {len(cells)} cells, expected {columns}, {as_in}")
-        for column, cell in enumerate(cells, start=1):
+            named = " of numbers" if before else ""
+            raise InputError(
+                f"{where}: found {len(cells)} cells{named}, expected {columns}, {as_in}"
+            )
+        for column, cell in enumerate(cells, start=1 + before):
             if not is_number(cell):
                 raise InputError(f"{where}, column {column}: found {cell!r}, expected a number")
     raise InputError(f"{path}, line {lines[0].number}: found no rows of numbers, expected some")

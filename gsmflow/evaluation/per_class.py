@@ -19,9 +19,11 @@ from gsmflow.evaluation.protocol import Outcome
 
 __all__ = [
     "ClassAnswers",
+    "ClassTally",
     "answers_by_class",
     "read_confusion",
     "read_per_class",
+    "tally_answers",
     "write_confusion",
     "write_per_class",
 ]
@@ -59,6 +61,64 @@ class ClassAnswers:
     wrong_share: float | None
 
 
+@dataclass(frozen=True)
+class ClassTally:
+    """How the rows of one class were answered once; shares are fractions of 1.
+
+    Attributes
+    ----------
+    name
+        The class.
+    rows
+        How many rows it has; where there are none, all that follows is None.
+    accuracy
+        The share of its rows that are answered right.
+    wrong_answer, wrong_share
+        The most frequent wrong answer, the earlier class if two are as frequent, and its share of
+        the class's rows; None where all rows are right.
+    """
+
+    name: str
+    rows: int
+    accuracy: float | None
+    wrong_answer: str | None
+    wrong_share: float | None
+
+
+def tally_answers(
+    labels: IntArray, predictions: IntArray, classes: IntArray, class_names: Sequence[str]
+) -> list[ClassTally]:
+    """One record of every class, in the order of ``classes``.
+
+    Parameters
+    ----------
+    labels, predictions
+        True and predicted class of each row, ``(n,)``, among ``classes``.
+    classes
+        The classes, ``(k,)``.
+    class_names
+        One name per class of the dataset.
+    """
+    accuracy = _accuracies(labels, predictions)
+    counts = confusion_counts(labels, predictions, classes)
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    tallies = []
+    for c, row, total in zip(classes.tolist(), counts, totals.tolist(), strict=True):
+        worst = int(row.argmax())
+        wrong = int(row[worst])
+        tallies.append(
+            ClassTally(
+                name=class_names[c],
+                rows=total,
+                accuracy=accuracy.get(c),
+                wrong_answer=class_names[classes[worst]] if wrong else None,
+                wrong_share=wrong / total if wrong else None,
+            )
+        )
+    return tallies
+
+
 def answers_by_class(
     outcome: Outcome, gamma: float | None, class_names: Sequence[str]
 ) -> list[ClassAnswers]:
@@ -74,29 +134,22 @@ def answers_by_class(
         One name per class of the dataset.
     """
     labels, predictions, unseen = outcome.labels, outcome.predictions(), ~outcome.row_is_seen
-    gzsl = _accuracies(labels, predictions)
     calibrated = {} if gamma is None else _accuracies(labels, outcome.predictions(gamma))
     zsl = _accuracies(labels[unseen], outcome.zsl_predictions())
-    counts = confusion_counts(labels, predictions, outcome.classes)
-    totals = counts.sum(axis=1)
-    np.fill_diagonal(counts, 0)
-    records = []
-    for c, row, total in zip(outcome.classes.tolist(), counts, totals.tolist(), strict=True):
-        worst = int(row.argmax())
-        wrong = int(row[worst])
-        records.append(
-            ClassAnswers(
-                name=class_names[c],
-                kind="seen" if c in outcome.seen_classes else "unseen",
-                rows=total,
-                gzsl=gzsl.get(c),
-                gzsl_calibrated=calibrated.get(c),
-                zsl=zsl.get(c),
-                wrong_answer=class_names[outcome.classes[worst]] if wrong else None,
-                wrong_share=wrong / total if wrong else None,
-            )
+    tallies = tally_answers(labels, predictions, outcome.classes, class_names)
+    return [
+        ClassAnswers(
+            name=tally.name,
+            kind="seen" if c in outcome.seen_classes else "unseen",
+            rows=tally.rows,
+            gzsl=tally.accuracy,
+            gzsl_calibrated=calibrated.get(c),
+            zsl=zsl.get(c),
+            wrong_answer=tally.wrong_answer,
+            wrong_share=tally.wrong_share,
         )
-    return records
+        for c, tally in zip(outcome.classes.tolist(), tallies, strict=True)
+    ]
 
 
 def write_per_class(

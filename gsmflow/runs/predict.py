@@ -1,17 +1,32 @@
-"""Predictions of a finished run: the best classes of each row, with their scores."""
+"""Predictions of a finished run: the best classes of each row, and how many are right."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
+from gsmflow.core.errors import InputError
+from gsmflow.data.class_names import class_key
+from gsmflow.data.given_labels import GivenLabels
+from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
+from gsmflow.evaluation.per_class import ClassTally, tally_answers
 from gsmflow.learning.contract import CalibratedScorer
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun
+from gsmflow.runs.sample import find_class
 
-__all__ = ["Answer", "answer_rows", "answerable_classes", "score_slabs"]
+__all__ = [
+    "Answer",
+    "Evaluation",
+    "answer_rows",
+    "answerable_classes",
+    "evaluate_answers",
+    "score_slabs",
+    "true_classes",
+]
 
 
 class Answer(NamedTuple):
@@ -24,11 +39,14 @@ class Answer(NamedTuple):
     score
         The score, less gamma if the class is seen; with a gate, the gate's combination of
         its experts' scores.
+    number
+        The class's number in the dataset, from 0.
     """
 
     name: str
     kind: Literal["seen", "unseen"]
     score: float
+    number: int
 
 
 def answer_rows(
@@ -59,7 +77,12 @@ def answer_rows(
         best = _best(scores, top_k)
         for row_scores, columns in zip(scores, best, strict=True):
             yield [
-                Answer(names[c], "seen" if is_seen[c] else "unseen", float(row_scores[c]))
+                Answer(
+                    names[c],
+                    "seen" if is_seen[c] else "unseen",
+                    float(row_scores[c]),
+                    int(classes[c]),
+                )
                 for c in columns
             ]
 
@@ -98,6 +121,114 @@ def score_slabs(
         score = run.scorer.calibrated_scores
     for rows in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
         yield score(features[rows]) - lowered
+
+
+def true_classes(run: TrainedRun, labels: GivenLabels, rows: int | None) -> IntArray:
+    """The true class of each row, ``(n,)``, by its number in the run's dataset.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    labels
+        Names of classes, in which case, spaces and underscores do not matter; or the dataset's
+        class numbers, from 0 unless the labels say otherwise.
+    rows
+        How many labels are expected; None for any number.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer, or the run does not know a class.
+    """
+    if rows not in (None, len(labels.values)):
+        raise InputError(
+            f"{labels.where}: found {len(labels.values)} labels, expected {rows}, one for each row"
+        )
+    labels = labels.as_numbers()
+    given, first, of_row = np.unique(labels.values, return_index=True, return_inverse=True)
+    by_key = {class_key(run.kept.class_names[c]): int(c) for c in run.classes}
+    exact = {run.kept.class_names[c]: int(c) for c in run.classes}
+    names = labels.class_names if labels.class_names else run.kept.class_names
+    known = np.empty(len(given), dtype=np.int64)
+    for i, (value, row) in enumerate(zip(given.tolist(), first.tolist(), strict=True)):
+        where = f"{labels.where}, row {row + 1}"
+        name = value if labels.are_names else _name_of(value, labels, names, where)
+        number = exact.get(name, by_key.get(class_key(name)))
+        known[i] = find_class(run, name, where) if number is None else number
+    return known[of_row]
+
+
+def _name_of(value: int, labels: GivenLabels, names: tuple[str, ...], where: str) -> str:
+    """The name of a class that a label has the number of."""
+    base = labels.first_number or 0
+    if not base <= value < base + len(names):
+        raise InputError(
+            f"{where}: found class {value}, expected {base} to {base + len(names) - 1}, the "
+            "numbers of the classes"
+        )
+    return names[value - base]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How many answers are right; shares are fractions of 1.
+
+    Attributes
+    ----------
+    rows
+        How many rows were evaluated.
+    accuracy
+        The share of them that are answered right.
+    class_mean
+        The mean over the classes that occur of their accuracies.
+    seen, unseen
+        The same over the seen and over the unseen classes that occur; None where none does.
+    seen_classes, unseen_classes
+        A record of each class that occurs.
+    """
+
+    rows: int
+    accuracy: float
+    class_mean: float
+    seen: float | None
+    unseen: float | None
+    seen_classes: tuple[ClassTally, ...]
+    unseen_classes: tuple[ClassTally, ...]
+
+    @property
+    def harmonic_mean(self) -> float | None:
+        """The harmonic mean of ``seen`` and ``unseen``; None where there is only one of them."""
+        if self.seen is None or self.unseen is None:
+            return None
+        return harmonic_mean(self.unseen, self.seen)
+
+
+def evaluate_answers(run: TrainedRun, labels: IntArray, predictions: IntArray) -> Evaluation:
+    """Compare answers with true classes.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    labels, predictions
+        True and predicted class of each row, ``(n,)``, ``n >= 1``, of `TrainedRun.classes`.
+    """
+    seen, unseen = run.kept.seen_classes, run.kept.unseen_classes
+    tallies = tally_answers(labels, predictions, run.classes, run.kept.class_names)
+
+    def mean(rows: NDArray[np.bool_]) -> float | None:
+        return mean_class_accuracy(labels[rows], predictions[rows]) if rows.any() else None
+
+    return Evaluation(
+        rows=len(labels),
+        accuracy=float((labels == predictions).mean()),
+        class_mean=mean_class_accuracy(labels, predictions),
+        seen=mean(np.isin(labels, seen)),
+        unseen=mean(np.isin(labels, unseen)),
+        seen_classes=tuple(tally for tally in tallies[: len(seen)] if tally.rows),
+        unseen_classes=tuple(tally for tally in tallies[len(seen) :] if tally.rows),
+    )
 
 
 def answerable_classes(run: TrainedRun, only: Literal["all", "unseen"]) -> IntArray:

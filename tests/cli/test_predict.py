@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from rich.console import Console
 from gsmflow.cli.main import main
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
+from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
@@ -84,10 +86,20 @@ def answers(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def save(path: Path, features: NDArray[Any]) -> Path:
-    """Write features in the format of the file's suffix."""
+def save(path: Path, features: NDArray[Any], **others: Any) -> Path:
+    """Write features in the format of the file's suffix, with other fields where it has such."""
     if path.suffix == ".npy":
         np.save(path, features)
+    elif path.suffix == ".npz":
+        np.savez_compressed(path, features=features, **others)
+    elif path.suffix == ".pt":
+        lists = {name: np.asarray(values).tolist() for name, values in others.items()}
+        torch.save({"features": torch.from_numpy(features), **lists}, path)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            for name, values in {"features": features, **others}.items():
+                texts = np.asarray(values).dtype.kind == "U"
+                file.create_dataset(name, data=np.asarray(values).astype("O") if texts else values)
     elif path.suffix == ".mat":
         write_mat(path, {"features": features.T}, v73=path.stem == "v73")
     else:
@@ -151,7 +163,10 @@ def test_every_file_format_gives_the_same_answers(
 ) -> None:
     result = trained("gsmflow")
     features = dataset_of(result).features[::5]
-    names = ("rows.npy", "rows.mat", "v73.mat", "rows.csv", "header.csv")
+    names = (
+        *("rows.npy", "rows.mat", "v73.mat", "rows.csv", "header.csv"),
+        *("rows.npz", "rows.pt", "rows.h5"),
+    )
     results = {n: predict(capsys, result.directory, save(tmp_path / n, features)) for n in names}
     results["double"] = predict(
         capsys, result.directory, save(tmp_path / "d.npy", features.astype(">f8"))
@@ -164,6 +179,110 @@ def test_every_file_format_gives_the_same_answers(
     assert {code for code, _, _ in results.values()} == {0}
     assert len({out for _, out, _ in results.values()}) == 1
     assert len(answers(results["rows.npy"][1])) == len(features)
+
+
+def test_rows_are_answered_by_their_names(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("eszsl")
+    features = dataset_of(result).features[::20]
+    names = [f"a, {number}.jpg" for number in range(len(features))]
+    files = [save(tmp_path / f"rows{end}", features, names=names) for end in (".npz", ".pt", ".h5")]
+    files.append(tmp_path / "named.csv")
+    lines = [
+        f'"{n}",' + ",".join(map(repr, r)) for n, r in zip(names, features.tolist(), strict=True)
+    ]
+    files[-1].write_text("\n".join(lines))
+    outputs = {predict(capsys, result.directory, file)[1] for file in files}
+    assert len(outputs) == 1
+    assert [line["row"] for line in answers(outputs.pop())] == names
+
+
+@pytest.mark.parametrize("ending", [".npz", ".pt", ".h5", ".mat", ".csv"])
+@pytest.mark.parametrize("kind", ["names", "numbers"])
+def test_labels_in_the_file_are_evaluated(
+    ending: str,
+    kind: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained("eszsl")
+    dataset = dataset_of(result)
+    rows = np.concatenate([dataset.test_seen[::3], dataset.test_unseen[1:]])
+    labels, file = dataset.labels[rows], tmp_path / f"rows{ending}"
+    if ending == ".mat":
+        write_mat(file, {"features": dataset.features[rows].T, "labels": labels[:, None] + 1.0})
+    # Names are matched as those of folders are.
+    names = [dataset.class_names[c].replace("_", " ").upper() for c in labels]
+    if ending == ".csv":
+        given = names if kind == "names" else labels
+        columns = zip(given, dataset.features[rows].tolist(), strict=True)
+        lines = [
+            f'"x, {i}",{label},{",".join(map(repr, r))}' for i, (label, r) in enumerate(columns)
+        ]
+        file.write_text("\n".join(["file,Label,a,b,c,d,e,f", *lines]))
+    elif ending != ".mat":
+        save(file, dataset.features[rows], labels=names if kind == "names" else labels)
+    code, out, err = predict(capsys, result.directory, file)
+    assert code == 0, err
+    number = {name: c for c, name in enumerate(dataset.class_names)}
+    found = np.array([number[line["class"]] for line in answers(out)])
+    assert f"accuracy {100 * np.mean(found == labels):.1f} % over {len(rows)} rows" in err
+    mean = mean_over_classes(dataset, rows, [line["class"] for line in answers(out)])
+    assert f"{100 * mean:.1f} % as the mean over the 10 classes that occur" in err
+    unseen = np.isin(labels, dataset.unseen_classes)
+    share = mean_class_accuracy(labels[unseen], found[unseen])
+    assert f"{100 * share:.1f} % over 3 unseen" in err
+    for c in np.unique(labels):
+        (line,) = [one for one in err.splitlines() if one.startswith(dataset.class_names[c])]
+        assert f"{100 * np.mean(found[labels == c] == c):.1f}" in line.split()
+        assert str((labels == c).sum()) in line.split()
+
+
+def test_only_unseen_evaluates_rows_of_unseen_classes(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("eszsl")
+    dataset = dataset_of(result)
+    file = save(tmp_path / "rows.npz", dataset.features, labels=dataset.labels)
+    err = predict(capsys, result.directory, file, "--only", "unseen")[2]
+    assert "84 rows of seen classes left out" in err
+    assert f"{100 * result.metrics['T1']:.1f} % as the mean over the 3 classes that occur" in err
+    seen = dataset.test_seen
+    save(file, dataset.features[seen], labels=dataset.labels[seen])
+    assert (
+        "no row of an unseen class"
+        in predict(capsys, result.directory, file, "--only", "unseen")[2]
+    )
+
+
+def test_samples_of_a_run_are_evaluated_by_their_class_names(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, file = trained("gsmflow"), tmp_path / "samples.npz"
+    main(["sample", str(result.directory), "-n", "2", "-o", str(file), "--device", "cpu"])
+    assert "over the 3 classes that occur" in predict(capsys, result.directory, file)[2]
+
+
+def test_labels_that_the_run_does_not_know_are_refused(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, file = trained("eszsl"), tmp_path / "rows.npz"
+    features = dataset_of(result).features[:3]
+    for labels, expected in (
+        (["class_0", "class_1", "fox"], "field 'labels', row 3: found fox, expected one of the 10"),
+        ([0, 1, 10], "field 'labels', row 3: found class 10, expected 0 to 9"),
+        ([0, 1], "field 'labels': found 2 labels, expected 3, one for each row"),
+        ([0, 1, 0.5], "field 'labels': found fractions, expected whole numbers"),
+    ):
+        save(file, features, labels=labels)
+        code, out, err = predict(capsys, result.directory, file)
+        assert (code, out) == (2, "")
+        assert expected in err
+        assert "; --no-evaluate answers without the labels" in err
+        assert err.count("\n") == 1
+    assert predict(capsys, result.directory, file, "--no-evaluate")[0] == 0
 
 
 def test_header_of_column_numbers_is_noted(
@@ -277,7 +396,19 @@ BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = 
         ".npy",
         "found pickled Python objects",
     ),
-    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "not readable ("),
+    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "the file is too short"),
+    "npz-field": (lambda f, r: np.savez(f, x=r, y=r), ".npz", "which has fields x, y"),
+    "pickled": (
+        lambda f, r: torch.save({"features": r}, f),
+        ".pt",
+        "found pickled Python objects",
+    ),
+    "no-hdf5": (lambda f, r: f.write_text("x"), ".h5", "expected a complete HDF5 file"),
+    "few-names": (
+        lambda f, r: np.savez(f, features=r, names=np.array(["a"])),
+        ".npz",
+        "field 'names': found <U1 of shape (1,), expected 120 texts",
+    ),
     "turned": (
         lambda f, r: write_mat(f, {"features": r}),
         ".mat",
@@ -306,10 +437,31 @@ BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = 
         ".csv",
         ", line 3, column 4: found 'x', expected a number",
     ),
-    "index": (
-        lambda f, r: f.write_text(",a,b,c,d,e,f\n0,1,2,3,4,5,6\n"),
+    "seven": (
+        lambda f, r: f.write_text("a,b,c,d,e,f,g\n0,1,2,3,4,5,6\n"),
         ".csv",
         ", line 2: found 7 cells, expected 6",
+    ),
+    "named-short": (
+        lambda f, r: f.write_text(",a,b,c,d,e,f\n0,1,2,3,4,5,6\n1,1,2\n"),
+        ".csv",
+        ", line 3: found 2 cells of numbers, expected 6",
+    ),
+    "named-word": (
+        lambda f, r: f.write_text("x,1,2,3,4,5,6\ny,1,2,z,4,5,6\n"),
+        ".csv",
+        ", line 2, column 4: found 'z', expected a number",
+    ),
+    "missing-cells": (lambda f, r: f.write_text(",,,,,\n1,2,3,4,5,6\n"), ".csv", "found ''"),
+    "no-label": (
+        lambda f, r: f.write_text("label,a,b,c,d,e,f\nfox,1,2,3,4,5,7\n,1,2,3,4,5,7\n"),
+        ".csv",
+        ", line 3: found no label in column 1",
+    ),
+    "unnamed": (
+        lambda f, r: f.write_text("x,1,2,3,4,5,6\n,1,2,3,4,5,6\n"),
+        ".csv",
+        ", line 2: found no name in column 1",
     ),
     "nothing": (lambda f, r: f.write_text("\n"), ".csv", "found no line"),
     "header": (lambda f, r: f.write_text("a,b,c,d,e,f\n"), ".csv", "no line below the header"),

@@ -92,13 +92,13 @@ def test_unclear_first_line_asks(verb: str, cells: str, file: Path) -> None:
 
 def test_answer_of_the_user_is_followed(file: Path) -> None:
     file.write_text("a,,c,d\n1,2,0,4\n")
-    (piece,) = open_rows(file, 4, "yes").pieces()
+    (piece,) = open_rows(file, 4, header="yes").pieces()
     np.testing.assert_array_equal(piece.features, [[1, 2, 0, 4]])
     file.write_text("name,a,,c,d\nzebra,1,2,0,4\n")
     assert [*read_new_classes(file, None, 4, "yes")] == ["zebra"]
     assert read_descriptions(file, "yes").names == ("zebra",)
     file.write_text("0,1,2,3\n5,6,7,8\n")
-    assert len(next(iter(open_rows(file, 4, "no").pieces())).features) == 2
+    assert len(next(iter(open_rows(file, 4, header="no").pieces())).features) == 2
 
 
 def test_few_counted_columns_are_asked_about() -> None:

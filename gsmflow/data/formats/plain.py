@@ -39,7 +39,7 @@ from gsmflow.data.formats.base import (
 from gsmflow.data.npy import read_npy
 from gsmflow.data.text_rows import parse_batches, split_cells, text_lines
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "read_column"]
 
 _MATRIX_ENDINGS = (".npy", ".csv")
 _VECTOR_ENDINGS = (".npy", ".csv", ".txt")
@@ -101,7 +101,7 @@ class _Folder:
             return text_array(str(file), read_npy(file, mapped=field == "features"))
         if field == "features":
             return _read_numbers(file)
-        return self._semantics_csv[0] if field == "semantics" else _read_column(file)
+        return self._semantics_csv[0] if field == "semantics" else read_column(file)
 
     def class_names(self, classes: int) -> tuple[str, ...]:
         file, (semantics, *_) = self._folder / NAMES_FILE, self._found("semantics")
@@ -190,11 +190,24 @@ def _is_header(file: Path, cells: Sequence[str]) -> bool:
     return has_header(str(file), cells[named:], _NAME_COLUMNS, name=name)
 
 
-def _read_column(file: Path) -> NDArray[Any]:
-    """A text a line; a first line that is no number above nothing but numbers is a header."""
+def read_column(file: Path) -> NDArray[Any]:
+    """The texts of a file with one a line, ``(n,)``.
+
+    A first line that is no number above nothing but numbers is a header.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, or a line of a ``.csv`` file has several cells.
+    """
     texts = [" ".join(line.split()) for line in _text_of(file).rstrip().splitlines()]
     if file.suffix == ".csv":
-        rows = list(csv.reader(texts))
+        try:
+            rows = list(csv.reader(texts))
+        except csv.Error as error:
+            raise InputError(
+                f"{file}: not CSV ({one_line(error)}), expected one value a line"
+            ) from error
         for number, cells in enumerate(rows, start=1):
             if len(cells) > 1:
                 raise InputError(
