@@ -74,8 +74,8 @@ def csv_layout(path: Path, feature_dim: int | None, header: Header = "auto") -> 
     ----------
     path
         The file: a row a line, its cells parted by commas, semicolons or tabs. The first column
-        If the file is unreadable or has no line, or if it is not clear whether that is a header.
-        text. A column that the header calls ``label``, ``labels`` or ``class`` has the labels.
+        names the rows if the header says so (``name``, ``id``, ``file``, ... or nothing), or if it
+        has text. A column that the header calls ``label``, ``labels`` or ``class`` has the labels.
     feature_dim
         How many numbers a row should have; None if any number will do.
     header
@@ -84,7 +84,7 @@ def csv_layout(path: Path, feature_dim: int | None, header: Header = "auto") -> 
     Raises
     ------
     InputError
-        If the file is unreadable, has no line, or it is not clear whether the first is a header.
+        If the file is unreadable or has no line, or if it is not clear whether that is a header.
     """
     lines = text_lines(path)
     first, second = next(lines, None), next(lines, None)

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import has_header, is_missing
 from gsmflow.data.extract.descriptions import read_descriptions
-from gsmflow.data.formats.files import load_dataset, load_semantics
+from gsmflow.data.formats.files import load_dataset
+from gsmflow.data.formats.plain import FORMAT
 from gsmflow.data.new_classes import read_new_classes
 from gsmflow.data.new_rows import open_rows
 from tests.builders import SPLITS, make_dataset
@@ -26,9 +27,7 @@ def semantics_of(file: Path) -> np.ndarray:
     folder = file.parent
     file.rename(folder / "semantics.csv")
     (folder / "features.csv").write_text("1,5\n")  # which makes a dataset of the folder
-    return load_semantics(
-        folder.parent, folder.name, features="features", semantics="semantics"
-    ).values
+    return FORMAT.read_semantics(folder, "features", "semantics").values
 
 
 def check_finite(semantics: np.ndarray) -> None:
@@ -147,9 +146,8 @@ def test_any_damage_of_csv_is_refused_or_read(
     file = folder / "semantics.csv"
     file.write_bytes(content)
     (folder / "features.csv").write_bytes(content)
-    names = {"features": "features", "semantics": "semantics"}
     read_or_refused(lambda: rows_of(file))
     read_or_refused(lambda: read_new_classes(file, None, 4))
     read_or_refused(lambda: read_new_classes(file, "new", 4))
     read_or_refused(lambda: read_descriptions(file))
-    read_or_refused(lambda: load_semantics(folder.parent, folder.name, **names))
+    read_or_refused(lambda: FORMAT.read_semantics(folder, "features", "semantics"))

@@ -60,7 +60,7 @@ def test_written_rows_are_read(
     [
         (",0,1\n0,5,6\n1,7,8\n", True, None, 2, 2),  # a data frame's
         (",label,0,1\na,fox,5,6\n", True, 1, 2, 1),
-        ("0,1\n5,6\n", False, None, 2, 1),
+        ("0,1,2,3\n5,6,7,8\n", False, None, 4, 1),
         ("a;b\n5;6\n", False, None, 2, 1),
         ("x\t5\t6\ny\t7\t8\n", True, None, 2, 2),
         ("f0,f1,class\n1,2,fox\n3,4,owl\n", False, 2, 2, 2),
