@@ -25,6 +25,7 @@ from gsmflow.data.dataset import (
     training_problem,
 )
 from gsmflow.learning.contract import Model
+from gsmflow.recipes.checks import check_one_split
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
 from gsmflow.runs.acceleration import graphs_of
@@ -136,6 +137,7 @@ def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudyS
         If the data or the device cannot be used.
     """
     recipe = space.recipe
+    check_one_split(recipe, "tune")
     if recipe.devices * recipe.nodes > 1:
         raise InputError(
             f"--devices: found {recipe.devices} with --nodes {recipe.nodes}, expected 1 and 1: a "
