@@ -39,6 +39,7 @@ from gsmflow.runs.benchmark import (
     memory_of,
     opened_folder,
     run_cells,
+    runs_of,
     write_board,
 )
 from gsmflow.runs.executors import (
@@ -85,6 +86,10 @@ class BenchmarkOptions:
     classifier, such as f-clswgan:prototypes."""
     seeds: int = 3
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
+    class_splits: int = 0
+    """Random class splits 0, 1, ... on which each seed of each cell runs, with mean, standard
+    deviation and intervals over splits (docs/protocol.md); 0: the dataset's own split. With
+    --split-unseen for the number of unseen classes."""
     preset: PresetName | Literal["tuned"] = "published"
     """The settings of each method: published; short (docs/methods.md); or tuned: for each method
     and dataset, settings around the published ones are searched on validation classes first."""
@@ -146,16 +151,25 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
         If a method, a dataset or a flag is not known, the executor is not to be had, or the folder
         cannot be used.
     """
-    _check(options)
+    _check(options, flags)
     baseline = None if options.check is None else read_csv(options.check)
     methods = read_method_choices(options.methods)
     choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
-    identity: dict[str, object] = {"preset": options.preset, "flags": list(flags)}
+    # Absent in the files of folders from before there were random class splits.
+    over_splits = True if options.class_splits else None
+    identity: dict[str, object] = {
+        "preset": options.preset,
+        "flags": list(flags),
+        "class_splits": over_splits,
+    }
     if options.preset == "tuned":
         identity["trials"] = options.trials
     with opened_folder(options.out, identity):
         cache = ["--out", str(options.out), *flags]
-        datasets = [open_data(choice, methods[0], cache, _PROG) for choice in choices]
+        first_split = ["--class-split", "0"] if options.class_splits else []
+        datasets = [
+            open_data(choice, methods[0], [*cache, *first_split], _PROG) for choice in choices
+        ]
         _check_different(datasets)
         settings = _settings(options, datasets[0].recipe.device)
         chosen = None
@@ -170,12 +184,11 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             options.out / "runs",
             _PROG,
             chosen,
+            range(options.class_splits),
         )
         if baseline is not None:
             cells = _cells_in(baseline, cells, options)
-        # A seed of every cell before the next one: figures of all methods come early.
-        runs = [CellRun(c, s) for s in range(options.seeds) for c in cells if s in c.seeds]
-        _run(options, runs, settings, console)
+        _run(options, runs_of(cells), settings, console)
         published = read_published(PUBLISHED_FILE) if options.published else []
         board = collect_board(
             cells,
@@ -202,6 +215,11 @@ def _cells_in(
 ) -> list[Cell]:
     """The cells of a grid that a leaderboard has, with their first seed."""
     known = {(old.dataset, old.method) for old in baseline if old.preset == options.preset}
+    if any(old.splits for old in baseline):
+        raise InputError(
+            f"--check: found figures over random class splits in {options.check}, expected a "
+            "leaderboard of the dataset's own splits"
+        )
     found = [
         replace(cell, seeds=cell.seeds[:1])
         for cell in cells
@@ -236,9 +254,10 @@ def _report_moved(baseline: Sequence[CsvCell], board: Leaderboard, console: Cons
     return bool(lines)
 
 
-def _check(options: BenchmarkOptions) -> None:
+def _check(options: BenchmarkOptions, flags: Sequence[str]) -> None:
     for flag, value, least in (
         ("--seeds", options.seeds, 1),
+        ("--class-splits", options.class_splits, 0),
         ("--workers", options.workers, 1),
         ("--threads", options.threads, 1),
         ("--job-gpus", options.job_gpus, 0),
@@ -249,8 +268,26 @@ def _check(options: BenchmarkOptions) -> None:
     ):
         if value is not None and value < least:
             raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
+    if options.class_splits:
+        _check_splits(options, flags)
     if not options.datasets:
         raise InputError("--datasets: found nothing, expected a dataset's folder or a script")
+
+
+def _check_splits(options: BenchmarkOptions, flags: Sequence[str]) -> None:
+    """Raise `InputError` if something is asked for that has no meaning over class splits."""
+    named = {word.partition("=")[0].replace("_", "-") for word in flags}
+    for found, expected in (
+        (
+            options.preset == "tuned",
+            "--preset published or short: a search on the dataset's own "
+            "seen classes would learn from classes that a split leaves unseen",
+        ),
+        (options.check is not None, "no --check, which compares figures of one split"),
+        ("--class-split" in named, "no --class-split: the splits are 0, 1, ..."),
+    ):
+        if found:
+            raise InputError(f"--class-splits: found {options.class_splits}, expected {expected}")
 
 
 def _check_different(datasets: Sequence[GridData]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from rich.console import Console
+from scipy import stats
 
 from gsmflow.cli import benchmark as module
 from gsmflow.cli.benchmark import BenchmarkOptions, run_benchmark
@@ -234,6 +235,73 @@ def test_check_reports_cells_that_moved(data: Path, capsys: pytest.CaptureFixtur
         run_benchmark(options_for(data, methods=("ale",), out=again, check=file), loud, FLAGS)
     with pytest.raises(InputError, match="expected the CSV file of a leaderboard"):
         run_benchmark(options_for(data, check=options.out / "grid.json"), loud, FLAGS)
+
+
+def test_cells_over_class_splits_are_the_runs_of_single_commands(data: Path) -> None:
+    options = options_for(data, methods=("eszsl", "sae"), seeds=1, class_splits=2)
+    flags = [*FLAGS, "--split-unseen", "4"]
+    run_benchmark(options, QUIET, flags)
+    words = ["--model", "eszsl", "--beside", "--out", str(data.parent / "alone"), *flags]
+    found = []
+    for split in (0, 1):
+        script, recipe = script_recipe(data, [*words, "--class-split", str(split)], prog="test")
+        found.append(run_experiment(script.job(recipe), QUIET).metrics)
+    rows = rows_of(options.out)
+    assert [(row["method"], row["seeds"], row["class_splits"]) for row in rows] == [
+        ("eszsl", "0", "0 1"),
+        ("sae", "0", "0 1"),
+    ]
+    for key in ("T1", "U", "S", "H", "AUSUC"):
+        values = [100 * metrics[key] for metrics in found]
+        assert float(rows[0][key]) == pytest.approx(np.mean(values), abs=1e-4)
+        assert float(rows[0][f"{key}_std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
+        reach = stats.t.ppf(0.975, 1) * stats.sem(values)
+        ends = [float(rows[0][f"{key}{end}"]) for end in ("_low", "_high")]
+        assert ends == pytest.approx(np.mean(values) + reach * np.array([-1, 1]), abs=1e-4)
+    text = (options.out / "leaderboard.md").read_text()
+    assert "6 seen and 4 unseen classes" in text
+    assert "Student's t over class splits" in text
+    assert "may have been trained on classes that are unseen here" in text
+    (page,) = options.out.glob("runs/*/eszsl-*/report.html")
+    assert "2 random class splits" in page.read_text()
+
+
+def test_more_class_splits_may_be_asked_for_later(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = {"methods": ("eszsl",), "seeds": 1}
+    run_benchmark(options_for(data, **grid, class_splits=1), QUIET, FLAGS)
+    begun: list[str] = []
+    execute = module.run_cells
+
+    def watched(runs: Any, *arguments: Any, **more: Any) -> Any:
+        begun.extend(run.name for run in runs if run.outcome is None)
+        return execute(runs, *arguments, **more)
+
+    monkeypatch.setattr(module, "run_cells", watched)
+    run_benchmark(options_for(data, **grid, class_splits=2), QUIET, FLAGS)
+    assert begun == ["TINY-res101-att/eszsl/split1/seed0"]
+    with pytest.raises(InputError, match="field 'class_splits': found True, expected None"):
+        run_benchmark(options_for(data, **grid), QUIET, FLAGS)
+    again = options_for(data, out=data / "again", check=data.parents[1] / "board/leaderboard.csv")
+    with pytest.raises(InputError, match="--check: found figures over random class splits"):
+        run_benchmark(again, QUIET, FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "part"),
+    [
+        ({"preset": "tuned"}, [], "expected --preset published or short"),
+        ({"check": Path("leaderboard.csv")}, [], "expected no --check"),
+        ({}, ["--class-split", "3"], "expected no --class-split: the splits are"),
+        ({"class_splits": -1}, [], "--class-splits: found -1"),
+    ],
+)
+def test_what_has_no_meaning_over_class_splits_is_refused(
+    data: Path, changes: dict[str, Any], flags: list[str], part: str
+) -> None:
+    with pytest.raises(InputError, match=part):
+        run_benchmark(options_for(data, **{"class_splits": 2, **changes}), QUIET, [*FLAGS, *flags])
 
 
 @pytest.mark.slurm

@@ -70,7 +70,7 @@ def read_run(
         folders = (
             [directory / f"seed{seed}" for seed in seeds]
             if splits is None
-            else [directory / f"split{split}" / f"seed{seeds[0]}" for split in splits]
+            else [_first_run(directory / f"split{split}") for split in splits]
         )
         parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
     over = f"{len(seeds)} seeds" if seeds is not None else None
@@ -90,6 +90,12 @@ def read_run(
         **({} if seeds is None else _sections(metrics, over_seeds)),
         "parts": parts,
     }
+
+
+def _first_run(directory: Path) -> Path:
+    """The run of the first seed on a class split."""
+    seeds = _numbers(_open_metrics(directory)["seeds"])
+    return directory / f"seed{seeds[0]}" if seeds else directory
 
 
 def _numbers(field: Field) -> list[int] | None:
