@@ -32,7 +32,13 @@ from gsmflow.reports.page.document import read_run
 from gsmflow.reports.page.render import render_page
 from gsmflow.reports.published import Published
 from gsmflow.reports.rank_figure import rank_figure
-from gsmflow.runs.cell import CellOutcome, read_outcome, run_cell, write_failure
+from gsmflow.runs.cell import (
+    CellOutcome,
+    is_for_want_of_room,
+    read_outcome,
+    run_cell,
+    write_failure,
+)
 from gsmflow.runs.executors import (
     Ended,
     LocalSettings,
@@ -207,7 +213,8 @@ def run_cells(
     Raises
     ------
     InputError
-        If the executor is not to be had.
+        If the executor is not to be had, or the disk is full: what runs is ended, and goes on from
+        its files another time.
     """
     if retry_failed:
         for run in runs:
@@ -220,6 +227,8 @@ def run_cells(
         for event in events:
             if isinstance(event, Ended):
                 run = left[event.name]
+                if run.outcome is None and is_for_want_of_room(event.sentence or ""):
+                    raise InputError(str(event.sentence))
                 if run.outcome is None:  # its process ended before it could say how
                     write_failure(run.outcome_file, event.sentence or "ended without an outcome")
             yield event

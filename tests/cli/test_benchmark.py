@@ -1,6 +1,7 @@
 """The command benchmark: its runs, what it writes, what it refuses, and going on after a kill."""
 
 import csv
+import errno
 import json
 import subprocess
 import sys
@@ -302,6 +303,45 @@ def test_what_has_no_meaning_over_class_splits_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=part):
         run_benchmark(options_for(data, **{"class_splits": 2, **changes}), QUIET, [*FLAGS, *flags])
+
+
+_WITH_LIMIT = """
+import resource, sys
+from gsmflow.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+main(sys.argv[2:])
+"""
+
+
+def test_full_disk_gives_one_sentence_and_loses_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files stands for the disk; pictures of runs are larger."""
+    options = options_for(data, methods=("eszsl",), seeds=1)
+    grid = ["--datasets", str(data), "--methods", "eszsl", "--seeds", "1", "--draws", "200"]
+    words = ["benchmark", *grid, *FLAGS, "-o", str(options.out), "--workers", "1"]
+    command = [sys.executable, "-c", _WITH_LIMIT, "20000", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (sentence,) = [line for line in ended.stderr.splitlines() if line.strip()]
+    assert "seed0: found no room to write (File too large), expected a folder with room" in sentence
+    outcome = next(options.out.glob("runs/*/*")) / "seed0.json"
+    assert not outcome.exists()  # the run did not fail
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gsmflow.runs.benchmark.write_bytes", full)
+        with pytest.raises(InputError, match="found no way to write there \\(No space left"):
+            run_benchmark(options, QUIET, FLAGS)
+    kept = outcome.read_text()
+    run_benchmark(options, QUIET, FLAGS)
+    assert outcome.read_text() == kept
+    words = ["--model", "eszsl", "--beside", "--out", str(data.parent / "alone"), *FLAGS]
+    script, recipe = script_recipe(data, words, prog="test")
+    metrics = run_experiment(script.job(recipe), QUIET).metrics
+    assert float(rows_of(options.out)[0]["H"]) == pytest.approx(100 * metrics["H"], abs=1e-4)
 
 
 @pytest.mark.slurm
