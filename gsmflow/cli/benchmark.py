@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -22,6 +22,7 @@ from gsmflow.core.console import make_console
 from gsmflow.core.environment import command_line
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.core.settings import Range, check_settings
 from gsmflow.core.tables import terminal_table
 from gsmflow.learning.method import PresetName
 from gsmflow.reports.leaderboard.entries import Leaderboard
@@ -44,11 +45,12 @@ from gsmflow.runs.benchmark import (
 )
 from gsmflow.runs.executors import (
     Ended,
+    ExecutorName,
     LocalSettings,
     SlurmSettings,
     Started,
     Work,
-    execute,
+    executor_settings,
 )
 from gsmflow.runs.grid import (
     Cell,
@@ -59,6 +61,7 @@ from gsmflow.runs.grid import (
     read_data_choice,
     read_method_choices,
 )
+from gsmflow.runs.parallel import do_all
 
 __all__ = ["VERB", "BenchmarkOptions", "run_benchmark"]
 
@@ -84,37 +87,37 @@ class BenchmarkOptions:
     methods: tuple[str, ...] = ("all",)
     """The methods by the names that --model takes, or all. NAME:CLASSIFIER is a method with another
     classifier, such as f-clswgan:prototypes."""
-    seeds: int = 3
+    seeds: Annotated[int, Range(min=1)] = 3
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
-    class_splits: int = 0
+    class_splits: Annotated[int, Range(min=0)] = 0
     """Random class splits 0, 1, ... on which each seed of each cell runs, with mean, standard
     deviation and intervals over splits (docs/protocol.md); 0: the dataset's own split. With
     --split-unseen for the number of unseen classes."""
     preset: PresetName | Literal["tuned"] = "published"
     """The settings of each method: published; short (docs/methods.md); or tuned: for each method
     and dataset, settings around the published ones are searched on validation classes first."""
-    trials: int = 20
+    trials: Annotated[int, Range(min=1)] = 20
     """Trials of each search under --preset tuned."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("out/leaderboard")
     """The folder of all runs and of the leaderboard."""
-    executor: Literal["local", "slurm"] = "local"
+    executor: ExecutorName = "local"
     """Where runs run: as processes on this machine, or as jobs of a SLURM cluster."""
-    workers: int | None = None
+    workers: Annotated[int | None, Range(min=1)] = None
     """Runs at the same time; None: as many as cores, memory and GPUs allow, on SLURM as many as
     it starts."""
-    threads: int = 1
+    threads: Annotated[int, Range(min=1)] = 1
     """CPU threads of each run."""
     partition: str | None = None
     """SLURM's partition; None: its default."""
-    job_gpus: int = 0
+    job_gpus: Annotated[int, Range(min=0)] = 0
     """GPUs of each run on SLURM."""
-    job_minutes: int = 120
+    job_minutes: Annotated[int, Range(min=1)] = 120
     """Minutes after which SLURM ends a run, which then goes on in a new job."""
-    job_memory_gib: int | None = None
+    job_memory_gib: Annotated[int | None, Range(min=1)] = None
     """Memory of each run on SLURM, GiB; None: as estimated from the features."""
     retry_failed: bool = False
     """Whether runs that failed before begin again."""
-    draws: int = 2000
+    draws: Annotated[int, Range(min=0)] = 2000
     """Draws of the bootstrap that gives intervals; 0: no intervals."""
     published: bool = True
     """Published figures of the same datasets below the runs."""
@@ -171,7 +174,16 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             open_data(choice, methods[0], [*cache, *first_split], _PROG) for choice in choices
         ]
         _check_different(datasets)
-        settings = _settings(options, datasets[0].recipe.device)
+        settings = executor_settings(
+            options.executor,
+            device=datasets[0].recipe.device,
+            workers=options.workers,
+            threads=options.threads,
+            partition=options.partition,
+            gpus=options.job_gpus,
+            minutes=options.job_minutes,
+            memory_gib=options.job_memory_gib,
+        )
         chosen = None
         if options.preset == "tuned":
             chosen = _search(options, methods, datasets, cache, settings, console)
@@ -255,19 +267,7 @@ def _report_moved(baseline: Sequence[CsvCell], board: Leaderboard, console: Cons
 
 
 def _check(options: BenchmarkOptions, flags: Sequence[str]) -> None:
-    for flag, value, least in (
-        ("--seeds", options.seeds, 1),
-        ("--class-splits", options.class_splits, 0),
-        ("--workers", options.workers, 1),
-        ("--threads", options.threads, 1),
-        ("--job-gpus", options.job_gpus, 0),
-        ("--job-minutes", options.job_minutes, 1),
-        ("--job-memory-gib", options.job_memory_gib, 1),
-        ("--draws", options.draws, 0),
-        ("--trials", options.trials, 1),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
+    check_settings(options)
     if options.class_splits:
         _check_splits(options, flags)
     if not options.datasets:
@@ -300,20 +300,6 @@ def _check_different(datasets: Sequence[GridData]) -> None:
             )
 
 
-def _settings(options: BenchmarkOptions, device: str) -> LocalSettings | SlurmSettings:
-    if options.executor == "local":
-        gpus = () if device == "cpu" else None
-        return LocalSettings(options.workers, options.threads, gpus)
-    return SlurmSettings(
-        partition=options.partition,
-        gpus=options.job_gpus or None,
-        minutes=options.job_minutes,
-        cpus=options.threads,
-        memory_mib=None if options.job_memory_gib is None else 1024 * options.job_memory_gib,
-        parallel=options.workers,
-    )
-
-
 def _search(
     options: BenchmarkOptions,
     methods: Sequence[MethodChoice],
@@ -340,14 +326,7 @@ def _search(
                 script=data.choice.path, trials=options.trials, class_draws=1, study=study
             )
             works.append(Work(name, partial(_tune, tune, words), memory_of(data)))
-    failures = []
-    with closing(execute(works, settings, options.out / "executor" / "searches")) as events:
-        for event in events:
-            if isinstance(event, Ended):
-                failures += [f"{event.name}: {event.sentence}"] if event.sentence else []
-                console.print(f"searched {event.name}", soft_wrap=True)
-    if failures:
-        raise InputError(failures[0])
+    do_all(works, settings, options.out / "executor" / "searches", console)
     return files
 
 

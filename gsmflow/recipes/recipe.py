@@ -158,11 +158,11 @@ class Recipe:
     nodes: Annotated[int, Range(min=1)] = 1
     """Nodes of distributed training, launched by torchrun."""
     executor: Literal["local", "slurm"] = "local"
-    """Where runs of several seeds, of an ablation or of a sweep run: on this machine, or as jobs of
-    a SLURM cluster."""
+    """Where runs of several seeds or class splits, of an ablation or of a sweep, and the workers of
+    tune run: on this machine, or as jobs of a SLURM cluster."""
     workers: Annotated[int, Range(min=1)] = 1
-    """How many of those runs, or trials of tune, run at the same time, each with its share of the
-    cores; on SLURM, how many jobs."""
+    """How many of those run at the same time, each with its share of the cores; on SLURM, how many
+    jobs."""
     partition: str = ""
     """SLURM's partition; empty: its default."""
     job_gpus: Annotated[int, Range(min=0)] = 0
