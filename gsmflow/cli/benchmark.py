@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -22,6 +22,7 @@ from gsmflow.core.console import make_console
 from gsmflow.core.environment import command_line
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.core.settings import Range, check_settings
 from gsmflow.core.tables import terminal_table
 from gsmflow.learning.method import PresetName
 from gsmflow.reports.leaderboard.entries import Leaderboard
@@ -39,15 +40,17 @@ from gsmflow.runs.benchmark import (
     memory_of,
     opened_folder,
     run_cells,
+    runs_of,
     write_board,
 )
 from gsmflow.runs.executors import (
     Ended,
+    ExecutorName,
     LocalSettings,
     SlurmSettings,
     Started,
     Work,
-    execute,
+    executor_settings,
 )
 from gsmflow.runs.grid import (
     Cell,
@@ -58,6 +61,7 @@ from gsmflow.runs.grid import (
     read_data_choice,
     read_method_choices,
 )
+from gsmflow.runs.parallel import do_all
 
 __all__ = ["VERB", "BenchmarkOptions", "run_benchmark"]
 
@@ -83,33 +87,37 @@ class BenchmarkOptions:
     methods: tuple[str, ...] = ("all",)
     """The methods by the names that --model takes, or all. NAME:CLASSIFIER is a method with another
     classifier, such as f-clswgan:prototypes."""
-    seeds: int = 3
+    seeds: Annotated[int, Range(min=1)] = 3
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
+    class_splits: Annotated[int, Range(min=0)] = 0
+    """Random class splits 0, 1, ... on which each seed of each cell runs, with mean, standard
+    deviation and intervals over splits (docs/protocol.md); 0: the dataset's own split. With
+    --split-unseen for the number of unseen classes."""
     preset: PresetName | Literal["tuned"] = "published"
     """The settings of each method: published; short (docs/methods.md); or tuned: for each method
     and dataset, settings around the published ones are searched on validation classes first."""
-    trials: int = 20
+    trials: Annotated[int, Range(min=1)] = 20
     """Trials of each search under --preset tuned."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("out/leaderboard")
     """The folder of all runs and of the leaderboard."""
-    executor: Literal["local", "slurm"] = "local"
+    executor: ExecutorName = "local"
     """Where runs run: as processes on this machine, or as jobs of a SLURM cluster."""
-    workers: int | None = None
+    workers: Annotated[int | None, Range(min=1)] = None
     """Runs at the same time; None: as many as cores, memory and GPUs allow, on SLURM as many as
     it starts."""
-    threads: int = 1
+    threads: Annotated[int, Range(min=1)] = 1
     """CPU threads of each run."""
     partition: str | None = None
     """SLURM's partition; None: its default."""
-    job_gpus: int = 0
+    job_gpus: Annotated[int, Range(min=0)] = 0
     """GPUs of each run on SLURM."""
-    job_minutes: int = 120
+    job_minutes: Annotated[int, Range(min=1)] = 120
     """Minutes after which SLURM ends a run, which then goes on in a new job."""
-    job_memory_gib: int | None = None
+    job_memory_gib: Annotated[int | None, Range(min=1)] = None
     """Memory of each run on SLURM, GiB; None: as estimated from the features."""
     retry_failed: bool = False
     """Whether runs that failed before begin again."""
-    draws: int = 2000
+    draws: Annotated[int, Range(min=0)] = 2000
     """Draws of the bootstrap that gives intervals; 0: no intervals."""
     published: bool = True
     """Published figures of the same datasets below the runs."""
@@ -146,18 +154,36 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
         If a method, a dataset or a flag is not known, the executor is not to be had, or the folder
         cannot be used.
     """
-    _check(options)
+    _check(options, flags)
     baseline = None if options.check is None else read_csv(options.check)
     methods = read_method_choices(options.methods)
     choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
-    identity: dict[str, object] = {"preset": options.preset, "flags": list(flags)}
+    # Absent in the files of folders from before there were random class splits.
+    over_splits = True if options.class_splits else None
+    identity: dict[str, object] = {
+        "preset": options.preset,
+        "flags": list(flags),
+        "class_splits": over_splits,
+    }
     if options.preset == "tuned":
         identity["trials"] = options.trials
     with opened_folder(options.out, identity):
         cache = ["--out", str(options.out), *flags]
-        datasets = [open_data(choice, methods[0], cache, _PROG) for choice in choices]
+        first_split = ["--class-split", "0"] if options.class_splits else []
+        datasets = [
+            open_data(choice, methods[0], [*cache, *first_split], _PROG) for choice in choices
+        ]
         _check_different(datasets)
-        settings = _settings(options, datasets[0].recipe.device)
+        settings = executor_settings(
+            options.executor,
+            device=datasets[0].recipe.device,
+            workers=options.workers,
+            threads=options.threads,
+            partition=options.partition,
+            gpus=options.job_gpus,
+            minutes=options.job_minutes,
+            memory_gib=options.job_memory_gib,
+        )
         chosen = None
         if options.preset == "tuned":
             chosen = _search(options, methods, datasets, cache, settings, console)
@@ -170,12 +196,11 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             options.out / "runs",
             _PROG,
             chosen,
+            range(options.class_splits),
         )
         if baseline is not None:
             cells = _cells_in(baseline, cells, options)
-        # A seed of every cell before the next one: figures of all methods come early.
-        runs = [CellRun(c, s) for s in range(options.seeds) for c in cells if s in c.seeds]
-        _run(options, runs, settings, console)
+        _run(options, runs_of(cells), settings, console)
         published = read_published(PUBLISHED_FILE) if options.published else []
         board = collect_board(
             cells,
@@ -202,6 +227,11 @@ def _cells_in(
 ) -> list[Cell]:
     """The cells of a grid that a leaderboard has, with their first seed."""
     known = {(old.dataset, old.method) for old in baseline if old.preset == options.preset}
+    if any(old.splits for old in baseline):
+        raise InputError(
+            f"--check: found figures over random class splits in {options.check}, expected a "
+            "leaderboard of the dataset's own splits"
+        )
     found = [
         replace(cell, seeds=cell.seeds[:1])
         for cell in cells
@@ -236,21 +266,28 @@ def _report_moved(baseline: Sequence[CsvCell], board: Leaderboard, console: Cons
     return bool(lines)
 
 
-def _check(options: BenchmarkOptions) -> None:
-    for flag, value, least in (
-        ("--seeds", options.seeds, 1),
-        ("--workers", options.workers, 1),
-        ("--threads", options.threads, 1),
-        ("--job-gpus", options.job_gpus, 0),
-        ("--job-minutes", options.job_minutes, 1),
-        ("--job-memory-gib", options.job_memory_gib, 1),
-        ("--draws", options.draws, 0),
-        ("--trials", options.trials, 1),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
+def _check(options: BenchmarkOptions, flags: Sequence[str]) -> None:
+    check_settings(options)
+    if options.class_splits:
+        _check_splits(options, flags)
     if not options.datasets:
         raise InputError("--datasets: found nothing, expected a dataset's folder or a script")
+
+
+def _check_splits(options: BenchmarkOptions, flags: Sequence[str]) -> None:
+    """Raise `InputError` if something is asked for that has no meaning over class splits."""
+    named = {word.partition("=")[0].replace("_", "-") for word in flags}
+    for found, expected in (
+        (
+            options.preset == "tuned",
+            "--preset published or short: a search on the dataset's own "
+            "seen classes would learn from classes that a split leaves unseen",
+        ),
+        (options.check is not None, "no --check, which compares figures of one split"),
+        ("--class-split" in named, "no --class-split: the splits are 0, 1, ..."),
+    ):
+        if found:
+            raise InputError(f"--class-splits: found {options.class_splits}, expected {expected}")
 
 
 def _check_different(datasets: Sequence[GridData]) -> None:
@@ -261,20 +298,6 @@ def _check_different(datasets: Sequence[GridData]) -> None:
                 f"--datasets: found {key} {keys.count(key)} times, expected each dataset with its "
                 "features and semantics once"
             )
-
-
-def _settings(options: BenchmarkOptions, device: str) -> LocalSettings | SlurmSettings:
-    if options.executor == "local":
-        gpus = () if device == "cpu" else None
-        return LocalSettings(options.workers, options.threads, gpus)
-    return SlurmSettings(
-        partition=options.partition,
-        gpus=options.job_gpus or None,
-        minutes=options.job_minutes,
-        cpus=options.threads,
-        memory_mib=None if options.job_memory_gib is None else 1024 * options.job_memory_gib,
-        parallel=options.workers,
-    )
 
 
 def _search(
@@ -303,14 +326,7 @@ def _search(
                 script=data.choice.path, trials=options.trials, class_draws=1, study=study
             )
             works.append(Work(name, partial(_tune, tune, words), memory_of(data)))
-    failures = []
-    with closing(execute(works, settings, options.out / "executor" / "searches")) as events:
-        for event in events:
-            if isinstance(event, Ended):
-                failures += [f"{event.name}: {event.sentence}"] if event.sentence else []
-                console.print(f"searched {event.name}", soft_wrap=True)
-    if failures:
-        raise InputError(failures[0])
+    do_all(works, settings, options.out / "executor" / "searches", console)
     return files
 
 

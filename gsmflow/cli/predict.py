@@ -137,6 +137,13 @@ def run_predict(options: PredictOptions) -> None:
         _evaluate(options, run, truth, np.array(predictions, dtype=np.int64), console)
 
 
+def _read_gate(run: TrainedRun) -> Gated:
+    try:
+        return read_gate(run)
+    except InputError as error:
+        raise InputError(f"{error}; --gate none answers without it") from error
+
+
 def _print_summary(
     options: PredictOptions,
     named_by: str,
@@ -320,7 +327,7 @@ class _Decision:
             return cls(None, None, "answers among the unseen classes")
         gate = run.recipe.gate_name
         if options.gate == "run" and gate != "none":
-            gated = read_gate(run)
+            gated = _read_gate(run)
             _check_no_gamma(
                 options,
                 f"the run's gate ({gated.name})",

@@ -1,8 +1,10 @@
 """The command ``results``: finished runs in one table per dataset, beside published figures."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from tyro.conf import Positional
@@ -14,9 +16,13 @@ from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import Grid, latex, markdown, terminal_table
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
 from gsmflow.reports.results import Row, collect_runs, published_row, render_csv, results_grid
+from gsmflow.runs.directory import computed_fields, read_run_recipe
 from gsmflow.runs.sections import REPORTS
 
 __all__ = ["VERB", "ResultsOptions", "run_results"]
+
+# Fields of a recipe in which runs may differ that are joined over class splits.
+_JOINED = {"class_split", "unseen_names", "seed", "seeds", "data", "device"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,9 @@ class ResultsOptions:
     """Only these datasets, with commas; empty: all that have runs."""
     published: bool = True
     """Published figures of the same dataset below the runs."""
+    over: Literal["class-split"] | None = None
+    """class-split: join runs that differ in --class-split and --seed alone, in whichever folders
+    they lie, to a row with mean, standard deviation and 95% interval over the splits."""
     into: Path | None = None
     """A folder to write DATASET.csv, DATASET.md and DATASET.tex into, too."""
 
@@ -52,7 +61,8 @@ def run_results(options: ResultsOptions, console: Console) -> None:
     InputError
         If there is no finished run, none of a dataset that is asked for, or no place to write.
     """
-    collection = collect_runs(options.folder, REPORTS)
+    identify = None if options.over is None else _identity
+    collection = collect_runs(options.folder, REPORTS, identify=identify)
     for warning in collection.warnings:
         console.print(f"warning: {warning}; left out", soft_wrap=True)
     if not collection.rows:
@@ -72,6 +82,13 @@ def run_results(options: ResultsOptions, console: Console) -> None:
             _write(options.into, name, rows, grid)
     if options.into is not None:
         console.print(f"tables: {options.into}", soft_wrap=True)
+
+
+def _identity(directory: Path) -> str:
+    """All that a run computes, but for its class split, its seeds, and where the data lie."""
+    computed = computed_fields(read_run_recipe(directory))
+    kept = {name: value for name, value in computed.items() if name not in _JOINED}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _pick_datasets(words: str, rows: Sequence[Row]) -> list[str]:

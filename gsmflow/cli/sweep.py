@@ -28,7 +28,10 @@ from gsmflow.runs.variants import figures_of, folder_words, run_variants
 __all__ = ["VERB", "SweepOptions", "run_sweep"]
 
 # Fields that say what is evaluated, not how; figures for several of their values do not compare.
-_FIXED = {"dataset", "data", "seed", "seeds", "device", "devices", "nodes", "shots", "shot_draws"}
+_FIXED = {
+    *("dataset", "data", "seed", "seeds", "device", "devices", "nodes", "shots", "shot_draws"),
+    *("class_split", "class_splits", "split_unseen", "unseen_names"),
+}
 # Flags that choose a part of the recipe by its name.
 _CHOICES = {"model", "classifier", "gate"}
 # The only fields of a recipe that its baselines depend on.

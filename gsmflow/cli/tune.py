@@ -1,21 +1,22 @@
 """The command ``tune``: its options, its worker processes, and the results that it writes."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-import torch
 from rich.console import Console
 
 from gsmflow.cli.verb import Verb
-from gsmflow.core.child_processes import end_processes, end_with_parent
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
+from gsmflow.core.settings import Range, check_settings
 from gsmflow.recipes.files import write_recipe_file
+from gsmflow.runs.executors import Ended, LocalSettings, Work, execute
+from gsmflow.runs.parallel import recipe_executor
 from gsmflow.runs.script import Script, ScriptOptions, script_recipe
 from gsmflow.runs.variants import folder_words
 from gsmflow.tuning.space import space_of
@@ -30,11 +31,9 @@ from gsmflow.tuning.summary import (
     study_figure,
 )
 from gsmflow.tuning.trial import Objective, StudySetup, open_setup
-from gsmflow.tuning.worker import Finalist, StudyPlan, work
+from gsmflow.tuning.worker import Finalist, StudyPlan, is_done, work
 
 __all__ = ["VERB", "TuneOptions", "run_tuning"]
-
-_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +46,20 @@ class TuneOptions(ScriptOptions):
     continues a study that was ended, or joins one that is running.
     """
 
-    trials: int = 40
+    trials: Annotated[int, Range(min=1)] = 40
     """Trials to be finished (complete or pruned) in this study, over all invocations."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, Range(above=0)] = None
     """Minutes after which this invocation begins no more trials; None: no limit."""
     objective: Objective = "H_calibrated"
     """What to maximize: H under the best calibration factor gamma, H without one, T1 or AUSUC."""
-    class_draws: int = 3
+    class_draws: Annotated[int, Range(min=1)] = 3
     """Draws of validation classes that a trial is validated on, with one training for each: first
     the dataset's validation classes, then random ones of the seen classes. The mean counts."""
     search: tuple[str, ...] = ()
     """Fields to search, such as pi epochs; none: all that the recipe uses."""
-    finalists: int = 4
+    finalists: Annotated[int, Range(min=1)] = 4
     """Best trials that are validated with more seeds, beside the script's recipe."""
-    finalist_seeds: int = 2
+    finalist_seeds: Annotated[int, Range(min=0)] = 2
     """More seeds for each of them; the best mean wins."""
     study: Path | None = None
     """The study's folder; None: OUT/DATASET/tune-FEATURES-SEMANTICS, for a model other than gsmflow
@@ -85,9 +84,9 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
         If an option is out of range, the script or its data cannot be used, or the study's folder
         holds another study.
     """
-    _check(options)
+    check_settings(options)
     with quiet_optuna():
-        script, setup, study = _open(options, flags)
+        script, setup, study = _open(options, flags, is_worker=False)
         recipe, finished = study.space.recipe, len(finished_trials(study))
         count = len(setup.class_draws[0][0].unseen_classes)
         console.print(
@@ -97,8 +96,8 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
             soft_wrap=True,
         )
         console.print(
-            f"study {setup.folder}, {finished} of {options.trials} trials finished, device "
-            f"{setup.device}, {setup.precision} products",
+            f"study {setup.folder}, {finished} of {options.trials} trials finished, "
+            f"{_where(setup)}",
             soft_wrap=True,
         )
         budget = float("inf") if options.minutes is None else 60 * options.minutes
@@ -106,31 +105,23 @@ def run_tuning(options: TuneOptions, console: Console, flags: Sequence[str]) -> 
             options.trials, options.finalists, options.finalist_seeds, time.time() + budget
         )
         with shown_progress(console, setup, study, plan) as update:
-            if recipe.workers > 1:
-                with _workers(options, flags, plan, recipe.workers) as workers:
-                    while any(worker.is_alive() for worker in workers):
-                        update()
-                        time.sleep(_POLL_SECONDS)
+            if recipe.workers > 1 or not setup.trains:
+                _run_workers(options, flags, plan, setup, study, update)
             # This process does what is left: all of it, or the work of a worker that failed.
             validated = work(setup, study, plan, update)
         _report(console, script, setup, study, validated)
 
 
-def _check(options: TuneOptions) -> None:
-    """Raise `InputError` if a number is out of range."""
-    for flag, value, least in (
-        ("--trials", options.trials, 1),
-        ("--class-draws", options.class_draws, 1),
-        ("--finalists", options.finalists, 1),
-        ("--finalist-seeds", options.finalist_seeds, 0),
-    ):
-        if value < least:
-            raise InputError(f"{flag}: found {value}, expected a number of at least {least}")
-    if options.minutes is not None and not options.minutes > 0:
-        raise InputError(f"--minutes: found {options.minutes}, expected a number above 0")
+def _where(setup: StudySetup) -> str:
+    """Where the trials of a study are trained."""
+    if setup.trains:
+        return f"device {setup.device}, {setup.precision} products"
+    return f"workers on SLURM: {setup.space.recipe.workers}"
 
 
-def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, StudySetup, Study]:
+def _open(
+    options: TuneOptions, flags: Sequence[str], *, is_worker: bool
+) -> tuple[Script, StudySetup, Study]:
     """The script, its data and its study, as every process of the study opens them."""
     script, recipe = script_recipe(
         options.script, flags, prog=f"python -m gsmflow tune {options.script}"
@@ -138,34 +129,49 @@ def _open(options: TuneOptions, flags: Sequence[str]) -> tuple[Script, StudySetu
     space = space_of(recipe, options.search)
     name = "-".join(["tune", *folder_words(recipe), recipe.features, recipe.semantics_label])
     folder = options.study or recipe.out / recipe.dataset / name
-    setup = open_setup(folder, space, script.job(recipe), options.class_draws)
+    trains = is_worker or recipe.executor == "local"
+    setup = open_setup(folder, space, script.job(recipe), options.class_draws, trains=trains)
     return script, setup, open_study(setup, options.objective)
 
 
-@contextmanager
-def _workers(
-    options: TuneOptions, flags: Sequence[str], plan: StudyPlan, count: int
-) -> Iterator[Sequence[BaseProcess]]:
-    """A context in which the worker processes run; they do not outlive it."""
-    threads = max(1, torch.get_num_threads() // count)
-    processes = [
-        get_context("spawn").Process(target=_run_worker, args=(options, list(flags), plan, threads))
-        for _ in range(count)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        yield processes
-    finally:
-        end_processes(processes)
+def _run_workers(
+    options: TuneOptions,
+    flags: Sequence[str],
+    plan: StudyPlan,
+    setup: StudySetup,
+    study: Study,
+    update: Callable[[], object],
+) -> None:
+    """Run the worker processes of a study, on this machine or as jobs of a cluster.
+
+    Raises
+    ------
+    InputError
+        If jobs of a cluster have ended and left something to do, which this process does not.
+    """
+    settings = recipe_executor(setup.space.recipe)
+    if isinstance(settings, LocalSettings):
+        settings = replace(settings, gpus=())  # the workers share a GPU
+    call = partial(_run_worker, options, tuple(flags), plan)
+    works = [Work(f"worker{number}", call) for number in range(setup.space.recipe.workers)]
+    failures = []
+    with closing(execute(works, settings, setup.folder / "executor")) as events:
+        for event in events:
+            if isinstance(event, Ended) and event.sentence is not None:
+                failures.append(f"{event.name}: {event.sentence}")
+            update()
+    if not setup.trains and not is_done(setup, study, plan):
+        raise InputError(
+            f"{setup.folder}: found that all jobs ended before the study did "
+            f"({failures[0] if failures else 'no job failed'}), expected it to be done; the same "
+            "command goes on with it"
+        )
 
 
-def _run_worker(options: TuneOptions, flags: Sequence[str], plan: StudyPlan, threads: int) -> None:
-    """The main function of a worker process."""
-    end_with_parent()
-    torch.set_num_threads(threads)
-    with quiet_optuna(), suppress(InputError):  # the parent finds the same mistake and reports it
-        _, setup, study = _open(options, flags)
+def _run_worker(options: TuneOptions, flags: Sequence[str], plan: StudyPlan) -> None:
+    """Work on a study; called in a process of its own."""
+    with quiet_optuna():
+        _, setup, study = _open(options, flags, is_worker=True)
         work(setup, study, plan)
 
 

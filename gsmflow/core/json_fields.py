@@ -71,11 +71,21 @@ class Field:
         return 100 * float(self.value)
 
     def mean_std(self) -> MeanStd:
-        """A fraction of one run, or the mean and standard deviation over seeds, in percent."""
+        """A fraction of one run, or the mean over several runs with its spread, in percent.
+
+        The ends of an interval may lie beyond 0 and 100.
+        """
         if not isinstance(self.value, dict):
             return MeanStd(self.percent())
-        std = self["std"]
-        return MeanStd(self["mean"].percent(), None if std.value is None else std.percent())
+        std, interval = self["std"], None
+        if self["interval"].value is not None:
+            ends = self["interval"].items()
+            if len(ends) != 2:
+                raise self["interval"].refused("two numbers")
+            interval = (100 * ends[0].number(), 100 * ends[1].number())
+        return MeanStd(
+            self["mean"].percent(), None if std.value is None else std.percent(), interval
+        )
 
     def records(self) -> list[dict[str, float]]:
         """A list of objects of finite numbers, each with an ``epoch``."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rich import box
 from rich.table import Table
@@ -24,10 +24,26 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MeanStd:
-    """A number in percent, and its standard deviation if it is a mean over seeds."""
+    """A number in percent, with its spread if it is a mean over seeds or class splits.
+
+    Attributes
+    ----------
+    mean
+        The number.
+    std
+        Its standard deviation; None where there is none.
+    interval
+        The ends of the 95% interval of a mean over class splits; None for other numbers.
+    """
 
     mean: float
     std: float | None = None
+    interval: tuple[float, float] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name, without the interval if there is none."""
+        fields = {"mean": self.mean, "std": self.std}
+        return fields if self.interval is None else {**fields, "interval": self.interval}
 
     def text(self, plus_minus: str) -> str:
         """The number with one decimal; ``plus_minus`` separates mean and standard deviation."""

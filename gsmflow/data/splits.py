@@ -11,6 +11,7 @@ __all__ = [
     "SPLIT_SEED",
     "draw_fifth",
     "draw_from_each_class",
+    "draw_share",
     "repeat_each_class",
     "shuffle_each_class",
 ]
@@ -26,11 +27,31 @@ _HELD_OUT_SHARE = 0.2
 
 def draw_fifth(labels: IntArray) -> NDArray[np.bool_]:
     """Which rows ``(n,)`` are held out: a fifth of each class, drawn with a fixed seed."""
+    return draw_share(labels, _HELD_OUT_SHARE, np.random.default_rng(SPLIT_SEED))
+
+
+def draw_share(labels: IntArray, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw the same share of the rows of each class, at least one row and not all of them.
+
+    Parameters
+    ----------
+    labels
+        Class of each row, ``(n,)``.
+    share
+        In (0, 1); a class of a single row lends none.
+    rng
+        Source of the draw.
+
+    Returns
+    -------
+    NDArray
+        Which rows were drawn, ``(n,)``.
+    """
 
     def count(rows: int) -> int:
-        return min(max(1, round(_HELD_OUT_SHARE * rows)), rows - 1)
+        return min(max(1, round(share * rows)), rows - 1)
 
-    return draw_from_each_class(labels, count, np.random.default_rng(SPLIT_SEED))
+    return draw_from_each_class(labels, count, rng)
 
 
 def draw_from_each_class(

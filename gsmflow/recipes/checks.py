@@ -11,7 +11,7 @@ from gsmflow.learning.contract import Density, GivesRows, Model
 from gsmflow.methods.registry import METHODS
 from gsmflow.recipes.recipe import CONFIG_PREFIXES, Recipe, used_configs
 
-__all__ = ["check_model_class", "check_recipe"]
+__all__ = ["check_model_class", "check_one_split", "check_recipe"]
 
 # File systems have 255 bytes for a name, of which temporary files need some.
 _LONGEST_NAME = 200
@@ -28,6 +28,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_beside(recipe)
     _check_gate(recipe)
     _check_shots(recipe)
+    _check_class_split(recipe)
     processes = recipe.devices * recipe.nodes
     if recipe.training.batch_size % processes:
         raise InputError(
@@ -113,6 +114,35 @@ def _check_gate(recipe: Recipe) -> None:
         raise InputError(
             "--test-selected: found with --classifier bayes, which has no epochs to select from, "
             "expected --classifier softmax or prototypes"
+        )
+
+
+def _check_class_split(recipe: Recipe) -> None:
+    if recipe.class_split is None and not recipe.class_splits:
+        for name in ("split_unseen", "unseen_names"):
+            if getattr(recipe, name):
+                raise InputError(
+                    f"{flag_of(name)}: found without --class-split, expected the seed of a random "
+                    "class split"
+                )
+    if recipe.class_splits and recipe.shots:
+        raise InputError(
+            f"--shots: found with --class-splits {recipe.class_splits}, expected --class-split "
+            "with the seed of one: few-shot figures are of one split"
+        )
+    if recipe.class_splits and recipe.unseen_names:
+        raise InputError(
+            f"--unseen-names: found with --class-splits {recipe.class_splits}, expected none: each "
+            "split has its own"
+        )
+
+
+def check_one_split(recipe: Recipe, verb: str) -> None:
+    """Raise `InputError` if a recipe asks for several class splits of a verb that has one."""
+    if recipe.class_splits:
+        raise InputError(
+            f"--class-splits: found {recipe.class_splits} with {verb}, expected --class-split with "
+            "the seed of one"
         )
 
 

@@ -87,6 +87,18 @@ class Recipe:
     """Percent of the seen classes that take their semantics from --second-semantics."""
     mix_unseen: Annotated[float, Range(min=0, max=100)] = 0.0
     """Percent of the unseen classes that take their semantics from --second-semantics."""
+    class_split: Annotated[int | None, Range(min=0)] = None
+    """Seed of a random split into seen and unseen classes, in place of the dataset's
+    (docs/protocol.md); None: the dataset's. Such a split may call classes unseen that the backbone
+    was trained on."""
+    class_splits: Annotated[int, Range(min=0)] = 0
+    """Number of random class splits, with seeds from --class-split (else 0) upwards; all runs are
+    kept, and the table shows mean and standard deviation over splits. 0: one split."""
+    split_unseen: Annotated[int, Range(min=0)] = 0
+    """Unseen classes of a random class split; 0: as many as the dataset has."""
+    unseen_names: tuple[str, ...] = ()
+    """Names of the unseen classes of the random class split, which a run writes into its recipe;
+    a split of other classes is then refused. Empty: not compared."""
     feature_scaling: FeatureScalingName = "none"
     """Scaling of the features, fitted on training rows."""
     cache: bool = True
@@ -149,11 +161,11 @@ class Recipe:
     nodes: Annotated[int, Range(min=1)] = 1
     """Nodes of distributed training, launched by torchrun."""
     executor: Literal["local", "slurm"] = "local"
-    """Where runs of several seeds, of an ablation or of a sweep run: on this machine, or as jobs of
-    a SLURM cluster."""
+    """Where runs of several seeds or class splits, of an ablation or of a sweep, and the workers of
+    tune run: on this machine, or as jobs of a SLURM cluster."""
     workers: Annotated[int, Range(min=1)] = 1
-    """How many of those runs, or trials of tune, run at the same time, each with its share of the
-    cores; on SLURM, how many jobs."""
+    """How many of those run at the same time, each with its share of the cores; on SLURM, how many
+    jobs."""
     partition: str = ""
     """SLURM's partition; empty: its default."""
     job_gpus: Annotated[int, Range(min=0)] = 0

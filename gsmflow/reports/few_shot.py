@@ -1,7 +1,6 @@
 """Few-shot figures over the number of labelled rows: table, picture, part of the page."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ def few_shot_page(metrics: Field) -> dict[str, Any]:
         "columns": grid.columns[1:],
         "charted": [metric.label for metric in metrics_in("few_shot_chart")],
         "rows": [
-            [asdict(cell) if isinstance(cell, MeanStd) else cell for cell in row] for row in rows
+            [cell.as_json() if isinstance(cell, MeanStd) else cell for cell in row] for row in rows
         ],
         "notes": grid.notes,
         "draws": few_shot_draws(metrics),

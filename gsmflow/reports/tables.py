@@ -58,11 +58,9 @@ def result_table(metrics: Field, reports: Sequence[SectionReport]) -> Table:
         Of the sections whose rows stand in it.
     """
     facts = metrics.object()
-    seeds = facts.get("seeds")
-    which = f"seed {facts['seed']}" if seeds is None else f"mean ± std of {len(seeds)} seeds"
     table = Table(
         title=f"{facts['dataset']} · {facts['features']} · {facts['semantics']} · "
-        f"{which} · percent, means over classes",
+        f"{_which_runs(facts)} · percent, means over classes",
         caption=facts["protocol"],
         caption_justify="left",
     )
@@ -73,6 +71,18 @@ def result_table(metrics: Field, reports: Sequence[SectionReport]) -> Table:
     return table
 
 
+def _which_runs(facts: Mapping[str, Any]) -> str:
+    """The class split and the seeds that the figures of a table are of."""
+    seeds = facts.get("seeds", [facts.get("seed")])
+    of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± std of {len(seeds)} seeds"
+    if "class_splits" in facts:
+        of_each = of_seeds if len(seeds) == 1 else f"each the mean of {len(seeds)} seeds"
+        return f"mean ± std of {len(facts['class_splits'])} random class splits, {of_each}"
+    if "class_split" in facts:
+        return f"random class split {facts['class_split']['seed']}, {of_seeds}"
+    return of_seeds
+
+
 def print_metrics(metrics: Field, reports: Sequence[SectionReport], console: Console) -> None:
     """Print the tables and the lines of a run, or of the runs of several seeds."""
     console.print(result_table(metrics, reports))
@@ -80,8 +90,19 @@ def print_metrics(metrics: Field, reports: Sequence[SectionReport], console: Con
     for report in shown:
         if report.table is not None:
             console.print(terminal_table(report.table(metrics)))
-    for line in section_lines(metrics, shown):
+    for line in [*section_lines(metrics, shown), *_interval_lines(metrics)]:
         console.print(line, soft_wrap=True)
+
+
+def _interval_lines(metrics: Field) -> list[str]:
+    """The 95% intervals of means over class splits in one line; none for other figures."""
+    shown = metrics_in("table")
+    figures = read_metrics(metrics, shown)
+    ends = {m.label: figures[m.key].interval for m in shown if m.key in figures}
+    texts = [f"{label} {pair[0]:.1f} to {pair[1]:.1f}" for label, pair in ends.items() if pair]
+    if not texts:
+        return []
+    return [f"95% intervals over class splits (Student's t): {', '.join(texts)}"]
 
 
 def section_lines(metrics: Field, reports: Sequence[SectionReport]) -> list[str]:

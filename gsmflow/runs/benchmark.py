@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,13 @@ from gsmflow.reports.page.document import read_run
 from gsmflow.reports.page.render import render_page
 from gsmflow.reports.published import Published
 from gsmflow.reports.rank_figure import rank_figure
-from gsmflow.runs.cell import CellOutcome, read_outcome, run_cell, write_failure
+from gsmflow.runs.cell import (
+    CellOutcome,
+    is_for_want_of_room,
+    read_outcome,
+    run_cell,
+    write_failure,
+)
 from gsmflow.runs.executors import (
     Ended,
     LocalSettings,
@@ -43,7 +50,15 @@ from gsmflow.runs.executors import (
 from gsmflow.runs.grid import Cell, GridData, words_of_run
 from gsmflow.runs.sections import REPORTS
 
-__all__ = ["CellRun", "collect_board", "memory_of", "opened_folder", "run_cells", "write_board"]
+__all__ = [
+    "CellRun",
+    "collect_board",
+    "memory_of",
+    "opened_folder",
+    "run_cells",
+    "runs_of",
+    "write_board",
+]
 
 GRID_FILE = "grid.json"
 _FORMAT = 1
@@ -58,17 +73,29 @@ class CellRun:
 
     cell: Cell
     seed: int
+    split: int | None = None
 
     @property
     def name(self) -> str:
         """Its name in progress and in log files."""
         data = self.cell.data.key.replace(":", "-")
-        return f"{data}/{self.cell.method.key}/seed{self.seed}"
+        split = "" if self.split is None else f"split{self.split}/"
+        return f"{data}/{self.cell.method.key}/{split}seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Its run directory."""
+        return self.cell.run_folder(self.seed, self.split)
+
+    @property
+    def outcome_file(self) -> Path:
+        """The file that says how it ended."""
+        return self.cell.outcome_file(self.seed, self.split)
 
     @property
     def outcome(self) -> CellOutcome | None:
         """How it ended; None if it is not over."""
-        return read_outcome(self.cell.outcome_file(self.seed))
+        return read_outcome(self.outcome_file)
 
     @property
     def work(self) -> Work:
@@ -77,11 +104,25 @@ class CellRun:
         call = partial(
             run_cell,
             cell.data.choice.path,
-            words_of_run(cell, self.seed),
-            cell.run_folder(self.seed),
-            cell.outcome_file(self.seed),
+            words_of_run(cell, self.seed, self.split),
+            self.folder,
+            self.outcome_file,
         )
         return Work(self.name, call, memory_of(cell.data))
+
+
+def runs_of(cells: Sequence[Cell]) -> list[CellRun]:
+    """The runs of cells: a seed of every cell before the next one, split by split.
+
+    So figures of all methods come early.
+    """
+    seeds = sorted({seed for cell in cells for seed in cell.seeds})
+    splits: Sequence[int | None] = sorted({s for cell in cells for s in cell.splits}) or [None]
+    return [
+        CellRun(cell, seed, split)
+        for split, seed, cell in product(splits, seeds, cells)
+        if seed in cell.seeds
+    ]
 
 
 def memory_of(data: GridData) -> int:
@@ -172,22 +213,24 @@ def run_cells(
     Raises
     ------
     InputError
-        If the executor is not to be had.
+        If the executor is not to be had, or the disk is full: what runs is ended, and goes on from
+        its files another time.
     """
     if retry_failed:
         for run in runs:
             outcome = run.outcome
             if outcome is not None and outcome.state == "failed":
-                shutil.rmtree(run.cell.run_folder(run.seed), ignore_errors=True)
-                run.cell.outcome_file(run.seed).unlink()
+                shutil.rmtree(run.folder, ignore_errors=True)
+                run.outcome_file.unlink()
     left = {run.name: run for run in runs if run.outcome is None}
     with closing(execute([run.work for run in left.values()], settings, folder)) as events:
         for event in events:
             if isinstance(event, Ended):
                 run = left[event.name]
+                if run.outcome is None and is_for_want_of_room(event.sentence or ""):
+                    raise InputError(str(event.sentence))
                 if run.outcome is None:  # its process ended before it could say how
-                    file = run.cell.outcome_file(run.seed)
-                    write_failure(file, event.sentence or "ended without an outcome")
+                    write_failure(run.outcome_file, event.sentence or "ended without an outcome")
             yield event
 
 
@@ -224,6 +267,7 @@ def collect_board(
         [_runs_of(cell) for cell in cells], draws, np.random.default_rng(_BOOTSTRAP_SEED)
     )
     names = {data.recipe.dataset for data in datasets}
+    splits = max((len(cell.splits) for cell in cells), default=0)
     methods = dict.fromkeys(cell.method for cell in cells)
     return Leaderboard(
         datasets=tuple(map(_dataset_entry, datasets)),
@@ -243,6 +287,7 @@ def collect_board(
         published=tuple(entry for entry in published if entry.dataset in names),
         command=command,
         environment=_environment(),
+        class_splits=splits,
     )
 
 
@@ -269,18 +314,19 @@ def _dataset_entry(data: GridData) -> DatasetEntry:
 
 
 def _runs_of(cell: Cell) -> CellRuns:
-    outcomes = {seed: read_outcome(cell.outcome_file(seed)) for seed in cell.seeds}
-    done = {s: o for s, o in outcomes.items() if o is not None and o.state == "done"}
+    found = [(run, outcome) for run in runs_of([cell]) if (outcome := run.outcome) is not None]
+    done = [(run, outcome) for run, outcome in found if outcome.state == "done"]
+    runs: dict[int | None, dict[int, Path]] = {}
+    for run, _ in done:
+        runs.setdefault(run.split, {})[run.seed] = run.folder
     return CellRuns(
         method=cell.method.key,
         dataset=cell.data.key,
         folder=cell.folder,
-        runs={seed: cell.run_folder(seed) for seed in done},
-        failures={
-            s: o.sentence for s, o in outcomes.items() if o is not None and o.state == "failed"
-        },
-        seconds=[o.seconds for o in done.values() if o.seconds is not None],
-        peak_mib=[o.peak_mib for o in done.values() if o.peak_mib is not None],
+        runs=runs,
+        failures=[outcome.sentence for _, outcome in found if outcome.state == "failed"],
+        seconds=[outcome.seconds for _, outcome in done if outcome.seconds is not None],
+        peak_mib=[outcome.peak_mib for _, outcome in done if outcome.peak_mib is not None],
     )
 
 
@@ -344,7 +390,7 @@ def _write_page(cell: Cell) -> Path | None:
     if not runs.runs:
         return None
     page, mark = cell.folder / "report.html", cell.folder / "report.json"
-    content = {"seeds": sorted(runs.runs)}
+    content = {"seeds": runs.seeds, "class_splits": [[s, *of] for s, of in runs.splits.items()]}
     if page.is_file() and mark.is_file() and read_json(mark) == content:
         return page
     summarise_runs(runs)

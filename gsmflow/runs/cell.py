@@ -1,5 +1,6 @@
 """One run of a grid's cell, in a process of its own, and the record of how it ended."""
 
+import errno
 import platform
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,11 @@ from gsmflow.reports.stage_seconds import read_stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 
-__all__ = ["CellOutcome", "read_outcome", "run_cell", "write_failure"]
+__all__ = ["CellOutcome", "is_for_want_of_room", "read_outcome", "run_cell", "write_failure"]
+
+# A full disk, a full quota, a file that is larger than the process may write.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = "found no room to write"
 
 State: TypeAlias = Literal["done", "failed"]
 
@@ -65,19 +70,35 @@ def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) ->
     Notes
     -----
     An error that is none of the user's ends the process without an outcome, so that the executor
-    says what it was.
+    says what it was. So does a full disk, which says nothing of the run.
+
+    Raises
+    ------
+    InputError
+        If the disk is full.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{folder.name}.log").open("a", encoding="utf-8") as stream:
             console = Console(file=stream, width=120, highlight=False, markup=False, emoji=False)
             found, recipe = script_recipe(script, words, prog=str(script))
             run_experiment(found.job(recipe), console, directory=folder)
+        seconds = sum(stage.seconds for stage in read_stages(folder / LOG_FILE))
+        write_json(outcome, asdict(CellOutcome("done", "", seconds, _peak_mib(), platform.node())))
     except (InputError, UnavailableError, MemoryError, torch.OutOfMemoryError) as error:
         write_failure(outcome, one_line(error) or "out of memory")
-        return
-    seconds = sum(stage.seconds for stage in read_stages(folder / LOG_FILE))
-    write_json(outcome, asdict(CellOutcome("done", "", seconds, _peak_mib(), platform.node())))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InputError(
+            f"{error.filename or folder}: {_NO_ROOM} ({error.strerror}), expected a folder with "
+            "room"
+        ) from error
+
+
+def is_for_want_of_room(sentence: str) -> bool:
+    """Whether a run ended because the disk is full, as `run_cell` says it: no fault of the run."""
+    return _NO_ROOM in sentence
 
 
 def write_failure(outcome: Path, sentence: str) -> None:

@@ -245,8 +245,9 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
         raise InputError(f"{file}: no such file, expected the directory of a finished run")
     metrics: Any = read_json(file)
     if isinstance(metrics, dict) and "seeds" in metrics:
+        found = "class splits" if "class_splits" in metrics else "seeds"
         raise InputError(
-            f"{file}: found the mean of several seeds, expected the run of one seed, which is "
+            f"{file}: found the mean of several {found}, expected the run of one seed, which is "
             f"in a subfolder of {directory}"
         )
     if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):

@@ -39,6 +39,16 @@ STORAGE_FIELDS = {"out", "run", "resume", "cache", "features_in", "preset", "rec
 }
 
 
+# Fields that say nothing at these values: recipes of before they existed compute the same, and have
+# the same digest.
+_SILENT: Mapping[str, Any] = {
+    "class_split": None,
+    "class_splits": 0,
+    "split_unseen": 0,
+    "unseen_names": [],
+}
+
+
 def open_run(recipe: Recipe) -> tuple[Path, bool]:
     """Make the run's directory, or find the one to resume.
 
@@ -62,7 +72,13 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     last = recipe.seed + recipe.seeds - 1
     seeds = f"seed{recipe.seed}" if recipe.seeds == 1 else f"seeds{recipe.seed}-{last}"
-    name = recipe.run or f"{stamp}-{seeds}"
+    splits = ""
+    if recipe.class_splits:
+        first = recipe.class_split or 0
+        splits = f"splits{first}-{first + recipe.class_splits - 1}-"
+    elif recipe.class_split is not None:
+        splits = f"split{recipe.class_split}-"
+    name = recipe.run or f"{stamp}-{splits}{seeds}"
     for number in count(1):
         directory = parent / (name if number == 1 else f"{name}-{number}")
         if make_run_directory(directory, recipe):
@@ -180,7 +196,7 @@ def _computed(described: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in described.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": v for inner, v in value.items()}
-        elif name not in STORAGE_FIELDS:
+        elif name not in STORAGE_FIELDS and not (name in _SILENT and value == _SILENT[name]):
             flat[name] = value
     return flat
 

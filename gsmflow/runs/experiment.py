@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from gsmflow.core.arrays import IntArray
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.environment import command_line, describe_environment
 from gsmflow.core.errors import InputError
@@ -19,6 +20,7 @@ from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import LOG_FILE, METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
+from gsmflow.data.class_splits import draw_class_split
 from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.formats.files import load_dataset
@@ -90,6 +92,9 @@ class RunFacts:
         validation.
     choices
         The settings that the model chose on validation classes; None if it chooses none.
+    class_split
+        The seed of the random class split, and the names of its ``seen``, ``validation`` and
+        ``unseen`` classes; None with the dataset's own split.
     """
 
     model: str
@@ -100,17 +105,19 @@ class RunFacts:
     protocol: str
     validation: dict[str, Any] | None
     choices: dict[str, Any] | None = None
+    class_split: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The fields by name, without choices if there are none."""
+        """The fields by name, without choices and class split if there are none."""
         fields = asdict(self)
-        if self.choices is None:
-            del fields["choices"]
+        for name in ("choices", "class_split"):
+            if fields[name] is None:
+                del fields[name]
         return fields
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """Read the dataset that a recipe names, from the cache if the recipe uses one.
+    """Read the dataset that a recipe names, with its class split, from the cache if there is one.
 
     Raises
     ------
@@ -127,6 +134,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
             f"--features-in: found map with features of {dataset.name} that are not in a cache, "
             "expected memory or auto"
         )
+    dataset = _with_class_split(dataset, recipe)
     if not recipe.second_semantics:
         return dataset
     return with_second_semantics(
@@ -144,9 +152,31 @@ def open_dataset(job: Job) -> Dataset:
     Raises
     ------
     InputError
-        If the data are missing or faulty.
+        If the data are missing or faulty, or cannot be split as the recipe asks.
     """
-    return read_dataset(job.recipe) if job.dataset is None else check_dataset(job.dataset)
+    if job.dataset is None:
+        return read_dataset(job.recipe)
+    return _with_class_split(check_dataset(job.dataset), job.recipe)
+
+
+def _with_class_split(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The dataset with the random class split of a recipe, if it has one."""
+    if recipe.class_split is None:
+        return dataset
+    drawn = draw_class_split(dataset, recipe.class_split, recipe.split_unseen)
+    names = _names_of(drawn, drawn.unseen_classes)
+    if recipe.unseen_names and set(recipe.unseen_names) != set(names):
+        other = next(iter(set(recipe.unseen_names) ^ set(names)))
+        raise InputError(
+            f"--class-split: found that {other!r} is an unseen class either of split "
+            f"{recipe.class_split} of {dataset.name} or of the recipe's unseen_names, expected the "
+            "same classes in both"
+        )
+    return drawn
+
+
+def _names_of(dataset: Dataset, classes: IntArray) -> tuple[str, ...]:
+    return tuple(dataset.class_names[c] for c in classes)
 
 
 def run_experiment(
@@ -286,6 +316,8 @@ def _open(job: Job, console: Console, group: Group, path: Path | None) -> _Opene
     # The other processes then read it from the cache.
     dataset = group.main_first(lambda: open_dataset(job))
     seconds = time.monotonic() - start
+    if recipe.class_split is not None:
+        recipe = replace(recipe, unseen_names=_names_of(dataset, dataset.unseen_classes))
     for section in SECTIONS:
         if section.wanted(recipe):
             section.check(recipe, dataset)
@@ -329,7 +361,21 @@ def run_facts(
         protocol=_protocol(run, dataset, validation is not None) + note,
         validation=validation,
         choices=choice,
+        class_split=_describe_split(run.recipe, dataset),
     )
+
+
+def _describe_split(recipe: Recipe, dataset: Dataset) -> dict[str, Any] | None:
+    """The seed and the class names of a random class split; None with the dataset's own."""
+    if recipe.class_split is None:
+        return None
+    groups = {
+        "seen": dataset.seen_classes,
+        "validation": np.unique(dataset.labels[dataset.val]),
+        "unseen": dataset.unseen_classes,
+    }
+    names = {group: list(_names_of(dataset, classes)) for group, classes in groups.items()}
+    return {"seed": recipe.class_split, **names}
 
 
 def _print_seconds(run: Run) -> None:
@@ -435,4 +481,10 @@ def _protocol(run: Run, dataset: Dataset, calibrated: bool) -> str:
     if calibrated:
         count = len(np.unique(dataset.labels[dataset.val]))
         text += f"; cal.: with a calibration factor chosen on {count} validation classes"
+    if run.recipe.class_split is not None:
+        seen, unseen = len(dataset.seen_classes), len(dataset.unseen_classes)
+        text += (
+            f"; random class split, {unseen} of {seen + unseen} classes unseen: the backbone may "
+            "have been trained on some of them"
+        )
     return text

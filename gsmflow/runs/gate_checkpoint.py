@@ -220,8 +220,8 @@ def read_gate(run: TrainedRun) -> Gated:
     file, gate = run.directory / _DESCRIPTION_FILE, run.recipe.gate_name
     if not file.is_file():
         raise InputError(
-            f"{file}: no such file, expected the saved gate of the run ({gate}); --gate none "
-            "answers without it, and training again with --resume keeps it"
+            f"{file}: no such file, expected the saved gate of the run ({gate}), which a resumed "
+            "training writes"
         )
     record = Field(file, "", read_json(file))
     if record["name"].text() != gate:

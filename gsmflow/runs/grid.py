@@ -150,6 +150,9 @@ class Cell:
         The seeds of its runs; one where nothing depends on the seed.
     folder
         Its folder, with a run directory for each seed.
+    splits
+        The random class splits on which each seed runs, in a folder each; none: the dataset's own
+        split alone.
     """
 
     method: MethodChoice
@@ -158,14 +161,18 @@ class Cell:
     recipe: Recipe
     seeds: tuple[int, ...]
     folder: Path
+    splits: tuple[int, ...] = ()
 
-    def run_folder(self, seed: int) -> Path:
-        """The run directory of a seed."""
-        return self.folder / f"seed{seed}"
+    def run_folder(self, seed: int, split: int | None = None) -> Path:
+        """The run directory of a seed, on a class split."""
+        return self._folder_of(split) / f"seed{seed}"
 
-    def outcome_file(self, seed: int) -> Path:
-        """The file that says how the run of a seed ended; there is none while it is not over."""
-        return self.folder / f"seed{seed}.json"
+    def outcome_file(self, seed: int, split: int | None = None) -> Path:
+        """The file that says how a run ended; there is none while it is not over."""
+        return self._folder_of(split) / f"seed{seed}.json"
+
+    def _folder_of(self, split: int | None) -> Path:
+        return self.folder if split is None else self.folder / f"split{split}"
 
 
 def read_method_choices(words: Sequence[str]) -> list[MethodChoice]:
@@ -267,6 +274,7 @@ def make_cells(
     out: Path,
     prog: str,
     chosen: Mapping[tuple[str, str], Path] | None = None,
+    splits: Sequence[int] = (),
 ) -> list[Cell]:
     """The cells of a grid, dataset by dataset.
 
@@ -286,6 +294,8 @@ def make_cells(
         The program's name, for the help text.
     chosen
         Files of settings that were chosen for a cell, by the keys of method and dataset.
+    splits
+        The random class splits of each cell; none: the dataset's own split.
 
     Raises
     ------
@@ -305,29 +315,33 @@ def make_cells(
         )
         recipe = parse_recipe(
             data.script.recipes,
-            [*words, *_seed(seeds[0])],
+            [*words, *_choice(seeds[0], next(iter(splits), None))],
             prog=prog,
             description=data.script.description,
         )
         used = tuple(seeds) if recipe.method_info.depends_on_seed else (seeds[0],)
-        name = f"{method.key.replace(':', '-')}-{preset}-{_address(recipe, data)}"
+        address = _address(recipe, data, over_splits=bool(splits))
+        name = f"{method.key.replace(':', '-')}-{preset}-{address}"
         folder = out / data.key.replace(":", "-") / name
-        cells.append(Cell(method, data, words, recipe, used, folder))
+        cells.append(Cell(method, data, words, recipe, used, folder, tuple(splits)))
     return cells
 
 
-def words_of_run(cell: Cell, seed: int) -> list[str]:
+def words_of_run(cell: Cell, seed: int, split: int | None = None) -> list[str]:
     """The flags of a cell's run, as its dataset's script takes them."""
-    return [*cell.words, *_seed(seed)]
+    return [*cell.words, *_choice(seed, split)]
 
 
-def _seed(seed: int) -> list[str]:
-    return ["--seed", str(seed), "--seeds", "1"]
+def _choice(seed: int, split: int | None) -> list[str]:
+    on_split = [] if split is None else ["--class-split", str(split)]
+    return ["--seed", str(seed), "--seeds", "1", *on_split]
 
 
-def _address(recipe: Recipe, data: GridData) -> str:
-    """A hash of what the runs of a cell compute, but for the seed."""
+def _address(recipe: Recipe, data: GridData, *, over_splits: bool) -> str:
+    """A hash of what the runs of a cell compute, but for the seed and the splits of its runs."""
     computed = computed_fields(recipe)
+    if over_splits:
+        computed["class_split"] = "each"
     content: Mapping[str, object] = {
         **{name: value for name, value in computed.items() if name not in _NOT_OF_A_CELL},
         "dataset": data.digest or recipe.dataset,

@@ -191,7 +191,13 @@ class LoadedRun:
         return np.concatenate([np.asarray(scores, dtype=np.float64) for scores in slabs])
 
 
-def load(path: str | Path, *, seed: int | None = None, device: str = "auto") -> LoadedRun:
+def load(
+    path: str | Path,
+    *,
+    seed: int | None = None,
+    class_split: int | None = None,
+    device: str = "auto",
+) -> LoadedRun:
     """Read a finished run.
 
     Parameters
@@ -200,32 +206,54 @@ def load(path: str | Path, *, seed: int | None = None, device: str = "auto") -> 
         The run directory, such as ``out/FLO/20250131-101500-seed0``.
     seed
         Of a run of several seeds, the seed to read; None for the first.
+    class_split
+        Of a run of several random class splits, the split to read; None for the first.
     device
         cpu, cuda, cuda:1, mps, or auto for the fastest available.
 
     Raises
     ------
     InputError
-        If there is no finished run of this seed, or one of its files is missing or damaged.
+        If there is no finished run of this seed and split, or one of its files is missing or
+        damaged.
     """
     with naming_parameters():
         place = pick_device(device)
-    trained = open_trained(_directory_of_seed(Path(path), seed), place)
+    trained = open_trained(_directory_of_run(Path(path), class_split, seed), place)
     gated = None if trained.recipe.gate_name == "none" else read_gate(trained)
     return LoadedRun(trained, gated, None if gated is not None else trained.gamma)
 
 
-def _directory_of_seed(directory: Path, seed: int | None) -> Path:
-    """The run itself, or the run of a seed below it."""
+def _directory_of_run(directory: Path, class_split: int | None, seed: int | None) -> Path:
+    """The run itself, or the run of a class split and a seed below it."""
+    recipe = _recipe_in(directory)
+    first = recipe.class_split or 0
+    splits = range(first, first + recipe.class_splits)
+    if not splits and recipe.class_split is not None:
+        splits = range(first, first + 1)
+    split = _one_of(splits, class_split, "class_split", directory)
+    if recipe.class_splits:
+        directory = directory / f"split{split}"
+        recipe = _recipe_in(directory)
+    chosen = _one_of(range(recipe.seed, recipe.seed + recipe.seeds), seed, "seed", directory)
+    below = directory / f"seed{chosen}"
+    return below if (below / RECIPE_FILE).is_file() or recipe.seeds > 1 else directory
+
+
+def _recipe_in(directory: Path) -> Recipe:
     if not (directory / RECIPE_FILE).is_file():
         raise InputError(
             f"{directory / RECIPE_FILE}: no such file, expected the directory of a finished run"
         )
-    recipe = read_run_recipe(directory)
-    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    if seed is not None and seed not in seeds:
-        expected = f"{seeds[0]}" if len(seeds) == 1 else f"one of {seeds[0]} to {seeds[-1]}"
-        raise InputError(f"seed: found {seed}, expected {expected}, as {directory} was run with")
-    if len(seeds) == 1:
-        return directory
-    return directory / f"seed{seeds[0] if seed is None else seed}"
+    return read_run_recipe(directory)
+
+
+def _one_of(numbers: range, asked: int | None, name: str, directory: Path) -> int | None:
+    """The number that is asked for, or the first; None if there is none at all."""
+    if asked is None:
+        return numbers[0] if numbers else None
+    if asked not in numbers:
+        expected = f"one of {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else "none"
+        expected = f"{numbers[0]}" if len(numbers) == 1 else expected
+        raise InputError(f"{name}: found {asked}, expected {expected}, as {directory} was run with")
+    return asked

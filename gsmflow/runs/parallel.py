@@ -6,17 +6,24 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.executors import Ended, LocalSettings, SlurmSettings, Started, Work, execute
+from gsmflow.runs.executors import (
+    Ended,
+    LocalSettings,
+    SlurmSettings,
+    Started,
+    Work,
+    execute,
+    executor_settings,
+)
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
 
-__all__ = ["in_parallel", "run_in_parallel"]
+__all__ = ["do_all", "in_parallel", "recipe_executor", "run_in_parallel"]
 
 
 def in_parallel(recipe: Recipe) -> bool:
@@ -70,8 +77,31 @@ def run_in_parallel(
         if not (path / METRICS_FILE).exists()
     ]
     _check_picklable(works)
+    do_all(works, recipe_executor(recipe), folder / "executor", console)
+
+
+def do_all(
+    works: Sequence[Work],
+    settings: LocalSettings | SlurmSettings,
+    folder: Path,
+    console: Console,
+) -> None:
+    """Do pieces of work; all are tried, whichever of them fails.
+
+    Parameters
+    ----------
+    works, settings, folder
+        As of `execute`.
+    console
+        Where their beginning and end are printed.
+
+    Raises
+    ------
+    InputError
+        If a piece failed: why the first one did.
+    """
     failures: list[str] = []
-    with closing(execute(works, _settings(recipe), folder / "executor")) as events:
+    with closing(execute(works, settings, folder)) as events:
         for event in events:
             if isinstance(event, Started):
                 console.print(f"started {event.name}", soft_wrap=True)
@@ -94,16 +124,17 @@ def _check_picklable(works: Sequence[Work]) -> None:
         ) from error
 
 
-def _settings(recipe: Recipe) -> LocalSettings | SlurmSettings:
-    if recipe.executor == "local":
-        threads = max(1, torch.get_num_threads() // recipe.workers)
-        return LocalSettings(recipe.workers, threads, () if recipe.device == "cpu" else None)
-    return SlurmSettings(
-        partition=recipe.partition or None,
-        gpus=recipe.job_gpus or None,
+def recipe_executor(recipe: Recipe) -> LocalSettings | SlurmSettings:
+    """Where the runs of a recipe run."""
+    return executor_settings(
+        recipe.executor,
+        device=recipe.device,
+        workers=recipe.workers,
+        threads=None,
+        partition=recipe.partition,
+        gpus=recipe.job_gpus,
         minutes=recipe.job_minutes,
-        memory_mib=1024 * recipe.job_memory_gib or None,
-        parallel=recipe.workers,
+        memory_gib=recipe.job_memory_gib,
     )
 
 

@@ -155,21 +155,24 @@ def _check_recipes(recipes: object) -> None:
 
 
 def run_job(job: Job, on_result: _OnResult, console: Console) -> None:
-    """Run a job with one seed or with several, in one process or as one of a group."""
+    """Run a job with one seed or several, on one class split or several, alone or in a group."""
     # Imported here so that --help is fast.
     from gsmflow.core.distributed import joined_group
+    from gsmflow.runs.class_splits import run_splits
     from gsmflow.runs.experiment import run_experiment, run_worker_experiment
     from gsmflow.runs.seeds import run_seeds
 
     recipe = job.recipe
-    if recipe.seeds == 1 and recipe.executor != "local":
+    if recipe.seeds == 1 and not recipe.class_splits and recipe.executor != "local":
         raise InputError(
-            f"--executor: found {recipe.executor} with one run, expected several, with --seeds, or "
-            "of ablate, sweep or benchmark"
+            f"--executor: found {recipe.executor} with one run, expected several, with --seeds or "
+            "--class-splits, or of ablate, sweep or benchmark"
         )
     with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
         console.quiet = not group.is_main
-        if recipe.seeds > 1:
+        if recipe.class_splits:
+            run_splits(job, console, group, on_result=on_result)
+        elif recipe.seeds > 1:
             run_seeds(job, console, group, on_result=on_result)
         elif group.is_main:
             on_result(run_experiment(job, console, group))

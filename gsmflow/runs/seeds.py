@@ -1,6 +1,6 @@
 """Runs of one recipe with several seeds, summarised as mean and standard deviation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.parallel import in_parallel, run_in_parallel
 from gsmflow.runs.sections import REPORTS
 
-__all__ = ["run_seeds", "seed_jobs"]
+__all__ = ["run_seeds", "run_together", "seed_jobs", "show_summary"]
 
 
 def run_seeds(
@@ -83,6 +83,22 @@ def run_seeds(
         {seed: read_json(folder / METRICS_FILE) for seed, folder in folders.items()}
     )
     write_json(path / METRICS_FILE, metrics)
+    show_summary(path, metrics, console)
+    return metrics
+
+
+def show_summary(path: Path, metrics: Mapping[str, Any], console: Console) -> None:
+    """Draw and print what the directory of several runs says of all of them.
+
+    Parameters
+    ----------
+    path
+        The directory.
+    metrics
+        The content of its ``metrics.json``.
+    console
+        Where tables and paths are printed.
+    """
     record = Field(path / METRICS_FILE, "", metrics)
     shown = measured(record, REPORTS)
     drawn = [report.draw(record, path) for report in shown if report.draw is not None]
@@ -90,7 +106,6 @@ def run_seeds(
     console.print(f"run directory: {path}", soft_wrap=True)
     for picture in drawn:
         console.print(f"picture: {picture}", soft_wrap=True)
-    return metrics
 
 
 def seed_jobs(job: Job, path: Path) -> dict[Path, Job]:
@@ -100,6 +115,34 @@ def seed_jobs(job: Job, path: Path) -> dict[Path, Job]:
         path / f"seed{seed}": replace(job, recipe=replace(recipe, seed=seed, seeds=1, run=""))
         for seed in range(recipe.seed, recipe.seed + recipe.seeds)
     }
+
+
+def run_together(
+    jobs: Mapping[Path, Job],
+    recipe: Recipe,
+    folder: Path,
+    console: Console,
+    on_result: Callable[[RunResult], object] | None = None,
+) -> None:
+    """Run the seeds of several jobs that are not finished, as many at the same time as it says.
+
+    Parameters
+    ----------
+    jobs
+        Jobs of several seeds by the directory of each, below ``folder``.
+    recipe, folder, console, on_result
+        As of `run_in_parallel`.
+
+    Raises
+    ------
+    InputError
+        If a run failed, or a directory has another recipe.
+    """
+    runs: dict[Path, Job] = {}
+    for path, job in jobs.items():
+        enter_run(path, job.recipe)
+        runs |= seed_jobs(job, path)
+    run_in_parallel(runs, recipe, folder, console, on_result)
 
 
 def _enter(recipe: Recipe, directory: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """Pieces of work on a SLURM cluster, as the tasks of job arrays that `submitit` submits."""
 
 import math
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from submitit import Job
     from submitit.helpers import DelayedSubmission
 
-__all__ = ["SlurmSettings", "execute_on_slurm"]
+__all__ = ["Queue", "SlurmSettings", "execute_on_slurm", "this_job"]
 
 # Tasks of an array: SLURM takes 1001 unless its administrator says otherwise.
 _ARRAY_SIZE = 1000
@@ -152,7 +153,7 @@ def _submit(works: Sequence[Work], settings: SlurmSettings, folder: Path) -> "li
 
 def _array_events(waiting: "dict[str, _Job]") -> Events:
     """The events of submitted jobs, by the names of their pieces; those that end are taken out."""
-    queue, started = _Queue(), set[str]()
+    queue, started = Queue(), set[str]()
     while waiting:
         time.sleep(POLL_SECONDS)
         queue.ask([job.job_id for job in waiting.values()])
@@ -168,7 +169,7 @@ def _array_events(waiting: "dict[str, _Job]") -> Events:
         yield from events or (None,)
 
 
-class _Queue:
+class Queue:
     """What SLURM's controller says of jobs; it is asked every few seconds.
 
     Attributes
@@ -190,7 +191,7 @@ class _Queue:
     def ask(self, job_ids: Sequence[str]) -> None:
         """Learn the states of jobs, if it is time to; nothing is learnt without an answer."""
         now = time.monotonic()
-        if now - self._asked_at < _QUEUE_SECONDS:
+        if now - self._asked_at < _QUEUE_SECONDS or which("squeue") is None:
             return
         self._asked_at = now
         command = ["squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i %T"]
@@ -202,6 +203,18 @@ class _Queue:
         ended = [job_id for job_id in job_ids if self.state(job_id) not in _ALIVE]
         self._ended_at = {job_id: self._ended_at.get(job_id, now) for job_id in ended}
         self.lost = {job_id for job_id in ended if now - self._ended_at[job_id] > _GRACE_SECONDS}
+
+
+def this_job() -> tuple[str, int] | None:
+    """The id of this process's job, as `Queue` names it, and how often the job began again.
+
+    None in a process of no job.
+    """
+    job, array = (os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID"))
+    if job is None:
+        return None
+    name = job if array is None else f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return name, int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _sentence(job: "_Job") -> str | None:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from gsmflow.core.distributed import joined_group
 from gsmflow.evaluation.measures import METRICS
+from gsmflow.recipes.checks import check_one_split
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.directory import enter_run
-from gsmflow.runs.job import Job
-from gsmflow.runs.parallel import in_parallel, run_in_parallel
+from gsmflow.runs.parallel import in_parallel
 from gsmflow.runs.script import Script
-from gsmflow.runs.seeds import run_seeds, seed_jobs
+from gsmflow.runs.seeds import run_seeds, run_together
 
 __all__ = ["ablation_recipes", "figures_of", "folder_words", "run_variants"]
 
@@ -54,29 +54,16 @@ def run_variants(
     """
     with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
         console.quiet = console.quiet or not group.is_main
+        check_one_split(recipe, "ablate or sweep")
         group.share_result(lambda: enter_run(folder, recipe))
         if in_parallel(recipe):
-            _run_together(script, recipe, variants, folder, console)
+            jobs = {folder / name: script.job(variant) for name, variant in variants.items()}
+            run_together(jobs, recipe, folder, console)
         measured: dict[str, dict[str, Any]] = {}
         for name, variant in variants.items():
             console.print(f"variant: {name}", style="bold")
             measured[name] = run_seeds(script.job(variant), console, group, directory=folder / name)
         return measured if group.is_main else {}
-
-
-def _run_together(
-    script: Script,
-    recipe: Recipe,
-    variants: Mapping[str, Recipe],
-    folder: Path,
-    console: Console,
-) -> None:
-    """Run all seeds of all variants that are not finished, several at the same time."""
-    jobs: dict[Path, Job] = {}
-    for name, variant in variants.items():
-        enter_run(folder / name, variant)
-        jobs |= seed_jobs(script.job(variant), folder / name)
-    run_in_parallel(jobs, recipe, folder, console)
 
 
 def figures_of(metrics: Mapping[str, Any]) -> dict[str, Any]:

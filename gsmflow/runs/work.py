@@ -3,6 +3,7 @@
 import re
 import traceback
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -86,7 +87,8 @@ def do_work(work: Work, folder: Path) -> str | None:
     try:
         work.call()
     except Exception as error:
-        write_bytes(errors, traceback.format_exc().encode())
+        with suppress(OSError):  # where the disk is full, the sentence is what can be said
+            write_bytes(errors, traceback.format_exc().encode())
         if isinstance(error, InputError | UnavailableError):
             return one_line(error)
         return f"{type(error).__name__}: {one_line(error)}"

@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import cut_torn_line
 from gsmflow.runs.directory import computed_fields
+from gsmflow.runs.slurm_executor import Queue, this_job
 from gsmflow.tuning.space import Space
 from gsmflow.tuning.trial import Objective, StudySetup
 
@@ -45,6 +46,7 @@ __all__ = [
 _NAME = "tune"
 _IDENTITY = "identity"
 _PROCESS = "process"
+_JOB = "slurm_job"
 # The first trials are drawn at random, before the sampler has enough to learn from. No trial is
 # pruned before so many are complete.
 _RANDOM_TRIALS = 10
@@ -75,12 +77,15 @@ class Study:
         The measure that is maximized.
     lock
         Held by the process that claims a trial.
+    queue
+        What SLURM says of the jobs that run trials.
     """
 
     study: optuna.Study
     space: Space
     objective: Objective
     lock: FileLock
+    queue: Queue
 
 
 @contextmanager
@@ -111,7 +116,7 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
         setup.folder.mkdir(parents=True, exist_ok=True)
         with lock:
             study = _open_journal(file)
-            if _IDENTITY not in study.user_attrs:
+            if setup.trains and _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)
     except InputError:
         raise
@@ -125,8 +130,11 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
             f"{file}: not readable as a study ({type(error).__name__}: {one_line(error)}), "
             "expected the file that a study wrote; name another folder with --study"
         ) from error
-    _check_identity(file, study.user_attrs[_IDENTITY], identity)
-    return Study(study, setup.space, objective, lock)
+    found = study.user_attrs.get(_IDENTITY, identity)
+    if not setup.trains:  # the jobs of a cluster may have another device
+        found = {**found, **{name: identity[name] for name in ("device", "precision")}}
+    _check_identity(file, found, identity)
+    return Study(study, setup.space, objective, lock, Queue())
 
 
 def claim(study: Study, trials: int) -> Trial | None:
@@ -153,6 +161,9 @@ def claim(study: Study, trials: int) -> Trial | None:
         )
         trial = study.study.ask(study.space.distributions)
         process = psutil.Process()
+        job = this_job()
+        if job is not None:
+            trial.set_user_attr(_JOB, job)
         trial.set_user_attr(_PROCESS, [platform.node(), process.pid, process.create_time()])
         return trial
 
@@ -237,11 +248,25 @@ def _drawn(study: Study, trial: FrozenTrial) -> dict[str, Any]:
 
 def _release_abandoned(study: Study) -> None:
     """Mark the trials of dead processes as failed, and queue their settings again."""
-    for trial in _trials(study, TrialState.RUNNING):
+    running = _trials(study, TrialState.RUNNING)
+    jobs = [trial.user_attrs[_JOB][0] for trial in running if _JOB in trial.user_attrs]
+    if jobs:
+        study.queue.ask(jobs)
+    for trial in running:
         # A process writes this attribute before it releases the lock.
         process = trial.user_attrs.get(_PROCESS)
-        if process is None or not _is_alive(*process):
+        if process is None or not _is_alive(*process) or _has_lost_its_job(study, trial):
             _requeue(study, trial)
+
+
+def _has_lost_its_job(study: Study, trial: FrozenTrial) -> bool:
+    """Whether a trial's job of a cluster has ended, or is this one, begun again."""
+    job = trial.user_attrs.get(_JOB)
+    if job is None:
+        return False
+    ours = this_job()
+    begun_again = ours is not None and job[0] == ours[0] and job[1] != ours[1]
+    return begun_again or job[0] in study.queue.lost
 
 
 def _requeue(study: Study, trial: FrozenTrial) -> None:

@@ -25,6 +25,7 @@ from gsmflow.data.dataset import (
     training_problem,
 )
 from gsmflow.learning.contract import Model
+from gsmflow.recipes.checks import check_one_split
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
 from gsmflow.runs.acceleration import graphs_of
@@ -86,6 +87,8 @@ class StudySetup:
     class_draws
         For each draw of validation classes, its training problem and the rows to evaluate on. The
         first draw has the validation classes that the dataset comes with.
+    trains
+        Whether this process runs trials; one that waits for the jobs of a cluster does not.
     """
 
     folder: Path
@@ -94,6 +97,7 @@ class StudySetup:
     device: torch.device
     precision: Precision
     class_draws: tuple[tuple[Problem, HeldOut], ...]
+    trains: bool = True
 
     def directory(self, recipe: Recipe, class_draw: int) -> Path:
         """The directory of a validation, named after searched settings, seed and class draw."""
@@ -116,7 +120,9 @@ class StudySetup:
         return digest.hexdigest()
 
 
-def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudySetup:
+def open_setup(
+    folder: Path, space: Space, job: Job, class_draws: int, *, trains: bool = True
+) -> StudySetup:
     """Read the dataset of a study and draw its validation classes.
 
     Parameters
@@ -129,6 +135,8 @@ def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudyS
         Gives the data and the class of the model.
     class_draws
         How many draws of validation classes there are.
+    trains
+        Whether this process runs trials; one that does not needs no device.
 
     Raises
     ------
@@ -136,17 +144,13 @@ def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudyS
         If the data or the device cannot be used.
     """
     recipe = space.recipe
+    check_one_split(recipe, "tune")
     if recipe.devices * recipe.nodes > 1:
         raise InputError(
             f"--devices: found {recipe.devices} with --nodes {recipe.nodes}, expected 1 and 1: a "
             "trial trains in one process, and --workers says how many there are"
         )
-    if recipe.executor != "local":
-        raise InputError(
-            f"--executor: found {recipe.executor}, expected local: on a cluster, the same command "
-            "in several jobs shares a study"
-        )
-    device = pick_device(recipe.device)
+    device = pick_device(recipe.device if trains else "cpu")
     precision = pick_precision(recipe.precision, device)
     dataset = open_dataset(job)
     redrawn = [redraw_validation(dataset, class_draw) for class_draw in range(class_draws)]
@@ -155,7 +159,7 @@ def open_setup(folder: Path, space: Space, job: Job, class_draws: int) -> StudyS
         for drawn in redrawn
     )
     model_class = job.model_class or recipe.method_info.model
-    return StudySetup(folder, space, model_class, device, precision, problems_and_rows)
+    return StudySetup(folder, space, model_class, device, precision, problems_and_rows, trains)
 
 
 def validate_recipe(

@@ -20,7 +20,7 @@ from gsmflow.tuning.study import (
 )
 from gsmflow.tuning.trial import StudySetup, TrialEndedError, outcome_of, validate_recipe
 
-__all__ = ["Finalist", "StudyPlan", "finalists", "finals", "search_is_over", "work"]
+__all__ = ["Finalist", "StudyPlan", "finalists", "finals", "is_done", "search_is_over", "work"]
 
 # Trials are compared first at this step, half-way through their epochs, then after each class draw.
 _HALF_WAY = 1
@@ -114,6 +114,14 @@ def search_is_over(study: Study, plan: StudyPlan) -> bool:
     """Whether enough trials are finished, or at least one and the time is up."""
     finished = len(finished_trials(study))
     return finished >= plan.trials or (finished > 0 and time.time() > plan.until)
+
+
+def is_done(setup: StudySetup, study: Study, plan: StudyPlan) -> bool:
+    """Whether the search is over and all finalists are validated."""
+    if not search_is_over(study, plan):
+        return False
+    tasks = finals(setup, finalists(study, plan))
+    return all(outcome_of(setup, *task) is not None for task in tasks)
 
 
 def finalists(study: Study, plan: StudyPlan) -> list[Finalist]:

@@ -1,6 +1,7 @@
 """The command benchmark: its runs, what it writes, what it refuses, and going on after a kill."""
 
 import csv
+import errno
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from rich.console import Console
+from scipy import stats
 
 from gsmflow.cli import benchmark as module
 from gsmflow.cli.benchmark import BenchmarkOptions, run_benchmark
@@ -235,6 +237,112 @@ def test_check_reports_cells_that_moved(data: Path, capsys: pytest.CaptureFixtur
         run_benchmark(options_for(data, methods=("ale",), out=again, check=file), loud, FLAGS)
     with pytest.raises(InputError, match="expected the CSV file of a leaderboard"):
         run_benchmark(options_for(data, check=options.out / "grid.json"), loud, FLAGS)
+
+
+def test_cells_over_class_splits_are_the_runs_of_single_commands(data: Path) -> None:
+    options = options_for(data, methods=("eszsl", "sae"), seeds=1, class_splits=2)
+    flags = [*FLAGS, "--split-unseen", "4"]
+    run_benchmark(options, QUIET, flags)
+    words = ["--model", "eszsl", "--beside", "--out", str(data.parent / "alone"), *flags]
+    found = []
+    for split in (0, 1):
+        script, recipe = script_recipe(data, [*words, "--class-split", str(split)], prog="test")
+        found.append(run_experiment(script.job(recipe), QUIET).metrics)
+    rows = rows_of(options.out)
+    assert [(row["method"], row["seeds"], row["class_splits"]) for row in rows] == [
+        ("eszsl", "0", "0 1"),
+        ("sae", "0", "0 1"),
+    ]
+    for key in ("T1", "U", "S", "H", "AUSUC"):
+        values = [100 * metrics[key] for metrics in found]
+        assert float(rows[0][key]) == pytest.approx(np.mean(values), abs=1e-4)
+        assert float(rows[0][f"{key}_std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
+        reach = stats.t.ppf(0.975, 1) * stats.sem(values)
+        ends = [float(rows[0][f"{key}{end}"]) for end in ("_low", "_high")]
+        assert ends == pytest.approx(np.mean(values) + reach * np.array([-1, 1]), abs=1e-4)
+    text = (options.out / "leaderboard.md").read_text()
+    assert "6 seen and 4 unseen classes" in text
+    assert "Student's t over class splits" in text
+    assert "may have been trained on classes that are unseen here" in text
+    (page,) = options.out.glob("runs/*/eszsl-*/report.html")
+    assert "2 random class splits" in page.read_text()
+
+
+def test_more_class_splits_may_be_asked_for_later(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = {"methods": ("eszsl",), "seeds": 1}
+    run_benchmark(options_for(data, **grid, class_splits=1), QUIET, FLAGS)
+    begun: list[str] = []
+    execute = module.run_cells
+
+    def watched(runs: Any, *arguments: Any, **more: Any) -> Any:
+        begun.extend(run.name for run in runs if run.outcome is None)
+        return execute(runs, *arguments, **more)
+
+    monkeypatch.setattr(module, "run_cells", watched)
+    run_benchmark(options_for(data, **grid, class_splits=2), QUIET, FLAGS)
+    assert begun == ["TINY-res101-att/eszsl/split1/seed0"]
+    with pytest.raises(InputError, match="field 'class_splits': found True, expected None"):
+        run_benchmark(options_for(data, **grid), QUIET, FLAGS)
+    again = options_for(data, out=data / "again", check=data.parents[1] / "board/leaderboard.csv")
+    with pytest.raises(InputError, match="--check: found figures over random class splits"):
+        run_benchmark(again, QUIET, FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "part"),
+    [
+        ({"preset": "tuned"}, [], "expected --preset published or short"),
+        ({"check": Path("leaderboard.csv")}, [], "expected no --check"),
+        ({}, ["--class-split", "3"], "expected no --class-split: the splits are"),
+        ({"class_splits": -1}, [], "--class-splits: found -1"),
+    ],
+)
+def test_what_has_no_meaning_over_class_splits_is_refused(
+    data: Path, changes: dict[str, Any], flags: list[str], part: str
+) -> None:
+    with pytest.raises(InputError, match=part):
+        run_benchmark(options_for(data, **{"class_splits": 2, **changes}), QUIET, [*FLAGS, *flags])
+
+
+_WITH_LIMIT = """
+import resource, sys
+from gsmflow.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+main(sys.argv[2:])
+"""
+
+
+def test_full_disk_gives_one_sentence_and_loses_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files stands for the disk; pictures of runs are larger."""
+    options = options_for(data, methods=("eszsl",), seeds=1)
+    grid = ["--datasets", str(data), "--methods", "eszsl", "--seeds", "1", "--draws", "200"]
+    words = ["benchmark", *grid, *FLAGS, "-o", str(options.out), "--workers", "1"]
+    command = [sys.executable, "-c", _WITH_LIMIT, "20000", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (sentence,) = [line for line in ended.stderr.splitlines() if line.strip()]
+    assert "seed0: found no room to write (File too large), expected a folder with room" in sentence
+    outcome = next(options.out.glob("runs/*/*")) / "seed0.json"
+    assert not outcome.exists()  # the run did not fail
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gsmflow.runs.benchmark.write_bytes", full)
+        with pytest.raises(InputError, match="found no way to write there \\(No space left"):
+            run_benchmark(options, QUIET, FLAGS)
+    kept = outcome.read_text()
+    run_benchmark(options, QUIET, FLAGS)
+    assert outcome.read_text() == kept
+    words = ["--model", "eszsl", "--beside", "--out", str(data.parent / "alone"), *FLAGS]
+    script, recipe = script_recipe(data, words, prog="test")
+    metrics = run_experiment(script.job(recipe), QUIET).metrics
+    assert float(rows_of(options.out)[0]["H"]) == pytest.approx(100 * metrics["H"], abs=1e-4)
 
 
 @pytest.mark.slurm

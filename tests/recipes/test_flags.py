@@ -142,8 +142,13 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
     if kind is bool:
         return [flag(f"no_{name}") if value else flag(name)], not value
     new: Any
-    if name in ("beside", "shots"):
-        new = {"beside": ("discriminant", "gsmflow"), "shots": (0, 3, 20)}[name]
+    lists: dict[str, tuple[Any, ...]] = {
+        "beside": ("discriminant", "gsmflow"),
+        "shots": (0, 3, 20),
+        "unseen_names": ("blue jay", "class_2"),
+    }
+    if name in lists:
+        new = lists[name]
         return [flag(name), *map(str, new)], new
     if get_origin(kind) is tuple:  # epochs of few-shot learning
         new = (number + 1, 2, 5, 10)

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_expit, log_softmax
 
+import gsmflow
 from gsmflow.core.arrays import row_slices
+from gsmflow.core.errors import InputError
 from gsmflow.runs import gate
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.gate_checkpoint import read_gate
@@ -277,7 +279,11 @@ def test_run_without_a_gate_checkpoint_is_refused_and_gets_one_by_resuming(
     code, out, err = predict(capsys, result.directory, file)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {result.directory / 'gate.json'}: no such file, expected")
-    assert "--gate none answers without it, and training again with --resume keeps it" in err
+    assert "which a resumed training writes; --gate none answers without it" in err
+    with pytest.raises(InputError) as refused:
+        gsmflow.load(result.directory, device="cpu")
+    assert str(refused.value).startswith(f"{result.directory / 'gate.json'}: no such file")
+    assert "--" not in str(refused.value).removeprefix(str(result.directory))
     assert err.count("\n") == 1
     flags = ("--gate", "none", "--gamma", "none")
     assert predict(capsys, result.directory, file, *flags)[0] == 0

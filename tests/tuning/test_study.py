@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from io import StringIO
 from pathlib import Path
@@ -30,10 +30,13 @@ from gsmflow.methods.gsmflow import GSMFlowConfig
 from gsmflow.recipes.files import read_recipe_file
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
+from gsmflow.runs.executors import Ended, Events, SlurmSettings, Started, Work
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
 from gsmflow.runs.script import script_recipe
 from gsmflow.runs.stages import Run, Validated
+from gsmflow.runs.work import do_work
+from gsmflow.tuning import study as study_module
 from gsmflow.tuning import summary, worker
 from gsmflow.tuning import trial as trial_module
 from gsmflow.tuning.space import space_of
@@ -953,3 +956,89 @@ def test_workers_end_when_their_command_is_killed(
     process.kill()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
+
+
+def in_this_process(works: Sequence[Work], settings: Any, into: Path) -> Events:
+    """As jobs of a cluster, one after the other."""
+    assert settings == SlurmSettings(minutes=30, parallel=2)
+    for work in works:
+        yield Started(work.name)
+        yield Ended(work.name, do_work(work, into))
+
+
+def test_jobs_of_a_cluster_run_the_trials_of_one_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ("--epochs", "1", "--no-calibrate")
+    tune(folder, *small, trials=2, finalists=1, study=folder / "alone")
+    monkeypatch.setattr(command, "execute", in_this_process)
+    flags = ("--executor", "slurm", "--workers", "2", "--job-minutes", "30")
+    text = tune(folder, *small, *flags, trials=2, finalists=1)
+    assert "workers on SLURM: 2" in text
+    alone, jobs = (read_recipe_file(folder / name / "recipe.json") for name in ("alone", "study"))
+    assert jobs.settings == alone.settings
+    lists = [(folder / name / "trials").iterdir() for name in ("alone", "study")]
+    assert len({frozenset(trial.name for trial in trials) for trials in lists}) == 1
+
+
+def test_device_of_the_jobs_need_not_be_here(folder: Path) -> None:
+    """The waiting process has no GPU; whoever trains must have the study's device."""
+    open_tiny(folder)
+    flags = [*flags_of(folder), "--device", "cuda:7"]
+    script, recipe = script_recipe(folder / "tiny.py", flags, prog="python tiny.py")
+    setup = open_setup(folder / "study", space_of(recipe, ()), script.job(recipe), 1, trains=False)
+    elsewhere = replace(setup, precision="bf16")
+    assert not finished_trials(open_study(elsewhere, "H_calibrated"))
+    with pytest.raises(InputError, match="field 'precision'"):
+        open_study(replace(elsewhere, trains=True), "H_calibrated")
+
+
+def test_jobs_that_all_fail_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(works: Sequence[Work], settings: Any, into: Path) -> Events:
+        yield Ended("worker0", "its job ended without a result")
+
+    monkeypatch.setattr(command, "execute", failing)
+    with pytest.raises(InputError, match=r"worker0: its job ended.*same command goes on"):
+        tune(folder, "--executor", "slurm", trials=1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "lost", "released"),
+    [
+        (None, set(), False),
+        (None, {"7_0"}, True),
+        (("7_0", 1), set(), True),  # the same job, begun again on another machine
+        (("7_0", 0), set(), False),
+        (("7_1", 1), set(), False),
+    ],
+)
+def test_trial_of_a_job_that_ended_elsewhere_is_claimed_again(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ours: tuple[str, int] | None,
+    lost: set[str],
+    released: bool,
+) -> None:
+    _, study = open_tiny(folder)
+    monkeypatch.setattr(study_module, "this_job", lambda: ("7_0", 0))
+    first = claim(study, 5)
+    assert first is not None
+    first.set_user_attr("process", ["another machine", 1, 0.0])
+    monkeypatch.setattr(study_module, "this_job", lambda: ours)
+    monkeypatch.setattr(study.queue, "ask", lambda jobs: None)
+    study.queue.lost |= lost
+    second = claim(study, 5)
+    assert second is not None
+    assert (second.params == first.params) is released
+    states = [trial.state for trial in study.study.trials[:1]]
+    assert states == [TrialState.FAIL if released else TrialState.RUNNING]
+
+
+@pytest.mark.slurm
+def test_jobs_of_a_real_cluster_share_a_study(folder: Path) -> None:
+    flags = ("--executor", "slurm", "--workers", "2", "--job-minutes", "20")
+    tune(folder, *flags, trials=4, finalists=1)
+    assert len(trials_of(folder)) == 4
+    trials = finished_trials(open_tiny(folder)[1])
+    assert {trial.user_attrs["slurm_job"][1] for trial in trials} == {0}
+    assert (folder / "study" / "recipe.json").exists()

@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gsmflow.core.aggregate import summarise, summarise_seeds
+from gsmflow.core.aggregate import summarise, summarise_seeds, summarise_splits
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
 from gsmflow.evaluation.bootstrap import Estimate, RightAnswers, bootstrap
+from gsmflow.evaluation.class_splits import estimate_over_splits
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import read_per_class
 from gsmflow.evaluation.ranks import Ranking, rank_methods
@@ -36,9 +38,10 @@ class CellRuns:
     folder
         The folder of the runs.
     runs
-        The directories of the finished ones, by seed.
+        The directories of the finished ones, by class split and seed; None is the dataset's own
+        split.
     failures
-        Why others failed, by seed.
+        Why others failed.
     seconds, peak_mib
         Of each finished run, where known.
     """
@@ -46,10 +49,20 @@ class CellRuns:
     method: str
     dataset: str
     folder: Path
-    runs: Mapping[int, Path]
-    failures: Mapping[int, str]
+    runs: Mapping[int | None, Mapping[int, Path]]
+    failures: Sequence[str]
     seconds: Sequence[float] = ()
     peak_mib: Sequence[int] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the finished runs, on any split."""
+        return sorted({seed for of_split in self.runs.values() for seed in of_split})
+
+    @property
+    def splits(self) -> dict[int, Mapping[int, Path]]:
+        """The finished runs of each random class split."""
+        return {split: runs for split, runs in self.runs.items() if split is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +84,8 @@ def collect_cells(
     cells
         All cells of a leaderboard.
     draws
-        Draws of the bootstrap; 0 for no intervals.
+        Draws of the bootstrap; 0 for no intervals, but for those over class splits, which need
+        none.
     generator
         Of the bootstrap.
 
@@ -83,7 +97,11 @@ def collect_cells(
     found = [_cell(cell) for cell in cells]
     estimates: dict[tuple[str, str], dict[str, Estimate]] = {}
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        answers = _answers([cell for cell in cells if cell.dataset == dataset])
+        here = [cell for cell in cells if cell.dataset == dataset]
+        over_splits = {cell.method: _split_figures(cell) for cell in here if cell.splits}
+        for method, of_method in estimate_over_splits(over_splits).items():
+            estimates[method, dataset] = of_method
+        answers = _answers(here)
         if draws and answers is not None:
             of_methods = bootstrap(
                 answers.labels, answers.class_is_seen, answers.right, generator, draws=draws
@@ -109,32 +127,61 @@ def summarise_runs(cell: CellRuns) -> None:
     InputError
         If a file of a run is damaged.
     """
-    seeds = sorted(cell.runs)
-    metrics = summarise_seeds({seed: read_json(cell.runs[seed] / METRICS_FILE) for seed in seeds})
-    recipe = read_json(cell.runs[seeds[0]] / RECIPE_FILE)
-    write_json(cell.folder / RECIPE_FILE, {**recipe, "seed": seeds[0], "seeds": len(seeds)})
-    write_json(cell.folder / METRICS_FILE, metrics)
+    for split, runs in cell.runs.items():
+        folder = cell.folder if split is None else cell.folder / f"split{split}"
+        seeds, first = sorted(runs), runs[min(runs)]
+        recipe = {**read_json(first / RECIPE_FILE), "seed": seeds[0], "seeds": len(seeds)}
+        write_json(folder / RECIPE_FILE, recipe)
+        write_json(folder / METRICS_FILE, summarise_seeds(_metrics_of(runs)))
+    if cell.splits:
+        splits = min(cell.splits), len(cell.splits)
+        recipe |= {"class_split": splits[0], "class_splits": splits[1], "unseen_names": []}
+        write_json(cell.folder / RECIPE_FILE, recipe)
+        write_json(cell.folder / METRICS_FILE, _over_splits(cell))
+
+
+def _metrics_of(runs: Mapping[int, Path]) -> dict[int, dict[str, Any]]:
+    """The metrics of runs by seed, ascending."""
+    return {seed: read_json(runs[seed] / METRICS_FILE) for seed in sorted(runs)}
+
+
+def _over_splits(cell: CellRuns) -> dict[str, Any]:
+    return summarise_splits(
+        {split: summarise_seeds(_metrics_of(runs)) for split, runs in cell.splits.items()}
+    )
+
+
+def _split_figures(cell: CellRuns) -> dict[str, dict[int, float]]:
+    """Each figure of a cell on each class split, the mean over seeds, by key and split."""
+    found: dict[str, dict[int, float]] = {}
+    for split, runs in cell.splits.items():
+        record = Field(cell.folder / f"split{split}", "", summarise_seeds(_metrics_of(runs)))
+        for key, figure in read_metrics(record, metrics_in("table")).items():
+            found.setdefault(key, {})[split] = figure.mean / 100
+    return found
 
 
 def _cell(cell: CellRuns) -> LeaderboardCell:
     figures = {}
-    if cell.runs:
-        runs = [read_json(folder / METRICS_FILE) for folder in cell.runs.values()]
-        record = runs[0] if len(runs) == 1 else summarise(runs)
-        file = next(iter(cell.runs.values())) / METRICS_FILE
+    if cell.splits:
+        record = _over_splits(cell)
+        figures = read_metrics(Field(cell.folder, "", record), metrics_in("table"))
+    elif cell.runs:
+        record = summarise(list(_metrics_of(cell.runs[None]).values()))
+        file = next(iter(cell.runs[None].values())) / METRICS_FILE
         figures = read_metrics(Field(file, "", record), metrics_in("table"))
-    sentence = next(iter(cell.failures.values()), "")
     return LeaderboardCell(
         method=cell.method,
         dataset=cell.dataset,
         state="done" if cell.runs else "failed" if cell.failures else "missing",
-        sentence=sentence,
-        seeds=tuple(sorted(cell.runs)),
+        sentence=next(iter(cell.failures), ""),
+        seeds=tuple(cell.seeds),
         figures=figures,
         estimates={},
         seconds=fmean(cell.seconds) if cell.seconds else None,
         peak_mib=max(cell.peak_mib, default=None),
         folder=cell.folder,
+        splits=tuple(sorted(cell.splits)),
     )
 
 
@@ -142,7 +189,8 @@ def _answers(cells: Sequence[CellRuns]) -> _Answers | None:
     """Who is right where, on one dataset; None without a finished run that kept its answers."""
     found: _Answers | None = None
     for cell in cells:
-        for seed, folder in cell.runs.items():
+        # Each class split has other test rows.
+        for seed, folder in cell.runs.get(None, {}).items():
             file = folder / PAGE_DATA_FILE
             if not file.is_file():
                 continue

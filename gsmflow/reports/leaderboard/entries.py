@@ -90,6 +90,8 @@ class LeaderboardCell:
         Mean seconds of a run, and the most memory of any; None where not known.
     folder
         The folder of its runs.
+    splits
+        The random class splits of its finished runs; none with the dataset's own split.
     """
 
     method: str
@@ -102,6 +104,7 @@ class LeaderboardCell:
     seconds: float | None
     peak_mib: int | None
     folder: Path
+    splits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class Leaderboard:
         The command that makes it.
     environment
         Versions, the machine and the commit.
+    class_splits
+        On how many random class splits each cell runs; 0: on the dataset's own split.
     """
 
     datasets: tuple[DatasetEntry, ...]
@@ -132,6 +137,7 @@ class Leaderboard:
     published: tuple[Published, ...]
     command: str
     environment: Mapping[str, str]
+    class_splits: int = 0
 
     def cells_of(self, dataset: DatasetEntry) -> list[LeaderboardCell]:
         """The cells of a dataset, in the order of the methods."""

@@ -35,22 +35,29 @@ PROTOCOL = (
     "last epoch; nothing chosen on test; means over classes; cal.: with a calibration factor "
     "chosen on validation classes"
 )
+_ON_SPLITS = (
+    "random class splits: mean ± standard deviation over splits; the backbone may have been "
+    "trained on classes that are unseen here"
+)
 RANKED_BY = "H_calibrated"
 LEAST_STD = 0.2
 """Standard deviation of a figure at least, in points: another processor rounds otherwise."""
 
 _NAMES = ("dataset", "features", "semantics", "method", "preset", "seeds", "state")
+_SPLITS = "class_splits"
 _COSTS = ("seconds", "peak_mib")
 
 
 def dataset_grid(board: Leaderboard, dataset: DatasetEntry) -> Grid:
     """The table of a dataset: a row for each method, and published figures in a section below."""
     metrics = metrics_in("table")
+    names = ("method", "seeds", *(["class splits"] if board.class_splits else []))
     ours = tuple(_row(board, cell) for cell in board.cells_of(dataset))
     theirs = tuple(
         (
             f"{entry.method} ({entry.venue} {entry.year}, {entry.features})",
             "",
+            *([""] if board.class_splits else []),
             *(_percent(entry.measures.get(metric.key)) for metric in metrics),
             "",
             "",
@@ -58,10 +65,13 @@ def dataset_grid(board: Leaderboard, dataset: DatasetEntry) -> Grid:
         for entry in board.published
         if entry.dataset == dataset.dataset
     )
+    how = "paired bootstrap over classes, rows and seeds"
+    if board.class_splits:
+        how = "paired Student's t over class splits"
     notes = [
-        PROTOCOL,
-        "* or bold: no method is significantly better (paired bootstrap over classes, rows and "
-        "seeds, 95%, not corrected for the number of methods)",
+        _protocol_of(board),
+        f"* or bold: no method is significantly better ({how}, 95%, not corrected for the number "
+        "of methods)",
     ]
     if theirs:
         notes.append(
@@ -74,8 +84,8 @@ def dataset_grid(board: Leaderboard, dataset: DatasetEntry) -> Grid:
     ]
     return Grid(
         title=f"{dataset.title}, {dataset.seen} seen and {dataset.unseen} unseen classes",
-        columns=("method", "seeds", *(metric.label for metric in metrics), "seconds", "MiB"),
-        align="lr" + "r" * len(metrics) + "rr",
+        columns=(*names, *(metric.label for metric in metrics), "seconds", "MiB"),
+        align="l" + "r" * (len(names) + len(metrics) + 1),
         sections=tuple(section for section in (ours, theirs) if section),
         notes=(*notes, *failures),
     )
@@ -84,7 +94,12 @@ def dataset_grid(board: Leaderboard, dataset: DatasetEntry) -> Grid:
 def _row(board: Leaderboard, cell: LeaderboardCell) -> tuple[Cell, ...]:
     figures = (_marked(cell, metric.key) for metric in metrics_in("table"))
     seeds = str(len(cell.seeds)) if cell.seeds else cell.state
-    return (board.label(cell.method), seeds, *figures, *_costs(cell))
+    splits = [str(len(cell.splits) or "")] if board.class_splits else []
+    return (board.label(cell.method), seeds, *splits, *figures, *_costs(cell))
+
+
+def _protocol_of(board: Leaderboard) -> str:
+    return f"{PROTOCOL}; {_ON_SPLITS}" if board.class_splits else PROTOCOL
 
 
 def _marked(cell: LeaderboardCell, key: str) -> Cell:
@@ -126,7 +141,7 @@ def rank_grid(board: Leaderboard) -> Grid | None:
 def csv_of(board: Leaderboard) -> str:
     """All cells as CSV: a mean, a standard deviation and an interval for each metric."""
     keys = [metric.key for metric in metrics_in("table")]
-    columns = [*_NAMES]
+    columns = [*_NAMES, *([_SPLITS] if board.class_splits else [])]
     columns += [f"{key}{end}" for key in keys for end in ("", "_std", "_low", "_high", "_best")]
     columns += [*_COSTS, "sentence"]
     lines: list[list[object]] = [[*columns]]
@@ -135,6 +150,7 @@ def csv_of(board: Leaderboard) -> str:
         for cell in board.cells_of(dataset):
             row: list[object] = [dataset.dataset, dataset.features, dataset.semantics]
             row += [cell.method, presets[cell.method], " ".join(map(str, cell.seeds)), cell.state]
+            row += [" ".join(map(str, cell.splits))] if board.class_splits else []
             for key in keys:
                 row += _numbers(cell, key)
             seconds = "" if cell.seconds is None else f"{cell.seconds:.1f}"
@@ -170,6 +186,8 @@ class CsvCell:
         The seeds of its runs.
     figures
         Metrics in percent by key.
+    splits
+        The random class splits of its runs; none with the dataset's own split.
     """
 
     dataset: str
@@ -177,6 +195,7 @@ class CsvCell:
     preset: str
     seeds: tuple[int, ...]
     figures: Mapping[str, MeanStd]
+    splits: tuple[int, ...] = ()
 
 
 def read_csv(path: Path) -> list[CsvCell]:
@@ -237,6 +256,7 @@ def _csv_cell(row: Mapping[str, str]) -> CsvCell:
         preset=row["preset"],
         seeds=tuple(map(int, row["seeds"].split())),
         figures=figures,
+        splits=tuple(map(int, row.get(_SPLITS, "").split())),
     )
 
 
@@ -259,7 +279,8 @@ def document_of(
         "title": "Leaderboard",
         "command": board.command,
         "made": dict(board.environment),
-        "protocol": PROTOCOL,
+        "protocol": _protocol_of(board),
+        "class_splits": board.class_splits,
         "metrics": [
             {"key": m.key, "label": m.label, "description": m.description}
             for m in metrics_in("table")

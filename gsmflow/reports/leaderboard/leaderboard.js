@@ -360,7 +360,9 @@ function showHead() {
   const seeds = Math.max(0, ...content.cells.map((cell) => cell.seeds?.length ?? 0));
   at("title").textContent = content.title;
   at("subtitle").textContent = `${m} ${m === 1 ? "method" : "methods"} on ${d} ${d === 1 ? "dataset" : "datasets"}`
-    + (seeds > 1 ? `, up to ${seeds} seeds` : "");
+    + (seeds > 1 ? `, up to ${seeds} seeds` : "")
+    + (content.class_splits ? `, ${content.class_splits} random class splits` : "");
+  at("spread-over").textContent = content.class_splits ? "class splits" : "seeds";
   at("protocol").textContent = content.protocol;
   at("glossary").textContent = `${content.metrics.map(({ label, description }) => `${label}: ${description}`).join("; ")}.`;
 }

@@ -21,6 +21,8 @@ def render_leaderboard(document: Mapping[str, Any]) -> str:
             measured.
         ``made``
             What made them: commit, machine, versions; an object of texts and objects.
+        ``class_splits``
+            On how many random class splits each cell ran; 0 or left out: on the dataset's own.
         ``metrics``
             Objects with ``key``, ``label`` and ``description``, in the order of the columns.
         ``datasets``

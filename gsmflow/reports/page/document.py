@@ -40,7 +40,7 @@ _PACKED = {"<u2": "Uint16", "<i4": "Int32", "<f4": "Float32", "<f8": "Float64"}
 def read_run(
     directory: Path, reports: Sequence[SectionReport], method: MapName = "pca"
 ) -> dict[str, Any]:
-    """Read a run, or the runs of several seeds, as a document that the page's script shows.
+    """Read a run, or the runs of several seeds or class splits, as a document of the page's script.
 
     Parameters
     ----------
@@ -63,14 +63,18 @@ def read_run(
         If there is no finished run, or one of its files is damaged.
     """
     metrics = _open_metrics(directory)
-    seeds = metrics["seeds"].value
+    seeds, splits = _numbers(metrics["seeds"]), _numbers(metrics["class_splits"])
     if seeds is None:
         parts = [_read_part(directory, metrics, method, reports)]
     else:
-        if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
-            raise metrics["seeds"].refused("a list of seeds")
-        folders = [directory / f"seed{seed}" for seed in seeds]
+        # Of each class split the first seed alone: a page of all runs would be too large to open.
+        folders = (
+            [directory / f"seed{seed}" for seed in seeds]
+            if splits is None
+            else [_first_run(directory / f"split{split}") for split in splits]
+        )
         parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
+    over = f"{len(seeds)} seeds" if seeds is not None else None
     over_seeds = [report for report in reports if report.page_of_seeds]
     return {
         "run": directory.resolve().name,
@@ -80,12 +84,29 @@ def read_run(
         "semantics": metrics["semantics"].text(),
         "protocol": metrics["protocol"].text(),
         "seeds": seeds,
+        "over": over if splits is None else f"{len(splits)} random class splits",
         **_headline(metrics, reports),
         # A single run is a part alone.
         **(dict.fromkeys([r.key for r in over_seeds]) if seeds is None else {}),
         **({} if seeds is None else _sections(metrics, over_seeds)),
         "parts": parts,
     }
+
+
+def _first_run(directory: Path) -> Path:
+    """The run of the first seed on a class split."""
+    seeds = _numbers(_open_metrics(directory)["seeds"])
+    return directory / f"seed{seeds[0]}" if seeds else directory
+
+
+def _numbers(field: Field) -> list[int] | None:
+    """The seeds of runs or of class splits; None where there is one run."""
+    values = field.value
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+        raise field.refused("a list of seeds")
+    return values
 
 
 def _open_metrics(directory: Path) -> Field:
@@ -134,7 +155,7 @@ def _glossary() -> str:
 def _row(method: str, kind: str, record: Field) -> dict[str, Any]:
     shown = metrics_in("table")
     known = read_metrics(record, shown)
-    figures = [asdict(known[metric.key]) if metric.key in known else None for metric in shown]
+    figures = [known[metric.key].as_json() if metric.key in known else None for metric in shown]
     return {"method": method, "kind": kind, "figures": figures}
 
 
@@ -151,8 +172,11 @@ def _read_part(
     directory: Path, metrics: Field, method: MapName, reports: Sequence[SectionReport]
 ) -> dict[str, Any]:
     """One run's side of the page."""
+    split, name = metrics["class_split"], f"seed {metrics['seed'].number():.0f}"
+    if split.value is not None:
+        name = f"class split {split['seed'].number():.0f}, {name}"
     part: dict[str, Any] = {
-        "name": f"seed {metrics['seed'].number():.0f}",
+        "name": name,
         "gamma": _gamma(metrics),
         "points": _points(metrics, reports),
         "validation": _validation(metrics),

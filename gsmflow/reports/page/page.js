@@ -50,16 +50,21 @@ function present(name, body) {
 
 function figureText(figure) {
   if (!figure) return "–";
-  return fixed(figure.mean) + (figure.std ? ` ± ${fixed(figure.std)}` : "");
+  const ends = figure.interval?.map((end) => fixed(end)).join(" to ");
+  return fixed(figure.mean) + (figure.std ? ` ± ${fixed(figure.std)}` : "") + (ends ? ` (${ends})` : "");
+}
+
+function hasIntervals() {
+  return content.rows.some(({ figures }) => figures.some((figure) => figure?.interval));
 }
 
 function showFigures() {
-  const which = content.seeds ? `${content.seeds.length} seeds` : part.name;
+  const which = content.over ?? part.name;
   at("title").textContent = `${content.model} on ${content.dataset}`;
   at("subtitle").textContent =
     `Features ${content.features}, semantics ${content.semantics}, ${which}; run ${content.run}`;
-  at("spread").textContent = content.seeds
-    ? `Mean ± standard deviation over ${content.seeds.length} seeds; all below this section is of one of them${content.few_shot ? ", few-shot figures of all of them, too" : ""}.` : "";
+  at("spread").textContent = content.over
+    ? `Mean ± standard deviation over ${content.over}; all below this section is of one of them${content.few_shot ? ", few-shot figures of all of them, too" : ""}.${hasIntervals() ? " In brackets: 95% interval of the mean (Student's t)." : ""}` : "";
   const rows = content.rows.map(({ method, figures }) => [method, ...figures.map(figureText)]);
   fillTable(at("headline"), columnsOf("method", ...content.columns), rows, {
     classes: content.rows.map(({ kind }) => kind),
@@ -92,7 +97,7 @@ function showShots() {
   for (const [which, table] of Object.entries(tables)) {
     at(`shots-${which}`).hidden = !table;
     if (!table) continue;
-    const who = which === "all" ? `${content.seeds.length} seeds` : part.name;
+    const who = which === "all" ? content.over : part.name;
     const series = shotSeries(table);
     const label = `${series.map(({ name }) => name).join(", ")} over the number of labelled rows`;
     drawShots(`shots-${which}-chart`, `${content.model}, ${who}: ${label}`, series, limitsAround(ends));

@@ -1,0 +1,83 @@
+"""Runs of one recipe on several random class splits, summarised over the splits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from gsmflow.core.aggregate import summarise_splits
+from gsmflow.core.distributed import SINGLE_PROCESS, Group
+from gsmflow.core.files import read_json, write_json
+from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.runs.directory import open_run
+from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.parallel import in_parallel
+from gsmflow.runs.seeds import run_seeds, run_together, show_summary
+
+__all__ = ["run_splits"]
+
+
+def run_splits(
+    job: Job,
+    console: Console,
+    group: Group = SINGLE_PROCESS,
+    *,
+    on_result: Callable[[RunResult], object] | None = None,
+) -> dict[str, Any]:
+    """Run a recipe on ``recipe.class_splits`` splits; finished runs are not repeated.
+
+    The run of a seed on a split is an ordinary run directory, ``RUN/splitK/seedN``.
+
+    Parameters
+    ----------
+    job
+        The recipe, model class and data.
+    console
+        Where progress and the tables are printed.
+    group
+        The distributed group; all its processes call this function.
+    on_result
+        Called with each run that finishes, in the process that has run it; None for nothing.
+
+    Returns
+    -------
+    dict
+        The content of the directory's ``metrics.json``: as of one run, but with a mean, a standard
+        deviation, a 95% interval and the values of the splits in place of each number. Empty in a
+        process that is not the main one.
+
+    Raises
+    ------
+    InputError
+        If the data, the device or a run directory cannot be used.
+    """
+    recipe = job.recipe
+    path = group.share_result(lambda: open_run(recipe)[0])
+    first = recipe.class_split or 0
+    splits = range(first, first + recipe.class_splits)
+    jobs = {
+        path / f"split{split}": replace(
+            job, recipe=replace(recipe, class_split=split, class_splits=0, run="")
+        )
+        for split in splits
+    }
+    if in_parallel(recipe):
+        run_together(jobs, recipe, path, console, on_result)
+    for split, (folder, split_job) in zip(splits, jobs.items(), strict=True):
+        if group.share_result((folder / METRICS_FILE).exists):
+            console.print(f"class split {split}: finished already, {folder}", soft_wrap=True)
+            continue
+        console.print(f"class split {split}")
+        run_seeds(split_job, console, group, directory=folder, on_result=on_result)
+    if not group.is_main:
+        return {}
+    metrics = summarise_splits(
+        {
+            split: read_json(folder / METRICS_FILE)
+            for split, folder in zip(splits, jobs, strict=True)
+        }
+    )
+    write_json(path / METRICS_FILE, metrics)
+    show_summary(path, metrics, console)
+    return metrics
