@@ -1,10 +1,24 @@
 """Exceptions whose message is one sentence for the user."""
 
+import errno
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["DivergedError", "InputError", "UnavailableError", "naming_parameters", "one_line"]
+__all__ = [
+    "DivergedError",
+    "InputError",
+    "UnavailableError",
+    "WriteError",
+    "naming_parameters",
+    "one_line",
+    "writing",
+]
+
+# What a full disk, a full quota and a limit on the size of files give.
+_TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -24,6 +38,63 @@ class UnavailableError(Exception):
 
     The message is one sentence. The command line prints it and exits with code 1.
     """
+
+
+class WriteError(OSError):
+    """A file or folder cannot be written.
+
+    The message is one sentence. The command line prints it and exits with code 1, or with 2 where
+    it is a mistake in what was asked for.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    error
+        Why it cannot be written.
+    needed
+        Bytes of the file; None where they are not known.
+    """
+
+    def __init__(self, path: Path, error: OSError, needed: int | None = None) -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+        self.needed = needed
+
+    @property
+    def is_mistake(self) -> bool:
+        """Whether there is a file in the place of a folder, or a folder in that of a file."""
+        return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+    def __str__(self) -> str:
+        room = ""
+        if self.errno in _TOO_LARGE:
+            needed = "" if self.needed is None else f"{_mib(self.needed)} are needed, "
+            room = f"; {needed}{_mib(_free_bytes(Path(self.filename)))} are free"
+        return (
+            f"{self.filename}: cannot be written ({self.strerror}{room}), expected a folder with "
+            "room that may be written to"
+        )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"
+
+
+def _free_bytes(path: Path) -> int:
+    """Free bytes of the disk that a path lies on, or would."""
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+@contextmanager
+def writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """A context in which a failure to write a file or folder becomes a `WriteError` about it."""
+    try:
+        yield
+    except (WriteError, TimeoutError):  # of the file itself, or of a lock
+        raise
+    except OSError as error:
+        raise WriteError(path, error, needed) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, writing
 
 __all__ = ["digest_file", "read_json", "replacing", "write_bytes", "write_json", "write_tensors"]
 
@@ -19,26 +19,39 @@ _BLOCK_BYTES = 2**22
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """A context that writes a file atomically.
 
     It yields the path of a temporary file in the same folder, and renames that file to ``path``
     at the end. After an exception the temporary file is deleted and ``path`` is unchanged.
+
+    Parameters
+    ----------
+    path
+        The file.
+    needed
+        Its bytes, for the message if there is no room for them; None where they are not known.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically, through `replacing`."""
-    with replacing(path) as temporary:
+    with replacing(path, len(content)) as temporary:
         temporary.write_bytes(content)
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import read_json, write_json, write_tensors
-from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Model, Scorer
@@ -37,7 +37,6 @@ __all__ = [
 
 CLASSIFIER_FILE = "classifier.safetensors"
 TENSOR_FILE = "model.safetensors"
-_DESCRIPTION_FILE = "model.json"
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def write_model(
     """
     problem = scaled.problem
     write_json(
-        directory / _DESCRIPTION_FILE,
+        directory / DESCRIPTION_FILE,
         model.describe()
         | {
             "class_names": list(problem.class_names),
@@ -110,8 +109,6 @@ class SavedModel:
         One name per class of the dataset.
     seen_classes, unseen_classes
         Disjoint class numbers, in the order of the score columns.
-    fingerprint
-        The fingerprint of the problem that it was trained on; empty if it was not written.
     """
 
     model: Model
@@ -119,7 +116,6 @@ class SavedModel:
     class_names: tuple[str, ...]
     seen_classes: IntArray
     unseen_classes: IntArray
-    fingerprint: str
 
 
 def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
@@ -131,7 +127,7 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         If a file is missing or damaged, or of another model.
     """
     file = directory / TENSOR_FILE
-    description: dict[str, Any] = read_json(directory / _DESCRIPTION_FILE)
+    description: dict[str, Any] = read_json(directory / DESCRIPTION_FILE)
     with reading(file, "model", deletable=True):
         state, scaling = split_scaling(load_file(file), description["feature_scaling"])
         seen, unseen = (
@@ -144,8 +140,7 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         if not unique or classes.min() < 0 or classes.max() >= len(names):
             raise ValueError(f"classes are not among {len(names)} names")
         model = model_class.from_state(description, state)
-        problem_fingerprint = str(description.get("fingerprint", ""))
-        return SavedModel(model, scaling, names, seen, unseen, problem_fingerprint)
+        return SavedModel(model, scaling, names, seen, unseen)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Running variants of a recipe over the same seeds, for ablations and sweeps."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from rich.console import Console
 from gsmflow.core.distributed import joined_group
 from gsmflow.evaluation.measures import METRICS
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.directory import enter_run
+from gsmflow.runs.directory import opened_run
+from gsmflow.runs.experiment import open_dataset
 from gsmflow.runs.job import Job
 from gsmflow.runs.parallel import in_parallel, run_in_parallel
 from gsmflow.runs.script import Script
@@ -52,9 +54,10 @@ def run_variants(
     InputError
         If the data or the folder cannot be used.
     """
-    with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
+    with joined_group(recipe.device, recipe.devices, recipe.nodes) as group, ExitStack() as stack:
         console.quiet = console.quiet or not group.is_main
-        group.share_result(lambda: enter_run(folder, recipe))
+        # The variants may have different data, which the directory of each knows.
+        group.share_result(lambda: stack.enter_context(opened_run(recipe, directory=folder)))
         if in_parallel(recipe):
             _run_together(script, recipe, variants, folder, console)
         measured: dict[str, dict[str, Any]] = {}
@@ -74,8 +77,9 @@ def _run_together(
     """Run all seeds of all variants that are not finished, several at the same time."""
     jobs: dict[Path, Job] = {}
     for name, variant in variants.items():
-        enter_run(folder / name, variant)
-        jobs |= seed_jobs(script.job(variant), folder / name)
+        job = script.job(variant)
+        with opened_run(variant, open_dataset(job), folder / name):
+            jobs |= seed_jobs(job, folder / name)
     run_in_parallel(jobs, recipe, folder, console)
 
 
