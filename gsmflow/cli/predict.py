@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from tyro.conf import Positional, arg
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import make_console
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import replacing
 from gsmflow.data.extract.images import class_key
 from gsmflow.data.extract.new_pictures import RecordedFeatures, open_pictures
@@ -294,23 +293,14 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 def _output(into: str) -> Iterator[IO[str]]:
     """A context with standard output, or with a file that is written atomically."""
     if into == _STANDARD_OUTPUT:
-        try:
-            yield sys.stdout
-        except BrokenPipeError:
-            # The reader closed the pipe; Python would raise again when it closes the stream.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+        yield sys.stdout
         return
-    try:
-        with (
-            replacing(Path(into)) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            yield stream
-    except OSError as error:
-        raise InputError(
-            f"--into: found {into}, which cannot be written ({error.strerror}), expected a file"
-        ) from error
+    with (
+        naming_flag("--into", Path(into)),
+        replacing(Path(into)) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        yield stream
 
 
 @contextmanager

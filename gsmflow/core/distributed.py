@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _Value = TypeVar("_Value")
 
 # While the main process measures or saves, the others wait for it at the next step.
 _TIMEOUT = timedelta(days=2)
+# The connections of a process that dies close before it is gone.
+_FAREWELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,7 @@ def joined_group(device: str, devices: int, nodes: int) -> Iterator[Group]:
             "processes has ended, expected all of them to train together; the same command with "
             "--resume continues"
         )
+        time.sleep(_FAREWELL_SECONDS)
         if os.getppid() != parent:  # it was the main process, which alone prints
             print(f"error: {lost}", file=sys.stderr)
         raise lost from error

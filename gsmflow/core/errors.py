@@ -12,6 +12,7 @@ __all__ = [
     "InputError",
     "UnavailableError",
     "WriteError",
+    "naming_flag",
     "naming_parameters",
     "one_line",
     "writing",
@@ -95,6 +96,28 @@ def writing(path: Path, needed: int | None = None) -> Iterator[None]:
         raise
     except OSError as error:
         raise WriteError(path, error, needed) from error
+
+
+@contextmanager
+def naming_flag(flag: str, path: Path, expected: str = "a file") -> Iterator[None]:
+    """A context that writes to a path that a flag names.
+
+    Raises
+    ------
+    InputError
+        If the path is a mistake: a folder in the place of a file, or a file in that of a folder.
+    WriteError
+        If it cannot be written for another reason.
+    """
+    try:
+        with writing(path):
+            yield
+    except WriteError as error:
+        if not error.is_mistake:
+            raise
+        raise InputError(
+            f"{flag}: found {path}, which cannot be written ({error.strerror}), expected {expected}"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

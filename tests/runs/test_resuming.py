@@ -1,8 +1,11 @@
 """Runs that are killed at chosen points, deleted or given other data, and what resumes them."""
 
+import errno
 import json
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gsmflow.core.console import ending
 from gsmflow.core.errors import InputError, WriteError
 from gsmflow.core.folders import BusyError, locked
 from gsmflow.core.run_files import DATA_FILE
@@ -75,7 +79,7 @@ def check_every_point(
 def test_run_that_is_killed_before_any_file_is_complete_gives_the_same_figures(
     tmp_path: Path,
 ) -> None:
-    assert check_every_point(tmp_path, os, "fsync", 2, run) > 4
+    assert check_every_point(tmp_path, os, "fsync", 3, run) > 2
 
 
 def test_run_that_is_killed_while_its_directory_is_made_is_begun_again(tmp_path: Path) -> None:
@@ -130,6 +134,53 @@ def test_run_that_is_deleted_under_way_ends_in_one_sentence_and_is_not_made_agai
         run(tmp_path, calibrate=False)
     assert not caught.value.is_mistake
     assert not (tmp_path / "TINY" / "a").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_run_that_is_asked_to_end_leaves_no_part_and_goes_on(
+    number: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    writes = 0
+
+    def interrupting(descriptor: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 5:
+            os.kill(os.getpid(), number)
+
+    def call() -> None:
+        with ending(Console(), "--resume"):
+            run(tmp_path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupting)
+        patch.setattr(sys, "argv", ["train_TINY.py", "--run", "a"])
+        with pytest.raises(SystemExit) as ended:
+            call()
+    assert ended.value.code == code
+    expected = "interrupted; this continues it: python train_TINY.py --run a --resume\n"
+    assert capsys.readouterr().err == expected
+    assert leftovers(tmp_path) == []
+    assert run(tmp_path) == run(tmp_path / "whole")
+
+
+def test_full_disk_ends_a_run_in_one_sentence_and_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    directory = interrupted(tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill)
+        with pytest.raises(WriteError, match=r"No space left on device; [\d.]+ MiB are needed, "):
+            run(tmp_path)
+    assert leftovers(directory) == []
+    assert run(tmp_path) == run(tmp_path / "whole")
 
 
 # --- other data ----------------------------------------------------------------------------------
