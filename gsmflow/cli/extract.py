@@ -22,6 +22,7 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_bytes
+from gsmflow.core.folders import remove_leftovers
 from gsmflow.data.dataset import Dataset, all_rows
 from gsmflow.data.extract.backbones import (
     Backbone,
@@ -120,6 +121,7 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
     with open_store(
         options.out / _STORE, backbone.facts, files, batch_size=options.batch_size
     ) as store:
+        remove_leftovers(options.out)
         _announce(options, plan, backbone, console)
         _fill(store, plan, backbone, options.batch_size, console)
         dataset, skipped = _write(options, plan, shares, store, semantics)

@@ -17,11 +17,20 @@ from rich.console import Console
 from gsmflow.core.errors import InputError, UnavailableError, WriteError
 from gsmflow.core.extras import EXTRA_OF, missing_package
 
-__all__ = ["TerminatedError", "command_line", "ending", "make_console", "warner"]
+__all__ = ["TerminatedError", "command_line", "ending", "importing", "make_console", "warner"]
 
 
 class TerminatedError(KeyboardInterrupt):
     """The program was asked to end by SIGTERM, as by a system that shuts down."""
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """A context for the imports of a program, in which Ctrl-C ends it without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -18,8 +18,9 @@ __all__ = [
     "writing",
 ]
 
-# What a full disk, a full quota and a limit on the size of files give.
-_TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a full disk and a full quota give, and a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TOO_LARGE = (*_FULL, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -67,13 +68,14 @@ class WriteError(OSError):
         return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
     def __str__(self) -> str:
-        room = ""
-        if self.errno in _TOO_LARGE:
-            needed = "" if self.needed is None else f"{_mib(self.needed)} are needed, "
-            room = f"; {needed}{_mib(_free_bytes(Path(self.filename)))} are free"
+        facts = [f"{self.strerror}"]
+        if self.errno in _TOO_LARGE and self.needed is not None:
+            facts.append(f"{_mib(self.needed)} are needed")
+        if self.errno in _FULL:
+            facts.append(f"{_mib(_free_bytes(Path(self.filename)))} are free")
         return (
-            f"{self.filename}: cannot be written ({self.strerror}{room}), expected a folder with "
-            "room that may be written to"
+            f"{self.filename}: cannot be written ({', '.join(facts)}), expected a folder with room "
+            "that may be written to"
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import read_json, write_bytes, write_json
-from gsmflow.core.folders import LOCK_FILE, locked
+from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
 from gsmflow.core.tables import latex, markdown
 from gsmflow.evaluation.ranks import Ranking
 from gsmflow.methods.registry import find_method
@@ -119,6 +119,7 @@ def opened_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
+            remove_leftovers(out)
             expected = {"format": _FORMAT, **identity}
             if file.is_file():
                 _check_identity(file, expected)

@@ -90,7 +90,7 @@ def opened_run(
             _check_resumable(directory, recipe)
     with locked(found):
         if resumed and dataset is not None and digest is not None:
-            check_data(found, dataset)
+            check_data(found, dataset, digest)
             write_json(found / DATA_FILE, asdict(digest))  # which earlier versions did not
         remove_leftovers(found)
         yield found, resumed
@@ -147,8 +147,17 @@ def write_start(directory: Path, recipe: Recipe, digest: DataDigest | None) -> N
         write_json(directory / DATA_FILE, asdict(digest))
 
 
-def check_data(directory: Path, dataset: Dataset) -> bool:
+def check_data(directory: Path, dataset: Dataset, digest: DataDigest | None = None) -> bool:
     """Whether a run is known to have begun with a dataset.
+
+    Parameters
+    ----------
+    directory
+        The run's directory.
+    dataset
+        The dataset.
+    digest
+        Its digest, where it is known; None to compute it.
 
     Returns
     -------
@@ -163,7 +172,7 @@ def check_data(directory: Path, dataset: Dataset) -> bool:
     file, description = directory / DATA_FILE, directory / DESCRIPTION_FILE
     if file.exists():
         began = Field(file, "", read_json(file)).object()
-        now = asdict(DataDigest.of(dataset))
+        now = asdict(digest or DataDigest.of(dataset))
         differing = [name for name in now if began.get(name) != now[name]]
     elif description.exists() and "fingerprint" in (content := read_json(description)):
         same = content["fingerprint"] == fingerprint(training_problem(dataset, "test"))

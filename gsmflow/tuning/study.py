@@ -27,7 +27,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gsmflow.core.errors import InputError, WriteError, one_line, writing
-from gsmflow.core.folders import locked
+from gsmflow.core.folders import locked, remove_leftovers
 from gsmflow.runs.directory import computed_fields
 from gsmflow.tuning.space import Space
 from gsmflow.tuning.trial import Objective, StudySetup
@@ -113,6 +113,7 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
         with writing(setup.folder):
             setup.folder.mkdir(parents=True, exist_ok=True)
         with locked(setup.folder, patience=-1):
+            remove_leftovers(setup.folder)
             study = _open_journal(file)
             if _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)

@@ -14,7 +14,7 @@ from gsmflow.core.devices import pick_device
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.core.files import read_json, write_json
-from gsmflow.core.folders import locked
+from gsmflow.core.folders import locked, remove_leftovers
 from gsmflow.core.precision import Precision, pick_precision
 from gsmflow.core.run_files import LOG_FILE, RECIPE_FILE
 from gsmflow.data.dataset import (
@@ -193,6 +193,7 @@ def validate_recipe(
     problem, held_out = setup.class_draws[class_draw]
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory, patience):
+        remove_leftovers(directory)
         outcome = outcome_of(setup, recipe, class_draw)
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gsmflow.core.console import TerminatedError, command_line, ending, make_console
+from gsmflow.core.console import TerminatedError, command_line, ending, importing, make_console
 from gsmflow.core.errors import InputError, UnavailableError, WriteError
 
 
@@ -109,3 +109,24 @@ def test_command_line_is_as_typed_with_a_flag_once(monkeypatch: pytest.MonkeyPat
     assert command_line("--resume") == "python -m gsmflow train 'my data' --resume"
     monkeypatch.setattr(sys, "argv", ["/bin/gsmflow", "train", "a", "--resume"])
     assert command_line("--resume") == "gsmflow train a --resume"
+
+
+def test_ctrl_c_while_importing_ends_without_a_traceback() -> None:
+    with pytest.raises(SystemExit) as ended, importing():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+
+
+def test_ctrl_c_before_the_command_line_is_there_ends_without_a_traceback() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'gsmflow.cli.main':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from gsmflow.__main__ import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")

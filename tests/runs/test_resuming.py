@@ -177,7 +177,7 @@ def test_full_disk_ends_a_run_in_one_sentence_and_it_goes_on(
     directory = interrupted(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fill)
-        with pytest.raises(WriteError, match=r"No space left on device; [\d.]+ MiB are needed, "):
+        with pytest.raises(WriteError, match=r"No space left on device, [\d.]+ MiB are needed, "):
             run(tmp_path)
     assert leftovers(directory) == []
     assert run(tmp_path) == run(tmp_path / "whole")
