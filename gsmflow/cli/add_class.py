@@ -65,8 +65,9 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
     recipe = trained.recipe
     if options.data is not None:
         trained = replace(trained, recipe=replace(recipe, data=options.data))
-    dataset = grow_dataset(read_dataset(trained.recipe), added_classes(trained.directory))
+    dataset = read_dataset(trained.recipe)
     check_same_dataset(trained, dataset)
+    dataset = grow_dataset(dataset, added_classes(trained.directory))
     length = dataset.semantics.shape[1]
     classes = read_new_classes(options.semantics, options.name, length, options.header)
     classes = {n: scaled_as_joined(v, dataset.semantics_parts) for n, v in classes.items()}

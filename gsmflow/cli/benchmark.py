@@ -18,8 +18,7 @@ from tyro.conf import arg
 
 from gsmflow.cli.tune import TuneOptions, run_tuning
 from gsmflow.cli.verb import Verb
-from gsmflow.core.console import make_console
-from gsmflow.core.environment import command_line
+from gsmflow.core.console import command_line, make_console, warner
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.core.settings import Range, check_settings
@@ -210,7 +209,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             command=command_line(),
             draws=options.draws,
         )
-        files = write_board(board, cells, options.out)
+        files = write_board(board, cells, options.out, warner(console))
     for dataset in board.datasets:
         console.print(terminal_table(dataset_grid(board, dataset)))
         console.print()

@@ -21,6 +21,7 @@ from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import path_text, write_bytes
+from gsmflow.core.folders import remove_leftovers
 from gsmflow.core.text_cells import Header
 from gsmflow.data.dataset import Dataset, all_rows
 from gsmflow.data.extract.backbones import (
@@ -124,6 +125,7 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
     with open_store(
         options.out / _STORE, backbone.facts, files, batch_size=options.batch_size
     ) as store:
+        remove_leftovers(options.out)
         _announce(options, plan, backbone, console)
         _fill(store, plan, backbone, options.batch_size, console)
         dataset, skipped = _write(options, plan, shares, store, semantics)

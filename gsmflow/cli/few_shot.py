@@ -9,7 +9,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
@@ -65,13 +65,8 @@ def run_few_shot(options: FewShotOptions, console: Console) -> None:
     names = _names(metrics, origins)
     figures = {names[run]: few_shot_figures(record) for run, record in metrics.items()}
     console.print(terminal_table(comparison_table(" · ".join(common), figures)))
-    try:
+    with naming_flag("--picture", options.picture):
         few_shot_figure(options.picture, ", ".join(common), figures)
-    except OSError as error:
-        raise InputError(
-            f"--picture: found {options.picture}, which cannot be written ({error.strerror}), "
-            "expected a file"
-        ) from error
     console.print(f"picture: {options.picture}", soft_wrap=True)
 
 

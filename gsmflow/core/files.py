@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,12 @@ import msgspec
 from safetensors.torch import save
 from torch import Tensor
 
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, one_line, writing
 
 __all__ = [
     "as_record",
     "cut_torn_line",
     "digest_file",
-    "making_folder",
     "parse_json",
     "path_text",
     "read_json",
@@ -41,45 +39,39 @@ _BLOCK_BYTES = 2**22
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """A context that writes a file atomically.
 
     It yields the path of a temporary file in the same folder, and renames that file to ``path``
     at the end. After an exception the temporary file is deleted and ``path`` is unchanged.
+
+    Parameters
+    ----------
+    path
+        The file.
+    needed
+        Its bytes, for the message if there is no room for them; None where they are not known.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def making_folder(path: Path) -> Iterator[Path]:
-    """A context that makes a folder atomically.
-
-    It yields a temporary folder beside ``path``, and renames it to ``path`` at the end, which may
-    be an empty folder. After an exception the temporary folder is deleted and ``path`` is
-    unchanged.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
-    try:
-        temporary.mkdir()
-        yield temporary
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically, through `replacing`."""
-    with replacing(path) as temporary:
+    with replacing(path, len(content)) as temporary:
         temporary.write_bytes(content)
 
 

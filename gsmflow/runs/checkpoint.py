@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import as_record, read_json, read_record, write_json, write_tensors
-from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Model, Scorer
@@ -37,7 +37,6 @@ __all__ = [
 
 CLASSIFIER_FILE = "classifier.safetensors"
 TENSOR_FILE = "model.safetensors"
-_DESCRIPTION_FILE = "model.json"
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def write_model(
     """
     problem = scaled.problem
     write_json(
-        directory / _DESCRIPTION_FILE,
+        directory / DESCRIPTION_FILE,
         model.describe()
         | {
             "class_names": list(problem.class_names),
@@ -110,8 +109,6 @@ class SavedModel:
         One name per class of the dataset.
     seen_classes, unseen_classes
         Disjoint class numbers, in the order of the score columns.
-    fingerprint
-        The fingerprint of the problem that it was trained on; empty if it was not written.
     """
 
     model: Model
@@ -119,7 +116,6 @@ class SavedModel:
     class_names: tuple[str, ...]
     seen_classes: IntArray
     unseen_classes: IntArray
-    fingerprint: str
 
 
 def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
@@ -131,8 +127,8 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         If a file is missing or damaged, or of another model.
     """
     file = directory / TENSOR_FILE
-    description = read_record(directory / _DESCRIPTION_FILE, dict[str, Any])
-    about = as_record(str(directory / _DESCRIPTION_FILE), description, _Description)
+    description = read_record(directory / DESCRIPTION_FILE, dict[str, Any])
+    about = as_record(str(directory / DESCRIPTION_FILE), description, _Description)
     with reading(file, "model", deletable=True):
         state, scaling = split_scaling(load_file(file), about.feature_scaling)
         seen, unseen = (
@@ -145,7 +141,7 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         if not unique or classes.min() < 0 or classes.max() >= len(names):
             raise ValueError(f"classes are not among {len(names)} names")
         model = model_class.from_state(description, state)
-        return SavedModel(model, scaling, names, seen, unseen, about.fingerprint)
+        return SavedModel(model, scaling, names, seen, unseen)
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,6 @@ class _Description:
     seen_classes: list[int]
     unseen_classes: list[int]
     class_names: tuple[str, ...]
-    fingerprint: str = ""
 
 
 @dataclass(frozen=True, eq=False)

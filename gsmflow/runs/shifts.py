@@ -1,11 +1,13 @@
 """A section of a run: generation shifts of all methods that synthesize features."""
 
+from functools import partial
 from typing import Any
 
 from gsmflow.core.json_fields import Field
 from gsmflow.evaluation.generation_shifts import measure_real, measure_shifts
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
+from gsmflow.reports.drawing import drawn
 from gsmflow.reports.figures import shifts_figure
 from gsmflow.reports.page_data import pick_shifts
 from gsmflow.reports.section import SectionReport
@@ -46,12 +48,11 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
         )
         for name, sampler in samplers.items()
     }
-    picture = run.directory / _PICTURE
-    shifts_figure(picture, shifts, scaled.problem.class_names)
+    draw = partial(shifts_figure, run.directory / _PICTURE, shifts, scaled.problem.class_names)
     return SectionResult(
         {name: measured.summary() for name, measured in shifts.items()},
         class_shifts=pick_shifts(shifts, scaled.problem),
-        pictures=(picture,),
+        pictures=tuple(drawn(draw, run.warn)),
     )
 
 

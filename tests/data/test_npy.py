@@ -63,8 +63,6 @@ def test_header_that_the_file_does_not_cover_is_refused(kind: str, tmp_path: Pat
     ):
         expected = r"rows\.np[yz].*: (not readable|found the shape) .*expected"
         with pytest.raises(InputError, match=expected):
-            InputError, match=r"rows\.np[yz].*: (not readable|found the shape) .*expected"
-        ):
             read()
 
 
