@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.arrays import FloatArray, IntArray, row_slices
 from gsmflow.core.tables import Grid
 from gsmflow.data.dataset import Dataset, all_rows
 
@@ -147,13 +147,14 @@ def _neighbours(dataset: Dataset) -> tuple[Neighbour, ...]:
     seen, unseen = (c[lengths[c, 0] > 0] for c in (dataset.seen_classes, dataset.unseen_classes))
     if not len(seen):
         return ()
-    cosines = directions[unseen] @ directions[seen].T
-    nearest = cosines.argmax(axis=1)
-    names = dataset.class_names
-    pairs = [
-        Neighbour(names[c], names[seen[k]], float(cosine[k]))
-        for c, k, cosine in zip(unseen, nearest, cosines, strict=True)
-    ]
+    names, pairs = dataset.class_names, []
+    of_seen = directions[seen]
+    for part in row_slices(len(unseen), 8 * directions.shape[1], columns=len(seen)):
+        cosines = directions[unseen[part]] @ of_seen.T
+        pairs += [
+            Neighbour(names[c], names[seen[k]], float(cosine[k]))
+            for c, k, cosine in zip(unseen[part], cosines.argmax(axis=1), cosines, strict=True)
+        ]
     return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
 
 

@@ -39,7 +39,7 @@ def make_outcome(seed: int, dtype: type = np.float32) -> Outcome:
     labels = np.concatenate([CLASSES, rng.choice(CLASSES, 40)])
     scores = rng.integers(-3, 4, (len(labels), 5)).astype(dtype)
     scores[::2] += rng.normal(size=scores[::2].shape).astype(dtype)
-    return Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, CLASSES, SEEN)
+    return Outcome.of_scores(scores, scores[np.isin(labels, UNSEEN), 3:], labels, CLASSES, SEEN)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]), st.floats(-9, 9))

@@ -187,7 +187,8 @@ _NO_SEEN_ROWS = "This run's dataset has no test rows of seen classes: T1 is its 
 _NOTHING_TO_SHOW = {
     "map": "This run's model synthesizes no features: there is no map of them.",
     "history": "This run's model is not trained in epochs: it has no losses.",
-    "shifts": "Nothing in this run synthesizes features: there are no shifts to measure.",
+    "shifts": "Nothing in this run synthesizes features, or it was run with --no-diagnosis: no "
+    "shifts were measured.",
 }
 
 # What a run's directory may lack: it was made before runs kept it, or without it.
@@ -290,7 +291,7 @@ def _test_rows(
     if not page_data_file.is_file():
         if confusion_file.is_file():
             counts = read_confusion(confusion_file, len(classes))
-            part["counts"] = pack(counts.ravel().astype("<i4"))
+            part["counts"] = pack(counts.toarray().ravel().astype("<i4"))
         return part
     page_data = read_page_data(page_data_file, len(classes))
     rows = np.bincount(page_data.answers.labels, minlength=len(classes))
