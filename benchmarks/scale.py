@@ -1,7 +1,7 @@
 """Seconds and memory of a whole run as the number of classes grows.
 
-``OMP_NUM_THREADS=1 python -m benchmarks.scale --model ale --classes 200 2000 20000``. Each size is a
-run in a process of its own, on made-up data. docs/speed.md has the figures.
+``OMP_NUM_THREADS=1 python -m benchmarks.scale --model ale --classes 200 2000 20000``. Each size is
+a run in a process of its own, on made-up data. docs/speed.md has the figures.
 """
 
 import resource
@@ -163,7 +163,7 @@ def _last(runs: Sequence[Scaled], stage: str) -> float:
 
 def _exponent(sizes: Sequence[int], values: Sequence[float]) -> str:
     found = power_law_exponent(sizes, values) if len(sizes) > 1 else None
-    return "" if found is None else f"{found:.2f}"
+    return "" if found is None else f"{found:z.2f}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
