@@ -20,7 +20,7 @@ from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import write_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.data.dataset import Problem
-from gsmflow.data.splits import draw_from_each_class, sample_classes
+from gsmflow.data.splits import MOST_DIAGNOSED, draw_from_each_class, sample_classes
 from gsmflow.evaluation.bootstrap import RightAnswers
 from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, Shifts
 from gsmflow.evaluation.metrics import SeenUnseenCurve
@@ -98,6 +98,16 @@ class FeatureSample:
     labels: NDArray[np.int32]
     real: NDArray[np.bool_]
     shares: NDArray[np.float32]
+
+    @property
+    def classes(self) -> int:
+        """How many classes it is of."""
+        return len(np.unique(self.labels))
+
+    @property
+    def is_of_some(self) -> bool:
+        """Whether it is of a sample of the classes that have test rows."""
+        return self.classes == MOST_DIAGNOSED
 
 
 @dataclass(frozen=True, eq=False)

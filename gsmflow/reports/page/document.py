@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
@@ -291,7 +292,7 @@ def _test_rows(
     if not page_data_file.is_file():
         if confusion_file.is_file():
             counts = read_confusion(confusion_file, len(classes))
-            part["counts"] = pack(counts.toarray().ravel().astype("<i4"))
+            part["counts"] = _pack_counts(counts)
         return part
     page_data = read_page_data(page_data_file, len(classes))
     rows = np.bincount(page_data.answers.labels, minlength=len(classes))
@@ -343,6 +344,15 @@ def _pack_answers(answers: Answers, classes: int) -> dict[str, Any]:
     }
 
 
+def _pack_counts(counts: csr_array) -> dict[str, Any]:
+    """The pairs that occur: true class times the number of classes plus answer, and their rows."""
+    entries = counts.tocoo()
+    cells = counts.shape[1] * entries.row.astype(np.int64) + entries.col
+    occur = entries.data > 0
+    numbers = {"cells": cells[occur], "rows": entries.data[occur]}
+    return {name: pack(values.astype("<i4")) for name, values in numbers.items()}
+
+
 def _gamma_range(answers: Answers) -> tuple[float, float]:
     """Values of gamma between which nearly all rows change their answer."""
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
@@ -354,6 +364,7 @@ def _gamma_range(answers: Answers) -> tuple[float, float]:
 def _pack_map(sample: FeatureSample, method: MapName) -> dict[str, Any]:
     points, axes = project(sample, method)
     return {
+        "sampled": sample.classes if sample.is_of_some else None,
         "method": {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}[method],
         "x": pack(points[:, 0].astype("<f4")),
         "y": pack(points[:, 1].astype("<f4")),
