@@ -77,7 +77,7 @@ class BenchmarkOptions:
     Each cell of the grid is a run directory of its own below --out, named by what it computes. The
     same command goes on where it was interrupted, and runs nothing twice; more methods, datasets
     or seeds may be asked for later. A run that fails is recorded with its reason, and does not
-    stop the others. Other words are flags of all runs, such as --device cpu.
+    stop the others. Other words are flags of all runs, such as --device cpu or --no-diagnosis.
     """
 
     datasets: tuple[str, ...]

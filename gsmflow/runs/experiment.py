@@ -445,6 +445,12 @@ def _keep_page_data(
             run.generators("test").on_device("map"),
             precision=run.precision,
         )
+        if sample.is_of_some:
+            run.console.print(
+                f"map of features: of a sample of {sample.classes} unseen classes, the same in "
+                "every run",
+                soft_wrap=True,
+            )
     shifts = {name: s for result in results for name, s in result.class_shifts.items()}
     page_data = PageData(
         answers=pick_answers(evaluated.outcome),

@@ -409,7 +409,8 @@ def validate(
                 run, scaled, model, bars=False
             )
             outcome = evaluate(scorer, problem, held_out)
-        check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
+        scores = np.stack([outcome.best.seen_scores, outcome.best.unseen_scores])
+        check_finite({"largest class score": float(np.abs(scores).max())}, epoch)
         if epoch in (0, run.recipe.training.total_epochs):
             found = {}
             for section, find in finders.items():

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from gsmflow.core.json_fields import Field
 from gsmflow.evaluation.measures import metrics_in
+from gsmflow.evaluation.protocol import evaluate_top_k
 from gsmflow.reports.section import SectionReport
 from gsmflow.reports.tables import figures_in_line
 from gsmflow.runs.section import Evaluated, Section, SectionResult
@@ -13,7 +14,9 @@ __all__ = ["SECTION"]
 
 
 def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
-    return SectionResult(asdict(evaluated.outcome.top_k(evaluated.run.recipe.top_k)))
+    k = evaluated.run.recipe.top_k
+    found = evaluate_top_k(evaluated.scorer, evaluated.problem, evaluated.held_out, k)
+    return SectionResult(asdict(found))
 
 
 def _lines(metrics: Field) -> list[str]:

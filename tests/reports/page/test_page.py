@@ -977,7 +977,7 @@ def large_run(folder: Path, like: Path) -> None:
     labels = np.concatenate([classes, rng.integers(0, 200, 4531)])
     scores = rng.normal(size=(len(labels), 200)).astype(np.float32)
     scores[np.arange(len(labels)), labels] += 2
-    outcome = Outcome(scores, scores[labels >= 150, 150:], labels, classes, seen)
+    outcome = Outcome.of_scores(scores, scores[labels >= 150, 150:], labels, classes, seen)
     names = [f"{c + 1:03}.Some_{c % 7}_Long_Named_Warbler" for c in classes]
     shutil.copytree(like, folder)
     write_per_class(folder / "per_class.csv", outcome, 0.5, names)
