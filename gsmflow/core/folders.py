@@ -77,6 +77,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             yield temporary
             with writing(folder):
                 temporary.rename(folder)
+                (folder / LOCK_FILE).unlink()
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
