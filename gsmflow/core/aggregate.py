@@ -49,7 +49,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def summarise_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Aggregate the metrics of the runs of several seeds, by seed, with the list of the seeds."""
     summary = {**summarise(list(runs.values())), "seeds": list(runs)}
-    del summary["seed"]
+    summary.pop("seed", None)
     return summary
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE
 from gsmflow.core.tables import Cell, Grid, MeanStd
 from gsmflow.evaluation.measures import Metric, metrics_in
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.published import Published
 from gsmflow.reports.section import SectionReport, SectionRow, measured
 
@@ -232,7 +232,7 @@ def _rounded(figures: Mapping[str, MeanStd]) -> frozenset[tuple[str, float, floa
 def _read_run(directory: Path, root: Path, reports: Sequence[SectionReport]) -> list[Row]:
     """The rows of a run: its model's, its baselines', its oracle's, what was selected on test."""
     file = directory / METRICS_FILE
-    metrics = Field(file, "", read_json(file))
+    metrics = open_metrics(file)
     dataset = metrics["dataset"].text()
     if Path(dataset).name != dataset or dataset == "..":
         raise metrics["dataset"].refused("a plain file name")
@@ -284,13 +284,7 @@ def _companion(
 
 def _count_seeds(metrics: Field) -> int:
     seeds = metrics["seeds"]
-    if seeds.value is None:
-        if not isinstance(metrics["seed"].value, int):
-            raise metrics["seed"].refused("a seed")
-        return 1
-    if not isinstance(seeds.value, list) or not seeds.value:
-        raise seeds.refused("a list of seeds")
-    return len(seeds.value)
+    return 1 if seeds.value is None else len(seeds.items())
 
 
 def _figures(record: Field, metrics: Sequence[Metric], seeds: int) -> dict[str, MeanStd]:

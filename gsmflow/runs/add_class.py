@@ -5,16 +5,18 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from rich.console import Console
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_record, write_json
+from gsmflow.core.files import write_json
+from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import ADDED_FILE, CHOICE_FILE, LOG_FILE
 from gsmflow.data.dataset import Dataset, Problem, fingerprint, training_problem
@@ -158,11 +160,15 @@ def path_beside(run: Path, classes: Mapping[str, Any]) -> Path:
     return named_run.parent / f"{named_run.name}-with-{names}"
 
 
+# The largest number of float32.
+_MOST = float(np.finfo(np.float32).max)
+
+
 @dataclass(frozen=True)
 class _Added:
     """What ``added.json`` has: the vector of each class that was added, by name."""
 
-    classes: dict[str, list[float]]
+    classes: dict[str, list[Annotated[float, Meta(ge=-_MOST, le=_MOST)]]]
 
 
 def added_classes(directory: Path) -> NewClasses:
@@ -176,6 +182,12 @@ def added_classes(directory: Path) -> NewClasses:
 
 def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:
     """The dataset with new classes, which have no rows."""
+    length = dataset.semantics.shape[1]
+    for name, vector in classes.items():
+        if len(vector) != length:
+            raise InputError(
+                f"class {name}: found {len(vector)} semantics, expected {length}, as the others have"
+            )
     vectors: list[FloatArray] = [dataset.semantics, *(v[None] for v in classes.values())]
     return replace(
         dataset,

@@ -23,15 +23,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from gsmflow.core.distributed import Group
-from gsmflow.core.files import (
-    as_record,
-    parse_json,
-    read_json,
-    read_record,
-    write_json,
-    write_tensors,
-)
+from gsmflow.core.files import parse_json, read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
 from gsmflow.core.run_files import CHOICE_FILE

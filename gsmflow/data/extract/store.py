@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_record, write_bytes, write_json
+from gsmflow.core.files import write_bytes, write_json
+from gsmflow.core.json_records import read_record
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
 from gsmflow.data.extract.images import path_text

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsmflow.core.aggregate import summarise, summarise_seeds
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
+from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
 from gsmflow.evaluation.bootstrap import Estimate, RightAnswers, bootstrap
 from gsmflow.evaluation.measures import metrics_in
@@ -20,6 +22,7 @@ from gsmflow.evaluation.ranks import Ranking, rank_methods
 from gsmflow.reports.leaderboard.entries import LeaderboardCell
 from gsmflow.reports.leaderboard.forms import RANKED_BY
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.page_data import PAGE_DATA_FILE, read_page_data
 
 __all__ = ["CellRuns", "collect_cells", "rank_cells", "summarise_runs"]
@@ -110,8 +113,10 @@ def summarise_runs(cell: CellRuns) -> None:
         If a file of a run is damaged.
     """
     seeds = sorted(cell.runs)
-    metrics = summarise_seeds({seed: read_json(cell.runs[seed] / METRICS_FILE) for seed in seeds})
-    recipe = read_json(cell.runs[seeds[0]] / RECIPE_FILE)
+    metrics = summarise_seeds(
+        {seed: open_metrics(cell.runs[seed] / METRICS_FILE).object() for seed in seeds}
+    )
+    recipe = read_record(cell.runs[seeds[0]] / RECIPE_FILE, dict[str, Any])
     write_json(cell.folder / RECIPE_FILE, {**recipe, "seed": seeds[0], "seeds": len(seeds)})
     write_json(cell.folder / METRICS_FILE, metrics)
 
@@ -119,7 +124,7 @@ def summarise_runs(cell: CellRuns) -> None:
 def _cell(cell: CellRuns) -> LeaderboardCell:
     figures = {}
     if cell.runs:
-        runs = [read_json(folder / METRICS_FILE) for folder in cell.runs.values()]
+        runs = [open_metrics(folder / METRICS_FILE).object() for folder in cell.runs.values()]
         record = runs[0] if len(runs) == 1 else summarise(runs)
         file = next(iter(cell.runs.values())) / METRICS_FILE
         figures = read_metrics(Field(file, "", record), metrics_in("table"))

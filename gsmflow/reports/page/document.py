@@ -18,6 +18,7 @@ from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -66,8 +67,6 @@ def read_run(
     if seeds is None:
         parts = [_read_part(directory, metrics, method, reports)]
     else:
-        if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
-            raise metrics["seeds"].refused("a list of seeds")
         folders = [directory / f"seed{seed}" for seed in seeds]
         parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
     over_seeds = [report for report in reports if report.page_of_seeds]
@@ -100,7 +99,7 @@ def _open_metrics(directory: Path) -> Field:
         started = (directory / RECIPE_FILE).is_file()
         found = "a run that is not finished" if started else f"no {METRICS_FILE}"
         raise InputError(f"{directory}: found {found}, expected the directory of a finished run")
-    return Field(file, "", read_json(file))
+    return open_metrics(file)
 
 
 def _headline(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
