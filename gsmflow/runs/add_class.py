@@ -186,7 +186,7 @@ def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:
     for name, vector in classes.items():
         if len(vector) != length:
             raise InputError(
-                f"class {name}: found {len(vector)} semantics, expected {length}, as the others have"
+                f"class {name}: found {len(vector)} semantics, expected {length}, as of the others"
             )
     vectors: list[FloatArray] = [dataset.semantics, *(v[None] for v in classes.values())]
     return replace(
