@@ -25,8 +25,9 @@ from rich.progress import (
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError, writing
-from gsmflow.core.files import digest_file, read_record, write_json
+from gsmflow.core.files import digest_file, write_json
 from gsmflow.core.folders import locked
+from gsmflow.core.json_records import read_record
 from gsmflow.data.download.archive import check_archive, unpack
 from gsmflow.data.download.sources import SOURCES, Wanted, find_sources
 from gsmflow.data.download.transfer import MEBIBYTE, Patience, Show, discard, fetch

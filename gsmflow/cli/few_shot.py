@@ -10,12 +10,12 @@ from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError, naming_flag
-from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import terminal_table
 from gsmflow.reports.few_shot import FEW_SHOT_PICTURE, ORIGIN, comparison_table, few_shot_figures
 from gsmflow.reports.figures import few_shot_figure
+from gsmflow.reports.metrics_file import open_metrics
 
 __all__ = ["VERB", "FewShotOptions", "run_few_shot"]
 
@@ -74,7 +74,7 @@ def _read(run: Path) -> Field:
     file = run / METRICS_FILE
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected the directory of a finished run")
-    return Field(file, "", read_json(file))
+    return open_metrics(file)
 
 
 def _is_shared(origins: Mapping[Path, Mapping[str, str]], name: str) -> bool:

@@ -4,17 +4,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from rich.console import Console
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, read_record, write_json
+from gsmflow.core.files import read_json, write_json
 from gsmflow.core.folders import whole_folder
+from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import (
     ADDED_FILE,
@@ -165,11 +167,15 @@ def path_beside(run: Path, classes: Mapping[str, Any]) -> Path:
     return named_run.parent / f"{named_run.name}-with-{names}"
 
 
+# The largest number of float32.
+_MOST = float(np.finfo(np.float32).max)
+
+
 @dataclass(frozen=True)
 class _Added:
     """What ``added.json`` has: the vector of each class that was added, by name."""
 
-    classes: dict[str, list[float]]
+    classes: dict[str, list[Annotated[float, Meta(ge=-_MOST, le=_MOST)]]]
 
 
 def added_classes(directory: Path) -> NewClasses:
@@ -183,6 +189,12 @@ def added_classes(directory: Path) -> NewClasses:
 
 def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:
     """The dataset with new classes, which have no rows."""
+    length = dataset.semantics.shape[1]
+    for name, vector in classes.items():
+        if len(vector) != length:
+            raise InputError(
+                f"class {name}: found {len(vector)} semantics, expected {length}, as of the others"
+            )
     vectors: list[FloatArray] = [dataset.semantics, *(v[None] for v in classes.values())]
     return replace(
         dataset,

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import as_record, read_json, read_record, write_json, write_tensors
+from gsmflow.core.files import write_json, write_tensors
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
@@ -22,6 +23,7 @@ from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.runs.directory import read_run_recipe
 
 __all__ = [
@@ -238,23 +240,20 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     file = directory / METRICS_FILE
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected the directory of a finished run")
-    metrics: Any = read_json(file)
-    if isinstance(metrics, dict) and "seeds" in metrics:
+    metrics = open_metrics(file).object()
+    if "seeds" in metrics:
         found = "class splits" if "class_splits" in metrics else "seeds"
         raise InputError(
             f"{file}: found the mean of several {found}, expected the run of one seed, which is "
             f"in a subfolder of {directory}"
         )
-    if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):
-        raise InputError(f"{file}: found other fields, expected the figures that a run wrote")
     calibrated = metrics.setdefault("calibrated", None)
-    gamma = calibrated.get("gamma") if isinstance(calibrated, dict) else calibrated
-    if calibrated is not None and not isinstance(gamma, float):
+    if calibrated is not None and not isinstance(calibrated.get("gamma"), float):
         raise InputError(
-            f"{file}, field 'calibrated.gamma': found {gamma!r}, expected a number, or null "
-            "for 'calibrated'"
+            f"{file}, field 'calibrated.gamma': found {calibrated.get('gamma')!r}, expected a "
+            "number, or null for 'calibrated'"
         )
-    return dict(metrics)
+    return {"validation": None, **metrics}
 
 
 def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: bool) -> Scorer:

@@ -11,10 +11,11 @@ from rich.console import Console
 from gsmflow.core.aggregate import summarise_seeds
 from gsmflow.core.console import warner
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.section import draw_reports
 from gsmflow.reports.tables import print_metrics
 from gsmflow.runs.directory import opened_run
@@ -97,7 +98,7 @@ def _run_in(
     if not group.is_main:
         return {}
     metrics = summarise_seeds(
-        {seed: read_json(folder / METRICS_FILE) for seed, folder in folders.items()}
+        {seed: open_metrics(folder / METRICS_FILE).object() for seed, folder in folders.items()}
     )
     write_json(path / METRICS_FILE, metrics)
     show_summary(path, metrics, console)

@@ -24,15 +24,9 @@ from torch import Tensor, nn
 
 from gsmflow.core.console import warner
 from gsmflow.core.distributed import Group
-from gsmflow.core.files import (
-    as_record,
-    parse_json,
-    read_json,
-    read_record,
-    write_json,
-    write_tensors,
-)
+from gsmflow.core.files import parse_json, read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
 from gsmflow.core.rounding import fixed

@@ -1,6 +1,5 @@
 """A section of a run: top-k accuracies, for which the right class may be among the k best."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
 from gsmflow.core.json_fields import Field
@@ -21,10 +20,10 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
 
 def _lines(metrics: Field) -> list[str]:
     top_k = metrics["top_k"]
-    k = top_k["k"].value
-    k = k["mean"] if isinstance(k, Mapping) else k
+    k = top_k["k"]
+    k = k["mean"] if isinstance(k.value, dict) else k
     figures = figures_in_line(top_k, metrics_in("top_k"))
-    return [f"right class among the first {k:.0f} answers:  {figures}"]
+    return [f"right class among the first {k.number():.0f} answers:  {figures}"]
 
 
 SECTION = Section(

@@ -13,8 +13,9 @@ from rich.console import Console
 from gsmflow.core.devices import pick_device
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
-from gsmflow.core.files import read_record, write_json
+from gsmflow.core.files import write_json
 from gsmflow.core.folders import locked, remove_leftovers
+from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import Precision, pick_precision
 from gsmflow.core.run_files import LOG_FILE, RECIPE_FILE
 from gsmflow.data.dataset import (

@@ -18,8 +18,9 @@ import numpy as np
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, writing
-from gsmflow.core.files import path_text, read_record, write_bytes, write_json
+from gsmflow.core.files import path_text, write_bytes, write_json
 from gsmflow.core.folders import locked, remove_leftovers
+from gsmflow.core.json_records import read_record
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
 from gsmflow.data.npy import read_npz

@@ -20,6 +20,7 @@ from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_
 from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -123,7 +124,7 @@ def _open_metrics(directory: Path) -> Field:
         started = (directory / RECIPE_FILE).is_file()
         found = "a run that is not finished" if started else f"no {METRICS_FILE}"
         raise InputError(f"{directory}: found {found}, expected the directory of a finished run")
-    return Field(file, "", read_json(file))
+    return open_metrics(file)
 
 
 def _headline(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
