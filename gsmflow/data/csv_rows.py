@@ -95,9 +95,12 @@ def csv_layout(path: Path, feature_dim: int | None, header: Header = "auto") -> 
     headed = cells[0].casefold() in _NAME_HEADINGS and len(cells) not in (1, feature_dim)
     labels = [c for c, cell in enumerate(cells) if cell.casefold() in _LABEL_HEADINGS]
     numbered = [cell for c, cell in enumerate(cells) if c not in labels and not (headed and c == 0)]
-    name = cells[0] if headed else None
-    below_header = has_header(str(path), numbered, ASK_FOR_HEADER, header, name=name)
-    counted = header == "auto" and below_header and counts_columns(numbered)
+    counted = header == "auto" and len(numbered) > 1 and counts_columns(numbered)
+    titled = counted and (headed or bool(labels))
+    below_header = titled or has_header(
+        str(path), numbered, ASK_FOR_HEADER, header, name=cells[0] if headed else None
+    )
+    counted = counted and below_header
     label = labels[0] if below_header and len(labels) == 1 else None
     data = second if below_header else first
     named = below_header and headed
