@@ -26,7 +26,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gsmflow.core.errors import InputError, WriteError, one_line, writing
+from gsmflow.core.errors import InputError, WriteError, naming_flag, one_line
 from gsmflow.core.folders import locked, remove_leftovers
 from gsmflow.runs.directory import computed_fields
 from gsmflow.tuning.space import Space
@@ -110,14 +110,14 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
     file = setup.folder / "study.log"
     identity = _identity(setup, objective)
     try:
-        with writing(setup.folder):
+        with naming_flag("--study", setup.folder, "a folder"):
             setup.folder.mkdir(parents=True, exist_ok=True)
         with locked(setup.folder, patience=-1):
             remove_leftovers(setup.folder)
             study = _open_journal(file)
             if _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)
-    except WriteError:
+    except (InputError, WriteError):
         raise
     except Exception as error:
         raise InputError(
