@@ -127,7 +127,7 @@ def _read_config(config: str, stored: Any, where: str) -> Any:
     names = {"method": METHODS, "classifier": CLASSIFIERS, "gate": GATES}[config]
     values = dict(stored)
     name = values.pop("name", None)
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise InputError(
             f"{where}, field 'name': found {shortened(name)}, expected one of {', '.join(names)}"
         )

@@ -25,7 +25,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gsmflow.core.errors import InputError, WriteError, one_line, writing
+from gsmflow.core.errors import InputError, WriteError, naming_flag, one_line
 from gsmflow.core.files import cut_torn_line
 from gsmflow.core.folders import locked, remove_leftovers
 from gsmflow.runs.directory import computed_fields
@@ -115,7 +115,7 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
     file = setup.folder / "study.log"
     identity = _identity(setup, objective)
     try:
-        with writing(setup.folder):
+        with naming_flag("--study", setup.folder, "a folder"):
             setup.folder.mkdir(parents=True, exist_ok=True)
         with locked(setup.folder, patience=-1):
             remove_leftovers(setup.folder)

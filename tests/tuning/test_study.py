@@ -698,7 +698,9 @@ def test_foreign_file_without_a_line_is_refused_and_kept(folder: Path) -> None:
 
 def test_study_folder_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "study").touch()
-    with pytest.raises(InputError, match=r"study: cannot be used .*, expected a folder"):
+    with pytest.raises(
+        InputError, match=r"--study: found .*study, which cannot be written .*, expected a folder"
+    ):
         tune(folder, trials=1)
 
 
@@ -779,7 +781,7 @@ def test_exit_codes_of_the_command_line(
     with pytest.raises(SystemExit) as ended:
         main([*words, "--trials", "3", "--pi", "0.125", "--search", "pi"])
     assert ended.value.code == 130
-    assert "what was finished is kept" in capsys.readouterr().err
+    assert "interrupted; this continues it: " in capsys.readouterr().err
 
 
 def test_help_mentions_the_flags_of_the_script(capsys: pytest.CaptureFixture[str]) -> None:
