@@ -175,6 +175,15 @@ def test_vectors_without_names_are_read_in_order_with_a_warning(folder: Path, en
     assert "found 7 vectors without names, expected 10" in refusal(folder, file)
 
 
+def test_dataset_without_names_needs_them_or_vectors_in_order(folder: Path) -> None:
+    write_gbu(folder, make_dataset())  # class_0, class_1, ...
+    (folder / "sent_splits.mat").unlink()
+    file = write_table(folder.parent / "v.csv", LISTED, VECTORS[ORDER])
+    assert "vectors by name for a dataset whose classes have none" in refusal(folder, file)
+    (folder / "class_names.txt").write_text("\n".join(NAMES))
+    np.testing.assert_array_equal(load(folder, str(file)).semantics, VECTORS)
+
+
 def test_file_is_looked_for_in_the_folder_of_the_dataset_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
