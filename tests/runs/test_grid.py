@@ -121,6 +121,25 @@ def test_folder_is_named_by_what_is_computed(folder: Path) -> None:
     assert moved[0].folder == first.folder
 
 
+def test_cell_knows_what_a_file_of_vectors_holds(folder: Path) -> None:
+    words, ale = ["--out", str(folder / "out")], MethodChoice("ale")
+    file = folder / "vectors.npy"
+
+    def cell_of(values: np.ndarray) -> Cell:
+        np.save(file, values)
+        data = open_data(
+            DataChoice(folder / "data" / "TINY", "", f"att+{file}"), ale, words, "test"
+        )
+        (cell,) = make_cells([ale], [data], [0], "published", words, folder / "runs", "test")
+        return cell
+
+    values = np.random.default_rng(0).normal(size=(10, 3))
+    first, other, again = cell_of(values), cell_of(values + 1), cell_of(values)
+    assert first.data.key == "TINY:res101:att+vectors.npy"
+    assert first.folder.parent == folder / "runs" / "TINY-res101-att+vectors.npy"
+    assert first.folder == again.folder != other.folder
+
+
 def test_folder_of_other_data_is_another(folder: Path) -> None:
     (first,) = cells_of(folder, "ale")
     dataset = make_dataset()

@@ -297,7 +297,7 @@ def second_file(file: Path) -> Path:
     if not file.is_file():
         raise InputError(
             f"{file}: no such file, expected a second embedding of the classes of "
-            f"{file.parent.name}"
+            f"{file.parent.name}, or a field of its name in a split file"
         )
     return file
 

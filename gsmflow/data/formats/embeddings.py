@@ -9,7 +9,12 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.class_names import first_names, rows_of_classes
 from gsmflow.data.dataset import Dataset
-from gsmflow.data.formats.base import NamedSemantics, check_class_names
+from gsmflow.data.formats.base import (
+    NAMES_FILE,
+    NamedSemantics,
+    check_class_names,
+    names_only_count,
+)
 
 __all__ = ["JOINED", "described_by", "in_order", "join_parts", "scaled_as_joined"]
 
@@ -59,7 +64,14 @@ def in_order(dataset: Dataset, part: NamedSemantics) -> FloatArray:
     values, count = part.values, len(dataset.semantics)
     source = dataset.where("class_names")
     if part.class_names is not None and not part.in_dataset:
-        values = values[rows_of_classes(part.where, part.class_names, dataset.class_names, source)]
+        classes = dataset.class_names
+        if names_only_count(classes) and not set(classes) <= set(part.class_names):
+            raise InputError(
+                f"{part.where}: found vectors by name for a dataset whose classes have none (the "
+                f"first is {classes[0]!r}), expected {NAMES_FILE} in its folder, or vectors "
+                "without names in its order"
+            )
+        values = values[rows_of_classes(part.where, part.class_names, classes, source)]
     if len(values) != count:
         raise InputError(
             f"{part.where}: found {len(values)} classes, expected {count} as in "

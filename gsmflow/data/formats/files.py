@@ -18,6 +18,7 @@ from gsmflow.data.formats.base import (
     Refuse,
     keep_in_memory,
     raise_error,
+    second_file,
     try_field,
 )
 from gsmflow.data.formats.embeddings import described_by
@@ -135,8 +136,7 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
     folder = root / name
     base, parts = _embeddings(folder, semantics)
     format_ = _pick(folder, features)
-    further = (_part_file(format_, folder, features, part) for part in parts if part != base)
-    files = tuple(dict.fromkeys((*format_.files(folder, features, base), *further)))
+    files = format_.files(folder, features, base)
     for file in files:
         if not file.is_file():
             *others, last = (
@@ -150,7 +150,8 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
                 f"{file}: no such file{field}, expected {', '.join(others)} or {last} in {folder}; "
                 "data/README.md says where to get them"
             )
-    return files
+    further = [_part_file(format_, folder, features, part) for part in parts if part != base]
+    return tuple(dict.fromkeys((*files, *further)))
 
 
 def load_dataset(
@@ -250,10 +251,10 @@ def _read_part(dataset: Dataset, folder: Path, features: str, part: str) -> Name
 
 
 def _part_file(format_: Format, folder: Path, features: str, part: str) -> Path:
-    """The file of an embedding beside the first."""
+    """The file of an embedding beside the first, or an `InputError` if it is missing."""
     if is_vector_file(part):
         return _vector_file(folder, part)
-    return format_.semantics_file(folder, features, part)
+    return second_file(format_.semantics_file(folder, features, part))
 
 
 def _vector_file(folder: Path, part: str) -> Path:

@@ -175,6 +175,15 @@ def test_vectors_without_names_are_read_in_order_with_a_warning(folder: Path, en
     assert "found 7 vectors without names, expected 10" in refusal(folder, file)
 
 
+def test_dataset_without_names_needs_them_or_vectors_in_order(folder: Path) -> None:
+    write_gbu(folder, make_dataset())  # class_0, class_1, ...
+    (folder / "sent_splits.mat").unlink()
+    file = write_table(folder.parent / "v.csv", LISTED, VECTORS[ORDER])
+    assert "vectors by name for a dataset whose classes have none" in refusal(folder, file)
+    (folder / "class_names.txt").write_text("\n".join(NAMES))
+    np.testing.assert_array_equal(load(folder, str(file)).semantics, VECTORS)
+
+
 def test_file_is_looked_for_in_the_folder_of_the_dataset_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +228,8 @@ def test_joined_embedding_of_other_classes_is_refused(folder: Path) -> None:
     _, splits = gbu_fields(TINY)
     write_mat(folder / "sent_splits.mat", {**splits, "att": VECTORS[:9].T})
     assert "found 9 classes, expected 10 as in" in refusal(folder, "att+sent")
-    assert "glove_splits.mat: no such file" in refusal(folder, "att+glove")
+    found = "glove_splits.mat: no such file, expected a second embedding of the classes of TINY"
+    assert found in refusal(folder, "att+glove")
     file = write_table(folder.parent / "v.csv", LISTED, VECTORS[ORDER])
     np.save(folder.parent / "v.npy", np.where(VECTORS[3, 1] == VECTORS, np.nan, VECTORS))
     assert "v.npy: found NaN or infinity for kind d" in refusal(
