@@ -58,8 +58,9 @@ _MOST_HELD_OUT = 100
 # The most rows that are evaluated, per class and in total.
 _MOST_EVALUATED_PER_CLASS = 200
 _MOST_EVALUATED = 40_000
-# The most scores of these rows: above 1000 classes, fewer rows are evaluated, of some classes.
-_MOST_SCORES = 40_000_000
+# Above so many classes, rows are evaluated of some classes alone, with so many scores in all.
+_MANY_CLASSES = 1000
+_MOST_SCORES = 10_000_000
 # Shrinkage of the seen-class expert's covariance. Its means are known, so it needs little.
 _SEEN_EXPERT_SHRINKAGE = 0.1
 # Inverse strength of the L2 regularization of the gate's logistic regression (scikit-learn's C).
@@ -338,7 +339,9 @@ def _held_out_and_evaluated(
     # Held-out rows come first, because every fold can evaluate them.
     order = torch.cat([order[held[order]], order[~held[order]]])
     evaluated = _first_of_each_class(columns, order, torch.full((k,), most))
-    in_order = order[evaluated[order]][: max(1, _MOST_SCORES // k)]
+    in_order = order[evaluated[order]]
+    if k > _MANY_CLASSES:
+        in_order = in_order[: max(1, _MOST_SCORES // k)]
     return held, in_order.sort().values
 
 

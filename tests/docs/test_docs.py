@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from benchmarks.residuals import Options as ResidualsOptions
+from benchmarks.scale import Options as ScaleOptions
 from benchmarks.speed.command import BenchOptions
 from gsmflow.cli.main import VERBS, find_verb
 from gsmflow.methods.gates.registry import GATES
@@ -21,7 +22,10 @@ from tests.builders import make_recipe
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "data" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-OPTIONS = (ResidualsOptions, BenchOptions, *(find_verb(name).options for name in VERBS))
+OPTIONS = (
+    *(ResidualsOptions, ScaleOptions, BenchOptions),
+    *(find_verb(name).options for name in VERBS),
+)
 RECIPES = (
     *(make_recipe(dataset="TINY", model=model) for model in METHODS),
     *(make_recipe(dataset="TINY", classifier=classifier) for classifier in CLASSIFIERS),

@@ -62,6 +62,7 @@ def test_every_class_is_unseen_in_one_fold_and_a_fifth_of_its_rows_is_held_out(
 def test_of_many_classes_some_held_out_rows_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     feed, semantics = world()
     whole = fold_classes(feed, semantics, "none", seeded(0))
+    monkeypatch.setattr("gsmflow.methods.class_folds._MANY_CLASSES", 11)
     monkeypatch.setattr("gsmflow.methods.class_folds._MOST_SCORES", 12 * 10)
     some = fold_classes(feed, semantics, "none", seeded(0))
     assert len(some.evaluated) == 10
