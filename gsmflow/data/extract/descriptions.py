@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ __all__ = ["Descriptions", "read_descriptions", "read_names"]
 
 _EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
 _TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
+_NAME_HEADERS = {"name", "names", "class", "classes"}
+_DELIMITER_NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", " ": "space"}
 # Long texts in a CSV file are allowed.
 _LONGEST_CELL = 2**24
 
@@ -34,33 +37,41 @@ class Descriptions:
     attributes
         Attributes ``(classes, a)``; None if the classes have texts.
     texts
-        One text for each class; empty if the classes have attributes.
+        The texts of each class: one or several, none where its name alone describes it. Empty if
+        the classes have attributes.
     """
 
     source: Path
     names: tuple[str, ...]
     attributes: FloatArray | None = None
-    texts: tuple[str, ...] = ()
+    texts: tuple[tuple[str, ...], ...] = ()
 
 
-def read_descriptions(source: Path) -> Descriptions:
+def read_descriptions(source: Path, *, names_alone: bool = False) -> Descriptions:
     """Read attributes or texts; the content decides which.
 
     Parameters
     ----------
     source
-        A folder with a ``.txt`` file for each class, named as the class; or a text file with a
-        line for each class: its name and its attributes, or its name and a text. Cells are
-        separated by tabs, semicolons, commas or, if there are none of these, spaces. A header
-        line is allowed.
+        A folder with a ``.txt`` file for each class, named as the class, whose paragraphs are
+        texts; or a text file with a line for each class: its name and its attributes, or its name
+        and a text. Lines of one name have several texts of its class. Cells are separated by
+        tabs, semicolons, commas or, if there are none of these, spaces. A header line is allowed.
+    names_alone
+        Whether a file of names, one on each line, is a description too.
 
     Raises
     ------
     InputError
-        If it is unreadable, a class occurs twice, a cell is no finite number, lines differ in
-        length, or a text is empty.
+        If it is unreadable, a class with attributes occurs twice, a cell is no finite number,
+        lines differ in length, or a text is empty or has a delimiter and no quotes.
     """
-    described = _read_folder(source) if source.is_dir() else _read_table(source)
+    if names_alone and source.is_file() and _has_names_alone(source):
+        names = read_names(source)
+        names = names[1:] if names[0].casefold() in _NAME_HEADERS else names
+        described = Descriptions(source, names, texts=((),) * len(names))
+    else:
+        described = _read_folder(source) if source.is_dir() else _read_table(source)
     first: dict[str, str] = {}
     for name in described.names:
         if not class_key(name):
@@ -110,38 +121,66 @@ def _read_folder(folder: Path) -> Descriptions:
         raise InputError(f"{folder}: found no .txt file, expected one for each class")
     texts = []
     for file in files:
-        text = " ".join(_read_text(file).split())
-        if not text:
+        paragraphs = [" ".join(p.split()) for p in re.split(r"\n\s*\n", _read_text(file))]
+        if not any(paragraphs):
             raise InputError(f"{path_text(file)}: found no text, expected a class's description")
-        texts.append(text)
+        texts.append(tuple(text for text in paragraphs if text))
     return Descriptions(folder, tuple(file.stem for file in files), texts=tuple(texts))
 
 
+def _has_names_alone(file: Path) -> bool:
+    """Whether no line has a delimiter or, after a space, a number."""
+    lines = _read_text(file).splitlines()
+    return not any(delimiter_of(line) or any(map(is_number, line.split()[1:])) for line in lines)
+
+
 def _read_table(file: Path) -> Descriptions:
-    rows = _rows(file)
-    if len(rows) > 1 and _is_header(rows[0][1], rows[1][1]):
-        rows = rows[1:]
+    rows, delimiter = _rows(file)
+    titled = len(rows) > 1 and _is_header(rows[0][1], rows[1][1])
+    of_texts = titled and rows[0][1][-1].casefold() in _TEXT_HEADERS
+    rows = rows[titled:]
     if not rows:
         raise InputError(f"{file}: found no line, expected {_EXPECTED}")
+    if of_texts or _have_texts(rows, delimiter):
+        return _texts(file, rows, delimiter or " ")
     names = tuple(cells[0] for _, cells in rows)
-    if all(len(cells) == 2 and not is_number(cells[1]) for _, cells in rows):
-        for number, cells in rows:
-            if not cells[1]:
-                raise InputError(
-                    f"{file}, line {number}: found no text for {cells[0]}, expected a description"
-                )
-        return Descriptions(file, names, texts=tuple(" ".join(c[1].split()) for _, c in rows))
     return Descriptions(file, names, attributes=_attributes(file, rows))
 
 
-def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    """The non-empty lines of a table: line number and stripped cells of each."""
+def _have_texts(rows: Sequence[tuple[int, list[str]]], delimiter: str | None) -> bool:
+    """Whether rows have texts: all have one, or most begin with words where numbers would be."""
+    seconds = [cells[1] for _, cells in rows if len(cells) > 1 and not is_number(cells[1])]
+    if len(seconds) == len(rows) and all(len(cells) == 2 for _, cells in rows):
+        return True
+    worded = sum(any(map(str.isalpha, cell)) for cell in seconds)
+    return delimiter is not None and 2 * worded > len(rows)
+
+
+def _texts(file: Path, rows: Sequence[tuple[int, list[str]]], delimiter: str) -> Descriptions:
+    """The texts of rows; those of one name are texts of one class."""
+    texts: dict[str, list[str]] = {}
+    for number, cells in rows:
+        if len(cells) < 2 or not cells[1]:
+            raise InputError(
+                f"{file}, line {number}: found no text for {cells[0]}, expected a description"
+            )
+        if len(cells) > 2:
+            raise InputError(
+                f"{file}, line {number}: found {len(cells)} cells, expected a name and a text: "
+                f"quote the text, as it has a {_DELIMITER_NAMES[delimiter]} in it"
+            )
+        texts.setdefault(cells[0], []).append(" ".join(cells[1].split()))
+    return Descriptions(file, tuple(texts), texts=tuple(map(tuple, texts.values())))
+
+
+def _rows(file: Path) -> tuple[list[tuple[int, list[str]]], str | None]:
+    """The non-empty lines of a table, line number and stripped cells of each; its delimiter."""
     text = _read_text(file)
     head = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = delimiter_of(head)
     if delimiter is None:
         lines = enumerate(text.splitlines(), start=1)
-        return [(number, line.split()) for number, line in lines if line.strip()]
+        return [(number, line.split()) for number, line in lines if line.strip()], None
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
@@ -152,7 +191,7 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
         ) from error
     finally:
         csv.field_size_limit(before)
-    return [(number, cells) for number, cells in rows if any(cells)]
+    return [(number, cells) for number, cells in rows if any(cells)], delimiter
 
 
 def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:

@@ -26,7 +26,7 @@ def write_features(
     shape: tuple[int, int],
     pieces: Iterator[FloatArray],
     labels: IntArray,
-    image_files: Sequence[str],
+    image_files: Sequence[str] | None,
     *,
     v5_bytes: int = _V5_BYTES,
 ) -> None:
@@ -45,12 +45,14 @@ def write_features(
     labels
         Zero-based class of each row, ``(n,)``.
     image_files
-        The image of each row, ``(n,)``.
+        The image of each row, ``(n,)``; None to write no such field.
     v5_bytes
         Features larger than this are written as MATLAB v7.3 (HDF5), piece by piece.
     """
     n, d = shape
-    fields = {"labels": labels[:, None] + 1.0, "image_files": _cells(image_files)}
+    fields: dict[str, Any] = {"labels": labels[:, None] + 1.0}
+    if image_files is not None:
+        fields["image_files"] = _cells(image_files)
     with replacing(path) as temporary:
         if n * d * 4 <= v5_bytes:
             features = keep_in_memory(shape, pieces)

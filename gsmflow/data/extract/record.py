@@ -9,17 +9,42 @@ import torch
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.json_fields import Field
 from gsmflow.data.extract.backbones import Backbone, BackboneSpec, lasting_name, load_backbone
 
-__all__ = ["RECORD_FILE", "copy_record", "recorded_backbone", "write_record"]
+__all__ = [
+    "RECORD_FILE",
+    "copy_record",
+    "features_record",
+    "read_record",
+    "recorded_backbone",
+    "write_record",
+]
 
 RECORD_FILE = "extract.json"
 _FORMAT = 1
 
 
+def features_record(spec: BackboneSpec, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How features were made, for `write_record`.
+
+    Parameters
+    ----------
+    spec
+        The requested backbone.
+    facts
+        Everything that the features depend on, and the stem of their file: `Backbone.facts`,
+        ``batch_size`` and ``name``.
+    """
+    weights = None if spec.weights is None else str(spec.weights.resolve())
+    return {
+        "spec": {"backbone": lasting_name(spec.name), "weights": weights, "seed": spec.seed},
+        "features": dict(facts),
+    }
+
+
 def write_record(
     folder: Path,
-    spec: BackboneSpec,
     features: Mapping[str, Any],
     semantics: Mapping[str, Any],
     splits: Mapping[str, Any],
@@ -30,25 +55,35 @@ def write_record(
     ----------
     folder
         The dataset's folder.
-    spec
-        The requested backbone.
     features
-        Everything that the features depend on, and the stem of their file: `Backbone.facts`,
-        ``batch_size`` and ``name``.
+        `features_record` of the features, or those parts of the record of a dataset whose features
+        are used again.
     semantics, splits
         Everything that the semantics and the splits depend on, JSON-ready.
     """
-    weights = None if spec.weights is None else str(spec.weights.resolve())
     write_json(
         folder / RECORD_FILE,
         {
             "format": _FORMAT,
-            "spec": {"backbone": lasting_name(spec.name), "weights": weights, "seed": spec.seed},
-            "features": dict(features),
+            **features,
             "semantics": dict(semantics),
             "splits": dict(splits),
         },
     )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a dataset or a run by field; empty if it has none.
+
+    Raises
+    ------
+    InputError
+        If the file is not the record of an extraction.
+    """
+    file = folder / RECORD_FILE
+    if not file.is_file():
+        return {}
+    return Field(file, "", read_json(file)).object()
 
 
 def copy_record(source: Path, target: Path) -> None:
