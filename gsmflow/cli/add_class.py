@@ -9,7 +9,10 @@ from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.devices import pick_device
-from gsmflow.data.new_classes import read_new_classes
+from gsmflow.core.errors import InputError
+from gsmflow.data.extract.descriptions import Descriptions
+from gsmflow.data.extract.texts import encode_as_recorded
+from gsmflow.data.new_classes import name_vectors, read_new_classes
 from gsmflow.runs.add_class import (
     add_classes,
     added_classes,
@@ -19,6 +22,7 @@ from gsmflow.runs.add_class import (
 )
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import read_dataset
+from gsmflow.runs.rivals import describe_rivals
 
 __all__ = ["VERB", "AddClassOptions", "run_add_class"]
 
@@ -35,11 +39,15 @@ class AddClassOptions:
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
-    semantics: Path
+    semantics: Path | None = None
     """File of the new semantics, unscaled, as the dataset's: for one class a .npy, .json or .csv
-    with its vector; for several a .csv with lines NAME,VALUES or a .json of vectors by name."""
+    with its vector; for several a .csv with lines NAME,VALUES or a .json of vectors by name. For a
+    run whose classes are described by texts, a .csv with lines NAME,TEXT or a folder of texts."""
     name: str | None = None
     """Name of the class; none if the file has the names."""
+    text: str | None = None
+    """A text about the class of --name, for a run whose classes are described by texts; in the
+    place of --semantics."""
     into: Path | None = None
     """The new run's directory; none: beside the run, RUN-with-NAME."""
     data: Path | None = None
@@ -62,10 +70,31 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
         trained = replace(trained, recipe=replace(recipe, data=options.data))
     dataset = grow_dataset(read_dataset(trained.recipe), added_classes(trained.directory))
     check_same_dataset(trained, dataset)
-    classes = read_new_classes(options.semantics, options.name, dataset.semantics.shape[1])
-    add_classes(
-        trained, dataset, classes, options.into or path_beside(options.run, classes), console
-    )
+    described = _describe(options)
+    vectors = described.attributes
+    if vectors is None:
+        vectors = encode_as_recorded(described, trained.directory, trained.device).vectors
+    classes = name_vectors(described, vectors, dataset.semantics.shape[1])
+    into = options.into or path_beside(options.run, classes)
+    add_classes(trained, dataset, classes, into, console)
+    grown = open_trained(into, trained.device)
+    for line in describe_rivals(grown, dataset, classes):
+        console.print(line, soft_wrap=True)
+
+
+def _describe(options: AddClassOptions) -> Descriptions:
+    """The new classes; raise `InputError` unless they are described in one way."""
+    if (options.semantics is None) == (options.text is None):
+        found = "neither" if options.text is None else "both"
+        raise InputError(f"--text: found {found} --semantics and --text, expected one of them")
+    if options.semantics is not None:
+        return read_new_classes(options.semantics, options.name)
+    assert options.text is not None
+    text = " ".join(options.text.split())
+    if not text or options.name is None:
+        missing = "--text" if options.name else "--name"
+        raise InputError(f"{missing}: found none, expected a text, and the name of its class")
+    return Descriptions(Path("--text"), (options.name,), texts=((text,),))
 
 
 VERB = Verb(AddClassOptions, lambda options, console, flags: run_add_class(options, console))

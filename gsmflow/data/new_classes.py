@@ -1,8 +1,7 @@
-"""Names and semantics of classes that are to join a trained run, from a file."""
+"""Names and descriptions of classes that are to join a trained run, from a file."""
 
-import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,63 +9,87 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.text_cells import delimiter_of, is_number
+from gsmflow.data.extract.descriptions import Descriptions, read_descriptions, read_vector
 
-__all__ = ["NewClasses", "read_new_classes"]
+__all__ = ["NewClasses", "name_vectors", "read_new_classes"]
 
 # Name to vector ``(a,)``, in the order of the file.
 NewClasses: TypeAlias = dict[str, FloatArray]
 
 
-def read_new_classes(file: Path, name: str | None, length: int) -> NewClasses:
-    """Semantics of one class or of several.
+def read_new_classes(source: Path, name: str | None) -> Descriptions:
+    """Attributes or texts of one class or of several.
 
     Parameters
     ----------
-    file
-        With a name, one vector: ``.npy`` ``(a,)``, ``.json`` a list, ``.csv`` numbers on one line
-        or one on each. Without, several: ``.json`` a vector by name, ``.csv`` a line for each
-        class, its name and its numbers, below a header or not.
+    source
+        With a name, one vector: ``.npy`` ``(a,)``, ``.json`` a list, or a text file of numbers on
+        one line or one on each. Without, several: ``.json`` a vector or a text by name, or a file
+        or folder as for `read_descriptions`.
     name
         Of the one class; None if the file has the names.
-    length
-        ``a``, which every vector must have.
 
     Raises
     ------
     InputError
         If the file is missing, unreadable or of another form, or a name stands there twice.
     """
-    reader = _READERS.get(file.suffix.lower())
-    if reader is None:
-        raise InputError(f"{file}: found another ending, expected one of {', '.join(_READERS)}")
-    if not file.is_file():
-        raise InputError(f"{file}: no such file, expected one with semantics")
-    found: NewClasses = {}
-    for class_name, values in reader(file, name):
-        where = f"{file}, class {class_name}"
-        if not class_name.strip() or class_name in found:
-            fault = "it twice" if class_name else "no name"
-            raise InputError(f"{where}: found {fault}, expected it once")
-        found[class_name] = _vector(where, values, length)
-    if not found:
-        raise InputError(f"{file}: found no class, expected one at least")
-    return found
+    if not source.exists():
+        raise InputError(f"{source}: no such file, expected one with semantics")
+    reader = _READERS.get(source.suffix.lower())
+    if reader is not None:
+        vectors = reader(source, name)
+    elif name is not None:
+        vectors = {name: read_vector(source)}
+    else:
+        return read_descriptions(source)
+    if not vectors:
+        raise InputError(f"{source}: found no class, expected one at least")
+    if all(isinstance(value, str) and value.strip() for value in vectors.values()):
+        return Descriptions(source, tuple(vectors), texts=tuple((v,) for v in vectors.values()))
+    arrays = [_vector(f"{source}, class {key}", values) for key, values in vectors.items()]
+    lengths = {len(one) for one in arrays}
+    if len(lengths) > 1:
+        raise InputError(
+            f"{source}: found vectors of {min(lengths)} and of {max(lengths)} numbers, expected "
+            "one length"
+        )
+    return Descriptions(source, tuple(vectors), attributes=np.stack(arrays))
 
 
-_Pairs: TypeAlias = Sequence[tuple[str, Any]]
+def name_vectors(described: Descriptions, vectors: FloatArray, length: int) -> NewClasses:
+    """The semantics of new classes by name.
+
+    Parameters
+    ----------
+    described
+        The classes.
+    vectors
+        Their semantics, ``(classes, a)``.
+    length
+        ``a`` of the run's semantics.
+
+    Raises
+    ------
+    InputError
+        If the vectors have another length.
+    """
+    if vectors.shape[1] != length:
+        raise InputError(
+            f"{described.source}, class {described.names[0]}: found a vector of "
+            f"{vectors.shape[1]} numbers, expected {length}, as the run's semantics have"
+        )
+    return dict(zip(described.names, vectors, strict=True))
 
 
-def _vector(where: str, values: Any, length: int) -> FloatArray:
+def _vector(where: str, values: Any) -> FloatArray:
     try:
         with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
             vector = np.asarray(values).astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: found {one_line(error)}, expected numbers") from error
-    if vector.shape != (length,):
-        raise InputError(
-            f"{where}: found shape {vector.shape}, expected ({length},), as the run's semantics"
-        )
+        raise InputError(f"{where}: found something else, expected a list of numbers") from error
+    if vector.ndim != 1 or not len(vector):
+        raise InputError(f"{where}: found shape {vector.shape}, expected one row of numbers")
     finite = np.isfinite(vector)
     if not finite.all():
         position = int(np.flatnonzero(~finite)[0])
@@ -85,55 +108,32 @@ def _needed(file: Path, name: str | None) -> str:
     return name
 
 
-def _read_npy(file: Path, name: str | None) -> _Pairs:
+def _read_npy(file: Path, name: str | None) -> dict[str, Any]:
     try:
         values = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(
             f"{file}: not readable as an array ({one_line(error)}), expected a .npy file of numbers"
         ) from error
-    return [(_needed(file, name), values)]
+    return {_needed(file, name): values}
 
 
-def _read_json(file: Path, name: str | None) -> _Pairs:
+def _read_json(file: Path, name: str | None) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: not JSON ({one_line(error)}), expected semantics") from error
-    if isinstance(content, dict):
-        _refuse_name(file, name)
-        return [*content.items()]
-    return [(_needed(file, name), content)]
-
-
-def _read_csv(file: Path, name: str | None) -> _Pairs:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        head = next((line for line in text.splitlines() if line.strip()), "")
-        mark = delimiter_of(head) or ","
-        lines = [line for line in csv.reader(text.splitlines(), delimiter=mark) if any(line)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{file}: not CSV ({one_line(error)}), expected semantics") from error
-    if name is not None:
-        as_column = all(len(line) == 1 for line in lines)
-        if len(lines) > 1 and not as_column:
-            _refuse_name(file, name)
-        return [(name, [cell for line in lines for cell in line])]
-    if len(lines) > 1 and not any(map(is_number, lines[0][1:])):
-        del lines[0]  # a header
-    return [(line[0].strip(), line[1:]) for line in lines]
-
-
-def _refuse_name(file: Path, name: str | None) -> None:
+    if not isinstance(content, dict):
+        return {_needed(file, name): content}
     if name is not None:
         raise InputError(
             f"--name: found {name} with {file}, which has several classes, expected no name, as "
             "the file has them"
         )
+    return content
 
 
-_READERS: Mapping[str, Callable[[Path, str | None], _Pairs]] = {
+_READERS: Mapping[str, Callable[[Path, str | None], dict[str, Any]]] = {
     ".npy": _read_npy,
     ".json": _read_json,
-    ".csv": _read_csv,
 }

@@ -14,7 +14,7 @@ from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.text_cells import delimiter_of, is_number
 from gsmflow.data.extract.images import class_key, path_text
 
-__all__ = ["Descriptions", "read_descriptions", "read_names"]
+__all__ = ["Descriptions", "read_descriptions", "read_names", "read_vector"]
 
 _EXPECTED = "a line for each class: its name and its attributes, or its name and a text"
 _TEXT_HEADERS = {"text", "texts", "description", "descriptions", "sentence"}
@@ -76,12 +76,13 @@ def read_descriptions(source: Path, *, names_alone: bool = False) -> Description
     for name in described.names:
         if not class_key(name):
             raise InputError(f"{source}: found a class without a name, expected {_EXPECTED}")
-        other = first.setdefault(class_key(name), name)
-        if other is not name:
+        if class_key(name) in first:
             raise InputError(
-                f"{source}: found the class {name} twice (first as {other}), expected it once; "
-                "names that differ only in case, spaces or underscores are the same"
+                f"{source}: found the class {name} twice (first as {first[class_key(name)]}), "
+                "expected it once; names that differ only in case, spaces or underscores are the "
+                "same"
             )
+        first[class_key(name)] = name
     return described
 
 
@@ -97,6 +98,31 @@ def read_names(file: Path) -> tuple[str, ...]:
     if not names:
         raise InputError(f"{file}: found no name, expected that of a class on each line")
     return names
+
+
+def read_vector(file: Path) -> FloatArray:
+    """Read the attributes ``(a,)`` of one class without its name: one line, or a number on each.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable, or a cell is no finite number.
+    """
+    rows, _ = _rows(file)
+    if not rows:
+        raise InputError(f"{file}: found no line, expected the attributes of one class")
+    if len(rows) > 1 and any(len(cells) > 1 for _, cells in rows):
+        raise InputError(
+            f"{file}: found {len(rows)} lines, expected the attributes of one class on one line, "
+            "as --name names one; without --name, each line begins with the name of its class"
+        )
+    return np.array(
+        [
+            _number(file, line, column, cell, "the class")
+            for line, cells in rows
+            for column, cell in enumerate(cells, start=1)
+        ]
+    )
 
 
 def _read_text(file: Path) -> str:
@@ -216,12 +242,16 @@ def _attributes(file: Path, rows: Sequence[tuple[int, list[str]]]) -> FloatArray
                 f"{rows[0][0]}"
             )
         for column, cell in enumerate(cells[1:]):
-            with np.errstate(over="ignore"):
-                value = np.float32(cell) if is_number(cell) else np.float32(np.nan)
-            if not math.isfinite(value):
-                raise InputError(
-                    f"{file}, line {number}, column {column + 2}: found {cell!r} for {cells[0]}, "
-                    "expected a finite number"
-                )
-            values[row, column] = value
+            values[row, column] = _number(file, number, column + 2, cell, cells[0])
     return values
+
+
+def _number(file: Path, line: int, column: int, cell: str, name: str) -> np.float32:
+    with np.errstate(over="ignore"):
+        value = np.float32(cell) if is_number(cell) else np.float32(np.nan)
+    if not math.isfinite(value):
+        raise InputError(
+            f"{file}, line {line}, column {column}: found {cell!r} for {name}, expected a finite "
+            "number"
+        )
+    return value

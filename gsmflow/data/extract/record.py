@@ -1,7 +1,7 @@
 """The record of an extraction: how the features and semantics of a dataset were made."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from gsmflow.data.extract.backbones import Backbone, BackboneSpec, lasting_name,
 
 __all__ = [
     "RECORD_FILE",
+    "RecordedTexts",
     "copy_record",
     "features_record",
     "read_record",
     "recorded_backbone",
+    "recorded_texts",
     "write_record",
 ]
 
@@ -84,6 +86,45 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     return Field(file, "", read_json(file)).object()
+
+
+@dataclass(frozen=True)
+class RecordedTexts:
+    """How texts about classes became semantics.
+
+    Attributes
+    ----------
+    encoder, templates
+        As in `gsmflow.data.extract.texts.encode_classes`.
+    weights
+        The digest of the encoder's weights.
+    """
+
+    encoder: str
+    templates: tuple[str, ...]
+    weights: str
+
+
+def recorded_texts(folder: Path) -> RecordedTexts:
+    """How the texts of a dataset, or of a run on it, were encoded.
+
+    Raises
+    ------
+    InputError
+        If the record is missing or damaged, or the semantics were not made of texts.
+    """
+    file = folder / RECORD_FILE
+    semantics = Field(file, "", read_record(folder))["semantics"]
+    if semantics.value is None or semantics["kind"].value != "texts":
+        raise InputError(
+            f"{file}: found no text encoder, expected that of the run's semantics: a class of this "
+            "run is described by numbers, as its other classes are"
+        )
+    # Without templates, the texts were encoded as they were.
+    templates = semantics["templates"].value or [""]
+    return RecordedTexts(
+        semantics["text_encoder"].text(), tuple(templates), semantics["weights_blake2b"].text()
+    )
 
 
 def copy_record(source: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ from gsmflow.data.extract.hub import (
     quiet_transformers,
     require,
 )
+from gsmflow.data.extract.record import RECORD_FILE, recorded_texts
 
 __all__ = [
     "NAME_ONLY",
@@ -30,6 +31,7 @@ __all__ = [
     "Encoded",
     "KnownEncoder",
     "check_templates",
+    "encode_as_recorded",
     "encode_classes",
     "encode_texts",
     "texts_of_class",
@@ -153,6 +155,34 @@ def encode_classes(
     sums = np.add.reduceat(encoded.vectors, np.cumsum(counts) - counts)
     vectors = (sums / counts[:, None]).astype(np.float32)
     return replace(encoded, vectors=vectors, facts={**encoded.facts, "templates": [*templates]})
+
+
+def encode_as_recorded(described: Descriptions, folder: Path, device: torch.device) -> Encoded:
+    """Encode texts as those of a dataset were, so that the vectors can be compared.
+
+    Parameters
+    ----------
+    described
+        The classes and their texts.
+    folder
+        The dataset's folder, or the directory of a run on it.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    InputError
+        As `recorded_texts` and `encode_classes`, or if the encoder has other weights now.
+    """
+    recorded = recorded_texts(folder)
+    encoded = encode_classes(described, recorded.encoder, recorded.templates, device)
+    if encoded.facts["weights_blake2b"] != recorded.weights:
+        raise InputError(
+            f"{encoded.facts['source']}: found weights_blake2b {encoded.facts['weights_blake2b']}, "
+            f"expected {recorded.weights} as {folder / RECORD_FILE} has it: vectors of another "
+            "encoder mean nothing to the run's model"
+        )
+    return encoded
 
 
 def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encoded:
