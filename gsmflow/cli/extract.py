@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,9 +32,10 @@ from gsmflow.data.extract.backbones import (
     backbone_stem,
     load_backbone,
 )
+from gsmflow.data.extract.batch_size import fastest_batch_size
 from gsmflow.data.extract.descriptions import Descriptions, read_descriptions
 from gsmflow.data.extract.existing import keep_nothing, read_existing
-from gsmflow.data.extract.features import Extracted, extract_features
+from gsmflow.data.extract.features import Extracted, extract_chunks
 from gsmflow.data.extract.gbu import write_features, write_splits
 from gsmflow.data.extract.images import Skipped, path_text
 from gsmflow.data.extract.plan import (
@@ -50,7 +51,7 @@ from gsmflow.data.extract.plan import (
 )
 from gsmflow.data.extract.record import features_record, read_record, write_record
 from gsmflow.data.extract.splits import Shares
-from gsmflow.data.extract.store import FeatureStore, image_files, open_store
+from gsmflow.data.extract.store import FeatureStore, image_files, open_store, recorded_batch_size
 from gsmflow.data.extract.texts import NAME_ONLY, check_templates, encode_classes
 
 __all__ = ["SKIPPED_FILE", "VERB", "ExtractOptions", "run_extract"]
@@ -107,8 +108,8 @@ class ExtractOptions:
     """Share of each seen class's images that are drawn as test images."""
     seed: int = 0
     """Seed of all draws."""
-    batch_size: int = 32
-    """Images in a batch."""
+    batch_size: int | None = None
+    """Images in a batch; None: the fastest on the device, which is measured at the start."""
     dtype: DtypeName = "float32"
     """Type in which the backbone computes; the features are written as float32."""
     device: str = "auto"
@@ -185,14 +186,14 @@ def _extract(
     console.print(f"loading {options.backbone}", soft_wrap=True)
     backbone = load_backbone(spec, device)
     files = image_files(plan.source, plan.paths)
-    with open_store(
-        options.out / _STORE, backbone.facts, files, batch_size=options.batch_size
-    ) as store:
-        _announce_backbone(backbone, console)
-        _fill(store, plan, backbone, options.batch_size, console)
+    batch_size = options.batch_size or recorded_batch_size(options.out / _STORE)
+    batch_size = batch_size or fastest_batch_size(backbone, len(files))
+    with open_store(options.out / _STORE, backbone.facts, files, batch_size=batch_size) as store:
+        _announce_backbone(backbone, batch_size, console)
+        _fill(store, plan, backbone, batch_size, console)
         stem = backbone_stem(options.backbone)
         dataset, skipped = _write(options, plan, shares, store.gather(), stem, semantics)
-        facts = {**backbone.facts, "batch_size": options.batch_size, "name": stem}
+        facts = {**backbone.facts, "batch_size": batch_size, "name": stem}
         features = features_record(spec, facts)
         split_facts = _split_facts(options, plan, dataset)
         write_record(options.out, features, semantic_facts, split_facts)
@@ -237,7 +238,7 @@ def _check(options: ExtractOptions) -> None:
             bound = "of at least 0" if least == 0 else "above 0"
             raise InputError(f"{flag}: found {share}, expected a share {bound} and below 1")
     for flag, value, low in (("--batch-size", options.batch_size, 1), ("--seed", options.seed, 0)):
-        if value < low:
+        if value is not None and value < low:
             raise InputError(f"{flag}: found {value}, expected a number of at least {low}")
     _check_out(options)
 
@@ -324,11 +325,11 @@ def _announce_rows(options: ExtractOptions, plan: ExtractionPlan, console: Conso
         )
 
 
-def _announce_backbone(backbone: Backbone, console: Console) -> None:
+def _announce_backbone(backbone: Backbone, batch_size: int, console: Console) -> None:
     facts = backbone.facts
     console.print(
         f"{backbone.name} from {facts['source']}: {facts['takes']}, {facts['dimension']} "
-        f"dimensions, {facts['dtype']} on {backbone.device}",
+        f"dimensions, {facts['dtype']} on {backbone.device}, batches of {batch_size}",
         soft_wrap=True,
     )
     if facts["random_weights"]:
@@ -343,11 +344,16 @@ def _fill(
     done = store.count - sum(store.chunks[n].stop - store.chunks[n].start for n in missing)
     if done:
         console.print(f"continuing after {done} of {store.count} files")
+    if not missing:
+        return
     with _progress(console, store.count, done) as advance:
-        for number in missing:
-            paths = [plan.source / path for path in plan.paths[store.chunks[number]]]
-            chunk = extract_features(paths, backbone, batch_size=batch_size, on_batch=advance)
-            store.write(number, chunk)
+        chunks = [
+            [plan.source / path for path in plan.paths[store.chunks[number]]] for number in missing
+        ]
+        found = extract_chunks(chunks, backbone, batch_size=batch_size, on_batch=advance)
+        with closing(found):
+            for number, chunk in zip(missing, found, strict=True):
+                store.write(number, chunk)
 
 
 @contextmanager

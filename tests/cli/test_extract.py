@@ -32,7 +32,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.extract import store as store_module
 from gsmflow.data.extract.backbones import BACKBONES, BackboneSpec, backbone_stem, load_backbone
-from gsmflow.data.extract.features import extract_features
+from gsmflow.data.extract.features import extract_chunks, extract_features
 from gsmflow.data.extract.record import copy_record, recorded_backbone
 from gsmflow.data.extract.texts import TEXT_ENCODERS, encode_texts
 from gsmflow.data.formats.files import load_dataset
@@ -202,13 +202,14 @@ def test_interrupted_extraction_continues_to_the_same_bytes(
     extract(root, out=root / "whole" / "MINE")
     computed: list[int] = []
 
-    def count(paths: list[Path], *rest: Any, **more: Any) -> Any:
-        if len(computed) == 1 and first:
-            raise KeyboardInterrupt
-        computed.append(len(paths))
-        return extract_features(paths, *rest, **more)
+    def count(chunks: list[list[Path]], *rest: Any, **more: Any) -> Any:
+        for chunk, found in zip(chunks, extract_chunks(chunks, *rest, **more), strict=True):
+            if len(computed) == 1 and first:
+                raise KeyboardInterrupt
+            computed.append(len(chunk))
+            yield found
 
-    monkeypatch.setattr(command, "extract_features", count)
+    monkeypatch.setattr(command, "extract_chunks", count)
     first = True
     with pytest.raises(KeyboardInterrupt):
         extract(root)
@@ -233,6 +234,26 @@ def test_extraction_interrupted_while_it_writes_the_dataset_continues(
 
 
 @pytest.mark.usefixtures("mean_backbone")
+def test_continued_extraction_keeps_the_batch_size_that_was_measured(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "fastest_batch_size", lambda *_: 4)
+        patch.setattr(command, "write_record", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            extract(root, batch_size=None)
+    monkeypatch.setattr(command, "fastest_batch_size", lambda *_: 8)
+    extract(root, batch_size=None)
+    extract(root, batch_size=None, out=root / "data" / "NEW")
+    folders = (root / "data" / "MINE", root / "data" / "NEW")
+    records = [json.loads((folder / "extract.json").read_text()) for folder in folders]
+    assert [record["features"]["batch_size"] for record in records] == [4, 8]
+
+
+@pytest.mark.usefixtures("mean_backbone")
 def test_continued_extraction_may_have_other_shares(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +261,7 @@ def test_continued_extraction_may_have_other_shares(
         patch.setattr(command, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(root)
-    monkeypatch.setattr(command, "extract_features", None)
+    monkeypatch.setattr(command, "extract_chunks", None)
     extract(root, seed=3, test_share=0.5)
     assert len(loaded(root).test_seen) == 15
 
@@ -452,7 +473,7 @@ def test_bad_input_is_refused_before_pictures_are_read(
     root: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     make, message = BAD[case]
-    monkeypatch.setattr(command, "extract_features", None)
+    monkeypatch.setattr(command, "extract_chunks", None)
     changes = make(root)
     with pytest.raises(InputError) as caught:
         extract(root, **changes)

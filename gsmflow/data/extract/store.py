@@ -20,11 +20,12 @@ from filelock import FileLock, Timeout
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.json_fields import Field
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
 from gsmflow.data.extract.images import path_text
 
-__all__ = ["FeatureStore", "ImageFile", "image_files", "open_store"]
+__all__ = ["FeatureStore", "ImageFile", "image_files", "open_store", "recorded_batch_size"]
 
 _MANIFEST, _LOCK, _ALL_FEATURES = "manifest.json", "lock", "features.npy"
 # Approximate number of files in a chunk: the most that a kill loses.
@@ -156,6 +157,20 @@ class FeatureStore:
 
     def _file(self, number: int) -> Path:
         return self.folder / f"chunk-{number:06d}.npz"
+
+
+def recorded_batch_size(folder: Path) -> int | None:
+    """The batch size of an interrupted extraction, with which it continues; None if there is none.
+
+    Raises
+    ------
+    InputError
+        If its manifest is damaged.
+    """
+    manifest = folder / _MANIFEST
+    if not manifest.exists():
+        return None
+    return int(Field(manifest, "", read_json(manifest))["settings"]["batch_size"].number())
 
 
 @contextmanager
