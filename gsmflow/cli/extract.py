@@ -85,9 +85,12 @@ class ExtractOptions:
     """Folder to write the dataset to; its name is the dataset's."""
     like: Path | None = None
     """Folder of a dataset whose classes, semantics and splits are taken; its rows are found by the
-    last two components of their pictures' paths."""
+    ends of their pictures' paths."""
     reuse: Path | None = None
     """Folder of a dataset whose features are taken, in the place of images."""
+    features: str | None = None
+    """Which features of the dataset of --reuse, or of --like, whose pictures they list; None:
+    res101, or the only ones."""
     backbone: str = "resnet-101"
     """Image backbone: a short name (docs/extract.md lists them), a local folder, a name on the hub,
     or random:resnet-18 for a trial without weights."""
@@ -151,7 +154,8 @@ def run_extract(options: ExtractOptions, console: Console) -> None:
 def _plan(options: ExtractOptions) -> ExtractionPlan:
     like, described = None, None
     if options.like is not None:
-        like = read_existing(options.like, "--like", keep_nothing)
+        features = None if options.reuse else options.features
+        like = read_existing(options.like, "--like", keep_nothing, features)
     if options.semantics is not None:
         names_alone = options.template != NAME_ONLY
         described = read_descriptions(options.semantics, names_alone=names_alone)
@@ -161,7 +165,7 @@ def _plan(options: ExtractOptions) -> ExtractionPlan:
                 f"{options.semantics}, expected texts or names there"
             )
     if options.reuse is not None:
-        reused = read_existing(options.reuse, "--reuse", keep_nothing)
+        reused = read_existing(options.reuse, "--reuse", keep_nothing, options.features)
         if like is not None:
             return plan_reuse_like(reused, like, described)
         return plan_reuse(reused, described, options.unseen)
@@ -213,13 +217,14 @@ def _reuse(
     store = options.out / _REUSED
     store.mkdir(parents=True, exist_ok=True)
     keep = keep_in_file(store / "features.npy")
-    reused = read_existing(options.reuse, "--reuse", keep).dataset
+    reused = read_existing(options.reuse, "--reuse", keep, options.features).dataset
     features = reused.features if plan.index is None else reused.features[plan.index]
     found = Extracted(features, np.arange(len(features)), ())
     dataset, skipped = _write(options, plan, shares, found, reused.features_name, semantics)
     record = read_record(options.reuse)
-    parts = ("spec", "features")
-    made: dict[str, Any] = {name: record[name] for name in parts if name in record}
+    of_these = record.get("features", {}).get("name") == reused.features_name
+    parts = ("spec", "features") if of_these else ()
+    made: dict[str, Any] = {name: record[name] for name in parts}
     write_record(options.out, made, semantic_facts, _split_facts(options, plan, dataset))
     shutil.rmtree(store, ignore_errors=True)
     return dataset, skipped
@@ -256,7 +261,9 @@ def _check_sources(options: ExtractOptions) -> None:
             "dataset with --like"
         )
     defaults = {field.name: field.default for field in fields(options)}
+    none_existing = options.like is None and options.reuse is None
     unused = {
+        "images": ("features",) if none_existing else (),
         "--like": ("unseen", "unseen_share", "val_share", "test_share") if options.like else (),
         "--reuse": ("backbone", "weights", "dtype", "batch_size") if options.reuse else (),
     }
@@ -264,8 +271,8 @@ def _check_sources(options: ExtractOptions) -> None:
         for name in names:
             if (value := getattr(options, name)) != defaults[name]:
                 raise InputError(
-                    f"--{name.replace('_', '-')}: found {value} with {flag}, expected none: the "
-                    "dataset decides it"
+                    f"--{name.replace('_', '-')}: found {value} with {flag}, expected none: "
+                    "the latter decide it"
                 )
 
 

@@ -379,6 +379,29 @@ def test_dataset_is_described_anew_on_the_same_split(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("mean_backbone")
+def test_one_of_several_features_is_taken(root: Path) -> None:
+    extract(root)
+    mine, new = root / "data" / "MINE", root / "data" / "NEW"
+    stored = scipy.io.loadmat(mine / "mean.mat")
+    other = {"features": 2 * stored["features"], "labels": stored["labels"]}
+    scipy.io.savemat(mine / "double.mat", other)
+    like: dict[str, Any] = {"semantics": None, "like": mine, "out": new}
+    with pytest.raises(InputError, match=r"--features: found double, mean in .*MINE, expected"):
+        extract(root, **like)
+    extract(root, **like, features="mean")
+    reuse: dict[str, Any] = {"images": None, "semantics": None, "reuse": mine}
+    reuse |= {"backbone": "resnet-101", "batch_size": ExtractOptions.batch_size}
+    extract(root, **reuse, out=root / "data" / "TWICE", features="double")
+    twice = load_dataset(root / "data", "TWICE", features="double", semantics="att")
+    np.testing.assert_array_equal(twice.features.T, other["features"])
+    assert "image_files" not in scipy.io.loadmat(root / "data" / "TWICE" / "double.mat")
+    record = json.loads((root / "data" / "TWICE" / "extract.json").read_text())
+    assert "features" not in record
+    with pytest.raises(InputError, match="--features: found mean with images, expected none"):
+        extract(root, out=root / "x", features="mean")
+
+
+@pytest.mark.usefixtures("mean_backbone")
 def test_faulty_other_datasets_are_refused(root: Path) -> None:
     extract(root)
     mine, moved, new = root / "data" / "MINE", move_pictures(root), root / "new"

@@ -22,7 +22,6 @@ __all__ = [
     "Existing",
     "keep_nothing",
     "match_pictures",
-    "picture_key",
     "read_existing",
     "stand_in_features",
 ]
@@ -73,17 +72,19 @@ def stand_in_features(rows: int) -> FloatArray:
     return np.arange(2 * rows, dtype=np.float32).reshape(-1, 2)
 
 
-def read_existing(folder: Path, flag: str, keep: Keep) -> Existing:
+def read_existing(folder: Path, flag: str, keep: Keep, features: str | None = None) -> Existing:
     """Read a dataset whose rows are used again.
 
     Parameters
     ----------
     folder
-        Its folder; where it has several features or semantics, the usual ones are read.
+        Its folder; where it has several semantics, the usual ones are read.
     flag
         What names it, for messages.
     keep
         Where its features are put.
+    features
+        Which of its features; None for the usual or only ones.
 
     Raises
     ------
@@ -94,7 +95,8 @@ def read_existing(folder: Path, flag: str, keep: Keep) -> Existing:
     if not folder.is_dir() or not has_dataset(folder):
         raise InputError(f"{flag}: found no dataset in {folder}, expected the folder of one")
     whole = folder.resolve()
-    features, semantics = usual_name("features", whole), usual_name("semantics", whole)
+    features = features or usual_name("features", whole)
+    semantics = usual_name("semantics", whole)
     dataset = read_unchecked(
         whole.parent, whole.name, features=features, semantics=semantics, keep=keep
     )
@@ -103,15 +105,17 @@ def read_existing(folder: Path, flag: str, keep: Keep) -> Existing:
     return Existing(folder, dataset, read_picture_files(whole, features, len(dataset.labels)))
 
 
-def picture_key(file: str) -> str:
-    """The last two components of a picture's path, which name it wherever its folder lies."""
-    return "/".join(re.split(r"[\\/]+", unicodedata.normalize("NFC", file))[-2:])
+def _components(file: str) -> list[str]:
+    return [part for part in re.split(r"[\\/]+", unicodedata.normalize("NFC", file)) if part]
 
 
 def match_pictures(
     wanted: Sequence[str], wanted_in: str, found: Sequence[str], found_in: str
 ) -> IntArray:
-    """Which of the found pictures each wanted one is, by `picture_key`.
+    """Which of the found pictures each wanted one is.
+
+    Pictures are the same if the last two components of their paths are, wherever their folders lie;
+    or the last one, where one of the lists has names of files alone.
 
     Parameters
     ----------
@@ -128,12 +132,13 @@ def match_pictures(
     Raises
     ------
     InputError
-        If two wanted pictures, or two found ones that are wanted, have the same key.
+        If two wanted pictures, or two found ones that are wanted, are the same.
     """
-    keys = [picture_key(file) for file in wanted]
+    parts = [[_components(file) for file in files] for files in (wanted, found)]
+    depth = min((len(path) for paths in parts for path in paths), default=0)
+    keys, found_keys = (["/".join(path[-min(depth, 2) :]) for path in paths] for paths in parts)
     _refuse_twice(keys, wanted_in)
     there = set(keys)
-    found_keys = [picture_key(file) for file in found]
     _refuse_twice([key for key in found_keys if key in there], found_in)
     number = {key: index for index, key in enumerate(found_keys)}
     return np.array([number.get(key, -1) for key in keys], dtype=np.int64)
@@ -144,5 +149,5 @@ def _refuse_twice(keys: Sequence[str], where: str) -> None:
     if count > 1:
         raise InputError(
             f"{where}: found {count} pictures that end in {key}, expected one: pictures are "
-            "matched by the last two components of their paths"
+            "matched by the ends of their paths"
         )

@@ -14,7 +14,6 @@ from gsmflow.data.extract.descriptions import Descriptions, read_names
 from gsmflow.data.extract.existing import (
     Existing,
     match_pictures,
-    picture_key,
     stand_in_features,
 )
 from gsmflow.data.extract.images import Skipped, class_key, find_images, path_text, walk_files
@@ -209,7 +208,7 @@ def _plan_like(
     if not len(kept):
         raise InputError(
             f"{source}: found none of the {len(wanted)} pictures of {like.folder}, expected some, "
-            f"such as {picture_key(wanted[0])}"
+            f"such as {wanted[0]}: pictures are matched by the ends of their paths"
         )
     missing = tuple(wanted[row] for row in np.flatnonzero(found < 0))
     unused = sorted(listed[i] for i in {*range(len(files))} - {*found.tolist()})
