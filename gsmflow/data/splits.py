@@ -12,6 +12,7 @@ __all__ = [
     "draw_fifth",
     "draw_from_each_class",
     "draw_share",
+    "places_among",
     "repeat_each_class",
     "shuffle_each_class",
 ]
@@ -120,3 +121,16 @@ def repeat_each_class(labels: IntArray, count: int) -> IntArray:
     repeated = [np.resize(members, max(count, len(members))) for members in rows]
     ranks = np.concatenate([np.arange(len(members)) for members in repeated])
     return np.concatenate(repeated)[np.argsort(ranks, kind="stable")]
+
+
+def places_among(rows: IntArray, kept: IntArray) -> IntArray:
+    """The places of rows ``(m,)`` in a list of kept ones, in their order; others are left out.
+
+    Parameters
+    ----------
+    rows
+        Row numbers.
+    kept
+        The rows that are kept, ascending, ``(n,)``.
+    """
+    return np.searchsorted(kept, rows[np.isin(rows, kept)])
