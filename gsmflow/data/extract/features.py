@@ -23,8 +23,8 @@ from gsmflow.data.extract.images import PictureError, open_picture, quiet_reader
 
 __all__ = ["Extracted", "extract_chunks", "extract_features", "stream_features"]
 
-# Processes take longer to start than so many files to read.
-_FEW = 96
+# For fewer files, processes take more time to start than they save.
+_FEW = 256
 _MOST_THREADS, _MOST_WORKERS = 8, 16
 # Batches that a process reads ahead.
 _AHEAD = 2
