@@ -4,7 +4,10 @@
 ``CADAVAEConfig`` in `gsmflow.methods.cada_vae`.
 """
 
-from gsmflow.methods.cada_vae import CADAVAE, CADAVAEConfig
-from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
+from gsmflow.core.console import importing
+
+with importing():
+    from gsmflow.methods.cada_vae import CADAVAE, CADAVAEConfig
+    from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 
 __all__ = ["CADAVAE", "CADAVAEConfig", "GSMFlow", "GSMFlowConfig"]

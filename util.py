@@ -6,11 +6,14 @@ table (`gsmflow.runs.script.run_script`); ``Dataset`` is data in memory for it;
 ``draw_digit_pairs`` shows what a run on the built-in dataset learned.
 """
 
-from gsmflow.data.dataset import Dataset
-from gsmflow.learning.trainer import TrainingConfig
-from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.job import RunResult
-from gsmflow.runs.script import run_script as run
+from gsmflow.core.console import importing
+
+with importing():
+    from gsmflow.data.dataset import Dataset
+    from gsmflow.learning.trainer import TrainingConfig
+    from gsmflow.recipes.recipe import Recipe
+    from gsmflow.runs.job import RunResult
+    from gsmflow.runs.script import run_script as run
 
 __all__ = ["Dataset", "Recipe", "RunResult", "TrainingConfig", "draw_digit_pairs", "run"]
 

@@ -1,6 +1,17 @@
-"""What ``python -m gsmflow`` runs: the command line."""
+"""What ``python -m gsmflow`` and the installed command run: the command line."""
 
-from gsmflow.cli.main import main
+import signal
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Import the command line and run it; Ctrl-C ends the import without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from gsmflow.cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     options = tyro.cli(BenchOptions, args=words, prog=_PROGRAM)
     console = make_console()
-    with ending(console, "interrupted; the parts that were measured are kept"):
+    with ending(console):
         run_bench(options, console, shlex.join([*shlex.split(_PROGRAM), *words]))
 
 

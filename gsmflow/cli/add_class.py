@@ -75,8 +75,9 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
     recipe = trained.recipe
     if options.data is not None:
         trained = replace(trained, recipe=replace(recipe, data=options.data))
-    dataset = grow_dataset(read_dataset(trained.recipe), added_classes(trained.directory))
+    dataset = read_dataset(trained.recipe)
     check_same_dataset(trained, dataset)
+    dataset = grow_dataset(dataset, added_classes(trained.directory))
     described = _describe(options)
     for note in described.notes:
         console.print(f"warning: {note}", soft_wrap=True)

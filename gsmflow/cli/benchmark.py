@@ -18,8 +18,7 @@ from tyro.conf import arg
 
 from gsmflow.cli.tune import TuneOptions, run_tuning
 from gsmflow.cli.verb import Verb
-from gsmflow.core.console import make_console
-from gsmflow.core.environment import command_line
+from gsmflow.core.console import command_line, make_console, warner
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.core.settings import Range, check_settings
@@ -78,7 +77,7 @@ class BenchmarkOptions:
     Each cell of the grid is a run directory of its own below --out, named by what it computes. The
     same command goes on where it was interrupted, and runs nothing twice; more methods, datasets
     or seeds may be asked for later. A run that fails is recorded with its reason, and does not
-    stop the others. Other words are flags of all runs, such as --device cpu.
+    stop the others. Other words are flags of all runs, such as --device cpu or --no-diagnosis.
     """
 
     datasets: tuple[str, ...]
@@ -210,7 +209,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             command=command_line(),
             draws=options.draws,
         )
-        files = write_board(board, cells, options.out)
+        files = write_board(board, cells, options.out, warner(console))
     for dataset in board.datasets:
         console.print(terminal_table(dataset_grid(board, dataset)))
         console.print()

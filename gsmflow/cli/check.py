@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import IntArray
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import write_json
 from gsmflow.core.tables import terminal_table
 from gsmflow.data.checks import Finding
@@ -103,12 +103,8 @@ def _write(path: Path, examined: Examined) -> None:
         "class_names": examined.class_names,
         "summary": None if examined.summary is None else asdict(examined.summary),
     }
-    try:
+    with naming_flag("--json", path):
         write_json(path, content)
-    except OSError as error:
-        raise InputError(
-            f"--json: found {path}, which cannot be written ({error.strerror}), expected a file"
-        ) from error
 
 
 VERB = Verb(CheckOptions, lambda options, console, flags: run_check(options, console))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,8 +24,10 @@ from rich.progress import (
 )
 
 from gsmflow.cli.verb import Verb
-from gsmflow.core.errors import InputError
-from gsmflow.core.files import digest_file, read_record, write_json
+from gsmflow.core.errors import InputError, writing
+from gsmflow.core.files import digest_file, write_json
+from gsmflow.core.folders import locked
+from gsmflow.core.json_records import read_record
 from gsmflow.data.download.archive import check_archive, unpack
 from gsmflow.data.download.sources import SOURCES, Wanted, find_sources
 from gsmflow.data.download.transfer import MEBIBYTE, Patience, Show, discard, fetch
@@ -118,25 +119,18 @@ def run_download(
         If an option is wrong, or a file does not match its checksum.
     UnavailableError
         If a server does not deliver an archive.
+    WriteError
+        If a file cannot be written.
     """
     wanted = find_sources(options.names)
     _check_options(options, wanted)
     folder = options.data / _FOLDER
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock").acquire(timeout=0):
+        with locked(folder):
             for one in wanted:
                 paths = _Paths.of(folder, one.source.name)
                 _Download(one, options, paths, console, patience or Patience()).run()
-    except Timeout as error:
-        raise InputError(
-            f"{folder}: found another download that is running, expected it to end first"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or folder}: found no way to write there ({error.strerror or error}), "
-            "expected a folder with room"
-        ) from error
 
 
 def _check_options(options: DownloadOptions, wanted: Sequence[Wanted]) -> None:

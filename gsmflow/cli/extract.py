@@ -20,8 +20,9 @@ from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import path_text, write_bytes
+from gsmflow.core.folders import locked, remove_leftovers
 from gsmflow.core.text_cells import Header
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.dataset import Dataset, all_rows
@@ -197,6 +198,7 @@ def _extract(
     batch_size = options.batch_size or recorded_batch_size(options.out / _STORE)
     batch_size = batch_size or fastest_batch_size(backbone, len(files))
     with open_store(options.out / _STORE, backbone.facts, files, batch_size=batch_size) as store:
+        remove_leftovers(options.out)
         _announce_backbone(backbone, batch_size, console)
         _fill(store, plan, backbone, batch_size, console)
         stem = backbone_stem(options.backbone)
@@ -219,17 +221,20 @@ def _reuse(
     """Write the dataset from stored features; the dataset and how many rows are left out."""
     assert options.reuse is not None
     store = options.out / _REUSED
-    store.mkdir(parents=True, exist_ok=True)
-    keep = keep_in_file(store / "features.npy")
-    reused = read_existing(options.reuse, "--reuse", keep, options.features).dataset
-    features = reused.features if plan.index is None else reused.features[plan.index]
-    found = Extracted(features, np.arange(len(features)), ())
-    dataset, skipped = _write(options, plan, shares, found, reused.features_name, semantics)
-    recorded = recorded_facts(options.reuse)
-    of_these = recorded.features.get("name") == reused.features_name
-    made = {"spec": recorded.spec, "features": recorded.features} if of_these else {}
-    write_record(options.out, made, semantic_facts, _split_facts(options, plan, dataset))
-    shutil.rmtree(store, ignore_errors=True)
+    with writing(store):
+        store.mkdir(parents=True, exist_ok=True)
+    with locked(store):
+        remove_leftovers(options.out)
+        keep = keep_in_file(store / "features.npy")
+        reused = read_existing(options.reuse, "--reuse", keep, options.features).dataset
+        features = reused.features if plan.index is None else reused.features[plan.index]
+        found = Extracted(features, np.arange(len(features)), ())
+        dataset, skipped = _write(options, plan, shares, found, reused.features_name, semantics)
+        recorded = recorded_facts(options.reuse)
+        of_these = recorded.features.get("name") == reused.features_name
+        made = {"spec": recorded.spec, "features": recorded.features} if of_these else {}
+        write_record(options.out, made, semantic_facts, _split_facts(options, plan, dataset))
+        shutil.rmtree(store, ignore_errors=True)
     return dataset, skipped
 
 

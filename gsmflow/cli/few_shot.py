@@ -9,13 +9,13 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
-from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import terminal_table
 from gsmflow.reports.few_shot import FEW_SHOT_PICTURE, ORIGIN, comparison_table, few_shot_figures
 from gsmflow.reports.figures import few_shot_figure
+from gsmflow.reports.metrics_file import open_metrics
 
 __all__ = ["VERB", "FewShotOptions", "run_few_shot"]
 
@@ -65,13 +65,8 @@ def run_few_shot(options: FewShotOptions, console: Console) -> None:
     names = _names(metrics, origins)
     figures = {names[run]: few_shot_figures(record) for run, record in metrics.items()}
     console.print(terminal_table(comparison_table(" · ".join(common), figures)))
-    try:
+    with naming_flag("--picture", options.picture):
         few_shot_figure(options.picture, ", ".join(common), figures)
-    except OSError as error:
-        raise InputError(
-            f"--picture: found {options.picture}, which cannot be written ({error.strerror}), "
-            "expected a file"
-        ) from error
     console.print(f"picture: {options.picture}", soft_wrap=True)
 
 
@@ -79,7 +74,7 @@ def _read(run: Path) -> Field:
     file = run / METRICS_FILE
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected the directory of a finished run")
-    return Field(file, "", read_json(file))
+    return open_metrics(file)
 
 
 def _is_shared(origins: Mapping[Path, Mapping[str, str]], name: str) -> bool:

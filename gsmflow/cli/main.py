@@ -50,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     Notes
     -----
     Ends the program with exit code 2 and one sentence on bad input, with 1 and one sentence on a
-    failure that is not the user's mistake, and with 130 when interrupted.
+    failure that is not the user's mistake, and with 130 or 143 when interrupted; see `ending`.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     console = make_console()
-    with ending(console, "interrupted; what was finished is kept"):
+    with ending(console):
         if words[:1] in (["-h"], ["--help"]):
             _print_verbs()
             return

@@ -10,7 +10,7 @@ from tyro.conf import arg
 from gsmflow.cli.made_dataset import print_made_dataset
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import making_folder
+from gsmflow.core.folders import whole_folder
 from gsmflow.core.text_cells import Header
 from gsmflow.data.pack.assemble import Parts, read_parts, write_dataset
 from gsmflow.data.pack.classes import CountedFrom, Source
@@ -96,7 +96,7 @@ def run_pack(options: PackOptions, console: Console) -> None:
     )
     out = options.out.resolve()
     try:
-        with making_folder(out) as folder:
+        with whole_folder(out) as folder:
             scratch = folder / ".features.npy"
             packed = read_parts(parts, out.name, options.features_name, scratch)
             write_dataset(packed, parts, folder)

@@ -6,7 +6,6 @@ Where the file of the rows has their labels, the answers are evaluated.
 import csv
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.core.console import make_console
 from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import replacing
 from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
@@ -416,23 +415,14 @@ def _output(into: str) -> Iterator[IO[str]]:
     if into == _STANDARD_OUTPUT:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal has
-        try:
-            yield sys.stdout
-        except BrokenPipeError:
-            # The reader closed the pipe; Python would raise again when it closes the stream.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+        yield sys.stdout
         return
-    try:
-        with (
-            replacing(Path(into)) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            yield stream
-    except OSError as error:
-        raise InputError(
-            f"--into: found {into}, which cannot be written ({error.strerror}), expected a file"
-        ) from error
+    with (
+        naming_flag("--into", Path(into)),
+        replacing(Path(into)) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        yield stream
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command ``report``: write a finished run as one HTML page."""
 
+import errno
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import naming_flag
 from gsmflow.core.files import write_bytes
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.page.projection import MapName
@@ -54,14 +55,10 @@ def run_report(options: ReportOptions, console: Console) -> None:
     document = read_run(options.run, REPORTS, options.map)
     path = options.into or options.run / "report.html"
     content = render_page(document).encode()
-    try:
+    with naming_flag("--into", path):
         if path.is_dir():
-            raise IsADirectoryError(None, "a folder")
+            raise IsADirectoryError(errno.EISDIR, "a folder")
         write_bytes(path, content)
-    except OSError as error:
-        raise InputError(
-            f"--into: found {path}, which cannot be written ({error.strerror}), expected a file"
-        ) from error
     console.print(f"page: {path} ({len(content) / 1e6:.1f} MB)", soft_wrap=True)
     if options.open and not webbrowser.open(path.resolve().as_uri()):
         console.print("warning: found no web browser to open it in")

@@ -10,7 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from gsmflow.cli.verb import Verb
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import write_bytes
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import Grid, latex, markdown, terminal_table
@@ -104,14 +104,9 @@ def _pick_datasets(words: str, rows: Sequence[Row]) -> list[str]:
 
 def _write(into: Path, name: str, rows: Sequence[Row], grid: Grid) -> None:
     forms = {"csv": render_csv(rows), "md": markdown(grid), "tex": latex(grid)}
-    try:
+    with naming_flag("--into", into, "a folder"):
         for ending, text in forms.items():
             write_bytes(into / f"{name}.{ending}", text.encode())
-    except OSError as error:
-        raise InputError(
-            f"--into: found {into}, which cannot be written into ({error.strerror}), expected a "
-            "folder"
-        ) from error
 
 
 VERB = Verb(ResultsOptions, lambda options, console, flags: run_results(options, console))

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import replacing
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.sample import find_class, sample_class
@@ -67,19 +67,17 @@ def run_sample(options: SampleOptions, console: Console) -> None:
     run = open_trained(options.run, pick_device(options.device))
     numbers = _class_numbers(run, options.classes)
     rows = [sample_class(run, int(c), options.count, options.seed) for c in numbers]
-    try:
-        with replacing(options.out) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                features=np.concatenate(rows),
-                labels=np.repeat(numbers, options.count),
-                class_names=np.array(run.kept.class_names),
-            )
-    except OSError as error:
-        raise InputError(
-            f"--out: found {options.out}, which cannot be written ({error.strerror}), expected a "
-            "file"
-        ) from error
+    with (
+        naming_flag("--out", options.out),
+        replacing(options.out) as temporary,
+        temporary.open("wb") as file,
+    ):
+        np.savez(
+            file,
+            features=np.concatenate(rows),
+            labels=np.repeat(numbers, options.count),
+            class_names=np.array(run.kept.class_names),
+        )
     total = len(numbers) * options.count
     console.print(f"{total:,} rows of {len(numbers)} classes: {options.out}", soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -11,6 +12,7 @@ from rich.console import Console
 from tyro.conf import UseAppendAction
 
 from gsmflow.cli.verb import Verb
+from gsmflow.core.console import warner
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_bytes, write_json
 from gsmflow.core.run_files import SWEEP_FILE
@@ -18,6 +20,7 @@ from gsmflow.core.settings import flag_of, plain_type
 from gsmflow.core.tables import markdown, terminal_table
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.recipes.recipe import Recipe, settings_of
+from gsmflow.reports.drawing import drawn
 from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
 from gsmflow.runs.directory import STORAGE_FIELDS
@@ -98,14 +101,13 @@ def run_sweep(options: SweepOptions, console: Console, flags: Sequence[str]) -> 
             for name, point in zip(recipes, points, strict=True)
         ],
     }
-    picture = folder / "sweep.png"
     write_json(folder / SWEEP_FILE, sweep)
-    sweep_figure(picture, sweep)
     grid = sweep_grid(sweep)
     write_bytes(folder / "sweep.md", markdown(grid).encode())
     console.print(terminal_table(grid))
     console.print(f"folder: {folder}", soft_wrap=True)
-    console.print(f"picture: {picture}", soft_wrap=True)
+    for picture in drawn(partial(sweep_figure, folder / "sweep.png", sweep), warner(console)):
+        console.print(f"picture: {picture}", soft_wrap=True)
 
 
 def _fields_and_values(over: Sequence[Sequence[str]], recipe: Recipe) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import ending
-from gsmflow.runs.script import INTERRUPTED, ScriptOptions, run_job, script_recipe
+from gsmflow.runs.script import ScriptOptions, run_job, script_recipe
 
 __all__ = ["VERB", "TrainOptions", "run_training"]
 
@@ -46,10 +46,10 @@ def run_training(options: TrainOptions, console: Console, flags: Sequence[str]) 
 
     Notes
     -----
-    Ends the program with exit code 130 when interrupted.
+    Ends the program with exit code 130 or 143 when interrupted; see `ending`.
     """
     prog = f"python -m gsmflow train {options.script}"
-    with ending(console, INTERRUPTED):
+    with ending(console, "--resume"):
         script, recipe = script_recipe(options.script, flags, prog=prog)
         run_job(script.job(recipe), script.on_result, console)
 

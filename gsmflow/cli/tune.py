@@ -11,10 +11,12 @@ from typing import Annotated
 from rich.console import Console
 
 from gsmflow.cli.verb import Verb
+from gsmflow.core.console import warner
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.core.settings import Range, check_settings
 from gsmflow.recipes.files import write_recipe_file
+from gsmflow.reports.drawing import drawn
 from gsmflow.runs.executors import Ended, LocalSettings, Work, execute
 from gsmflow.runs.parallel import recipe_executor
 from gsmflow.runs.script import Script, ScriptOptions, script_recipe
@@ -186,12 +188,12 @@ def _report(
             "that of the script's recipe; lower --learning-rate or bring the features to another "
             "scale with --feature-scaling"
         )
-    file, picture = setup.folder / RECIPE_FILE, setup.folder / "study.png"
+    file = setup.folder / RECIPE_FILE
     write_recipe_file(file, chosen_file(setup, study, script, ranked[0]))
-    study_figure(picture, study)
     console.print(finalist_table(study, ranked))
     console.print(choice_table(study, ranked[0]))
-    console.print(f"picture: {picture}", soft_wrap=True)
+    for picture in drawn(partial(study_figure, setup.folder / "study.png", study), warner(console)):
+        console.print(f"picture: {picture}", soft_wrap=True)
     console.print(f"recipe file: {file}, to be run with", soft_wrap=True)
     console.print(command_with(script, study.space.recipe, file), soft_wrap=True)
 

@@ -52,7 +52,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def summarise_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Aggregate the metrics of the runs of several seeds, by seed, with the list of the seeds."""
     summary = {**summarise(list(runs.values())), "seeds": list(runs)}
-    del summary["seed"]
+    summary.pop("seed", None)
     first = next(iter(runs.values()))
     if "class_split" in first:
         summary["class_split"] = first["class_split"]

@@ -17,7 +17,9 @@ IntArray: TypeAlias = NDArray[np.int64]
 _SLAB_BYTES = 2**24
 
 
-def row_slices(rows: int, row_bytes: int, multiple: int = 1) -> Iterator[slice]:
+def row_slices(
+    rows: int, row_bytes: int, multiple: int = 1, *, columns: int = 0
+) -> Iterator[slice]:
     """Divide rows into consecutive slices of bounded size; one empty slice if there are no rows.
 
     Parameters
@@ -29,7 +31,11 @@ def row_slices(rows: int, row_bytes: int, multiple: int = 1) -> Iterator[slice]:
     multiple
         Every slice but the last has a multiple of this many rows, unless that is far above the
         bound.
+    columns
+        Numbers that are computed of each row, such as class scores: those of a slice take at most
+        four times the bound, in double precision.
     """
+    row_bytes = max(row_bytes, 2 * columns)
     step = max(1, _SLAB_BYTES // max(1, row_bytes))
     if multiple <= 4 * step:
         step = max(multiple, step // multiple * multiple)

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import NoReturn
 
 __all__ = ["end_processes", "end_with_parent"]
 
@@ -16,10 +19,17 @@ _PATIENCE = 5
 def end_with_parent() -> None:
     """Leave Ctrl-C to this process's parent, and end this process as soon as the parent has ended.
 
-    A child process calls it at its beginning, in its main thread.
+    A child process calls it at its beginning, in its main thread. It cleans up when its parent asks
+    it to end by SIGTERM, and has the exit code 143 then.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _exit_after_parent() -> None:

@@ -1,5 +1,8 @@
 """Distributed training: a group of processes that train one model, through Lightning Fabric."""
 
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gsmflow.core.devices import pick_device
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -21,6 +24,8 @@ _Value = TypeVar("_Value")
 
 # While the main process measures or saves, the others wait for it at the next step.
 _TIMEOUT = timedelta(days=2)
+# The connections of a process that dies close before it is gone.
+_FAREWELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +123,8 @@ def joined_group(device: str, devices: int, nodes: int) -> Iterator[Group]:
     ------
     InputError
         If the node has fewer GPUs, or the device cannot be used by several processes.
+    UnavailableError
+        If another process of the group has ended.
     """
     if devices * nodes == 1:
         yield SINGLE_PROCESS
@@ -139,9 +146,29 @@ def joined_group(device: str, devices: int, nodes: int) -> Iterator[Group]:
 
     strategy = DDPStrategy(timeout=_TIMEOUT)
     fabric = Fabric(accelerator=kind.type, devices=devices, num_nodes=nodes, strategy=strategy)
+    parent = os.getppid()
     fabric.launch()
     try:
         yield Group(fabric)
+    except RuntimeError as error:
+        if not _is_of_lost_process(error):
+            raise
+        lost = UnavailableError(
+            f"--devices {devices} --nodes {nodes}: found that another of the {devices * nodes} "
+            "processes has ended, expected all of them to train together; the same command with "
+            "--resume continues"
+        )
+        time.sleep(_FAREWELL_SECONDS)
+        if os.getppid() != parent:  # it was the main process, which alone prints
+            print(f"error: {lost}", file=sys.stderr)
+        raise lost from error
     finally:
         # Its threads would still run when the interpreter exits, which can crash it.
         torch.distributed.destroy_process_group()
+
+
+def _is_of_lost_process(error: RuntimeError) -> bool:
+    """Whether an error says that the connection to another process is lost."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return any(word in str(error) for word in ("gloo", "Connection closed by peer"))

@@ -1,26 +1,14 @@
-"""The environment of a run: versions, hardware, commit and command line."""
+"""The environment of a run: versions, hardware and commit."""
 
 import platform
-import shlex
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["command_line", "describe_environment"]
-
-
-def command_line() -> str:
-    """The command line that started the program, as a user would type it."""
-    program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        started = ["python", "-m", program.parent.name]
-    else:
-        started = ["python", sys.argv[0]] if program.suffix == ".py" else [program.name]
-    return shlex.join([*started, *sys.argv[1:]])
+__all__ = ["describe_environment"]
 
 
 def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:

@@ -1,10 +1,26 @@
 """Exceptions whose message is one sentence for the user."""
 
+import errno
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["DivergedError", "InputError", "UnavailableError", "naming_parameters", "one_line"]
+__all__ = [
+    "DivergedError",
+    "InputError",
+    "UnavailableError",
+    "WriteError",
+    "naming_flag",
+    "naming_parameters",
+    "one_line",
+    "writing",
+]
+
+# What a full disk and a full quota give, and a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TOO_LARGE = (*_FULL, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -24,6 +40,86 @@ class UnavailableError(Exception):
 
     The message is one sentence. The command line prints it and exits with code 1.
     """
+
+
+class WriteError(OSError):
+    """A file or folder cannot be written.
+
+    The message is one sentence. The command line prints it and exits with code 1, or with 2 where
+    it is a mistake in what was asked for.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    error
+        Why it cannot be written.
+    needed
+        Bytes of the file; None where they are not known.
+    """
+
+    def __init__(self, path: Path, error: OSError, needed: int | None = None) -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+        self.needed = needed
+
+    @property
+    def is_mistake(self) -> bool:
+        """Whether there is a file in the place of a folder, or a folder in that of a file."""
+        return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+    def __str__(self) -> str:
+        facts = [f"{self.strerror}"]
+        if self.errno in _TOO_LARGE and self.needed is not None:
+            facts.append(f"{_mib(self.needed)} are needed")
+        if self.errno in _FULL:
+            facts.append(f"{_mib(_free_bytes(Path(self.filename)))} are free")
+        return (
+            f"{self.filename}: cannot be written ({', '.join(facts)}), expected a folder with room "
+            "that may be written to"
+        )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"
+
+
+def _free_bytes(path: Path) -> int:
+    """Free bytes of the disk that a path lies on, or would."""
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+@contextmanager
+def writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """A context in which a failure to write a file or folder becomes a `WriteError` about it."""
+    try:
+        yield
+    except (WriteError, TimeoutError):  # of the file itself, or of a lock
+        raise
+    except OSError as error:
+        raise WriteError(path, error, needed) from error
+
+
+@contextmanager
+def naming_flag(flag: str, path: Path, expected: str = "a file") -> Iterator[None]:
+    """A context that writes to a path that a flag names.
+
+    Raises
+    ------
+    InputError
+        If the path is a mistake: a folder in the place of a file, or a file in that of a folder.
+    WriteError
+        If it cannot be written for another reason.
+    """
+    try:
+        with writing(path):
+            yield
+    except WriteError as error:
+        if not error.is_mistake:
+            raise
+        raise InputError(
+            f"{flag}: found {path}, which cannot be written ({error.strerror}), expected {expected}"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -3,35 +3,27 @@
 import json
 import math
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-import msgspec
 from safetensors.torch import save
 from torch import Tensor
 
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, one_line, writing
 
 __all__ = [
-    "as_record",
     "cut_torn_line",
     "digest_file",
-    "making_folder",
     "parse_json",
     "path_text",
     "read_json",
-    "read_record",
     "replacing",
     "write_bytes",
     "write_json",
     "write_tensors",
 ]
-
-_Record = TypeVar("_Record")
 
 # Digits of a whole number of 64 bits, with its sign, and those that messages show.
 _DIGITS, _SHOWN = 21, 24
@@ -41,45 +33,39 @@ _BLOCK_BYTES = 2**22
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """A context that writes a file atomically.
 
     It yields the path of a temporary file in the same folder, and renames that file to ``path``
     at the end. After an exception the temporary file is deleted and ``path`` is unchanged.
+
+    Parameters
+    ----------
+    path
+        The file.
+    needed
+        Its bytes, for the message if there is no room for them; None where they are not known.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def making_folder(path: Path) -> Iterator[Path]:
-    """A context that makes a folder atomically.
-
-    It yields a temporary folder beside ``path``, and renames it to ``path`` at the end, which may
-    be an empty folder. After an exception the temporary folder is deleted and ``path`` is
-    unchanged.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
-    try:
-        temporary.mkdir()
-        yield temporary
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically, through `replacing`."""
-    with replacing(path) as temporary:
+    with replacing(path, len(content)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -137,45 +123,6 @@ def _short(text: str) -> int:
     if len(text) > _DIGITS or not -(2**63) <= int(text) < 2**64:
         raise ValueError(f"the number {text[:_SHOWN]}")
     return int(text)
-
-
-def read_record(path: Path, kind: type[_Record]) -> _Record:
-    """Read a JSON file that a run wrote, as a dataclass whose types its values must have.
-
-    Parameters
-    ----------
-    path
-        The file.
-    kind
-        The dataclass. Fields that it does not have are ignored; those with a default may be
-        missing. Bounds stand in the types, as `msgspec.Meta`.
-
-    Raises
-    ------
-    InputError
-        As of `read_json`, or if a value is of another type or out of its bounds.
-    """
-    return as_record(str(path), read_json(path), kind)
-
-
-def as_record(where: str, value: object, kind: type[_Record]) -> _Record:
-    """A JSON value as `read_record` reads one; ``where`` it stands, for messages."""
-    try:
-        return msgspec.convert(value, type=kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        what, _, place = one_line(error).replace("`", "").partition(" - at ")
-        field = place.removeprefix("$").removeprefix(".")
-        of = f", field '{field}'" if field else ""
-        raise InputError(f"{where}{of}: {_as_found(what)}") from error
-
-
-def _as_found(what: str) -> str:
-    """What msgspec says is wrong, with what was found and what was expected."""
-    if match := re.fullmatch("Expected (.*), got (.*)", what):
-        return f"found {match[2]}, expected {match[1]}"
-    if match := re.fullmatch("Expected (.*)", what):
-        return f"found a value out of bounds, expected {match[1]}"
-    return f"found another value ({what[:1].lower()}{what[1:]}), expected what this run wrote"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

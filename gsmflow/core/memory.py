@@ -1,6 +1,7 @@
 """Memory that tensors ask for, compared with the machine's before they get it."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +10,14 @@ import psutil
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, one_line
 
 __all__ = ["bounded_tensors"]
 
 _GIBIBYTE = 2**30
+# What torch says where it gets no memory, and how much of it is shown.
+_NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory|overflow")
+_SHOWN = 120
 _BY_SHAPE = (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand)
 
 
@@ -72,3 +76,11 @@ def bounded_tensors(what: str) -> Iterator[None]:
             yield
     except _TooLargeError as error:
         raise InputError(f"{what}: found settings that ask for {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        # What is made of tensors otherwise, such as by repeating their rows.
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise InputError(
+            f"{what}: found settings that ask for more memory than there is "
+            f"({one_line(error)[:_SHOWN]}), expected smaller ones"
+        ) from error

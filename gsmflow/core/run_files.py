@@ -4,6 +4,8 @@ __all__ = [
     "ABLATION_FILE",
     "ADDED_FILE",
     "CHOICE_FILE",
+    "DATA_FILE",
+    "DESCRIPTION_FILE",
     "LOG_FILE",
     "METRICS_FILE",
     "RECIPE_FILE",
@@ -13,6 +15,8 @@ __all__ = [
 ABLATION_FILE = "ablation.json"
 ADDED_FILE = "added.json"
 CHOICE_FILE = "choice.json"
+DATA_FILE = "data.json"
+DESCRIPTION_FILE = "model.json"
 LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"

@@ -155,9 +155,13 @@ class Rows:
             features[rows] = slab
         return features
 
-    def slabs(self) -> Iterator[tuple[slice, FloatArray]]:
-        """All features in order, as many rows ``(m, d)`` at a time as are handled with ease."""
-        for rows in row_slices(len(self), self.feature_dim * self.source.itemsize):
+    def slabs(self, columns: int = 0) -> Iterator[tuple[slice, FloatArray]]:
+        """All features in order, as many rows ``(m, d)`` at a time as are handled with ease.
+
+        With many ``columns`` of numbers to compute of each row, as class scores are, fewer rows.
+        """
+        row_bytes = self.feature_dim * self.source.itemsize
+        for rows in row_slices(len(self), row_bytes, columns=columns):
             features = self.source[rows] if self.index is None else self._gather(self.index[rows])
             yield rows, features
 

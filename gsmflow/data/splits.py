@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import IntArray
 
 __all__ = [
+    "MOST_DIAGNOSED",
     "SPLIT_SEED",
     "draw_fifth",
     "draw_from_each_class",
     "draw_share",
     "places_among",
     "repeat_each_class",
+    "rows_by_class",
+    "sample_classes",
     "shuffle_each_class",
 ]
 
@@ -22,6 +25,9 @@ __all__ = [
 # must not change with a run's seed: otherwise two seeds would be evaluated on different problems.
 SPLIT_SEED = 20210
 
+# The most classes of which generation shifts and the map of features are made: both cost classes
+# squared.
+MOST_DIAGNOSED = 500
 
 _HELD_OUT_SHARE = 0.2
 
@@ -95,10 +101,45 @@ def shuffle_each_class(labels: IntArray, rng: np.random.Generator) -> IntArray:
         ``(n,)``; the rows of a rank below ``k`` are a sample of ``k`` rows of each class.
     """
     ranks = np.empty(len(labels), dtype=np.int64)
-    for c in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == c))
-        ranks[members] = np.arange(len(members))
+    for members in rows_by_class(labels):
+        ranks[rng.permutation(members)] = np.arange(len(members))
     return ranks
+
+
+def rows_by_class(labels: IntArray) -> list[IntArray]:
+    """The ascending rows of each class among ``labels (n,)``, classes ascending."""
+    _, sizes = np.unique(labels, return_counts=True)
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+
+
+def sample_classes(seen: IntArray, unseen: IntArray) -> tuple[IntArray, IntArray]:
+    """The seen and the unseen classes that are diagnosed: all, or a sample of 500 in total.
+
+    A half of the sample is of each kind; where one kind has fewer, the other one fills it. The
+    sample is the same in every run.
+
+    Parameters
+    ----------
+    seen, unseen
+        Ascending class numbers, ``(seen,)`` and ``(unseen,)``.
+
+    Returns
+    -------
+    tuple
+        Ascending class numbers.
+    """
+    if len(seen) + len(unseen) <= MOST_DIAGNOSED:
+        return seen, unseen
+    rng, half = np.random.default_rng(SPLIT_SEED), MOST_DIAGNOSED // 2
+    counts = (
+        max(half, MOST_DIAGNOSED - len(others)) if len(classes) > half else len(classes)
+        for classes, others in ((seen, unseen), (unseen, seen))
+    )
+    of_seen, of_unseen = (
+        np.sort(rng.choice(classes, count, replace=False))
+        for classes, count in zip((seen, unseen), counts, strict=True)
+    )
+    return of_seen, of_unseen
 
 
 def repeat_each_class(labels: IntArray, count: int) -> IntArray:
@@ -117,8 +158,7 @@ def repeat_each_class(labels: IntArray, count: int) -> IntArray:
         Ascending ranks in their classes, one of every class after the other: each row as often as
         any other of its class, to within one.
     """
-    rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    repeated = [np.resize(members, max(count, len(members))) for members in rows]
+    repeated = [np.resize(rows, max(count, len(rows))) for rows in rows_by_class(labels)]
     ranks = np.concatenate([np.arange(len(members)) for members in repeated])
     return np.concatenate(repeated)[np.argsort(ranks, kind="stable")]
 

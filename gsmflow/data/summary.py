@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.arrays import FloatArray, IntArray, row_slices
 from gsmflow.core.tables import Grid
 from gsmflow.data.dataset import Dataset, all_rows
+from gsmflow.data.similar_classes import (
+    ClassComparison,
+    compare_classes,
+    comparison_grid,
+    finite_or_zero,
+    unit_rows,
+)
 
 __all__ = ["Neighbour", "SplitSize", "Summary", "Values", "summarize", "summary_grids"]
 
@@ -75,6 +81,8 @@ class Summary:
         Their values.
     neighbours
         One for each unseen class that has a length, the most similar first.
+    comparison
+        The most similar classes of some; None with fewer than four classes.
     """
 
     name: str
@@ -86,6 +94,7 @@ class Summary:
     features: Values
     semantics: Values
     neighbours: tuple[Neighbour, ...]
+    comparison: ClassComparison | None
 
 
 def summarize(dataset: Dataset) -> Summary:
@@ -100,6 +109,7 @@ def summarize(dataset: Dataset) -> Summary:
         features=_values(dataset.features),
         semantics=_values(dataset.semantics),
         neighbours=_neighbours(dataset),
+        comparison=compare_classes(dataset),
     )
 
 
@@ -121,7 +131,7 @@ def _values(matrix: FloatArray) -> Values:
         total += finite.sum()
         zeros += int((finite == 0).sum())
         count += finite.size
-        lengths.append(np.linalg.norm(_finite(slab), axis=1))
+        lengths.append(np.linalg.norm(finite_or_zero(slab), axis=1))
     every = np.concatenate(lengths)
     return Values(
         rows=matrix.shape[0],
@@ -135,31 +145,29 @@ def _values(matrix: FloatArray) -> Values:
     )
 
 
-def _finite(rows: FloatArray) -> NDArray[np.float64]:
-    """With 0 for what is NaN or infinite."""
-    return np.where(np.isfinite(rows), rows, 0).astype(np.float64)
-
-
 def _neighbours(dataset: Dataset) -> tuple[Neighbour, ...]:
-    semantics = _finite(dataset.semantics)
-    lengths = np.linalg.norm(semantics, axis=1, keepdims=True)
-    directions = np.divide(semantics, lengths, where=lengths > 0, out=np.zeros_like(semantics))
-    seen, unseen = (c[lengths[c, 0] > 0] for c in (dataset.seen_classes, dataset.unseen_classes))
+    directions = unit_rows(dataset.semantics)
+    known = np.flatnonzero(directions.any(axis=1))
+    seen, unseen = (
+        np.intersect1d(classes, known) for classes in (dataset.seen_classes, dataset.unseen_classes)
+    )
     if not len(seen):
         return ()
-    cosines = directions[unseen] @ directions[seen].T
-    nearest = cosines.argmax(axis=1)
-    names = dataset.class_names
-    pairs = [
-        Neighbour(names[c], names[seen[k]], float(cosine[k]))
-        for c, k, cosine in zip(unseen, nearest, cosines, strict=True)
-    ]
+    names, pairs = dataset.class_names, []
+    of_seen = directions[seen]
+    for part in row_slices(len(unseen), 8 * directions.shape[1], columns=len(seen)):
+        cosines = directions[unseen[part]] @ of_seen.T
+        pairs += [
+            Neighbour(names[c], names[seen[k]], float(cosine[k]))
+            for c, k, cosine in zip(unseen[part], cosines.argmax(axis=1), cosines, strict=True)
+        ]
     return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
 
 
 def summary_grids(summary: Summary) -> list[Grid]:
     """Tables of a summary that fit into 80 columns."""
-    return [_split_grid(summary), _value_grid(summary), _neighbour_grid(summary)]
+    grids = [_split_grid(summary), _value_grid(summary), _neighbour_grid(summary)]
+    return grids if summary.comparison is None else [*grids, comparison_grid(summary.comparison)]
 
 
 def _split_grid(summary: Summary) -> Grid:

@@ -28,7 +28,8 @@ from scipy.stats import spearmanr
 
 from gsmflow.core.arrays import FloatArray, IntArray, row_slices
 from gsmflow.core.precision import Precision
-from gsmflow.learning.feed import Feed
+from gsmflow.data.splits import sample_classes
+from gsmflow.learning.feed import Feed, SelectedFeed
 from gsmflow.learning.sampling import Sampler, synthesize
 
 __all__ = ["ClassMoments", "Consistency", "RealClasses", "Shifts", "measure_real", "measure_shifts"]
@@ -196,7 +197,8 @@ class Shifts:
 def measure_real(seen: Feed, unseen: Feed) -> RealClasses:
     """Measure the real rows, once for all methods that are held against them.
 
-    The rows of one class at a time are in memory beside the feeds.
+    The rows of one class at a time are in memory beside the feeds. Of more than 500 classes, a
+    sample is measured; see `sample_classes`.
 
     Parameters
     ----------
@@ -205,6 +207,10 @@ def measure_real(seen: Feed, unseen: Feed) -> RealClasses:
     unseen
         The held-out rows of the unseen classes, scaled as those.
     """
+    sampled = sample_classes(_classes(seen), _classes(unseen))
+    seen, unseen = (
+        _select(feed, classes) for feed, classes in zip((seen, unseen), sampled, strict=True)
+    )
     described = [[_describe(rows) for rows in _by_class(feed)] for feed in (seen, unseen)]
     moments = _moments([*described[0], *described[1]])
     first = len(described[0])
@@ -264,6 +270,12 @@ def measure_shifts(
 
 def _classes(feed: Feed) -> IntArray:
     return np.asarray(torch.unique(feed.labels).cpu().numpy(), dtype=np.int64)
+
+
+def _select(feed: Feed, classes: IntArray) -> Feed:
+    """The rows of some classes; the feed itself where there are no others."""
+    chosen = torch.isin(feed.labels, torch.from_numpy(classes).to(feed.labels.device))
+    return feed if chosen.all() else SelectedFeed(feed, chosen.nonzero()[:, 0])
 
 
 def _by_class(feed: Feed) -> Iterator[_Doubles]:

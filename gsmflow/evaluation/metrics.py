@@ -4,17 +4,22 @@ All accuracies are means over classes, each class counting the same (average per
 top-k where named so; Xian et al., TPAMI 2018), as fractions of 1.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gsmflow.core.arrays import IntArray
 
 __all__ = [
+    "BestAnswers",
     "SeenUnseenCurve",
+    "best_answers",
     "confusion_counts",
+    "curve_of_answers",
     "harmonic_mean",
     "mean_class_accuracy",
     "mean_class_top_k_accuracy",
@@ -49,23 +54,19 @@ def mean_class_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> floa
     return float(accuracy.mean())
 
 
-def mean_class_top_k_accuracy(
-    labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], k: int
-) -> float:
+def mean_class_top_k_accuracy(labels: NDArray[Any], ranks: NDArray[Any], k: int) -> float:
     """Mean over the classes among ``labels`` of the share with the true class in the first k.
 
     Parameters
     ----------
     labels
-        True class of each row, ``(n,)``, among ``classes``.
-    scores
-        ``(n, c)``; a higher score is a stronger belief.
-    classes
-        Class of each score column, ``(c,)``.
+        True class of each row, ``(n,)``.
+    ranks
+        The `true_class_ranks`, ``(n,)``.
     k
-        Answers that a row has, ``>= 1``; with ``c`` or more of them, every row is right.
+        Answers that a row has, ``>= 1``; with as many as there are classes, every row is right.
     """
-    _, share = _share_of_each_class(labels, true_class_ranks(labels, scores, classes) < k)
+    _, share = _share_of_each_class(labels, ranks < k)
     return float(share.mean())
 
 
@@ -77,8 +78,12 @@ def true_class_ranks(labels: NDArray[Any], scores: NDArray[Any], classes: NDArra
 
     Parameters
     ----------
-    labels, scores, classes
-        As for `mean_class_top_k_accuracy`.
+    labels
+        True class of each row, ``(n,)``, among ``classes``.
+    scores
+        ``(n, c)``; a higher score is a stronger belief.
+    classes
+        Class of each score column, ``(c,)``.
     """
     columns = _columns(labels, classes)[:, None]
     score = np.take_along_axis(scores, columns, axis=1)
@@ -88,8 +93,10 @@ def true_class_ranks(labels: NDArray[Any], scores: NDArray[Any], classes: NDArra
 
 def confusion_counts(
     labels: NDArray[Any], predictions: NDArray[Any], classes: NDArray[Any]
-) -> IntArray:
-    """Rows of each true class (down) with each answer (across), ``(k, k)``.
+) -> csr_array:
+    """Rows of each true class (down) with each answer (across), ``(k, k)``, sparse.
+
+    It has an entry for each pair that occurs, at most one for each row.
 
     Parameters
     ----------
@@ -99,8 +106,10 @@ def confusion_counts(
         The classes in the order asked for, ``(k,)``.
     """
     k = len(classes)
-    cells = k * _columns(labels, classes) + _columns(predictions, classes)
-    return np.bincount(cells, minlength=k * k).reshape(k, k)
+    pairs = _columns(labels, classes), _columns(predictions, classes)
+    counts = csr_array((np.ones(len(labels), dtype=np.int64), pairs), shape=(k, k))
+    counts.sum_duplicates()
+    return counts
 
 
 def harmonic_mean(unseen: float, seen: float) -> float:
@@ -157,14 +166,74 @@ class SeenUnseenCurve:
         return np.divide(2 * self.seen * self.unseen, total, out=zero, where=total > 0)
 
 
+@dataclass(frozen=True, eq=False)
+class BestAnswers:
+    """Each row's best seen and best unseen class: all that its answer at any gamma depends on.
+
+    Attributes
+    ----------
+    seen, unseen
+        The classes, ``(n,)``; of equal scores, that of the earlier column. -1 where there is none.
+    seen_scores, unseen_scores
+        Their scores, ``(n,)``; minus infinity where there is no class.
+    """
+
+    seen: IntArray
+    unseen: IntArray
+    seen_scores: NDArray[Any]
+    unseen_scores: NDArray[Any]
+
+    @classmethod
+    def joined(cls, parts: Sequence["BestAnswers"]) -> "BestAnswers":
+        """The answers of several sets of rows, one after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def answers(self, gamma: float | None = None) -> IntArray:
+        """The better one of the two, ``(n,)``, with gamma subtracted from the seen score, if any.
+
+        Of equal scores, the seen class.
+        """
+        seen_scores = self.seen_scores
+        if gamma is not None:
+            seen_scores = seen_scores.astype(np.float64) - gamma
+        return np.where(seen_scores >= self.unseen_scores, self.seen, self.unseen)
+
+
+def best_answers(
+    scores: NDArray[Any], classes: NDArray[Any], seen_classes: NDArray[Any]
+) -> BestAnswers:
+    """The best seen and the best unseen class of each row.
+
+    Parameters
+    ----------
+    scores
+        ``(n, k)``, finite; a higher score is a stronger belief.
+    classes
+        Class of each score column, ``(k,)``.
+    seen_classes
+        The seen classes among them.
+    """
+    is_seen = np.isin(classes, seen_classes)
+    (seen, seen_scores), (unseen, unseen_scores) = (
+        _best(scores[:, side], classes[side]) for side in (is_seen, ~is_seen)
+    )
+    return BestAnswers(seen, unseen, seen_scores, unseen_scores)
+
+
+def _best(scores: NDArray[Any], classes: NDArray[Any]) -> tuple[IntArray, NDArray[Any]]:
+    """The class of the best score of each row ``(n, k)``, and that score."""
+    n, k = scores.shape
+    if k == 0:
+        return np.full(n, -1), np.full(n, -np.inf, dtype=scores.dtype)
+    best = scores.argmax(axis=1)
+    return classes[best], np.take_along_axis(scores, best[:, None], axis=1)[:, 0]
+
+
 def seen_unseen_curve(
     scores: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], seen_classes: NDArray[Any]
 ) -> SeenUnseenCurve:
-    """Trace the curve exactly: each row changes its answer at one gamma, its score gap.
-
-    A row's answer is its best unseen class once gamma reaches the gap between its best
-    seen and its best unseen score (a tie goes to the unseen class). Sorting the gaps of the rows
-    whose answer can be right gives every step: ``O(n log n)``.
+    """Trace the curve of scores exactly; see `curve_of_answers`.
 
     Parameters
     ----------
@@ -177,15 +246,30 @@ def seen_unseen_curve(
     seen_classes
         The seen classes among them.
     """
-    is_seen = np.isin(classes, seen_classes)
+    return curve_of_answers(best_answers(scores, classes, seen_classes), labels, seen_classes)
+
+
+def curve_of_answers(
+    best: BestAnswers, labels: NDArray[Any], seen_classes: NDArray[Any]
+) -> SeenUnseenCurve:
+    """Trace the curve exactly: each row changes its answer at one gamma, its score gap.
+
+    A row's answer is its best unseen class once gamma reaches the gap between its best
+    seen and its best unseen score (a tie goes to the unseen class). Sorting the gaps of the rows
+    whose answer can be right gives every step: ``O(n log n)``.
+
+    Parameters
+    ----------
+    best
+        The best answers of each row, with a seen and an unseen class.
+    labels
+        True class of each row, ``(n,)``, with rows of seen and of unseen classes.
+    seen_classes
+        The seen classes.
+    """
     row_is_seen = np.isin(labels, seen_classes)
-    seen_scores, unseen_scores = scores[:, is_seen], scores[:, ~is_seen]
-    gap = seen_scores.max(axis=1).astype(np.float64) - unseen_scores.max(axis=1)
-    answer = np.where(
-        row_is_seen,
-        classes[is_seen][seen_scores.argmax(axis=1)],
-        classes[~is_seen][unseen_scores.argmax(axis=1)],
-    )
+    gap = best.seen_scores.astype(np.float64) - best.unseen_scores
+    answer = np.where(row_is_seen, best.seen, best.unseen)
     right = answer == labels  # with gamma on the side of the gap that suits the row
     # One right row moves its class's accuracy by 1 / (rows of the class), and the mean over
     # classes by that over the number of classes on its side.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.csv_cells import csv_text, from_cell
@@ -27,6 +28,11 @@ __all__ = [
     "write_confusion",
     "write_per_class",
 ]
+
+
+# The most classes whose confusion matrix is written with its zeros, and the header of one without.
+_MOST_IN_FULL = 1000
+_PAIRS_HEADER = ["true position", "answer position", "rows", "true class", "answer"]
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,10 @@ def tally_answers(
     """
     accuracy = _accuracies(labels, predictions)
     counts = confusion_counts(labels, predictions, classes)
-    totals = counts.sum(axis=1)
-    np.fill_diagonal(counts, 0)
+    totals, mistakes = counts.sum(axis=1).tolist(), _worst_mistakes(counts)
     tallies = []
-    for c, row, total in zip(classes.tolist(), counts, totals.tolist(), strict=True):
-        worst = int(row.argmax())
-        wrong = int(row[worst])
+    for i, (c, total) in enumerate(zip(classes.tolist(), totals, strict=True)):
+        worst, wrong = mistakes.get(i, (0, 0))
         tallies.append(
             ClassTally(
                 name=class_names[c],
@@ -137,10 +141,11 @@ def answers_by_class(
     calibrated = {} if gamma is None else _accuracies(labels, outcome.predictions(gamma))
     zsl = _accuracies(labels[unseen], outcome.zsl_predictions())
     tallies = tally_answers(labels, predictions, outcome.classes, class_names)
+    is_seen = np.isin(outcome.classes, outcome.seen_classes)
     return [
         ClassAnswers(
             name=tally.name,
-            kind="seen" if c in outcome.seen_classes else "unseen",
+            kind="seen" if seen else "unseen",
             rows=tally.rows,
             gzsl=tally.accuracy,
             gzsl_calibrated=calibrated.get(c),
@@ -148,8 +153,19 @@ def answers_by_class(
             wrong_answer=tally.wrong_answer,
             wrong_share=tally.wrong_share,
         )
-        for c, tally in zip(outcome.classes.tolist(), tallies, strict=True)
+        for c, seen, tally in zip(outcome.classes.tolist(), is_seen, tallies, strict=True)
     ]
+
+
+def _worst_mistakes(counts: csr_array) -> dict[int, tuple[int, int]]:
+    """The most frequent wrong answer of each class that has one, and how often it was given."""
+    entries = counts.tocoo()
+    rows, answers, times = entries.row, entries.col, entries.data
+    wrong = np.flatnonzero(rows != answers)
+    # The most frequent one of a class comes last, and of equal ones the earlier class.
+    order = wrong[np.lexsort((-answers[wrong], times[wrong], rows[wrong]))]
+    found = zip(*(values[order].tolist() for values in (rows, answers, times)), strict=True)
+    return {row: (answer, count) for row, answer, count in found}
 
 
 def write_per_class(
@@ -166,6 +182,9 @@ def write_confusion(
 ) -> None:
     """Write the GZSL answers as CSV: rows of each true class (down) with each answer (across).
 
+    Above 1000 classes, a line for each pair that occurs: the true class and the answer by their
+    position from 0, how many rows, and both names.
+
     Parameters
     ----------
     path
@@ -179,8 +198,14 @@ def write_confusion(
     """
     counts = confusion_counts(outcome.labels, outcome.predictions(gamma), outcome.classes)
     names = [class_names[c] for c in outcome.classes]
-    lines = ([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
-    _write_csv(path, [["true class", *names], *lines])
+    if len(names) > _MOST_IN_FULL:
+        entries = counts.tocoo()
+        pairs = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
+        lines = ([row, column, rows, names[row], names[column]] for row, column, rows in pairs)
+        _write_csv(path, [_PAIRS_HEADER, *lines])
+        return
+    named = zip(names, counts.toarray().tolist(), strict=True)
+    _write_csv(path, [["true class", *names], *([name, *row] for name, row in named)])
 
 
 def read_per_class(path: Path) -> list[ClassAnswers]:
@@ -230,20 +255,27 @@ def _record(path: Path, number: int, line: Sequence[str]) -> ClassAnswers:
         ) from error
 
 
-def read_confusion(path: Path, classes: int) -> IntArray:
-    """The counts ``(k, k)`` that `write_confusion` wrote of so many classes.
+def read_confusion(path: Path, classes: int) -> csr_array:
+    """The counts ``(k, k)`` that `write_confusion` wrote of so many classes, sparse.
 
     Raises
     ------
     InputError
         If the file is damaged, or of another number of classes.
     """
-    _, *lines = _read_csv(path)
-    if len(lines) == classes and all(len(line) == classes + 1 for line in lines):
+    header, *lines = _read_csv(path)
+    if header == _PAIRS_HEADER:
+        with suppress(ValueError):
+            cells = np.array([line[:3] for line in lines], dtype=np.int64).reshape(-1, 3)
+            if (cells >= 0).all():
+                return csr_array(
+                    (cells[:, 2], (cells[:, 0], cells[:, 1])), shape=(classes, classes)
+                )
+    elif len(lines) == classes and all(len(line) == classes + 1 for line in lines):
         with suppress(ValueError):
             counts = np.array([[int(cell) for cell in line[1:]] for line in lines], dtype=np.int64)
             if (counts >= 0).all():
-                return counts
+                return csr_array(counts)
     raise InputError(
         f"{path}: found no counts of {classes} classes with {classes} answers each, expected the "
         "file that this run wrote"

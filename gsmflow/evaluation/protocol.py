@@ -15,15 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gsmflow.core.arrays import IntArray
-from gsmflow.data.dataset import HeldOut, Problem
+from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.metrics import (
+    BestAnswers,
     SeenUnseenCurve,
+    best_answers,
+    curve_of_answers,
     harmonic_mean,
     mean_class_accuracy,
     mean_class_top_k_accuracy,
-    seen_unseen_curve,
+    true_class_ranks,
 )
 from gsmflow.learning.contract import CalibratedScorer, Scorer
 from gsmflow.learning.feed import Feed, make_feed, row_slabs
@@ -36,6 +39,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "evaluate_candidates",
+    "evaluate_top_k",
     "scale_held_out",
 ]
 
@@ -63,30 +67,46 @@ class TopK:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A method's scores on held-out rows.
+    """A method's answers on held-out rows: of each row, the best seen and the best unseen class.
+
+    All scores ``(n, classes)`` are never in memory at once, whatever the number of classes.
 
     Attributes
     ----------
-    scores
-        GZSL scores of seen and unseen rows, ``(n, k)``.
-    zsl_scores
-        ZSL scores of the unseen rows, in their order, ``(m, unseen)``; columns in the order of
-        `unseen_classes`.
+    best
+        The best answers by the GZSL scores of seen and unseen rows, ``(n,)``.
+    zsl_answers
+        The best unseen class of the unseen rows by their ZSL scores, in their order, ``(m,)``.
     labels
         True classes, ``(n,)``.
     classes, seen_classes
-        Class of each GZSL column, ``(k,)``, and the seen ones among them.
-    calibrated_scores
-        GZSL scores for calibrated stacking, ``(n, k)``, of a method that has others for it; None
-        where they are `scores`. The seen-unseen curve and its area are computed from them, too.
+        Class of each GZSL column, the seen ones first, ``(k,)``, and the seen ones among them.
+    best_to_calibrate
+        The best answers by the scores for calibrated stacking, of a method that has others for it;
+        None where they are `best`. The seen-unseen curve and its area are computed from them, too.
     """
 
-    scores: NDArray[Any]
-    zsl_scores: NDArray[Any]
+    best: BestAnswers
+    zsl_answers: IntArray
     labels: IntArray
     classes: IntArray
     seen_classes: IntArray
-    calibrated_scores: NDArray[Any] | None = None
+    best_to_calibrate: BestAnswers | None = None
+
+    @classmethod
+    def of_scores(
+        cls,
+        scores: NDArray[Any],
+        zsl_scores: NDArray[Any],
+        labels: IntArray,
+        classes: IntArray,
+        seen_classes: IntArray,
+    ) -> "Outcome":
+        """The outcome of GZSL scores ``(n, k)`` and ZSL scores ``(m, unseen)`` in memory."""
+        unseen_classes = classes[~np.isin(classes, seen_classes)]
+        zsl_answers = unseen_classes[zsl_scores.argmax(axis=1)]
+        best = best_answers(scores, classes, seen_classes)
+        return cls(best, zsl_answers, labels, classes, seen_classes)
 
     @property
     def unseen_classes(self) -> IntArray:
@@ -99,9 +119,9 @@ class Outcome:
         return np.isin(self.labels, self.seen_classes)
 
     @property
-    def scores_to_calibrate(self) -> NDArray[Any]:
-        """The scores of which calibrated stacking subtracts gamma, ``(n, k)``."""
-        return self.scores if self.calibrated_scores is None else self.calibrated_scores
+    def answers_to_calibrate(self) -> BestAnswers:
+        """The best answers whose seen scores calibrated stacking subtracts gamma from."""
+        return self.best if self.best_to_calibrate is None else self.best_to_calibrate
 
     @property
     def t1(self) -> float:
@@ -128,14 +148,13 @@ class Outcome:
 
     @cached_property
     def _predictions(self) -> IntArray:
-        answers: IntArray = self.classes[self.scores.argmax(axis=1)]
-        return answers
+        return self.best.answers()
 
     def shifted(self, gamma: float) -> "Outcome":
         """The outcome of calibrated stacking: gamma subtracted from the scores of seen classes."""
-        is_seen = np.isin(self.classes, self.seen_classes)
-        scores = self.scores_to_calibrate - gamma * is_seen
-        return replace(self, scores=scores, calibrated_scores=None)
+        best = self.answers_to_calibrate
+        scores = best.seen_scores.astype(np.float64) - gamma
+        return replace(self, best=replace(best, seen_scores=scores), best_to_calibrate=None)
 
     def predictions(self, gamma: float | None = None) -> IntArray:
         """GZSL answers ``(n,)``: of the plain scores, or with a calibration factor."""
@@ -143,8 +162,7 @@ class Outcome:
 
     def zsl_predictions(self) -> IntArray:
         """ZSL answers of the unseen rows, ``(m,)``."""
-        answers: IntArray = self.unseen_classes[self.zsl_scores.argmax(axis=1)]
-        return answers
+        return self.zsl_answers
 
     def curve(self) -> SeenUnseenCurve:
         """Accuracies with every calibration factor."""
@@ -153,9 +171,7 @@ class Outcome:
     @cached_property
     def _curve(self) -> SeenUnseenCurve:
         # gamma, AUSUC, the picture and the page ask for the same curve.
-        return seen_unseen_curve(
-            self.scores_to_calibrate, self.labels, self.classes, self.seen_classes
-        )
+        return curve_of_answers(self.answers_to_calibrate, self.labels, self.seen_classes)
 
     def calibrated(self, gamma: float) -> Calibrated:
         """U, S and H with a calibration factor."""
@@ -163,18 +179,6 @@ class Outcome:
         return Calibrated(
             gamma, shifted.unseen_accuracy, shifted.seen_accuracy, shifted.harmonic_mean
         )
-
-    def top_k(self, k: int) -> TopK:
-        """T1, U, S and H where a row is right with its class among the first ``k >= 1``."""
-        is_seen = self.row_is_seen
-        seen, unseen = (
-            mean_class_top_k_accuracy(self.labels[rows], self.scores[rows], self.classes, k)
-            for rows in (is_seen, ~is_seen)
-        )
-        t1 = mean_class_top_k_accuracy(
-            self.labels[~is_seen], self.zsl_scores, self.unseen_classes, k
-        )
-        return TopK(k, t1, unseen, seen, harmonic_mean(unseen, seen))
 
 
 def evaluate(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
@@ -185,31 +189,53 @@ def evaluate(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
 def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut) -> list[Outcome]:
     """Score held-out rows with several methods, each row read once for all of them.
 
-    `Outcome.calibrated_scores` are those of a scorer that is a `CalibratedScorer`.
+    `Outcome.best_to_calibrate` is by the scores of a scorer that is a `CalibratedScorer`.
     """
-    gzsl: list[list[NDArray[Any]]] = [[] for _ in scorers]
-    zsl: list[list[NDArray[Any]]] = [[] for _ in scorers]
-    calibrated: list[list[NDArray[Any]]] = [[] for _ in scorers]
+    classes, seen_classes = problem.classes, problem.seen_classes
+    gzsl: list[list[BestAnswers]] = [[] for _ in scorers]
+    zsl: list[list[IntArray]] = [[] for _ in scorers]
+    calibrated: list[list[BestAnswers]] = [[] for _ in scorers]
     for part in (held_out.seen, held_out.unseen):
-        for _, features in part.slabs():
+        for _, features in part.slabs(len(classes)):
             for number, scorer in enumerate(scorers):
-                gzsl[number].append(scorer.gzsl_scores(features))
+                scores = scorer.gzsl_scores(features)
+                gzsl[number].append(best_answers(scores, classes, seen_classes))
                 if isinstance(scorer, CalibratedScorer):
-                    calibrated[number].append(scorer.calibrated_scores(features))
+                    scores = scorer.calibrated_scores(features)
+                    calibrated[number].append(best_answers(scores, classes, seen_classes))
                 if part is held_out.unseen:
-                    zsl[number].append(scorer.zsl_scores(features))
+                    best = scorer.zsl_scores(features).argmax(axis=1)
+                    zsl[number].append(problem.unseen_classes[best])
     labels = np.concatenate([held_out.seen.labels, held_out.unseen.labels])
     return [
         Outcome(
-            scores=np.concatenate(gzsl_scores),
-            zsl_scores=np.concatenate(zsl_scores),
+            best=BestAnswers.joined(of_gzsl),
+            zsl_answers=np.concatenate(of_zsl),
             labels=labels,
-            classes=problem.classes,
-            seen_classes=problem.seen_classes,
-            calibrated_scores=np.concatenate(others) if others else None,
+            classes=classes,
+            seen_classes=seen_classes,
+            best_to_calibrate=BestAnswers.joined(others) if others else None,
         )
-        for gzsl_scores, zsl_scores, others in zip(gzsl, zsl, calibrated, strict=True)
+        for of_gzsl, of_zsl, others in zip(gzsl, zsl, calibrated, strict=True)
     ]
+
+
+def evaluate_top_k(scorer: Scorer, problem: Problem, held_out: HeldOut, k: int) -> TopK:
+    """T1, U, S and H where a row is right with its class among the first ``k >= 1``."""
+
+    def share(rows: Rows, score: Callable[[FloatArray], NDArray[Any]], columns: IntArray) -> float:
+        ranks = [
+            true_class_ranks(rows.labels[place], score(features), columns)
+            for place, features in rows.slabs(len(columns))
+        ]
+        return mean_class_top_k_accuracy(rows.labels, np.concatenate(ranks), k)
+
+    seen, unseen = (
+        share(rows, scorer.gzsl_scores, problem.classes)
+        for rows in (held_out.seen, held_out.unseen)
+    )
+    t1 = share(held_out.unseen, scorer.zsl_scores, problem.unseen_classes)
+    return TopK(k, t1, unseen, seen, harmonic_mean(unseen, seen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,16 +297,36 @@ def evaluate_candidates(
     dtype
         The type of the features that both are given.
     """
-    gzsl_scores, zsl_scores = [], []
+    seen, parts = len(problem.seen_classes), []
     for part in (held_out.seen, held_out.unseen):
-        for _, slab in row_slabs(part):
+        for _, slab in row_slabs(part, len(problem.classes)):
             features = slab.to(dtype)
-            gzsl_scores.append(gzsl(features))
-            if part is held_out.unseen:
-                zsl_scores.append(zsl(features))
+            scores = gzsl(features)
+            zsl_best = zsl(features).argmax(dim=2) if part is held_out.unseen else None
+            parts.append((scores[..., :seen].max(dim=2), scores[..., seen:].max(dim=2), zsl_best))
     # One transfer for all slabs and candidates: a GPU is not waited for in between.
-    of_each = (torch.cat(scores, dim=1).cpu().numpy() for scores in (gzsl_scores, zsl_scores))
+    seen_scores, seen_columns, unseen_scores, unseen_columns, zsl_columns = (
+        torch.cat(tensors, dim=1).cpu().numpy()
+        for tensors in (
+            [of_seen.values for of_seen, _, _ in parts],
+            [of_seen.indices for of_seen, _, _ in parts],
+            [of_unseen.values for _, of_unseen, _ in parts],
+            [of_unseen.indices for _, of_unseen, _ in parts],
+            [best for _, _, best in parts if best is not None],
+        )
+    )
     return [
-        Outcome(scores, unseen_scores, held_out.labels, problem.classes, problem.seen_classes)
-        for scores, unseen_scores in zip(*of_each, strict=True)
+        Outcome(
+            BestAnswers(
+                problem.seen_classes[seen_columns[i]],
+                problem.unseen_classes[unseen_columns[i]],
+                seen_scores[i],
+                unseen_scores[i],
+            ),
+            problem.unseen_classes[zsl_columns[i]],
+            held_out.labels,
+            problem.classes,
+            problem.seen_classes,
+        )
+        for i in range(len(seen_scores))
     ]

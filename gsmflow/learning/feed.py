@@ -1,6 +1,6 @@
 """Feeds: scaled training rows on the model's device, taken in batches of any rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -37,6 +37,8 @@ __all__ = [
 FeatureStorage: TypeAlias = Literal["auto", "memory", "map"]
 
 _CHUNK = 4096
+# Up to so many classes, rows are summed class by class as a product with one-hot classes.
+_ONE_HOT_CLASSES = 1000
 
 
 class Feed(Protocol):
@@ -328,13 +330,13 @@ def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         yield feed.take(rows), labels[rows]
 
 
-def row_slabs(feed: Feed) -> Iterator[tuple[slice, Tensor]]:
+def row_slabs(feed: Feed, columns: int = 0) -> Iterator[tuple[slice, Tensor]]:
     """All rows in order, features ``(m, d)``, divided as `gsmflow.data.dataset.Rows.slabs` does.
 
     What is computed slab by slab is then rounded as from the rows that the feed is made of.
     """
     labels = feed.labels
-    for rows in row_slices(len(labels), 4 * feed.feature_dim):
+    for rows in row_slices(len(labels), 4 * feed.feature_dim, columns=columns):
         yield rows, feed.take(torch.arange(rows.start, rows.stop, device=labels.device))
 
 
@@ -348,14 +350,12 @@ def class_means(feed: Feed, classes: Tensor) -> Tensor:
     classes
         Ascending class numbers, ``(k,)``, each with at least one row.
     """
-    sums = counts = torch.zeros(())
-    for features, labels in feed_slabs(feed):
-        # A product with the one-hot classes sums in a fixed order on every device.
-        columns = torch.searchsorted(classes, labels)
-        one_hot = functional.one_hot(columns, len(classes)).to(features.dtype)
-        sums = sums.to(features) + one_hot.T @ features
-        counts = counts.to(features) + one_hot.sum(dim=0)
-    return sums / counts[:, None]
+    counts = torch.bincount(torch.searchsorted(classes, feed.labels), minlength=len(classes))
+    slabs = (
+        (features, torch.searchsorted(classes, labels)) for features, labels in feed_slabs(feed)
+    )
+    sums = _class_sums(slabs, len(classes))
+    return sums / counts[:, None].to(sums)
 
 
 def class_variances(feed: Feed, classes: Tensor, means: Tensor) -> Tensor:
@@ -368,10 +368,26 @@ def class_variances(feed: Feed, classes: Tensor, means: Tensor) -> Tensor:
     means
         The mean row of each class, ``(k, d)``, on the rows' device.
     """
-    squares = torch.zeros_like(means)
-    for features, labels in feed_slabs(feed):
-        columns = torch.searchsorted(classes, labels)
-        one_hot = functional.one_hot(columns, len(classes)).to(features)
-        squares += one_hot.T @ (features - means[columns]).square()
+
+    def squares() -> Iterator[tuple[Tensor, Tensor]]:
+        for features, labels in feed_slabs(feed):
+            columns = torch.searchsorted(classes, labels)
+            yield (features - means[columns]).square(), columns
+
     counts = torch.bincount(torch.searchsorted(classes, feed.labels), minlength=len(classes))
-    return squares / counts[:, None]
+    return _class_sums(squares(), len(classes)) / counts[:, None]
+
+
+def _class_sums(slabs: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
+    """Sum over slabs of rows ``(m, d)`` with columns ``(m,)`` of each column's rows, ``(k, d)``."""
+    sums = torch.zeros(())
+    for rows, columns in slabs:
+        if classes > _ONE_HOT_CLASSES:
+            sums = sums.to(rows) if sums.ndim else rows.new_zeros(classes, rows.shape[1])
+            # Unlike index_add_, this adds in the order of the rows on a GPU too.
+            sums.index_put_((columns,), rows, accumulate=True)
+        else:
+            # A product with the one-hot classes sums in a fixed order on every device.
+            one_hot = functional.one_hot(columns, classes).to(rows)
+            sums = sums.to(rows) + one_hot.T @ rows
+    return sums

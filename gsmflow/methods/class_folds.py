@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.data.dataset import Problem
 from gsmflow.evaluation.metrics import mean_class_accuracy, seen_unseen_curve
 from gsmflow.learning.feed import Feed, class_means
 from gsmflow.methods.feature_transform import (
@@ -42,17 +43,23 @@ __all__ = [
     "fit_discriminants",
     "fold_classes",
     "gzsl_scores",
+    "lacks_rows_for_folds",
     "zsl_scores",
 ]
 
 _FOLDS = 5
 _FEWEST_CLASSES = 4
+# A final problem has more classes and rows than its validation problem: one class and one row of
+# each class at least.
+_FEWEST_IN_FINAL, _FEWEST_ROWS = _FEWEST_CLASSES + 1, {"validation": 2, "test": 3}
 # Share of each class's rows that are not fitted, and the most rows of a class that this may be.
 _HELD_OUT_SHARE = 0.2
 _MOST_HELD_OUT = 100
 # The most rows that are evaluated, per class and in total.
 _MOST_EVALUATED_PER_CLASS = 200
 _MOST_EVALUATED = 40_000
+# The most scores of these rows: above 1000 classes, fewer rows are evaluated, of some classes.
+_MOST_SCORES = 40_000_000
 # Shrinkage of the seen-class expert's covariance. Its means are known, so it needs little.
 _SEEN_EXPERT_SHRINKAGE = 0.1
 # Inverse strength of the L2 regularization of the gate's logistic regression (scikit-learn's C).
@@ -225,6 +232,31 @@ class ClassFolds:
             yield fitted, self.evaluated[rows], column_of_class[self.columns[rows]]
 
 
+def lacks_rows_for_folds(problem: Problem) -> str | None:
+    """Why a problem's settings cannot be chosen on folds of its classes; None if they can.
+
+    Every fold needs held-out rows of classes of other folds. A final problem whose validation
+    problem would lack them counts as lacking them too: the calibration factor gamma, chosen with
+    the validation model, must fit the scores of the final one.
+    """
+    counts = np.unique(problem.train.labels, return_counts=True)[1]
+    classes, rows = len(counts), _FEWEST_ROWS[problem.split]
+    fewest = _FEWEST_IN_FINAL if problem.split == "test" else _FEWEST_CLASSES
+    if classes < fewest:
+        return f"found {classes} seen classes, expected at least {fewest}"
+    rich, fold = int((counts >= rows).sum()), -(-classes // _fold_count(classes))
+    if rich <= fold:
+        return (
+            f"found {rich} of {classes} seen classes with {rows} or more training rows, expected "
+            f"at least {fold + 1}"
+        )
+    return None
+
+
+def _fold_count(classes: int) -> int:
+    return min(_FOLDS, classes // 2)
+
+
 def fold_classes(
     feed: Feed, semantics: FloatArray, transform: FeatureTransform, generator: torch.Generator
 ) -> ClassFolds:
@@ -254,7 +286,7 @@ def fold_classes(
             f"seen classes: found {k}, expected at least {_FEWEST_CLASSES}, so that some can be "
             "treated as unseen in turn"
         )
-    folds = torch.arange(k)[torch.randperm(k, generator=generator).argsort()] % min(_FOLDS, k // 2)
+    folds = torch.arange(k)[torch.randperm(k, generator=generator).argsort()] % _fold_count(k)
     order = torch.randperm(len(labels), generator=generator)
     held, evaluated = _held_out_and_evaluated(columns, counts, order)
     fitted = (~held).nonzero()[:, 0]
@@ -306,7 +338,8 @@ def _held_out_and_evaluated(
     # Held-out rows come first, because every fold can evaluate them.
     order = torch.cat([order[held[order]], order[~held[order]]])
     evaluated = _first_of_each_class(columns, order, torch.full((k,), most))
-    return held, evaluated.nonzero()[:, 0]
+    in_order = order[evaluated[order]][: max(1, _MOST_SCORES // k)]
+    return held, in_order.sort().values
 
 
 def _first_of_each_class(columns: Tensor, order: Tensor, counts: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ __all__ = ["MeanRegression", "shrink", "within_class_covariances"]
 
 # Singular values below this share of the largest are taken for rounding errors.
 _RANK_TOLERANCE = 1e-7
+# Up to so many classes, numbers for all pairs of them are computed.
+_FEW_CLASSES = 1000
 
 
 class MeanRegression:
@@ -80,7 +82,10 @@ class MeanRegression:
         """
         values, left = self._values**2, self._left
         shares = values / (values + ridge)
-        fitted = left * shares @ left.T @ (self._class_means - self._overall)
+        means = self._class_means - self._overall
+        # The product of two vectors for each pair of classes is the faster one for few of them.
+        few = len(left) <= _FEW_CLASSES
+        fitted = left * shares @ left.T @ means if few else left * shares @ (left.T @ means)
         leverage = 1 / len(left) + left**2 @ shares
         residuals = self._class_means - self._overall - fitted
         return np.asarray(self._class_means - residuals / (1 - leverage)[:, None])

@@ -4,11 +4,13 @@ Ridge regression predicts the means of unseen classes from their semantics. One 
 shrunk, adds the spread within a class and the error of a predicted mean. A linear discriminant with
 these is computed in closed form. A gate separates seen from unseen classes. Hyperparameters are
 chosen and the gate is trained by cross-validation over seen classes
-(`gsmflow.methods.class_folds`); docs/beyond.md reports what each component contributes.
+(`gsmflow.methods.class_folds`); docs/beyond.md reports what each component contributes. Where too
+few classes or rows are there for that, the usual settings are taken, without a gate.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -36,9 +38,15 @@ from gsmflow.methods.class_folds import (
     fit_discriminants,
     fold_classes,
     gzsl_scores,
+    lacks_rows_for_folds,
     zsl_scores,
 )
-from gsmflow.methods.feature_transform import EncodedFeed, FeatureTransform, FeatureTransformer
+from gsmflow.methods.feature_transform import (
+    EncodedFeed,
+    FeatureTransform,
+    FeatureTransformer,
+    fit_transformer,
+)
 from gsmflow.methods.gaussian_prototypes import ClassGaussians
 from gsmflow.methods.linear_discriminant import LinearScores, discriminant_by_factor, floored
 from gsmflow.methods.mean_regression import within_class_covariances
@@ -54,7 +62,7 @@ _ENCODER = "_encoder."
 _GATE = "gate_"
 _GATE_PARTS = ("weight", "bias", "seen_temperature", "unseen_temperature")
 # The fields of `PrototypeDiscriminant.describe`; a saved description may have more.
-_DESCRIBED = ("model", "config", "chosen")
+_DESCRIBED = ("model", "config", "chosen", "notes")
 
 
 @dataclass(frozen=True)
@@ -113,21 +121,19 @@ class PrototypeDiscriminant(nn.Module):
     def for_problem(
         cls, scaled: Scaled, config: DiscriminantConfig, generators: Generators
     ) -> "PrototypeDiscriminant":
-        """Choose the hyperparameters and fit; on the CPU. Arguments as in `Model.for_problem`.
-
-        Raises
-        ------
-        InputError
-            If there are fewer than four seen classes.
-        """
+        """Choose the hyperparameters and fit; on the CPU. Arguments as in `Model.for_problem`."""
         problem, feed = scaled.problem, scaled.feed
-        generator = generators.on_cpu("initial weights")
-        choice = _choose(problem, feed, config, generator)
+        lack = lacks_rows_for_folds(problem)
+        if lack is None:
+            generator = generators.on_cpu("initial weights")
+            choice = _choose(problem, feed, config, generator)
+        else:
+            choice = _usual(feed, config)
         setting, exponent = choice.setting, config.length_exponent
         gate = None
-        if config.gated:
+        if config.gated and choice.class_folds is not None:
             gate = fit_discriminant_gate(choice.class_folds, setting, exponent)
-        encoder = choice.class_folds.encoder
+        encoder = choice.encoder
         fitted = _fit(problem, EncodedFeed(feed, encoder), setting, exponent)
         mean_map = fitted.regression.linear(setting.ridge)
         description = {
@@ -139,6 +145,11 @@ class PrototypeDiscriminant(nn.Module):
                 "value": choice.objective,
             },
         }
+        if lack is not None:
+            description["notes"] = [
+                f"{problem.split} problem: {lack}, to choose settings by cross-validation: the "
+                "usual ones are taken, without a gate"
+            ]
         return cls(encoder.cpu(), _tensors(problem, fitted, gate, mean_map), description)
 
     @classmethod
@@ -153,7 +164,9 @@ class PrototypeDiscriminant(nn.Module):
         }
         encoder = FeatureTransformer(description["chosen"]["feature_transform"], **of_encoder)
         others = {name: t for name, t in tensors.items() if not name.startswith(_ENCODER)}
-        return cls(encoder, others, {name: description[name] for name in _DESCRIBED})
+        return cls(
+            encoder, others, {name: description[name] for name in _DESCRIBED if name in description}
+        )
 
     def describe(self) -> dict[str, Any]:
         """Settings and chosen hyperparameters: with ``state_dict``, all that `from_state` needs."""
@@ -252,12 +265,16 @@ class PrototypeDiscriminant(nn.Module):
 
 
 class _Choice(NamedTuple):
-    """A feature transform, its class folds, the setting chosen on these, and its objective."""
+    """A feature transform, its class folds, the setting chosen on these, and its objective.
 
-    class_folds: ClassFolds
+    Without class folds, the setting is the usual one, and there is no objective.
+    """
+
+    encoder: FeatureTransformer
+    class_folds: ClassFolds | None
     transform: FeatureTransform
     setting: Setting
-    objective: float
+    objective: float | None
 
 
 def _choose(
@@ -267,22 +284,36 @@ def _choose(
     transforms: Sequence[FeatureTransform] = get_args(FeatureTransform)
     if config.feature_transform != "auto":
         transforms = [config.feature_transform]
+    fixed = _fixed(config)
+    start = replace(START, **fixed)
+    state = generator.get_state()
+    choices: list[tuple[float, _Choice]] = []
+    for transform in transforms:
+        generator.set_state(state)  # the same folds for every transform
+        class_folds = fold_classes(feed, problem.semantics, transform, generator)
+        setting, value = choose_setting(class_folds, config.length_exponent, start, [*fixed])
+        choice = _Choice(class_folds.encoder, class_folds, transform, setting, value)
+        choices.append((value, choice))
+        # Keep the folds of the best alone: they are large.
+        choices = [max(choices, key=itemgetter(0))]
+    return choices[0][1]
+
+
+def _usual(feed: Feed, config: DiscriminantConfig) -> _Choice:
+    """The usual setting, where none can be chosen: that from which the choice starts."""
+    transform = "none" if config.feature_transform == "auto" else config.feature_transform
+    encoder = fit_transformer(feed, transform).to(feed.labels.device)
+    return _Choice(encoder, None, transform, replace(START, **_fixed(config)), None)
+
+
+def _fixed(config: DiscriminantConfig) -> dict[str, float]:
+    """The hyperparameters that are not chosen."""
     fixed: dict[str, float] = {}
     if not config.semantics_whitening:
         fixed["whitening"] = _NO_WHITENING
     if not config.covariance_shrinkage:
         fixed["shrinkage"] = _LITTLE_SHRINKAGE
-    start = replace(START, **fixed)
-    state = generator.get_state()
-    choices: list[_Choice] = []
-    for transform in transforms:
-        generator.set_state(state)  # the same folds for every transform
-        class_folds = fold_classes(feed, problem.semantics, transform, generator)
-        setting, value = choose_setting(class_folds, config.length_exponent, start, [*fixed])
-        choices.append(_Choice(class_folds, transform, setting, value))
-        # Keep the folds of the best alone: they are large.
-        choices = [max(choices, key=lambda choice: choice.objective)]
-    return choices[0]
+    return fixed
 
 
 def _fit(problem: Problem, feed: Feed, setting: Setting, length_exponent: float) -> Discriminants:

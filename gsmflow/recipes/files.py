@@ -95,7 +95,7 @@ def recipe_from(stored: Any, where: str) -> Recipe:
     """
     if not isinstance(stored, Mapping):
         raise InputError(f"{where}: found {shortened(stored)}, expected a recipe's fields")
-    if "method" not in stored:
+    if stored.get("method") is None:
         old = " of an older version" if "model" in stored else ""
         raise InputError(
             f"{where}: found a recipe{old} without field 'method', expected one as this version "

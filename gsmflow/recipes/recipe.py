@@ -127,6 +127,8 @@ class Recipe:
     """Whether to print, apart from the table, the best figures on test over intervals of the
     training (every --curve-every epochs, else twenty) and epochs of the classifier, as much of the
     published code does. They may be compared only with figures chosen in the same way."""
+    diagnosis: bool = True
+    """Whether to measure the generation shifts of the methods that synthesize features."""
     top_k: Annotated[int, Range(min=1)] = 1
     """Above 1: also the top-k accuracies, for which the right class may be among the k best."""
     reservoir_mib: Annotated[int | None, Range(min=1)] = None

@@ -42,7 +42,7 @@ _STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"
 _NAMED, _NAMED_LARGE = 100, 30
 
 
-def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
+def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> Path:
     """Draw a sweep as PNG, from what ``sweep.json`` holds: metrics over the first field's values.
 
     With more than one field, fewer metrics are shown, each with a line for every combination of
@@ -83,6 +83,7 @@ def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> None:
     panel.set_title(title, fontsize="medium")
     panel.legend(fontsize="small")
     save_figure(figure, path)
+    return path
 
 
 def few_shot_figure(path: Path, title: str, runs: Mapping[str, FewShotPoints]) -> None:
@@ -158,7 +159,7 @@ def run_figure(
     history: Sequence[Mapping[str, float]],
     curve: Sequence[Mapping[str, float]],
     outcomes: Mapping[str, tuple[Outcome, float | None]],
-) -> None:
+) -> Path:
     """Draw a run as PNG: losses, the validation curve, and the seen-unseen curves on test.
 
     Parameters
@@ -183,9 +184,10 @@ def run_figure(
         _draw_validation(next(panels), curve)
     _draw_seen_unseen(next(panels), outcomes)
     save_figure(figure, path)
+    return path
 
 
-def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequence[str]) -> None:
+def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequence[str]) -> Path:
     """Draw the generation shifts of one method or of several as PNG.
 
     The consistency of every unseen class, synthesized against real variance within classes, and
@@ -210,6 +212,7 @@ def shifts_figure(path: Path, shifts: Mapping[str, Shifts], class_names: Sequenc
         _draw_variances(figure.add_subplot(grid[0, 1]), shifts)
         _draw_distances(figure.add_subplot(grid[1, 1]), shifts)
         save_figure(figure, path, dpi=200)
+    return path
 
 
 def image_grid(path: Path, rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:

@@ -14,8 +14,8 @@ __all__ = ["mean_std_of", "read_metrics"]
 def mean_std_of(measures: Mapping[str, Any], metric: Metric) -> MeanStd | None:
     """A metric in percent, from `Measures.as_json` or what `summarise` made of several of them."""
     if not metric.calibrated:
-        return mean_std(measures[metric.name] if metric.required else measures.get(metric.name))
-    return mean_std((measures["calibrated"] or {}).get(metric.name))
+        return mean_std(measures.get(metric.name))
+    return mean_std((measures.get("calibrated") or {}).get(metric.name))
 
 
 def read_metrics(record: Field, metrics: Iterable[Metric]) -> dict[str, MeanStd]:

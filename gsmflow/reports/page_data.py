@@ -20,7 +20,7 @@ from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import parse_json, write_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.data.dataset import Problem
-from gsmflow.data.splits import draw_from_each_class
+from gsmflow.data.splits import MOST_DIAGNOSED, draw_from_each_class, sample_classes
 from gsmflow.evaluation.bootstrap import RightAnswers
 from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, Shifts
 from gsmflow.evaluation.metrics import SeenUnseenCurve
@@ -50,6 +50,7 @@ _Floats: TypeAlias = NDArray[np.floating[Any]]
 _MAPPED, _MAPPED_OF_CLASS = 2000, 60
 _SAMPLE_SEED = 5
 _COMPONENTS = 50
+_MANY_ROWS = 1000
 _CURVE_POINTS = 1000
 # The fields of `PageData` that hold one object of arrays.
 _GROUPS = ("answers", "sample", "right")
@@ -98,6 +99,16 @@ class FeatureSample:
     real: NDArray[np.bool_]
     shares: NDArray[np.float32]
 
+    @property
+    def classes(self) -> int:
+        """How many classes it is of."""
+        return len(np.unique(self.labels))
+
+    @property
+    def is_of_some(self) -> bool:
+        """Whether it is of a sample of the classes that have test rows."""
+        return self.classes == MOST_DIAGNOSED
+
 
 @dataclass(frozen=True, eq=False)
 class ClassShifts:
@@ -143,19 +154,12 @@ class PageData:
 
 def pick_answers(outcome: Outcome) -> Answers:
     """The best seen and the best unseen class of each row; seen columns come first."""
-    count = int(np.isin(outcome.classes, outcome.seen_classes).sum())
-    order, scores = np.argsort(outcome.classes), outcome.scores_to_calibrate
-    labels = order[np.searchsorted(outcome.classes, outcome.labels, sorter=order)]
-    seen = scores[:, :count].argmax(axis=1)
-    unseen = count + scores[:, count:].argmax(axis=1)
-    rows = np.arange(len(labels))
-    return Answers(
-        labels=labels.astype(np.int32),
-        seen=seen.astype(np.int32),
-        unseen=unseen.astype(np.int32),
-        seen_scores=scores[rows, seen],
-        unseen_scores=scores[rows, unseen],
+    best, order = outcome.answers_to_calibrate, np.argsort(outcome.classes)
+    labels, seen, unseen = (
+        order[np.searchsorted(outcome.classes, classes, sorter=order)].astype(np.int32)
+        for classes in (outcome.labels, best.seen, best.unseen)
     )
+    return Answers(labels, seen, unseen, best.seen_scores, best.unseen_scores)
 
 
 def thin_curve(curve: SeenUnseenCurve) -> _Floats:
@@ -199,6 +203,8 @@ def draw_features(
 ) -> FeatureSample:
     """Draw real rows of each unseen class, synthesize as many, and rotate both.
 
+    Of more than 500 classes, a sample is drawn; see `sample_classes`.
+
     Parameters
     ----------
     model
@@ -213,10 +219,12 @@ def draw_features(
     precision
         Of the matrix products.
     """
-    classes = torch.unique(unseen.labels)
-    each = max(1, min(_MAPPED_OF_CLASS, _MAPPED // len(classes)))
     labels = unseen.labels.cpu().numpy()
+    _, mapped = sample_classes(np.empty(0, dtype=np.int64), np.unique(labels))
+    classes = torch.from_numpy(mapped).to(unseen.labels.device)
+    each = max(1, min(_MAPPED_OF_CLASS, _MAPPED // len(classes)))
     drawn = draw_from_each_class(labels, lambda _: each, np.random.default_rng(_SAMPLE_SEED))
+    drawn &= np.isin(labels, mapped)
     rows = torch.from_numpy(np.flatnonzero(drawn)).to(unseen.labels.device)
     features, theirs = synthesize(model, classes, each, generator, precision=precision)
     together = torch.cat([unseen.take(rows), features]).cpu().double().numpy()
@@ -235,11 +243,16 @@ def _principal_components(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores ``(m, p)`` on the first components of features ``(m, d)``, and variance shares."""
     centred = features - features.mean(axis=0)
-    # From the Gram matrix of the rows, which are few, however many dimensions there are.
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    first = slice(None, -1 - min(_COMPONENTS, centred.shape[1], len(values)), -1)
+    m, d = centred.shape
+    # From the Gram matrix of the rows, which are few, however many dimensions there are; from that
+    # of the dimensions where those are far fewer, as its eigenvectors cost their number cubed.
+    by_rows = m <= _MANY_ROWS or m <= 2 * d
+    values, vectors = np.linalg.eigh(centred @ centred.T if by_rows else centred.T @ centred)
+    first = slice(None, -1 - min(_COMPONENTS, d, len(values)), -1)
     variances = values[first].clip(min=0)
     vectors = vectors[:, first]
+    if not by_rows:
+        vectors = centred @ vectors / np.sqrt(variances.clip(min=np.finfo(float).tiny))
     # The sign of a direction is arbitrary: its largest score is made positive.
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     shares = variances / max(float(np.square(centred).sum()), np.finfo(float).tiny)

@@ -20,7 +20,7 @@ _EACH_RANK = 15
 _LINE: dict[str, Any] = {"color": "0.2", "lw": 1, "clip_on": False}
 
 
-def rank_figure(path: Path, ranking: Ranking, title: str = "") -> None:
+def rank_figure(path: Path, ranking: Ranking, title: str = "") -> Path:
     """Draw a critical difference diagram as PNG (Demšar, JMLR 2006).
 
     Average ranks on an axis, the best on the left, each with a line to its method's name: the
@@ -54,6 +54,7 @@ def rank_figure(path: Path, ranking: Ranking, title: str = "") -> None:
         y = first + _NAME * (i if on_left else count - 1 - i)
         _draw_name(panel, name, rank, y, on_left=on_left)
     save_figure(figure, path, dpi=200)
+    return path
 
 
 def _levels(ranking: Ranking) -> list[int]:

@@ -10,13 +10,13 @@ from typing import Any
 from gsmflow.core.aggregate import t_interval
 from gsmflow.core.csv_cells import csv_text
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE
 from gsmflow.core.tables import Cell, Grid, MeanStd
 from gsmflow.evaluation.measures import Metric, metrics_in
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.published import Published
 from gsmflow.reports.section import SectionReport, SectionRow, measured
 
@@ -345,7 +345,7 @@ def _rounded(figures: Mapping[str, MeanStd]) -> frozenset[tuple[str, float, floa
 def _read_run(directory: Path, root: Path, reports: Sequence[SectionReport]) -> list[Row]:
     """The rows of a run: its model's, its baselines', its oracle's, what was selected on test."""
     file = directory / METRICS_FILE
-    metrics = Field(file, "", read_json(file))
+    metrics = open_metrics(file)
     dataset = metrics["dataset"].text()
     if Path(dataset).name != dataset or dataset == "..":
         raise metrics["dataset"].refused("a plain file name")
@@ -403,8 +403,6 @@ def _seeds(metrics: Field) -> tuple[int, ...]:
     seeds = metrics["seeds"]
     if seeds.value is None:
         return (_seed(metrics["seed"]),)
-    if not isinstance(seeds.value, list) or not seeds.value:
-        raise seeds.refused("a list of seeds")
     return tuple(map(_seed, seeds.items()))
 
 

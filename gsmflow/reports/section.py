@@ -2,14 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from gsmflow.core.json_fields import Field
 from gsmflow.core.tables import Grid
 from gsmflow.evaluation.measures import View
+from gsmflow.reports.drawing import drawn
 
-__all__ = ["RowKind", "SectionReport", "SectionRow", "measured", "table_rows"]
+__all__ = [
+    "RowKind",
+    "SectionReport",
+    "SectionRow",
+    "draw_reports",
+    "measured",
+    "table_rows",
+]
 
 RowKind: TypeAlias = Literal["baseline", "run", "oracle", "few-shot", "selected on test"]
 
@@ -76,6 +85,17 @@ class SectionReport:
 def measured(metrics: Field, reports: Sequence[SectionReport]) -> list[SectionReport]:
     """The reports whose section a run has measured."""
     return [report for report in reports if metrics[report.key].value is not None]
+
+
+def draw_reports(
+    metrics: Field,
+    reports: Sequence[SectionReport],
+    folder: Path,
+    warn: Callable[[str], object],
+) -> list[Path]:
+    """Draw the pictures of all measured sections into a folder, as `drawn` does; the files."""
+    draws = [report.draw for report in measured(metrics, reports) if report.draw is not None]
+    return [path for draw in draws for path in drawn(partial(draw, metrics, folder), warn)]
 
 
 def table_rows(metrics: Field, reports: Sequence[SectionReport]) -> list[SectionRow]:

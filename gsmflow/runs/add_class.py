@@ -1,23 +1,31 @@
 """Adding unseen classes to a finished run: its model is kept, its classifiers are trained again."""
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from rich.console import Console
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_record, write_json
+from gsmflow.core.files import read_json, write_json
+from gsmflow.core.folders import whole_folder
+from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import pick_precision
-from gsmflow.core.run_files import ADDED_FILE, CHOICE_FILE, LOG_FILE
-from gsmflow.data.dataset import Dataset, Problem, fingerprint, training_problem
+from gsmflow.core.run_files import (
+    ADDED_FILE,
+    CHOICE_FILE,
+    DATA_FILE,
+    DESCRIPTION_FILE,
+    LOG_FILE,
+)
+from gsmflow.data.dataset import Dataset, Problem, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.new_classes import NewClasses
 from gsmflow.learning.contract import Extensible
@@ -25,7 +33,7 @@ from gsmflow.learning.feed import scale_problem
 from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.checkpoint import TrainedRun, write_model
 from gsmflow.runs.clock import StageClock
-from gsmflow.runs.directory import RunLog, make_run_directory
+from gsmflow.runs.directory import RunLog, check_data, write_start
 from gsmflow.runs.experiment import conclude, run_facts
 from gsmflow.runs.sections import SECTIONS
 from gsmflow.runs.stages import Fitted, Run, classify, read_history
@@ -87,24 +95,26 @@ def add_classes(
         scaled,
         read_history(trained.directory / "history.json"),
     )
-    if not make_run_directory(directory, recipe):
+    if directory.exists():
         raise InputError(
             f"{directory}: exists already, expected a new name; name another with --into"
         )
-    try:
+    with whole_folder(directory) as temporary:
+        write_start(temporary, recipe, digest=None)
         precision = pick_precision(recipe.precision, trained.device)
-        log = RunLog(directory / LOG_FILE)
+        log = RunLog(temporary / LOG_FILE)
         run = Run(
             recipe,
             type(model),
             trained.device,
             precision,
             SINGLE_PROCESS,
-            directory,
+            temporary,
             log,
             console,
             StageClock(log, trained.device),
             graphs_of(recipe, trained.device, console),
+            final_directory=directory,
         )
         _write_files(run, trained, fitted, classes)
         sections = [section for section in SECTIONS if section.wanted(recipe)]
@@ -116,9 +126,6 @@ def add_classes(
             _note(classes),
         )
         conclude(run, dataset, fitted, classify(run, fitted), facts, sections, {})
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
 
 
 def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -> None:
@@ -127,6 +134,8 @@ def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClas
         run.directory / "environment.json", describe_environment(run.device, run.recipe.seed)
     )
     copy_record(trained.directory, run.directory)
+    if (trained.directory / DATA_FILE).exists():
+        write_json(run.directory / DATA_FILE, read_json(trained.directory / DATA_FILE))
     write_json(run.directory / "history.json", fitted.history)
     if "choices" in trained.metrics:
         write_json(run.directory / CHOICE_FILE, trained.metrics["choices"])
@@ -158,11 +167,15 @@ def path_beside(run: Path, classes: Mapping[str, Any]) -> Path:
     return named_run.parent / f"{named_run.name}-with-{names}"
 
 
+# The largest number of float32.
+_MOST = float(np.finfo(np.float32).max)
+
+
 @dataclass(frozen=True)
 class _Added:
     """What ``added.json`` has: the vector of each class that was added, by name."""
 
-    classes: dict[str, list[float]]
+    classes: dict[str, list[Annotated[float, Meta(ge=-_MOST, le=_MOST)]]]
 
 
 def added_classes(directory: Path) -> NewClasses:
@@ -176,6 +189,12 @@ def added_classes(directory: Path) -> NewClasses:
 
 def grow_dataset(dataset: Dataset, classes: NewClasses) -> Dataset:
     """The dataset with new classes, which have no rows."""
+    length = dataset.semantics.shape[1]
+    for name, vector in classes.items():
+        if len(vector) != length:
+            raise InputError(
+                f"class {name}: found {len(vector)} semantics, expected {length}, as of the others"
+            )
     vectors: list[FloatArray] = [dataset.semantics, *(v[None] for v in classes.values())]
     return replace(
         dataset,
@@ -193,20 +212,15 @@ def _problem(trained: TrainedRun, dataset: Dataset) -> Problem:
 
 
 def check_same_dataset(trained: TrainedRun, dataset: Dataset) -> None:
-    """Raise `InputError` unless the run was trained on this dataset."""
-    kept = trained.kept
-    if not kept.fingerprint:
+    """Raise `InputError` unless the run was trained on this dataset, without its added classes."""
+    directory = trained.directory
+    has_digest = (directory / DATA_FILE).exists()
+    # The fingerprint that earlier versions kept is that of the problem with the added classes.
+    grown = dataset if has_digest else grow_dataset(dataset, added_classes(directory))
+    if not check_data(directory, grown):
         raise InputError(
-            f"{trained.directory / 'model.json'}: found no field 'fingerprint', expected that "
-            "of the run's dataset, which is checked before classes are added; train again"
-        )
-    if (
-        kept.class_names != dataset.class_names
-        or fingerprint(training_problem(dataset, "test")) != kept.fingerprint
-    ):
-        raise InputError(
-            f"{dataset.where('features')}: found other classes or rows than {trained.directory} "
-            "was trained on, expected the same dataset"
+            f"{directory / DESCRIPTION_FILE}: found no field 'fingerprint', expected that of the "
+            "run's dataset, which is checked before classes are added; train again"
         )
 
 

@@ -1,7 +1,7 @@
 """A benchmark: the cells of a grid that are not finished are run, then all are collected."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from gsmflow.core.environment import describe_environment
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import read_json, write_bytes, write_json
+from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
 from gsmflow.core.tables import latex, markdown
 from gsmflow.evaluation.ranks import Ranking
 from gsmflow.methods.registry import find_method
+from gsmflow.reports.drawing import drawn
 from gsmflow.reports.leaderboard.collect import (
     CellRuns,
     collect_cells,
@@ -145,33 +146,27 @@ def opened_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
     Raises
     ------
     InputError
-        If the folder holds something else or a benchmark of another identity, if another process
-        works on it, or if it cannot be written.
+        If the folder holds something else or a benchmark of another identity, or if another
+        process works on it.
+    WriteError
+        If it cannot be written.
     """
     file = out / GRID_FILE
-    try:
-        if out.is_dir() and not file.is_file() and any(out.iterdir()):
-            raise InputError(
-                f"{out}: found a folder with other files, expected that of a benchmark, an empty "
-                "folder or a new one"
-            )
+    if out.is_dir() and not file.is_file() and any(p.name != LOCK_FILE for p in out.iterdir()):
+        raise InputError(
+            f"{out}: found a folder with other files, expected that of a benchmark, an empty "
+            "folder or a new one"
+        )
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock").acquire(timeout=0):
+        with locked(out):
+            remove_leftovers(out)
             expected = {"format": _FORMAT, **identity}
             if file.is_file():
                 _check_identity(file, expected)
             else:
                 write_json(file, expected)
             yield
-    except Timeout as error:
-        raise InputError(
-            f"{out}: found another benchmark that works on it, expected it to end first"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or out}: found no way to write there "
-            f"({error.strerror or error}), expected a folder with room"
-        ) from error
 
 
 def _check_identity(file: Path, expected: Mapping[str, Any]) -> None:
@@ -330,7 +325,9 @@ def _runs_of(cell: Cell) -> CellRuns:
     )
 
 
-def write_board(board: Leaderboard, cells: Sequence[Cell], out: Path) -> list[Path]:
+def write_board(
+    board: Leaderboard, cells: Sequence[Cell], out: Path, warn: Callable[[str], object]
+) -> list[Path]:
     """Write a leaderboard as a page, CSV, Markdown and LaTeX, and the page of each finished cell.
 
     Parameters
@@ -341,6 +338,8 @@ def write_board(board: Leaderboard, cells: Sequence[Cell], out: Path) -> list[Pa
         Its cells.
     out
         The folder; the files are named ``leaderboard``.
+    warn
+        Called with a sentence if a picture cannot be drawn.
 
     Returns
     -------
@@ -369,8 +368,9 @@ def write_board(board: Leaderboard, cells: Sequence[Cell], out: Path) -> list[Pa
         files.append(out / f"leaderboard.{ending}")
         write_bytes(files[-1], text.encode())
     if board.ranking is not None:
-        files.append(out / "ranks.png")
-        rank_figure(files[-1], _with_labels(board, board.ranking), "Average rank by H cal.")
+        ranking = _with_labels(board, board.ranking)
+        title = "Average rank by H cal."
+        files += drawn(partial(rank_figure, out / "ranks.png", ranking, title), warn)
     return files
 
 

@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from gsmflow.core.errors import InputError, UnavailableError, one_line
-from gsmflow.core.files import read_record, write_json
+from gsmflow.core.files import write_json
+from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import LOG_FILE
 from gsmflow.reports.stage_seconds import read_stages
 from gsmflow.runs.experiment import run_experiment

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import as_record, read_json, read_record, write_json, write_tensors
-from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.core.files import write_json, write_tensors
+from gsmflow.core.json_records import as_record, read_record
+from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Model, Scorer
@@ -22,6 +23,7 @@ from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.runs.directory import read_run_recipe
 
 __all__ = [
@@ -37,7 +39,6 @@ __all__ = [
 
 CLASSIFIER_FILE = "classifier.safetensors"
 TENSOR_FILE = "model.safetensors"
-_DESCRIPTION_FILE = "model.json"
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def write_model(
     """
     problem = scaled.problem
     write_json(
-        directory / _DESCRIPTION_FILE,
+        directory / DESCRIPTION_FILE,
         model.describe()
         | {
             "class_names": list(problem.class_names),
@@ -110,8 +111,6 @@ class SavedModel:
         One name per class of the dataset.
     seen_classes, unseen_classes
         Disjoint class numbers, in the order of the score columns.
-    fingerprint
-        The fingerprint of the problem that it was trained on; empty if it was not written.
     """
 
     model: Model
@@ -119,7 +118,6 @@ class SavedModel:
     class_names: tuple[str, ...]
     seen_classes: IntArray
     unseen_classes: IntArray
-    fingerprint: str
 
 
 def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
@@ -131,8 +129,8 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         If a file is missing or damaged, or of another model.
     """
     file = directory / TENSOR_FILE
-    description = read_record(directory / _DESCRIPTION_FILE, dict[str, Any])
-    about = as_record(str(directory / _DESCRIPTION_FILE), description, _Description)
+    description = read_record(directory / DESCRIPTION_FILE, dict[str, Any])
+    about = as_record(str(directory / DESCRIPTION_FILE), description, _Description)
     with reading(file, "model", deletable=True):
         state, scaling = split_scaling(load_file(file), about.feature_scaling)
         seen, unseen = (
@@ -145,7 +143,7 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
         if not unique or classes.min() < 0 or classes.max() >= len(names):
             raise ValueError(f"classes are not among {len(names)} names")
         model = model_class.from_state(description, state)
-        return SavedModel(model, scaling, names, seen, unseen, about.fingerprint)
+        return SavedModel(model, scaling, names, seen, unseen)
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,6 @@ class _Description:
     seen_classes: list[int]
     unseen_classes: list[int]
     class_names: tuple[str, ...]
-    fingerprint: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,23 +240,20 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     file = directory / METRICS_FILE
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected the directory of a finished run")
-    metrics: Any = read_json(file)
-    if isinstance(metrics, dict) and "seeds" in metrics:
+    metrics = open_metrics(file).object()
+    if "seeds" in metrics:
         found = "class splits" if "class_splits" in metrics else "seeds"
         raise InputError(
             f"{file}: found the mean of several {found}, expected the run of one seed, which is "
             f"in a subfolder of {directory}"
         )
-    if not (isinstance(metrics, dict) and isinstance(metrics.get("model"), str)):
-        raise InputError(f"{file}: found other fields, expected the figures that a run wrote")
     calibrated = metrics.setdefault("calibrated", None)
-    gamma = calibrated.get("gamma") if isinstance(calibrated, dict) else calibrated
-    if calibrated is not None and not isinstance(gamma, float):
+    if calibrated is not None and not isinstance(calibrated.get("gamma"), float):
         raise InputError(
-            f"{file}, field 'calibrated.gamma': found {gamma!r}, expected a number, or null "
-            "for 'calibrated'"
+            f"{file}, field 'calibrated.gamma': found {calibrated.get('gamma')!r}, expected a "
+            "number, or null for 'calibrated'"
         )
-    return dict(metrics)
+    return {"validation": None, **metrics}
 
 
 def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: bool) -> Scorer:

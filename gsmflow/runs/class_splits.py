@@ -1,7 +1,9 @@
 """Runs of one recipe on several random class splits, summarised over the splits."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from gsmflow.core.aggregate import summarise_splits
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.files import read_json, write_json
 from gsmflow.core.run_files import METRICS_FILE
-from gsmflow.runs.directory import open_run
+from gsmflow.runs.directory import opened_run
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.parallel import in_parallel
 from gsmflow.runs.seeds import run_seeds, run_together, show_summary
@@ -52,8 +54,21 @@ def run_splits(
     InputError
         If the data, the device or a run directory cannot be used.
     """
+    with ExitStack() as stack:
+        # The splits are different data, which the directory of each knows.
+        path, _ = group.share_result(lambda: stack.enter_context(opened_run(job.recipe)))
+        return _run_in(path, job, console, group, on_result)
+
+
+def _run_in(
+    path: Path,
+    job: Job,
+    console: Console,
+    group: Group,
+    on_result: Callable[[RunResult], object] | None,
+) -> dict[str, Any]:
+    """Run the splits that are not finished in the directory of all, and summarise them."""
     recipe = job.recipe
-    path = group.share_result(lambda: open_run(recipe)[0])
     first = recipe.class_split or 0
     splits = range(first, first + recipe.class_splits)
     jobs = {

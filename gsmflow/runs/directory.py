@@ -2,28 +2,39 @@
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import cut_torn_line, read_json, write_json
-from gsmflow.core.run_files import ADDED_FILE, METRICS_FILE, RECIPE_FILE
+from gsmflow.core.folders import BusyError, locked, remove_leftovers, whole_folder
+from gsmflow.core.json_fields import Field
+from gsmflow.core.run_files import (
+    ADDED_FILE,
+    DATA_FILE,
+    DESCRIPTION_FILE,
+    METRICS_FILE,
+    RECIPE_FILE,
+)
+from gsmflow.data.dataset import Dataset, fingerprint, training_problem
+from gsmflow.data.digest import DataDigest
 from gsmflow.recipes.files import describe_recipe, recipe_from
 from gsmflow.recipes.recipe import Recipe
 
 __all__ = [
     "STORAGE_FIELDS",
     "RunLog",
+    "check_data",
     "computed_fields",
-    "enter_run",
-    "make_run_directory",
     "open_run",
+    "opened_run",
     "read_run_recipe",
+    "write_start",
 ]
 
 
@@ -49,25 +60,65 @@ _SILENT: Mapping[str, Any] = {
 }
 
 
-def open_run(recipe: Recipe) -> tuple[Path, bool]:
-    """Make the run's directory, or find the one to resume.
+@contextmanager
+def opened_run(
+    recipe: Recipe, dataset: Dataset | None = None, directory: Path | None = None
+) -> Iterator[tuple[Path, bool]]:
+    """A context in which this process alone writes to a run's directory.
 
-    Returns
-    -------
+    The directory is made, or found to be resumed. What a killed process left unfinished in it is
+    deleted.
+
+    Parameters
+    ----------
+    recipe
+        The recipe of the run.
+    dataset
+        Its data; None for the directory of runs on several datasets.
+    directory
+        The directory; None for the one that the recipe names.
+
+    Yields
+    ------
     tuple
-        The directory, with ``recipe.json`` in it, and whether it is resumed.
+        The directory, with ``recipe.json`` and ``data.json`` in it, and whether it is resumed.
 
     Raises
     ------
     InputError
-        If the named run exists without ``resume``, does not exist with it, or was started with
-        another recipe.
+        If the named run exists without ``resume`` or does not exist with it, if it was started
+        with another recipe or other data, or if another process writes to it.
+    WriteError
+        If the directory cannot be made.
+    """
+    digest = None if dataset is None else DataDigest.of(dataset)
+    if directory is None:
+        found, resumed = open_run(recipe, digest)
+    else:
+        found, resumed = directory, not _make(directory, recipe, digest)
+        if resumed:
+            _check_resumable(directory, recipe)
+    with locked(found):
+        if resumed and dataset is not None and digest is not None:
+            check_data(found, dataset, digest)
+            write_json(found / DATA_FILE, asdict(digest))  # which earlier versions did not
+        remove_leftovers(found)
+        yield found, resumed
+
+
+def open_run(recipe: Recipe, digest: DataDigest | None = None) -> tuple[Path, bool]:
+    """Make the run's directory, or find the one to resume; see `opened_run`.
+
+    Returns
+    -------
+    tuple
+        The directory, and whether it is resumed.
     """
     parent = recipe.out / recipe.dataset
     if recipe.resume:
         found = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
         if found is not None:
-            _resume(found, recipe)
+            _check_resumable(found, recipe)
             return found, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     last = recipe.seed + recipe.seeds - 1
@@ -81,7 +132,7 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     name = recipe.run or f"{stamp}-{splits}{seeds}"
     for number in count(1):
         directory = parent / (name if number == 1 else f"{name}-{number}")
-        if make_run_directory(directory, recipe):
+        if _make(directory, recipe, digest):
             break
         if recipe.run:
             raise InputError(
@@ -91,39 +142,65 @@ def open_run(recipe: Recipe) -> tuple[Path, bool]:
     return directory, False
 
 
-def enter_run(directory: Path, recipe: Recipe) -> bool:
-    """Make a run's directory at a given path, or resume the run in it.
+def _make(directory: Path, recipe: Recipe, digest: DataDigest | None) -> bool:
+    """Make a run's directory with its first files, atomically; False if it exists already."""
+    if directory.exists():
+        return False
+    try:
+        with whole_folder(directory) as temporary:
+            write_start(temporary, recipe, digest)
+    except (BusyError, OSError):
+        if directory.exists():  # another process was first
+            return False
+        raise
+    return True
+
+
+def write_start(directory: Path, recipe: Recipe, digest: DataDigest | None) -> None:
+    """Write what a run's directory has from the start: its recipe and the digest of its data."""
+    write_json(directory / RECIPE_FILE, describe_recipe(recipe))
+    if digest is not None:
+        write_json(directory / DATA_FILE, asdict(digest))
+
+
+def check_data(directory: Path, dataset: Dataset, digest: DataDigest | None = None) -> bool:
+    """Whether a run is known to have begun with a dataset.
+
+    Parameters
+    ----------
+    directory
+        The run's directory.
+    dataset
+        The dataset.
+    digest
+        Its digest, where it is known; None to compute it.
 
     Returns
     -------
     bool
-        Whether a run is resumed.
+        False if the run is of a version that kept no digest, and nothing was trained in it.
 
     Raises
     ------
     InputError
-        If the run was started with another recipe, or the directory cannot be made.
+        If it began with another dataset.
     """
-    if make_run_directory(directory, recipe):
+    file, description = directory / DATA_FILE, directory / DESCRIPTION_FILE
+    if file.exists():
+        began = Field(file, "", read_json(file)).object()
+        now = asdict(digest or DataDigest.of(dataset))
+        differing = [name for name in now if began.get(name) != now[name]]
+    elif description.exists() and "fingerprint" in (content := read_json(description)):
+        same = content["fingerprint"] == fingerprint(training_problem(dataset, "test"))
+        differing = [] if same else ["features"]
+    else:
         return False
-    _resume(directory, recipe)
-    return True
-
-
-def make_run_directory(directory: Path, recipe: Recipe) -> bool:
-    """Make the directory and write its recipe, atomically; False if it exists already."""
-    if directory.exists():
-        return False
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    try:
-        temporary.mkdir(parents=True)
-        write_json(temporary / RECIPE_FILE, describe_recipe(recipe))
-        temporary.rename(directory)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if directory.exists():  # another process was first
-            return False
-        raise InputError(f"{directory}: cannot be made ({error.strerror})") from error
+    if differing:
+        where = dataset.where("trainval" if differing[0] == "splits" else differing[0])
+        raise InputError(
+            f"{where}: found other {' and '.join(differing)} than {directory} began with, "
+            "expected the same dataset"
+        )
     return True
 
 
@@ -137,16 +214,14 @@ def _latest_unfinished(parent: Path, recipe: Recipe) -> Path | None:
     return max(candidates, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
-def _resume(directory: Path, recipe: Recipe) -> None:
-    """Check that the run has this recipe, and delete files that a killed process left behind."""
+def _check_resumable(directory: Path, recipe: Recipe) -> None:
+    """Raise `InputError` unless the directory has a run of this recipe."""
     if (directory / ADDED_FILE).exists():
         raise InputError(
             f"{directory / ADDED_FILE}: found classes that were added to another run, expected a "
             "run that was trained here, to be resumed"
         )
     _check_same_recipe(directory, recipe)
-    for unfinished in directory.rglob(".*.part"):
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
@@ -215,15 +290,26 @@ class RunLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if path.exists():
+        self._begun = path.exists()
+        if self._begun:
             cut_torn_line(path, b'{"time":')
 
     def write(self, event: str, **facts: Any) -> None:
-        """Append one record."""
+        """Append one record.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written, for example because the run was deleted.
+        """
         record: Mapping[str, Any] = {
             "time": datetime.now().isoformat(timespec="milliseconds"),
             "event": event,
             **facts,
         }
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        line = (json.dumps(record) + "\n").encode()
+        # Only the first record makes the file, so that a deleted run is noticed.
+        flags = os.O_WRONLY | os.O_APPEND | (0 if self._begun else os.O_CREAT)
+        with writing(self._path), os.fdopen(os.open(self._path, flags, 0o666), "wb") as file:
+            file.write(line)
+        self._begun = True

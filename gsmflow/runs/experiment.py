@@ -1,7 +1,8 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from rich.console import Console
 
 from gsmflow.core.arrays import IntArray
+from gsmflow.core.console import command_line
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
-from gsmflow.core.environment import command_line, describe_environment
+from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
@@ -35,6 +37,7 @@ from gsmflow.learning.sampling import Sampler
 from gsmflow.recipes.checks import check_model_class
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.drawing import drawn
 from gsmflow.reports.figures import run_figure
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -44,12 +47,12 @@ from gsmflow.reports.page_data import (
     thin_curve,
     write_page_data,
 )
-from gsmflow.reports.section import measured
+from gsmflow.reports.section import draw_reports
 from gsmflow.reports.stage_seconds import read_stages, seconds_line
 from gsmflow.reports.tables import print_metrics
 from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.clock import StageClock
-from gsmflow.runs.directory import RunLog, enter_run, open_run
+from gsmflow.runs.directory import RunLog, opened_run
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.sections import REPORTS, SECTIONS
@@ -201,10 +204,14 @@ def run_experiment(
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    opened = _open(job, console, group, directory)
-    run, dataset = opened.run, opened.dataset
-    _announce(run, dataset, opened.resumed)
-    run.clock.record("reading the data", opened.seconds)
+    with _opened(job, console, group, directory) as opened:
+        _announce(opened.run, opened.dataset, opened.resumed)
+        opened.run.clock.record("reading the data", opened.seconds)
+        return _run(opened.run, opened.dataset)
+
+
+def _run(run: Run, dataset: Dataset) -> RunResult:
+    """Train, evaluate and report, in the run's open directory."""
     sections = [section for section in SECTIONS if section.wanted(run.recipe)]
     if not len(dataset.test_unseen) or not len(dataset.test_seen):
         # All sections need test rows of seen and of unseen classes.
@@ -289,10 +296,10 @@ def run_worker_experiment(
     job: Job, console: Console, group: Group, directory: Path | None = None
 ) -> None:
     """Do the work of a group's other processes: the training of `run_experiment`."""
-    opened = _open(job, console, group, directory)
     splits: tuple[Split, ...] = ("validation", "test") if job.recipe.calibrate else ("test",)
-    for split in splits:
-        run_worker(opened.run, training_problem(opened.dataset, split))
+    with _opened(job, console, group, directory) as opened:
+        for split in splits:
+            run_worker(opened.run, training_problem(opened.dataset, split))
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,8 +312,9 @@ class _Opened:
     resumed: bool
 
 
-def _open(job: Job, console: Console, group: Group, path: Path | None) -> _Opened:
-    """Read the data, then make or find the run's directory."""
+@contextmanager
+def _opened(job: Job, console: Console, group: Group, path: Path | None) -> Iterator[_Opened]:
+    """A context with the data and the run's directory, which the main process has locked."""
     recipe = job.recipe
     model_class = job.model_class or recipe.method_info.model
     check_model_class(recipe, model_class)
@@ -321,14 +329,16 @@ def _open(job: Job, console: Console, group: Group, path: Path | None) -> _Opene
     for section in SECTIONS:
         if section.wanted(recipe):
             section.check(recipe, dataset)
-    directory, resumed = group.share_result(
-        lambda: open_run(recipe) if path is None else (path, enter_run(path, recipe))
-    )
-    log = RunLog(directory / (LOG_FILE if group.is_main else f"log-{group.index}.jsonl"))
-    graphs = graphs_of(recipe, device, console)
-    clock = StageClock(log, device) if group.is_main else StageClock()
-    run = Run(recipe, model_class, device, precision, group, directory, log, console, clock, graphs)
-    return _Opened(run, dataset, seconds, resumed)
+    with ExitStack() as stack:
+        directory, resumed = group.share_result(
+            lambda: stack.enter_context(opened_run(recipe, dataset, path))
+        )
+        log = RunLog(directory / (LOG_FILE if group.is_main else f"log-{group.index}.jsonl"))
+        graphs = graphs_of(recipe, device, console)
+        clock = StageClock(log, device) if group.is_main else StageClock()
+        place = device, precision, group, directory
+        run = Run(recipe, model_class, *place, log, console, clock, graphs)
+        yield _Opened(run, dataset, seconds, resumed)
 
 
 def _validate(
@@ -394,22 +404,27 @@ def _report(
     curves: Mapping[str, tuple[Outcome, float | None]],
     pictures: Sequence[Path],
 ) -> None:
-    """Draw the picture, print the table, and write ``metrics.json``, the mark of a finished run."""
-    validation, picture = metrics["validation"], run.directory / "run.png"
-    points = [] if validation is None else validation["curve"]
+    """Write ``metrics.json``, the mark of a finished run; print the table, draw the pictures."""
     record = Field(run.directory / METRICS_FILE, "", metrics)
-    shown = measured(record, REPORTS)
-    drawn = [report.draw(record, run.directory) for report in shown if report.draw is not None]
-    run_figure(picture, history=fitted.history, curve=points, outcomes=curves)
     names = fitted.scaled.problem.class_names
     write_per_class(run.directory / "per_class.csv", outcome, gamma, names)
     write_confusion(run.directory / "confusion.csv", outcome, names)
     run.log.write("metrics", **metrics)
     write_json(run.directory / METRICS_FILE, metrics)
     print_metrics(record, REPORTS, run.console)
-    run.console.print(f"run directory: {run.directory}", soft_wrap=True)
-    names_of_pictures = ", ".join(map(str, (picture, *pictures, *drawn)))
-    run.console.print(f"pictures: {names_of_pictures}", soft_wrap=True)
+    run.console.print(f"run directory: {run.shown(run.directory)}", soft_wrap=True)
+    validation = metrics["validation"]
+    points = [] if validation is None else validation["curve"]
+    picture = run.directory / "run.png"
+    draw = partial(run_figure, picture, history=fitted.history, curve=points, outcomes=curves)
+    shown = [
+        *drawn(draw, run.warn),
+        *pictures,
+        *draw_reports(record, REPORTS, run.directory, run.warn),
+    ]
+    if shown:
+        named = ", ".join(str(run.shown(path)) for path in shown)
+        run.console.print(f"pictures: {named}", soft_wrap=True)
 
 
 def _keep_page_data(
@@ -430,6 +445,12 @@ def _keep_page_data(
             run.generators("test").on_device("map"),
             precision=run.precision,
         )
+        if sample.is_of_some:
+            run.console.print(
+                f"map of features: of a sample of {sample.classes} unseen classes, the same in "
+                "every run",
+                soft_wrap=True,
+            )
     shifts = {name: s for result in results for name, s in result.class_shifts.items()}
     page_data = PageData(
         answers=pick_answers(evaluated.outcome),

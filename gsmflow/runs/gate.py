@@ -20,6 +20,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
 from gsmflow.evaluation.measures import measure
+from gsmflow.evaluation.metrics import BestAnswers, best_answers
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import ClassifierRows, GivesRows, Model, Scorer, StreamedRows
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
@@ -139,9 +140,13 @@ def evaluate_gate(
     tuple
         The metrics for ``metrics.json``, and the outcome with the gate.
     """
-    slabs = [x for rows in (held_out.seen, held_out.unseen) for _, x in rows.slabs()]
-    numbers, scores = zip(*map(gated.numbers_and_scores, slabs), strict=True)
-    with_gate = replace(outcome, scores=np.concatenate(scores))
+    numbers, parts = [], []
+    for rows in (held_out.seen, held_out.unseen):
+        for _, features in rows.slabs(len(outcome.classes)):
+            of_rows, scores = gated.numbers_and_scores(features)
+            numbers.append(of_rows)
+            parts.append(best_answers(scores, outcome.classes, outcome.seen_classes))
+    with_gate = replace(outcome, best=BestAnswers.joined(parts))
     threshold = gated.gate.threshold
     alone = measure_gate(np.concatenate(numbers), ~outcome.row_is_seen, threshold)
     facts = {"name": gated.name, **asdict(alone), "measures": measure(with_gate).as_json()}

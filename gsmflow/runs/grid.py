@@ -41,8 +41,8 @@ __all__ = [
 ALL = "all"
 
 # Fields of a recipe that do not make another cell: the seeds of a cell are its runs, and the
-# dataset is known by what its files hold.
-_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside"}
+# dataset is known by what its files hold. The diagnosis changes none of its figures.
+_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside", "diagnosis"}
 _digest = partial(hashlib.blake2b, digest_size=16)
 
 

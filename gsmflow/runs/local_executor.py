@@ -197,6 +197,8 @@ def _run_child(
 
 def _end_of(exit_code: int | None) -> str:
     """One sentence on a process that ended without an answer."""
+    if exit_code == 128 + signal.SIGTERM:  # it cleaned up first
+        exit_code = -signal.SIGTERM
     if exit_code is None or exit_code >= 0:
         return f"its process ended with exit code {exit_code}"
     cause = ", probably out of memory" if -exit_code == signal.SIGKILL else ""

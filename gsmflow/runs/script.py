@@ -27,7 +27,6 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.job import Job, RunResult
 
 __all__ = [
-    "INTERRUPTED",
     "Script",
     "ScriptOptions",
     "ignore_result",
@@ -40,7 +39,6 @@ __all__ = [
 _OnResult: TypeAlias = Callable[[RunResult], object]
 
 _EXPECTED = "expected a script such as train_FLO.py, or a dataset's folder such as data/FLO"
-INTERRUPTED = "interrupted; the same command with --resume continues this run"
 
 # The script that `read_script` reads; `run_script` then hands over its arguments and runs nothing.
 _READING: ContextVar[Path | None] = ContextVar("reading", default=None)
@@ -124,8 +122,8 @@ def run_script(
 
     Notes
     -----
-    Ends the program with exit code 2 and one sentence on bad input, and with 130 when
-    interrupted.
+    Ends the program with exit code 2 and one sentence on bad input, and with 130 or 143 when
+    interrupted; see `ending`.
     """
     _check_recipes(recipes)
     main = sys.modules["__main__"]
@@ -134,7 +132,7 @@ def run_script(
     if path is not None:
         raise _HandedOver(Script(recipes, model_class, on_result, dataset, description, path))
     console = make_console()
-    with ending(console, INTERRUPTED):
+    with ending(console, "--resume"):
         recipe = parse_recipe(recipes, sys.argv[1:], prog=sys.argv[0], description=description)
         run_job(_job(recipes, recipe, model_class, dataset), on_result, console)
 
@@ -150,7 +148,7 @@ def _check_recipes(recipes: object) -> None:
     )
     if _READING.get() is not None:
         raise InputError(message)
-    with ending(make_console(), INTERRUPTED):
+    with ending(make_console()):
         raise InputError(message)
 
 

@@ -1,6 +1,7 @@
 """Runs of one recipe with several seeds, summarised as mean and standard deviation."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,17 @@ from typing import Any
 from rich.console import Console
 
 from gsmflow.core.aggregate import summarise_seeds
+from gsmflow.core.console import warner
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.reports.section import measured
+from gsmflow.reports.metrics_file import open_metrics
+from gsmflow.reports.section import draw_reports
 from gsmflow.reports.tables import print_metrics
-from gsmflow.runs.directory import enter_run, open_run
-from gsmflow.runs.experiment import run_experiment, run_worker_experiment
+from gsmflow.runs.directory import opened_run
+from gsmflow.runs.experiment import open_dataset, run_experiment, run_worker_experiment
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.parallel import in_parallel, run_in_parallel
 from gsmflow.runs.sections import REPORTS
@@ -59,8 +62,23 @@ def run_seeds(
     InputError
         If the data, the device or a run directory cannot be used.
     """
+    with ExitStack() as stack:
+        path, _ = group.share_result(
+            # The data too, so that all seeds have the same.
+            lambda: stack.enter_context(opened_run(job.recipe, open_dataset(job), directory))
+        )
+        return _run_in(path, job, console, group, on_result)
+
+
+def _run_in(
+    path: Path,
+    job: Job,
+    console: Console,
+    group: Group,
+    on_result: Callable[[RunResult], object] | None,
+) -> dict[str, Any]:
+    """Run the seeds that are not finished in the directory of all seeds, and summarise them."""
     recipe = job.recipe
-    path = group.share_result(lambda: _enter(recipe, directory))
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     folders = {seed: path / f"seed{seed}" for seed in seeds}
     if in_parallel(recipe):
@@ -80,7 +98,7 @@ def run_seeds(
     if not group.is_main:
         return {}
     metrics = summarise_seeds(
-        {seed: read_json(folder / METRICS_FILE) for seed, folder in folders.items()}
+        {seed: open_metrics(folder / METRICS_FILE).object() for seed, folder in folders.items()}
     )
     write_json(path / METRICS_FILE, metrics)
     show_summary(path, metrics, console)
@@ -100,11 +118,9 @@ def show_summary(path: Path, metrics: Mapping[str, Any], console: Console) -> No
         Where tables and paths are printed.
     """
     record = Field(path / METRICS_FILE, "", metrics)
-    shown = measured(record, REPORTS)
-    drawn = [report.draw(record, path) for report in shown if report.draw is not None]
     print_metrics(record, REPORTS, console)
     console.print(f"run directory: {path}", soft_wrap=True)
-    for picture in drawn:
+    for picture in draw_reports(record, REPORTS, path, warner(console)):
         console.print(f"picture: {picture}", soft_wrap=True)
 
 
@@ -136,18 +152,10 @@ def run_together(
     Raises
     ------
     InputError
-        If a run failed, or a directory has another recipe.
+        If a run failed, or a directory has another recipe or other data.
     """
     runs: dict[Path, Job] = {}
     for path, job in jobs.items():
-        enter_run(path, job.recipe)
-        runs |= seed_jobs(job, path)
+        with opened_run(job.recipe, open_dataset(job), path):
+            runs |= seed_jobs(job, path)
     run_in_parallel(runs, recipe, folder, console, on_result)
-
-
-def _enter(recipe: Recipe, directory: Path | None) -> Path:
-    """Make the directory of all seeds, or resume it."""
-    if directory is None:
-        return open_run(recipe)[0]
-    enter_run(directory, recipe)
-    return directory

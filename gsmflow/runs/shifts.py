@@ -1,11 +1,14 @@
 """A section of a run: generation shifts of all methods that synthesize features."""
 
+from functools import partial
 from typing import Any
 
 from gsmflow.core.json_fields import Field
+from gsmflow.data.splits import MOST_DIAGNOSED
 from gsmflow.evaluation.generation_shifts import measure_real, measure_shifts
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
+from gsmflow.reports.drawing import drawn
 from gsmflow.reports.figures import shifts_figure
 from gsmflow.reports.page_data import pick_shifts
 from gsmflow.reports.section import SectionReport
@@ -46,12 +49,12 @@ def _measure(evaluated: Evaluated, fitted: None) -> SectionResult:
         )
         for name, sampler in samplers.items()
     }
-    picture = run.directory / _PICTURE
-    shifts_figure(picture, shifts, scaled.problem.class_names)
+    draw = partial(shifts_figure, run.directory / _PICTURE, shifts, scaled.problem.class_names)
+    classes = {"classes": MOST_DIAGNOSED} if len(real.classes) == MOST_DIAGNOSED else {}
     return SectionResult(
-        {name: measured.summary() for name, measured in shifts.items()},
+        {name: {**measured.summary(), **classes} for name, measured in shifts.items()},
         class_shifts=pick_shifts(shifts, scaled.problem),
-        pictures=(picture,),
+        pictures=tuple(drawn(draw, run.warn)),
     )
 
 
@@ -75,12 +78,20 @@ def _page(metrics: Field) -> list[dict[str, Any]] | None:
     return rows or None
 
 
+def _lines(metrics: Field) -> list[str]:
+    """A line that says that a sample of the classes was measured, where it was."""
+    records = [metrics["shifts"][name] for name in metrics["shifts"].object()]
+    if not any("classes" in record.object() for record in records):
+        return []
+    return [f"generation shifts: of a sample of {MOST_DIAGNOSED} classes, the same in every run"]
+
+
 def _number_or_none(field: Field) -> float | None:
     return None if field.value is None else field.number()
 
 
 SECTION = Section(
-    report=SectionReport(key="shifts", page=_page),
-    wanted=lambda recipe: True,
+    report=SectionReport(key="shifts", lines=_lines, page=_page),
+    wanted=lambda recipe: recipe.diagnosis,
     measure=_measure,
 )

@@ -22,16 +22,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from gsmflow.core.console import warner
 from gsmflow.core.distributed import Group
-from gsmflow.core.files import (
-    as_record,
-    parse_json,
-    read_json,
-    read_record,
-    write_json,
-    write_tensors,
-)
+from gsmflow.core.files import parse_json, read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.precision import Precision
 from gsmflow.core.rng import Generators
 from gsmflow.core.rounding import fixed
@@ -128,6 +123,8 @@ class Run:
         The graphs that steps are recorded with; None to launch each kernel.
     warned
         The warnings that `warn` has printed.
+    final_directory
+        Where the directory is moved when the run is finished; None: it stays.
     """
 
     recipe: Recipe
@@ -141,6 +138,7 @@ class Run:
     clock: StageClock = field(default_factory=StageClock)
     graphs: Graphs | None = None
     warned: set[str] = field(default_factory=set)
+    final_directory: Path | None = None
 
     @property
     def label(self) -> str:
@@ -152,7 +150,12 @@ class Run:
         """Print a warning, once."""
         if text not in self.warned:
             self.warned.add(text)
-            self.console.print(f"warning: {text}", soft_wrap=True)
+            warner(self.console)(text)
+
+    def shown(self, path: Path) -> Path:
+        """A path in the directory as it is when the run is finished, for messages."""
+        final = self.final_directory or self.directory
+        return final / path.relative_to(self.directory)
 
     def generators(self, stage: str) -> Generators:
         """The random generators of a stage."""
@@ -400,7 +403,8 @@ def validate(
                 run, scaled, model, bars=False
             )
             outcome = evaluate(scorer, problem, held_out)
-        check_finite({"largest class score": float(np.abs(outcome.scores).max())}, epoch)
+        scores = np.stack([outcome.best.seen_scores, outcome.best.unseen_scores])
+        check_finite({"largest class score": float(np.abs(scores).max())}, epoch)
         if epoch in (0, run.recipe.training.total_epochs):
             found = {}
             for section, find in finders.items():
@@ -625,6 +629,8 @@ def _train(
     split = problem.split
     with run.clock.stage(training_stage(split)):
         model = make_model(recipe, run.model_class, scaled, run.device, choice)
+        for note in model.describe().get("notes", ()):
+            run.warn(note)
         if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
             return model, TrainingRecord(curve=_measure_once(run, model, split, measuring))
         return train_module(run, split, model, scaled.feed, recipe.training, measuring)

@@ -1,6 +1,7 @@
 """Running variants of a recipe over the same seeds, for ablations and sweeps."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from gsmflow.core.distributed import joined_group
 from gsmflow.evaluation.measures import METRICS
 from gsmflow.recipes.checks import check_one_split
 from gsmflow.recipes.recipe import Recipe
-from gsmflow.runs.directory import enter_run
+from gsmflow.runs.directory import opened_run
 from gsmflow.runs.parallel import in_parallel
 from gsmflow.runs.script import Script
 from gsmflow.runs.seeds import run_seeds, run_together
@@ -52,10 +53,11 @@ def run_variants(
     InputError
         If the data or the folder cannot be used.
     """
-    with joined_group(recipe.device, recipe.devices, recipe.nodes) as group:
+    with joined_group(recipe.device, recipe.devices, recipe.nodes) as group, ExitStack() as stack:
         console.quiet = console.quiet or not group.is_main
         check_one_split(recipe, "ablate or sweep")
-        group.share_result(lambda: enter_run(folder, recipe))
+        # The variants may have different data, which the directory of each knows.
+        group.share_result(lambda: stack.enter_context(opened_run(recipe, directory=folder)))
         if in_parallel(recipe):
             jobs = {folder / name: script.job(variant) for name, variant in variants.items()}
             run_together(jobs, recipe, folder, console)

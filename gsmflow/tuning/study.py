@@ -25,8 +25,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, WriteError, one_line, writing
 from gsmflow.core.files import cut_torn_line
+from gsmflow.core.folders import locked, remove_leftovers
 from gsmflow.runs.directory import computed_fields
 from gsmflow.runs.slurm_executor import Queue, this_job
 from gsmflow.tuning.space import Space
@@ -75,8 +76,8 @@ class Study:
         The settings that are searched.
     objective
         The measure that is maximized.
-    lock
-        Held by the process that claims a trial.
+    folder
+        Its folder, which a process locks while it claims a trial.
     queue
         What SLURM says of the jobs that run trials.
     """
@@ -84,7 +85,7 @@ class Study:
     study: optuna.Study
     space: Space
     objective: Objective
-    lock: FileLock
+    folder: Path
     queue: Queue
 
 
@@ -107,24 +108,22 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
     Raises
     ------
     InputError
-        If the folder holds another study, or cannot be used.
+        If the folder holds another study.
+    WriteError
+        If it cannot be written.
     """
     file = setup.folder / "study.log"
     identity = _identity(setup, objective)
-    lock = FileLock(setup.folder / ".study.lock")
     try:
-        setup.folder.mkdir(parents=True, exist_ok=True)
-        with lock:
+        with writing(setup.folder):
+            setup.folder.mkdir(parents=True, exist_ok=True)
+        with locked(setup.folder, patience=-1):
+            remove_leftovers(setup.folder)
             study = _open_journal(file)
             if setup.trains and _IDENTITY not in study.user_attrs:
                 study.set_user_attr(_IDENTITY, identity)
-    except InputError:
+    except (InputError, WriteError):
         raise
-    except OSError as error:
-        raise InputError(
-            f"{setup.folder}: cannot be used ({error.strerror or one_line(error)}), expected a "
-            "folder for the study; name another with --study"
-        ) from error
     except Exception as error:
         raise InputError(
             f"{file}: not readable as a study ({type(error).__name__}: {one_line(error)}), "
@@ -134,12 +133,12 @@ def open_study(setup: StudySetup, objective: Objective) -> Study:
     if not setup.trains:  # the jobs of a cluster may have another device
         found = {**found, **{name: identity[name] for name in ("device", "precision")}}
     _check_identity(file, found, identity)
-    return Study(study, setup.space, objective, lock, Queue())
+    return Study(study, setup.space, objective, setup.folder, Queue())
 
 
 def claim(study: Study, trials: int) -> Trial | None:
     """Claim the next trial, with its settings; None if all ``trials`` are finished or claimed."""
-    with study.lock:
+    with locked(study.folder, patience=-1):
         _release_abandoned(study)
         listed = _trials(study, *_DONE, TrialState.RUNNING, TrialState.WAITING)
         waiting = sum(trial.state == TrialState.WAITING for trial in listed)
@@ -170,7 +169,7 @@ def claim(study: Study, trials: int) -> Trial | None:
 
 def give_back(study: Study, trial: Trial) -> None:
     """Mark a trial as failed that this process will not finish, and queue its settings again."""
-    with study.lock:
+    with locked(study.folder, patience=-1):
         _requeue(study, study.study.get_trials(deepcopy=False)[trial.number])
 
 

@@ -266,7 +266,7 @@ def command_with(script: Script, recipe: Recipe, file: Path) -> str:
     return shlex.join([*script.command, *words])
 
 
-def study_figure(path: Path, study: Study) -> None:
+def study_figure(path: Path, study: Study) -> Path:
     """Draw a study as PNG: the objective trial by trial, and against each searched setting."""
     trials = finished_trials(study)
     count = 1 + len(study.space.dimensions)
@@ -280,6 +280,7 @@ def study_figure(path: Path, study: Study) -> None:
     for panel in panels[count:]:
         panel.axis("off")
     save_figure(figure, path)
+    return path
 
 
 def _draw_trials(panel: Axes, study: Study, trials: Sequence[FrozenTrial]) -> None:

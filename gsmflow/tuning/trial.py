@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from filelock import FileLock
 from rich.console import Console
 
 from gsmflow.core.devices import pick_device
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.errors import DivergedError, InputError
-from gsmflow.core.files import read_record, write_json
+from gsmflow.core.files import write_json
+from gsmflow.core.folders import locked, remove_leftovers
+from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import Precision, pick_precision
 from gsmflow.core.run_files import LOG_FILE, RECIPE_FILE
 from gsmflow.data.dataset import (
@@ -24,6 +25,7 @@ from gsmflow.data.dataset import (
     redraw_validation,
     training_problem,
 )
+from gsmflow.data.digest import digest_of
 from gsmflow.learning.contract import Model
 from gsmflow.recipes.checks import check_one_split
 from gsmflow.recipes.files import describe_recipe
@@ -108,16 +110,10 @@ class StudySetup:
 
     def data_digest(self) -> str:
         """A hash of all data that a trial reads."""
-        digest = hashlib.blake2b(digest_size=16)
         problem, held_out = self.class_draws[0]  # the others are drawn from its rows
-        for classes in (problem.seen_classes, problem.unseen_classes):
-            digest.update(classes.tobytes())
-        digest.update(problem.semantics.tobytes())
-        for rows in (problem.train, held_out.seen, held_out.unseen):
-            digest.update(rows.labels.tobytes())
-            for _, features in rows.slabs():
-                digest.update(features.tobytes())
-        return digest.hexdigest()
+        classes = problem.seen_classes, problem.unseen_classes
+        rows = problem.train, held_out.seen, held_out.unseen
+        return digest_of(*classes, problem.semantics, *rows)
 
 
 def open_setup(
@@ -195,13 +191,14 @@ def validate_recipe(
     ------
     DivergedError
         If the training does not stay finite.
-    TimeoutError
+    BusyError
         If another process took longer than ``patience``.
     """
     directory = setup.directory(recipe, class_draw)
     problem, held_out = setup.class_draws[class_draw]
     directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / ".lock").acquire(timeout=patience):
+    with locked(directory, patience):
+        remove_leftovers(directory)
         outcome = outcome_of(setup, recipe, class_draw)
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)

@@ -9,6 +9,7 @@ from statistics import fmean
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gsmflow.core.errors import DivergedError
+from gsmflow.core.folders import BusyError
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.tuning.study import (
     Study,
@@ -198,6 +199,6 @@ def _validate(
             with suppress(DivergedError):
                 try:
                     validate_recipe(setup, *task, patience=0)
-                except TimeoutError:  # another process does it
+                except BusyError:  # another process does it
                     time.sleep(_PAUSE_SECONDS)
             on_change()

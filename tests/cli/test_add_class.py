@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from gsmflow.runs.rivals import _describe_shares, answer_shares
 from gsmflow.runs.sample import sample_class
 from gsmflow.runs.sections import REPORTS
 from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe, write_gbu
+from tests.kills import killed_at
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -263,7 +266,8 @@ def test_discriminant_keeps_the_tensors_of_old_classes(
 ) -> None:
     first, into = before("discriminant"), tmp_path / "grown"
     file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
-    add(capsys, first.directory, "--name", LAST, "--semantics", file, "--into", into)
+    code, _, err = add(capsys, first.directory, "--name", LAST, "--semantics", file, "--into", into)
+    assert code == 0, err
     old, new = (load_file(d / "model.safetensors") for d in (first.directory, into))
     grown = {"unseen_classes", "means", "common_weight", "common_bias"}
     for name, value in old.items():
@@ -536,7 +540,7 @@ def test_missing_or_different_dataset_is_refused(
     write_gbu(tmp_path / "TINY", make_dataset(classes=11, unseen=2, seed=1))
     code, _, err = add(capsys, *words, "--data", tmp_path)
     assert code == 2
-    assert "found other classes or rows than" in err
+    assert "found other features and semantics than" in err
     assert not into.exists()
 
 
@@ -547,6 +551,7 @@ def test_run_without_a_dataset_fingerprint_is_refused(
     description = json.loads((directory / "model.json").read_text())
     del description["fingerprint"]
     (directory / "model.json").write_text(json.dumps(description))
+    (directory / "data.json").unlink()
     file = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1])
     code, _, err = add(capsys, directory, "--name", LAST, "--semantics", file)
     assert code == 2
@@ -567,6 +572,29 @@ def test_interruption_leaves_no_run(
     words = (before("gsmflow").directory, "--name", LAST, "--semantics", file)
     assert add(capsys, *words, "--into", tmp_path / "grown")[0] == 130
     assert [path.name for path in tmp_path.iterdir()] == ["last.npy"]
+
+
+def test_killed_addition_is_made_by_the_same_command(
+    before: Callable[[str], RunResult], tmp_path: Path
+) -> None:
+    file, kills = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), 0
+    words = ("--name", LAST, "--semantics", str(file), "--device", "cpu", "--into")
+
+    def add_into(name: str) -> dict[str, Any]:
+        into = tmp_path / name
+        main(["add-class", str(before("discriminant").directory), *words, str(into)])
+        assert not list(tmp_path.glob(".*"))
+        metrics: dict[str, Any] = json.loads((into / "metrics.json").read_text())
+        return metrics
+
+    whole = add_into("whole")
+    for owner, name, step in ((os, "fsync", 3), (Path, "rename", 1)):
+        number = 1
+        while killed_at(owner, name, number, partial(add_into, f"{name}{number}")):
+            assert not (tmp_path / f"{name}{number}").exists()
+            assert add_into(f"{name}{number}") == whole
+            number, kills = number + step, kills + 1
+    assert kills > 3
 
 
 def test_linear_map_predicts_means_of_unseen_semantics() -> None:

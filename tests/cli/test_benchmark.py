@@ -189,7 +189,7 @@ def test_two_benchmarks_at_once_are_refused(data: Path) -> None:
     )
     with (
         FileLock(options.out / ".lock"),
-        pytest.raises(InputError, match="another benchmark that works on it"),
+        pytest.raises(InputError, match="another process that writes to it"),
     ):
         run_benchmark(options, QUIET, FLAGS)
 

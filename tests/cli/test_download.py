@@ -15,7 +15,7 @@ from rich.console import Console
 
 from gsmflow.cli.download import DownloadOptions, run_download
 from gsmflow.cli.main import main
-from gsmflow.core.errors import InputError, UnavailableError
+from gsmflow.core.errors import InputError, UnavailableError, WriteError
 from gsmflow.data.download.transfer import Patience
 from gsmflow.data.formats.files import load_dataset
 from tests.builders import make_dataset, write_gbu
@@ -248,12 +248,14 @@ def test_damaged_record_is_refused(data: Path, site: Site, text: str) -> None:
 def test_two_downloads_into_one_folder_are_refused(data: Path, site: Site) -> None:
     (data / "archives").mkdir(parents=True)
     with FileLock(data / "archives" / ".lock"):
-        refused(data, site, "found another download that is running")
+        refused(data, site, "found another process that writes to it")
 
 
 def test_file_instead_of_the_data_folder_is_refused(data: Path, site: Site) -> None:
     data.write_text("not a folder")
-    refused(data, site, str(data), "expected a folder with room")
+    with pytest.raises(WriteError, match=f"{data}.* expected a folder with room") as caught:
+        download(data, site)
+    assert caught.value.is_mistake
 
 
 @pytest.mark.parametrize(
@@ -305,8 +307,8 @@ def test_interrupted_download_is_resumed_by_the_next_call(
         site.gate.wait(10)
 
     site.odd = [interrupt]
-    # A shell script's background jobs ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As in a shell script's background jobs; the command heeds it all the same.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(SystemExit) as ended:
             main(["download", "xlsa17", "--data", str(data), "--url", site.url])
@@ -314,7 +316,7 @@ def test_interrupted_download_is_resumed_by_the_next_call(
         signal.signal(signal.SIGINT, before)
         site.gate.set()
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
+    assert capsys.readouterr().err.startswith("interrupted; this continues it: ")
     assert files_in(data) == {"archives/.xlsa17.zip.part", "archives/.xlsa17.zip.part.json"}
     download(data, site)
     assert "Range" in site.asked[-1]
@@ -333,7 +335,7 @@ def test_usage_names_the_program_as_it_was_started(
     started: str, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    assert '[project.scripts]\ngsmflow = "gsmflow.cli.main:main"' in text
+    assert '[project.scripts]\ngsmflow = "gsmflow.__main__:main"' in text
     monkeypatch.setattr(sys, "argv", [started, "--help"])
     main()
     assert capsys.readouterr().out.startswith(f"usage: {name} VERB ")

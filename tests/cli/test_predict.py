@@ -503,7 +503,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished": (lambda d: (d / "metrics.json").unlink(), "metrics.json: no such file"),
     "metrics": (
         lambda d: (d / "metrics.json").write_text("[]"),
-        "metrics.json: found other fields",
+        "metrics.json: found list",
     ),
     "json": (lambda d: (d / "metrics.json").write_text("{"), "metrics.json: not readable"),
     "seeds": (

@@ -13,8 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from gsmflow.core import distributed
 from gsmflow.core.distributed import SINGLE_PROCESS, Group, joined_group
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, UnavailableError
 from gsmflow.recipes.checks import check_recipe
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
@@ -197,3 +198,38 @@ def test_single_process_is_main_and_has_all_rows() -> None:
     rows = torch.arange(5)
     assert torch.equal(SINGLE_PROCESS.share(rows), rows)
     assert SINGLE_PROCESS.device("cpu") == torch.device("cpu")
+
+
+class LaunchedFabric(FakeFabric):
+    """As Fabric makes it, in the main process."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(0, None)
+
+    def launch(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer"), True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_lost_process_is_one_sentence_in_those_that_are_left(
+    error: RuntimeError, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr("lightning_fabric.Fabric", LaunchedFabric)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: ended.append(True))
+    monkeypatch.setattr(distributed, "_FAREWELL_SECONDS", 0)
+    with pytest.raises(Exception) as caught, joined_group("cpu", 2, 1):  # noqa: PT011
+        raise error
+    assert ended == [True]
+    if expected:
+        assert isinstance(caught.value, UnavailableError)
+        assert str(caught.value).startswith("--devices 2 --nodes 1: found that another of the 2 p")
+    else:
+        assert caught.value is error

@@ -12,7 +12,6 @@ from safetensors import safe_open
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import (
     cut_torn_line,
-    making_folder,
     path_text,
     read_json,
     write_bytes,
@@ -127,26 +126,6 @@ def test_missing_or_damaged_json_is_refused(tmp_path: Path, content: str | None)
         (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=r"a\.json: not readable .*, expected the JSON file"):
         read_json(tmp_path / "a.json")
-
-
-def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b"
-    (tmp_path / "a" / f".b.{os.getpid()}.part").mkdir(parents=True)  # of a killed process
-    with making_folder(path) as folder:
-        (folder / "file").write_text("x")
-        assert not path.exists()
-    assert [file.name for file in path.parent.rglob("*")] == ["b", "file"]
-    (tmp_path / "empty").mkdir()
-
-    def fail() -> None:
-        with making_folder(tmp_path / "empty") as folder:
-            (folder / "file").write_text("x")
-            raise OSError("full")
-
-    with pytest.raises(OSError, match="full"):
-        fail()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "empty"]
-    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_path_text_escapes_bytes_that_are_not_utf_8() -> None:

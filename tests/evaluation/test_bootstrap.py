@@ -43,7 +43,7 @@ def random_outcome(generator: np.random.Generator) -> Outcome:
     labels = generator.integers(0, 6, 60)
     labels[:6] = np.arange(6)
     unseen = ~np.isin(labels, seen)
-    return Outcome(
+    return Outcome.of_scores(
         scores=generator.normal(size=(60, 6)),
         zsl_scores=generator.normal(size=(unseen.sum(), 2)),
         labels=labels,

@@ -300,3 +300,18 @@ def test_flow_measures_depend_on_the_generator_alone(precision: Precision) -> No
     assert first.summary() == again.summary() != other.summary()
     assert first.moments.means.shape == (10, 6)
     assert len(first.consistency.among_all) == 3
+
+
+def test_of_many_classes_a_sample_is_measured_as_if_there_were_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gsmflow.data.splits.MOST_DIAGNOSED", 4)
+    rows = make_rows(0)
+    sampled = real_of(rows)
+    seen, unseen = sampled.seen_classes.tolist(), sampled.unseen_classes.tolist()
+    assert (len(seen), len(unseen)) == (2, 2)
+    alone = measure_real(feed_with(rows, seen), feed_with(rows, unseen))
+    np.testing.assert_allclose(sampled.moments.means, alone.moments.means)
+    np.testing.assert_array_equal(sampled.consistency.among_all, alone.consistency.among_all)
+    shifts = measure_shifts(Table(rows), sampled, semantics_of(), ROWS, seeded(0))
+    assert len(shifts.variance_ratios) == 4

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
+from gsmflow.core.arrays import IntArray
 from gsmflow.evaluation.metrics import (
+    BestAnswers,
     SeenUnseenCurve,
+    best_answers,
     confusion_counts,
     harmonic_mean,
     mean_class_accuracy,
@@ -67,6 +70,9 @@ class Case:
 
     def curve(self) -> SeenUnseenCurve:
         return seen_unseen_curve(self.scores, self.labels, self.classes, self.seen_classes)
+
+    def ranks(self) -> IntArray:
+        return true_class_ranks(self.labels, self.scores, self.classes)
 
     def at(self, gamma: float) -> tuple[float, float]:
         """Seen and unseen accuracy with a gamma, by predicting every row again."""
@@ -172,7 +178,7 @@ def test_rank_of_the_true_class_equals_a_stable_sort(case: Case) -> None:
 def test_top_1_is_the_accuracy_and_top_k_never_decreases(case: Case) -> None:
     predictions = case.classes[case.scores.argmax(axis=1)]
     found = [
-        mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
+        mean_class_top_k_accuracy(case.labels, case.ranks(), k)
         for k in range(1, len(case.classes) + 2)
     ]
     assert found[0] == mean_class_accuracy(case.labels, predictions)
@@ -199,7 +205,7 @@ def sklearns_top_k(case: Case, k: int) -> float:
 @settings(deadline=None)
 def test_top_k_equals_sklearn_with_balanced_sample_weights(case: Case, k: int) -> None:
     k = min(k, len(case.classes) - 1)
-    found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, k)
+    found = mean_class_top_k_accuracy(case.labels, case.ranks(), k)
     assert found == pytest.approx(sklearns_top_k(case, k))
 
 
@@ -209,7 +215,28 @@ def test_confusion_counts_equal_sklearn(case: Case) -> None:
     predictions = case.classes[case.scores.argmax(axis=1)]
     found = confusion_counts(case.labels, predictions, case.classes)
     expected = confusion_matrix(case.labels, predictions, labels=case.classes)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.toarray(), expected)
+
+
+@given(cases(), st.none() | st.floats(-3, 3))
+@settings(deadline=None)
+def test_best_answers_give_the_answer_at_any_gamma(case: Case, gamma: float | None) -> None:
+    is_seen = np.isin(case.classes, case.seen_classes)
+    order = np.argsort(~is_seen, kind="stable")  # the seen ones first
+    scores, classes = case.scores[:, order], case.classes[order]
+    half = len(scores) // 2
+    parts = [
+        best_answers(part, classes, case.seen_classes) for part in (scores[:half], scores[half:])
+    ]
+    found = BestAnswers.joined(parts).answers(gamma)
+    shifted = scores if gamma is None else scores.astype(np.float64) - gamma * is_seen[order]
+    np.testing.assert_array_equal(found, classes[shifted.argmax(axis=1)])
+
+
+def test_without_unseen_classes_the_answer_is_a_seen_one() -> None:
+    scores = np.array([[1.0, 3.0], [2.0, -5.0]])
+    best = best_answers(scores, np.array([4, 6]), np.array([4, 6]))
+    assert best.answers().tolist() == best.answers(9.0).tolist() == [6, 4]
 
 
 def two_class_case(gaps: list[float], labels: list[int]) -> Case:
@@ -275,7 +302,7 @@ def published_case(name: str) -> Case:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_top_5_of_real_score_matrices_equals_sklearn(name: str) -> None:
     case = published_case(name)
-    found = mean_class_top_k_accuracy(case.labels, case.scores, case.classes, 5)
+    found = mean_class_top_k_accuracy(case.labels, case.ranks(), 5)
     assert found == pytest.approx(sklearns_top_k(case, 5))
 
 

@@ -1,4 +1,5 @@
 import csv
+from collections import Counter
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
 
+from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import (
@@ -26,15 +29,21 @@ UNSEEN = np.array([7, 2])
 NAMES = ["-", "one", "two", "three", "-", "-", 'six, "6"', "größe"]
 
 
-def make_outcome(seed: int, n: int = 40, without: int | None = None) -> Outcome:
-    """Random scores, whole numbers so that many are equal; one class may be without rows."""
+def make_scores(
+    seed: int, n: int = 40, without: int | None = None
+) -> tuple[NDArray[np.float32], IntArray]:
+    """Random scores, whole numbers so that many are equal, and labels; one class may have none."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([CLASSES, rng.choice(CLASSES, n)])
     labels = labels[labels != without]
     scores = rng.integers(0, 4, (len(labels), 5)) + 2 * (labels[:, None] == CLASSES)
     scores[:, :3] += 1  # the usual bias towards seen classes
-    zsl_scores = scores[np.isin(labels, UNSEEN), 3:]
-    return Outcome(scores.astype(np.float32), zsl_scores, labels, CLASSES, SEEN)
+    return scores.astype(np.float32), labels
+
+
+def make_outcome(seed: int, n: int = 40, without: int | None = None) -> Outcome:
+    scores, labels = make_scores(seed, n, without)
+    return Outcome.of_scores(scores, scores[np.isin(labels, UNSEEN), 3:], labels, CLASSES, SEEN)
 
 
 def test_answers_of_a_hand_made_case_are_counted() -> None:
@@ -51,7 +60,7 @@ def test_answers_of_a_hand_made_case_are_counted() -> None:
         ([0, 0, 0, 0, 5], 2),  # right
     ]
     scores, labels = (np.array(part) for part in zip(*table, strict=True))
-    outcome = Outcome(scores, scores[labels % 5 == 2, 3:], labels, CLASSES, SEEN)
+    outcome = Outcome.of_scores(scores, scores[labels % 5 == 2, 3:], labels, CLASSES, SEEN)
     found = [astuple(record) for record in answers_by_class(outcome, 1.5, NAMES)]
     assert found == [
         ('six, "6"', "seen", 2, 1.0, 0.5, None, None, None),
@@ -77,7 +86,7 @@ def test_accuracies_equal_sklearn_recalls(seed: int, gamma: float) -> None:
         expected = recall_score(outcome.labels, answers, labels=CLASSES, average=None)
         assert found == pytest.approx(expected.tolist())
     is_unseen = np.isin(outcome.labels, UNSEEN)
-    answers = UNSEEN[outcome.zsl_scores.argmax(axis=1)]
+    answers = UNSEEN[make_scores(seed)[0][is_unseen, 3:].argmax(axis=1)]
     expected = recall_score(outcome.labels[is_unseen], answers, labels=UNSEEN, average=None)
     expected_zsl = [None, None, None, *expected.tolist()]
     assert [record.zsl for record in records] == pytest.approx(expected_zsl)
@@ -100,7 +109,7 @@ def test_means_over_classes_equal_the_measures_of_the_run(seed: int, gamma: floa
 @pytest.mark.parametrize("without", [None, 3, 2])
 def test_most_frequent_wrong_answer_equals_brute_force(without: int | None) -> None:
     outcome = make_outcome(0, without=without)
-    answers = CLASSES[outcome.scores.argmax(axis=1)]
+    answers = CLASSES[make_scores(0, without=without)[0].argmax(axis=1)]
     for c, record in zip(CLASSES, answers_by_class(outcome, None, NAMES), strict=True):
         wrong = [a for a, label in zip(answers, outcome.labels, strict=True) if a != c == label]
         most = max(CLASSES, key=wrong.count)  # the first of several
@@ -139,7 +148,7 @@ def test_confusion_file_holds_the_matrix_of_sklearn(tmp_path: Path, gamma: float
     names = [NAMES[c] for c in CLASSES]
     assert header[1:] == names
     assert [line[0] for line in lines] == names
-    shifted = outcome.scores - gamma * np.isin(CLASSES, SEEN)
+    shifted = make_scores(2, without=3)[0] - gamma * np.isin(CLASSES, SEEN)
     answers = CLASSES[shifted.argmax(axis=1)]
     expected = confusion_matrix(outcome.labels, answers, labels=CLASSES)
     assert [[int(cell) for cell in line[1:]] for line in lines] == expected.tolist()
@@ -152,7 +161,34 @@ def test_written_answers_are_read_back(tmp_path: Path) -> None:
     assert found == answers_by_class(outcome, 0.5, NAMES)
     write_confusion(tmp_path / "confusion.csv", outcome, NAMES)
     expected = confusion_matrix(outcome.labels, outcome.predictions(), labels=CLASSES)
-    np.testing.assert_array_equal(read_confusion(tmp_path / "confusion.csv", 5), expected)
+    found = read_confusion(tmp_path / "confusion.csv", 5)
+    np.testing.assert_array_equal(found.toarray(), expected)
+
+
+def test_confusion_of_many_classes_is_a_list_of_pairs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    classes, labels = np.arange(1001), rng.integers(0, 1001, 400)
+    labels[:100] = 7  # of which some answers are the same
+    answers = np.where(labels == 7, rng.integers(0, 3, 400), rng.integers(0, 1001, 400))
+    scores = (answers[:, None] == classes).astype(np.float32)
+    zsl_scores = scores[labels >= 900, 900:]
+    outcome = Outcome.of_scores(scores, zsl_scores, labels, classes, classes[:900])
+    names = [f"c{c}" for c in classes]
+    write_confusion(tmp_path / "confusion.csv", outcome, names)
+    header, *lines = read_csv(tmp_path / "confusion.csv")
+    assert header == ["true position", "answer position", "rows", "true class", "answer"]
+    pairs = Counter(zip(labels.tolist(), answers.tolist(), strict=True))
+    expected = [[str(a), str(b), str(n), names[a], names[b]] for (a, b), n in sorted(pairs.items())]
+    assert lines == expected
+    found = read_confusion(tmp_path / "confusion.csv", 1001)
+    np.testing.assert_array_equal(
+        found.toarray(), confusion_matrix(labels, answers, labels=classes)
+    )
+    with pytest.raises(InputError, match="expected the file that this run wrote"):
+        read_confusion(tmp_path / "confusion.csv", 5)
+    mistakes = answers_by_class(outcome, None, names)[7]
+    assert mistakes.wrong_answer == names[max(range(3), key=lambda a: pairs[7, a])]
+    assert mistakes.wrong_share == max(pairs[7, a] for a in range(3)) / mistakes.rows
 
 
 HEADER = ",".join(field.name for field in fields(ClassAnswers))

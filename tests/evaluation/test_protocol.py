@@ -18,6 +18,7 @@ from gsmflow.evaluation.protocol import (
     evaluate,
     evaluate_all,
     evaluate_candidates,
+    evaluate_top_k,
     scale_held_out,
 )
 from gsmflow.learning.feed import MappedFeed, MemoryFeed
@@ -138,7 +139,7 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
         ([9, 0, 0, 5, 5, 0, 1], 5),  # third, after its equal
         ([0, 0, 0, 0, 1, 0, 1], 5),  # first
     )
-    top = evaluate(ColumnsScorer(), PROBLEM, HeldOut(seen, unseen)).top_k(2)
+    top = evaluate_top_k(ColumnsScorer(), PROBLEM, HeldOut(seen, unseen), 2)
     s, u = (1 + 1 + 1 / 3) / 3, 1 / 2
     assert top.k == 2
     assert figures(top, "T1", "S", "U", "H") == pytest.approx([1, s, u, 2 * s * u / (s + u)])
@@ -147,29 +148,37 @@ def test_two_answers_a_row_of_a_hand_made_case() -> None:
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_top_k_equals_sklearn_on_each_side(k: int) -> None:
     rng = np.random.default_rng(k)
-    classes, labels = np.arange(10), rng.integers(0, 10, 300)
-    scores, zsl_scores = (rng.integers(0, 99, (300, c)) + rng.random((300, c)) for c in (10, 4))
-    is_unseen = labels >= 6
-    outcome = Outcome(scores, zsl_scores[is_unseen], labels, classes, classes[:6])
+    labels = PROBLEM.classes[rng.integers(0, 5, 300)]
+    scores, zsl_scores = (rng.integers(0, 99, (300, c)) + rng.random((300, c)) for c in (5, 2))
+    is_unseen = np.isin(labels, UNSEEN)
+    features = np.concatenate([scores, zsl_scores], axis=1)
+    held_out = HeldOut(*(Rows(features[side], labels[side]) for side in (~is_unseen, is_unseen)))
 
     def expected(side: NDArray[np.bool_], scores: NDArray[Any], first: int = 0) -> float:
         true = labels[side]
         weights = 1 / np.bincount(true)[true]
-        every = np.arange(first, 10)
-        found = top_k_accuracy_score(true, scores[side], k=k, sample_weight=weights, labels=every)
+        every, columns = np.unique(PROBLEM.classes[first:], return_index=True)
+        if len(every) <= k:
+            return 1.0
+        of_rows = scores[side][:, columns]
+        if len(every) == 2:  # which sklearn takes for one score
+            hits = every[of_rows.argmax(axis=1)] == true
+            return float(np.average(hits, weights=weights))
+        found = top_k_accuracy_score(true, of_rows, k=k, sample_weight=weights, labels=every)
         return float(found)
 
     u, s = expected(is_unseen, scores), expected(~is_unseen, scores)
-    t1 = expected(is_unseen, zsl_scores, first=6)
-    found = figures(outcome.top_k(k), "T1", "U", "S", "H")
+    t1 = expected(is_unseen, zsl_scores, first=3)
+    found = figures(evaluate_top_k(ColumnsScorer(), PROBLEM, held_out, k), "T1", "U", "S", "H")
     assert found == pytest.approx([t1, u, s, 2 * u * s / (u + s)])
     if k == 1:
+        outcome = evaluate(ColumnsScorer(), PROBLEM, held_out)
         assert found == [measure(outcome).plain[name] for name in ("T1", "U", "S", "H")]
 
 
 def test_columns_follow_the_class_order_of_the_problem(outcome: Outcome) -> None:
     assert outcome.classes.tolist() == [1, 4, 7, 2, 5]
-    assert outcome.scores.shape == (12, 5)
+    assert len(outcome.best.seen) == 12
     for column, c in enumerate((1, 4, 7, 2, 5)):
         row = np.zeros((1, 7), np.float32)
         row[0, column] = 1
@@ -198,7 +207,9 @@ def test_best_gamma_reaches_the_best_h_of_the_curve() -> None:
     scores = rng.normal(size=(200, 5)) + 1.5 * (labels[:, None] == PROBLEM.classes)
     scores[:, :3] += 2  # the usual bias towards seen classes
     scores = scores.astype(np.float32)
-    outcome = Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, PROBLEM.classes, SEEN)
+    outcome = Outcome.of_scores(
+        scores, scores[np.isin(labels, UNSEEN), 3:], labels, PROBLEM.classes, SEEN
+    )
     curve = outcome.curve()
     best = outcome.calibrated(curve.best_gamma())
     reached = 2 * curve.seen * curve.unseen / (curve.seen + curve.unseen + 1e-300)
@@ -217,11 +228,12 @@ class ReversedColumnsScorer(ColumnsScorer):
 def test_calibrated_metrics_are_of_the_scores_for_calibration() -> None:
     held_out = HeldOut(SEEN_ROWS, UNSEEN_ROWS)
     plain, both = evaluate_all([ColumnsScorer(), ReversedColumnsScorer()], PROBLEM, held_out)
-    assert plain.calibrated_scores is None
-    np.testing.assert_array_equal(both.scores, plain.scores)
-    np.testing.assert_array_equal(both.scores_to_calibrate, -plain.scores)
+    assert plain.best_to_calibrate is None
+    np.testing.assert_array_equal(both.best.seen_scores, plain.best.seen_scores)
     # A method with these scores alone.
-    others = Outcome(-plain.scores, plain.zsl_scores, plain.labels, plain.classes, SEEN)
+    features = np.concatenate([SEEN_ROWS.features, UNSEEN_ROWS.features])
+    zsl_scores = UNSEEN_ROWS.features[:, 5:]
+    others = Outcome.of_scores(-features[:, :5], zsl_scores, plain.labels, plain.classes, SEEN)
     assert others.curve().area != plain.curve().area
     for gamma in (-3.5, 0.0, 1.5):
         found, of_plain, of_others = (measure(o, gamma) for o in (both, plain, others))
@@ -256,9 +268,12 @@ def test_candidates_are_evaluated_on_scaled_rows_as_each_alone(
     x = scaling(np.concatenate([SEEN_ROWS.features, UNSEEN_ROWS.features])).astype(np.float64)
     assert len(outcomes) == 4
     for i, outcome in enumerate(outcomes):
-        np.testing.assert_allclose(outcome.scores, x @ gzsl[i], rtol=0, atol=1e-12)
-        unseen_scores = x[len(SEEN_ROWS) :] @ zsl[i]
-        np.testing.assert_allclose(outcome.zsl_scores, unseen_scores, rtol=0, atol=1e-12)
+        alone = Outcome.of_scores(
+            x @ gzsl[i], x[len(SEEN_ROWS) :] @ zsl[i], outcome.labels, PROBLEM.classes, SEEN
+        )
+        np.testing.assert_array_equal(outcome.zsl_answers, alone.zsl_answers)
+        for name, values in vars(alone.best).items():
+            np.testing.assert_allclose(getattr(outcome.best, name), values, rtol=0, atol=1e-12)
         assert outcome.labels.tolist() == [*SEEN_ROWS.labels, *UNSEEN_ROWS.labels]
         assert outcome.classes.tolist() == [*SEEN, *UNSEEN]
         assert outcome.seen_classes.tolist() == [*SEEN]

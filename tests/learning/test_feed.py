@@ -94,9 +94,13 @@ def test_joined_selection_holds_its_rows_once(select: tuple[bool, bool], in_memo
     assert isinstance(joined.feed, MemoryFeed) == in_memory
 
 
+@pytest.mark.parametrize("one_hot_classes", [3, 1000])
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_class_means_and_variances_equal_numpy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_means_and_variances_equal_numpy(
+    chunk: int, one_hot_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gsmflow.learning.feed._CHUNK", chunk)
+    monkeypatch.setattr("gsmflow.learning.feed._ONE_HOT_CLASSES", one_hot_classes)
     feed = random_feed(23)
     classes = torch.tensor([1, 4, 6, 9])
     feed = MemoryFeed(feed.features, classes[feed.labels])

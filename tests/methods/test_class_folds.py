@@ -59,6 +59,18 @@ def test_every_class_is_unseen_in_one_fold_and_a_fifth_of_its_rows_is_held_out(
     )
 
 
+def test_of_many_classes_some_held_out_rows_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, semantics = world()
+    whole = fold_classes(feed, semantics, "none", seeded(0))
+    monkeypatch.setattr("gsmflow.methods.class_folds._MOST_SCORES", 12 * 10)
+    some = fold_classes(feed, semantics, "none", seeded(0))
+    assert len(some.evaluated) == 10
+    assert some.held.all()  # they come first
+    rows = {tuple(row) for row in whole.evaluated[whole.held].tolist()}
+    assert {tuple(row) for row in some.evaluated.tolist()} <= rows
+    np.testing.assert_array_equal(some.means, whole.means)
+
+
 def test_fold_is_fitted_on_the_rows_of_the_other_classes_alone(class_folds: ClassFolds) -> None:
     feed, semantics = world()
     fold = 1

@@ -36,8 +36,12 @@ def test_prediction_equals_regression_on_whitened_semantics(power: float, ridge:
     np.testing.assert_allclose(regression.predict(ridge), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("few", [2, 1000])
 @pytest.mark.parametrize("power", [0.0, 0.5])
-def test_cross_fitted_mean_of_a_class_does_not_use_the_class(power: float) -> None:
+def test_cross_fitted_mean_of_a_class_does_not_use_the_class(
+    power: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsmflow.methods.mean_regression._FEW_CLASSES", few)
     found = MeanRegression(MEANS, SEMANTICS, CLASSES, power).cross_fitted(0.3)
     turned = whitened(power)[CLASSES]
     for i in range(len(CLASSES)):

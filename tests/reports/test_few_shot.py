@@ -108,7 +108,10 @@ def test_table_fits_its_console(tmp_path: Path, width: int) -> None:
         ({"few_shot": {}}, "field 'few_shot': found dict, expected the figures of a run with"),
         ({"few_shot": [1]}, "field 'few_shot': found list, expected an object"),
         ({"few_shot": {"many": of_k(1)}}, "field 'few_shot': found .*, expected numbers of label"),
-        ({"few_shot": {"1": {"T1": 2}}}, r"field 'few_shot\.1\.T1': found 2, expected a fraction"),
+        (
+            {"few_shot": {"1": {"T1": 2}}},
+            r"field 'few_shot\.1\.T1': found 2, expected a number at most 1",
+        ),
         ({"few_shot": {"1": of_k(1, H=None)}}, r"field 'few_shot\.1\.H': found nothing, expected"),
         ({"dataset": "FLO"}, "field 'dataset': found 'FLO', expected CUB, of which the first"),
     ],

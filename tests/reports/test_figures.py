@@ -95,7 +95,7 @@ def outcome(seed: int, lead: float) -> Outcome:
     classes, labels = np.arange(12), rng.integers(0, 12, 600)
     scores = rng.normal(size=(600, 12)) + lead * (labels[:, None] == classes)
     scores[:, :8] += 1
-    return Outcome(scores, scores[labels >= 8, 8:], labels, classes, classes[:8])
+    return Outcome.of_scores(scores, scores[labels >= 8, 8:], labels, classes, classes[:8])
 
 
 def history(epochs: int, *, prototype: bool) -> list[dict[str, float]]:

@@ -39,7 +39,7 @@ def make_outcome(seed: int, dtype: type = np.float32) -> Outcome:
     labels = np.concatenate([CLASSES, rng.choice(CLASSES, 40)])
     scores = rng.integers(-3, 4, (len(labels), 5)).astype(dtype)
     scores[::2] += rng.normal(size=scores[::2].shape).astype(dtype)
-    return Outcome(scores, scores[np.isin(labels, UNSEEN), 3:], labels, CLASSES, SEEN)
+    return Outcome.of_scores(scores, scores[np.isin(labels, UNSEEN), 3:], labels, CLASSES, SEEN)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]), st.floats(-9, 9))
@@ -84,8 +84,12 @@ class Around:
         return draw
 
 
+@pytest.mark.parametrize("many", [10, 1000])
 @pytest.mark.parametrize(("d", "rows"), [(70, 30), (6, 30), (1, 5), (3, 1)])
-def test_sample_is_in_its_principal_components(d: int, rows: int) -> None:
+def test_sample_is_in_its_principal_components(
+    d: int, rows: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsmflow.reports.page_data._MANY_ROWS", many)
     labels = torch.tensor([7, 2] * rows)
     features = torch.randn(len(labels), d, generator=seeded(1)) * torch.arange(1, d + 1)
     unseen = MemoryFeed(features, labels)
@@ -175,3 +179,13 @@ def test_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
     save_file(load_file(file), file)  # without what the arrays are called
     with pytest.raises(InputError, match="delete it to do without"):
         read_page_data(file, 5)
+
+
+def test_of_many_classes_a_sample_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsmflow.data.splits.MOST_DIAGNOSED", 6)
+    labels = torch.arange(9).repeat(4)
+    features = torch.randn(36, 5, generator=seeded(1))
+    sample = draw_features(Around(5), MemoryFeed(features, labels), np.arange(9), seeded(0))
+    real, synthesized = (np.unique(sample.labels[side]) for side in (sample.real, ~sample.real))
+    assert len(real) == 6
+    np.testing.assert_array_equal(real, synthesized)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, WriteError
 from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
 from gsmflow.methods.cada_vae import CADAVAEConfig
 from gsmflow.recipes.files import describe_recipe
@@ -61,8 +61,9 @@ def test_name_of_an_existing_run_is_refused(recipe: Recipe) -> None:
 
 def test_out_that_is_a_file_is_refused(recipe: Recipe) -> None:
     recipe.out.write_text("in the way")
-    with pytest.raises(InputError, match=str(recipe.out)):
+    with pytest.raises(WriteError, match=str(recipe.out)) as caught:
         open_run(recipe)
+    assert caught.value.is_mistake
 
 
 def test_named_run_is_resumed(recipe: Recipe) -> None:

@@ -258,5 +258,6 @@ def test_interrupted_training_prints_how_to_resume(
 
     touch(tmp_path / "MINE" / "res101.mat")
     monkeypatch.setattr("gsmflow.runs.experiment.run_experiment", interrupt)
+    monkeypatch.setattr(sys, "argv", ["gsmflow", "train", "MINE"])
     assert train(tmp_path / "MINE") == 130
-    assert "the same command with --resume continues this run" in capsys.readouterr().err
+    assert "this continues it: gsmflow train MINE --resume\n" in capsys.readouterr().err

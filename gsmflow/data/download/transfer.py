@@ -19,7 +19,8 @@ import requests
 from msgspec import Meta
 
 from gsmflow.core.errors import InputError, UnavailableError, one_line
-from gsmflow.core.files import read_record, write_json
+from gsmflow.core.files import write_json
+from gsmflow.core.json_records import read_record
 
 __all__ = ["MEBIBYTE", "Patience", "Show", "discard", "fetch"]
 

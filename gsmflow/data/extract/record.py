@@ -9,7 +9,8 @@ import torch
 from msgspec import Meta
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import as_record, read_record, write_bytes, write_json
+from gsmflow.core.files import write_bytes, write_json
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.data.extract.backbones import (
     Backbone,
     BackboneSpec,

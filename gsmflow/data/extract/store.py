@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from msgspec import Meta
 
 from gsmflow.core.arrays import IntArray
-from gsmflow.core.errors import InputError
-from gsmflow.core.files import as_record, path_text, read_record, write_bytes, write_json
+from gsmflow.core.errors import InputError, writing
+from gsmflow.core.files import path_text, write_bytes, write_json
+from gsmflow.core.folders import locked, remove_leftovers
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
 from gsmflow.data.npy import read_npz
 
 __all__ = ["FeatureStore", "ImageFile", "image_files", "open_store", "recorded_batch_size"]
 
-_MANIFEST, _LOCK, _ALL_FEATURES = "manifest.json", "lock", "features.npy"
+_MANIFEST, _ALL_FEATURES = "manifest.json", "features.npy"
 # Approximate number of files in a chunk: the most that a kill loses.
 _CHUNK_FILES = 256
 
@@ -193,26 +194,19 @@ def open_store(
     Raises
     ------
     InputError
-        If the store was made with other settings or files, cannot be written, or is open in
-        another process.
+        If the store was made with other settings or files, or is open in another process.
+    WriteError
+        If it cannot be written.
     """
     chunk_files = max(1, _CHUNK_FILES // batch_size) * batch_size
     settings = {**settings, "batch_size": batch_size}
     store = FeatureStore(folder, len(files), chunk_files, int(settings["dimension"]))
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK, timeout=0):
+        with locked(folder):
+            remove_leftovers(folder)
             _check_manifest(folder / _MANIFEST, settings, files)
             yield store
-    except Timeout as error:
-        raise InputError(
-            f"{folder}: found another process that writes to it, expected none"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}), expected a folder "
-            "with room for the dataset"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -250,7 +244,7 @@ def _check_manifest(
     if not manifest.exists():
         write_json(manifest, wanted)
         return
-    remedy, found = _remedy(manifest), _read_manifest(manifest)
+    found, remedy = _read_manifest(manifest), _remedy(manifest)
     for name in sorted({*found.settings, *wanted["settings"]}):
         before, now = found.settings.get(name), wanted["settings"].get(name)
         if before != now:

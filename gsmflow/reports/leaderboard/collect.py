@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gsmflow.core.aggregate import summarise, summarise_seeds, summarise_splits
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
+from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
 from gsmflow.evaluation.bootstrap import Estimate, RightAnswers, bootstrap
 from gsmflow.evaluation.class_splits import estimate_over_splits
@@ -22,6 +23,7 @@ from gsmflow.evaluation.ranks import Ranking, rank_methods
 from gsmflow.reports.leaderboard.entries import LeaderboardCell
 from gsmflow.reports.leaderboard.forms import RANKED_BY
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.page_data import PAGE_DATA_FILE, read_page_data
 
 __all__ = ["CellRuns", "collect_cells", "rank_cells", "summarise_runs"]
@@ -130,7 +132,11 @@ def summarise_runs(cell: CellRuns) -> None:
     for split, runs in cell.runs.items():
         folder = cell.folder if split is None else cell.folder / f"split{split}"
         seeds, first = sorted(runs), runs[min(runs)]
-        recipe = {**read_json(first / RECIPE_FILE), "seed": seeds[0], "seeds": len(seeds)}
+        recipe = {
+            **read_record(first / RECIPE_FILE, dict[str, Any]),
+            "seed": seeds[0],
+            "seeds": len(seeds),
+        }
         write_json(folder / RECIPE_FILE, recipe)
         write_json(folder / METRICS_FILE, summarise_seeds(_metrics_of(runs)))
     if cell.splits:
@@ -142,7 +148,7 @@ def summarise_runs(cell: CellRuns) -> None:
 
 def _metrics_of(runs: Mapping[int, Path]) -> dict[int, dict[str, Any]]:
     """The metrics of runs by seed, ascending."""
-    return {seed: read_json(runs[seed] / METRICS_FILE) for seed in sorted(runs)}
+    return {seed: open_metrics(runs[seed] / METRICS_FILE).object() for seed in sorted(runs)}
 
 
 def _over_splits(cell: CellRuns) -> dict[str, Any]:
@@ -167,7 +173,8 @@ def _cell(cell: CellRuns) -> LeaderboardCell:
         record = _over_splits(cell)
         figures = read_metrics(Field(cell.folder, "", record), metrics_in("table"))
     elif cell.runs:
-        record = summarise(list(_metrics_of(cell.runs[None]).values()))
+        runs = list(_metrics_of(cell.runs[None]).values())
+        record = runs[0] if len(runs) == 1 else summarise(runs)
         file = next(iter(cell.runs[None].values())) / METRICS_FILE
         figures = read_metrics(Field(file, "", record), metrics_in("table"))
     return LeaderboardCell(

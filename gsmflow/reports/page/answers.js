@@ -11,9 +11,9 @@ function unpack(packed) {
 }
 
 /**
- * What gives the counts of a run at a gamma: rows of each true class (down) with each answer
- * (across), one line after the other. Null where they are not known; the same at every gamma
- * where the scores are not.
+ * What gives the counts of a run at a gamma: rows of each true class with each answer, a map that
+ * has the pairs that occur, by the true class times the number of classes plus the answer. Null
+ * where they are not known; the same at every gamma where the scores are not.
  */
 function counter(part) {
   const k = part.classes ? part.classes.length : 0;
@@ -22,27 +22,27 @@ function counter(part) {
       "labels", "seen", "unseen", "seen_scores", "unseen_scores",
     ].map((name) => unpack(part.answers[name]));
     return (gamma) => {
-      const counts = new Int32Array(k * k);
+      const counts = new Map();
       for (let i = 0; i < labels.length; i++) {
         // Of equal scores the seen class's counts, as it is the earlier column.
         const answer = seenScores[i] - gamma >= unseenScores[i] ? seen[i] : unseen[i];
-        counts[k * labels[i] + answer]++;
+        const cell = k * labels[i] + answer;
+        counts.set(cell, (counts.get(cell) ?? 0) + 1);
       }
       return counts;
     };
   }
   if (!part.counts) return null;
-  const counts = unpack(part.counts);
+  const [cells, rows] = ["cells", "rows"].map((name) => unpack(part.counts[name]));
+  const counts = new Map(Array.from(cells, (cell, i) => [cell, rows[i]]));
   return () => counts;
 }
 
 /** Accuracy of each class as a fraction of 1, null where it has no rows. */
 function classAccuracies(counts, k) {
-  return Array.from({ length: k }, (_, c) => {
-    let rows = 0;
-    for (let answer = 0; answer < k; answer++) rows += counts[k * c + answer];
-    return rows ? counts[k * c + c] / rows : null;
-  });
+  const rows = new Array(k).fill(0);
+  for (const [cell, count] of counts) rows[Math.floor(cell / k)] += count;
+  return rows.map((all, c) => (all ? (counts.get(k * c + c) ?? 0) / all : null));
 }
 
 /** U, S and H, as fractions of 1, from the accuracy of each class. */
@@ -59,11 +59,9 @@ function measuresOf(classes, accuracies) {
 function mistakesIn(counts, classes) {
   const k = classes.length;
   const found = [];
-  for (let c = 0; c < k; c++) {
-    for (let answer = 0; answer < k; answer++) {
-      const rows = counts[k * c + answer];
-      if (rows && answer !== c) found.push({ c, answer, rows, share: rows / classes[c].rows });
-    }
+  for (const [cell, rows] of counts) {
+    const [c, answer] = [Math.floor(cell / k), cell % k];
+    if (answer !== c) found.push({ c, answer, rows, share: rows / classes[c].rows });
   }
   return found.sort((a, b) => b.rows - a.rows || a.c - b.c || a.answer - b.answer);
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
@@ -19,6 +20,7 @@ from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_
 from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
+from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -122,7 +124,7 @@ def _open_metrics(directory: Path) -> Field:
         started = (directory / RECIPE_FILE).is_file()
         found = "a run that is not finished" if started else f"no {METRICS_FILE}"
         raise InputError(f"{directory}: found {found}, expected the directory of a finished run")
-    return Field(file, "", read_json(file))
+    return open_metrics(file)
 
 
 def _headline(metrics: Field, reports: Sequence[SectionReport]) -> dict[str, Any]:
@@ -212,7 +214,8 @@ _NO_SEEN_ROWS = "This run's dataset has no test rows of seen classes: T1 is its 
 _NOTHING_TO_SHOW = {
     "map": "This run's model synthesizes no features: there is no map of them.",
     "history": "This run's model is not trained in epochs: it has no losses.",
-    "shifts": "Nothing in this run synthesizes features: there are no shifts to measure.",
+    "shifts": "Nothing in this run synthesizes features, or it was run with --no-diagnosis: no "
+    "shifts were measured.",
 }
 
 # What a run's directory may lack: it was made before runs kept it, or without it.
@@ -315,7 +318,7 @@ def _test_rows(
     if not page_data_file.is_file():
         if confusion_file.is_file():
             counts = read_confusion(confusion_file, len(classes))
-            part["counts"] = pack(counts.ravel().astype("<i4"))
+            part["counts"] = _pack_counts(counts)
         return part
     page_data = read_page_data(page_data_file, len(classes))
     rows = np.bincount(page_data.answers.labels, minlength=len(classes))
@@ -367,6 +370,15 @@ def _pack_answers(answers: Answers, classes: int) -> dict[str, Any]:
     }
 
 
+def _pack_counts(counts: csr_array) -> dict[str, Any]:
+    """The pairs that occur: true class times the number of classes plus answer, and their rows."""
+    entries = counts.tocoo()
+    cells = counts.shape[1] * entries.row.astype(np.int64) + entries.col
+    occur = entries.data > 0
+    numbers = {"cells": cells[occur], "rows": entries.data[occur]}
+    return {name: pack(values.astype("<i4")) for name, values in numbers.items()}
+
+
 def _gamma_range(answers: Answers) -> tuple[float, float]:
     """Values of gamma between which nearly all rows change their answer."""
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
@@ -378,6 +390,7 @@ def _gamma_range(answers: Answers) -> tuple[float, float]:
 def _pack_map(sample: FeatureSample, method: MapName) -> dict[str, Any]:
     points, axes = project(sample, method)
     return {
+        "sampled": sample.classes if sample.is_of_some else None,
         "method": {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}[method],
         "x": pack(points[:, 0].astype("<f4")),
         "y": pack(points[:, 1].astype("<f4")),

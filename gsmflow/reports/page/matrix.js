@@ -80,19 +80,18 @@ function matrixView(canvas, onCell) {
     context.font = `${Math.min(13, cell / 2.6)}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    for (const row of range(view.y)) {
-      for (const column of range(view.x)) {
-        const rows = counts[classes.length * row + column];
-        if (!rows) continue;
-        const share = rows / totals[row];
-        const shade = Math.round(12 + 52 * Math.sqrt(share)); // so that rare mistakes are seen, too
-        const { fill, text } = (row === column ? ramps.right : ramps.wrong)[shade];
-        context.fillStyle = fill;
-        context.fillRect(left(column), top(row), cell - edge, cell - edge);
-        if (cell >= 26) {
-          context.fillStyle = text;
-          context.fillText(fixed(100 * share, 0), left(column) + cell / 2, top(row) + cell / 2);
-        }
+    const inView = (c, from) => c + 1 > from && c < from + view.size;
+    for (const [place, rows] of counts) {
+      const [row, column] = [Math.floor(place / classes.length), place % classes.length];
+      if (!inView(row, view.y) || !inView(column, view.x)) continue;
+      const share = rows / totals[row];
+      const shade = Math.round(12 + 52 * Math.sqrt(share)); // so that rare mistakes are seen, too
+      const { fill, text } = (row === column ? ramps.right : ramps.wrong)[shade];
+      context.fillStyle = fill;
+      context.fillRect(left(column), top(row), cell - edge, cell - edge);
+      if (cell >= 26) {
+        context.fillStyle = text;
+        context.fillText(fixed(100 * share, 0), left(column) + cell / 2, top(row) + cell / 2);
       }
     }
   }
@@ -181,7 +180,8 @@ function matrixView(canvas, onCell) {
   }
 
   function tell() {
-    onCell(cursor.row, cursor.column, counts[classes.length * cursor.row + cursor.column]);
+    const place = classes.length * cursor.row + cursor.column;
+    onCell(cursor.row, cursor.column, counts.get(place) ?? 0);
   }
 
   function placeOf(event) {

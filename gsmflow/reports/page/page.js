@@ -298,7 +298,8 @@ function prepareMap() {
   };
   const means = names.map((_, c) => ({ real: mean(c, true), synthesized: mean(c, false) }));
   mapped = { ...part.map, x, y, labels, means, names, chosen: null, named: names.length <= 20 };
-  at("map-method").textContent = part.map.method;
+  const { method, sampled } = part.map;
+  at("map-method").textContent = sampled ? `${method}; a sample of ${sampled} classes` : method;
   at("map-names").checked = mapped.named;
   at("map-class").replaceChildren(...["all", ...names].map((name, i) => new Option(name, String(i - 1))));
   at("map-class").oninput = ({ target }) => pickOnMap(target.value === "-1" ? null : Number(target.value));

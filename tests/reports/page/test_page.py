@@ -373,10 +373,10 @@ def cut(name: str) -> Callable[[Path], object]:
         (write("ablation.json", "{}"), "found the runs of an ablation"),
         (cut("metrics.json"), "metrics.json: not readable"),
         (write("metrics.json", "[]"), "metrics.json: found list, expected an object"),
-        (put("U", 1.5), "field 'U': found 1.5, expected a fraction from 0 to 1"),
+        (put("U", 1.5), "field 'U': found 1.5, expected a number at most 1"),
         (
             put("calibrated.gamma", "x"),
-            "field 'calibrated.gamma': found 'x', expected a finite",
+            "field 'calibrated.gamma': found 'x', expected a number",
         ),
         (put("baselines.ESZSL.S", None), "field 'baselines.ESZSL.S': found nothing"),
         (put("test_selected.H", {}), "field 'test_selected.H.mean': found nothing"),
@@ -385,15 +385,21 @@ def cut(name: str) -> Callable[[Path], object]:
         (put("few_shot", {}), "field 'few_shot': found dict, expected the figures of a run with"),
         (put("few_shot.<b>", {}), "field 'few_shot': found dict, expected numbers of labelled"),
         (put("few_shot.1", 3), "field 'few_shot.1': found 3, expected an object"),
-        (put("few_shot.1.T1.mean", 2), "field 'few_shot.1.T1.mean': found 2, expected a fraction"),
-        (put("few_shot.3.U.std", "x"), "field 'few_shot.3.U.std': found 'x', expected a fraction"),
+        (
+            put("few_shot.1.T1.mean", 2),
+            "field 'few_shot.1.T1.mean': found 2, expected a number at most 1",
+        ),
+        (put("few_shot.3.U.std", "x"), "field 'few_shot.3.U.std': found 'x', expected a number"),
         (put("few_shot.3.calibrated.H", True), "field 'few_shot.3.calibrated.H': found True"),
-        (put("few_shot.3.share", -1), "field 'few_shot.3.share': found -1, expected a fraction"),
+        (
+            put("few_shot.3.share", -1),
+            "field 'few_shot.3.share': found -1, expected a number at least 0",
+        ),
         (put("few_shot.1.H.values", [0.5]), "field 'few_shot.1.H.values': found list, expected"),
-        (put("seeds", "all"), "field 'seeds': found 'all', expected a list of seeds"),
+        (put("seeds", "all"), "field 'seeds': found 'all', expected a list"),
         (put("seeds", [7]), "found no such folder"),
         (write("history.json", '[{"epoch": 1, "likelihood": "x"}]'), "field '[0].likelihood'"),
-        (write("history.json", '[{"epoch": 1, "likelihood": NaN}]'), "expected a finite number"),
+        (write("history.json", '[{"epoch": 1, "likelihood": NaN}]'), "the number NaN"),
         (write("recipe.json", "3"), "recipe.json: found 3, expected an object"),
         (write("environment.json", "{"), "environment.json: not readable"),
         (write("log.jsonl", "{\n"), "log.jsonl: not readable"),
@@ -977,7 +983,7 @@ def large_run(folder: Path, like: Path) -> None:
     labels = np.concatenate([classes, rng.integers(0, 200, 4531)])
     scores = rng.normal(size=(len(labels), 200)).astype(np.float32)
     scores[np.arange(len(labels)), labels] += 2
-    outcome = Outcome(scores, scores[labels >= 150, 150:], labels, classes, seen)
+    outcome = Outcome.of_scores(scores, scores[labels >= 150, 150:], labels, classes, seen)
     names = [f"{c + 1:03}.Some_{c % 7}_Long_Named_Warbler" for c in classes]
     shutil.copytree(like, folder)
     write_per_class(folder / "per_class.csv", outcome, 0.5, names)
