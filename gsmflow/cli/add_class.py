@@ -8,10 +8,15 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
+from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
+from gsmflow.core.errors import InputError
 from gsmflow.core.text_cells import Header
+from gsmflow.data.extract.descriptions import Descriptions
+from gsmflow.data.extract.gbu import SEMANTICS
+from gsmflow.data.extract.texts import encode_as_recorded
 from gsmflow.data.formats.embeddings import scaled_as_joined
-from gsmflow.data.new_classes import read_new_classes
+from gsmflow.data.new_classes import name_vectors, read_new_classes
 from gsmflow.runs.add_class import (
     add_classes,
     added_classes,
@@ -19,8 +24,9 @@ from gsmflow.runs.add_class import (
     grow_dataset,
     path_beside,
 )
-from gsmflow.runs.checkpoint import open_trained
+from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import read_dataset
+from gsmflow.runs.rivals import describe_rivals
 
 __all__ = ["VERB", "AddClassOptions", "run_add_class"]
 
@@ -37,14 +43,18 @@ class AddClassOptions:
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The directory of a finished run."""
-    semantics: Path
-    """File of the new semantics, unscaled, as the dataset's; those of joined embeddings one after
-    the other. For one class a .npy, .json or .csv with its vector; for several a .csv with lines
-    NAME,VALUES or a .json of vectors by name."""
+    semantics: Path | None = None
+    """File of the new semantics, unscaled, as the dataset's, and those of joined embeddings one
+    after the other: for one class a .npy, .json or .csv with its vector; for several a .csv with
+    lines NAME,VALUES or a .json of vectors by name. For a run whose classes are described by texts,
+    a .csv with lines NAME,TEXT or a folder of texts."""
     name: str | None = None
     """Name of the class; none if the file has the names."""
     header: Header = "auto"
-    """Whether the first line of a .csv with names is a header; auto: its cells say so."""
+    """Whether the first line of a .csv is a header; auto: its cells say so."""
+    text: str | None = None
+    """A text about the class of --name, for a run whose classes are described by texts; in the
+    place of --semantics."""
     into: Path | None = None
     """The new run's directory; none: beside the run, RUN-with-NAME."""
     data: Path | None = None
@@ -68,12 +78,43 @@ def run_add_class(options: AddClassOptions, console: Console) -> None:
     dataset = read_dataset(trained.recipe)
     check_same_dataset(trained, dataset)
     dataset = grow_dataset(dataset, added_classes(trained.directory))
-    length = dataset.semantics.shape[1]
-    classes = read_new_classes(options.semantics, options.name, length, options.header)
+    described = _describe(options)
+    for note in described.notes:
+        console.print(f"warning: {note}", soft_wrap=True)
+    vectors = _encode(described, trained) if described.texts else described.attributes
+    assert vectors is not None
+    classes = name_vectors(described, vectors, dataset.semantics.shape[1])
     classes = {n: scaled_as_joined(v, dataset.semantics_parts) for n, v in classes.items()}
-    add_classes(
-        trained, dataset, classes, options.into or path_beside(options.run, classes), console
-    )
+    into = options.into or path_beside(options.run, classes)
+    add_classes(trained, dataset, classes, into, console)
+    grown = open_trained(into, trained.device)
+    for line in describe_rivals(grown, dataset, classes):
+        console.print(line, soft_wrap=True)
+
+
+def _describe(options: AddClassOptions) -> Descriptions:
+    """The new classes; raise `InputError` unless they are described in one way."""
+    if (options.semantics is None) == (options.text is None):
+        found = "neither" if options.text is None else "both"
+        raise InputError(f"--text: found {found} --semantics and --text, expected one of them")
+    if options.semantics is not None:
+        return read_new_classes(options.semantics, options.name, options.header)
+    assert options.text is not None
+    text = " ".join(options.text.split())
+    if not text or options.name is None:
+        missing = "--text" if options.name else "--name"
+        raise InputError(f"{missing}: found none, expected a text, and the name of its class")
+    return Descriptions(Path("--text"), (options.name,), texts=((text,),))
+
+
+def _encode(described: Descriptions, trained: TrainedRun) -> FloatArray:
+    """Semantics ``(classes, a)`` of texts; raise `InputError` if the run's were not made so."""
+    if trained.recipe.semantics != SEMANTICS:
+        raise InputError(
+            f"{described.source}: found a text, expected a vector: the run's semantics are "
+            f"{trained.recipe.semantics}, and those that were made of texts are {SEMANTICS}"
+        )
+    return encode_as_recorded(described, trained.directory, trained.device).vectors
 
 
 VERB = Verb(AddClassOptions, lambda options, console, flags: run_add_class(options, console))

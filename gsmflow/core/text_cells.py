@@ -13,6 +13,7 @@ __all__ = [
     "has_header",
     "is_missing",
     "is_number",
+    "is_title",
 ]
 
 # Whether the first line is a header; auto: its cells say so.
@@ -46,6 +47,11 @@ def is_number(cell: str) -> bool:
 def is_missing(cell: str) -> bool:
     """Whether a cell is empty or a word for a missing value, such as NA or NaN."""
     return cell.strip().casefold() in _MISSING
+
+
+def is_title(cell: str) -> bool:
+    """Whether a cell is what stands above names, such as ``name``, or empty."""
+    return cell.strip().casefold() in _TITLES
 
 
 def counts_columns(cells: Sequence[str]) -> bool:
@@ -93,7 +99,7 @@ def has_header(
     missing = sum(map(is_missing, cells if cells[0].strip() else cells[1:]))
     if len(cells) > 1 and counts_columns(cells):
         many = len(cells) >= _COUNTED
-        if name is not None and name.strip().casefold() in _TITLES:
+        if name is not None and is_title(name):
             return True
         if many is (name is None):
             return many

@@ -13,6 +13,7 @@ __all__ = [
     "draw_fifth",
     "draw_from_each_class",
     "draw_share",
+    "places_among",
     "repeat_each_class",
     "rows_by_class",
     "sample_classes",
@@ -160,3 +161,16 @@ def repeat_each_class(labels: IntArray, count: int) -> IntArray:
     repeated = [np.resize(rows, max(count, len(rows))) for rows in rows_by_class(labels)]
     ranks = np.concatenate([np.arange(len(members)) for members in repeated])
     return np.concatenate(repeated)[np.argsort(ranks, kind="stable")]
+
+
+def places_among(rows: IntArray, kept: IntArray) -> IntArray:
+    """The places of rows ``(m,)`` in a list of kept ones, in their order; others are left out.
+
+    Parameters
+    ----------
+    rows
+        Row numbers.
+    kept
+        The rows that are kept, ascending, ``(n,)``.
+    """
+    return np.searchsorted(kept, rows[np.isin(rows, kept)])

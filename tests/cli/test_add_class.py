@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from gsmflow.cli.main import main
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
+from gsmflow.data.extract.texts import Encoded
 from gsmflow.learning.contract import Extensible
 from gsmflow.methods.linear_discriminant import discriminant, discriminant_by_factor
 from gsmflow.methods.mean_regression import MeanRegression
@@ -31,6 +32,8 @@ from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.load import load
+from gsmflow.runs.rivals import _describe_shares, answer_shares
+from gsmflow.runs.sample import sample_class
 from gsmflow.runs.sections import REPORTS
 from tests.builders import CADA_SMALL, changed, make_dataset, tiny_recipe, write_gbu
 from tests.kills import killed_at
@@ -349,17 +352,38 @@ def test_every_form_of_semantics_is_read(
 
 
 FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
-    "ending": (".txt", "1", ("--name", "x"), "found another ending, expected one of .npy"),
-    "short": (".csv", "1,2\n", ("--name", "x"), "class x: found shape (2,), expected (5,)"),
-    "word": (".csv", "x,1,2,three,4,5\n", (), "class x: found could not convert"),
-    "nan": (".csv", "x,1,nan,3,4,5\n", (), "class x: found nan in dimension 2"),
+    "one": (".txt", "1", ("--name", "x"), "class x: found a vector of 1 numbers, expected 5"),
+    "short": (".csv", "1,2\n", ("--name", "x"), "class x: found a vector of 2 numbers, expected 5"),
+    "word": (".csv", "x,1,2,three,4,5\n", (), "line 1, column 4: found 'three' for x, expected a"),
+    "cell": (
+        ".csv",
+        "1,2,x,4,5\n",
+        ("--name", "x"),
+        "line 1, column 3: found 'x', expected a finite",
+    ),
+    "nan": (".csv", "x,1,nan,3,4,5\n", (), "line 1, column 3: found 'nan' for x, expected a"),
     "unnamed": (".json", "[1, 2, 3, 4, 5]", (), "--name: found none with"),
     "names": (".json", '{"y": [1, 2, 3, 4, 5]}', ("--name", "x"), "--name: found x with"),
-    "lines": (".csv", "x,1,2,3,4,5\ny,1,2,3,4,5\n", ("--name", "x"), "--name: found x with"),
-    "twice": (".csv", "x,1,2,3,4,6\nx,1,2,3,4,5\n", (), "class x: found it twice"),
-    "nothing": (".csv", "\n", (), "found no class"),
+    "lines": (".csv", "x,1,2,3,4,5\ny,1,2,3,4,5\n", ("--name", "x"), "found 2 lines, expected the"),
+    "twice": (".csv", "x,1,2,3,4,5\nx,1,2,3,4,5\n", (), "found the class x twice"),
+    "nothing": (".csv", "\n", (), "found no line"),
     "json": (".json", "{", (), "not JSON"),
+    "mixed": (".json", '{"x": [1, "a"]}', (), "class x: found something else, expected a list of"),
+    "lengths": (".json", '{"x": [1], "y": [1, 2]}', (), "found vectors of 1 and of 2 numbers"),
     "known": (".csv", "1,2,3,4,5\n", ("--name", "class_3"), "--name: found class_3, which the run"),
+    "texts": (".csv", "name,text\nx,Tall.\n", (), "extract.json: found no text encoder, expected"),
+    "comma": (
+        ".csv",
+        "name,text\nx,Tall, red.\n",
+        (),
+        "line 2: found 3 cells, expected a name and",
+    ),
+    "both": (
+        ".csv",
+        "1,2,3,4,5\n",
+        ("--name", "x", "--text", "y"),
+        "--text: found both --semantics",
+    ),
 }
 
 
@@ -380,6 +404,118 @@ def test_bad_semantics_give_one_sentence_and_leave_no_run(
     assert expected in err
     assert err.count("\n") == 1
     assert not into.exists()
+
+
+def run_of_texts(folder: Path, run: Path, weights: str = "w") -> Path:
+    """A copy of a run whose record says that its semantics were made of texts."""
+    directory = Path(shutil.copytree(run, folder / "run"))
+    semantics = {"kind": "texts", "text_encoder": "stub", "weights_blake2b": weights}
+    record = {"format": 1, "semantics": {**semantics, "templates": ["a {}"]}}
+    (directory / "extract.json").write_text(json.dumps(record))
+    return directory
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are encoded, all to the semantics of the last class."""
+    seen: list[str] = []
+
+    def encode(texts: list[str], name: str, device: torch.device) -> Encoded:
+        assert name == "stub"
+        seen.extend(texts)
+        vectors = WHOLE.semantics[[-1] * len(texts)]
+        return Encoded(vectors, len(texts), 0, {"weights_blake2b": "w", "source": "here"})
+
+    monkeypatch.setattr("gsmflow.data.extract.texts.encode_texts", encode)
+    return seen
+
+
+@pytest.mark.parametrize("form", ["--text", "csv", "folder", "json"])
+def test_class_described_in_words_is_encoded_as_the_others_were(
+    form: str,
+    before: Callable[[str], RunResult],
+    encoded: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = run_of_texts(tmp_path, before("gsmflow").directory)
+    file = tmp_path / f"later.{form}"
+    words: tuple[object, ...] = ("--semantics", file)
+    if form == "--text":
+        words = ("--name", "new_one", "--text", " Tall,\nred. ")
+    elif form == "csv":
+        file.write_text('name,text\nnew_one,"Tall, red."\n')
+    elif form == "json":
+        file.write_text('{"new_one": "Tall, red."}')
+    else:
+        file.mkdir()
+        (file / "new_one.txt").write_text("Tall, red.\n")
+    into = tmp_path / "grown"
+    code, out, err = add(capsys, directory, *words, "--into", into)
+    assert code == 0, err
+    assert encoded == ["a new one. Tall, red."]
+    added = json.loads((into / "added.json").read_text())["classes"]
+    assert added == {"new_one": pytest.approx(WHOLE.semantics[-1].tolist())}
+    if form == "--text":
+        check_rivals(into, "new_one", out)
+
+
+def check_rivals(into: Path, name: str, printed: str) -> None:
+    """The printed similar classes and shares, by plain loops."""
+    known, new = WHOLE.semantics[:-1].astype(float), WHOLE.semantics[-1].astype(float)
+    centre = known.mean(axis=0)
+    cosines = [
+        (row - centre)
+        @ (new - centre)
+        / np.linalg.norm(row - centre)
+        / np.linalg.norm(new - centre)
+        for row in known
+    ]
+    best = np.argsort(cosines)[::-1][:3]
+    similar = ", ".join(f"{WHOLE.class_names[c]} ({cosines[c]:.2f})" for c in best)
+    assert f"{name}: most similar to {similar}\n" in printed
+    run = open_trained(into, CPU)
+    rows = sample_class(run, len(run.kept.class_names) - 1, 300, run.recipe.seed)
+    lowered = (run.gamma or 0.0) * np.isin(run.classes, run.kept.seen_classes)
+    answers = run.classes[(run.scorer.gzsl_scores(rows) - lowered).argmax(axis=1)]
+    counts = np.bincount(answers, minlength=len(run.kept.class_names)) / 3
+    assert f"{name}: of its synthesized rows, {counts[-1]:.0f} % are answered with it" in printed
+    assert sum(answer_shares(run, name).values()) == pytest.approx(1)
+    for c in np.argsort(-counts[:-1])[:1]:
+        if counts[c]:
+            assert f", {counts[c]:.0f} % with {run.kept.class_names[c]}" in printed
+    assert (f"warning: {name} is hardly told from" in printed) == (counts[-1] < 50)
+
+
+def test_words_without_the_encoder_of_the_run_are_refused(
+    before: Callable[[str], RunResult],
+    encoded: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, into = before("gsmflow").directory, tmp_path / "grown"
+    words = ("--name", "new", "--text", "Tall.", "--into", into)
+    assert (
+        "found no text encoder, expected that of the run's semantics"
+        in add(capsys, first, *words)[2]
+    )
+    assert not encoded
+    other = run_of_texts(tmp_path, first, weights="other")
+    code, _, err = add(capsys, other, *words)
+    assert code == 2
+    assert "here: found weights_blake2b w, expected other as" in err
+    assert "--name: found none" in add(capsys, other, "--text", "Tall.")[2]
+    assert "--text: found neither" in add(capsys, other)[2]
+    assert not into.exists()
+
+
+def test_class_that_others_take_is_warned_about() -> None:
+    lines = [*_describe_shares("new", {"old": 0.6, "new": 0.3, "odd": 0.1})]
+    assert lines[0] == (
+        "new: of its synthesized rows, 30 % are answered with it, 60 % with old, 10 % with odd"
+    )
+    assert lines[1].startswith("warning: new is hardly told from old;")
+    assert len([*_describe_shares("new", {"new": 1.0})]) == 1
 
 
 def test_semantics_equal_to_those_of_another_class_are_refused(

@@ -32,7 +32,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.extract import store as store_module
 from gsmflow.data.extract.backbones import BACKBONES, BackboneSpec, backbone_stem, load_backbone
-from gsmflow.data.extract.features import extract_features
+from gsmflow.data.extract.features import extract_chunks, extract_features
 from gsmflow.data.extract.record import copy_record, recorded_backbone
 from gsmflow.data.extract.texts import TEXT_ENCODERS, encode_texts
 from gsmflow.data.formats.files import load_dataset
@@ -202,13 +202,14 @@ def test_interrupted_extraction_continues_to_the_same_bytes(
     extract(root, out=root / "whole" / "MINE")
     computed: list[int] = []
 
-    def count(paths: list[Path], *rest: Any, **more: Any) -> Any:
-        if len(computed) == 1 and first:
-            raise KeyboardInterrupt
-        computed.append(len(paths))
-        return extract_features(paths, *rest, **more)
+    def count(chunks: list[list[Path]], *rest: Any, **more: Any) -> Any:
+        for chunk, found in zip(chunks, extract_chunks(chunks, *rest, **more), strict=True):
+            if len(computed) == 1 and first:
+                raise KeyboardInterrupt
+            computed.append(len(chunk))
+            yield found
 
-    monkeypatch.setattr(command, "extract_features", count)
+    monkeypatch.setattr(command, "extract_chunks", count)
     first = True
     with pytest.raises(KeyboardInterrupt):
         extract(root)
@@ -233,6 +234,26 @@ def test_extraction_interrupted_while_it_writes_the_dataset_continues(
 
 
 @pytest.mark.usefixtures("mean_backbone")
+def test_continued_extraction_keeps_the_batch_size_that_was_measured(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "fastest_batch_size", lambda *_: 4)
+        patch.setattr(command, "write_record", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            extract(root, batch_size=None)
+    monkeypatch.setattr(command, "fastest_batch_size", lambda *_: 8)
+    extract(root, batch_size=None)
+    extract(root, batch_size=None, out=root / "data" / "NEW")
+    folders = (root / "data" / "MINE", root / "data" / "NEW")
+    records = [json.loads((folder / "extract.json").read_text()) for folder in folders]
+    assert [record["features"]["batch_size"] for record in records] == [4, 8]
+
+
+@pytest.mark.usefixtures("mean_backbone")
 def test_continued_extraction_may_have_other_shares(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,9 +261,188 @@ def test_continued_extraction_may_have_other_shares(
         patch.setattr(command, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract(root)
-    monkeypatch.setattr(command, "extract_features", None)
+    monkeypatch.setattr(command, "extract_chunks", None)
     extract(root, seed=3, test_share=0.5)
     assert len(loaded(root).test_seen) == 15
+
+
+# --- the classes, splits or features of another dataset ------------------------------------------
+
+
+def pictures_of(folder: Path) -> list[str]:
+    return [str(cell[0][0]) for cell in scipy.io.loadmat(folder / "mean.mat")["image_files"]]
+
+
+def stored_splits(folder: Path) -> dict[str, list[int]]:
+    """The row lists of a dataset's split file, as it has them."""
+    stored = scipy.io.loadmat(folder / "att_splits.mat")
+    return {name: (stored[f"{name}_loc"].ravel() - 1).astype(int).tolist() for name in SPLITS}
+
+
+def move_pictures(root: Path) -> Path:
+    """The pictures in two folders of folders, with further ones; the new root of all of them."""
+    for number, name in enumerate(CLASSES):
+        target = root / "moved" / f"part {number % 2}" / "deep" / name
+        shutil.copytree(root / "images" / name, target)
+    for extra in ("readme.txt", "part 0/0.png", "part 1/other disc/1.png"):
+        write_and(root / "moved", extra, "")
+    return root / "moved"
+
+
+@pytest.mark.usefixtures("mean_backbone")
+def test_pictures_get_the_rows_of_an_existing_dataset(root: Path) -> None:
+    extract(root)
+    mine, new = root / "data" / "MINE", root / "new" / "MINE"
+    moved = move_pictures(root)
+    extract(root, images=moved, semantics=None, like=mine, out=new, batch_size=5)
+    assert stored_splits(new) == stored_splits(mine)
+    assert pictures_of(new) == pictures_of(mine)
+    ours = load_dataset(root / "new", "MINE", features="mean", semantics="att")
+    theirs = loaded(root)
+    for name in ("features", "labels", "semantics", *SPLITS):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+    assert ours.class_names == theirs.class_names
+    with (new / "skipped.csv").open() as file:
+        reasons = dict(list(csv.reader(file))[1:])
+    extras = ("part 0/0.png", "part 1/other disc/1.png", "readme.txt")
+    assert reasons == dict.fromkeys(extras, f"in no row of {mine}")
+
+
+@pytest.mark.usefixtures("mean_backbone")
+def test_rows_that_are_not_found_or_damaged_leave_the_others_in_their_order(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract(root)
+    mine, new, moved = root / "data" / "MINE", root / "new" / "MINE", move_pictures(root)
+    lost = {"red disc/2.png", "blue box/0.png", "green box/5.png"}
+    for file in lost - {"green box/5.png"}:
+        next(moved.glob(f"*/*/{file}")).unlink()
+    next(moved.glob("*/*/green box/5.png")).write_bytes(b"")
+    words = ["--like", str(mine), "-o", str(new), "--backbone", "mean", "--device", "cpu"]
+    main(["extract", str(moved), *words])
+    printed = capsys.readouterr().out
+    assert f"warning: 2 of 36 rows of {mine} are not found, 3 pictures are in no row" in printed
+    before, after = pictures_of(mine), pictures_of(new)
+    assert after == [file for file in before if file not in lost]
+    for name, rows in stored_splits(mine).items():
+        kept = [before[row] for row in rows if before[row] not in lost]
+        assert [after[row] for row in stored_splits(new)[name]] == kept, name
+    with (new / "skipped.csv").open() as file:
+        reasons = dict(list(csv.reader(file))[1:])
+    assert [name for name, why in reasons.items() if why == f"not found in {moved}"] == sorted(
+        lost - {"green box/5.png"}, key=before.index
+    )
+    assert reasons["part 1/deep/green box/5.png"] == "not a picture"
+    record = json.loads((new / "extract.json").read_text())["splits"]
+    assert (record["like"], record["not_found"]) == (str(mine), 2)
+
+
+@pytest.mark.usefixtures("mean_backbone")
+def test_dataset_is_described_and_split_anew(root: Path) -> None:
+    extract(root)
+    mine, new = root / "data" / "MINE", root / "data" / "NEW"
+    better = "".join(f"{c},{i},{i * i}\n" for i, c in enumerate(reversed([*CLASSES, "new one"])))
+    file = write_and(root, "better.csv", better)
+    changes = {"images": None, "backbone": "resnet-101", "batch_size": options(root).batch_size}
+    changes |= {"reuse": mine, "out": new, "batch_size": ExtractOptions.batch_size}
+    extract(root, **changes, semantics=file, unseen_share=0.5, seed=3)
+    ours = load_dataset(root / "data", "NEW", features="mean", semantics="att")
+    theirs = loaded(root)
+    np.testing.assert_array_equal(ours.features, theirs.features)
+    names = [[d.class_names[c] for c in d.labels] for d in (ours, theirs)]
+    assert names[0] == names[1]
+    assert ours.class_names == ("new one", *reversed(CLASSES))
+    np.testing.assert_array_equal(ours.semantics[:, 1], np.arange(7.0) ** 2)
+    assert len(ours.unseen_classes) == 3 + 1
+    records = [json.loads((folder / "extract.json").read_text()) for folder in (mine, new)]
+    assert records[0]["features"] == records[1]["features"]
+    assert records[0]["spec"] == records[1]["spec"]
+    assert records[1]["semantics"] == {"file": str(file), "kind": "attributes"}
+    assert records[1]["splits"]["seed"] == 3
+    assert sorted(path.name for path in new.iterdir()) == sorted(files_of(mine))
+
+
+@pytest.mark.usefixtures("mean_backbone")
+def test_dataset_is_described_anew_on_the_same_split(root: Path) -> None:
+    extract(root)
+    mine, new = root / "data" / "MINE", root / "data" / "NEW"
+    better = write_and(root, "b.csv", "".join(f"{c},{i},1\n" for i, c in enumerate(CLASSES)))
+    changes = {"images": None, "backbone": "resnet-101", "batch_size": ExtractOptions.batch_size}
+    with pytest.raises(InputError, match=f"b.csv: found no description of {NEVER_SEEN}"):
+        extract(root, **changes, reuse=mine, like=mine, out=new, semantics=better)
+    better.write_text(f"{better.read_text()}{NEVER_SEEN},9,1\n")
+    extract(root, **changes, reuse=mine, like=mine, out=new, semantics=better)
+    assert stored_splits(new) == stored_splits(mine)
+    ours = load_dataset(root / "data", "NEW", features="mean", semantics="att")
+    np.testing.assert_array_equal(ours.features, loaded(root).features)
+    np.testing.assert_array_equal(ours.semantics[:, 0], [*range(6), 9])
+
+
+@pytest.mark.usefixtures("mean_backbone")
+def test_one_of_several_features_is_taken(root: Path) -> None:
+    extract(root)
+    mine, new = root / "data" / "MINE", root / "data" / "NEW"
+    stored = scipy.io.loadmat(mine / "mean.mat")
+    other = {"features": 2 * stored["features"], "labels": stored["labels"]}
+    scipy.io.savemat(mine / "double.mat", other)
+    like: dict[str, Any] = {"semantics": None, "like": mine, "out": new}
+    with pytest.raises(InputError, match=r"--features: found double, mean in .*MINE, expected"):
+        extract(root, **like)
+    extract(root, **like, features="mean")
+    reuse: dict[str, Any] = {"images": None, "semantics": None, "reuse": mine}
+    reuse |= {"backbone": "resnet-101", "batch_size": ExtractOptions.batch_size}
+    extract(root, **reuse, out=root / "data" / "TWICE", features="double")
+    twice = load_dataset(root / "data", "TWICE", features="double", semantics="att")
+    np.testing.assert_array_equal(twice.features.T, other["features"])
+    assert "image_files" not in scipy.io.loadmat(root / "data" / "TWICE" / "double.mat")
+    record = json.loads((root / "data" / "TWICE" / "extract.json").read_text())
+    assert "features" not in record
+    with pytest.raises(InputError, match="--features: found mean with images, expected none"):
+        extract(root, out=root / "x", features="mean")
+
+
+@pytest.mark.usefixtures("mean_backbone")
+def test_faulty_other_datasets_are_refused(root: Path) -> None:
+    extract(root)
+    mine, moved, new = root / "data" / "MINE", move_pictures(root), root / "new"
+    like: dict[str, Any] = {"images": moved, "semantics": None, "like": mine, "out": new}
+    reuse: dict[str, Any] = {"images": None, "backbone": "resnet-101", "out": new}
+    reuse |= {"reuse": mine, "batch_size": ExtractOptions.batch_size}
+    faults: list[tuple[dict[str, Any], str]] = [
+        (like | {"like": moved}, f"--like: found no dataset in {moved}"),
+        (like | {"unseen_share": 0.5}, "--unseen-share: found 0.5 with --like, expected none"),
+        (like | {"images": mine.parent}, f"found none of the 36 pictures of {mine}, expected some"),
+        (like | {"reuse": mine}, "--reuse: found both a folder of images and a dataset"),
+        (like | {"like": None}, "--semantics: found none, expected a file"),
+        (reuse | {"batch_size": 4}, "--batch-size: found 4 with --reuse, expected none"),
+        (reuse | {"semantics": write_and(root, "c.csv", "a,1\n")}, "c.csv: found no description"),
+        (
+            like | {"semantics": root / "more.csv"},
+            "more.csv: found zebra, expected only classes of",
+        ),
+    ]
+    text = (root / "attributes.csv").read_text()
+    write_and(root, "more.csv", f"{text}zebra,1,1,1,1\n")
+    for changes, message in faults:
+        with pytest.raises(InputError) as caught:
+            extract(root, **changes)
+        assert message in str(caught.value)
+        assert not new.exists()
+    write_and(moved, "again/red disc/1.png", "")
+    with pytest.raises(InputError, match=r"moved: found 2 pictures that end in red disc/1\.png"):
+        extract(root, **like)
+    for field in ("image_files", "twice"):
+        stored = {k: v for k, v in scipy.io.loadmat(mine / "mean.mat").items() if k[0] != "_"}
+        if field == "twice":
+            stored["image_files"] = np.array([*["a/b/c.png"] * 36], dtype=object)[:, None]
+        else:
+            del stored[field]
+        out = root / "other" / field
+        shutil.copytree(mine, out)
+        scipy.io.savemat(out / "mean.mat", stored)
+        expected = "no field 'image_files'" if field != "twice" else r"36 pictures that end in b/c"
+        with pytest.raises(InputError, match=expected):
+            extract(root, **like | {"like": out})
 
 
 def write_and(root: Path, name: str, text: str) -> Path:
@@ -256,7 +456,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "no images": (lambda p: {"images": p / "nowhere"}, "nowhere: no such folder"),
     "no description": (
         lambda p: {"semantics": write_and(p, "a.csv", "red disc,1\n")},
-        "a.csv: found no description of blue box, expected one for each folder in",
+        "a.csv: found no description of blue box, expected one for each class in",
     ),
     "unknown unseen class": (
         lambda p: {"unseen": write_and(p, "u.txt", "zebra\n")},
@@ -296,7 +496,7 @@ def test_bad_input_is_refused_before_pictures_are_read(
     root: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     make, message = BAD[case]
-    monkeypatch.setattr(command, "extract_features", None)
+    monkeypatch.setattr(command, "extract_chunks", None)
     changes = make(root)
     with pytest.raises(InputError) as caught:
         extract(root, **changes)

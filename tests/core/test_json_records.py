@@ -122,7 +122,7 @@ FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
         },
         read_recipe_file,
     ),
-    "new classes": ({"a": [0.5, 1], "b": [1, 2]}, lambda f: read_new_classes(f, None, 2)),
+    "new classes": ({"a": [0.5, 1], "b": [1, 2]}, lambda f: read_new_classes(f, None)),
 }
 
 

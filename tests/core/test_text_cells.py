@@ -40,7 +40,7 @@ def check_finite(semantics: np.ndarray) -> None:
 
 # How each verb reads a table whose first cell may be a name, and one without names.
 NAMED: dict[str, Callable[[Path], Any]] = {
-    "add-class": lambda file: list(read_new_classes(file, None, 4).values()),
+    "add-class": lambda file: read_new_classes(file, None).attributes,
     "extract": lambda file: read_descriptions(file).attributes,
     "train": semantics_of,
 }
@@ -94,7 +94,7 @@ def test_answer_of_the_user_is_followed(file: Path) -> None:
     (piece,) = open_rows(file, 4, header="yes").pieces()
     np.testing.assert_array_equal(piece.features, [[1, 2, 0, 4]])
     file.write_text("name,a,,c,d\nzebra,1,2,0,4\n")
-    assert [*read_new_classes(file, None, 4, "yes")] == ["zebra"]
+    assert read_new_classes(file, None, "yes").names == ("zebra",)
     assert read_descriptions(file, "yes").names == ("zebra",)
     file.write_text("0,1,2,3\n5,6,7,8\n")
     assert len(next(iter(open_rows(file, 4, header="no").pieces())).features) == 2
@@ -147,7 +147,7 @@ def test_any_damage_of_csv_is_refused_or_read(
     file.write_bytes(content)
     (folder / "features.csv").write_bytes(content)
     read_or_refused(lambda: rows_of(file))
-    read_or_refused(lambda: read_new_classes(file, None, 4))
-    read_or_refused(lambda: read_new_classes(file, "new", 4))
+    read_or_refused(lambda: read_new_classes(file, None))
+    read_or_refused(lambda: read_new_classes(file, "new"))
     read_or_refused(lambda: read_descriptions(file))
     read_or_refused(lambda: FORMAT.read_semantics(folder, "features", "semantics"))

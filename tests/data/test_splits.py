@@ -1,10 +1,26 @@
-"""Samples of rows and classes, against plain loops."""
+"""Samples of rows and classes, and places of rows among others, against plain loops."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsmflow.data.splits import MOST_DIAGNOSED, rows_by_class, sample_classes, shuffle_each_class
+from gsmflow.data.splits import (
+    MOST_DIAGNOSED,
+    places_among,
+    rows_by_class,
+    sample_classes,
+    shuffle_each_class,
+)
+
+ROWS = st.lists(st.integers(0, 20), unique=True)
+
+
+@given(ROWS, ROWS)
+def test_rows_keep_their_order_among_those_that_are_kept(rows: list[int], kept: list[int]) -> None:
+    kept = sorted(kept)
+    expected = [kept.index(row) for row in rows if row in kept]
+    found = places_among(np.array(rows, dtype=np.int64), np.array(kept, dtype=np.int64))
+    assert found.tolist() == expected
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))

@@ -151,24 +151,18 @@ class Backbone:
         return int(self.facts["dimension"])
 
     @torch.inference_mode()
-    def features(self, pixels: Sequence[Tensor]) -> FloatArray:
-        """Features ``(n, d)`` of preprocessed pictures, each ``(3, h, w)``.
+    def features(self, pixels: Tensor | Sequence[Tensor]) -> FloatArray:
+        """Features ``(n, d)`` of preprocessed pictures ``(n, 3, h, w)``, or each ``(3, h, w)``.
 
         Raises
         ------
         InputError
             If the pictures differ in size, or a feature is not finite.
         """
-        if not pixels:
+        if not len(pixels):
             return np.empty((0, self.dimension), dtype=np.float32)
-        shapes = {tuple(one.shape) for one in pixels}
-        if len(shapes) > 1:
-            first, second = sorted(shapes)[:2]
-            raise InputError(
-                f"--backbone {self.name}: found pictures of {first} and of {second} after its "
-                "preprocessing, expected one size: a preprocessing that crops or scales to a square"
-            )
-        batch = torch.stack(list(pixels)).to(self.device, self.dtype)
+        stacked = pixels if isinstance(pixels, Tensor) else self._stack(pixels)
+        batch = stacked.to(self.device, self.dtype)
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
@@ -179,6 +173,16 @@ class Backbone:
                 "ones; use --dtype float32, or download the weights again"
             )
         return np.ascontiguousarray(features.numpy())
+
+    def _stack(self, pixels: Sequence[Tensor]) -> Tensor:
+        shapes = {tuple(one.shape) for one in pixels}
+        if len(shapes) > 1:
+            first, second = sorted(shapes)[:2]
+            raise InputError(
+                f"--backbone {self.name}: found pictures of {first} and of {second} after its "
+                "preprocessing, expected one size: a preprocessing that crops or scales to a square"
+            )
+        return torch.stack(list(pixels))
 
 
 def backbone_stem(name: str) -> str:

@@ -1,5 +1,6 @@
 """Read descriptions of classes: attributes or texts, from a file or a folder."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gsmflow.core.text_cells import Header
 from gsmflow.data.class_names import class_key
 from gsmflow.data.class_table import EXPECTED, read_class_table, read_text
 
-__all__ = ["Descriptions", "read_descriptions"]
+__all__ = ["Descriptions", "check_names", "read_descriptions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Descriptions:
     attributes
         Attributes ``(classes, a)``; None if the classes have texts.
     texts
-        One text for each class; empty if the classes have attributes.
+        The texts of each class: one or several, none where its name alone describes it. Empty if
+        the classes have attributes.
     notes
         What is worth a warning, one sentence each.
     """
@@ -34,30 +36,43 @@ class Descriptions:
     source: Path
     names: tuple[str, ...]
     attributes: FloatArray | None = None
-    texts: tuple[str, ...] = ()
+    texts: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def read_descriptions(source: Path, header: Header = "auto") -> Descriptions:
+def read_descriptions(
+    source: Path, header: Header = "auto", *, names_alone: bool = False
+) -> Descriptions:
     """Read attributes or texts; the content decides which.
 
     Parameters
     ----------
     source
-        A folder with a ``.txt`` file for each class, named as the class; or a text file with a
-        line for each class, as `read_class_table` reads it: its name and its attributes, its name
-        and a text, or its attributes alone with the names in ``classes.txt`` beside it.
+        A folder with a ``.txt`` file for each class, named as the class, whose paragraphs are
+        texts; or a text file with a line for each class, as `read_class_table` reads it: its name
+        and its attributes, its name and a text, or its attributes alone with the names in
+        ``classes.txt`` beside it.
     header
         Whether the first line of a table is a header; ``"auto"`` as of `has_header`.
+    names_alone
+        Whether a file of names, one on each line, is a description too.
 
     Raises
     ------
     InputError
-        If it is unreadable, a class has no name or occurs twice, a cell is no finite number, lines
-        differ in length, or a text is empty.
+        As of `read_class_table` and `check_names`, or if a file of a folder has no text.
     """
-    described = _read_folder(source) if source.is_dir() else _read_table(source, header)
-    first: dict[str, str] = {}
+    if source.is_dir():
+        described = _read_folder(source)
+    else:
+        described = _read_table(source, header, names_alone=names_alone)
+    check_names(described)
+    return described
+
+
+def check_names(described: Descriptions) -> None:
+    """Raise `InputError` for a class without a name, or one that occurs twice."""
+    source, first = described.source, dict[str, str]()
     for name in described.names:
         if not class_key(name):
             raise InputError(f"{source}: found a class without a name, expected {EXPECTED}")
@@ -68,11 +83,10 @@ def read_descriptions(source: Path, header: Header = "auto") -> Descriptions:
                 "same"
             )
         first[class_key(name)] = name
-    return described
 
 
-def _read_table(file: Path, header: Header) -> Descriptions:
-    table = read_class_table(file, header)
+def _read_table(file: Path, header: Header, *, names_alone: bool) -> Descriptions:
+    table = read_class_table(file, header, names_alone=names_alone)
     if not table.names:
         raise InputError(
             f"{file}: found numbers alone, and no classes.txt with the names of the classes beside "
@@ -89,8 +103,8 @@ def _read_folder(folder: Path) -> Descriptions:
         raise InputError(f"{folder}: found no .txt file, expected one for each class")
     texts = []
     for file in files:
-        text = " ".join(read_text(file).split())
-        if not text:
+        paragraphs = [" ".join(p.split()) for p in re.split(r"\n\s*\n", read_text(file))]
+        if not any(paragraphs):
             raise InputError(f"{path_text(file)}: found no text, expected a class's description")
-        texts.append(text)
+        texts.append(tuple(text for text in paragraphs if text))
     return Descriptions(folder, tuple(file.stem for file in files), texts=tuple(texts))

@@ -14,7 +14,10 @@ from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.files import replacing
 from gsmflow.data.formats.base import keep_in_memory
 
-__all__ = ["write_features", "write_splits"]
+__all__ = ["SEMANTICS", "write_features", "write_splits"]
+
+# What the semantics are called, as in the published files.
+SEMANTICS = "att"
 
 # Largest field of a MATLAB v5 file; larger features are written as v7.3.
 _V5_BYTES = 2**31 - 2**16
@@ -81,7 +84,7 @@ def write_splits(
         Zero-based rows by field name, such as ``trainval_loc``.
     """
     fields: dict[str, Any] = {
-        "att": semantics.T.astype(np.float64),
+        SEMANTICS: semantics.T.astype(np.float64),
         "allclasses_names": _cells(class_names),
         **{field: indices[:, None] + 1.0 for field, indices in rows.items()},
     }

@@ -1,7 +1,7 @@
 """The record of an extraction: how the features and semantics of a dataset were made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,15 +19,42 @@ from gsmflow.data.extract.backbones import (
     load_backbone,
 )
 
-__all__ = ["RECORD_FILE", "copy_record", "recorded_backbone", "write_record"]
+__all__ = [
+    "RECORD_FILE",
+    "RecordedFacts",
+    "RecordedTexts",
+    "copy_record",
+    "features_record",
+    "recorded_backbone",
+    "recorded_facts",
+    "recorded_texts",
+    "write_record",
+]
 
 RECORD_FILE = "extract.json"
 _FORMAT = 1
 
 
+def features_record(spec: BackboneSpec, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How features were made, for `write_record`.
+
+    Parameters
+    ----------
+    spec
+        The requested backbone.
+    facts
+        Everything that the features depend on, and the stem of their file: `Backbone.facts`,
+        ``batch_size`` and ``name``.
+    """
+    weights = None if spec.weights is None else str(spec.weights.resolve())
+    return {
+        "spec": {"backbone": lasting_name(spec.name), "weights": weights, "seed": spec.seed},
+        "features": dict(facts),
+    }
+
+
 def write_record(
     folder: Path,
-    spec: BackboneSpec,
     features: Mapping[str, Any],
     semantics: Mapping[str, Any],
     splits: Mapping[str, Any],
@@ -38,25 +65,92 @@ def write_record(
     ----------
     folder
         The dataset's folder.
-    spec
-        The requested backbone.
     features
-        Everything that the features depend on, and the stem of their file: `Backbone.facts`,
-        ``batch_size`` and ``name``.
+        `features_record` of the features, or those parts of the record of a dataset whose features
+        are used again.
     semantics, splits
         Everything that the semantics and the splits depend on, JSON-ready.
     """
-    weights = None if spec.weights is None else str(spec.weights.resolve())
     write_json(
         folder / RECORD_FILE,
         {
             "format": _FORMAT,
-            "spec": {"backbone": lasting_name(spec.name), "weights": weights, "seed": spec.seed},
-            "features": dict(features),
+            **features,
             "semantics": dict(semantics),
             "splits": dict(splits),
         },
     )
+
+
+@dataclass(frozen=True)
+class RecordedFacts:
+    """What a record says, empty where it says nothing; arguments of `write_record`.
+
+    Attributes
+    ----------
+    spec, features
+        The parts of `features_record`.
+    semantics
+        Everything that the semantics depend on.
+    """
+
+    spec: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict)
+    semantics: dict[str, Any] = field(default_factory=dict)
+
+
+def recorded_facts(folder: Path) -> RecordedFacts:
+    """What the record of a dataset, or of a run on it, says; nothing if there is none.
+
+    Raises
+    ------
+    InputError
+        If the file is not the record of an extraction.
+    """
+    file = folder / RECORD_FILE
+    return read_record(file, RecordedFacts) if file.is_file() else RecordedFacts()
+
+
+@dataclass(frozen=True)
+class RecordedTexts:
+    """How texts about classes became semantics.
+
+    Attributes
+    ----------
+    text_encoder, templates
+        As in `gsmflow.data.extract.texts.encode_classes`; a record without templates is of texts
+        that were encoded as they were.
+    weights_blake2b
+        The digest of the encoder's weights.
+    """
+
+    text_encoder: str
+    weights_blake2b: str
+    templates: Annotated[tuple[str, ...], Meta(min_length=1)] = ("",)
+
+
+@dataclass(frozen=True)
+class _WithTexts:
+    """What is read of a record whose semantics were made of texts."""
+
+    semantics: RecordedTexts
+
+
+def recorded_texts(folder: Path) -> RecordedTexts:
+    """How the texts of a dataset, or of a run on it, were encoded.
+
+    Raises
+    ------
+    InputError
+        If the record is missing or damaged, or the semantics were not made of texts.
+    """
+    file = folder / RECORD_FILE
+    if recorded_facts(folder).semantics.get("kind") != "texts":
+        raise InputError(
+            f"{file}: found no text encoder, expected that of the run's semantics: a class of this "
+            "run is described by numbers, as its other classes are"
+        )
+    return read_record(file, _WithTexts).semantics
 
 
 @dataclass(frozen=True)
@@ -128,11 +222,11 @@ def recorded_backbone(
     if name not in (None, found_name):
         raise InputError(f"{file}: found a record of features {found_name}, expected one of {name}")
     backbone = load_backbone(_with_current_paths(spec, weights, file), device)
-    for field in ("weights_blake2b", "preprocessing", "takes"):
-        found, expected = backbone.facts[field], facts.get(field)
+    for fact in ("weights_blake2b", "preprocessing", "takes"):
+        found, expected = backbone.facts[fact], facts.get(fact)
         if found != expected:
             raise InputError(
-                f"{backbone.facts['source']}: found {field} {found}, expected {expected} as "
+                f"{backbone.facts['source']}: found {fact} {found}, expected {expected} as "
                 f"{file} has it: a model trained on these features cannot use others"
             )
     return backbone, batch_size

@@ -12,20 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import path_text, write_bytes, write_json
 from gsmflow.core.folders import locked, remove_leftovers
-from gsmflow.core.json_records import read_record
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.extract.features import Extracted
 from gsmflow.data.npy import read_npz
 
-__all__ = ["FeatureStore", "ImageFile", "image_files", "open_store"]
+__all__ = ["FeatureStore", "ImageFile", "image_files", "open_store", "recorded_batch_size"]
 
 _MANIFEST, _ALL_FEATURES = "manifest.json", "features.npy"
 # Approximate number of files in a chunk: the most that a kill loses.
@@ -158,6 +159,21 @@ class FeatureStore:
         return self.folder / f"chunk-{number:06d}.npz"
 
 
+def recorded_batch_size(folder: Path) -> int | None:
+    """The batch size of an interrupted extraction, with which it continues; None if there is none.
+
+    Raises
+    ------
+    InputError
+        If its manifest is damaged.
+    """
+    manifest = folder / _MANIFEST
+    if not manifest.exists():
+        return None
+    settings = _read_manifest(manifest).settings
+    return as_record(f"{manifest}, field 'settings'", settings, _Settings).batch_size
+
+
 @contextmanager
 def open_store(
     folder: Path, settings: Mapping[str, Any], files: Sequence[ImageFile], *, batch_size: int
@@ -201,6 +217,24 @@ class _Manifest:
     files: list[tuple[str, int, int]]
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What is read of the settings; the others are compared as they are."""
+
+    batch_size: Annotated[int, Meta(ge=1)]
+
+
+def _remedy(manifest: Path) -> str:
+    return f"delete {path_text(manifest.parent)} to start again"
+
+
+def _read_manifest(manifest: Path) -> _Manifest:
+    try:
+        return read_record(manifest, _Manifest)
+    except InputError as error:
+        raise InputError(f"{error}; {_remedy(manifest)}") from error
+
+
 def _check_manifest(
     manifest: Path, settings: Mapping[str, Any], files: Sequence[ImageFile]
 ) -> None:
@@ -210,11 +244,7 @@ def _check_manifest(
     if not manifest.exists():
         write_json(manifest, wanted)
         return
-    remedy = f"delete {path_text(manifest.parent)} to start again"
-    try:
-        found = read_record(manifest, _Manifest)
-    except InputError as error:
-        raise InputError(f"{error}; {remedy}") from error
+    found, remedy = _read_manifest(manifest), _remedy(manifest)
     for name in sorted({*found.settings, *wanted["settings"]}):
         before, now = found.settings.get(name), wanted["settings"].get(name)
         if before != now:

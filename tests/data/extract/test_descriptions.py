@@ -50,7 +50,7 @@ def test_texts_are_read_in_every_notation(tmp_path: Path, text: str) -> None:
     found = read_descriptions(file)
     assert found.attributes is None
     assert found.names == ("zebra", "ého")
-    assert found.texts == ("A horse, with stripes.", "é 🦓")
+    assert found.texts == (("A horse, with stripes.",), ("é 🦓",))
 
 
 def test_folder_of_texts_is_read(tmp_path: Path) -> None:
@@ -60,12 +60,39 @@ def test_folder_of_texts_is_read(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("")
     found = read_descriptions(tmp_path)
     assert found.names == ("Dr. Bear", "zebra")
-    assert found.texts == ("1", "A horse with stripes.")
+    assert found.texts == (("1",), ("A horse with stripes.",))
+
+
+def test_several_texts_of_a_class_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('name,text\nzebra,Striped.\nbear,"Big, brown."\nzebra,"1, 2 or 3 m"\nbear,7\n')
+    expected = (("Striped.", "1, 2 or 3 m"), ("Big, brown.", "7"))
+    found = read_descriptions(file)
+    assert (found.names, found.texts) == (("zebra", "bear"), expected)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "zebra.txt").write_bytes(b"Striped.\r\n \r\n1, 2\nor 3 m\n")
+    (folder / "bear.txt").write_text("\n\nBig, brown.\n\n\n7")
+    found = read_descriptions(folder)
+    assert dict(zip(found.names, found.texts, strict=True)) == dict(
+        zip(("zebra", "bear"), expected, strict=True)
+    )
+
+
+def test_names_are_descriptions_only_where_they_may_be(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("name\npolar bear\nzebra\n")
+    found = read_descriptions(file, names_alone=True)
+    assert (found.names, found.texts) == (("polar bear", "zebra"), ((), ()))
+    with pytest.raises(InputError, match="found name and nothing more"):
+        read_descriptions(file)
+    file.write_text("bear 1 0\nzebra 0 1\n")
+    assert read_descriptions(file, names_alone=True).attributes is not None
 
 
 def test_long_text_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("name,text\nzebra," + "stripes " * 50_000 + "\n")
-    assert len(read_descriptions(tmp_path / "a.csv").texts[0]) == 399_999
+    assert len(read_descriptions(tmp_path / "a.csv").texts[0][0]) == 399_999
 
 
 @pytest.mark.parametrize(
@@ -83,6 +110,13 @@ def test_long_text_is_read(tmp_path: Path) -> None:
         ("z,1\nz,2\n", ": found the class z twice (first as z)"),
         ("1.5,1\n2,2\n", ": found numbers alone, and no classes.txt"),
         (",1\nbear,2\n", ": found a class without a name"),
+        ("name,text\nzebra,a\nZebra,b\n", ": found the class Zebra twice (first as zebra)"),
+        (
+            "name,text\nbear,Big.\nox,A beast, brown.\n",
+            ", line 3: found 3 cells, expected a name and a text: quote the text, as it has a",
+        ),
+        ("bear;Big.\nox;No; 1\nzebra;Odd.\n", ", line 2: found 3 cells, expected a name and a"),
+        ("ox,Tall, brown\nbear,A beast, big\n", ", line 1: found 3 cells, expected a name"),
         ("zebra\nbear\n", ", line 1: found zebra and nothing more"),
         ("name,text\nzebra,\nbear,x\n", ", line 2: found no text for zebra"),
         ('zebra,"a\nbear,b', ": not readable as CSV"),

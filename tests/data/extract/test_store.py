@@ -1,6 +1,7 @@
 """Features of files, stored chunk by chunk, with a backbone of known features."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ import torch
 from PIL import Image
 
 from gsmflow.core.errors import InputError
+from gsmflow.data.extract import features as features_module
 from gsmflow.data.extract import store as store_module
 from gsmflow.data.extract.backbones import Backbone
-from gsmflow.data.extract.features import extract_features
+from gsmflow.data.extract.features import extract_chunks, extract_features, stream_features
 from gsmflow.data.extract.store import FeatureStore, ImageFile, image_files, open_store
 
 COUNT, BATCH, BAD = 11, 2, {3, 4, 5, 10}
@@ -70,9 +72,20 @@ def good() -> list[int]:
     return [i for i in range(COUNT) if i not in BAD]
 
 
+@pytest.fixture(params=["threads", "processes"])
+def readers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads or processes read the pictures, however few."""
+    if request.param == "processes":
+        if sys.platform != "linux":
+            pytest.skip("processes are forked on Linux alone")
+        monkeypatch.setattr(features_module, "_FEW", 0)
+
+
+@pytest.mark.usefixtures("readers")
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_features_are_those_of_each_file_for_any_batch_size(root: Path, batch_size: int) -> None:
     counted: list[int] = []
+    state = torch.get_rng_state()
     paths = sorted(root.iterdir())
     found = extract_features(paths, mean_colour(), batch_size=batch_size, on_batch=counted.append)
     np.testing.assert_array_equal(found.kept, good())
@@ -81,6 +94,29 @@ def test_features_are_those_of_each_file_for_any_batch_size(root: Path, batch_si
     assert dict(found.refused) == dict.fromkeys(sorted(BAD), "not a picture")
     assert sum(counted) == COUNT
     assert max(counted) <= batch_size
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("readers")
+def test_chunks_are_read_one_after_another_in_their_order(root: Path) -> None:
+    paths = sorted(root.iterdir())
+    chunks = [paths[4:8], paths[:4], paths[8:]]
+    for chunk, found in zip(
+        chunks, extract_chunks(chunks, mean_colour(), batch_size=BATCH), strict=True
+    ):
+        whole = extract_features(chunk, mean_colour(), batch_size=BATCH)
+        np.testing.assert_array_equal(found.features, whole.features)
+        np.testing.assert_array_equal(found.kept, whole.kept)
+        assert found.refused == whole.refused
+
+
+@pytest.mark.usefixtures("readers")
+def test_reading_may_end_early(root: Path) -> None:
+    stream = stream_features(iter(sorted(root.iterdir())), mean_colour(), batch_size=1)
+    batch, _ = next(stream)
+    assert [path.name for path in batch] == ["00.png"]
+    stream.close()
+    assert list(stream) == []
 
 
 def test_no_files_give_empty_features() -> None:
@@ -101,6 +137,7 @@ def test_infinite_features_are_refused(root: Path) -> None:
         extract_features(sorted(root.iterdir()), broken, batch_size=4)
 
 
+@pytest.mark.usefixtures("readers")
 def test_pictures_of_different_sizes_after_preprocessing_are_refused(root: Path) -> None:
     Image.new("RGB", (9, 9)).save(root / "00.png")
     with pytest.raises(InputError, match=r"found pictures of \(3, 4, 5\) and of \(3, 9, 9\)"):
