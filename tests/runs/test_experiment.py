@@ -79,7 +79,9 @@ def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
         for file in ("log.jsonl", "choice.json", "validation.json", "history.json", "model.json")
     }
     assert written == of_methods | {
+        ".lock",
         "recipe.json",
+        "data.json",
         "environment.json",
         "log.jsonl",
         "validation.json",
