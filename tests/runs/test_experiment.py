@@ -384,7 +384,7 @@ def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
         (beside, "choose"),
         (experiment, "evaluate"),
         (shifts, "measure_shifts"),
-        (experiment, "run_figure"),
+        (experiment, "write_confusion"),
         (experiment, "write_json"),
     )
     for module, stage in failures:
