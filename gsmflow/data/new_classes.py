@@ -48,30 +48,9 @@ def read_new_classes(source: Path, name: str | None, header: Header = "auto") ->
     elif name is not None:
         described = Descriptions(source, (name,), attributes=read_vector(source, header)[None])
     else:
-<<<<<<< HEAD
         return read_descriptions(source, header)
     check_names(described)
     return described
-=======
-        return read_descriptions(source)
-    if not vectors:
-        raise InputError(f"{source}: found no class, expected one at least")
-    if not all(key.strip() for key in vectors):
-        raise InputError(f"{source}: found a class without a name, expected a name for each")
-    if all(isinstance(value, str) and value.strip() for value in vectors.values()):
-        return Descriptions(source, tuple(vectors), texts=tuple((v,) for v in vectors.values()))
-    arrays = [
-        _vector(f"{source}, class {' '.join(key.split())}", values)
-        for key, values in vectors.items()
-    ]
-    lengths = {len(one) for one in arrays}
-    if len(lengths) > 1:
-        raise InputError(
-            f"{source}: found vectors of {min(lengths)} and of {max(lengths)} numbers, expected "
-            "one length"
-        )
-    return Descriptions(source, tuple(vectors), attributes=np.stack(arrays))
->>>>>>> h-extract
 
 
 def name_vectors(described: Descriptions, vectors: FloatArray, length: int) -> NewClasses:
@@ -93,7 +72,7 @@ def name_vectors(described: Descriptions, vectors: FloatArray, length: int) -> N
     """
     if vectors.shape[1] != length:
         raise InputError(
-            f"{described.source}, class {' '.join(described.names[0].split())}: found a vector of "
+            f"{described.source}, class {described.names[0]}: found a vector of "
             f"{vectors.shape[1]} numbers, expected {length}, as the run's semantics have"
         )
     return dict(zip(described.names, vectors, strict=True))
@@ -151,13 +130,8 @@ def _read_npy(file: Path, name: str | None) -> _Pairs:
 
 def _read_json(file: Path, name: str | None) -> _Pairs:
     try:
-<<<<<<< HEAD
         content = parse_json(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-=======
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
->>>>>>> h-extract
         raise InputError(f"{file}: not JSON ({one_line(error)}), expected semantics") from error
     if not isinstance(content, dict):
         return [(_needed(file, name), content)]
