@@ -77,6 +77,9 @@ SHORTER: dict[str, dict[str, int]] = {
 TOLERANCE = 2.0
 
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
+
 def test_every_method_has_figures() -> None:
     assert MEASURED.keys() == METHODS.keys() - ELSEWHERE
 
