@@ -281,7 +281,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no JSON": (lambda run: (run / "extract.json").write_text("{"), "extract.json: not readable"),
     "a list": (
         lambda run: (run / "extract.json").write_text("[]"),
-        "extract.json: found no record of an extraction",
+        "extract.json: found list, expected an object",
     ),
     "other features": (
         lambda run: change(run, "features", name="res101"),
