@@ -364,7 +364,7 @@ FAULTS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "unnamed": (".json", "[1, 2, 3, 4, 5]", (), "--name: found none with"),
     "names": (".json", '{"y": [1, 2, 3, 4, 5]}', ("--name", "x"), "--name: found x with"),
     "lines": (".csv", "x,1,2,3,4,5\ny,1,2,3,4,5\n", ("--name", "x"), "found 2 lines, expected the"),
-    "twice": (".csv", "x,1,2,3,4,5\nx,1,2,3,4,5\n", (), "found the class x twice"),
+    "twice": (".csv", "x,1,2,3,4,6\nx,1,2,3,4,5\n", (), "found the class x twice"),
     "nothing": (".csv", "\n", (), "found no line"),
     "json": (".json", "{", (), "not JSON"),
     "mixed": (".json", '{"x": [1, "a"]}', (), "class x: found something else, expected a list of"),
