@@ -323,16 +323,26 @@ def _examine_classes(dataset: Dataset) -> Iterator[Finding]:
             classes=untrained,
         )
     yield from _examine_validation_classes(dataset)
-    unseen = np.setdiff1d(unseen, both)
-    for a in seen:
-        equal = unseen[(dataset.semantics[unseen] == dataset.semantics[a]).all(axis=1)]
-        if len(equal):
+    yield from _examine_twins(dataset, seen, np.setdiff1d(unseen, both))
+
+
+def _examine_twins(dataset: Dataset, seen: IntArray, unseen: IntArray) -> Iterator[Finding]:
+    """An error for each seen class with the semantics of an unseen one."""
+    names, base = dataset.class_names, dataset.first_number
+    values = dataset.semantics + 0.0  # -0.0 becomes 0.0
+    unequal = np.isnan(values).any(axis=1)  # to themselves, too
+    unseen_of: dict[bytes, list[int]] = {}
+    for c in unseen[~unequal[unseen]].tolist():
+        unseen_of.setdefault(values[c].tobytes(), []).append(c)
+    for a in seen[~unequal[seen]].tolist():
+        equal = unseen_of.get(values[a].tobytes(), [])
+        if equal:
             yield _error(
                 dataset,
                 "semantics",
                 f"found the same semantics for seen class {a + base} ({names[a]}) and unseen class "
                 f"{equal[0] + base} ({names[equal[0]]}), expected semantics that tell them apart",
-                classes=np.append(a, equal),
+                classes=np.array([a, *equal]),
             )
 
 

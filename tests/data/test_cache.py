@@ -108,7 +108,7 @@ def test_another_file_of_names_makes_another_entry(root: Path, folder: Path) -> 
 
 
 def test_class_names_with_any_unicode_are_kept(root: Path, folder: Path) -> None:
-    names = np.array([[f"Käfer {c} \u2603 \ud83d"] for c in range(10)], dtype=object)
+    names = np.array([[f"Käfer {c} \u2603 \U0001f642"] for c in range(10)], dtype=object)
     write_gbu(root / "TINY", make_dataset(), v73=True, allclasses_names=names)
     load(root, folder)
     assert load(root, folder).class_names == tuple(name for (name,) in names)

@@ -79,7 +79,9 @@ def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
         for file in ("log.jsonl", "choice.json", "validation.json", "history.json", "model.json")
     }
     assert written == of_methods | {
+        ".lock",
         "recipe.json",
+        "data.json",
         "environment.json",
         "log.jsonl",
         "validation.json",
@@ -382,7 +384,7 @@ def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
         (beside, "choose"),
         (experiment, "evaluate"),
         (shifts, "measure_shifts"),
-        (experiment, "run_figure"),
+        (experiment, "write_confusion"),
         (experiment, "write_json"),
     )
     for module, stage in failures:

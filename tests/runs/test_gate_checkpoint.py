@@ -317,7 +317,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "nan": (
         "likelihood",
         lambda d: change(d / "gate.json", threshold=float("nan")),
-        "gate.json, field 'threshold': found nan, expected a finite number",
+        "gate.json: not readable (the number NaN)",
     ),
     "smoothing": (
         "cosmo",
