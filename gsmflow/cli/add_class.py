@@ -97,14 +97,15 @@ def _describe(options: AddClassOptions) -> Descriptions:
     if (options.semantics is None) == (options.text is None):
         found = "neither" if options.text is None else "both"
         raise InputError(f"--text: found {found} --semantics and --text, expected one of them")
+    name = None if options.name is None else " ".join(options.name.split())
     if options.semantics is not None:
-        return read_new_classes(options.semantics, options.name, options.header)
+        return read_new_classes(options.semantics, name, options.header)
     assert options.text is not None
     text = " ".join(options.text.split())
-    if not text or options.name is None:
-        missing = "--text" if options.name else "--name"
+    if not text or not name:
+        missing = "--text" if name else "--name"
         raise InputError(f"{missing}: found none, expected a text, and the name of its class")
-    return Descriptions(Path("--text"), (options.name,), texts=((text,),))
+    return Descriptions(Path("--text"), (name,), texts=((text,),))
 
 
 def _encode(described: Descriptions, trained: TrainedRun) -> FloatArray:

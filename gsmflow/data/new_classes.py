@@ -102,7 +102,7 @@ def _vector(where: str, values: Any) -> FloatArray:
     try:
         with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
             vector = np.asarray(values).astype(np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{where}: found something else, expected a list of numbers") from error
     if vector.ndim != 1 or not len(vector):
         raise InputError(f"{where}: found shape {vector.shape}, expected one row of numbers")

@@ -322,7 +322,7 @@ def test_run_with_an_added_class_is_not_resumed(
 
 FORMS: dict[str, tuple[str, str, bool]] = {
     "line": (".csv", "1,2,3,4,5.5\n", True),
-    "column": (".csv", "1\n2\n3\n4\n5.5\n", True),
+    "column": (".txt", "1\n2\n3\n4\n5.5\n", True),
     "list": (".json", "[1, 2, 3, 4, 5.5]", True),
     "named": (".csv", "new,1,2,3,4,5.5\n", False),
     "headed": (".csv", "\ufeffname;a;b;c;d;e\nnew;1;2;3;4;5.5\n\n", False),
@@ -505,7 +505,23 @@ def test_words_without_the_encoder_of_the_run_are_refused(
     assert code == 2
     assert "here: found weights_blake2b w, expected other as" in err
     assert "--name: found none" in add(capsys, other, "--text", "Tall.")[2]
+    assert "--name: found none" in add(capsys, other, "--text", "Tall.", "--name", " ")[2]
     assert "--text: found neither" in add(capsys, other)[2]
+    assert not into.exists()
+
+
+def test_words_for_a_run_on_other_semantics_are_refused(
+    encoded: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "v.npy", WHOLE.semantics[:-1])
+    recipe = recipe_in(tmp_path, without_last(WHOLE), "discriminant")
+    recipe = replace(recipe, semantics=str(tmp_path / "v.npy"))
+    trained = run_experiment(Job(recipe), Console(quiet=True)).directory
+    run, into = run_of_texts(tmp_path, trained), tmp_path / "grown"
+    code, _, err = add(capsys, run, "--name", "new", "--text", "Tall.", "--into", into)
+    assert code == 2
+    assert f"--text: found a text, expected a vector: the run's semantics are {tmp_path}" in err
+    assert not encoded
     assert not into.exists()
 
 

@@ -793,7 +793,7 @@ def test_recorded_backbone_extracts_the_same_features(root: Path, checkpoints: P
     with pytest.raises(InputError, match="found weights_blake2b"):
         recorded_backbone(root / "data" / "MINE", CPU, checkpoints / "resnet")
     (root / "data" / "MINE" / "extract.json").write_text('{"features": {}}')
-    with pytest.raises(InputError, match=r"extract\.json, field 'spec': found nothing"):
+    with pytest.raises(InputError, match=r"extract\.json: found no backbone, expected"):
         recorded_backbone(root / "data" / "MINE", CPU)
 
 

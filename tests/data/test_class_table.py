@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
-from gsmflow.data.class_table import ClassTable, read_class_table, read_names
+from gsmflow.core.text_cells import Header
+from gsmflow.data.class_table import ClassTable, read_class_table, read_names, read_vector
 
 
 def test_names_are_read_one_on_each_line(tmp_path: Path) -> None:
@@ -46,9 +47,77 @@ def test_missing_values_of_awa_are_noted(tmp_path: Path, line: str, noted: bool)
     assert bool(read_class_table(tmp_path / "m.txt").notes) == noted
 
 
-def table_or_sentence(file: Path) -> ClassTable | str:
+def test_first_of_many_texts_is_a_row_beside_a_text_that_is_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("ox,Big\nbear,7\ncat,Small\ndog,Soft\n")
+    table = read_class_table(file)
+    assert dict(zip(table.names, table.texts, strict=True)) == {
+        "ox": ("Big",),
+        "bear": ("7",),
+        "cat": ("Small",),
+        "dog": ("Soft",),
+    }
+
+
+@pytest.mark.parametrize("content", ["name text\nox A beast\n", "title text\nox\n"])
+def test_texts_without_a_delimiter_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(InputError, match=r"line 2: found (no text for ox|3 cells.* by a comma)"):
+        read_class_table(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("cells", ["NA,1", "n/a,None", "-,?"])
+def test_missing_numbers_are_no_texts(tmp_path: Path, cells: str) -> None:
+    (tmp_path / "a.csv").write_text(f"name,a,b\nox,{cells}\nbear,{cells}\n")
+    with pytest.raises(InputError, match=r"expected a (finite number|header or a row)"):
+        read_class_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "names"),
+    [
+        ("auto", "Name", ("polar bear", "ox")),
+        ("auto", "zebra", ("zebra", "polar bear", "ox")),
+        ("no", "name", ("name", "polar bear", "ox")),
+        ("yes", "zebra", ("polar bear", "ox")),
+    ],
+)
+def test_header_above_names_alone(
+    tmp_path: Path, header: Header, first: str, names: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.txt").write_text(f"{first}\npolar  bear\n\nox\n")
+    table = read_class_table(tmp_path / "a.txt", header, names_alone=True)
+    assert (table.names, table.texts, table.values) == (names, ((),) * len(names), None)
+
+
+@pytest.mark.parametrize(
+    "content", ["1,2.5,3\n", "1\n2.5\n3", "1 2.5 3", "a;b;c\n1;2.5;3\n", "v\n1\n2.5\n3"]
+)
+def test_vector_is_a_line_or_a_column(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(content)
+    header: Header = "auto" if content[0] == "1" else "yes"
+    np.testing.assert_array_equal(read_vector(file, header), np.float32([1, 2.5, 3]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "found no line, expected the attributes of one class"),
+        ("1,2\n3,4\n", "found 2 lines, expected the attributes of one class on one line"),
+        ("1\n2\nx\n", "line 3, column 1: found 'x', expected a finite number"),
+        ("1,nan\n", "line 1, column 2: found 'nan', expected a finite number"),
+    ],
+)
+def test_bad_vector_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_vector(tmp_path / "a.csv")
+
+
+def table_or_sentence(file: Path, names_alone: bool) -> ClassTable | str:
     try:
-        return read_class_table(file)
+        return read_class_table(file, names_alone=names_alone)
     except InputError as error:
         return str(error)
 
@@ -72,20 +141,21 @@ TABLES = st.tuples(st.sampled_from([",", ";", "\t", " "]), st.lists(st.lists(CEL
         TABLES.map(lambda t: "\n".join(t[0].join(cells) for cells in t[1]).encode()),
     ),
     listed=st.one_of(st.none(), st.binary(max_size=20), st.just(b"1 a\n2 b\n")),
+    names_alone=st.booleans(),
 )
-@example(content=b"1 2\n", listed=b"1" * 5000 + b" a")
-@example(content=b"1" * 5000 + b",2\n3,4", listed=None)
-@example(content=b'"a\nb",1\n"a\nb"', listed=None)
-@example(content=b"\xef\xbb\xbf,\n", listed=None)
+@example(content=b"1 2\n", listed=b"1" * 5000 + b" a", names_alone=False)
+@example(content=b"1" * 5000 + b",2\n3,4", listed=None, names_alone=False)
+@example(content=b'"a\nb",1\n"a\nb"', listed=None, names_alone=False)
+@example(content=b"\xef\xbb\xbf,\n", listed=None, names_alone=False)
 def test_any_text_is_a_table_or_one_sentence(
-    tmp_path: Path, content: bytes, listed: bytes | None
+    tmp_path: Path, content: bytes, listed: bytes | None, names_alone: bool
 ) -> None:
     file, names = tmp_path / "table.csv", tmp_path / "classes.txt"
     file.write_bytes(content)
     names.unlink(missing_ok=True)
     if listed is not None:
         names.write_bytes(listed)
-    read = table_or_sentence(file)
+    read = table_or_sentence(file, names_alone)
     if isinstance(read, str):
         assert "expected" in read
         assert len(read.splitlines()) == 1

@@ -175,8 +175,8 @@ class _Features:
 class _Record:
     """What is read of the file."""
 
-    spec: _Spec
-    features: dict[str, Any]
+    spec: _Spec | None = None
+    features: dict[str, Any] = field(default_factory=dict)
 
 
 def copy_record(source: Path, target: Path) -> None:
@@ -215,6 +215,11 @@ def recorded_backbone(
     """
     file = folder / RECORD_FILE
     record = read_record(file, _Record)
+    if record.spec is None:
+        raise InputError(
+            f"{file}: found no backbone, expected that of the features; those of a dataset without "
+            "a record have none when they are used again"
+        )
     facts, recorded = record.features, as_record(str(file), record.features, _Features)
     found_name, batch_size = recorded.name, recorded.batch_size
     path = None if record.spec.weights is None else Path(record.spec.weights)

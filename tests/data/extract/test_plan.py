@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gsmflow.core.errors import InputError
-from gsmflow.data.extract.plan import make_plan
+from gsmflow.data.extract.descriptions import read_descriptions
+from gsmflow.data.extract.plan import plan_pictures
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def official(tmp_path: Path) -> Path:
 def test_official_attributes_are_matched_with_the_folders(official: Path) -> None:
     unseen = official / "unseen.txt"
     unseen.write_text("2 002.crested_auklet\n003.Auk\n")
-    plan = make_plan(official / "images", official / "attributes" / "continuous.txt", unseen)
+    described = read_descriptions(official / "attributes" / "continuous.txt")
+    plan = plan_pictures(official / "images", described, unseen)
     names = ("001.Black_footed_Albatross", "002.Crested Auklet", "003.Auk")
     assert plan.described.names == names
     np.testing.assert_array_equal(plan.described.attributes, [[1.5, 0], [0, 2.5], [3.5, 1]])
@@ -35,11 +37,12 @@ def test_official_attributes_are_matched_with_the_folders(official: Path) -> Non
 
 
 def test_folder_and_unseen_class_without_a_line_are_refused(official: Path) -> None:
-    table, unseen = official / "attributes" / "continuous.txt", official / "unseen.txt"
+    described = read_descriptions(official / "attributes" / "continuous.txt")
+    unseen = official / "unseen.txt"
     unseen.write_text("4 004.Gull\n")
     with pytest.raises(InputError, match=r"unseen\.txt: found 4 004\.Gull, expected the name"):
-        make_plan(official / "images", table, unseen)
+        plan_pictures(official / "images", described, unseen)
     (official / "images" / "004.Gull").mkdir()
     (official / "images" / "004.Gull" / "1.jpg").touch()
     with pytest.raises(InputError, match=r"found no description of 004\.Gull, expected one"):
-        make_plan(official / "images", table, None)
+        plan_pictures(official / "images", described, None)
