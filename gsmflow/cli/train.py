@@ -24,6 +24,9 @@ class TrainOptions(ScriptOptions):
 
     A dataset's folder is trained on by the recommended method (docs/beyond.md), by another with
     --model; a script is run with its own settings. The folder or script comes first, then flags.
+
+    Test rows are never trained on: learning is inductive, and there is no transductive setting
+    (docs/protocol.md).
     """
 
 
