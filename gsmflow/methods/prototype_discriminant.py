@@ -121,8 +121,18 @@ class PrototypeDiscriminant(nn.Module):
     def for_problem(
         cls, scaled: Scaled, config: DiscriminantConfig, generators: Generators
     ) -> "PrototypeDiscriminant":
-        """Choose the hyperparameters and fit; on the CPU. Arguments as in `Model.for_problem`."""
+        """Choose the hyperparameters and fit; on the CPU. Arguments as in `Model.for_problem`.
+
+        Raises
+        ------
+        InputError
+            If there is one seen class.
+        """
         problem, feed = scaled.problem, scaled.feed
+        if len(problem.seen_classes) < 2:
+            raise InputError(
+                "seen classes: found 1, expected at least 2, so that one can be told from another"
+            )
         lack = lacks_rows_for_folds(problem)
         if lack is None:
             generator = generators.on_cpu("initial weights")

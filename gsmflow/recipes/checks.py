@@ -47,6 +47,7 @@ def check_recipe(recipe: Recipe) -> None:
         check_file_name(flag_of(name), value)
         if empty or Path(value).name != value or value == "..":
             raise InputError(f"{flag_of(name)}: found {value!r}, expected a plain file name")
+    check_file_name("--semantics", recipe.semantics_label)
     check_embeddings("--semantics", recipe.semantics, several=True)
     if recipe.second_semantics:
         check_embeddings("--second-semantics", recipe.second_semantics, several=False)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gsmflow.core.environment import describe_environment
-from gsmflow.core.errors import InputError, writing
+from gsmflow.core.errors import InputError, UnavailableError, writing
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
 from gsmflow.core.tables import latex, markdown
@@ -208,8 +208,9 @@ def run_cells(
     Raises
     ------
     InputError
-        If the executor is not to be had, or the disk is full: what runs is ended, and goes on from
-        its files another time.
+        If the executor is not to be had.
+    UnavailableError
+        If the disk is full: what runs is ended, and goes on from its files another time.
     """
     if retry_failed:
         for run in runs:
@@ -223,7 +224,7 @@ def run_cells(
             if isinstance(event, Ended):
                 run = left[event.name]
                 if run.outcome is None and is_for_want_of_room(event.sentence or ""):
-                    raise InputError(str(event.sentence))
+                    raise UnavailableError(str(event.sentence))
                 if run.outcome is None:  # its process ended before it could say how
                     write_failure(run.outcome_file, event.sentence or "ended without an outcome")
             yield event

@@ -72,7 +72,9 @@ def scores_are_finite(recipe: Recipe, dataset: Dataset) -> bool:
         scorer = direct_scorer(model, scaled.scaling, classes, CPU, bayes=False)
         assert scorer is not None
         outcome = evaluate(scorer, problem, held_out)
-        finite += [np.isfinite(outcome.scores).all(), np.isfinite(outcome.curve().best_gamma())]
+        best = outcome.best
+        finite += [np.isfinite(scores).all() for scores in (best.seen_scores, best.unseen_scores)]
+        finite.append(np.isfinite(outcome.curve().best_gamma()))
     return all(finite)
 
 
