@@ -12,8 +12,13 @@ from gsmflow.reports import figures as report
 torch.set_num_threads(1)
 
 
+# Files whose tests take longest: begun first, they end while others still run.
+LONGEST = ("test_digit_pictures.py", "test_walkthrough.py", "test_distributed.py", "test_beside.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests whose marker says that they need what is not here."""
+    """Skip the tests whose marker says that they need what is not here; begin with the longest."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     gpu = [item for item in items if item.get_closest_marker("gpu") is not None]
     slurm = [item for item in items if item.get_closest_marker("slurm") is not None]
     if gpu and not torch.cuda.is_available():
