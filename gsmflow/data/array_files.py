@@ -25,7 +25,14 @@ from gsmflow.core.arrays import row_slices
 from gsmflow.core.errors import InputError
 from gsmflow.data.formats.arrays import text_array
 from gsmflow.data.formats.base import listed_fields
-from gsmflow.data.npy import MOST_DEFLATED, reading
+from gsmflow.data.npy import (
+    MOST_DEFLATED,
+    ArrayHeader,
+    npz_fields,
+    packed_member,
+    read_header,
+    reading,
+)
 
 __all__ = ["ENDINGS", "ArrayFile", "StoredArray", "open_array_file", "read_texts"]
 
@@ -188,35 +195,9 @@ _NPY = "a complete .npy file of an array"
 _NPZ = "a complete .npz archive of arrays"
 
 
-@dataclass(frozen=True)
-class _Header:
-    """The header of an array, and where its bytes begin."""
-
-    shape: tuple[int, ...]
-    in_columns: bool
-    dtype: np.dtype[Any]
-    start: int
-
-
-def _read_header(file: IO[bytes], where: str, total_bytes: int) -> _Header:
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"its version is {version}")
-    first = version == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it was written by Python 2
-        shape, in_columns, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("pickled Python objects")
-    start = file.tell()
-    _check_size(where, shape, dtype.itemsize, total_bytes - start)
-    return _Header(shape, in_columns, dtype, start)
-
-
 def _open_npy(path: Path) -> ArrayFile:
     with reading(str(path), _NPY), path.open("rb") as file:
-        header = _read_header(file, str(path), path.stat().st_size)
+        header = read_header(file, path.stat().st_size)
 
     def pieces() -> Iterator[NDArray[Any]]:
         with reading(str(path), _NPY):
@@ -232,35 +213,30 @@ def _open_npy(path: Path) -> ArrayFile:
 
 
 def _open_npz(path: Path) -> ArrayFile:
-    length = path.stat().st_size
-    with reading(str(path), _NPZ), zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".npy")]
+    names = sorted(npz_fields(path))
 
     def find(field: str) -> StoredArray:
         where = _where(path, field)
         with reading(where, _NPZ), zipfile.ZipFile(path) as archive:
-            member = archive.getinfo(f"{field}.npy")
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("it is compressed in another way than NumPy's")
-            most = min(member.file_size, MOST_DEFLATED * min(member.compress_size, length))
+            member, most = packed_member(archive, field, path.stat().st_size)
             with archive.open(member) as file:
-                header = _read_header(file, where, most)
+                header = read_header(file, most)
 
         def pieces() -> Iterator[NDArray[Any]]:
             with (
                 reading(where, _NPZ),
                 zipfile.ZipFile(path) as archive,
-                archive.open(f"{field}.npy") as file,
+                archive.open(member) as file,
             ):
-                _read_header(file, where, most)
+                read_header(file, most)
                 yield from _stream(file, header)
 
         return StoredArray(where, header.shape, header.dtype, pieces)
 
-    return ArrayFile(path, tuple(name.removesuffix(".npy") for name in names), find)
+    return ArrayFile(path, tuple(names), find)
 
 
-def _stream(file: IO[bytes], header: _Header) -> Iterator[NDArray[Any]]:
+def _stream(file: IO[bytes], header: ArrayHeader) -> Iterator[NDArray[Any]]:
     """The rows that follow a header in a file that can only be read on."""
     shape, dtype = header.shape, header.dtype
     if header.in_columns or not shape:  # the first row ends at the end of the file

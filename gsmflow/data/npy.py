@@ -1,11 +1,12 @@
 """NumPy's files, ``.npy`` and ``.npz``: what they ask for is compared with their length first."""
 
-import io
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,15 +15,42 @@ from numpy.typing import NDArray
 
 from gsmflow.core.errors import InputError, one_line
 
-__all__ = ["MOST_DEFLATED", "npz_fields", "read_npy", "read_npz", "reading"]
+__all__ = [
+    "MOST_DEFLATED",
+    "ArrayHeader",
+    "npz_fields",
+    "packed_member",
+    "read_header",
+    "read_npy",
+    "read_npz",
+    "reading",
+]
 
 # Deflate makes no more than this many bytes of one.
 MOST_DEFLATED = 1032
 
-# No header that NumPy accepts is longer.
-_HEAD_BYTES = 2**14
 _ENDING = ".npy"
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What the header of an array says.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the array.
+    in_columns
+        Whether its values lie column by column.
+    start
+        Where they begin, in bytes.
+    """
+
+    shape: tuple[int, ...]
+    in_columns: bool
+    dtype: np.dtype[Any]
+    start: int
 
 
 def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
@@ -42,7 +70,7 @@ def read_npy(path: Path, *, mapped: bool = False) -> NDArray[Any]:
     """
     with reading(str(path), "a complete .npy file of an array"):
         with path.open("rb") as stream:
-            _check_size(stream, os.fstat(stream.fileno()).st_size)
+            read_header(stream, os.fstat(stream.fileno()).st_size)
             if not mapped:
                 stream.seek(0)
                 return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
@@ -71,32 +99,56 @@ def read_npz(path: Path, field: str) -> NDArray[Any]:
         If the archive or the array is missing or damaged, or holds Python objects.
     """
     with _archive(path, f"{path}, field '{field}'") as archive:
-        member = archive.getinfo(f"{field}{_ENDING}")
-        if member.compress_type not in _PACKED:
-            raise ValueError("it is packed in another way than NumPy's")
-        packed = min(member.compress_size, path.stat().st_size)
-        size = min(member.file_size, MOST_DEFLATED * packed)
+        member, size = packed_member(archive, field, path.stat().st_size)
         with archive.open(member) as stream:
-            _check_size(stream, size)
+            read_header(stream, size)
         with archive.open(member) as stream:
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _check_size(stream: IO[bytes], size: int) -> None:
-    """Raise `ValueError` unless an array's header describes values that its bytes can hold."""
-    head = io.BytesIO(stream.read(_HEAD_BYTES))
-    version = np.lib.format.read_magic(head)
+def packed_member(archive: zipfile.ZipFile, field: str, file_bytes: int) -> tuple[str, int]:
+    """The member of a ``.npz`` archive that has a field, and how many bytes it can hold at most.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    ValueError
+        If it is packed in another way than NumPy's.
+    """
+    member = archive.getinfo(f"{field}{_ENDING}")
+    if member.compress_type not in _PACKED:
+        raise ValueError("it is packed in another way than NumPy's")
+    packed = min(member.compress_size, file_bytes)
+    return member.filename, min(member.file_size, MOST_DEFLATED * packed)
+
+
+def read_header(stream: IO[bytes], size: int) -> ArrayHeader:
+    """The header of an array, at which a stream of so many bytes begins; its values come next.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or describes values that the bytes after it cannot hold.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_2_0
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(head)
+        read = np.lib.format.read_array_header_1_0
+    elif version != (2, 0):
+        raise ValueError(f"its version is {version}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it was written by Python 2
+        shape, in_columns, dtype = read(stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if min(shape, default=0) < 0 or not dtype.itemsize:
         raise ValueError(f"its header describes an array of shape {shape} and type {dtype}")
-    asked, held = math.prod(shape) * dtype.itemsize, size - head.tell()
-    if asked > held:
-        raise ValueError(f"its header asks for {asked:,} bytes of values, it has {held:,}")
+    start = stream.tell()
+    asked = math.prod(shape) * dtype.itemsize
+    if asked > size - start:
+        raise ValueError(f"its header asks for {asked:,} bytes of values, it has {size - start:,}")
+    return ArrayHeader(shape, in_columns, dtype, start)
 
 
 @contextmanager

@@ -396,7 +396,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, str]] = 
         ".npy",
         "found pickled Python objects",
     ),
-    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "the file is too short"),
+    "cut": (lambda f, r: (np.save(f, r), cut(f)), ".npy", "not readable (its header asks for"),
     "npz-field": (lambda f, r: np.savez(f, x=r, y=r), ".npz", "which has fields x, y"),
     "pickled": (
         lambda f, r: torch.save({"features": r}, f),

@@ -136,7 +136,7 @@ def test_a_shape_beyond_the_file_is_refused(
 ) -> None:
     path = tmp_path / f"a{ending}"
     write_huge(path)
-    with pytest.raises(InputError, match="for which the file is too short"):
+    with pytest.raises(InputError, match=r"for which the file is too short|its header asks for"):
         open_rows(path, None)
 
 
