@@ -100,6 +100,11 @@ def recipe_for(
     recipe = recipes.get(features, next(iter(recipes.values())))
     if model is not None and model != recipe.model and model in METHODS:
         recipe = published_recipe(replace(recipe, features=features), model)
+    return _with_preset(recipe, preset, features)
+
+
+def _with_preset(recipe: Recipe, preset: PresetName, features: str) -> Recipe:
+    """A recipe with the short settings of its method for these features, if they are asked for."""
     if preset == "published":
         return recipe
     short = recipe.method_info.shortened(recipe.dataset, features)
@@ -242,15 +247,17 @@ def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
     """
     words: list[str] = []
     for flag, name, default_name in (
+        ("--preset", recipe.preset, default.preset),
         ("--classifier", recipe.classifier_name, default.classifier_name),
         ("--gate", recipe.gate_name, default.gate_name),
     ):
         if name != default_name:
             words += [flag, name]
-    base = with_choices(default, recipe.classifier_name, recipe.gate_name)
+    base = _with_preset(default, recipe.preset, recipe.features)
+    base = with_choices(base, recipe.classifier_name, recipe.gate_name)
     for name, setting in settings_of(recipe).items():
         value = setting.value_in(recipe)
-        if value == setting.value_in(base):
+        if name == "preset" or value == setting.value_in(base):
             continue
         if isinstance(value, bool):
             words.append(flag_of(name) if value else flag_of(f"no_{name}"))

@@ -135,6 +135,14 @@ def test_flags_of_a_recipe_are_parsed_to_it_again(case: tuple[Recipe, Recipe]) -
     assert recipe_flags(recipe, recipe) == []
 
 
+def test_settings_that_a_preset_changes_are_flags_beside_it() -> None:
+    base = make_recipe(dataset="CUB")
+    recipe = base.replace(preset="short", schedule="published")
+    flags = recipe_flags(recipe, base)
+    assert flags[flags.index("--schedule") :][:2] == ["--schedule", "published"]
+    assert parse_from(base, *flags) == recipe
+
+
 def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]:
     """Words that give a setting another value, which only it has, and that value."""
     kind, bounds = plain_type(settings_of(recipe)[name].hint)
