@@ -10,12 +10,10 @@ from rich.console import Console
 
 from gsmflow.core.aggregate import summarise_splits
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
-from gsmflow.core.files import read_json, write_json
-from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.runs.directory import opened_run
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.parallel import in_parallel
-from gsmflow.runs.seeds import run_seeds, run_together, show_summary
+from gsmflow.runs.seeds import run_each, run_seeds, run_together
 
 __all__ = ["run_splits"]
 
@@ -70,29 +68,21 @@ def _run_in(
     """Run the splits that are not finished in the directory of all, and summarise them."""
     recipe = job.recipe
     first = recipe.class_split or 0
-    splits = range(first, first + recipe.class_splits)
+    folders = {split: path / f"split{split}" for split in range(first, first + recipe.class_splits)}
     jobs = {
-        path / f"split{split}": replace(
-            job, recipe=replace(recipe, class_split=split, class_splits=0, run="")
-        )
-        for split in splits
+        folder: replace(job, recipe=replace(recipe, class_split=split, class_splits=0, run=""))
+        for split, folder in folders.items()
     }
     if in_parallel(recipe):
         run_together(jobs, recipe, path, console, on_result)
-    for split, (folder, split_job) in zip(splits, jobs.items(), strict=True):
-        if group.share_result((folder / METRICS_FILE).exists):
-            console.print(f"class split {split}: finished already, {folder}", soft_wrap=True)
-            continue
-        console.print(f"class split {split}")
-        run_seeds(split_job, console, group, directory=folder, on_result=on_result)
-    if not group.is_main:
-        return {}
-    metrics = summarise_splits(
-        {
-            split: read_json(folder / METRICS_FILE)
-            for split, folder in zip(splits, jobs, strict=True)
-        }
+    return run_each(
+        path,
+        "class split",
+        folders,
+        lambda folder: run_seeds(
+            jobs[folder], console, group, directory=folder, on_result=on_result
+        ),
+        summarise_splits,
+        console,
+        group,
     )
-    write_json(path / METRICS_FILE, metrics)
-    show_summary(path, metrics, console)
-    return metrics

@@ -24,7 +24,7 @@ from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.parallel import in_parallel, run_in_parallel
 from gsmflow.runs.sections import REPORTS
 
-__all__ = ["run_seeds", "run_together", "seed_jobs", "show_summary"]
+__all__ = ["run_each", "run_seeds", "run_together", "seed_jobs"]
 
 
 def run_seeds(
@@ -78,45 +78,79 @@ def _run_in(
     on_result: Callable[[RunResult], object] | None,
 ) -> dict[str, Any]:
     """Run the seeds that are not finished in the directory of all seeds, and summarise them."""
-    recipe = job.recipe
-    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    folders = {seed: path / f"seed{seed}" for seed in seeds}
-    if in_parallel(recipe):
-        run_in_parallel(seed_jobs(job, path), recipe, path, console, on_result)
-    for seed, folder in folders.items():
-        if group.share_result((folder / METRICS_FILE).exists):
-            console.print(f"seed {seed}: finished already, {folder}", soft_wrap=True)
-            continue
-        console.print(f"seed {seed}")
-        seed_job = seed_jobs(job, path)[folder]
+    jobs = seed_jobs(job, path)
+    if in_parallel(job.recipe):
+        run_in_parallel(jobs, job.recipe, path, console, on_result)
+
+    def run(folder: Path) -> None:
         if group.is_main:
-            result = run_experiment(seed_job, console, group, folder)
+            result = run_experiment(jobs[folder], console, group, folder)
             if on_result is not None:
                 on_result(result)
         else:
-            run_worker_experiment(seed_job, console, group, folder)
-    if not group.is_main:
-        return {}
-    metrics = summarise_seeds(
-        {seed: open_metrics(folder / METRICS_FILE).object() for seed, folder in folders.items()}
-    )
-    write_json(path / METRICS_FILE, metrics)
-    show_summary(path, metrics, console)
-    return metrics
+            run_worker_experiment(jobs[folder], console, group, folder)
+
+    folders = {seed_job.recipe.seed: folder for folder, seed_job in jobs.items()}
+    return run_each(path, "seed", folders, run, summarise_seeds, console, group)
 
 
-def show_summary(path: Path, metrics: Mapping[str, Any], console: Console) -> None:
-    """Draw and print what the directory of several runs says of all of them.
+def run_each(
+    path: Path,
+    kind: str,
+    folders: Mapping[int, Path],
+    run: Callable[[Path], object],
+    summarise: Callable[[Mapping[int, Mapping[str, Any]]], dict[str, Any]],
+    console: Console,
+    group: Group,
+) -> dict[str, Any]:
+    """Run what is not finished of several runs, one after the other, and summarise all of them.
 
     Parameters
     ----------
     path
-        The directory.
-    metrics
-        The content of its ``metrics.json``.
+        The directory of all of them.
+    kind
+        What a number stands for, for the console.
+    folders
+        The directory of each run, by its number.
+    run
+        Makes the run of a directory.
+    summarise
+        Makes one record of the metrics of the runs, by number.
     console
-        Where tables and paths are printed.
+        Where progress and the tables are printed.
+    group
+        The distributed group; all its processes call this function.
+
+    Returns
+    -------
+    dict
+        The content of the directory's ``metrics.json``; empty in a process that is not the main
+        one.
+
+    Raises
+    ------
+    InputError
+        As of ``run``, or if the metrics of a run are damaged.
     """
+    for number, folder in folders.items():
+        if group.share_result((folder / METRICS_FILE).exists):
+            console.print(f"{kind} {number}: finished already, {folder}", soft_wrap=True)
+            continue
+        console.print(f"{kind} {number}")
+        run(folder)
+    if not group.is_main:
+        return {}
+    metrics = summarise(
+        {number: open_metrics(folder / METRICS_FILE).object() for number, folder in folders.items()}
+    )
+    write_json(path / METRICS_FILE, metrics)
+    _show_summary(path, metrics, console)
+    return metrics
+
+
+def _show_summary(path: Path, metrics: Mapping[str, Any], console: Console) -> None:
+    """Draw and print what the directory of several runs says of all of them."""
     record = Field(path / METRICS_FILE, "", metrics)
     print_metrics(record, REPORTS, console)
     console.print(f"run directory: {path}", soft_wrap=True)
