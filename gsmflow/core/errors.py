@@ -12,15 +12,15 @@ __all__ = [
     "InputError",
     "UnavailableError",
     "WriteError",
+    "lacks_room",
     "naming_flag",
     "naming_parameters",
     "one_line",
     "writing",
 ]
 
-# What a full disk and a full quota give, and a limit on the size of files.
+# What a full disk and a full quota give.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_TOO_LARGE = (*_FULL, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -36,7 +36,7 @@ class DivergedError(InputError):
 
 
 class UnavailableError(Exception):
-    """A server does not deliver a file, through no mistake of the user.
+    """Something is not to be had, through no mistake of the user: a server's file, room on a disk.
 
     The message is one sentence. The command line prints it and exits with code 1.
     """
@@ -69,7 +69,7 @@ class WriteError(OSError):
 
     def __str__(self) -> str:
         facts = [f"{self.strerror}"]
-        if self.errno in _TOO_LARGE and self.needed is not None:
+        if self.needed is not None and lacks_room(self):
             facts.append(f"{_mib(self.needed)} are needed")
         if self.errno in _FULL:
             facts.append(f"{_mib(_free_bytes(Path(self.filename)))} are free")
@@ -77,6 +77,11 @@ class WriteError(OSError):
             f"{self.filename}: cannot be written ({', '.join(facts)}), expected a folder with room "
             "that may be written to"
         )
+
+
+def lacks_room(error: OSError) -> bool:
+    """Whether a file could not be written for a full disk, a full quota or a limit on its size."""
+    return error.errno in (*_FULL, errno.EFBIG)
 
 
 def _mib(count: int) -> str:

@@ -97,10 +97,7 @@ def csv_layout(path: Path, feature_dim: int | None, header: Header = "auto") -> 
     numbered = [cell for c, cell in enumerate(cells) if c not in labels and not (headed and c == 0)]
     counted = header == "auto" and len(numbered) > 1 and counts_columns(numbered)
     titled = counted and (headed or bool(labels))
-    below_header = titled or has_header(
-        str(path), numbered, ASK_FOR_HEADER, header, name=cells[0] if headed else None
-    )
-    counted = counted and below_header
+    below_header = titled or has_header(str(path), numbered, ASK_FOR_HEADER, header)
     label = labels[0] if below_header and len(labels) == 1 else None
     data = second if below_header else first
     named = below_header and headed

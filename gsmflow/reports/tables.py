@@ -9,6 +9,7 @@ from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std
 from gsmflow.core.json_fields import Field
+from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
 from gsmflow.evaluation.measures import Metric, metrics_in
 from gsmflow.reports.metric_values import mean_std_of, read_metrics
@@ -99,7 +100,9 @@ def _interval_lines(metrics: Field) -> list[str]:
     shown = metrics_in("table")
     figures = read_metrics(metrics, shown)
     ends = {m.label: figures[m.key].interval for m in shown if m.key in figures}
-    texts = [f"{label} {pair[0]:.1f} to {pair[1]:.1f}" for label, pair in ends.items() if pair]
+    texts = [
+        f"{label} {fixed(pair[0])} to {fixed(pair[1])}" for label, pair in ends.items() if pair
+    ]
     if not texts:
         return []
     return [f"95% intervals over class splits (Student's t): {', '.join(texts)}"]

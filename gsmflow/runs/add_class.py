@@ -14,7 +14,7 @@ from gsmflow.core.arrays import FloatArray
 from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json
+from gsmflow.core.files import write_json
 from gsmflow.core.folders import whole_folder
 from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import pick_precision
@@ -33,7 +33,7 @@ from gsmflow.learning.feed import scale_problem
 from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.checkpoint import TrainedRun, write_model
 from gsmflow.runs.clock import StageClock
-from gsmflow.runs.directory import RunLog, check_data, write_start
+from gsmflow.runs.directory import RunLog, check_data, read_digest, write_start
 from gsmflow.runs.experiment import conclude, run_facts
 from gsmflow.runs.sections import SECTIONS
 from gsmflow.runs.stages import Fitted, Run, classify, read_history
@@ -100,7 +100,7 @@ def add_classes(
             f"{directory}: exists already, expected a new name; name another with --into"
         )
     with whole_folder(directory) as temporary:
-        write_start(temporary, recipe, digest=None)
+        write_start(temporary, recipe, read_digest(trained.directory))
         precision = pick_precision(recipe.precision, trained.device)
         log = RunLog(temporary / LOG_FILE)
         run = Run(
@@ -134,8 +134,6 @@ def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClas
         run.directory / "environment.json", describe_environment(run.device, run.recipe.seed)
     )
     copy_record(trained.directory, run.directory)
-    if (trained.directory / DATA_FILE).exists():
-        write_json(run.directory / DATA_FILE, read_json(trained.directory / DATA_FILE))
     write_json(run.directory / "history.json", fitted.history)
     if "choices" in trained.metrics:
         write_json(run.directory / CHOICE_FILE, trained.metrics["choices"])

@@ -1,6 +1,5 @@
 """One run of a grid's cell, in a process of its own, and the record of how it ended."""
 
-import errno
 import platform
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import psutil
 import torch
 from rich.console import Console
 
-from gsmflow.core.errors import InputError, UnavailableError, one_line
+from gsmflow.core.errors import InputError, UnavailableError, lacks_room, one_line
 from gsmflow.core.files import write_json
 from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import LOG_FILE
@@ -22,8 +21,6 @@ from gsmflow.runs.script import script_recipe
 
 __all__ = ["CellOutcome", "is_for_want_of_room", "read_outcome", "run_cell", "write_failure"]
 
-# A full disk, a full quota, a file that is larger than the process may write.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM = "found no room to write"
 
 State: TypeAlias = Literal["done", "failed"]
@@ -89,7 +86,7 @@ def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) ->
     except (InputError, UnavailableError, MemoryError, torch.OutOfMemoryError) as error:
         write_failure(outcome, one_line(error) or "out of memory")
     except OSError as error:
-        if error.errno not in _FULL:
+        if not lacks_room(error):
             raise
         raise InputError(
             f"{error.filename or folder}: {_NO_ROOM} ({error.strerror}), expected a folder with "

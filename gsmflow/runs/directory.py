@@ -13,7 +13,7 @@ from typing import Any
 from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import cut_torn_line, read_json, write_json
 from gsmflow.core.folders import BusyError, locked, remove_leftovers, whole_folder
-from gsmflow.core.json_fields import Field
+from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import (
     ADDED_FILE,
     DATA_FILE,
@@ -33,6 +33,7 @@ __all__ = [
     "computed_fields",
     "open_run",
     "opened_run",
+    "read_digest",
     "read_run_recipe",
     "write_start",
 ]
@@ -163,6 +164,18 @@ def write_start(directory: Path, recipe: Recipe, digest: DataDigest | None) -> N
         write_json(directory / DATA_FILE, asdict(digest))
 
 
+def read_digest(directory: Path) -> DataDigest | None:
+    """The digest of the data that a run began with; None if it is of a version that kept none.
+
+    Raises
+    ------
+    InputError
+        If its file is damaged.
+    """
+    file = directory / DATA_FILE
+    return read_record(file, DataDigest) if file.exists() else None
+
+
 def check_data(directory: Path, dataset: Dataset, digest: DataDigest | None = None) -> bool:
     """Whether a run is known to have begun with a dataset.
 
@@ -185,11 +198,10 @@ def check_data(directory: Path, dataset: Dataset, digest: DataDigest | None = No
     InputError
         If it began with another dataset.
     """
-    file, description = directory / DATA_FILE, directory / DESCRIPTION_FILE
-    if file.exists():
-        began = Field(file, "", read_json(file)).object()
+    description, began = directory / DESCRIPTION_FILE, read_digest(directory)
+    if began is not None:
         now = asdict(digest or DataDigest.of(dataset))
-        differing = [name for name in now if began.get(name) != now[name]]
+        differing = [name for name, value in asdict(began).items() if value != now[name]]
     elif description.exists() and "fingerprint" in (content := read_json(description)):
         same = content["fingerprint"] == fingerprint(training_problem(dataset, "test"))
         differing = [] if same else ["features"]

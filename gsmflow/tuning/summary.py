@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std, summarise
+from gsmflow.core.rounding import fixed
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.recipes.files import RecipeFile
 from gsmflow.recipes.flags import recipe_flags, recipe_for
@@ -134,7 +135,7 @@ def _trial_line(
     number: int,
     plan: StudyPlan,
 ) -> str:
-    value = "" if trial.value is None else f" {100 * trial.value:.1f}"
+    value = "" if trial.value is None else f" {fixed(100 * trial.value)}"
     if trial.state == TrialState.COMPLETE:
         result = f"{objective}{value}"
     elif trial.user_attrs.get("diverged"):
@@ -147,7 +148,7 @@ def _trial_line(
         default=None,
     )
     so_far = (
-        "none yet" if best is None else f"{100 * (best.value or 0.0):.1f} (trial {best.number})"
+        "none yet" if best is None else f"{fixed(100 * (best.value or 0.0))} (trial {best.number})"
     )
     seconds = "" if trial.duration is None else f", {trial.duration.total_seconds():.0f} s"
     return (

@@ -15,7 +15,7 @@ from gsmflow.core.text_cells import Header
 from gsmflow.data.cache import keep_where_it_fits
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset, all_rows
-from gsmflow.data.extract.gbu import write_features, write_splits
+from gsmflow.data.extract.gbu import SEMANTICS, write_features, write_splits
 from gsmflow.data.extract.splits import Shares
 from gsmflow.data.formats.class_order import check_folders, rows_to_look_at
 from gsmflow.data.given_labels import GivenLabels, labels_beside, read_labels
@@ -32,7 +32,7 @@ from gsmflow.data.pack.splits import PackedSplits, read_splits
 __all__ = ["RECORD_FILE", "Packed", "Parts", "read_parts", "write_dataset"]
 
 RECORD_FILE = "pack.json"
-_SPLIT_FILE = "att_splits.mat"
+_SPLIT_FILE = f"{SEMANTICS}_splits.mat"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _dataset(
             test_seen=rows["test_seen"],
             test_unseen=rows["test_unseen"],
             features_name=features_name,
-            semantics_name="att",
+            semantics_name=SEMANTICS,
             source=source,
             first_number=splits.first_number,
         )

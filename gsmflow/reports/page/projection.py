@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.rounding import fixed
 from gsmflow.reports.page_data import FeatureSample
 
 __all__ = ["MapName", "project"]
@@ -50,7 +51,7 @@ def _by_pca(sample: FeatureSample) -> tuple[_Floats, tuple[str, str]]:
     points = np.pad(sample.points[:, :2], ((0, 0), (0, missing)))
     shares = [*(float(share) for share in sample.shares[:2]), 0.0, 0.0]
     first, second = (
-        f"{name} principal component, {100 * share:.1f} % of the variance"
+        f"{name} principal component, {fixed(100 * share)} % of the variance"
         for name, share in zip(("first", "second"), shares, strict=False)
     )
     return points, (first, second)
