@@ -669,7 +669,7 @@ def fitted_on(labels: NDArray[Any], keys: list[Any], **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, "datetime64[D]", "datetime64[ns]"])
-def test_labels_beyond_float64_and_times_are_told_apart_and_saved(
+def test_labels_beyond_float64_and_times_stay_distinct_and_are_saved(
     dtype: Any, tmp_path: Path
 ) -> None:
     days = np.datetime64("2020-02-27") + np.arange(12)

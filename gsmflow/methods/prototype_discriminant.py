@@ -131,7 +131,7 @@ class PrototypeDiscriminant(nn.Module):
         problem, feed = scaled.problem, scaled.feed
         if len(problem.seen_classes) < 2:
             raise InputError(
-                "seen classes: found 1, expected at least 2, so that one can be told from another"
+                "seen classes: found 1, expected at least 2, which can be distinguished"
             )
         lack = lacks_rows_for_folds(problem)
         if lack is None:

@@ -94,6 +94,6 @@ def _describe_shares(name: str, shares: dict[str, float]) -> Iterator[str]:
     yield f"{name}: of its synthesized rows, {100 * own:.0f} % are answered with it{listed}"
     if own < _LOW_SHARE:
         yield (
-            f"warning: {name} is hardly told from {others[0][0]}; describe it by what tells them "
-            "apart, or with several texts"
+            f"warning: {name} is hardly distinguished from {others[0][0]}; describe it by what "
+            "separates them, or with several texts"
         )

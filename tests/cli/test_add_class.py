@@ -484,7 +484,7 @@ def check_rivals(into: Path, name: str, printed: str) -> None:
     for c in np.argsort(-counts[:-1])[:1]:
         if counts[c]:
             assert f", {counts[c]:.0f} % with {run.kept.class_names[c]}" in printed
-    assert (f"warning: {name} is hardly told from" in printed) == (counts[-1] < 50)
+    assert (f"warning: {name} is hardly distinguished from" in printed) == (counts[-1] < 50)
 
 
 def test_words_without_the_encoder_of_the_run_are_refused(
@@ -530,7 +530,7 @@ def test_class_that_others_take_is_warned_about() -> None:
     assert lines[0] == (
         "new: of its synthesized rows, 30 % are answered with it, 60 % with old, 10 % with odd"
     )
-    assert lines[1].startswith("warning: new is hardly told from old;")
+    assert lines[1].startswith("warning: new is hardly distinguished from old;")
     assert len([*_describe_shares("new", {"new": 1.0})]) == 1
 
 
