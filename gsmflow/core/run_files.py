@@ -6,6 +6,7 @@ __all__ = [
     "CHOICE_FILE",
     "DATA_FILE",
     "DESCRIPTION_FILE",
+    "ENVIRONMENT_FILE",
     "LOG_FILE",
     "METRICS_FILE",
     "RECIPE_FILE",
@@ -17,6 +18,7 @@ ADDED_FILE = "added.json"
 CHOICE_FILE = "choice.json"
 DATA_FILE = "data.json"
 DESCRIPTION_FILE = "model.json"
+ENVIRONMENT_FILE = "environment.json"
 LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 RECIPE_FILE = "recipe.json"

@@ -23,6 +23,7 @@ from gsmflow.core.run_files import (
     CHOICE_FILE,
     DATA_FILE,
     DESCRIPTION_FILE,
+    ENVIRONMENT_FILE,
     LOG_FILE,
 )
 from gsmflow.data.dataset import Dataset, Problem, training_problem
@@ -130,9 +131,7 @@ def add_classes(
 
 def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -> None:
     """Write the files of the new run, except those of the classifiers and the evaluation."""
-    write_json(
-        run.directory / "environment.json", describe_environment(run.device, run.recipe.seed)
-    )
+    write_json(run.directory / ENVIRONMENT_FILE, describe_environment(run.device, run.recipe.seed))
     copy_record(trained.directory, run.directory)
     write_json(run.directory / "history.json", fitted.history)
     if "choices" in trained.metrics:

@@ -315,14 +315,16 @@ def _runs_of(cell: Cell) -> CellRuns:
     runs: dict[int | None, dict[int, Path]] = {}
     for run, _ in done:
         runs.setdefault(run.split, {})[run.seed] = run.folder
+    # A mean over unlike devices says nothing of either.
+    timed = [outcome for _, outcome in done if outcome.device == done[0][1].device]
     return CellRuns(
         method=cell.method.key,
         dataset=cell.data.key,
         folder=cell.folder,
         runs=runs,
         failures=[outcome.sentence for _, outcome in found if outcome.state == "failed"],
-        seconds=[outcome.seconds for _, outcome in done if outcome.seconds is not None],
-        peak_mib=[outcome.peak_mib for _, outcome in done if outcome.peak_mib is not None],
+        seconds=[outcome.seconds for outcome in timed if outcome.seconds is not None],
+        peak_mib=[outcome.peak_mib for outcome in timed if outcome.peak_mib is not None],
     )
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import psutil
 import torch
@@ -14,7 +14,7 @@ from rich.console import Console
 from gsmflow.core.errors import InputError, UnavailableError, lacks_room, one_line
 from gsmflow.core.files import write_json
 from gsmflow.core.json_records import read_record
-from gsmflow.core.run_files import LOG_FILE
+from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE
 from gsmflow.reports.stage_seconds import read_stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
@@ -42,6 +42,8 @@ class CellOutcome:
         The most memory that its process used, MiB, of the GPU too; None where it is not known.
     machine
         The machine's name.
+    device
+        The name of the processor or GPU that it ran on; empty where it is not known.
     """
 
     state: State
@@ -49,6 +51,7 @@ class CellOutcome:
     seconds: float | None = None
     peak_mib: int | None = None
     machine: str = ""
+    device: str = ""
 
 
 def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) -> None:
@@ -81,8 +84,14 @@ def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) ->
             console = Console(file=stream, width=120, highlight=False, markup=False, emoji=False)
             found, recipe = script_recipe(script, words, prog=str(script))
             run_experiment(found.job(recipe), console, directory=folder)
-        seconds = sum(stage.seconds for stage in read_stages(folder / LOG_FILE))
-        write_json(outcome, asdict(CellOutcome("done", "", seconds, _peak_mib(), platform.node())))
+        done = CellOutcome(
+            "done",
+            seconds=sum(stage.seconds for stage in read_stages(folder / LOG_FILE)),
+            peak_mib=_peak_mib(),
+            machine=platform.node(),
+            device=read_record(folder / ENVIRONMENT_FILE, dict[str, Any])["device_name"],
+        )
+        write_json(outcome, asdict(done))
     except (InputError, UnavailableError, MemoryError, torch.OutOfMemoryError) as error:
         write_failure(outcome, one_line(error) or "out of memory")
     except OSError as error:

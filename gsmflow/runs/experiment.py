@@ -19,7 +19,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
-from gsmflow.core.run_files import LOG_FILE, METRICS_FILE
+from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.class_splits import draw_class_split
@@ -471,7 +471,7 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
         "processes": run.group.size,
         "command": command_line(),
     }
-    write_json(run.directory / "environment.json", environment)
+    write_json(run.directory / ENVIRONMENT_FILE, environment)
     # With the copy, the run can predict pictures, wherever its directory is moved to.
     copy_record(run.recipe.data / run.recipe.dataset, run.directory)
     run.log.write("resume" if resumed else "start", recipe=describe_recipe(run.recipe))

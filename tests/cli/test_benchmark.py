@@ -74,6 +74,18 @@ def test_cells_are_the_runs_of_single_commands(data: Path) -> None:
         assert float(row["H_low"]) <= float(row["H"]) <= float(row["H_high"])
         assert float(row["seconds"]) > 0
         assert int(row["peak_mib"]) > 50
+    # Seeds that ran on another device than the first one say nothing of its seconds.
+    first, second = sorted((options.out / "runs").glob("*/ale-*/seed?.json"))
+    device = json.loads(first.read_text())["device"]
+    assert device == json.loads(second.read_text())["device"] != ""
+    seconds = json.loads(first.read_text())["seconds"]
+    other = {"device": "another", "seconds": 1e6, "peak_mib": 10**6}
+    second.write_text(json.dumps(json.loads(second.read_text()) | other))
+    run_benchmark(options, QUIET, FLAGS)
+    ale = rows_of(options.out)[1]
+    assert float(ale["seconds"]) == pytest.approx(seconds, abs=0.06)
+    assert int(ale["peak_mib"]) < 10**6
+    assert float(ale["H"]) == float(rows[1]["H"])
 
 
 def test_every_cell_leads_to_its_page_and_the_table_has_its_figures(data: Path) -> None:

@@ -45,7 +45,7 @@ class CellRuns:
     failures
         Why others failed.
     seconds, peak_mib
-        Of each finished run, where known.
+        Of the finished runs on the device of the first one, where known.
     """
 
     method: str

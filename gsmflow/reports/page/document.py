@@ -14,7 +14,13 @@ from scipy.sparse import csr_array
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
-from gsmflow.core.run_files import ABLATION_FILE, LOG_FILE, METRICS_FILE, RECIPE_FILE
+from gsmflow.core.run_files import (
+    ABLATION_FILE,
+    ENVIRONMENT_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    RECIPE_FILE,
+)
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
 from gsmflow.reports.class_names import readable_name
@@ -296,7 +302,7 @@ def _columns(records: list[dict[str, float]]) -> dict[str, list[float | None]] |
 
 def _settings(directory: Path) -> dict[str, Any]:
     """The recipe, and the environment with the command line apart."""
-    recipe_file, file = directory / RECIPE_FILE, directory / "environment.json"
+    recipe_file, file = directory / RECIPE_FILE, directory / ENVIRONMENT_FILE
     recipe = Field(recipe_file, "", read_json(recipe_file)).object()
     if not file.is_file():
         return {"recipe": recipe}
