@@ -181,6 +181,7 @@ METHOD = Method(
             "samples_per_class": 300,
             "classifier_batch_size": 300,
         },
+        "AWA1/classic": {"feature_scaling": "centred"},
         "DIGITS": {
             "epochs": 15,
             "batch_size": 128,

@@ -261,6 +261,7 @@ METHOD = Method(
         "CUB": {"epochs": 1170, "pretraining": 670 / 1170},
         "SUN": {"epochs": 820, "pretraining": 320 / 820},
         "APY": {"epochs": 1090, "pretraining": 590 / 1090},
+        "AWA1/classic": {"feature_scaling": "centred", "decoder_relu": False},
         # Pixels vary so little that as they are, latents say nothing.
         "DIGITS": {
             "feature_scaling": "centred",

@@ -215,6 +215,7 @@ METHOD = Method(
             "classifier_epochs": 30,
             "samples_per_class": 50000,
         },
+        "AWA1/classic": {"feature_scaling": "centred"},
         "CUB": {
             "relation_epochs": 100,
             "relation_batch_size": 256,

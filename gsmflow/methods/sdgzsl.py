@@ -462,6 +462,7 @@ METHOD = Method(
             "classifier_lr": 1e-3,
             "classifier_batch_size": 400,
         },
+        "AWA1/classic": {"feature_scaling": "centred"},
         "DIGITS": {
             "feature_scaling": "none",
             "hidden": 128,
