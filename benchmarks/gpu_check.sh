@@ -31,6 +31,7 @@ names = {
     "h5py": "h5py",
     "hypothesis": "hypothesis",
     "matplotlib": "matplotlib",
+    "msgspec": "msgspec",
     "filelock": "filelock",
     "psutil": "psutil",
     "pytest": "pytest",
@@ -77,7 +78,7 @@ run flo 45 "$PYTHON" train_FLO.py --features densenet169 --schedule fast --data 
   --out "$OUT/runs" --run "flo-$$" --cuda-graphs on
 bench=("$PYTHON" -m benchmarks.speed --device cuda --repetitions 5 --out "$OUT/bench.json")
 run run 100 "${bench[@]}" --parts run,ceilings
-run steps 100 "${bench[@]}" --parts step,peak,profile
+run steps 100 "${bench[@]}" --parts step,peak,gan,profile
 
 echo
 echo "== $("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name(), "torch", torch.__version__)')"

@@ -703,7 +703,7 @@ def test_labels_that_no_type_holds_are_refused() -> None:
         )
 
 
-@pytest.mark.parametrize("key", [float("nan"), np.datetime64("NaT")])
+@pytest.mark.parametrize("key", [float("nan"), np.datetime64("NaT", "D")])
 def test_keys_that_are_no_class_are_refused(key: Any) -> None:
     labels = np.arange(12).astype("datetime64[D]" if isinstance(key, np.datetime64) else float)
     semantics = dict(zip(labels, DATASET.semantics, strict=True)) | {key: DATASET.semantics[0]}
