@@ -26,6 +26,7 @@ from gsmflow.reports.metric_values import mean_std_of
 from gsmflow.reports.tables import FewShotPoints
 
 __all__ = [
+    "STYLES",
     "few_shot_figure",
     "image_grid",
     "run_figure",
@@ -35,9 +36,9 @@ __all__ = [
 ]
 
 
-# Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
-# first two also differ in grey.
-_STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+"""Colours that colour-blind readers tell apart (Okabe and Ito), each with a marker of its own; the
+first two also differ in grey."""
 # Up to so many classes have their names beside their rows, and up to so many in the usual size.
 _NAMED, _NAMED_LARGE = 100, 30
 
@@ -63,8 +64,8 @@ def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> Path:
             if value is not None:
                 lines.setdefault(", ".join(filter(None, names)), []).append((x, value))
     for i, (label, points) in enumerate(lines.items()):
-        colour, marker = _STYLES[i % len(_STYLES)]
-        style = "--" if i >= len(_STYLES) else "-"
+        colour, marker = STYLES[i % len(STYLES)]
+        style = "--" if i >= len(STYLES) else "-"
         panel.errorbar(
             [x for x, _ in points],
             [value.mean for _, value in points],
@@ -109,7 +110,7 @@ def few_shot_figure(path: Path, title: str, runs: Mapping[str, FewShotPoints]) -
         (panels[0], [m for m in shown if m.rows == "both"], "seen and unseen classes"),
         (panels[1], [m for m in shown if m.rows != "both"], "unseen classes alone"),
     ):
-        for (label, run), (colour, marker) in zip(runs.items(), cycle(_STYLES), strict=False):
+        for (label, run), (colour, marker) in zip(runs.items(), cycle(STYLES), strict=False):
             for metric in metrics:
                 points = {
                     k: point.figures[metric.key]
@@ -376,7 +377,7 @@ def _draw_distances(panel: Axes, shifts: Mapping[str, Shifts]) -> None:
 def _styled(shifts: Mapping[str, Shifts]) -> Iterator[tuple[str, Shifts, dict[str, Any]]]:
     """Each method with its shifts and how its points are drawn, the first above the others."""
     for i, ((method, shift), (colour, marker)) in enumerate(
-        zip(shifts.items(), cycle(_STYLES), strict=False)
+        zip(shifts.items(), cycle(STYLES), strict=False)
     ):
         yield method, shift, {"color": colour, "marker": marker, "ls": "none", "zorder": 3 - i / 9}
 

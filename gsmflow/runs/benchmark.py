@@ -19,6 +19,7 @@ from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
 from gsmflow.core.tables import latex, markdown
 from gsmflow.evaluation.ranks import Ranking
 from gsmflow.methods.registry import find_method
+from gsmflow.reports.cost_figure import cost_figure
 from gsmflow.reports.drawing import drawn
 from gsmflow.reports.leaderboard.collect import (
     CellRuns,
@@ -27,7 +28,13 @@ from gsmflow.reports.leaderboard.collect import (
     summarise_runs,
 )
 from gsmflow.reports.leaderboard.entries import DatasetEntry, Leaderboard, MethodEntry
-from gsmflow.reports.leaderboard.forms import csv_of, dataset_grid, document_of, rank_grid
+from gsmflow.reports.leaderboard.forms import (
+    RANKED_BY,
+    csv_of,
+    dataset_grid,
+    document_of,
+    rank_grid,
+)
 from gsmflow.reports.leaderboard.render import render_leaderboard
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.page.render import render_page
@@ -347,7 +354,7 @@ def write_board(
     Returns
     -------
     list of Path
-        The files of the leaderboard, its page first; with a picture if methods can be ranked.
+        The files of the leaderboard, its page first; with a picture of ranks if there are some.
 
     Raises
     ------
@@ -370,6 +377,8 @@ def write_board(
     for ending, text in contents.items():
         files.append(out / f"leaderboard.{ending}")
         write_bytes(files[-1], text.encode())
+    picture = partial(cost_figure, out / "leaderboard.png", board, RANKED_BY)
+    files += drawn(picture, warn)
     if board.ranking is not None:
         ranking = _with_labels(board, board.ranking)
         title = "Average rank by H cal."

@@ -17,6 +17,7 @@ from gsmflow.reports.leaderboard.entries import (
     Leaderboard,
     LeaderboardCell,
 )
+from gsmflow.reports.published import Published
 
 __all__ = [
     "LEAST_STD",
@@ -53,17 +54,20 @@ def dataset_grid(board: Leaderboard, dataset: DatasetEntry) -> Grid:
     metrics = metrics_in("table")
     names = ("method", "seeds", *(["class splits"] if board.class_splits else []))
     ours = tuple(_row(board, cell) for cell in board.cells_of(dataset))
+    # The same figures may be printed in several papers.
     theirs = tuple(
-        (
-            f"{entry.method} ({entry.venue} {entry.year}, {entry.features})",
-            "",
-            *([""] if board.class_splits else []),
-            *(_percent(entry.measures.get(metric.key)) for metric in metrics),
-            "",
-            "",
+        dict.fromkeys(
+            (
+                f"{entry.method} ({_origin(entry)})",
+                "",
+                *([""] if board.class_splits else []),
+                *(_percent(entry.measures.get(metric.key)) for metric in metrics),
+                "",
+                "",
+            )
+            for entry in board.published
+            if entry.dataset == dataset.dataset
         )
-        for entry in board.published
-        if entry.dataset == dataset.dataset
     )
     how = "paired bootstrap over classes, rows and seeds"
     if board.class_splits:
@@ -89,6 +93,11 @@ def dataset_grid(board: Leaderboard, dataset: DatasetEntry) -> Grid:
         sections=tuple(section for section in (ours, theirs) if section),
         notes=(*notes, *failures),
     )
+
+
+def _origin(entry: Published) -> str:
+    """Where and when figures were published, and on which features."""
+    return ", ".join(filter(None, (f"{entry.venue} {entry.year}".strip(), entry.features)))
 
 
 def _row(board: Leaderboard, cell: LeaderboardCell) -> tuple[Cell, ...]:
