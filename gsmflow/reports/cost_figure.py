@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from gsmflow.evaluation.measures import METRICS
 from gsmflow.reports.figures import STYLES, save_figure
@@ -49,7 +50,8 @@ def worth_their_time(points: Sequence[CostPoint]) -> list[CostPoint]:
 def cost_figure(path: Path, board: Leaderboard, metric: str) -> Path:
     """Draw a figure of each method against the seconds of a run as PNG, a panel for each dataset.
 
-    A line joins the methods that are worth their time (`worth_their_time`), which have names.
+    A line joins the methods that are worth their time (`worth_their_time`), which have names. A
+    dataset without a figure has no panel.
 
     Parameters
     ----------
@@ -63,15 +65,17 @@ def cost_figure(path: Path, board: Leaderboard, metric: str) -> Path:
     kinds = sorted({entry.kind for entry in board.methods})
     styles = dict(zip(kinds, cycle(STYLES), strict=False))
     label = next(m.label for m in METRICS if m.key == metric)
-    rows = -(-len(board.datasets) // _COLUMNS)
-    columns = min(_COLUMNS, len(board.datasets))
+    points = {dataset: _points(board, dataset, metric) for dataset in board.datasets}
+    shown = [dataset for dataset in board.datasets if points[dataset]]
+    columns = min(_COLUMNS, max(len(shown), 1))
+    rows = max(-(-len(shown) // columns), 1)
     figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.5), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel, dataset in zip(panels, board.datasets, strict=False):
-        _draw_panel(panel, _points(board, dataset, metric), styles)
+    for panel, dataset in zip(panels, shown, strict=False):
+        _draw_panel(panel, points[dataset], styles)
         panel.set_title(dataset.title, fontsize=9, parse_math=False)
         panel.set(xlabel="seconds of a run", ylabel=f"{label}, %")
-    for panel in panels[len(board.datasets) :]:
+    for panel in panels[len(shown) :]:
         panel.axis("off")
     handles = [
         panels[0].plot([], [], marker=marker, color=color, ls="", label=kind)[0]
@@ -102,6 +106,8 @@ def _draw_panel(
         color, marker = styles[point.kind]
         panel.plot(point.seconds, point.percent, marker=marker, color=color, ls="", ms=5)
     panel.set_xscale("log")
+    for axis in (panel.xaxis.set_major_formatter, panel.xaxis.set_minor_formatter):
+        axis(LogFormatter(minor_thresholds=(1, 0.4)))
     panel.margins(x=0.12, y=0.12)
     for i, point in enumerate(front):
         above = i % 2 == 0
