@@ -1,6 +1,7 @@
 """A benchmark: the cells of a grid that are not finished are run, then all are collected."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError, UnavailableError, writing
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
-from gsmflow.core.tables import latex, markdown
+from gsmflow.core.tables import Grid, latex, markdown
 from gsmflow.evaluation.ranks import Ranking
 from gsmflow.methods.registry import find_method
 from gsmflow.reports.cost_figure import cost_figure
@@ -71,6 +72,7 @@ __all__ = [
 GRID_FILE = "grid.json"
 _FORMAT = 1
 _BOOTSTRAP_SEED = 0
+_PICTURES = {"leaderboard.png": "H cal. against the seconds of a run", "ranks.png": "average ranks"}
 # What a run needs beside several copies of the features, MiB.
 _BASE_MIB, _COPIES = 1200, 4
 
@@ -289,15 +291,22 @@ def collect_board(
         ranking=rank_cells(found),
         published=tuple(entry for entry in published if entry.dataset in names),
         command=command,
-        environment=_environment(),
+        environment=_environment(cells),
         class_splits=splits,
     )
 
 
-def _environment() -> dict[str, str]:
+def _environment(cells: Sequence[Cell]) -> dict[str, str]:
+    outcomes = [run.outcome for run in runs_of(cells)]
+    devices = Counter(
+        outcome.device or "an unknown device"
+        for outcome in outcomes
+        if outcome is not None and outcome.state == "done"
+    )
     found = describe_environment(torch.device("cpu"), 0)
     packages = [f"{name} {number}" for name, number in found["packages"].items()]
     return {
+        "runs": ", ".join(f"{count} on {device}" for device, count in devices.most_common()),
         "commit": str(found["git_commit"]),
         "machine": f"{found['device_name']}, {found['platform']}",
         "versions": ", ".join([f"Python {found['python']}", *packages]),
@@ -363,22 +372,43 @@ def write_board(
     """
     pages = {(cell.method.key, cell.data.key): _write_page(cell) for cell in cells}
     known = {key: page for key, page in pages.items() if page is not None}
-    grids = [dataset_grid(board, dataset) for dataset in board.datasets]
-    ranks = rank_grid(board)
-    grids += [] if ranks is None else [ranks]
-    heading = f"# Leaderboard\n\n```bash\n{board.command}\n```\n"
+    pictures = _draw(board, out, warn)
     contents = {
         "html": render_leaderboard(document_of(board, out, known)),
         "csv": csv_of(board),
-        "md": "\n".join([heading, *map(markdown, grids)]),
-        "tex": "\n".join(map(latex, grids)),
+        "md": _markdown_of(board, pictures),
+        "tex": "\n".join(map(latex, _grids(board))),
     }
     files = []
     for ending, text in contents.items():
         files.append(out / f"leaderboard.{ending}")
         write_bytes(files[-1], text.encode())
-    picture = partial(cost_figure, out / "leaderboard.png", board, RANKED_BY)
-    files += drawn(picture, warn)
+    return [*files, *pictures]
+
+
+def _grids(board: Leaderboard) -> list[Grid]:
+    """The tables of the datasets, and that of the ranks where there are some."""
+    ranks = rank_grid(board)
+    grids = [dataset_grid(board, dataset) for dataset in board.datasets]
+    return grids if ranks is None else [*grids, ranks]
+
+
+def _markdown_of(board: Leaderboard, pictures: Sequence[Path]) -> str:
+    """The page in Markdown: the command, what made the figures, the tables and the pictures."""
+    made = board.environment
+    parts = [
+        f"# Leaderboard\n\n```bash\n{board.command}\n```\n",
+        f"Runs: {made['runs']}. Commit {made['commit']}, {made['versions']}.\n",
+        *map(markdown, _grids(board)),
+        *(f"![{_PICTURES[picture.name]}]({picture.name})\n" for picture in pictures),
+    ]
+    return "\n".join(parts)
+
+
+def _draw(board: Leaderboard, out: Path, warn: Callable[[str], object]) -> list[Path]:
+    """Draw the pictures; one that cannot be drawn is left out."""
+    costs = partial(cost_figure, out / "leaderboard.png", board, RANKED_BY)
+    files = drawn(costs, warn)
     if board.ranking is not None:
         ranking = _with_labels(board, board.ranking)
         title = "Average rank by H cal."
