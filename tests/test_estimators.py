@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pandas import DataFrame
 from rich.console import Console
@@ -44,6 +46,7 @@ from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
 from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe, write_gbu
+from tests.fuzz import mutations, read_or_refused
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = check_dataset(make_dataset(classes=12, unseen=2, val=2, noise=0.1))
@@ -703,6 +706,22 @@ def test_labels_that_no_type_holds_are_refused() -> None:
         )
 
 
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_damaged_file_is_loaded_or_refused(data: st.DataObject, tmp_path: Path) -> None:
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    if not whole.is_file():
+        small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS).save(whole)
+    damaged.write_bytes(data.draw(mutations(whole.read_bytes())))
+    read_or_refused(lambda: PrototypeDiscriminantClassifier.load(damaged))
+
+
 @pytest.mark.parametrize("key", [float("nan"), np.datetime64("NaT", "D")])
 def test_keys_that_are_no_class_are_refused(key: Any) -> None:
     labels = np.arange(12).astype("datetime64[D]" if isinstance(key, np.datetime64) else float)
@@ -861,9 +880,9 @@ def test_classes_that_cannot_be_added_are_refused() -> None:
         "y: found 1 classes, expected rows of the 10 seen classes": (LAST, X[:3], ["b"] * 3),
         "X: found other rows than those of the fit": (LAST, 2 * X, OF_LETTERS),
     }
-    for sentence, given in mistakes.items():
+    for sentence, arguments in mistakes.items():
         with pytest.raises(InputError, match=sentence) as raised:
-            flow.add_classes(*given)
+            flow.add_classes(*arguments)
         assert "--" not in str(raised.value)
     assert list(flow.classes_) == [*OLD]
     fixed = [name for name in METHODS if name not in EXTENSIBLE]

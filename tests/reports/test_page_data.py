@@ -28,6 +28,7 @@ from gsmflow.reports.page_data import (
     write_page_data,
 )
 from tests.builders import seeded
+from tests.fuzz import mutations, read_or_refused
 
 SEEN, UNSEEN = np.array([1, 3, 6]), np.array([2, 7])
 CLASSES = np.concatenate([SEEN, UNSEEN])
@@ -179,6 +180,19 @@ def test_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
     save_file(load_file(file), file)  # without what the arrays are called
     with pytest.raises(InputError, match="delete it to do without"):
         read_page_data(file, 5)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    whole, file = folder / "whole.safetensors", folder / "damaged.safetensors"
+    if not whole.is_file():
+        write_page_data(whole, make_page_data())
+    file.write_bytes(data.draw(mutations(whole.read_bytes())))
+    read_or_refused(lambda: read_page_data(file, 5))
 
 
 def test_of_many_classes_a_sample_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:

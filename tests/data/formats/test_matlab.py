@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import IntArray
@@ -30,6 +32,7 @@ from tests.builders import (
     write_gbu,
     write_mat,
 )
+from tests.fuzz import mutations, read_or_refused
 
 DATA = SHARED / "data"
 NAME = "TINY"
@@ -1058,3 +1061,23 @@ def test_splits_of_published_files_are_read(tmp_path: Path, name: str) -> None:
     dataset = load(tmp_path / name)
     check_against(official, dataset)
     np.testing.assert_array_equal(dataset.labels, labels)
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+@pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_file_is_read_or_refused(
+    data: st.DataObject, folder: Path, v73: bool, file: str
+) -> None:
+    if not folder.is_dir():
+        write_gbu(folder, tiny(), v73=v73)
+        (folder / "whole").write_bytes((folder / file).read_bytes())
+    (folder / file).write_bytes(data.draw(mutations((folder / "whole").read_bytes())))
+    read_or_refused(lambda: load(folder))
