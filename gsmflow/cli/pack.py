@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from gsmflow.cli.made_dataset import print_made_dataset
 from gsmflow.cli.verb import Verb
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.folders import whole_folder
 from gsmflow.core.text_cells import Header
 from gsmflow.data.pack.assemble import Parts, read_parts, write_dataset
@@ -79,7 +79,9 @@ def run_pack(options: PackOptions, console: Console) -> None:
     ------
     InputError
         If an option is out of range, a file cannot be used, the parts do not belong together, or
-        the dataset exists already or cannot be written.
+        the dataset exists already or its place cannot be a folder.
+    WriteError
+        If there is no room for it, or it cannot be written for another reason.
     """
     _check(options)
     parts = Parts(
@@ -95,17 +97,11 @@ def run_pack(options: PackOptions, console: Console) -> None:
         header=options.header,
     )
     out = options.out.resolve()
-    try:
-        with whole_folder(out) as folder:
-            scratch = folder / ".features.npy"
-            packed = read_parts(parts, out.name, options.features_name, scratch)
-            write_dataset(packed, parts, folder)
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--out: found {options.out}, which cannot be written ({error.strerror}), expected a "
-            "folder with room for the dataset"
-        ) from error
+    with naming_flag("--out", options.out, "a new folder"), whole_folder(out) as folder:
+        scratch = folder / ".features.npy"
+        packed = read_parts(parts, out.name, options.features_name, scratch)
+        write_dataset(packed, parts, folder)
+        scratch.unlink(missing_ok=True)
     print_made_dataset(packed.dataset, options.out, packed.notes, console)
 
 

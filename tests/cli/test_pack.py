@@ -1,7 +1,9 @@
 """The command ``pack``: parts in files of every kind give one dataset, which is trained on."""
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -413,3 +415,21 @@ def test_existing_folder_is_refused_and_an_empty_one_is_filled(
     code, _, err = pack(capsys, *blocked)
     assert code == 2
     assert "which cannot be written" in err
+
+
+def test_a_full_disk_is_no_mistake_of_the_user_and_leaves_nothing(
+    parts: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fill(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill)
+    words = ("--features", write_features(tmp_path / "f.npz"), "--semantics", parts["table"])
+    code, _, err = pack(capsys, *words, "--splits", parts["lists"], "-o", parts["out"])
+    assert code == 1
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+    assert not parts["out"].exists()

@@ -1,6 +1,5 @@
 """The splits of a new dataset: from lists of classes, or from lists of rows."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import parse_json
 from gsmflow.data.array_files import ENDINGS, open_array_file
 from gsmflow.data.class_table import read_names
 from gsmflow.data.extract.splits import ClassParts, Shares, split_rows
@@ -210,8 +210,8 @@ def _row_lists(path: Path) -> dict[str, NDArray[Any]]:
 def _json_lists(path: Path) -> dict[str, NDArray[Any]]:
     expected = "expected an object of lists of row numbers"
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as JSON ({one_line(error)}), {expected}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, {expected}")
