@@ -118,7 +118,8 @@ def ending(console: Console, *resuming: str) -> Iterator[None]:
         _discard_output()
         sys.exit(1)
     except OSError as error:
-        is_mistake = isinstance(error, WriteError) and error.is_mistake
+        is_mistake = error.errno == errno.ENAMETOOLONG
+        is_mistake |= isinstance(error, WriteError) and error.is_mistake
         _stop(console, f"error: {_sentence(error)}", 2 if is_mistake else 1)
     except KeyboardInterrupt as error:
         code = 143 if isinstance(error, TerminatedError) else 130

@@ -64,8 +64,8 @@ class WriteError(OSError):
 
     @property
     def is_mistake(self) -> bool:
-        """Whether there is a file in the place of a folder, or a folder in that of a file."""
-        return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+        """Whether the path cannot be: its name is too long, or a file is in a folder's place."""
+        return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
     def __str__(self) -> str:
         facts = [f"{self.strerror}"]

@@ -43,6 +43,11 @@ def test_console_keeps_lines_of_120_characters_in_a_log_file(
             1,
             "error: b.npy: found No such file or directory, expected to read or write there\n",
         ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "b.npy"),
+            2,
+            "error: b.npy: found File name too long, expected to read or write there\n",
+        ),
     ],
 )
 def test_error_ends_the_program_with_its_code_and_sentence(
