@@ -930,8 +930,9 @@ def test_texts_longer_than_siglip_reads_are_cut_and_counted(checkpoints: Path) -
 
 
 @needs_transformers
+@pytest.mark.usefixtures("quick_pictures")
 @pytest.mark.parametrize("kind", IMAGE_TEXT)
-def test_prompts_of_the_backbones_name_are_encoded_with_its_weights(
+def test_prompts_of_the_backbones_name_are_encoded_with_its_weights_and_classify(
     kind: str, root: Path, checkpoints: Path
 ) -> None:
     (root / "names.txt").write_text("\n".join([*CLASSES, NEVER_SEEN]))
@@ -953,6 +954,23 @@ def test_prompts_of_the_backbones_name_are_encoded_with_its_weights(
     assert record["semantics"]["text_encoder"] == str(checkpoints / kind)
     digests = {record[part]["weights_blake2b"] for part in ("features", "semantics")}
     assert len(digests) == 1
+
+    def run(**changes: Any) -> dict[str, Any]:
+        recipe = make_recipe(dataset="MINE", features="owner-model", model="clip-prompts")
+        paths = {"data": root / "data", "out": root / "out", "device": "cpu", "beside": ()}
+        return run_experiment(Job(recipe.replace(**paths, **changes)), Console(quiet=True)).metrics
+
+    metrics = run()
+    cosines = cosine_similarity(dataset.features[dataset.test_unseen], dataset.semantics)
+    unseen = dataset.unseen_classes
+    right = unseen[cosines[:, unseen].argmax(axis=1)] == dataset.labels[dataset.test_unseen]
+    labels = dataset.labels[dataset.test_unseen]
+    shares = [right[labels == c].mean() for c in np.unique(labels)]
+    assert metrics["T1"] == pytest.approx(np.mean(shares))
+    record["semantics"]["weights_blake2b"] = "another"
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"found features of owner/model \(image emb"):
+        run()
 
 
 @needs_transformers
