@@ -1,6 +1,6 @@
 """Small datasets in memory and on disk, for tests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,20 @@ def make_dataset(
         test_seen=np.flatnonzero(~is_unseen & is_test),
         test_unseen=np.flatnonzero(is_unseen),
     )
+
+
+def make_joint_dataset(*, noise: float = 0.3, **sizes: int) -> Dataset:
+    """Unchecked: `make_dataset` with features in the space of the semantics, of other lengths."""
+    dataset = make_dataset(**sizes)
+    semantics = dataset.semantics
+    drawn = np.random.default_rng(1).normal(size=(len(dataset.labels), semantics.shape[1]))
+    features = 3 * semantics[dataset.labels] + 3 * noise * drawn
+    return replace(dataset, features=features.astype(np.float32))
+
+
+def fitting_dataset(method: str) -> Dataset:
+    """Unchecked: the dataset of `make_dataset`, or of `make_joint_dataset` if a method needs it."""
+    return make_joint_dataset() if method == "clip-prompts" else make_dataset()
 
 
 def gbu_fields(dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:

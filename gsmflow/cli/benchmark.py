@@ -55,6 +55,7 @@ from gsmflow.runs.grid import (
     Cell,
     GridData,
     MethodChoice,
+    find_unfit,
     make_cells,
     open_data,
     read_data_choice,
@@ -84,8 +85,8 @@ class BenchmarkOptions:
     """The datasets: PATH, PATH:FEATURES or PATH:FEATURES:SEMANTICS, where PATH is a dataset's
     folder, such as data/FLO, or a script, such as train_FLO.py, whose settings GSMFlow then has."""
     methods: tuple[str, ...] = ("all",)
-    """The methods by the names that --model takes, or all. NAME:CLASSIFIER is a method with another
-    classifier, such as f-clswgan:prototypes."""
+    """The methods by the names that --model takes, or all that fit a dataset. NAME:CLASSIFIER is a
+    method with another classifier, such as f-clswgan:prototypes."""
     seeds: Annotated[int, Range(min=1)] = 3
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
     class_splits: Annotated[int, Range(min=0)] = 0
@@ -183,9 +184,17 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             minutes=options.job_minutes,
             memory_gib=options.job_memory_gib,
         )
+        unfit = find_unfit(methods, datasets)
+        for (method, data), why in unfit.items():
+            console.print(f"left out: {method} on {data}: {why}", soft_wrap=True, highlight=False)
         chosen = None
         if options.preset == "tuned":
-            chosen = _search(options, methods, datasets, cache, settings, console)
+            pairs = [
+                (data, method)
+                for data, method in product(datasets, methods)
+                if (method.key, data.key) not in unfit
+            ]
+            chosen = _search(options, pairs, cache, settings, console)
         cells = make_cells(
             methods,
             datasets,
@@ -196,6 +205,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             _PROG,
             chosen,
             range(options.class_splits),
+            unfit,
         )
         if baseline is not None:
             cells = _cells_in(baseline, cells, options)
@@ -301,13 +311,12 @@ def _check_different(datasets: Sequence[GridData]) -> None:
 
 def _search(
     options: BenchmarkOptions,
-    methods: Sequence[MethodChoice],
-    datasets: Sequence[GridData],
+    pairs: Sequence[tuple[GridData, MethodChoice]],
     flags: Sequence[str],
     settings: LocalSettings | SlurmSettings,
     console: Console,
 ) -> dict[tuple[str, str], Path]:
-    """Search the settings of each method on each dataset; the files of those that were found.
+    """Search the settings of each pair of dataset and method; the files of what was found.
 
     Raises
     ------
@@ -315,7 +324,7 @@ def _search(
         If a search fails: why the first one did.
     """
     files, works = {}, []
-    for data, method in product(datasets, methods):
+    for data, method in pairs:
         name = f"{data.key.replace(':', '-')}/{method.key.replace(':', '-')}"
         study = options.out / "searches" / name
         files[method.key, data.key] = study / RECIPE_FILE

@@ -32,6 +32,7 @@ from gsmflow.data.extract.backbones import (
     DtypeName,
     backbone_stem,
     load_backbone,
+    weights_folder,
 )
 from gsmflow.data.extract.batch_size import fastest_batch_size
 from gsmflow.data.extract.descriptions import Descriptions, read_descriptions
@@ -100,7 +101,8 @@ class ExtractOptions:
     weights: Path | None = None
     """Local folder or file with the backbone's weights; None: those of its package or the hub."""
     text_encoder: str = "all-minilm-l6-v2"
-    """Encoder of texts: a short name, a local folder or a name on the hub."""
+    """Encoder of texts: a short name, a local folder or a name on the hub; the name of a CLIP or
+    SigLIP backbone for its texts, also with its --weights."""
     template: tuple[str, ...] = NAME_ONLY
     """What stands before a class's texts, or is its text: words with {} in the place of its name,
     such as 'a photo of a {}'; with several, the vectors' mean is taken; '': no name."""
@@ -314,7 +316,7 @@ def _semantics(
         f"encoding {count or len(described.names)} texts with {options.text_encoder}",
         soft_wrap=True,
     )
-    encoded = encode_classes(described, options.text_encoder, options.template, device)
+    encoded = encode_classes(described, _text_encoder(options), options.template, device)
     if encoded.cut:
         console.print(
             f"warning: {encoded.cut} of {encoded.count} texts in {options.semantics} are "
@@ -322,6 +324,13 @@ def _semantics(
             soft_wrap=True,
         )
     return encoded.vectors, facts | {"kind": "texts", **encoded.facts, "cut": encoded.cut}
+
+
+def _text_encoder(options: ExtractOptions) -> str:
+    """The text encoder: the folder of the backbone's weights if it has the backbone's name."""
+    if options.weights is None or options.text_encoder != options.backbone:
+        return options.text_encoder
+    return str(weights_folder(options.weights))
 
 
 def _announce_rows(options: ExtractOptions, plan: ExtractionPlan, console: Console) -> None:

@@ -70,6 +70,9 @@ class Dataset:
         What `check_dataset` found worth a warning, one sentence each.
     from_cache
         Whether it was read from a cache instead of its files.
+    separate_encoders
+        What made features and semantics, for messages, where a record says that it was not one
+        image-text encoder; empty otherwise.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Dataset:
     first_number: int = 1
     notes: tuple[str, ...] = ()
     from_cache: bool = False
+    separate_encoders: str = ""
 
     @property
     def seen_classes(self) -> IntArray:
@@ -213,6 +217,8 @@ class Problem:
         One name per class of the dataset.
     seen_classes, unseen_classes
         Disjoint, ascending class numbers.
+    separate_encoders
+        As of the `Dataset`.
     """
 
     split: Split
@@ -221,6 +227,7 @@ class Problem:
     class_names: tuple[str, ...]
     seen_classes: IntArray
     unseen_classes: IntArray
+    separate_encoders: str = ""
 
     @property
     def classes(self) -> IntArray:
@@ -268,6 +275,7 @@ def training_problem(dataset: Dataset, split: Split) -> Problem:
         class_names=dataset.class_names,
         seen_classes=np.unique(dataset.labels[rows]),
         unseen_classes=unseen,
+        separate_encoders=dataset.separate_encoders,
     )
 
 

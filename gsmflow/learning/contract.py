@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
+from gsmflow.core.errors import InputError
 from gsmflow.core.precision import Precision, autocast
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.data.dataset import HeldOut, Problem
@@ -42,13 +43,16 @@ __all__ = [
     "RowsByEpoch",
     "RowsRequest",
     "Scorer",
+    "Selective",
     "StepTrained",
     "StreamedRows",
     "Trainable",
     "WarmedUp",
+    "check_fit",
     "minimize_together",
     "real_and_synthesized",
     "rows_with",
+    "why_unfit",
     "with_tensors",
 ]
 
@@ -227,6 +231,34 @@ class Model(Protocol):
 
     def to(self, device: torch.device) -> "Model":
         """The model itself, moved to a device."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A model that some problems do not fit."""
+
+    @classmethod
+    def check_problem(cls, problem: Problem) -> None:
+        """Raise `InputError` if the model cannot be used on a problem; no feature is read.
+
+        A run calls it before anything is trained, and `Model.for_problem` and `Choosing.choose`
+        do. A leaderboard of all methods leaves a method out where it raises.
+        """
+
+
+def check_fit(model_class: type[Model], problem: Problem) -> None:
+    """Raise `InputError` if a model is `Selective` and a problem does not fit it."""
+    if issubclass(model_class, Selective):
+        model_class.check_problem(problem)
+
+
+def why_unfit(model_class: type[Model], problem: Problem) -> str:
+    """The sentence of `check_fit`; empty where a problem fits a model."""
+    try:
+        check_fit(model_class, problem)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 @runtime_checkable

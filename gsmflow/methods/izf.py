@@ -34,6 +34,7 @@ from torch import Tensor
 from gsmflow.core.errors import InputError
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
+from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import Losses
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
@@ -131,20 +132,25 @@ class IZF(SynthesizingModel):
         )
 
     @classmethod
+    def check_problem(cls, problem: Problem) -> None:
+        """Raise `InputError` if the semantics have more dimensions than the features."""
+        a, d = problem.semantics.shape[1], problem.train.feature_dim
+        if a > d:
+            raise InputError(
+                f"semantics: found {a} dimensions, expected at most the {d} of the features, which "
+                "an invertible network maps to them"
+            )
+
+    @classmethod
     def for_problem(cls, scaled: Scaled, config: IZFConfig, generators: Generators) -> "IZF":
         """A model for a problem, untrained, on the CPU; arguments as `Model.for_problem` has.
 
         Raises
         ------
         InputError
-            If the semantics have more dimensions than the features.
+            As `check_problem`.
         """
-        a, d = scaled.problem.semantics.shape[1], scaled.feed.feature_dim
-        if a > d:
-            raise InputError(
-                f"semantics: found {a} dimensions, expected at most the {d} of the features, which "
-                "an invertible network maps to them"
-            )
+        cls.check_problem(scaled.problem)
         return super().for_problem(scaled, config, generators)
 
     @property

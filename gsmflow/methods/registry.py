@@ -23,6 +23,7 @@ METHODS: Mapping[str, str] = {
     "latem": "gsmflow.methods.latem",
     "sae": "gsmflow.methods.sae",
     "gfzsl": "gsmflow.methods.gfzsl",
+    "clip-prompts": "gsmflow.methods.clip_prompts",
     "conse": "gsmflow.methods.conse",
     "costa": "gsmflow.methods.costa",
     "sync": "gsmflow.methods.sync",

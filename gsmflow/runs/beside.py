@@ -15,8 +15,9 @@ from gsmflow.data.dataset import Dataset, open_held_out, training_problem
 from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate
-from gsmflow.learning.contract import Scorer
+from gsmflow.learning.contract import Scorer, check_fit
 from gsmflow.learning.sampling import Rescaled, Sampler
+from gsmflow.methods.registry import find_method
 from gsmflow.recipes.flags import published_recipe
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.section import SectionReport, SectionRow
@@ -64,10 +65,20 @@ def beside_recipe(recipe: Recipe, name: str) -> Recipe:
     )
 
 
+def _names(recipe: Recipe) -> list[str]:
+    """The methods that a recipe compares its model with."""
+    return [name for name in recipe.beside if name != recipe.model]
+
+
+def _check(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise `InputError` if one of the methods does not fit the dataset."""
+    for name in _names(recipe):
+        check_fit(find_method(name).model, training_problem(dataset, "test"))
+
+
 def fit_beside(run: Run, dataset: Dataset) -> list[Beside]:
     """Fit the methods that the recipe compares its model with; reads no test row."""
-    names = [name for name in run.recipe.beside if name != run.recipe.model]
-    return [_fit(run, dataset, name) for name in names]
+    return [_fit(run, dataset, name) for name in _names(run.recipe)]
 
 
 def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
@@ -118,7 +129,8 @@ def _rows(metrics: Field) -> list[SectionRow]:
 
 SECTION = Section(
     report=SectionReport(key="baselines", rows=_rows),
-    wanted=lambda recipe: bool(set(recipe.beside) - {recipe.model}),
+    wanted=lambda recipe: bool(_names(recipe)),
+    check=_check,
     fit=lambda run, dataset, fitted, scorer, found: fit_beside(run, dataset),
     measure=_measure,
 )

@@ -24,14 +24,14 @@ from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.class_splits import draw_class_split
 from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
-from gsmflow.data.extract.record import copy_record
+from gsmflow.data.extract.record import copy_record, separate_encoders
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
-from gsmflow.learning.contract import Classifying, Scorer, Trainable
+from gsmflow.learning.contract import Classifying, Scorer, Trainable, check_fit
 from gsmflow.learning.feed import make_feed
 from gsmflow.learning.sampling import Sampler
 from gsmflow.recipes.checks import check_model_class
@@ -125,8 +125,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
     Raises
     ------
     InputError
-        If its files are missing or faulty, or if the features must be mapped and are not in a
-        cache.
+        If its files or its record are missing or faulty, or if the features must be mapped and are
+        not in a cache.
     """
     load = partial(load_cached, cache=recipe.out / "cache") if recipe.cache else load_dataset
     dataset = load(
@@ -138,15 +138,17 @@ def read_dataset(recipe: Recipe) -> Dataset:
             "expected memory or auto"
         )
     dataset = _with_class_split(dataset, recipe)
-    if not recipe.second_semantics:
-        return dataset
-    return with_second_semantics(
-        dataset,
-        recipe.data,
-        recipe.second_semantics,
-        seen_percent=recipe.mix_seen,
-        unseen_percent=recipe.mix_unseen,
-    )
+    if recipe.second_semantics:
+        dataset = with_second_semantics(
+            dataset,
+            recipe.data,
+            recipe.second_semantics,
+            seen_percent=recipe.mix_seen,
+            unseen_percent=recipe.mix_unseen,
+        )
+    names = dataset.features_name, dataset.semantics_name
+    found = separate_encoders(recipe.data / recipe.dataset, *names)
+    return replace(dataset, separate_encoders=found)
 
 
 def open_dataset(job: Job) -> Dataset:
@@ -324,6 +326,7 @@ def _opened(job: Job, console: Console, group: Group, path: Path | None) -> Iter
     # The other processes then read it from the cache.
     dataset = group.main_first(lambda: open_dataset(job))
     seconds = time.monotonic() - start
+    check_fit(model_class, training_problem(dataset, "test"))
     if recipe.class_split is not None:
         recipe = replace(recipe, unseen_names=_names_of(dataset, dataset.unseen_classes))
     for section in SECTIONS:

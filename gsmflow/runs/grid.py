@@ -7,17 +7,18 @@ files, so that a cell that is finished is found again, and one of other settings
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import digest_file
-from gsmflow.data.dataset import Dataset
+from gsmflow.data.dataset import Dataset, training_problem
 from gsmflow.data.embedding_names import is_vector_file
 from gsmflow.data.formats.files import dataset_files
+from gsmflow.learning.contract import why_unfit
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.flags import parse_recipe
@@ -31,6 +32,7 @@ __all__ = [
     "DataChoice",
     "GridData",
     "MethodChoice",
+    "find_unfit",
     "make_cells",
     "open_data",
     "read_data_choice",
@@ -79,10 +81,13 @@ class MethodChoice:
         As ``--model`` takes it.
     classifier
         As ``--classifier`` takes it; empty for the method's usual one.
+    is_of_all
+        Whether it was asked for as one of all methods, not by its name.
     """
 
     name: str
     classifier: str = ""
+    is_of_all: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -187,7 +192,8 @@ def read_method_choices(words: Sequence[str]) -> list[MethodChoice]:
     for word in words:
         names = list(METHODS) if word == ALL else [word]
         for name in names:
-            choice = MethodChoice(*name.split(":", 1))
+            method, _, classifier = name.partition(":")
+            choice = MethodChoice(method, classifier, is_of_all=word == ALL)
             if choice.name not in METHODS:
                 raise InputError(
                     f"--methods: found {choice.name!r}, expected {ALL} or some of "
@@ -195,7 +201,8 @@ def read_method_choices(words: Sequence[str]) -> list[MethodChoice]:
                 )
             if choice.classifier:
                 _check_classifier(choice)
-            found.setdefault(choice.key, choice)
+            if word != ALL or choice.key not in found:
+                found[choice.key] = choice
     if not found:
         raise InputError(f"--methods: found nothing, expected {ALL} or names of methods")
     return list(found.values())
@@ -265,6 +272,23 @@ def open_data(
     return GridData(choice, script, recipe, dataset, "-".join(digests))
 
 
+def find_unfit(
+    methods: Sequence[MethodChoice], datasets: Sequence[GridData]
+) -> dict[tuple[str, str], str]:
+    """Which of all methods do not fit a dataset, and why, by the keys of method and dataset.
+
+    A method that is asked for by its name is not among them: its runs fail with the reason.
+    """
+    unfit = {}
+    for data in datasets:
+        problem = training_problem(data.dataset, "test")
+        for method in methods:
+            why = why_unfit(find_method(method.name).model, problem)
+            if method.is_of_all and why:
+                unfit[method.key, data.key] = why
+    return unfit
+
+
 def make_cells(
     methods: Sequence[MethodChoice],
     datasets: Sequence[GridData],
@@ -275,6 +299,7 @@ def make_cells(
     prog: str,
     chosen: Mapping[tuple[str, str], Path] | None = None,
     splits: Sequence[int] = (),
+    unfit: Collection[tuple[str, str]] = (),
 ) -> list[Cell]:
     """The cells of a grid, dataset by dataset.
 
@@ -296,6 +321,8 @@ def make_cells(
         Files of settings that were chosen for a cell, by the keys of method and dataset.
     splits
         The random class splits of each cell; none: the dataset's own split.
+    unfit
+        The keys of method and dataset that have no cell.
 
     Raises
     ------
@@ -304,6 +331,8 @@ def make_cells(
     """
     cells = []
     for data, method in product(datasets, methods):
+        if (method.key, data.key) in unfit:
+            continue
         file = (chosen or {}).get((method.key, data.key))
         words = (
             *method.words,

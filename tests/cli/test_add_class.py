@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 
 from gsmflow.cli.main import main
 from gsmflow.data.checks import check_dataset
-from gsmflow.data.dataset import Dataset
+from gsmflow.data.dataset import Dataset, training_problem
 from gsmflow.data.extract.texts import Encoded
-from gsmflow.learning.contract import Extensible
+from gsmflow.learning.contract import Extensible, why_unfit
 from gsmflow.methods.linear_discriminant import discriminant, discriminant_by_factor
 from gsmflow.methods.mean_regression import MeanRegression
 from gsmflow.methods.registry import METHODS, find_method
@@ -71,7 +71,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 FROM_UNSEEN_SEMANTICS = {"se-gzsl", "izf", "gsmflow-journal"}
 
 
-EXTENSIBLE = [name for name in METHODS if issubclass(find_method(name).model, Extensible)]
+EXTENSIBLE = [
+    name
+    for name in METHODS
+    if issubclass(find_method(name).model, Extensible)
+    and not why_unfit(find_method(name).model, training_problem(WHOLE, "test"))
+]
 
 
 def without_last(dataset: Dataset) -> Dataset:

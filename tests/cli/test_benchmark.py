@@ -20,7 +20,9 @@ from gsmflow.cli import benchmark as module
 from gsmflow.cli.benchmark import BenchmarkOptions, run_benchmark
 from gsmflow.core.errors import InputError, WriteError
 from gsmflow.core.rounding import fixed
+from gsmflow.methods.registry import METHODS
 from gsmflow.reports.leaderboard.forms import read_csv
+from gsmflow.runs import grid
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 from tests.builders import make_dataset, write_gbu
@@ -135,6 +137,22 @@ def test_failed_run_is_recorded_and_stops_no_other(tmp_path: Path) -> None:
     assert (options.out / "benchmark.log").read_text() == log
     run_benchmark(options_for(data, methods=("izf",), seeds=1, retry_failed=True), QUIET, FLAGS)
     assert (options.out / "benchmark.log").read_text().count("failed TINY-res101-att/izf") == 2
+
+
+def test_method_that_does_not_fit_is_left_out_with_its_reason(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: METHODS[name] for name in ("eszsl", "clip-prompts")}
+    monkeypatch.setattr(grid, "METHODS", few)
+    options, console = options_for(data, methods=("all",), seeds=1), Console(record=True, width=300)
+    run_benchmark(options, console, FLAGS)
+    assert [row["method"] for row in rows_of(options.out)] == ["eszsl"]
+    printed = console.export_text()
+    assert "left out: clip-prompts on TINY:res101:att: features and semantics: found" in printed
+    run_benchmark(options_for(data, methods=("clip-prompts",), seeds=1), QUIET, FLAGS)
+    (row,) = rows_of(options.out)
+    assert row["state"] == "failed"
+    assert "features of 6 dimensions and semantics of 5" in row["sentence"]
 
 
 def test_killed_benchmark_goes_on_to_the_figures_of_an_undisturbed_one(data: Path) -> None:

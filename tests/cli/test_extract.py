@@ -23,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
+from sklearn.metrics.pairwise import cosine_similarity
 
 from gsmflow.cli import extract as command
 from gsmflow.cli.extract import ExtractOptions, run_extract
@@ -50,6 +52,10 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 CLASSES = [f"{colour} {shape}" for colour in COLOURS for shape in ("disc", "box")]
 NEVER_SEEN = "grey disc"
+# Their tokens, between the marks of padding, of the start and of the end of a text.
+WORDS = ["<pad>", "<s>", *COLOURS, "grey", "disc", "box", "a", "photo", "of", "</s>"]
+# Tiny models whose images and texts can be compared.
+IMAGE_TEXT = ("clip", "siglip")
 
 
 def installed(*packages: str) -> Callable[[Any], Any]:
@@ -607,14 +613,15 @@ def test_run_without_test_rows_of_unseen_classes_measures_only_s(root: Path) -> 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders ``resnet``, ``clip`` and ``vit`` of tiny models, as save_pretrained writes them."""
+    """Folders of tiny models, as save_pretrained writes them: of a ResNet, a ViT, `IMAGE_TEXT`."""
     import transformers
 
     root = tmp_path_factory.mktemp("checkpoints")
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     heads = {**sizes, "num_attention_heads": 2}
     vision = {**heads, "image_size": 32, "patch_size": 8}
-    text = {**heads, "vocab_size": 300, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    marks = {"bos_token_id": 1, "eos_token_id": len(WORDS) - 1, "pad_token_id": 0}
+    text = {**heads, **marks, "vocab_size": 300}
     residual = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
     models = {
         "resnet": transformers.ResNetForImageClassification(
@@ -623,20 +630,44 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "clip": transformers.CLIPModel(
             transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=6)
         ),
+        "siglip": transformers.SiglipModel(
+            transformers.SiglipConfig(
+                text_config={**text, "max_position_embeddings": 12}, vision_config=vision
+            )
+        ),
         "vit": transformers.ViTForImageClassification(transformers.ViTConfig(**vision)),
     }
     processors = {
         "resnet": {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 1.0},
         "clip": {"image_processor_type": "CLIPImageProcessor", "crop_size": 32},
+        "siglip": {"image_processor_type": "SiglipImageProcessor"},
         "vit": {"image_processor_type": "ViTImageProcessor"},
     }
     transformers.utils.logging.disable_progress_bar()
     for name, model in models.items():
         model.save_pretrained(root / name)
-        size = {"height": 32, "width": 32} if name == "vit" else {"shortest_edge": 32}
+        is_square = name in ("vit", "siglip")
+        size = {"height": 32, "width": 32} if is_square else {"shortest_edge": 32}
         settings = {**processors[name], "size": size, "image_mean": MEAN, "image_std": STD}
         (root / name / "preprocessor_config.json").write_text(json.dumps(settings))
+    for name in IMAGE_TEXT:
+        word_tokenizer().save_pretrained(root / name)
     return root
+
+
+def word_tokenizer() -> Any:
+    """A tokenizer of the words of these classes: a start, one number a word, an end."""
+    import tokenizers
+    import transformers
+
+    numbers = {word: number for number, word in enumerate(WORDS)}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="<pad>"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    plain.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", len(WORDS) - 1)]
+    )
+    marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **marks)
 
 
 def small_pictures(folder: Path, count: int = 5) -> list[Path]:
@@ -852,25 +883,117 @@ def test_packaged_sentence_encoder_matches_texts_about_zebras() -> None:
 
 @needs_transformers
 @torch.inference_mode()
-def test_clip_vectors_are_text_embeddings(tmp_path: Path, checkpoints: Path) -> None:
-    import tokenizers
+def test_clip_vectors_are_text_embeddings(checkpoints: Path) -> None:
     import transformers
 
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2, "red": 3, "disc": 4, "box": 5}
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    plain.post_processor = tokenizers.processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **marks)
-    tokenizer.save_pretrained(checkpoints / "clip")
     found = encode_texts(["red disc", "red", "box " * 90], str(checkpoints / "clip"), CPU)
     assert found.cut == 1
     model = transformers.CLIPModel.from_pretrained(checkpoints / "clip").eval()
-    for vector, tokens in zip(found.vectors, ([3, 4], [3], [5] * 75), strict=True):
-        pooled = model.text_model(torch.tensor([[1, *tokens, 2]])).pooler_output
+    red, disc, box, end = map(WORDS.index, ("red", "disc", "box", "</s>"))
+    for vector, tokens in zip(found.vectors, ([red, disc], [red], [box] * 75), strict=True):
+        pooled = model.text_model(torch.tensor([[1, *tokens, end]])).pooler_output
         np.testing.assert_allclose([vector], model.text_projection(pooled), rtol=1e-4, atol=1e-5)
+
+
+@needs_transformers
+@pytest.mark.parametrize("kind", IMAGE_TEXT)
+@torch.inference_mode()
+def test_cosines_of_images_and_texts_give_the_logits_of_transformers(
+    kind: str, tmp_path: Path, checkpoints: Path
+) -> None:
+    import transformers
+
+    paths, texts = small_pictures(tmp_path / "p"), ["a photo of a red disc", "box", "grey"]
+    folder = checkpoints / kind
+    features = features_of(paths, BackboneSpec(str(folder)))
+    encoded = encode_texts(texts, str(folder), CPU)
+    assert encoded.cut == 0
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    # SigLIP was trained with texts that are padded to its longest; CLIP's mask hides padding.
+    words = {"padding": "max_length", "max_length": 12} if kind == "siglip" else {"padding": True}
+    tokens = word_tokenizer()(texts, return_tensors="pt", **words)
+    mask = {} if kind == "siglip" else {"attention_mask": tokens["attention_mask"]}
+    out = model(input_ids=tokens["input_ids"], pixel_values=normalized(paths), **mask)
+    logits = model.logit_scale.exp() * torch.from_numpy(
+        cosine_similarity(features, encoded.vectors)
+    ) + getattr(model, "logit_bias", 0)
+    np.testing.assert_allclose(logits, out.logits_per_image, rtol=1e-4, atol=1e-5)
+
+
+@needs_transformers
+def test_texts_longer_than_siglip_reads_are_cut_and_counted(checkpoints: Path) -> None:
+    texts = ["red " * 9, "red " * 11, "red " * 30]  # beside a start and an end
+    found = encode_texts(texts, str(checkpoints / "siglip"), CPU)
+    assert found.cut == 2
+    np.testing.assert_array_equal(found.vectors[1], found.vectors[2])
+    assert not np.array_equal(found.vectors[0], found.vectors[1])
+
+
+@needs_transformers
+@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.parametrize("kind", IMAGE_TEXT)
+def test_prompts_of_the_backbones_name_are_encoded_with_its_weights_and_classify(
+    kind: str, root: Path, checkpoints: Path
+) -> None:
+    (root / "names.txt").write_text("\n".join([*CLASSES, NEVER_SEEN]))
+    extract(
+        root,
+        semantics=root / "names.txt",
+        template=("a photo of a {}",),
+        backbone="owner/model",
+        text_encoder="owner/model",
+        weights=checkpoints / kind / "model.safetensors",
+        unseen_share=0.3,
+    )
+    dataset = loaded(root, "owner-model")
+    prompts = [f"a photo of a {name}" for name in [*CLASSES, NEVER_SEEN]]
+    vectors = encode_texts(prompts, str(checkpoints / kind), CPU).vectors
+    np.testing.assert_allclose(dataset.semantics, vectors, rtol=1e-4, atol=1e-5)
+    file = root / "data" / "MINE" / "extract.json"
+    record = json.loads(file.read_text())
+    assert record["semantics"]["text_encoder"] == str(checkpoints / kind)
+    digests = {record[part]["weights_blake2b"] for part in ("features", "semantics")}
+    assert len(digests) == 1
+
+    def run(**changes: Any) -> dict[str, Any]:
+        recipe = make_recipe(dataset="MINE", features="owner-model", model="clip-prompts")
+        paths = {"data": root / "data", "out": root / "out", "device": "cpu", "beside": ()}
+        return run_experiment(Job(recipe.replace(**paths, **changes)), Console(quiet=True)).metrics
+
+    metrics = run()
+    cosines = cosine_similarity(dataset.features[dataset.test_unseen], dataset.semantics)
+    unseen = dataset.unseen_classes
+    right = unseen[cosines[:, unseen].argmax(axis=1)] == dataset.labels[dataset.test_unseen]
+    labels = dataset.labels[dataset.test_unseen]
+    shares = [right[labels == c].mean() for c in np.unique(labels)]
+    assert metrics["T1"] == pytest.approx(np.mean(shares))
+    record["semantics"]["weights_blake2b"] = "another"
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"found features of owner/model \(image emb"):
+        run()
+
+
+@needs_transformers
+def test_text_tower_without_all_its_weights_is_refused(tmp_path: Path, checkpoints: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints / "clip", tmp_path / "clip"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["text_projection.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="found no weights that fit text_projection"):
+        encode_texts(["red"], str(folder), CPU)
+
+
+@needs_transformers
+def test_siglip_without_its_tokenizers_package_is_refused(
+    tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(checkpoints / "siglip", tmp_path / "siglip"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "SiglipTokenizer"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(InputError, match=r"found no package sentencepiece, expected.*\[extract\]"):
+        encode_texts(["red"], str(folder), CPU)
 
 
 # --- optional packages ---------------------------------------------------------------------------

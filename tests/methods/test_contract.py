@@ -62,6 +62,7 @@ from gsmflow.runs.variants import ablation_recipes
 from gsmflow.tuning.space import space_of
 from tests.builders import (
     changed,
+    fitting_dataset,
     generators,
     make_dataset,
     make_recipe,
@@ -156,6 +157,10 @@ class Case:
     model_class: type[Model] | None = None
 
     @property
+    def dataset(self) -> Dataset:
+        return check_dataset(fitting_dataset(self.method))
+
+    @property
     def model(self) -> type[Model]:
         return self.model_class or find_method(self.method).model
 
@@ -182,8 +187,8 @@ class Case:
         """The model as a run makes it, before it is trained."""
         if not issubclass(self.model, Choosing):
             return self.model.for_problem(scaled, recipe.method, random)
-        problem = training_problem(DATASET, "validation")
-        held_out = open_held_out(DATASET, "validation")
+        problem = training_problem(self.dataset, "validation")
+        held_out = open_held_out(self.dataset, "validation")
         there = scale_problem(problem, recipe.feature_scaling, CPU, "memory")
         choice = self.model.choose(there, held_out, recipe.method, random)
         return self.model.for_choice(scaled, recipe.method, choice, random)
@@ -222,10 +227,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def run_case(case: Case, folder: Path, dataset: Dataset = DATASET, **changes: Any) -> RunResult:
+def run_case(case: Case, folder: Path, dataset: Dataset | None = None, **changes: Any) -> RunResult:
     recipe = case.recipe(folder, **changes)
     check_recipe(recipe)
-    return run_experiment(Job(recipe, case.model_class, dataset), Console(quiet=True))
+    job = Job(recipe, case.model_class, dataset or case.dataset)
+    return run_experiment(job, Console(quiet=True))
 
 
 @pytest.fixture
@@ -514,24 +520,25 @@ def test_streaming_is_tested_with_gsmflow(folder: Path) -> None:
 
 
 def test_training_uses_no_test_row(case: Case, name: str, whole: RunResult, folder: Path) -> None:
-    garbage = DATASET.features.copy()
-    test = np.concatenate([DATASET.test_seen, DATASET.test_unseen])
+    dataset = case.dataset
+    garbage = dataset.features.copy()
+    test = np.concatenate([dataset.test_seen, dataset.test_unseen])
     garbage[test] = 1000 * np.random.default_rng(1).normal(size=(len(test), garbage.shape[1]))
-    corrupt = run_case(case, folder / name, replace(DATASET, features=garbage), run="corrupt")
+    corrupt = run_case(case, folder / name, replace(dataset, features=garbage), run="corrupt")
     assert whole.metrics["validation"] == corrupt.metrics["validation"]
     assert whole.metrics.get("choices") == corrupt.metrics.get("choices")
     assert_same_tensors(whole, corrupt)
     assert whole.metrics["H"] != corrupt.metrics["H"]
 
 
-def test_class_can_be_added(whole: RunResult) -> None:
-    model = whole.fitted.model
+def test_class_can_be_added(case: Case, whole: RunResult) -> None:
+    model, dataset = whole.fitted.model, case.dataset
     if not isinstance(model, Extensible):
         pytest.skip("it takes no further classes")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    vector = np.linspace(-1, 1, DATASET.semantics.shape[1], dtype=np.float32)
-    grown = training_problem(grow_dataset(DATASET, {"new": vector}), "test")
-    new = len(DATASET.class_names)
+    vector = np.linspace(-1, 1, dataset.semantics.shape[1], dtype=np.float32)
+    grown = training_problem(grow_dataset(dataset, {"new": vector}), "test")
+    new = len(dataset.class_names)
     problem = replace(grown, unseen_classes=np.append(whole.problem.unseen_classes, new))
     wider = model.with_classes(problem)
     for name, tensor in model.state_dict().items():

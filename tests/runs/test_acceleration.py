@@ -18,7 +18,7 @@ from gsmflow.runs.acceleration import compiles, graphs_of
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
-from tests.builders import make_dataset, make_recipe, tiny_recipe
+from tests.builders import fitting_dataset, make_recipe, tiny_recipe, write_gbu
 from tests.learning.test_graphs import Watched
 from tests.tape import Tape
 
@@ -125,13 +125,15 @@ def test_long_trainings_in_graphs_are_compiled(
 def test_every_method_trains_on_the_card_and_predicts_as_on_the_cpu(
     name: str, cuda_graphs: Any, tmp_path: Path
 ) -> None:
+    made = fitting_dataset(name)
+    write_gbu(tmp_path / "data" / "TINY", made)
     recipe = tiny_recipe(
         tmp_path, model=name, device="cuda", precision="fp32", cuda_graphs=cuda_graphs, beside=()
     )
     result, text = printed_run(recipe)
     assert "warning: --cuda-graphs" not in text
     assert all(np.isfinite(result.metrics[key]) for key in ("T1", "U", "S", "H"))
-    dataset = check_dataset(make_dataset())
+    dataset = check_dataset(made)
     features = open_held_out(dataset, "test").unseen.features
     on_cpu, on_card = (
         open_trained(result.directory, device).scorer.gzsl_scores(features)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gsmflow.core.errors import InputError
 from gsmflow.learning.contract import Choosing
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.flags import published_recipe
@@ -19,6 +20,8 @@ from tests.builders import SMALL_OF_ANY, changed, make_recipe, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "small_methods")
 
+# One more needs features and semantics of one space.
+FITTING = tuple(name for name in METHODS if name != "clip-prompts")
 MEASURES = ("T1", "U", "S", "H", "AUSUC")
 
 
@@ -44,9 +47,9 @@ def label_of(name: str) -> str:
 
 
 def test_method_beside_another_has_the_figures_of_a_separate_run(tmp_path: Path) -> None:
-    together = run(tmp_path, model="discriminant", run="together", beside=tuple(METHODS))
+    together = run(tmp_path, model="discriminant", run="together", beside=FITTING)
     found = together.metrics["baselines"]
-    others = [name for name in METHODS if name != "discriminant"]
+    others = [name for name in FITTING if name != "discriminant"]
     assert list(found) == [label_of(name) for name in others]
     for name in others:
         recipe = small_published(changed(tiny_recipe(tmp_path), run=name, beside=()), name)
@@ -63,6 +66,15 @@ def test_method_beside_another_has_the_figures_of_a_separate_run(tmp_path: Path)
             assert ours == theirs, (name, file)
     chosen = {p.parent.name for p in together.directory.glob("beside/*/choice.json")}
     assert chosen == {name for name in others if issubclass(find_method(name).model, Choosing)}
+
+
+def test_method_that_does_not_fit_the_data_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    for settings in ({"beside": ("clip-prompts",)}, {"model": "clip-prompts"}):
+        with pytest.raises(InputError, match="semantics of 5, expected those of one image-text"):
+            run(tmp_path, **settings)
+    assert not (tmp_path / "out" / "TINY").exists()
 
 
 @pytest.mark.parametrize("names", [("gsmflow",), ("gsmflow", "eszsl"), ()])

