@@ -243,6 +243,12 @@ METHOD = Method(
             "precision": "fp32",
         },
     },
+    # As many steps as with the published batches.
+    short={
+        "": {"epochs": 75, "batch_size": 256, "precision": "auto"},
+        "AWA1": {"epochs": 20},
+        "AWA2": {"epochs": 20},
+    },
     variants={
         "no-contraction": {"contraction": 0.0},
         "no-alignment": {"alignment_weight": 0.0},
