@@ -1,43 +1,39 @@
-"""A leaderboard's document with the figures of ``docs/results.md``, for tests of its page."""
+"""A leaderboard's document with the figures of ``docs/leaderboard.csv``, for tests of its page."""
 
-import re
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gsmflow.evaluation.measures import metrics_in
+from gsmflow.methods.registry import find_method
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
 
 __all__ = ["demo_document"]
 
-_RESULTS = Path(__file__).resolve().parents[3] / "docs" / "results.md"
-_KINDS: Mapping[str, tuple[str, ...]] = {
-    "closed form": ("eszsl", "sae", "gfzsl", "exem", "exem-sync", "sync"),
-    "two stages": ("dap", "iap", "conse", "costa"),
-    "compatibility": ("devise", "sje", "ale", "ale-ce", "latem"),
-    "network": ("cmt", "cmt-star", "cmt-loop", "dem", "revise", "cn-zsl"),
-    "synthesizing": ("gaussian-prototypes", "discriminant"),
-}
-# Methods that have no figures on the second dataset here.
-_NOT_DONE = {("dem", 2), ("revise", 2)}
-_SEMANTICS = {"attributes": "att", "sentences": "sent"}
+_FIGURES = Path(__file__).resolve().parents[3] / "docs" / "leaderboard.csv"
+_KEYS = tuple(metric.key for metric in metrics_in("table"))
+# On the second dataset, a method that failed here and one that was never run.
+_FAILED, _NOT_RUN = "dem", "revise"
 
 
 def demo_document() -> dict[str, Any]:
-    """23 methods on five datasets: most cells are done, one failed, some were never run."""
-    datasets, methods, cells = [], {}, []
-    for dataset, rows in _tables(_RESULTS.read_text()):
-        datasets.append(dataset)
-        for row in rows:
-            name = row["`--model`"].strip("`")
-            methods.setdefault(name, _method(name, row["method"]))
-            if (name, len(datasets)) not in _NOT_DONE:
-                cells.append(_cell(name, dataset, row))
-        for metric in ("T1", "U", "S", "H", "AUSUC", "H_calibrated"):
-            found = [c["figures"][metric] for c in cells if c["dataset"] == dataset["key"]]
+    """The methods on each dataset: most cells are done, one failed, some were never run."""
+    with _FIGURES.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    datasets = {_key(row): _dataset(row) for row in rows}
+    second = list(datasets)[1]
+    gaps = {(second, _FAILED), (second, _NOT_RUN)}
+    kept = [
+        row for row in rows if row["state"] == "done" and (_key(row), row["method"]) not in gaps
+    ]
+    cells = [_cell(row) for row in kept]
+    for dataset in datasets:
+        for metric in _KEYS:
+            found = [c["figures"][metric] for c in cells if c["dataset"] == dataset]
             max(found, key=lambda figure: figure["mean"])["best"] = True
-    failed = {"method": "dem", "dataset": datasets[1]["key"], "state": "failed"}
+    failed = {"method": _FAILED, "dataset": second, "state": "failed"}
     sentence = "found 1.2 GB of free memory, expected 3.4 GB (--memory sets another limit)"
     cells.append(_EMPTY | failed | {"sentence": sentence})
     return {
@@ -53,8 +49,8 @@ def demo_document() -> dict[str, Any]:
             {"key": m.key, "label": m.label, "description": m.description}
             for m in metrics_in("table")
         ],
-        "datasets": datasets,
-        "methods": list(methods.values()),
+        "datasets": list(datasets.values()),
+        "methods": [_method(name) for name in dict.fromkeys(row["method"] for row in kept)],
         "cells": cells,
         "ranks": _ranks(cells, len(datasets)),
         "published": [asdict(row) for row in read_published(PUBLISHED_FILE)],
@@ -71,62 +67,49 @@ _EMPTY: Mapping[str, Any] = {
 }
 
 
-def _tables(text: str) -> Iterator[tuple[dict[str, Any], list[dict[str, str]]]]:
-    """The datasets and the rows, by column, of the tables of every method."""
-    part = text[text.index("## Every method") : text.index("What the published tables lead")]
-    for heading, below in re.findall(r"^### (.+)$([^#]+)", part, re.MULTILINE):
-        name, features, *semantics = heading.replace("`", "").split(", ")
-        kept = _SEMANTICS[semantics[0]] if semantics else "sent" if name == "FLO" else "att"
-        lines = [line for line in below.splitlines() if line.startswith("|")]
-        columns, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
-        dataset = {
-            "key": f"{name}:{features}:{kept}",
-            "dataset": name,
-            "features": features,
-            "semantics": kept,
-            "seen": 82,
-            "unseen": 20,
-            "rows": 2563,
-        }
-        yield dataset, [dict(zip(columns, row, strict=True)) for row in rows]
+def _key(row: Mapping[str, str]) -> str:
+    return ":".join(row[name] for name in ("dataset", "features", "semantics"))
 
 
-def _method(name: str, label: str) -> dict[str, str]:
-    (kind,) = (kind for kind, names in _KINDS.items() if name in names)
+def _dataset(row: Mapping[str, str]) -> dict[str, Any]:
+    names = {name: row[name] for name in ("dataset", "features", "semantics")}
+    return {"key": _key(row), **names, "seen": 82, "unseen": 20, "rows": 2563}
+
+
+def _method(name: str) -> dict[str, str]:
+    method = find_method(name)
     return {
         "key": name,
-        "label": label,
-        "kind": kind,
-        "classifier": "softmax" if kind == "synthesizing" else "",
+        "label": method.label,
+        "kind": method.kind,
+        "classifier": "" if method.classifies else "softmax",
         "preset": "published",
-        "paper": f"Somebody et al., the paper of {label}",
+        "paper": method.paper,
     }
 
 
-def _cell(name: str, dataset: Mapping[str, Any], row: Mapping[str, str]) -> dict[str, Any]:
+def _cell(row: Mapping[str, str]) -> dict[str, Any]:
     figures = {}
-    for column in ("T1", "U", "S", "H", "AUSUC", "H cal."):
-        mean, _, std = row[column].partition(" ± ")
-        wide = float(std or 0) + 1
-        figures[column.replace(" cal.", "_calibrated")] = {
-            "mean": float(mean),
-            "std": float(std) if std else None,
-            "low": max(0, float(mean) - wide),
-            "high": float(mean) + wide,
+    for key in _KEYS:
+        mean, std = float(row[key]), float(row[f"{key}_std"] or 0) or None
+        wide = (std or 0) + 1
+        figures[key] = {
+            "mean": mean,
+            "std": std,
+            "low": max(0, mean - wide),
+            "high": mean + wide,
             "best": False,
         }
-    seconds = float(row["seconds"]) if row["seconds"] else None
-    folder = f"runs/{dataset['key'].replace(':', '-')}/{name}"
     return {
         **_EMPTY,
-        "method": name,
-        "dataset": dataset["key"],
+        "method": row["method"],
+        "dataset": _key(row),
         "state": "done",
-        "seeds": list(range(int(row["seeds"] or 1))),
+        "seeds": list(map(int, row["seeds"].split())),
         "figures": figures,
-        "seconds": seconds,
-        "peak_mib": None if seconds is None else 300 + 20 * seconds,
-        "page": f"{folder}/report.html",
+        "seconds": float(row["seconds"]) if row["seconds"] else None,
+        "peak_mib": int(row["peak_mib"]) if row["peak_mib"] else None,
+        "page": f"runs/{_key(row).replace(':', '-')}/{row['method']}/report.html",
     }
 
 
