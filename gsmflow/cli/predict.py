@@ -65,8 +65,9 @@ class PredictOptions:
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The directory of a finished run."""
-    file: Annotated[Positional[Path], arg(metavar="INPUT")]
+    """The directory of a finished run, such as out/MINE/first; for a folder of runs, they are
+    listed."""
+    file: Annotated[Positional[Path | None], arg(metavar="INPUT")] = None
     """A picture or a folder of pictures at any depth, for a run on a dataset that python -m gsmflow
     extract made; or rows of the features that the run was trained on: .npy (n, d); .npz, .pt or .h5
     with a field 'features' (n, d) and optionally 'labels' and 'names'; .mat with a field 'features'
@@ -111,7 +112,11 @@ def run_predict(options: PredictOptions) -> None:
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
-    rows, truth = _open_input(options, run)
+    if options.file is None:
+        raise InputError(
+            "INPUT: found none, expected a picture, a folder of pictures or a file of features"
+        )
+    rows, truth = _open_input(options, options.file, run)
     for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
     counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
@@ -169,19 +174,21 @@ class _Truth:
     classes: IntArray
 
 
-def _open_input(options: PredictOptions, run: TrainedRun) -> tuple[NewRows, _Truth | None]:
+def _open_input(
+    options: PredictOptions, file: Path, run: TrainedRun
+) -> tuple[NewRows, _Truth | None]:
     """The rows, and their true classes if the file has labels."""
-    if not holds_rows(options.file):
+    if not holds_rows(file):
         recorded = RecordedFeatures(run.directory, run.recipe.features, run.feature_dim, run.device)
-        return open_pictures(options.file, recorded, options.weights), None
+        return open_pictures(file, recorded, options.weights), None
     if options.weights is not None:
         raise InputError(
-            f"--weights: found {options.weights} with rows of features in {options.file}, expected "
+            f"--weights: found {options.weights} with rows of features in {file}, expected "
             "it with pictures only"
         )
-    rows = open_rows(options.file, run.feature_dim, header=options.header)
+    rows = open_rows(file, run.feature_dim, header=options.header)
     try:
-        given = labels_beside(options.file, options.header) if options.evaluate else None
+        given = labels_beside(file, options.header) if options.evaluate else None
         truth = None if given is None else _Truth(given, true_classes(run, given, rows.total))
     except InputError as error:
         raise InputError(f"{error}; --no-evaluate answers without the labels") from error

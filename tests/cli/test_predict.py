@@ -82,6 +82,13 @@ def predict(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     return code, out, err
 
 
+def test_run_without_input_is_refused(
+    trained: Callable[[str], RunResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = predict(capsys, trained("eszsl").directory)
+    assert (code, err.partition(",")[0]) == (2, "error: INPUT: found none")
+
+
 def answers(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
