@@ -16,7 +16,6 @@ from typing import IO, Annotated, Literal, TypeAlias
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
@@ -26,6 +25,7 @@ from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import replacing
+from gsmflow.core.progress import progress
 from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
 from gsmflow.core.text_cells import Header
@@ -120,7 +120,11 @@ def run_predict(options: PredictOptions) -> None:
     for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
     counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
-    with _progress(console, rows.total) as advance, _output(options.into) as stream:
+    unit = f"{rows.named_by}s"
+    with (
+        progress(console, "classifying", rows.total, unit=unit) as advance,
+        _output(options.into) as stream,
+    ):
         write_row = _row_writer(options, rows.named_by, stream)
         for piece in rows.pieces():
             for line in piece.left_out:
@@ -430,22 +434,6 @@ def _output(into: str) -> Iterator[IO[str]]:
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         yield stream
-
-
-@contextmanager
-def _progress(console: Console, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar of rows on a terminal, nothing in a log; yields a function to advance it."""
-    columns = (
-        TextColumn("classifying"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda count: progress.advance(task, count)
 
 
 VERB = Verb(PredictOptions, lambda options, console, flags: run_predict(options))

@@ -89,6 +89,21 @@ def test_run_without_input_is_refused(
     assert (code, err.partition(",")[0]) == (2, "error: INPUT: found none")
 
 
+def test_log_says_how_many_rows_are_done(
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("gsmflow.core.progress._LINE_SECONDS", 0.0)
+    result = trained("eszsl")
+    file = save(tmp_path / "new.npy", dataset_of(result).features[:7])
+    code, out, err = predict(capsys, result.directory, file)
+    assert code == 0
+    assert "classifying: 7 of 7 rows" in err
+    assert "classifying" not in out
+
+
 def answers(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
