@@ -685,7 +685,7 @@ class ZeroShotClassifier(ZeroShotEstimator):
 
     The method's settings are parameters too, as keywords or by `set_params`: those of its
     configuration, of its training and of its classifier, and ``feature_scaling``, by the names of
-    their flags (``--model NAME --help`` lists them). `get_params` gives all of them. Their defaults
+    their flags (``--model NAME --help-all`` lists them). `get_params` gives all of them. Defaults
     are those of the method's configuration and what it publishes for all datasets, as a training
     script has them with ``--model NAME``. Attributes are those of `ZeroShotEstimator`.
 

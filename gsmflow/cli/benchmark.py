@@ -20,6 +20,7 @@ from gsmflow.cli.tune import TuneOptions, run_tuning
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import command_line, make_console, warner
 from gsmflow.core.errors import InputError
+from gsmflow.core.progress import progress as log_progress
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.core.settings import Range, check_settings
 from gsmflow.core.tables import terminal_table
@@ -392,13 +393,22 @@ def _note(event: Started | Ended, progress: _Progress, runs: dict[str, CellRun])
 
 @contextmanager
 def _shown(progress: _Progress, console: Console) -> Iterator[Callable[[], None]]:
-    """A context with a live table on a terminal; yields a function that redraws it."""
+    """A context with a live table on a terminal, lines in a log; yields what updates it."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )
     task = bar.add_task("runs", total=progress.total, completed=progress.done + progress.failed)
     if not console.is_terminal:
-        yield lambda: None
+        ended = progress.done + progress.failed
+        with log_progress(console, "benchmark", progress.total, ended, unit="runs") as advance:
+
+            def count() -> None:
+                nonlocal ended
+                now = progress.done + progress.failed
+                advance(now - ended)
+                ended = now
+
+            yield count
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
 

@@ -1,9 +1,8 @@
 """The command ``extract``: make a dataset of images and descriptions of their classes."""
 
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional
 
 from gsmflow.cli.made_dataset import print_made_dataset
@@ -23,6 +21,7 @@ from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, writing
 from gsmflow.core.files import path_text, write_bytes
 from gsmflow.core.folders import locked, remove_leftovers
+from gsmflow.core.progress import progress
 from gsmflow.core.text_cells import Header
 from gsmflow.data.cache import keep_in_file
 from gsmflow.data.dataset import Dataset, all_rows
@@ -61,8 +60,6 @@ __all__ = ["SKIPPED_FILE", "VERB", "ExtractOptions", "run_extract"]
 SKIPPED_FILE = "skipped.csv"
 
 _SPLIT_FILE, _STORE, _REUSED = f"{SEMANTICS}_splits.mat", ".features", ".reused"
-# Seconds between two lines of progress in a log.
-_LOG_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,7 +367,7 @@ def _fill(
         console.print(f"continuing after {done} of {store.count} files")
     if not missing:
         return
-    with _progress(console, store.count, done) as advance:
+    with progress(console, "reading pictures", store.count, done, unit="files") as advance:
         chunks = [
             [plan.source / path for path in plan.paths[store.chunks[number]]] for number in missing
         ]
@@ -378,32 +375,6 @@ def _fill(
         with closing(found):
             for number, chunk in zip(missing, found, strict=True):
                 store.write(number, chunk)
-
-
-@contextmanager
-def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, lines in a log; yields a function that counts files."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    last_line, counted = time.monotonic(), done
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("files", total=total, completed=done)
-
-        def advance(count: int) -> None:
-            nonlocal last_line, counted
-            counted += count
-            progress.advance(task, count)
-            if not console.is_terminal and time.monotonic() - last_line > _LOG_SECONDS:
-                last_line = time.monotonic()
-                console.print(f"{counted} of {total} files")
-
-        yield advance
 
 
 def _write(

@@ -16,7 +16,6 @@ from typing import IO, Annotated, Literal, TypeAlias
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from gsmflow.cli.verb import Verb
@@ -26,6 +25,7 @@ from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import replacing
+from gsmflow.core.progress import progress
 from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
 from gsmflow.core.text_cells import Header
@@ -65,8 +65,9 @@ class PredictOptions:
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The directory of a finished run."""
-    file: Annotated[Positional[Path], arg(metavar="INPUT")]
+    """The directory of a finished run, such as out/MINE/first; for a folder of runs, they are
+    listed."""
+    file: Annotated[Positional[Path | None], arg(metavar="INPUT")] = None
     """A picture or a folder of pictures at any depth, for a run on a dataset that python -m gsmflow
     extract made; or rows of the features that the run was trained on: .npy (n, d); .npz, .pt or .h5
     with a field 'features' (n, d) and optionally 'labels' and 'names'; .mat with a field 'features'
@@ -111,11 +112,19 @@ def run_predict(options: PredictOptions) -> None:
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
-    rows, truth = _open_input(options, run)
+    if options.file is None:
+        raise InputError(
+            "INPUT: found none, expected a picture, a folder of pictures or a file of features"
+        )
+    rows, truth = _open_input(options, options.file, run)
     for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
     counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
-    with _progress(console, rows.total) as advance, _output(options.into) as stream:
+    unit = f"{rows.named_by}s"
+    with (
+        progress(console, "classifying", rows.total, unit=unit) as advance,
+        _output(options.into) as stream,
+    ):
         write_row = _row_writer(options, rows.named_by, stream)
         for piece in rows.pieces():
             for line in piece.left_out:
@@ -169,19 +178,21 @@ class _Truth:
     classes: IntArray
 
 
-def _open_input(options: PredictOptions, run: TrainedRun) -> tuple[NewRows, _Truth | None]:
+def _open_input(
+    options: PredictOptions, file: Path, run: TrainedRun
+) -> tuple[NewRows, _Truth | None]:
     """The rows, and their true classes if the file has labels."""
-    if not holds_rows(options.file):
+    if not holds_rows(file):
         recorded = RecordedFeatures(run.directory, run.recipe.features, run.feature_dim, run.device)
-        return open_pictures(options.file, recorded, options.weights), None
+        return open_pictures(file, recorded, options.weights), None
     if options.weights is not None:
         raise InputError(
-            f"--weights: found {options.weights} with rows of features in {options.file}, expected "
+            f"--weights: found {options.weights} with rows of features in {file}, expected "
             "it with pictures only"
         )
-    rows = open_rows(options.file, run.feature_dim, header=options.header)
+    rows = open_rows(file, run.feature_dim, header=options.header)
     try:
-        given = labels_beside(options.file, options.header) if options.evaluate else None
+        given = labels_beside(file, options.header) if options.evaluate else None
         truth = None if given is None else _Truth(given, true_classes(run, given, rows.total))
     except InputError as error:
         raise InputError(f"{error}; --no-evaluate answers without the labels") from error
@@ -423,22 +434,6 @@ def _output(into: str) -> Iterator[IO[str]]:
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         yield stream
-
-
-@contextmanager
-def _progress(console: Console, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar of rows on a terminal, nothing in a log; yields a function to advance it."""
-    columns = (
-        TextColumn("classifying"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda count: progress.advance(task, count)
 
 
 VERB = Verb(PredictOptions, lambda options, console, flags: run_predict(options))

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import InputError, naming_flag
 from gsmflow.core.files import write_bytes
+from gsmflow.core.nearest import such_as
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.core.tables import Grid, latex, markdown, terminal_table
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
@@ -98,6 +99,7 @@ def _pick_datasets(words: str, rows: Sequence[Row]) -> list[str]:
         if name not in found:
             raise InputError(
                 f"--datasets: found {name!r}, expected one or more of {','.join(found)}"
+                f"{such_as(name, found)}"
             )
     return names
 

@@ -7,6 +7,7 @@ The text below a field is its help.
 import ast
 import inspect
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -25,6 +26,7 @@ __all__ = [
     "check_value",
     "field_texts",
     "field_types",
+    "flag_in",
     "flag_of",
     "plain_type",
     "read_settings",
@@ -115,6 +117,12 @@ def plain_type(hint: Any) -> tuple[Any, Range | None]:
 def flag_of(name: str) -> str:
     """The flag of a setting: ``--batch-size`` for ``batch_size``."""
     return "--" + name.replace("_", "-")
+
+
+def flag_in(word: str) -> str | None:
+    """The flag that a word of a command line is, without its value; None if it is none."""
+    is_flag = re.fullmatch(r"--[A-Za-z][\w-]*(=.*)?", word, re.DOTALL) is not None
+    return word.partition("=")[0].replace("_", "-") if is_flag else None
 
 
 def check_value(where: str, hint: Any, value: Any) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.progress import counting
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.metrics import (
@@ -195,18 +196,20 @@ def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut)
     gzsl: list[list[BestAnswers]] = [[] for _ in scorers]
     zsl: list[list[IntArray]] = [[] for _ in scorers]
     calibrated: list[list[BestAnswers]] = [[] for _ in scorers]
-    for part in (held_out.seen, held_out.unseen):
-        for _, features in part.slabs(len(classes)):
-            for number, scorer in enumerate(scorers):
-                scores = scorer.gzsl_scores(features)
-                gzsl[number].append(best_answers(scores, classes, seen_classes))
-                if isinstance(scorer, CalibratedScorer):
-                    scores = scorer.calibrated_scores(features)
-                    calibrated[number].append(best_answers(scores, classes, seen_classes))
-                if part is held_out.unseen:
-                    best = scorer.zsl_scores(features).argmax(axis=1)
-                    zsl[number].append(problem.unseen_classes[best])
     labels = np.concatenate([held_out.seen.labels, held_out.unseen.labels])
+    with counting("rows", len(labels)) as advance:
+        for part in (held_out.seen, held_out.unseen):
+            for _, features in part.slabs(len(classes)):
+                for number, scorer in enumerate(scorers):
+                    scores = scorer.gzsl_scores(features)
+                    gzsl[number].append(best_answers(scores, classes, seen_classes))
+                    if isinstance(scorer, CalibratedScorer):
+                        scores = scorer.calibrated_scores(features)
+                        calibrated[number].append(best_answers(scores, classes, seen_classes))
+                    if part is held_out.unseen:
+                        best = scorer.zsl_scores(features).argmax(axis=1)
+                        zsl[number].append(problem.unseen_classes[best])
+                advance(len(features))
     return [
         Outcome(
             best=BestAnswers.joined(of_gzsl),

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from gsmflow.core.arrays import row_slices
 from gsmflow.core.graphs import Graphs
+from gsmflow.core.progress import counting
 from gsmflow.data.dataset import Problem, Rows
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, fit_feature_scaling
 
@@ -325,9 +326,11 @@ def _selection(feed: Feed) -> tuple[Feed, Tensor]:
 def feed_slabs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
     """All rows in order, in slabs of bounded size: features ``(m, d)`` and labels ``(m,)``."""
     labels = feed.labels
-    for start in range(0, len(labels), _CHUNK):
-        rows = torch.arange(start, min(start + _CHUNK, len(labels)), device=labels.device)
-        yield feed.take(rows), labels[rows]
+    with counting("rows", len(labels), repeated=True) as advance:
+        for start in range(0, len(labels), _CHUNK):
+            rows = torch.arange(start, min(start + _CHUNK, len(labels)), device=labels.device)
+            yield feed.take(rows), labels[rows]
+            advance(len(rows))
 
 
 def row_slabs(feed: Feed, columns: int = 0) -> Iterator[tuple[slice, Tensor]]:
@@ -336,8 +339,10 @@ def row_slabs(feed: Feed, columns: int = 0) -> Iterator[tuple[slice, Tensor]]:
     What is computed slab by slab is then rounded as from the rows that the feed is made of.
     """
     labels = feed.labels
-    for rows in row_slices(len(labels), 4 * feed.feature_dim, columns=columns):
-        yield rows, feed.take(torch.arange(rows.start, rows.stop, device=labels.device))
+    with counting("rows", len(labels), repeated=True) as advance:
+        for rows in row_slices(len(labels), 4 * feed.feature_dim, columns=columns):
+            yield rows, feed.take(torch.arange(rows.start, rows.stop, device=labels.device))
+            advance(rows.stop - rows.start)
 
 
 def class_means(feed: Feed, classes: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.graphs import Graphs, Recorded, RecordingError, allow_recording
+from gsmflow.core.progress import counted
 from gsmflow.core.settings import Range, flag_of
 from gsmflow.data.dataset import Problem
 from gsmflow.learning.contract import ClassifierRows, StreamedRows
@@ -364,7 +365,7 @@ def softmax_epochs(
     learner = _Learner(columns, config.head(task, generator))
     passes = _Passes(len(feed.labels), feed.labels.device, generator)
     steps = _Steps(learner, feed, config, graphs)
-    for epoch in range(config.epochs):
+    for epoch in counted(range(config.epochs), "epochs", config.epochs):
         feed = rows_of_epoch() if epoch else feed
         if feed is not steps.feed:
             steps = _Steps(learner, feed, config, graphs)
@@ -462,7 +463,7 @@ def fit_softmax_streamed(
     share = n / (n + reservoir.total)
     real = _Passes(n, feed.labels.device, generators[0])
     has_real_unseen = bool(unseen.has(feed.labels).any())
-    for step in range(steps):
+    for step in counted(range(steps), "steps", steps):
         if step % steps_per_epoch == 0:
             for trained in filter(None, (gzsl, zsl)):
                 trained.head.begin_epoch(step // steps_per_epoch)
@@ -675,7 +676,7 @@ class _Steps:
         """Take the steps of an epoch on the next rows of passes over the feed."""
         if self._drops:
             passes.restart()
-        for _ in range(self._per_epoch):
+        for _ in counted(range(self._per_epoch), "steps", self._per_epoch, repeated=True):
             self._batch.copy_(passes.take(len(self._batch)))
             self._step()
 

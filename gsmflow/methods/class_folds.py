@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.progress import counted, counting
 from gsmflow.data.dataset import Problem
 from gsmflow.evaluation.metrics import mean_class_accuracy, seen_unseen_curve
 from gsmflow.learning.feed import Feed, class_means
@@ -224,7 +225,8 @@ class ClassFolds:
             The discriminants of a fold, the rows to evaluate ``(m, d)``, and the column of
             ``common`` that each row's class has, ``(m,)``.
         """
-        for fold in range(len(self.within)):
+        count = len(self.within)
+        for fold in counted(range(count), "class folds", count, repeated=True):
             is_unseen = self.folds == fold
             rows = is_unseen[self.columns] | self.held
             # The discriminants have their seen classes first.
@@ -393,17 +395,19 @@ def choose_setting(
         discriminant, without the gate.
     """
     known: dict[Setting, float] = {}
+    with counting("settings tried") as advance:
 
-    def objective(setting: Setting) -> float:
-        if setting not in known:
-            known[setting] = _objective(class_folds, setting, length_exponent)
-        return known[setting]
+        def objective(setting: Setting) -> float:
+            if setting not in known:
+                known[setting] = _objective(class_folds, setting, length_exponent)
+                advance()
+            return known[setting]
 
-    best = start
-    for name in [*_GRIDS] * _ROUNDS:
-        if name not in fixed:
-            best = _search_along(name, best, objective)
-    return best, objective(best)
+        best = start
+        for name in [*_GRIDS] * _ROUNDS:
+            if name not in fixed:
+                best = _search_along(name, best, objective)
+        return best, objective(best)
 
 
 def _search_along(name: str, best: Setting, objective: Callable[[Setting], float]) -> Setting:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.progress import counted
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.evaluation.protocol import Outcome, evaluate_candidates, scale_held_out
@@ -128,7 +129,8 @@ class CriterionModel(nn.Module):
         given = {name: getattr(config, name) for name in cls.candidates}
         options = [cls.candidates[n] if value is None else [value] for n, value in given.items()]
         best: dict[str, Any] = {}
-        for values in product(*options):
+        grid = [*product(*options)]
+        for values in counted(grid, "settings", len(grid)):
             settings = dict(zip(cls.candidates, values, strict=True))
             calibration, figures = criterion_values(evaluated(settings))
             for criterion, value in figures.items():

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.linear_algebra import double_device, product, symmetric_eigen
+from gsmflow.core.progress import counted
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut
@@ -150,7 +151,7 @@ def choose_regularizers(
     gammas = _GAMMAS if config.gamma is None else (config.gamma,)
     lambdas = _LAMBDAS if config.lam is None else (config.lam,)
     best: dict[Criterion, ESZSLChoice] = {}
-    for gamma in gammas:
+    for gamma in counted(gammas, "values of gamma", len(gammas)):
         weights = [solver.class_weights(gamma, lam) for lam in lambdas]
         gzsl, zsl = (
             _scores_of_each(weights, torch.from_numpy(classes).to(solver.device))

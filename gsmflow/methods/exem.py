@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.linear_algebra import symmetric_eigen
+from gsmflow.core.progress import counted
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.learning.feed import MemoryFeed, Scaled, class_means, class_variances, feed_slabs
@@ -77,7 +78,8 @@ def predict_exemplars(
     kernel = np.exp(-settings["svr_gamma"] * distances[:, given] ** 2)
     among_given = kernel[given]
     svr = NuSVR(C=settings["svr_c"], nu=settings["svr_nu"], kernel="precomputed")
-    predicted = [svr.fit(among_given, of_dim).predict(kernel) for of_dim in exemplars.T]
+    dimensions = counted(exemplars.T, "dimensions", exemplars.shape[1], repeated=True)
+    predicted = [svr.fit(among_given, of_dim).predict(kernel) for of_dim in dimensions]
     return np.stack(predicted, axis=1)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gsmflow.core.linear_algebra import double_device, product
+from gsmflow.core.progress import counting
 from gsmflow.learning.feed import Feed, feed_slabs
 
 __all__ = ["minimise", "minimise_in_coordinates", "second_moments", "sum_with_gradients"]
@@ -44,12 +45,15 @@ def minimise(
         line_search_fn="strong_wolfe",
     )
 
-    @torch.enable_grad()
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        return loss()
+    with counting("evaluations of the loss") as advance:
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+        @torch.enable_grad()
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            advance()
+            return loss()
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
 def minimise_in_coordinates(

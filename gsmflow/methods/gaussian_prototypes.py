@@ -8,7 +8,7 @@ trained on real seen and synthesized unseen rows. Features are standardised per 
 training rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.linear_algebra import cholesky, double_device, product
+from gsmflow.core.progress import counting
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut
@@ -340,8 +341,17 @@ def choose_gaussian(
         )
         calibration = outcome.curve().best_gamma()
         value = (outcome.t1 + outcome.calibrated(calibration).H) / 2
+        advance()
         return replace(setting, calibration=calibration, value=value)
 
+    with counting("settings tried") as advance:
+        return _search(config, evaluated)
+
+
+def _search(
+    config: GaussianPrototypesConfig, evaluated: Callable[[GaussianChoice], GaussianChoice]
+) -> GaussianChoice:
+    """The coordinate search of `choose_gaussian`."""
     given = {name: getattr(config, name) for name in _CANDIDATES}
     start_values = {name: _START[name] if v is None else v for name, v in given.items()}
     best = evaluated(GaussianChoice(**start_values, calibration=0.0, value=0.0))

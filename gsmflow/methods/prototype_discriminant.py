@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.progress import counted
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
@@ -298,7 +299,7 @@ def _choose(
     start = replace(START, **fixed)
     state = generator.get_state()
     choices: list[tuple[float, _Choice]] = []
-    for transform in transforms:
+    for transform in counted(transforms, "feature transforms", len(transforms)):
         generator.set_state(state)  # the same folds for every transform
         class_folds = fold_classes(feed, problem.semantics, transform, generator)
         setting, value = choose_setting(class_folds, config.length_exponent, start, [*fixed])

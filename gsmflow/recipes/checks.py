@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.nearest import such_as
 from gsmflow.core.settings import check_settings, flag_of
 from gsmflow.data.embedding_names import check_embeddings
 from gsmflow.learning.contract import Density, GivesRows, Model
@@ -100,7 +101,10 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
 def _check_beside(recipe: Recipe) -> None:
     for name in recipe.beside:
         if name not in METHODS:
-            raise InputError(f"--beside: found {name!r}, expected some of {', '.join(METHODS)}")
+            raise InputError(
+                f"--beside: found {name!r}, expected some of {', '.join(METHODS)}"
+                f"{such_as(name, METHODS)}"
+            )
     if len(set(recipe.beside)) < len(recipe.beside):
         raise InputError(f"--beside: found {' '.join(recipe.beside)}, expected each method once")
 

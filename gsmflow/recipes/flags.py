@@ -2,19 +2,21 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import field, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.settings import field_texts, flag_of, plain_type
+from gsmflow.core.nearest import such_as
+from gsmflow.core.settings import field_texts, flag_in, flag_of, plain_type
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.gates.registry import GATES, find_gate
 from gsmflow.methods.registry import METHODS, RECOMMENDED, find_method
 from gsmflow.recipes.checks import check_recipe
 from gsmflow.recipes.files import RecipeFile, read_recipe_file, settings_from
+from gsmflow.recipes.main_flags import main_flags
 from gsmflow.recipes.recipe import (
     CLASSIFIERS,
     CONFIG_PREFIXES,
@@ -26,9 +28,10 @@ from gsmflow.recipes.recipe import (
 __all__ = ["parse_recipe", "published_recipe", "recipe_flags", "recipe_for", "with_choices"]
 
 _RECOMMENDED = "recommended"
+_HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 _MODEL_TEXT = (
-    "The method that is trained; --model NAME --help lists its settings. A method other than the "
-    "script's starts from its published settings."
+    "The method that is trained; --model NAME --help-all lists its settings. A method other than "
+    "the script's starts from its published settings."
 )
 
 
@@ -44,16 +47,44 @@ def parse_recipe(
         one, and the first serves all other features.
     argv
         Command-line words; ``--recipe`` names a file of settings that override the recipe's, and
-        a setting's flag overrides both.
+        a setting's flag overrides both. ``--help`` prints the flags that matter most and ends the
+        program; ``--help-all`` prints all.
     prog, description
         The program's name and description, for the help text.
 
     Raises
     ------
     InputError
-        If a value is out of range, a flag belongs to another method, classifier or gate, or the
-        recipe file is faulty or was written for other features. An unknown flag or a wrong type
-        ends the program with exit code 2 and a message.
+        If a value is out of range, a flag is unknown or belongs to another method, classifier or
+        gate, or the recipe file is faulty or was written for other features. A wrong type ends the
+        program with exit code 2 and a message.
+    """
+    chosen = _early_flags(recipes, argv)
+    default = _default_recipe(recipes, chosen)
+    file = None
+    if chosen.recipe and chosen.recipe != _RECOMMENDED:
+        file = read_recipe_file(Path(chosen.recipe))
+        _check_method(chosen.recipe, file, default)
+        where = f"{chosen.recipe}, field 'settings"
+        default = default.replace(**settings_from(default, file.settings, where))
+    if _HELP_ALL in argv or {*_HELP} & {*argv}:
+        shown = None if _HELP_ALL in argv else main_flags(default, _all_names(default))
+        _print_help(default, shown, prog=prog, description=description)
+    _refuse_foreign_flags(default, argv)
+    recipe = _parse_flags(default, argv, prog=prog, description=description)
+    check_recipe(recipe)
+    if file is not None:
+        _check_belonging(file, recipe)
+    return recipe
+
+
+def _early_flags(recipes: Mapping[str, Recipe], argv: Sequence[str]) -> argparse.Namespace:
+    """The flags on which it depends which others there are.
+
+    Raises
+    ------
+    InputError
+        If there is no such method.
     """
     first = next(iter(recipes.values()))
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -62,27 +93,26 @@ def parse_recipe(
         early.add_argument(flag, nargs="?")
     early.add_argument("--recipe", default="", nargs="?")
     chosen, _ = early.parse_known_args(argv)
+    if chosen.model is not None and chosen.model not in METHODS:
+        raise InputError(
+            f"--model: found {chosen.model}, expected one of {', '.join(METHODS)}"
+            f"{such_as(chosen.model, METHODS)}"
+        )
+    return chosen
+
+
+def _default_recipe(recipes: Mapping[str, Recipe], chosen: argparse.Namespace) -> Recipe:
+    """The recipe that the other flags change."""
     recommended = chosen.recipe == _RECOMMENDED
     if recommended and chosen.model not in (None, RECOMMENDED):
         raise InputError(
             f"--model: found {chosen.model} with --recipe {_RECOMMENDED}, expected "
             f"{RECOMMENDED} or none"
         )
-    usual = RECOMMENDED if recommended else first.model
+    usual = RECOMMENDED if recommended else next(iter(recipes.values())).model
     preset: PresetName = "short" if chosen.preset == "short" else "published"
     default = recipe_for(recipes, chosen.features, chosen.model or usual, preset)
-    default = with_choices(default, chosen.classifier, chosen.gate)
-    file = read_recipe_file(Path(chosen.recipe)) if chosen.recipe and not recommended else None
-    if file is not None:
-        _check_method(chosen.recipe, file, default)
-        where = f"{chosen.recipe}, field 'settings"
-        default = default.replace(**settings_from(default, file.settings, where))
-    _refuse_foreign_flags(default, argv)
-    recipe = _parse_flags(default, argv, prog=prog, description=description)
-    check_recipe(recipe)
-    if file is not None:
-        _check_belonging(file, recipe)
-    return recipe
+    return with_choices(default, chosen.classifier, chosen.gate)
 
 
 def recipe_for(
@@ -160,12 +190,12 @@ def _check_belonging(file: RecipeFile, recipe: Recipe) -> None:
 
 
 def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
-    """Raise `InputError` at a flag that only another method, classifier or gate uses."""
-    known = settings_of(default).keys() | _choices(default).keys() | {"help"}
+    """Raise `InputError` at a flag that only another method, classifier or gate uses, or none."""
+    known = _all_names(default)
     for word in argv:
-        if not word.startswith("--"):
+        flag = flag_in(word)
+        if flag is None:
             continue
-        flag = word.partition("=")[0].replace("_", "-")
         name = flag.removeprefix("--").replace("-", "_")
         if {name, name.removeprefix("no_")} & known:
             continue
@@ -175,6 +205,15 @@ def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
                     f"{flag}: found with {chooser} {chosen}, which does not use it, expected "
                     f"{chooser} {' or '.join(users)}"
                 )
+        raise InputError(
+            f"{flag}: found no flag of this name, expected one of those that {_HELP_ALL} lists"
+            f"{such_as(flag, [*map(flag_of, known), _HELP_ALL])}"
+        )
+
+
+def _all_names(recipe: Recipe) -> set[str]:
+    """The names of all flags of a recipe."""
+    return settings_of(recipe).keys() | _choices(recipe).keys()
 
 
 def _users_of(name: str, default: Recipe) -> list[tuple[str, str, list[str]]]:
@@ -210,16 +249,38 @@ def _choices(recipe: Recipe) -> dict[str, tuple[Any, str, str]]:
     return found
 
 
+@dataclass(frozen=True)
+class _Flag:
+    """A flag as tyro takes it: its name, type, default, and the group that it is shown in."""
+
+    name: str
+    hint: Any
+    default: Any
+    text: str
+    group: str = ""
+
+    def as_field(self, text: str | None = None) -> tuple[str, Any, Any]:
+        """A field of a dataclass of flags, with its help text or another one."""
+        help_text = self.text if text is None else text
+        hint: Any = Annotated[plain_type(self.hint)[0], tyro.conf.arg(help=help_text)]
+        return self.name, hint, field(default=self.default)
+
+
+def _flags(recipe: Recipe) -> list[_Flag]:
+    """All flags of a recipe, with its values as their defaults."""
+    choices = _choices(recipe).items()
+    chosen = [_Flag(name, hint, value, text) for name, (hint, value, text) in choices]
+    return chosen + [
+        _Flag(name, setting.hint, setting.value_in(recipe), setting.text, setting.config)
+        for name, setting in settings_of(recipe).items()
+    ]
+
+
 def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description: str) -> Recipe:
     """The recipe with the values of a command line, which takes flags for the settings it uses."""
     groups: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in ("", *CONFIG_PREFIXES)}
-    for name, (hint, value, text) in _choices(default).items():
-        groups[""].append((name, _shown(hint, text), field(default=value)))
-    known = settings_of(default)
-    for name, setting in known.items():
-        value = field(default=setting.value_in(default))
-        flag = name, _shown(setting.hint, setting.text), value
-        groups[setting.config].append(flag)
+    for flag in _flags(default):
+        groups[flag.group].append(flag.as_field())
     for config in CONFIG_PREFIXES:
         if groups[config]:
             nested: Any = make_dataclass(config, groups[config], frozen=True, kw_only=True)
@@ -230,14 +291,33 @@ def _parse_flags(default: Recipe, argv: Sequence[str], *, prog: str, description
     parsed = tyro.cli(flags, args=list(argv), prog=prog, description=description)
     values = {
         name: getattr(getattr(parsed, f"{s.config}_settings") if s.config else parsed, name)
-        for name, s in known.items()
+        for name, s in settings_of(default).items()
     }
     return default.replace(**values)
 
 
-def _shown(hint: Any, text: str) -> Any:
-    """A type with its help text, as tyro takes it."""
-    return Annotated[plain_type(hint)[0], tyro.conf.arg(help=text)]
+def _print_help(
+    default: Recipe, shown: Sequence[str] | None, *, prog: str, description: str
+) -> None:
+    """Print the help text of some flags, or of all, and end the program."""
+    if shown is None:
+        _parse_flags(default, ["--help"], prog=prog, description=description)
+        return
+    by_name = {flag.name: flag for flag in _flags(default)}
+    rest = tyro.conf.arg(help=f"list all {len(by_name)} flags and exit", help_behavior_hint="")
+    fields: list[Any] = [
+        by_name[name].as_field(_first_sentence(by_name[name].text)) for name in shown
+    ]
+    hint: Any = Annotated[bool, rest, tyro.conf.FlagCreatePairsOff]
+    fields.append(("help_all", hint, field(default=False)))
+    flags: Any = make_dataclass("Recipe", fields, frozen=True, kw_only=True)
+    tyro.cli(flags, args=["--help"], prog=prog, description=description)
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence of a help text."""
+    first, end, _ = text.partition(". ")
+    return f"{first}{end}".strip()
 
 
 def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:

@@ -18,6 +18,7 @@ from gsmflow.core.files import write_json
 from gsmflow.core.folders import whole_folder
 from gsmflow.core.json_records import read_record
 from gsmflow.core.precision import pick_precision
+from gsmflow.core.progress import heartbeat
 from gsmflow.core.run_files import (
     ADDED_FILE,
     CHOICE_FILE,
@@ -100,7 +101,7 @@ def add_classes(
         raise InputError(
             f"{directory}: exists already, expected a new name; name another with --into"
         )
-    with whole_folder(directory) as temporary:
+    with heartbeat(console), whole_folder(directory) as temporary:
         write_start(temporary, recipe, read_digest(trained.directory))
         precision = pick_precision(recipe.precision, trained.device)
         log = RunLog(temporary / LOG_FILE)

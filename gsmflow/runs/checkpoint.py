@@ -24,6 +24,7 @@ from gsmflow.learning.softmax import SoftmaxPair
 from gsmflow.learning.state import split_scaling, tensors_with_scaling
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.metrics_file import open_metrics
+from gsmflow.reports.run_list import no_finished_run
 from gsmflow.runs.directory import read_run_recipe
 
 __all__ = [
@@ -239,7 +240,7 @@ def open_trained(
 def _read_metrics(directory: Path) -> dict[str, Any]:
     file = directory / METRICS_FILE
     if not file.is_file():
-        raise InputError(f"{file}: no such file, expected the directory of a finished run")
+        raise no_finished_run(directory, f"{file}: no such file")
     metrics = open_metrics(file).object()
     if "seeds" in metrics:
         found = "class splits" if "class_splits" in metrics else "seeds"

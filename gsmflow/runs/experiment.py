@@ -19,6 +19,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.files import write_json
 from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
+from gsmflow.core.progress import heartbeat, progress
 from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
@@ -206,7 +207,7 @@ def run_experiment(
     InputError
         If the data, the device or the run directory cannot be used.
     """
-    with _opened(job, console, group, directory) as opened:
+    with heartbeat(console), _opened(job, console, group, directory) as opened:
         _announce(opened.run, opened.dataset, opened.resumed)
         opened.run.clock.record("reading the data", opened.seconds)
         return _run(opened.run, opened.dataset)
@@ -226,7 +227,7 @@ def _run(run: Run, dataset: Dataset) -> RunResult:
     found = {} if validated is None else validated.found
     parts = {}
     for section in sections:
-        with run.clock.stage(section.key):
+        with _section_stage(run, section):
             parts[section.key] = section.fit(run, dataset, fitted, scorer, found.get(section.key))
     facts = run_facts(run, dataset, None if validated is None else validated.describe(), choice)
     return conclude(run, dataset, fitted, scorer, facts, sections, parts)
@@ -261,7 +262,7 @@ def conclude(
     problem = fitted.scaled.problem
 
     # The test split is opened here and nowhere else; nothing is chosen from here on.
-    with run.clock.stage("evaluation"):
+    with run.clock.stage("evaluation"), progress(run.console, "evaluating on the test rows"):
         held_out = open_held_out(dataset, "test")
         outcome = evaluate(scorer, problem, held_out)
         metrics = {
@@ -278,7 +279,7 @@ def conclude(
     evaluated = Evaluated(run, fitted, scorer, held_out, outcome, gamma, parts)
     results = {}
     for section in sections:
-        with run.clock.stage(section.key):
+        with _section_stage(run, section):
             results[section.key] = section.measure(evaluated, parts.get(section.key))
     metrics |= {key: result.metrics for key, result in results.items()}
     curves = {run.label: (outcome, gamma)}
@@ -292,6 +293,13 @@ def conclude(
         section.finish(run)
     _print_seconds(run)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
+
+
+@contextmanager
+def _section_stage(run: Run, section: Section) -> Iterator[None]:
+    """A context in which a section is fitted or measured."""
+    with run.clock.stage(section.key), progress(run.console, section.key.replace("_", " ")):
+        yield
 
 
 def run_worker_experiment(
@@ -323,6 +331,8 @@ def _opened(job: Job, console: Console, group: Group, path: Path | None) -> Iter
     device = group.device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     start = time.monotonic()
+    if job.dataset is None:
+        console.print(f"reading {recipe.data / recipe.dataset}", soft_wrap=True)
     # The other processes then read it from the cache.
     dataset = group.main_first(lambda: open_dataset(job))
     seconds = time.monotonic() - start

@@ -8,7 +8,7 @@ the class's training rows. The share and the calibration factor gamma are chosen
 the validation classes, whose labelled rows are drawn in the same way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from gsmflow.core.aggregate import summarise
 from gsmflow.core.errors import InputError
 from gsmflow.core.json_fields import Field
+from gsmflow.core.progress import Advance, progress
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
 from gsmflow.evaluation.measures import measure
@@ -28,7 +29,7 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_figures, few_shot_page, few_shot_table
 from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import AtEnd, Finding, Run, classify_real, progress_bar
+from gsmflow.runs.stages import AtEnd, Finding, Run, classify_real
 
 __all__ = [
     "SECTION",
@@ -265,11 +266,11 @@ def _rng(run: Run, problem: Problem, repetition: int) -> np.random.Generator:
     return np.random.default_rng([run.recipe.seed, _DRAWS[problem.split], repetition])
 
 
-def _progress_bar(run: Run, text: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+def _progress_bar(run: Run, text: str, total: int) -> AbstractContextManager[Advance]:
     """A progress bar, below a permanent line of text."""
     if total:
         run.console.print(f"{text}, {total} in all", soft_wrap=True)
-    return progress_bar(run.console, "few-shot", total)
+    return progress(run.console, "few-shot", total, unit="classifiers")
 
 
 def _section_rows(metrics: Field) -> list[SectionRow]:

@@ -17,6 +17,7 @@ from gsmflow.learning.contract import Encoding
 from gsmflow.learning.scorers import feature_map
 from gsmflow.methods.gates.base import Gated
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.run_list import no_finished_run
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.directory import read_run_recipe
 from gsmflow.runs.gate_checkpoint import read_gate
@@ -242,9 +243,7 @@ def _directory_of_run(directory: Path, class_split: int | None, seed: int | None
 
 def _recipe_in(directory: Path) -> Recipe:
     if not (directory / RECIPE_FILE).is_file():
-        raise InputError(
-            f"{directory / RECIPE_FILE}: no such file, expected the directory of a finished run"
-        )
+        raise no_finished_run(directory, f"{directory / RECIPE_FILE}: no such file")
     return read_run_recipe(directory)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.progress import progress
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.executors import (
@@ -101,8 +102,12 @@ def do_all(
         If a piece failed: why the first one did.
     """
     failures: list[str] = []
-    with closing(execute(works, settings, folder)) as events:
+    with (
+        progress(console, "runs", len(works)) as advance,
+        closing(execute(works, settings, folder)) as events,
+    ):
         for event in events:
+            advance(isinstance(event, Ended))
             if isinstance(event, Started):
                 console.print(f"started {event.name}", soft_wrap=True)
             elif isinstance(event, Ended):

@@ -1,11 +1,10 @@
 """Synthesized features of a finished run, as they would stand in the file of its dataset."""
 
-from difflib import get_close_matches
-
 import torch
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.nearest import such_as
 from gsmflow.core.rng import make_generator
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.runs.checkpoint import TrainedRun
@@ -33,11 +32,9 @@ def find_class(run: TrainedRun, name: str, where: str) -> int:
     numbers = {run.kept.class_names[c]: int(c) for c in run.classes}
     if name in numbers:
         return numbers[name]
-    similar = get_close_matches(str(name), numbers, n=1)
-    hint = f", such as {similar[0]}" if similar else ""
     raise InputError(
         f"{where}: found {name}, expected one of the {len(numbers)} classes of "
-        f"{run.directory}{hint}"
+        f"{run.directory}{such_as(str(name), numbers)}"
     )
 
 

@@ -18,6 +18,7 @@ from tyro.conf import Positional, arg
 
 from gsmflow.core.console import ending, make_console
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.nearest import nearest
 from gsmflow.core.settings import shortened
 from gsmflow.data.dataset import Dataset
 from gsmflow.learning.contract import Model
@@ -83,7 +84,7 @@ class ScriptOptions:
     script: Annotated[Positional[Path], arg(metavar="SCRIPT|DATASET")]
     """A script, such as train_FLO.py, or a dataset's folder, such as data/MINE, for the
     recommended method on it. Flags of the run may follow: python -m gsmflow train
-    SCRIPT|DATASET --help lists them."""
+    SCRIPT|DATASET --help lists those that matter most, --help-all all of them."""
 
 
 class _HandedOver(BaseException):
@@ -243,7 +244,12 @@ def _dataset_script(folder: Path, flags: Sequence[str]) -> Script:
 
     if not has_dataset(folder):
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such file, {_EXPECTED}")
+            beside = [
+                str(p) for p in folder.parent.glob("*") if p.suffix == ".py" or has_dataset(p)
+            ]
+            similar = nearest(str(folder), beside)
+            there = "" if similar is None else f"; there is {similar}"
+            raise InputError(f"{folder}: no such file, {_EXPECTED}{there}")
         raise InputError(
             f"{folder}: found no dataset in this folder, {_EXPECTED}; python -m gsmflow "
             "extract makes one of pictures"

@@ -45,7 +45,7 @@ def keep_candidates(run: Run, scaled: Scaled, model: Model, epoch: int) -> None:
         for name, tensor in classifier.tensors(which).items():
             states.setdefault(name, []).append(tensor.to("cpu", copy=True))
 
-    fit_classifiers(run, scaled, model, bars=False, on_epoch=keep)
+    fit_classifiers(run, scaled, model, on_epoch=keep)
     file = run.directory / _FOLDER / f"{epoch:06}.safetensors"
     tensors = {name: torch.stack(by_epoch) for name, by_epoch in states.items()}
     if isinstance(model, Encoding):

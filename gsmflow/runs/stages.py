@@ -1,4 +1,4 @@
-"""The training stages of a run, with log, progress bars and resumption.
+"""The training stages of a run, with log, progress and resumption.
 
 A model chooses its settings (`choose`), is trained with the validation classes as unseen classes
 (`validate`), which gives the calibration factor gamma, and is trained for the test split
@@ -8,17 +8,15 @@ A model chooses its settings (`choose`), is trained with the validation classes 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import torch
 from msgspec import Meta
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -28,6 +26,7 @@ from gsmflow.core.files import parse_json, read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
 from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.precision import Precision
+from gsmflow.core.progress import counting, progress
 from gsmflow.core.rng import Generators
 from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import CHOICE_FILE
@@ -49,7 +48,6 @@ from gsmflow.learning.feed import Feed, MemoryFeed, Scaled, SelectedFeed, scale_
 from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import (
     OnEpoch,
-    SoftmaxClassifier,
     SoftmaxPair,
     TrainedClassifierConfig,
     pair_from_rows,
@@ -83,7 +81,6 @@ __all__ = [
     "fit_classifiers",
     "fit_final",
     "forget_state",
-    "progress_bar",
     "read_history",
     "read_validation",
     "run_worker",
@@ -101,6 +98,8 @@ _INTERVALS = 20
 # The name of a problem's training on the console. Neither training reads a test row.
 _TRAINING = {"validation": "validation", "test": "final"}
 _FOUND_FILE = "validation.safetensors"
+# What the training of classifiers is called while it lasts.
+_CLASSIFIERS = "training the classifier"
 # The file that marks a problem's training as done.
 _RESULT = {"validation": "validation.json", "test": TENSOR_FILE}
 
@@ -314,7 +313,8 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
     scaled = _scale(run, problem)
-    with run.clock.stage(CHOICE_STAGE):
+    text = f"{run.label}: {CHOICE_STAGE}"
+    with run.clock.stage(CHOICE_STAGE), progress(run.console, text):
         choice = run.model_class.choose(scaled, held_out, run.recipe.method, generators)
     write_json(file, choice)
     return choice
@@ -398,10 +398,9 @@ def validate(
     scaled, finders = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
-        with run.clock.stage(classifiers_stage(problem.split)):
-            scorer = _model_scorer(run, scaled, model) or fit_classifiers(
-                run, scaled, model, bars=False
-            )
+        text = "evaluating on validation classes"
+        with run.clock.stage(classifiers_stage(problem.split)), progress(run.console, text):
+            scorer = _model_scorer(run, scaled, model) or fit_classifiers(run, scaled, model)
             outcome = evaluate(scorer, problem, held_out)
         scores = np.stack([outcome.best.seen_scores, outcome.best.unseen_scores])
         check_finite({"largest class score": float(np.abs(scores).max())}, epoch)
@@ -528,7 +527,8 @@ def classify_real(
     rows = _classifier_rows(run, model, request)
     space = feature_map(scaled.scaling, model, run.device)
     generators = classifier_generators(run.recipe, scaled)
-    return pair_from_rows(rows, scaled.problem, space, config, generators, graphs=run.graphs)
+    with progress(run.console, _CLASSIFIERS):
+        return pair_from_rows(rows, scaled.problem, space, config, generators, graphs=run.graphs)
 
 
 def fit_classifiers(
@@ -536,7 +536,6 @@ def fit_classifiers(
     scaled: Scaled,
     model: Model,
     *,
-    bars: bool = True,
     on_epoch: OnEpoch = lambda which, classifier: None,
 ) -> SoftmaxPair:
     """Train both classifiers on the rows that a model gives.
@@ -549,8 +548,6 @@ def fit_classifiers(
         The problem with the real rows of seen classes.
     model
         Makes the rows that the classifiers are trained on.
-    bars
-        Whether to show progress bars on a terminal.
     on_epoch
         Called after each epoch of either classifier.
     """
@@ -558,20 +555,11 @@ def fit_classifiers(
     generators = classifier_generators(run.recipe, scaled)
     space = feature_map(scaled.scaling, model, run.device)
     samples = (run.recipe.samples_per_class or 0) * len(problem.unseen_classes)
-    with progress_bar(run.console, "synthesizing", samples, shown=bars) as advance:
-        request = rows_request(run.recipe, scaled, run.precision, advance)
-        rows = _classifier_rows(run, model, request)
-        if isinstance(rows, StreamedRows):  # one bar for both
-            return pair_from_rows(rows, problem, space, config, generators, on_epoch, run.graphs)
-    text = "training the classifier"
-    epochs = config.epochs + (config.for_zsl or config).epochs
-    with progress_bar(run.console, text, epochs, shown=bars) as advance:
-
-        def on_either(which: Literal["gzsl", "zsl"], classifier: SoftmaxClassifier) -> None:
-            advance()
-            on_epoch(which, classifier)
-
-        return pair_from_rows(rows, problem, space, config, generators, on_either, run.graphs)
+    with progress(run.console, _CLASSIFIERS):
+        with counting("synthesized rows", samples or None) as advance:
+            request = rows_request(run.recipe, scaled, run.precision, advance)
+            rows = _classifier_rows(run, model, request)
+        return pair_from_rows(rows, problem, space, config, generators, on_epoch, run.graphs)
 
 
 def _classifier_rows(run: Run, model: Model, request: RowsRequest) -> ClassifierRows:
@@ -627,8 +615,12 @@ def _train(
     """
     recipe, problem = run.recipe, scaled.problem
     split = problem.split
+    text = f"{run.label}: {training_stage(split)}"
+    if not issubclass(run.model_class, Trainable):
+        run.console.print(text)
     with run.clock.stage(training_stage(split)):
-        model = make_model(recipe, run.model_class, scaled, run.device, choice)
+        with progress(run.console, text):
+            model = make_model(recipe, run.model_class, scaled, run.device, choice)
         for note in model.describe().get("notes", ()):
             run.warn(note)
         if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
@@ -700,7 +692,8 @@ def train_module(
         measuring.on_point(earlier)
     saved = time.monotonic()
     done = trainer.epoch * trainer.steps_per_epoch
-    with progress_bar(run.console, f"training ({label})", steps, done) as advance:
+    text, size = f"{run.label}: {label} training", trainer.steps_per_epoch
+    with progress(run.console, text, steps, done, unit="epochs", size=size) as advance:
         for losses, seconds in train_epochs(trainer, record.history, advance):
             run.log.write("epoch", split=stage, seconds=seconds, **losses)
             run.clock.count_epoch(seconds)
@@ -757,16 +750,3 @@ def _record_point(run: Run, stage: str, point: Mapping[str, float]) -> None:
     shown = metrics_in("validation")
     values = "  ".join(f"{metric.label} {fixed(100 * point[metric.key])}" for metric in shown)
     run.console.print(f"  on validation classes, percent:  {values}")
-
-
-@contextmanager
-def progress_bar(
-    console: Console, text: str, total: int, done: int = 0, *, shown: bool = True
-) -> Iterator[Callable[..., None]]:
-    """A progress bar, shown on a terminal only; yields a function that advances it by a count."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as progress:
-        task = progress.add_task(text, total=total, completed=done)
-        yield lambda count=1: progress.advance(task, count)

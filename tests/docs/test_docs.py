@@ -34,7 +34,7 @@ RECIPES = (
 OURS = {
     *(field.name for options in OPTIONS for field in fields(options)),
     *(name for recipe in RECIPES for name in settings_of(recipe)),
-    *("model", "classifier", "gate", "help"),
+    *("model", "classifier", "gate", "help", "help-all"),
 }
 # Flags of torchrun and of a browser, in commands that the pages show.
 OTHERS = {

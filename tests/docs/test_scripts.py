@@ -167,7 +167,7 @@ def test_wrong_flag_prints_no_traceback() -> None:
 
 @pytest.mark.parametrize("model", METHODS)
 def test_help_describes_the_script_and_every_setting_of_a_method(model: str, call: Call) -> None:
-    done = call(["train_FLO.py", "--model", model, "--help"])
+    done = call(["train_FLO.py", "--model", model, "--help-all"])
     assert done.returncode == 0
     assert "Oxford Flowers" in done.stdout
     shown = set(re.findall(r"--([a-z][a-z0-9-]*)", done.stdout))

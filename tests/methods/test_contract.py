@@ -663,7 +663,7 @@ def test_flag_of_another_method_is_refused_and_not_listed(
         with pytest.raises(InputError, match=rf"{words[0].partition('=')[0]}: found with --mo"):
             parse(*words)
     with pytest.raises(SystemExit):
-        parse("--help")
+        parse("--help-all")
     shown = capsys.readouterr().out
     for flag in map(flag_of, foreign):
         assert f"{flag} " not in shown

@@ -56,7 +56,7 @@ def test_help_shows_every_setting_with_its_text(
 ) -> None:
     recipe = make_recipe(dataset="CUB", model=model, gate="boundary")
     with pytest.raises(SystemExit) as end:
-        parse_from(recipe, "--help")
+        parse_from(recipe, "--help-all")
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert "Train a thing." in shown
@@ -297,17 +297,29 @@ def test_flags_override_the_picked_recipe() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--xyzzy", "1"], r"--xyzzy: found no flag .* of those that --help-all lists$"),
+        (["--epoch", "1"], r"--epoch: found no flag .*, such as --epochs$"),  # no abbreviations
+        (["--learning_rat=1"], r"--learning-rat: found no flag .*, such as --learning-rate$"),
+        (["--model", "gsmflo"], r"--model: found gsmflo, expected one of .*, such as gsmflow$"),
+        (["--beside", "ezsl"], r"--beside: found 'ezsl', expected some of .*, such as eszsl$"),
+    ],
+)
+def test_misspelt_name_gets_the_nearest_one(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(*words)
+
+
+@pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--nope", "1"], "--nope"),
-        (["--epoch", "1"], "--epoch"),  # no abbreviations
         (["--epochs", "three"], "--epochs"),
         (["--epochs", "1.5"], "--epochs"),
         (["--pi", "much"], "--pi"),
         (["--anchors", "none"], "--anchors"),
         (["--seed"], "--seed"),
         (["--features"], "--features"),
-        (["--model", "gsm"], "--model"),
         (["--gate", "wall"], "--gate"),
         (["--classifier", "trees"], "--classifier"),
         (["--oracle", "perhaps"], "perhaps"),

@@ -238,6 +238,8 @@ def test_train_refuses_bad_input_and_has_help(
     assert "The folder or script comes first" in capsys.readouterr().out
     for words, expected in (
         ((tmp_path / "nowhere",), "nowhere: no such file, expected a script such as"),
+        ((tmp_path / "MNIE",), f"such as data/FLO; there is {tmp_path / 'MINE'}"),
+        ((tmp_path / "MINE", "--length-exponnt", "0"), "lists, such as --length-exponent"),
         ((tmp_path / "MINE",), "att_splits.mat: no such file"),
         ((tmp_path / "MINE", "--seeds", "0"), "--seeds: found 0"),
         ((tmp_path / "MINE", "--epochs", "3"), "--epochs: found with --model discriminant"),
@@ -246,7 +248,6 @@ def test_train_refuses_bad_input_and_has_help(
         err = capsys.readouterr().err
         assert expected in err
         assert err.count("\n") == 1
-    assert train(tmp_path / "MINE", "--epoch", "3") == 2
     assert train() == 2
 
 

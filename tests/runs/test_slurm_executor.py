@@ -171,10 +171,10 @@ def test_missing_slurm_or_package_is_an_input_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"found no sbatch on the PATH|gsmflow\[slurm\]"):
+    with pytest.raises(InputError, match=r"found no sbatch on the PATH|\.\[slurm\]"):
         execute([], SlurmSettings(), tmp_path)
     monkeypatch.setattr("gsmflow.core.extras.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"found no package submitit.*gsmflow\[slurm\]"):
+    with pytest.raises(InputError, match=r"found no package submitit.*\.\[slurm\]"):
         execute([], SlurmSettings(), tmp_path)
 
 

@@ -267,7 +267,7 @@ def test_terminal_shows_a_progress_bar(folder: Path, monkeypatch: pytest.MonkeyP
     console = Console(file=printed, width=160, force_terminal=True, color_system=None)
     run_tuning(options_of(folder, trials=3), console, flags_of(folder))
     text = printed.getvalue()
-    assert "3/3" in text
+    assert "search: 3 of 3 trials" in text
     assert "finalists" in text
 
 

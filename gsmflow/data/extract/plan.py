@@ -9,6 +9,7 @@ import numpy as np
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import path_text
+from gsmflow.core.nearest import such_as
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.class_names import class_key, without_own_id
 from gsmflow.data.class_table import read_names
@@ -239,7 +240,7 @@ def _in_order(described: Descriptions, like: Existing) -> Descriptions:
     if others:
         raise InputError(
             f"{described.source}: found {described.names[others[0]]}, expected only classes of "
-            f"{like.folder}"
+            f"{like.folder}{such_as(described.names[others[0]], names)}"
         )
     attributes = None if described.attributes is None else described.attributes[order]
     texts = tuple(described.texts[c] for c in order) if described.texts else ()
@@ -253,7 +254,7 @@ def _numbers_of(names: Sequence[str], where: Path, described: Descriptions) -> l
         if class_key(name) not in number:
             raise InputError(
                 f"{described.source}: found no description of {name}, expected one for each class "
-                f"in {where}"
+                f"in {where}{such_as(name, described.names)}"
             )
     return [number[class_key(name)] for name in names]
 
@@ -269,6 +270,7 @@ def _read_unseen(file: Path | None, described: Descriptions) -> tuple[frozenset[
         if c is None:
             raise InputError(
                 f"{file}: found {name}, expected the name of a class of {described.source}"
+                f"{such_as(name, described.names)}"
             )
         numbers.add(c)
     return frozenset(numbers), file

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.nearest import nearest
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.embedding_names import embedding_label, is_vector_file, split_embeddings
@@ -148,10 +149,24 @@ def dataset_files(root: Path, name: str, *, features: str, semantics: str) -> tu
             field = f", and no field '{base}' in another split file" if unnamed else ""
             raise InputError(
                 f"{file}: no such file{field}, expected {', '.join(others)} or {last} in {folder}; "
-                "data/README.md says where to get them"
+                f"{_near(folder, features, base) or 'data/README.md says where to get them'}"
             )
     further = [_part_file(format_, folder, features, part) for part in parts if part != base]
     return tuple(dict.fromkeys((*files, *further)))
+
+
+def _near(folder: Path, features: str, semantics: str) -> str:
+    """What a folder has that is named like what it lacks; empty where it has nothing similar."""
+    asked: dict[Literal["features", "semantics"], str] = {
+        "features": features,
+        "semantics": semantics,
+    }
+    for kind, name in asked.items():
+        offered = _offered(kind, folder)
+        similar = None if name in offered else nearest(name, offered)
+        if similar is not None:
+            return f"there is --{kind} {similar}"
+    return ""
 
 
 def load_dataset(

@@ -35,6 +35,7 @@ from gsmflow.reports.page_data import (
     FeatureSample,
     read_page_data,
 )
+from gsmflow.reports.run_list import no_finished_run
 from gsmflow.reports.section import SectionReport, table_rows
 from gsmflow.reports.stage_seconds import fold_stages, read_stages
 from gsmflow.reports.tables import section_lines
@@ -121,7 +122,7 @@ def _open_metrics(directory: Path) -> Field:
     """What ``metrics.json`` of a finished run holds."""
     file = directory / METRICS_FILE
     if not directory.is_dir():
-        raise InputError(f"{directory}: found no such folder, expected a run directory")
+        raise no_finished_run(directory, f"{directory}: found no such folder")
     if (directory / ABLATION_FILE).is_file():
         raise InputError(
             f"{directory}: found the runs of an ablation, expected one of them, a folder below it"
@@ -129,7 +130,7 @@ def _open_metrics(directory: Path) -> Field:
     if not file.is_file():
         started = (directory / RECIPE_FILE).is_file()
         found = "a run that is not finished" if started else f"no {METRICS_FILE}"
-        raise InputError(f"{directory}: found {found}, expected the directory of a finished run")
+        raise no_finished_run(directory, f"{directory}: found {found}")
     return open_metrics(file)
 
 

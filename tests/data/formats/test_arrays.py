@@ -498,6 +498,9 @@ def test_missing_second_archive_is_named(folder: Path) -> None:
     message = refusal(folder, ("clip", "att"))
     assert message.startswith(f"{folder / 'clip.npz'}: no such file, expected the GBU layout (")
     assert "a NumPy archive (clip.npz) or plain files (features.npy or" in message
+    assert message.endswith("; data/README.md says where to get them")
+    assert refusal(folder, ("vti", "att")).endswith(f"in {folder}; there is --features vit")
+    assert refusal(folder, ("vit", "atr")).endswith(f"in {folder}; there is --semantics att")
 
 
 TEXT_FAULTS: list[tuple[str, str, str]] = [
