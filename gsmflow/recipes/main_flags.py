@@ -11,7 +11,16 @@ _COUNT = 20
 _FIRST = ("model", "classifier", "gate", "features", "semantics")
 _TRAINING = ("epochs", "learning_rate", "samples_per_class")
 _OF_A_RUN = ("beside", "calibrate", "recipe", "seeds", "device", "out", "run", "resume")
-_FURTHER = ("seed", "class_splits", "top_k", "oracle", "feature_scaling", "batch_size", "data")
+_FURTHER = (
+    "seed",
+    "class_splits",
+    "top_k",
+    "oracle",
+    "feature_scaling",
+    "batch_size",
+    "data",
+    "shots",
+)
 
 
 def main_flags(recipe: Recipe, known: Collection[str]) -> list[str]:
