@@ -29,7 +29,7 @@ from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
-from gsmflow.evaluation.per_class import write_confusion, write_per_class
+from gsmflow.evaluation.per_class import answers_by_class, write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Classifying, Scorer, Trainable
 from gsmflow.learning.feed import make_feed
@@ -416,7 +416,14 @@ def _report(
     validation = metrics["validation"]
     points = [] if validation is None else validation["curve"]
     picture = run.directory / "run.png"
-    draw = partial(run_figure, picture, history=fitted.history, curve=points, outcomes=curves)
+    draw = partial(
+        run_figure,
+        picture,
+        history=fitted.history,
+        curve=points,
+        outcomes=curves,
+        classes=answers_by_class(outcome, gamma, names),
+    )
     shown = [
         *drawn(draw, run.warn),
         *pictures,

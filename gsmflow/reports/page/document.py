@@ -62,8 +62,8 @@ def read_run(
     Returns
     -------
     dict
-        JSON-ready; its ``parts`` are one run each. What a part lacks is None there, and a
-        sentence in its ``missing`` says why.
+        JSON-ready; its ``parts`` are one run each. What a part has none of is None there. A
+        sentence in its ``missing`` says why, unless such a run has none by its nature.
 
     Raises
     ------
@@ -198,31 +198,27 @@ def _read_part(
         part["history"] = _columns(records)
         part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
     part |= _test_rows(directory, metrics, method, reports)
-    reasons, has_both = _MISSING, metrics["U"].value is not None
-    if not has_both:
+    one_sided = metrics["U"].value is None
+    # What a run has none of by its nature, such as losses without epochs, is not missing.
+    absent = {
+        "map": one_sided or part.get("answers"),
+        "history": history.is_file(),
+        "shifts": one_sided or metrics["shifts"].value is not None,
+    }
+    reasons = _MISSING
+    if one_sided:
         why = _NO_SEEN_ROWS if metrics["S"].value is None else _NO_UNSEEN_ROWS
-        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), why)
-    for name, known in (
-        ("map", part.get("answers")),
-        ("history", history.is_file()),
-        ("shifts", has_both and metrics["shifts"].value is not None),
-    ):
-        if known:
-            reasons = reasons | {name: _NOTHING_TO_SHOW[name]}
-    part["missing"] = {name: why for name, why in reasons.items() if part.get(name) is None}
+        reasons = reasons | {"answers": why}
+    part["missing"] = {
+        name: why
+        for name, why in reasons.items()
+        if part.get(name) is None and not absent.get(name)
+    }
     return part
 
 
 _NO_UNSEEN_ROWS = "This run's dataset has no test rows of unseen classes: S is its only figure."
 _NO_SEEN_ROWS = "This run's dataset has no test rows of seen classes: T1 is its only figure."
-
-# What a run may have none of, by its nature.
-_NOTHING_TO_SHOW = {
-    "map": "This run's model synthesizes no features: there is no map of them.",
-    "history": "This run's model is not trained in epochs: it has no losses.",
-    "shifts": "Nothing in this run synthesizes features, or it was run with --no-diagnosis: no "
-    "shifts were measured.",
-}
 
 # What a run's directory may lack: it was made before runs kept it, or without it.
 _MISSING = {

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import sys
 import webbrowser
@@ -317,28 +318,94 @@ def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., Shown], one
     put("shifts", {})(one)
     (one / "history.json").write_text("[]")
     (part,) = read_run(one, REPORTS)["parts"]
-    assert set(part["missing"]) == {"map", "history", "shifts"}
+    assert part["missing"] == {}
     page = show(one).page
-    assert "synthesizes no features" in page.inner_text("#map")
-    assert "is not trained in epochs" in page.inner_text("#training")
-    assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
+    for section in ("map", "training", "shifts"):
+        assert not page.is_visible(f"#{section}")
+        assert not page.is_visible(f'nav a[href="#{section}"]')
+    assert page.is_visible("#stages")
 
 
-def test_model_without_epochs_has_no_curve_over_epochs(
+def test_single_point_of_validation_is_a_table_without_a_curve(
     show: Callable[..., Shown], one: Path
 ) -> None:
-    (one / "history.json").write_text("[]")
     metrics = json.loads((one / "metrics.json").read_text())
-    point = {**metrics["validation"]["curve"][-1], "epoch": 0}
+    point = metrics["validation"]["curve"][-1]
     put("validation.curve", [point])(one)
-    put("protocol", "nothing chosen on test")(one)
     page = show(one).page
+    assert page.is_visible("#history")
     assert not page.is_visible("#validation-chart")
-    found = dict(cells(page, "#validation-table"))
-    assert found["H cal."] == fixed(100 * point["H_calibrated"])
-    assert "H" in found
-    assert "epoch" not in page.inner_text("#validation-body")
-    assert "last epoch" not in page.inner_text("body")
+    (row,) = table(page, "#validation-table")
+    assert row[0] == str(point["epoch"])
+    assert fixed(100 * point["H_calibrated"]) in row
+
+
+def in_words(page: Any) -> list[str]:
+    found: list[str] = page.locator("#says li").all_inner_texts()
+    return found
+
+
+def test_words_say_how_many_pictures_are_right(show: Callable[..., Shown], runs: Runs) -> None:
+    outcome = runs.outcomes[0]
+    folder = runs.folder / "seed0"
+    gamma = json.loads((folder / "metrics.json").read_text())["calibrated"]["gamma"]
+    page = show(folder).page
+    point = asdict(outcome.calibrated(gamma))
+    unseen, seen, extremes = in_words(page)
+    for text, kind, share in ((unseen, "unseen", point["U"]), (seen, "seen", point["S"])):
+        whole, right = map(int, re.findall(r"\d+", text)[:2])
+        assert 0 < right < whole in (10, 100, 1000)
+        assert right == round(whole * share)
+        assert text.startswith(f"Of {whole} new pictures of {kind} classes, {right} ")
+        assert f"({fixed(100 * share)} %)" in text
+    classes, accuracy = per_class_accuracy(outcome.labels, outcome.predictions(gamma))
+    by_name = {NAMES[c]: a for c, a in zip(classes, accuracy, strict=True)}
+    unseen_names = [NAMES[c] for c in outcome.unseen_classes]
+    best, worst = extremes.split("it knows ")[1].split(" best, and ")
+    for text, pick in ((best, max), (worst, min)):
+        share = pick(by_name[name] for name in unseen_names)
+        assert any(text.startswith(name) for name in unseen_names if by_name[name] == share)
+    page.fill("#gamma-number", "1e6")
+    assert in_words(page) == [unseen, seen, extremes]
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.7, ["of 10", "7"]),
+        (0.04, ["of 100", "4"]),
+        (0.97, ["of 100", "97"]),
+        (0.999, ["of 1000", "999"]),
+        (1, ["of 10", "10"]),
+        (0, ["of 10", "0"]),
+        (0.9999, ["of many", "nearly all"]),
+        (0.0001, ["of many", "hardly any"]),
+    ],
+)
+def test_frequency_is_all_or_none_only_where_it_is(
+    show: Callable[..., Shown], runs: Runs, share: float, said: list[str]
+) -> None:
+    page = show(runs.folder / "seed0").page
+    assert page.evaluate("share => frequency(share)", share) == said
+
+
+def test_research_figures_are_folded_until_they_are_asked_for(
+    browser: Any, tmp_path: Path, runs: Runs
+) -> None:
+    with pages_in(browser, tmp_path) as show_page:
+        page = show_page(render_page(read_run(runs.folder / "seed0", REPORTS))).page
+        assert page.is_visible("#words")
+        assert not page.is_visible("#headline")
+        page.click('nav a[href="#map"]')
+        assert page.is_visible("#map-canvas")
+        page.evaluate("document.getElementById('research').open = false")
+        assert not page.is_visible("#map-canvas")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.is_visible("#headline")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert not page.is_visible("#headline")
+        page.click("#research > summary")
+        page.wait_for_function("charts.has('curve')")
 
 
 def put(name: str, value: Any) -> Callable[[Path], object]:
@@ -551,9 +618,19 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
-    """Shows a run's page, offline; asserts at the end that it had no errors."""
+    """Shows a run's page, offline and unfolded; asserts at the end that it had no errors."""
     with pages_in(browser, tmp_path) as show_page:
-        yield lambda folder, **options: show_page(render_page(read_run(folder, REPORTS)), **options)
+
+        def show_unfolded(folder: Path, **options: Any) -> Shown:
+            shown = show_page(render_page(read_run(folder, REPORTS)), **options)
+            shown.page.evaluate("openResearch()")
+            # Charts follow the size of their places with the next frame.
+            shown.page.evaluate(
+                "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+            )
+            return shown
+
+        yield show_unfolded
 
 
 def tiles(page: Any) -> dict[str, float]:
