@@ -319,7 +319,7 @@ def _draw_accuracies(panel: Axes, classes: Sequence[ClassAnswers]) -> None:
     else:
         panel.set(yticks=[], ylabel=f"{len(order)} unseen classes, sorted")
     panel.set(title="test: accuracy of each unseen class")
-    panel.set(xlabel=f"percent, among all classes; dashed: mean, {label} {fixed(mean)}")
+    panel.set(xlabel=f"percent; dashed: mean, {label} {fixed(mean)}")
     # Few classes have no bars as wide as the panel.
     panel.set(xlim=(0, 100), ylim=(max(len(order), 8) - 0.4, -0.6))
 

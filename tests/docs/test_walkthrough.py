@@ -84,6 +84,9 @@ def test_commands_of_the_page_print_what_it_shows(
     metrics = json.loads(Path("out/SHAPES/first/metrics.json").read_text())
     for name in ("T1", "U", "S", "H"):
         assert metrics[name] > ABOVE_CHANCE, name
+    page = Path("out/SHAPES/first/report.html").read_text()
+    for name in ("red triangle", "green disc", "blue box"):
+        assert page.count(f'"{name}/') >= 2 * len(list(Path("pictures", name).iterdir()))
     first = answers(printed["predict out/SHAPES/first new"])
     assert len({line["file"] for line in first}) == len(list(Path("new").rglob("*.png")))
     known = [line for line in first if not line["file"].startswith("yellow triangle")]

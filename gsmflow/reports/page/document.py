@@ -27,6 +27,7 @@ from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.metrics_file import open_metrics
+from gsmflow.reports.page.gallery import PictureSource, make_gallery
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -46,7 +47,10 @@ _PACKED = {"<u2": "Uint16", "<i4": "Int32", "<f4": "Float32", "<f8": "Float64"}
 
 
 def read_run(
-    directory: Path, reports: Sequence[SectionReport], method: MapName = "pca"
+    directory: Path,
+    reports: Sequence[SectionReport],
+    method: MapName = "pca",
+    pictures: PictureSource | None = None,
 ) -> dict[str, Any]:
     """Read a run, or the runs of several seeds or class splits, as a document of the page's script.
 
@@ -58,6 +62,8 @@ def read_run(
         Of the sections that the page shows.
     method
         How the map of features is made.
+    pictures
+        Where the test pictures are; None for a page without them.
 
     Returns
     -------
@@ -68,20 +74,21 @@ def read_run(
     Raises
     ------
     InputError
-        If there is no finished run, or one of its files is damaged.
+        If there is no finished run, one of its files is damaged, or the folder of pictures has
+        none of them.
     """
     metrics = _open_metrics(directory)
     seeds, splits = _numbers(metrics["seeds"]), _numbers(metrics["class_splits"])
-    if seeds is None:
-        parts = [_read_part(directory, metrics, method, reports)]
-    else:
+    folders = [directory]
+    if seeds is not None:
         # Of each class split the first seed alone: a page of all runs would be too large to open.
         folders = (
             [directory / f"seed{seed}" for seed in seeds]
             if splits is None
             else [_first_run(directory / f"split{split}") for split in splits]
         )
-        parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
+    parts = [_read_part(folder, _open_metrics(folder), method, reports) for folder in folders]
+    thumbnails = {} if pictures is None else _add_pictures(folders, parts, pictures)
     over = f"{len(seeds)} seeds" if seeds is not None else None
     over_seeds = [report for report in reports if report.page_of_seeds]
     return {
@@ -97,8 +104,27 @@ def read_run(
         # A single run is a part alone.
         **(dict.fromkeys([r.key for r in over_seeds]) if seeds is None else {}),
         **({} if seeds is None else _sections(metrics, over_seeds)),
+        "thumbnails": thumbnails,
         "parts": parts,
     }
+
+
+def _add_pictures(
+    folders: Sequence[Path], parts: Sequence[dict[str, Any]], source: PictureSource
+) -> Mapping[str, str]:
+    """Put the pictures of each part into it; their thumbnails by name."""
+    pictures = [
+        read_page_data(folder / PAGE_DATA_FILE, len(part["classes"])).pictures
+        if part.get("answers") is not None
+        else {}
+        for folder, part in zip(folders, parts, strict=True)
+    ]
+    gallery = make_gallery(folders, pictures, source)
+    if gallery is None:
+        return {}
+    for part, names, rows in zip(parts, pictures, gallery.rows, strict=True):
+        part["gallery"] = {"rows": rows, "files": [names[row] for row in rows]} if rows else None
+    return gallery.texts
 
 
 def _first_run(directory: Path) -> Path:

@@ -3,8 +3,10 @@
 const percent = (share, digits = 1) => (share === null ? "–" : fixed(100 * share, digits));
 const number = (value, digits = 2) => (value === null ? "–" : fixed(value, digits));
 
-const matrix = matrixView(at("matrix"), describeCell);
+const matrix = matrixView(at("matrix"), describeCell, openCell);
 let part = content.parts[0];
+let answers = null;
+let gallery = null;
 let countsAt = null;
 let counts = null;
 let gamma = 0;
@@ -209,6 +211,8 @@ function followGamma() {
   showAccuracies(accuracies);
   matrix.set(counts, part.classes);
   tableOnDemand("mistakes", mistakesTable);
+  gallery?.show(gamma);
+  closeCell();
   if (!part.answers) return;
   const measures = measuresOf(part.classes, accuracies);
   for (const [name, value] of Object.entries(measures)) {
@@ -325,6 +329,16 @@ function describeCell(row, column, rows) {
   const verdict = row === column ? "answered right" : `answered ${answer.name} (${answer.seen ? "seen" : "unseen"})`;
   at("matrix-readout").textContent =
     `${item.name} (${item.seen ? "seen" : "unseen"}), ${verdict}: ${share}`;
+}
+
+function closeCell() {
+  at("cell-note").textContent = gallery ? "Press a cell, or Enter on it, to see its pictures." : "";
+  at("cell-pictures").replaceChildren();
+}
+
+/** The pictures of a cell, below the matrix. */
+function openCell(row, column) {
+  gallery?.showCell(row, column, gamma, counts);
 }
 
 const MOST_MISTAKES = 300;
@@ -516,7 +530,11 @@ function prepareResearch() {
 
 function show(chosen) {
   part = chosen;
-  countsAt = counter(part);
+  answers = answersOf(part);
+  countsAt = counter(part, answers);
+  gallery = part.gallery ? galleryView(part.gallery, answers, part.classes) : null;
+  offer("pictures", Boolean(gallery));
+  at("gallery-class").oninput = () => gallery.show(gamma);
   gamma = part.gamma ?? 0;
   const known = present("classes", "classes-body");
   present("counts", "confusion-body");

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -22,12 +23,14 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.json_fields import Field
 from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.data.extract.record import RECORD_FILE
 from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
 from gsmflow.reports import figures
 from gsmflow.reports.page.document import pack, read_run
+from gsmflow.reports.page.gallery import PictureSource
 from gsmflow.reports.page.projection import project
 from gsmflow.reports.page.render import render_page
 from gsmflow.reports.page_data import (
@@ -369,9 +372,9 @@ def test_words_say_how_many_pictures_are_right(show: Callable[..., Shown], runs:
     assert in_words(page) == [unseen, seen, extremes]
 
 
-@pytest.mark.parametrize(
-    ("share", "said"),
-    [
+def test_frequency_is_all_or_none_only_where_it_is(show: Callable[..., Shown], runs: Runs) -> None:
+    page = show(runs.folder / "seed0").page
+    for share, said in (
         (0.7, ["of 10", "7"]),
         (0.04, ["of 100", "4"]),
         (0.97, ["of 100", "97"]),
@@ -380,13 +383,8 @@ def test_words_say_how_many_pictures_are_right(show: Callable[..., Shown], runs:
         (0, ["of 10", "0"]),
         (0.9999, ["of many", "nearly all"]),
         (0.0001, ["of many", "hardly any"]),
-    ],
-)
-def test_frequency_is_all_or_none_only_where_it_is(
-    show: Callable[..., Shown], runs: Runs, share: float, said: list[str]
-) -> None:
-    page = show(runs.folder / "seed0").page
-    assert page.evaluate("share => frequency(share)", share) == said
+    ):
+        assert page.evaluate("share => frequency(share)", share) == said
 
 
 def test_research_figures_are_folded_until_they_are_asked_for(
@@ -621,8 +619,11 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
     """Shows a run's page, offline and unfolded; asserts at the end that it had no errors."""
     with pages_in(browser, tmp_path) as show_page:
 
-        def show_unfolded(folder: Path, **options: Any) -> Shown:
-            shown = show_page(render_page(read_run(folder, REPORTS)), **options)
+        def show_unfolded(
+            folder: Path, pictures: PictureSource | None = None, **options: Any
+        ) -> Shown:
+            document = read_run(folder, REPORTS, pictures=pictures)
+            shown = show_page(render_page(document), **options)
             shown.page.evaluate("openResearch()")
             # Charts follow the size of their places with the next frame.
             shown.page.evaluate(
@@ -1051,6 +1052,116 @@ def test_reduced_motion_disables_animation(show: Callable[..., Shown], runs: Run
 def test_axe_finds_no_accessibility_problem(show: Callable[..., Shown], runs: Runs) -> None:
     page = show(runs.folder, color_scheme="light").page
     assert accessibility_problems(page) == []
+
+
+def with_pictures(run: Path) -> Path:
+    """Give a run pictures of its test rows, in a folder beside it, which it names; the folder."""
+    file, folder = run / "page_data.safetensors", run.parent / "pictures"
+    page_data = read_page_data(file, len(NAMES))
+    names = {}
+    for row, label in enumerate(page_data.answers.labels.tolist()):
+        names[row] = f"{label}/{row}.png"
+        (folder / names[row]).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (25 * label, 100, 200)).save(folder / names[row])
+    write_page_data(file, replace(page_data, pictures=names))
+    (run / RECORD_FILE).write_text(json.dumps({"pictures": str(folder)}))
+    return folder
+
+
+def tiles_of(page: Any, selector: str) -> list[tuple[str, str]]:
+    """The picture file and the alternative text of each tile of a list."""
+    found = page.eval_on_selector_all(f"{selector} img", "all => all.map(i => [i.title, i.alt])")
+    return [(file, text) for file, text in found]
+
+
+def test_pictures_follow_gamma_and_open_from_their_cell(
+    show: Callable[..., Shown], one: Path, runs: Runs
+) -> None:
+    with_pictures(one)
+    outcome = runs.outcomes[0]
+    page = show(one, PictureSource()).page
+    labels = outcome.labels.tolist()
+    unseen = set(outcome.unseen_classes.tolist())
+    for gamma in (0.0, 1.5):
+        page.fill("#gamma-number", str(gamma))
+        for button in ("#gallery-wrong-all", "#gallery-right-all"):
+            if page.is_visible(button):
+                page.click(button)
+        said = outcome.predictions(gamma).tolist()
+        expected: dict[str, set[tuple[str, str]]] = {"wrong": set(), "right": set()}
+        for row, (label, answer) in enumerate(zip(labels, said, strict=True)):
+            position = outcome.classes.tolist().index(label)
+            if label in unseen:
+                which = "right" if label == answer else "wrong"
+                text = "right" if label == answer else NAMES[answer]
+                expected[which].add((f"{position}/{row}.png", f"{NAMES[label]}, answered {text}"))
+        for which, tiles_expected in expected.items():
+            assert set(tiles_of(page, f"#gallery-{which}")) == tiles_expected
+            assert f": {len(tiles_expected)}" in page.inner_text(f"#gallery-{which}-heading")
+    # What was drawn is what is shown.
+    assert page.eval_on_selector("#gallery-right img", "i => i.naturalWidth") == 8
+    page.select_option("#gallery-class", label=NAMES[labels[-1]])
+    assert {text.split(",")[0] for _, text in tiles_of(page, "#gallery-right")} <= {
+        NAMES[labels[-1]].split(",")[0]
+    }
+    counts = confusion_counts(outcome.labels, outcome.predictions(1.5), outcome.classes)
+    c = int(np.argmax(counts.diagonal()))
+    page.fill("#matrix-class", NAMES[outcome.classes[c]])
+    page.focus("#matrix")
+    page.keyboard.press("Enter")
+    assert len(tiles_of(page, "#cell-pictures")) == counts[c, c] > 0
+    assert f"{counts[c, c]} of {counts[c, c]} pictures are here" in page.inner_text("#cell-note")
+    page.click("#matrix-all")
+    wide = page.eval_on_selector("#matrix", "c => c.clientWidth")
+    page.click("#matrix", position={"x": wide - 5, "y": wide - 5})
+    assert len(tiles_of(page, "#cell-pictures")) == counts[-1, -1]
+    page.fill("#gamma-number", "0")
+    assert tiles_of(page, "#cell-pictures") == []
+    assert accessibility_problems(page) == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function("document.documentElement.scrollWidth === 400")
+
+
+def test_seeds_share_the_pictures_of_a_page(runs: Runs, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs.folder, tmp_path / "group"))
+    for seed in (0, 1):
+        with_pictures(folder / f"seed{seed}")
+    document = read_run(folder, REPORTS, pictures=PictureSource())
+    files = [part["gallery"]["files"] for part in document["parts"]]
+    assert set(files[0]) == set(files[1]) == set(document["thumbnails"])
+    assert read_run(folder, REPORTS)["thumbnails"] == {}
+
+
+def test_command_notes_where_pictures_are_not_there(
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report(*words: str) -> str:
+        main(["report", str(one), *words])
+        return " ".join(capsys.readouterr().out.split())
+
+    def refusal(folder: Path) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(one), "--pictures", str(folder)])
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    assert "note:" not in report()
+    assert "does not know the names of its pictures" in refusal(tmp_path)
+    folder = with_pictures(one)
+    assert "note:" not in report()
+    assert '"gallery": {"rows"' in (one / "report.html").read_text()
+    moved = folder.rename(tmp_path / "moved")
+    assert f"note: no pictures on the page: found no folder {folder}" in report()
+    assert '"gallery": {"rows"' not in (one / "report.html").read_text()
+    assert "note:" not in report("--pictures", str(moved))
+    assert refusal(folder) == (
+        f"error: --pictures: found no folder {folder}, expected that of the dataset's pictures\n"
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert f"--pictures: found none of the dataset's pictures in {empty}" in refusal(empty)
+    (one / RECORD_FILE).unlink()
+    assert "the run has no record of their folder" in report()
 
 
 def large_run(folder: Path, like: Path) -> None:
