@@ -110,11 +110,7 @@ def run_predict(options: PredictOptions) -> None:
     InputError
         If the run or the file cannot be used; no file is written then.
     """
-    if options.top_k < 1:
-        raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
-    if options.html is not None and (options.html.is_dir() or str(options.html) == options.into):
-        found = "a folder" if options.html.is_dir() else "the file of --into"
-        raise InputError(f"--html: found {options.html}, {found}, expected a file for the page")
+    _check(options)
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
@@ -147,6 +143,15 @@ def run_predict(options: PredictOptions) -> None:
         _write_page(options.html, run, shown, counts, decision, console)
     if truth is not None:
         _evaluate(options, run, truth, np.array(predictions, dtype=np.int64), console)
+
+
+def _check(options: PredictOptions) -> None:
+    """Raise `InputError` for options that nothing can be written with."""
+    if options.top_k < 1:
+        raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
+    if options.html is not None and (options.html.is_dir() or str(options.html) == options.into):
+        found = "a folder" if options.html.is_dir() else "the file of --into"
+        raise InputError(f"--html: found {options.html}, {found}, expected a file for the page")
 
 
 def _read_gate(run: TrainedRun) -> Gated:

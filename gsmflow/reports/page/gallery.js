@@ -37,7 +37,17 @@ function galleryView(gallery, answers, classes) {
   const all = { wrong: false, right: false };
   const k = classes.length;
 
-  function show(gamma) {
+  /** How many rows of the chosen unseen classes are answered right, and how many wrong. */
+  function totals(counts, wanted) {
+    const sums = { wrong: 0, right: 0 };
+    for (const [cell, rows] of counts) {
+      const [c, answer] = [Math.floor(cell / k), cell % k];
+      if (!classes[c].seen && (wanted < 0 || c === wanted)) sums[answer === c ? "right" : "wrong"] += rows;
+    }
+    return sums;
+  }
+
+  function show(gamma, counts) {
     const wanted = Number(at("gallery-class").value);
     const found = { wrong: [], right: [] };
     for (const { row, tile, describe } of tiles) {
@@ -46,12 +56,14 @@ function galleryView(gallery, answers, classes) {
       describe(said, classes);
       found[said.label === said.answer ? "right" : "wrong"].push(tile);
     }
+    const sums = totals(counts, wanted);
     for (const [which, title] of [["wrong", "Mistakes"], ["right", "Right answers"]]) {
-      at(`gallery-${which}-heading`).textContent = `${title}: ${found[which].length}`;
+      const [here, known] = [found[which].length, sums[which]];
+      at(`gallery-${which}-heading`).textContent = `${title}: ${here}${here < known ? ` of ${known}` : ""}`;
       fillTiles(at(`gallery-${which}`), at(`gallery-${which}-all`), found[which], all[which]);
       at(`gallery-${which}-all`).onclick = () => {
         all[which] = true;
-        show(gamma);
+        show(gamma, counts);
       };
     }
   }

@@ -143,8 +143,9 @@ function showWords() {
     .map(([kind, share]) => frequencySentence(kind, share));
   at("says").replaceChildren(...sentences, ...extremesSentence(found, accuracies));
   const pictures = part.classes.reduce((sum, { rows }) => sum + rows, 0);
-  const calibrated = part.answers && part.gamma !== null;
-  at("words-note").textContent = `Unseen classes are those that the model knows by description alone. Each answer is one of ${part.classes.length} classes, of which guessing would get one in ${part.classes.length}. Measured on ${pictures} test pictures${content.parts.length > 1 ? ` (${part.name})` : ""}, where each class counts alike${calibrated ? "; calibrated on validation classes, as new pictures are answered" : ""}.`;
+  const calibrated = part.answers && part.gamma !== null ? "; calibrated on validation classes, as new pictures are answered" : "";
+  const how = part.recipe.gate ? "; without the run's gate" : calibrated;
+  at("words-note").textContent = `Unseen classes are those that the model knows by description alone. Each answer is one of ${part.classes.length} classes, of which guessing would get one in ${part.classes.length}. Measured on ${pictures} test pictures${content.parts.length > 1 ? ` (${part.name})` : ""}, where each class counts alike${how}.`;
 }
 
 // --- few-shot learning -------------------------------------------------------------------------
@@ -211,7 +212,7 @@ function followGamma() {
   showAccuracies(accuracies);
   matrix.set(counts, part.classes);
   tableOnDemand("mistakes", mistakesTable);
-  gallery?.show(gamma);
+  gallery?.show(gamma, counts);
   closeCell();
   if (!part.answers) return;
   const measures = measuresOf(part.classes, accuracies);
@@ -534,7 +535,7 @@ function show(chosen) {
   countsAt = counter(part, answers);
   gallery = part.gallery ? galleryView(part.gallery, answers, part.classes) : null;
   offer("pictures", Boolean(gallery));
-  at("gallery-class").oninput = () => gallery.show(gamma);
+  at("gallery-class").oninput = () => gallery.show(gamma, counts);
   gamma = part.gamma ?? 0;
   const known = present("classes", "classes-body");
   present("counts", "confusion-body");

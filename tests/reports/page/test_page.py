@@ -1094,10 +1094,11 @@ def tiles_of(page: Any, selector: str) -> list[tuple[str, str]]:
 def test_pictures_follow_gamma_and_open_from_their_cell(
     show: Callable[..., Shown], one: Path, runs: Runs
 ) -> None:
-    with_pictures(one)
     outcome = runs.outcomes[0]
-    page = show(one, PictureSource()).page
     labels = outcome.labels.tolist()
+    folder, gone = with_pictures(one), len(labels) - 1  # a row of an unseen class
+    next(folder.rglob(f"{gone}.png")).unlink()
+    page = show(one, PictureSource()).page
     unseen = set(outcome.unseen_classes.tolist())
     for gamma in (0.0, 1.5):
         page.fill("#gamma-number", str(gamma))
@@ -1106,15 +1107,19 @@ def test_pictures_follow_gamma_and_open_from_their_cell(
                 page.click(button)
         said = outcome.predictions(gamma).tolist()
         expected: dict[str, set[tuple[str, str]]] = {"wrong": set(), "right": set()}
+        lacking = "right" if labels[gone] == said[gone] else "wrong"
         for row, (label, answer) in enumerate(zip(labels, said, strict=True)):
             position = outcome.classes.tolist().index(label)
-            if label in unseen:
+            if label in unseen and row != gone:
                 which = "right" if label == answer else "wrong"
                 text = "right" if label == answer else NAMES[answer]
                 expected[which].add((f"{position}/{row}.png", f"{NAMES[label]}, answered {text}"))
         for which, tiles_expected in expected.items():
             assert set(tiles_of(page, f"#gallery-{which}")) == tiles_expected
-            assert f": {len(tiles_expected)}" in page.inner_text(f"#gallery-{which}-heading")
+            count = len(tiles_expected)
+            number = f"{count} of {count + 1}" if which == lacking else f"{count}"
+            assert page.inner_text(f"#gallery-{which}-heading").endswith(f": {number}")
+    assert f"{gone} of the {gone + 1} test pictures" in page.inner_text("#gallery-note")
     # What was drawn is what is shown.
     assert page.eval_on_selector("#gallery-right img", "i => i.naturalWidth") == 8
     page.select_option("#gallery-class", label=NAMES[labels[-1]])
@@ -1131,7 +1136,8 @@ def test_pictures_follow_gamma_and_open_from_their_cell(
     page.click("#matrix-all")
     wide = page.eval_on_selector("#matrix", "c => c.clientWidth")
     page.click("#matrix", position={"x": wide - 5, "y": wide - 5})
-    assert len(tiles_of(page, "#cell-pictures")) == counts[-1, -1]
+    last = int(said[gone] == labels[gone] == outcome.classes[-1])
+    assert len(tiles_of(page, "#cell-pictures")) == counts[-1, -1] - last
     page.fill("#gamma-number", "0")
     assert tiles_of(page, "#cell-pictures") == []
     page.set_viewport_size({"width": 400, "height": 800})
