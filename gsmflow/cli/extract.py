@@ -203,7 +203,7 @@ def _extract(
         stem = backbone_stem(options.backbone)
         dataset, skipped = _write(options, plan, shares, store.gather(), stem, semantics)
         facts = {**backbone.facts, "batch_size": batch_size, "name": stem}
-        features = features_record(spec, facts)
+        features = features_record(spec, facts, plan.source)
         split_facts = _split_facts(options, plan, dataset)
         write_record(options.out, features, semantic_facts, split_facts)
         store.remove()
@@ -231,7 +231,11 @@ def _reuse(
         dataset, skipped = _write(options, plan, shares, found, reused.features_name, semantics)
         recorded = recorded_facts(options.reuse)
         of_these = recorded.features.get("name") == reused.features_name
-        made = {"spec": recorded.spec, "features": recorded.features} if of_these else {}
+        made: dict[str, Any] = {}
+        if of_these:
+            made = {"spec": recorded.spec, "features": recorded.features}
+        if recorded.pictures is not None:
+            made["pictures"] = recorded.pictures
         write_record(options.out, made, semantic_facts, _split_facts(options, plan, dataset))
         shutil.rmtree(store, ignore_errors=True)
     return dataset, skipped

@@ -18,13 +18,14 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from gsmflow.cli.answers_page import BARS, SHOWN_ANSWERS, ShownRows
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.console import make_console
 from gsmflow.core.csv_cells import as_cells
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_flag
-from gsmflow.core.files import replacing
+from gsmflow.core.files import replacing, write_bytes
 from gsmflow.core.progress import progress
 from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import Cell, Grid, MeanStd, terminal_table
@@ -35,6 +36,7 @@ from gsmflow.data.given_labels import GivenLabels, labels_beside
 from gsmflow.data.new_rows import NewRows, holds_rows, open_rows
 from gsmflow.evaluation.per_class import ClassTally
 from gsmflow.methods.gates.base import Gated
+from gsmflow.reports.answers.render import AnswersDocument, render_answers
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.gate_checkpoint import read_gate
 from gsmflow.runs.predict import (
@@ -75,6 +77,8 @@ class PredictOptions:
     a column headed label."""
     into: str = _STANDARD_OUTPUT
     """The file to write; -: standard output."""
+    html: Path | None = None
+    """File to write a page to: each picture, or row, with its three best answers; None: no page."""
     format: _Format = "auto"
     """csv: a line for each answer; jsonl: a JSON object for each row or picture; auto: jsonl into a
     file that ends in .jsonl, else csv."""
@@ -107,8 +111,7 @@ def run_predict(options: PredictOptions) -> None:
     InputError
         If the run or the file cannot be used; no file is written then.
     """
-    if options.top_k < 1:
-        raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
+    _check(options)
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
@@ -117,6 +120,8 @@ def run_predict(options: PredictOptions) -> None:
             "INPUT: found none, expected a picture, a folder of pictures or a file of features"
         )
     rows, truth = _open_input(options, options.file, run)
+    shown = ShownRows(options.file if rows.named_by == "file" else None)
+    best = options.top_k if options.html is None else max(options.top_k, SHOWN_ANSWERS)
     for note in rows.notes:
         console.print(f"note: {note}", soft_wrap=True)
     counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
@@ -130,19 +135,32 @@ def run_predict(options: PredictOptions) -> None:
             for line in piece.left_out:
                 console.print(f"left out: {line}", soft_wrap=True)
             answers = answer_rows(
-                run, piece.features, decision.gamma, options.only, options.top_k, decision.gated
+                run, piece.features, decision.gamma, options.only, best, decision.gated
             )
             for name, row_answers in zip(piece.names, answers, strict=True):
-                write_row(name, row_answers)
-                counts.add(name, row_answers[0].name)
+                write_row(name, row_answers[: options.top_k])
+                counts.add(name, row_answers[0])
+                if options.html is not None:
+                    shown.add(name, row_answers)
                 if truth is not None:
                     predictions.append(row_answers[0].number)
             counts.left_out += len(piece.left_out)
             advance(len(piece.names) + len(piece.left_out))
         stream.flush()
     _print_summary(options, rows.named_by, counts, decision, console)
+    if options.html is not None:
+        _write_page(options.html, run, shown, counts, decision, console)
     if truth is not None:
         _evaluate(options, run, truth, np.array(predictions, dtype=np.int64), console)
+
+
+def _check(options: PredictOptions) -> None:
+    """Raise `InputError` for options that nothing can be written with."""
+    if options.top_k < 1:
+        raise InputError(f"--top-k: found {options.top_k}, expected a number of at least 1")
+    if options.html is not None and (options.html.is_dir() or str(options.html) == options.into):
+        found = "a folder" if options.html.is_dir() else "the file of --into"
+        raise InputError(f"--html: found {options.html}, {found}, expected a file for the page")
 
 
 def _read_gate(run: TrainedRun) -> Gated:
@@ -163,11 +181,34 @@ def _print_summary(
     left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
     console.print(f"{counts.rows:,} {named_by}s{target}{left_out}, {decision.text}", soft_wrap=True)
     if counts.in_class_folders:
-        console.print(
-            f"{counts.agreeing:,} of the {counts.in_class_folders:,} files in folders named as "
-            "classes have that class as their answer",
-            soft_wrap=True,
-        )
+        console.print(counts.agreement, soft_wrap=True)
+
+
+def _write_page(
+    path: Path,
+    run: TrainedRun,
+    shown: ShownRows,
+    counts: "_Counts",
+    decision: "_Decision",
+    console: Console,
+) -> None:
+    """Write the page of ``--html``."""
+    document = AnswersDocument(
+        model=run.recipe.method_info.label,
+        dataset=run.recipe.dataset,
+        run=str(run.directory),
+        decision=decision.text,
+        bars=BARS,
+        named_by=counts.named_by,
+        rows=shown.rows,
+        seen=counts.rows - counts.unseen,
+        unseen=counts.unseen,
+        sentences=(f"{counts.agreement}.",) if counts.in_class_folders else (),
+    )
+    content = render_answers(document).encode()
+    with naming_flag("--html", path):
+        write_bytes(path, content)
+    console.print(f"page: {path} ({len(content) / 1e6:.1f} MB)", soft_wrap=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +315,8 @@ class _Counts:
         What the names are.
     rows, left_out
         Rows or files with an answer, and files that are no readable pictures.
+    unseen
+        Rows or files whose answer is an unseen class.
     in_class_folders, agreeing
         Files in folders that are named as classes, and those whose answer is that class.
     """
@@ -281,6 +324,7 @@ class _Counts:
     classes: Mapping[str, str]
     named_by: Literal["row", "file"]
     rows: int = 0
+    unseen: int = 0
     left_out: int = 0
     in_class_folders: int = 0
     agreeing: int = 0
@@ -293,15 +337,24 @@ class _Counts:
         names = (run.kept.class_names[c] for c in answerable_classes(run, only))
         return cls({class_key(name): name for name in names}, named_by)
 
-    def add(self, name: int | str, answer: str) -> None:
+    @property
+    def agreement(self) -> str:
+        """How many of the files in folders of classes are answered so, in words."""
+        return (
+            f"{self.agreeing:,} of the {self.in_class_folders:,} files in folders named as classes "
+            "have that class as their answer"
+        )
+
+    def add(self, name: int | str, answer: Answer) -> None:
         """Count a row or file and its answer."""
         self.rows += 1
+        self.unseen += answer.kind == "unseen"
         if self.named_by != "file":
             return
         folder, *below = PurePath(str(name)).parts
         if below and class_key(folder) in self.classes:
             self.in_class_folders += 1
-            self.agreeing += self.classes[class_key(folder)] == answer
+            self.agreeing += self.classes[class_key(folder)] == answer.name
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from gsmflow.cli.verb import Verb
 from gsmflow.core.errors import naming_flag
 from gsmflow.core.files import write_bytes
 from gsmflow.reports.page.document import read_run
+from gsmflow.reports.page.gallery import PictureSource
 from gsmflow.reports.page.projection import MapName
 from gsmflow.reports.page.render import render_page
 from gsmflow.runs.sections import REPORTS
@@ -31,6 +32,9 @@ class ReportOptions:
     map: MapName = "pca"
     """Projection for the map of real and synthesized features: tsne and umap keep neighbours
     together and take up to a minute; umap needs the package umap-learn."""
+    pictures: Path | None = None
+    """Folder of the dataset's pictures, some of which are shown; None: that which python -m gsmflow
+    extract made the dataset of, if it is there."""
     into: Path | None = None
     """The file to write; None: report.html in the run directory."""
     open: bool = False
@@ -50,9 +54,13 @@ def run_report(options: ReportOptions, console: Console) -> None:
     Raises
     ------
     InputError
-        If there is no finished run, one of its files is damaged, or the page cannot be written.
+        If there is no finished run, one of its files is damaged, ``--pictures`` has none of the
+        pictures, or the page cannot be written.
     """
-    document = read_run(options.run, REPORTS, options.map)
+    source = PictureSource(
+        options.pictures, lambda text: console.print(f"note: {text}", soft_wrap=True)
+    )
+    document = read_run(options.run, REPORTS, options.map, source)
     path = options.into or options.run / "report.html"
     content = render_page(document).encode()
     with naming_flag("--into", path):

@@ -1,7 +1,8 @@
 """What a run shows: the result table and its pictures."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gsmflow.core.rounding import fixed
 from gsmflow.core.tables import MeanStd
 from gsmflow.evaluation.generation_shifts import Shifts
 from gsmflow.evaluation.measures import metrics_in
+from gsmflow.evaluation.per_class import ClassAnswers
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
@@ -41,6 +43,8 @@ STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D")
 first two also differ in grey."""
 # Up to so many classes have their names beside their rows, and up to so many in the usual size.
 _NAMED, _NAMED_LARGE = 100, 30
+# Longer names beside a panel that shares its line with others are cut.
+_LONGEST_NAME = 24
 
 
 def sweep_figure(path: Path, sweep: Mapping[str, Any]) -> Path:
@@ -160,8 +164,12 @@ def run_figure(
     history: Sequence[Mapping[str, float]],
     curve: Sequence[Mapping[str, float]],
     outcomes: Mapping[str, tuple[Outcome, float | None]],
+    classes: Sequence[ClassAnswers] = (),
 ) -> Path:
     """Draw a run as PNG: losses, the validation curve, and the seen-unseen curves on test.
+
+    Where there is no validation curve of several points, the accuracy of each unseen class is shown
+    in its place.
 
     Parameters
     ----------
@@ -175,15 +183,21 @@ def run_figure(
     outcomes
         Method to its outcome on test and the calibration factor chosen for it, if any; empty
         where there are no test rows of seen, or of unseen classes.
+    classes
+        How the model answers the test rows of each class.
     """
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    over_epochs = bool(curve) and bool(history)
-    panels = iter(figure.subplots(1, bool(history) + over_epochs + 1, squeeze=False)[0])
+    unseen = [one for one in classes if one.kind == "unseen" and one.rows]
+    draws: list[Callable[[Axes], None]] = []
     if history:
-        _draw_losses(next(panels), history)
-    if over_epochs:
-        _draw_validation(next(panels), curve)
-    _draw_seen_unseen(next(panels), outcomes)
+        draws.append(partial(_draw_losses, history=history))
+    if history and len(curve) > 1:
+        draws.append(partial(_draw_validation, curve=curve))
+    elif unseen:
+        draws.append(partial(_draw_accuracies, classes=unseen))
+    draws.append(partial(_draw_seen_unseen, outcomes=outcomes))
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    for draw, panel in zip(draws, figure.subplots(1, len(draws), squeeze=False)[0], strict=True):
+        draw(panel)
     save_figure(figure, path)
     return path
 
@@ -289,6 +303,30 @@ def _draw_validation(panel: Axes, curve: Sequence[Mapping[str, float]]) -> None:
     panel.set(xlim=(0, 1.05 * max(epochs)))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.legend(ncols=2, fontsize="small")
+
+
+def _draw_accuracies(panel: Axes, classes: Sequence[ClassAnswers]) -> None:
+    """The accuracy of each class as a bar, the highest on top, and their mean."""
+    calibrated = all(one.gzsl_calibrated is not None for one in classes)
+    shares = [100 * ((one.gzsl_calibrated if calibrated else one.gzsl) or 0.0) for one in classes]
+    order = np.argsort(-np.array(shares), kind="stable")
+    values, positions = np.array(shares)[order], np.arange(len(order))
+    panel.barh(positions, values, height=0.8 if len(order) <= _NAMED_LARGE else 1.0, color="C0")
+    mean, label = float(values.mean()), "U cal." if calibrated else "U"
+    panel.axvline(mean, color="0.3", ls="--", lw=1)
+    if len(order) <= _NAMED_LARGE:
+        names = [_shortened(readable_name(classes[i].name)) for i in order]
+        panel.set_yticks(positions, names, fontsize=8, parse_math=False)
+    else:
+        panel.set(yticks=[], ylabel=f"{len(order)} unseen classes, sorted")
+    panel.set(title="test: accuracy of each unseen class")
+    panel.set(xlabel=f"percent; dashed: mean, {label} {fixed(mean)}")
+    # Few classes have no bars as wide as the panel.
+    panel.set(xlim=(0, 100), ylim=(max(len(order), 8) - 0.4, -0.6))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _draw_seen_unseen(panel: Axes, outcomes: Mapping[str, tuple[Outcome, float | None]]) -> None:

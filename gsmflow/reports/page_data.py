@@ -6,7 +6,7 @@ one file of arrays beside the metrics, with some 16 bytes for each test row.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,6 +36,7 @@ __all__ = [
     "PageData",
     "draw_features",
     "pick_answers",
+    "pick_pictured",
     "pick_shifts",
     "read_page_data",
     "thin_curve",
@@ -52,6 +53,9 @@ _SAMPLE_SEED = 5
 _COMPONENTS = 50
 _MANY_ROWS = 1000
 _CURVE_POINTS = 1000
+# Pictures in all, more than a page has room for; and mistakes of an unseen class, and as many right
+# answers, that come before all others.
+_MOST_PICTURES, _OF_CLASS = 2000, 12
 # The fields of `PageData` that hold one object of arrays.
 _GROUPS = ("answers", "sample", "right")
 
@@ -143,6 +147,9 @@ class PageData:
         method synthesizes features.
     right
         Which test rows the model answers right; None of a run that was made before this was kept.
+    pictures
+        Names of pictures in the dataset by their test rows, the first of `pick_pictured`; empty
+        where the dataset names none.
     """
 
     answers: Answers
@@ -150,6 +157,7 @@ class PageData:
     sample: FeatureSample | None
     shifts: Mapping[str, ClassShifts]
     right: RightAnswers | None = None
+    pictures: Mapping[int, str] = field(default_factory=dict)
 
 
 def pick_answers(outcome: Outcome) -> Answers:
@@ -160,6 +168,34 @@ def pick_answers(outcome: Outcome) -> Answers:
         for classes in (outcome.labels, best.seen, best.unseen)
     )
     return Answers(labels, seen, unseen, best.seen_scores, best.unseen_scores)
+
+
+def pick_pictured(answers: Answers, seen: int, gamma: float | None) -> IntArray:
+    """The test rows whose pictures a page shows first, up to 2,000, ``(m,)``.
+
+    First come the unseen classes, each with its answers of the highest scores: one mistake of each
+    and one right answer, then a second of each, up to twelve. Then come all others likewise.
+
+    Parameters
+    ----------
+    answers
+        The answers.
+    seen
+        How many of the score columns are seen classes.
+    gamma
+        The calibration factor gamma; None without calibration.
+    """
+    lowered = answers.seen_scores.astype(np.float64) - (gamma or 0.0)
+    is_seen = lowered >= answers.unseen_scores
+    right = np.where(is_seen, answers.seen, answers.unseen) == answers.labels
+    score = np.where(is_seen, lowered, answers.unseen_scores)
+    order = np.lexsort((-score, right, answers.labels))
+    groups = (2 * answers.labels.astype(np.int64) + right)[order]
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order)) - first[group]
+    later = (answers.labels < seen) | (ranks >= _OF_CLASS)
+    return np.lexsort((right, answers.labels, ranks, later))[:_MOST_PICTURES]
 
 
 def thin_curve(curve: SeenUnseenCurve) -> _Floats:
@@ -273,6 +309,8 @@ def write_page_data(path: Path, page_data: PageData) -> None:
     for i, shifts in enumerate(page_data.shifts.values()):
         arrays |= {f"shifts.{i}.{name}": value for name, value in vars(shifts).items()}
     names = {group: json.dumps(list(getattr(page_data, group))) for group in ("curves", "shifts")}
+    if page_data.pictures:
+        names["pictures"] = json.dumps([*page_data.pictures.items()])
     tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
     write_tensors(path, tensors, names)
 
@@ -307,6 +345,7 @@ def read_page_data(path: Path, classes: int) -> PageData:
             sample=FeatureSample(**sample) if sample else None,
             shifts=shifts,
             right=RightAnswers(**right) if right else None,
+            pictures=dict(names.get("pictures", ())),
         )
         _check(page_data, classes)
     except Exception as error:
@@ -333,6 +372,9 @@ def _check(page_data: PageData, classes: int) -> None:
     right = page_data.right
     if right is not None and not len(right.gzsl) == len(answers.labels):
         raise ValueError("answers differ in length from those that are right")
+    for row, name in page_data.pictures.items():
+        if not (isinstance(row, int) and 0 <= row < len(answers.labels) and isinstance(name, str)):
+            raise ValueError("pictures are not names of answered rows")
     if (
         sample is not None
         and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1

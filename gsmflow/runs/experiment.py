@@ -27,10 +27,11 @@ from gsmflow.data.class_splits import draw_class_split
 from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record, separate_encoders
 from gsmflow.data.formats.files import load_dataset
+from gsmflow.data.formats.gbu import read_picture_files
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
-from gsmflow.evaluation.per_class import write_confusion, write_per_class
+from gsmflow.evaluation.per_class import answers_by_class, write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Classifying, Scorer, Trainable, check_fit
 from gsmflow.learning.feed import make_feed
@@ -42,9 +43,11 @@ from gsmflow.reports.drawing import drawn
 from gsmflow.reports.figures import run_figure
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
+    Answers,
     PageData,
     draw_features,
     pick_answers,
+    pick_pictured,
     thin_curve,
     write_page_data,
 )
@@ -287,7 +290,7 @@ def conclude(
         curves |= result.curves
     pictures = [picture for result in results.values() for picture in result.pictures]
     with run.clock.stage("report"):
-        _keep_page_data(evaluated, curves, results.values())
+        _keep_page_data(evaluated, dataset, curves, results.values())
         _report(run, metrics, fitted, outcome, gamma, curves, pictures)
     for section in sections:
         section.finish(run)
@@ -429,7 +432,14 @@ def _report(
     validation = metrics["validation"]
     points = [] if validation is None else validation["curve"]
     picture = run.directory / "run.png"
-    draw = partial(run_figure, picture, history=fitted.history, curve=points, outcomes=curves)
+    draw = partial(
+        run_figure,
+        picture,
+        history=fitted.history,
+        curve=points,
+        outcomes=curves,
+        classes=answers_by_class(outcome, gamma, names),
+    )
     shown = [
         *drawn(draw, run.warn),
         *pictures,
@@ -442,6 +452,7 @@ def _report(
 
 def _keep_page_data(
     evaluated: Evaluated,
+    dataset: Dataset,
     curves: Mapping[str, tuple[Outcome, float | None]],
     results: Iterable[SectionResult],
 ) -> None:
@@ -465,14 +476,32 @@ def _keep_page_data(
                 soft_wrap=True,
             )
     shifts = {name: s for result in results for name, s in result.class_shifts.items()}
+    answers = pick_answers(evaluated.outcome)
     page_data = PageData(
-        answers=pick_answers(evaluated.outcome),
+        answers=answers,
         curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},
         sample=sample,
         shifts=shifts,
         right=right_answers(evaluated.outcome, evaluated.gamma),
+        pictures=_pick_pictures(evaluated, dataset, answers),
     )
     write_page_data(run.directory / PAGE_DATA_FILE, page_data)
+
+
+def _pick_pictures(evaluated: Evaluated, dataset: Dataset, answers: Answers) -> dict[int, str]:
+    """Names of pictures by test rows, the seen ones first; empty where the dataset names none."""
+    if not dataset.source:  # it was never in files
+        return {}
+    run = evaluated.run
+    rows = pick_pictured(answers, len(evaluated.problem.seen_classes), evaluated.gamma)
+    in_dataset = np.concatenate([dataset.test_seen, dataset.test_unseen])[rows]
+    folder, features = run.recipe.data / run.recipe.dataset, dataset.features_name
+    try:
+        names = read_picture_files(folder, features, len(dataset.labels), in_dataset)
+    except InputError as error:
+        run.warn(f"the run's page will have no pictures: {error}")
+        return {}
+    return {} if names is None else dict(zip(rows.tolist(), names, strict=True))
 
 
 def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:

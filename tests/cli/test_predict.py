@@ -20,6 +20,7 @@ from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.evaluation.metrics import mean_class_accuracy
 from gsmflow.methods.gsmflow import GSMFlow
+from gsmflow.reports.class_names import readable_name
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
@@ -499,6 +500,58 @@ def with_nan(features: NDArray[Any]) -> NDArray[Any]:
     changed = features.copy()
     changed[117, 2] = np.nan
     return changed
+
+
+def page_content(path: Path) -> dict[str, Any]:
+    """The document of a page."""
+    text = path.read_text().split('<script type="application/json" id="data">')[1]
+    content: dict[str, Any] = json.loads(text.split("</script>")[0])
+    return content
+
+
+def test_page_has_the_three_best_answers_of_each_row(
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained("gsmflow")
+    rows = save(tmp_path / "rows.npy", dataset_of(result).features[:5])
+    page, table = tmp_path / "new" / "answers.html", tmp_path / "best.jsonl"
+    words = result.directory, rows, "--into"
+    assert predict(capsys, *words, table, "--top-k", 4)[0] == 0
+    code, _, err = predict(capsys, *words, tmp_path / "one.csv", "--html", page)
+    assert code == 0
+    assert f"page: {page} (" in " ".join(err.split())
+    assert [line["rank"] for line in answers((tmp_path / "one.csv").read_text())] == ["1"] * 5
+    content = page_content(page)
+    best = [json.loads(line) for line in table.read_text().splitlines()]
+    for shown, expected in zip(content["rows"], best, strict=True):
+        assert (shown["name"], shown["picture"]) == (str(expected["row"]), None)
+        found = [
+            {"class": a["name"], "kind": a["kind"], "score": a["score"]} for a in shown["answers"]
+        ]
+        for record in expected["answers"]:
+            record["class"] = readable_name(record["class"])
+        assert found == expected["answers"][:3]
+    kinds = [record["answers"][0]["kind"] for record in best]
+    assert (content["seen"], content["unseen"]) == (kinds.count("seen"), kinds.count("unseen"))
+
+
+def test_page_needs_a_file_of_its_own(
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained("gsmflow")
+    rows = save(tmp_path / "rows.npy", dataset_of(result).features[:2])
+    answers_file = tmp_path / "answers.csv"
+    for html, found in ((tmp_path, "a folder"), (answers_file, "the file of --into")):
+        code, _, err = predict(
+            capsys, result.directory, rows, "--into", answers_file, "--html", html
+        )
+        assert code == 2
+        assert err == f"error: --html: found {html}, {found}, expected a file for the page\n"
+        assert not answers_file.exists()
 
 
 @pytest.mark.parametrize("fault", list(BAD_FILES))

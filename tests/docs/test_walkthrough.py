@@ -84,11 +84,16 @@ def test_commands_of_the_page_print_what_it_shows(
     metrics = json.loads(Path("out/SHAPES/first/metrics.json").read_text())
     for name in ("T1", "U", "S", "H"):
         assert metrics[name] > ABOVE_CHANCE, name
-    first = answers(printed["predict out/SHAPES/first new"])
-    assert len({line["file"] for line in first}) == len(list(Path("new").rglob("*.png")))
+    page = Path("out/SHAPES/first/report.html").read_text()
+    for name in ("red triangle", "green disc", "blue box"):
+        assert page.count(f'"{name}/') >= 2 * len(list(Path("pictures", name).iterdir()))
+    first = answers(printed["predict out/SHAPES/first new --html answers.html"])
+    count = len(list(Path("new").rglob("*.png")))
+    assert len({line["file"] for line in first}) == count
     known = [line for line in first if not line["file"].startswith("yellow triangle")]
     right = [line["class"] == line["file"].split("/")[0] for line in known]
     assert sum(right) > ABOVE_CHANCE * len(right)
+    assert Path("answers.html").read_text().count('"picture": "') == count
     # The class added later is an answer now, and was none before.
     assert "yellow triangle" not in {line["class"] for line in first}
     (later,) = (answers(out) for words, out in printed.items() if "first-with" in words)

@@ -16,6 +16,8 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, RealClasses, Shifts
+from gsmflow.evaluation.metrics import per_class_accuracy
+from gsmflow.evaluation.per_class import ClassAnswers, answers_by_class
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports import figures as report
 from gsmflow.reports.figures import image_grid, run_figure, shifts_figure
@@ -130,7 +132,7 @@ BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
 
 
 @pytest.mark.parametrize(
-    ("epochs", "prototype"), [((), True), ((40,), False), ((5, 10, 20, 40), True)]
+    ("epochs", "prototype"), [((), True), ((20, 40), False), ((5, 10, 20, 40), True)]
 )
 def test_run_figure_is_a_png(tmp_path: Path, epochs: tuple[int, ...], prototype: bool) -> None:
     run_figure(
@@ -146,6 +148,57 @@ def test_run_figure_is_a_png(tmp_path: Path, epochs: tuple[int, ...], prototype:
     start = slice(1130, 1300) if epochs else slice(850, 1050)
     assert ink(pixels[:, start], BLUE) > 100
     assert ink(pixels[:, start], ORANGE) > 100
+
+
+@pytest.mark.parametrize(
+    ("epochs", "trained", "titles"),
+    [
+        ((40,), True, ["training losses", "accuracy of each unseen class", "S over U"]),
+        ((), True, ["training losses", "accuracy of each unseen class", "S over U"]),
+        ((0,), False, ["accuracy of each unseen class", "S over U"]),
+        ((20, 40), True, ["training losses", "validation classes", "S over U"]),
+    ],
+)
+def test_accuracies_of_unseen_classes_stand_where_there_is_no_validation_curve(
+    monkeypatch: pytest.MonkeyPatch,
+    epochs: tuple[int, ...],
+    trained: bool,
+    titles: list[str],
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: figures.append(figure))
+    model, names = outcome(0, 2.0), [f"class_{c}" for c in range(12)]
+    run_figure(
+        Path("run.png"),
+        history=history(40, prototype=False) if trained else [],
+        curve=curve(epochs),
+        outcomes={"GSMFlow": (model, 1.5)},
+        classes=answers_by_class(model, 1.5, names),
+    )
+    panels = figures[0].axes
+    assert all(part in panel.get_title() for part, panel in zip(titles, panels, strict=True))
+    if "accuracy of each unseen class" not in titles:
+        return
+    panel = panels[-2]
+    classes, accuracy = per_class_accuracy(model.labels, model.predictions(1.5))
+    expected = {f"class {c}": 100 * a for c, a in zip(classes, accuracy, strict=True) if c >= 8}
+    shown = [text.get_text() for text in panel.get_yticklabels()]
+    widths = [bar.get_width() for bar in panel.patches]
+    assert dict(zip(shown, widths, strict=True)) == pytest.approx(expected)
+    assert widths == sorted(widths, reverse=True)
+    assert panel.get_xlabel().endswith(f"mean, U cal. {fixed(100 * model.calibrated(1.5).U)}")
+
+
+def test_many_unseen_classes_have_bars_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: figures.append(figure))
+    classes = [ClassAnswers(f"c{i}", "unseen", 5, i / 50, None, 0.5, None, None) for i in range(40)]
+    none = ClassAnswers("without rows", "unseen", 0, None, None, None, None, None)
+    run_figure(Path("run.png"), history=[], curve=[], outcomes={}, classes=[*classes, none])
+    panel = figures[0].axes[0]
+    assert panel.get_yticklabels() == []
+    assert len(panel.patches) == 40
+    assert panel.get_xlabel().endswith("mean, U 39.0")
 
 
 def test_prototype_loss_has_a_separate_line(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gsmflow.reports.page_data import (
     PageData,
     draw_features,
     pick_answers,
+    pick_pictured,
     read_page_data,
     thin_curve,
     write_page_data,
@@ -203,3 +204,40 @@ def test_of_many_classes_a_sample_is_mapped(monkeypatch: pytest.MonkeyPatch) -> 
     real, synthesized = (np.unique(sample.labels[side]) for side in (sample.real, ~sample.real))
     assert len(real) == 6
     np.testing.assert_array_equal(real, synthesized)
+
+
+def test_names_of_pictures_are_kept_in_their_order(tmp_path: Path) -> None:
+    answers = pick_answers(make_outcome(0))
+    names = {row: f"größe/{row} 花.png" for row in (7, 0, 3)}
+    page_data = PageData(answers=answers, curves={}, sample=None, shifts={}, pictures=names)
+    file = tmp_path / "page_data.safetensors"
+    write_page_data(file, page_data)
+    assert [*read_page_data(file, len(CLASSES)).pictures.items()] == [*names.items()]
+    write_page_data(file, replace(page_data, pictures={}))
+    assert read_page_data(file, len(CLASSES)).pictures == {}
+    write_page_data(file, replace(page_data, pictures={len(answers.labels): "a.png"}))
+    with pytest.raises(InputError, match="pictures are not names of answered rows"):
+        read_page_data(file, len(CLASSES))
+
+
+@given(st.integers(0, 2**32), st.sampled_from([None, -2.0, 0.5]))
+@settings(deadline=None, max_examples=50)
+def test_pictured_rows_come_in_turns_of_classes_with_the_highest_scores_first(
+    seed: int, gamma: float | None
+) -> None:
+    outcome = make_outcome(seed)
+    order = pick_pictured(pick_answers(outcome), len(SEEN), gamma).tolist()
+    said, best = outcome.predictions(gamma), outcome.best
+    groups: dict[tuple[int, bool], list[tuple[float, int]]] = {}
+    for row, (label, answer) in enumerate(zip(outcome.labels, said, strict=True)):
+        score = float(best.unseen_scores[row])
+        if answer in SEEN:
+            score = float(best.seen_scores[row]) - (gamma or 0.0)
+        position = CLASSES.tolist().index(label)
+        groups.setdefault((position, bool(label == answer)), []).append((-score, row))
+    keys = {
+        row: (position < len(SEEN) or rank >= 12, rank, position, right)
+        for (position, right), group in groups.items()
+        for rank, (_, row) in enumerate(sorted(group))
+    }
+    assert order == sorted(range(len(outcome.labels)), key=keys.__getitem__)

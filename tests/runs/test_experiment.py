@@ -231,7 +231,7 @@ def test_run_without_test_rows_of_one_kind_measures_the_other(
     record = Field(result.directory / "metrics.json", "", result.metrics)
     assert read_metrics(record, metrics_in("table")).keys() == measured
     document = read_run(result.directory, REPORTS)
-    assert document["parts"][0]["missing"].keys() >= {"answers", "map", "shifts"}
+    assert document["parts"][0]["missing"].keys() == {"answers"}
     (row,) = collect_runs(tmp_path / "out", REPORTS).rows
     assert row.figures.keys() == measured - {"S_calibrated"}
     if "T1" in measured:

@@ -190,7 +190,7 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, at_least: int | None = None) -> Image.Image:
     """Read a picture as 8-bit RGB, upright.
 
     An animation gives its first frame, the EXIF orientation is applied, 16-bit grey is scaled to
@@ -200,6 +200,9 @@ def open_picture(path: Path) -> Image.Image:
     ----------
     path
         The file.
+    at_least
+        Pixels of each side that are enough: a JPEG file may be read at a reduced size, which is
+        faster. None for all that it has.
 
     Raises
     ------
@@ -211,6 +214,8 @@ def open_picture(path: Path) -> Image.Image:
             wide, high = file.size
             if max(wide, high) > _LONGEST_TO_SHORTEST * min(wide, high):
                 raise PictureError(f"{wide} x {high} pixels: a strip, not a picture")
+            if at_least is not None:
+                file.draft(None, (at_least, at_least))
             file.load()
             return _as_rgb(ImageOps.exif_transpose(file))
     except PictureError:

@@ -38,7 +38,9 @@ RECORD_FILE = "extract.json"
 _FORMAT = 1
 
 
-def features_record(spec: BackboneSpec, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+def features_record(
+    spec: BackboneSpec, facts: Mapping[str, Any], pictures: Path
+) -> Mapping[str, Any]:
     """How features were made, for `write_record`.
 
     Parameters
@@ -48,11 +50,14 @@ def features_record(spec: BackboneSpec, facts: Mapping[str, Any]) -> Mapping[str
     facts
         Everything that the features depend on, and the stem of their file: `Backbone.facts`,
         ``batch_size`` and ``name``.
+    pictures
+        The folder of the pictures.
     """
     weights = None if spec.weights is None else str(spec.weights.resolve())
     return {
         "spec": {"backbone": lasting_name(spec.name), "weights": weights, "seed": spec.seed},
         "features": dict(facts),
+        "pictures": str(pictures.resolve()),
     }
 
 
@@ -95,11 +100,14 @@ class RecordedFacts:
         The parts of `features_record`.
     semantics
         Everything that the semantics depend on.
+    pictures
+        The folder of the pictures when the features were made; None where it was not recorded.
     """
 
     spec: dict[str, Any] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)
     semantics: dict[str, Any] = field(default_factory=dict)
+    pictures: str | None = None
 
 
 def recorded_facts(folder: Path) -> RecordedFacts:

@@ -260,8 +260,10 @@ def class_names_in(splits: MatFile) -> tuple[str, ...] | None:
     return None if names_only_count(names) else names
 
 
-def read_picture_files(folder: Path, features: str, count: int) -> tuple[str, ...] | None:
-    """The picture of each row, as a feature file lists them.
+def read_picture_files(
+    folder: Path, features: str, count: int, rows: IntArray | None = None
+) -> tuple[str, ...] | None:
+    """The picture of each row, or of some, as a feature file lists them.
 
     Parameters
     ----------
@@ -269,11 +271,13 @@ def read_picture_files(folder: Path, features: str, count: int) -> tuple[str, ..
         The dataset's folder, and which of its features.
     count
         Number of rows.
+    rows
+        Which of them, ``(m,)``; None for all.
 
     Returns
     -------
     tuple of str or None
-        None unless there is such a list with a text for each row.
+        None unless there is such a list with a text for each of these rows.
 
     Raises
     ------
@@ -283,9 +287,9 @@ def read_picture_files(folder: Path, features: str, count: int) -> tuple[str, ..
     file = folder / f"{features}.mat"
     if not file.is_file():
         return None
-    found = texts_at(file, _PICTURES_FIELD, np.arange(count), count)
-    files = tuple(text for text in found if text)
-    return files if len(files) == count else None
+    wanted = np.arange(count) if rows is None else rows
+    files = tuple(text for text in texts_at(file, _PICTURES_FIELD, wanted, count) if text)
+    return files if len(files) == len(wanted) else None
 
 
 def read_semantics(folder: Path, features: str, semantics: str) -> NamedSemantics:

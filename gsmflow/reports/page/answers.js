@@ -10,23 +10,37 @@ function unpack(packed) {
   return values;
 }
 
+/** The test rows of a run and what it answers each at a gamma; null where their scores are not known. */
+function answersOf(part) {
+  if (!part.answers) return null;
+  const [labels, seen, unseen, seenScores, unseenScores] = [
+    "labels", "seen", "unseen", "seen_scores", "unseen_scores",
+  ].map((name) => unpack(part.answers[name]));
+  return {
+    rows: labels.length,
+    at(row, gamma) {
+      const lowered = seenScores[row] - gamma;
+      // Of equal scores the seen class's counts, as it is the earlier column.
+      return lowered >= unseenScores[row]
+        ? { label: labels[row], answer: seen[row], score: lowered }
+        : { label: labels[row], answer: unseen[row], score: unseenScores[row] };
+    },
+  };
+}
+
 /**
  * What gives the counts of a run at a gamma: rows of each true class with each answer, a map that
  * has the pairs that occur, by the true class times the number of classes plus the answer. Null
  * where they are not known; the same at every gamma where the scores are not.
  */
-function counter(part) {
+function counter(part, answers) {
   const k = part.classes ? part.classes.length : 0;
-  if (part.answers) {
-    const [labels, seen, unseen, seenScores, unseenScores] = [
-      "labels", "seen", "unseen", "seen_scores", "unseen_scores",
-    ].map((name) => unpack(part.answers[name]));
+  if (answers) {
     return (gamma) => {
       const counts = new Map();
-      for (let i = 0; i < labels.length; i++) {
-        // Of equal scores the seen class's counts, as it is the earlier column.
-        const answer = seenScores[i] - gamma >= unseenScores[i] ? seen[i] : unseen[i];
-        const cell = k * labels[i] + answer;
+      for (let row = 0; row < answers.rows; row++) {
+        const { label, answer } = answers.at(row, gamma);
+        const cell = k * label + answer;
         counts.set(cell, (counts.get(cell) ?? 0) + 1);
       }
       return counts;

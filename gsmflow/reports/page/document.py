@@ -27,6 +27,7 @@ from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.metrics_file import open_metrics
+from gsmflow.reports.page.gallery import PictureSource, make_gallery
 from gsmflow.reports.page.projection import MapName, project
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
@@ -47,7 +48,10 @@ _PACKED = {"<u2": "Uint16", "<i4": "Int32", "<f4": "Float32", "<f8": "Float64"}
 
 
 def read_run(
-    directory: Path, reports: Sequence[SectionReport], method: MapName = "pca"
+    directory: Path,
+    reports: Sequence[SectionReport],
+    method: MapName = "pca",
+    pictures: PictureSource | None = None,
 ) -> dict[str, Any]:
     """Read a run, or the runs of several seeds or class splits, as a document of the page's script.
 
@@ -59,30 +63,33 @@ def read_run(
         Of the sections that the page shows.
     method
         How the map of features is made.
+    pictures
+        Where the test pictures are; None for a page without them.
 
     Returns
     -------
     dict
-        JSON-ready; its ``parts`` are one run each. What a part lacks is None there, and a
-        sentence in its ``missing`` says why.
+        JSON-ready; its ``parts`` are one run each. What a part has none of is None there. A
+        sentence in its ``missing`` says why, unless such a run has none by its nature.
 
     Raises
     ------
     InputError
-        If there is no finished run, or one of its files is damaged.
+        If there is no finished run, one of its files is damaged, or the folder of pictures has
+        none of them.
     """
     metrics = _open_metrics(directory)
     seeds, splits = _numbers(metrics["seeds"]), _numbers(metrics["class_splits"])
-    if seeds is None:
-        parts = [_read_part(directory, metrics, method, reports)]
-    else:
+    folders = [directory]
+    if seeds is not None:
         # Of each class split the first seed alone: a page of all runs would be too large to open.
         folders = (
             [directory / f"seed{seed}" for seed in seeds]
             if splits is None
             else [_first_run(directory / f"split{split}") for split in splits]
         )
-        parts = [_read_part(f, _open_metrics(f), method, reports) for f in folders]
+    parts = [_read_part(folder, _open_metrics(folder), method, reports) for folder in folders]
+    thumbnails = {} if pictures is None else _add_pictures(folders, parts, pictures)
     over = f"{len(seeds)} seeds" if seeds is not None else None
     over_seeds = [report for report in reports if report.page_of_seeds]
     return {
@@ -98,8 +105,27 @@ def read_run(
         # A single run is a part alone.
         **(dict.fromkeys([r.key for r in over_seeds]) if seeds is None else {}),
         **({} if seeds is None else _sections(metrics, over_seeds)),
+        "thumbnails": thumbnails,
         "parts": parts,
     }
+
+
+def _add_pictures(
+    folders: Sequence[Path], parts: Sequence[dict[str, Any]], source: PictureSource
+) -> Mapping[str, str]:
+    """Put the pictures of each part into it; their thumbnails by name."""
+    pictures = [
+        read_page_data(folder / PAGE_DATA_FILE, len(part["classes"])).pictures
+        if part.get("answers") is not None
+        else {}
+        for folder, part in zip(folders, parts, strict=True)
+    ]
+    gallery = make_gallery(folders, pictures, source)
+    if gallery is None:
+        return {}
+    for part, names, rows in zip(parts, pictures, gallery.rows, strict=True):
+        part["gallery"] = {"rows": rows, "files": [names[row] for row in rows]} if rows else None
+    return gallery.texts
 
 
 def _first_run(directory: Path) -> Path:
@@ -199,31 +225,27 @@ def _read_part(
         part["history"] = _columns(records)
         part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
     part |= _test_rows(directory, metrics, method, reports)
-    reasons, has_both = _MISSING, metrics["U"].value is not None
-    if not has_both:
+    one_sided = metrics["U"].value is None
+    # What a run has none of by its nature, such as losses without epochs, is not missing.
+    absent = {
+        "map": one_sided or part.get("answers"),
+        "history": history.is_file(),
+        "shifts": one_sided or metrics["shifts"].value is not None,
+    }
+    reasons = _MISSING
+    if one_sided:
         why = _NO_SEEN_ROWS if metrics["S"].value is None else _NO_UNSEEN_ROWS
-        reasons = reasons | dict.fromkeys(("answers", "map", "shifts"), why)
-    for name, known in (
-        ("map", part.get("answers")),
-        ("history", history.is_file()),
-        ("shifts", has_both and metrics["shifts"].value is not None),
-    ):
-        if known:
-            reasons = reasons | {name: _NOTHING_TO_SHOW[name]}
-    part["missing"] = {name: why for name, why in reasons.items() if part.get(name) is None}
+        reasons = reasons | {"answers": why}
+    part["missing"] = {
+        name: why
+        for name, why in reasons.items()
+        if part.get(name) is None and not absent.get(name)
+    }
     return part
 
 
 _NO_UNSEEN_ROWS = "This run's dataset has no test rows of unseen classes: S is its only figure."
 _NO_SEEN_ROWS = "This run's dataset has no test rows of seen classes: T1 is its only figure."
-
-# What a run may have none of, by its nature.
-_NOTHING_TO_SHOW = {
-    "map": "This run's model synthesizes no features: there is no map of them.",
-    "history": "This run's model is not trained in epochs: it has no losses.",
-    "shifts": "Nothing in this run synthesizes features, or it was run with --no-diagnosis: no "
-    "shifts were measured.",
-}
 
 # What a run's directory may lack: it was made before runs kept it, or without it.
 _MISSING = {

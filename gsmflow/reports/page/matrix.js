@@ -3,8 +3,8 @@
 const SMALLEST_VIEW = 4; // classes across
 const NAMED_CELL = 10; // pixels from which on lines and columns have their names
 
-/** Make a canvas a matrix view; tells `onCell` of the cell that is pointed at. */
-function matrixView(canvas, onCell) {
+/** Make a canvas a matrix view; tells `onCell` of the cell that is pointed at, `onOpen` of one that is pressed. */
+function matrixView(canvas, onCell, onOpen) {
   const context = canvas.getContext("2d");
   let [counts, classes, totals, seen] = [null, [], [], 0];
   let view = { x: 0, y: 0, size: 1 }; // in classes: left, top, and how many are across
@@ -192,6 +192,19 @@ function matrixView(canvas, onCell) {
     };
   }
 
+  /** Point at the cell where an event is; false if there is none. */
+  function pointAt(event) {
+    const place = placeOf(event);
+    const [row, column] = [Math.floor(place.row), Math.floor(place.column)];
+    if (Math.min(row, column) < 0 || Math.max(row, column) >= classes.length) return false;
+    if (row !== cursor.row || column !== cursor.column) {
+      cursor = { row, column };
+      draw();
+      tell();
+    }
+    return true;
+  }
+
   function middle() {
     return { row: cursor.row + 0.5, column: cursor.column + 0.5 };
   }
@@ -211,6 +224,7 @@ function matrixView(canvas, onCell) {
       "=": () => zoom(1 / 1.5, middle()),
       "-": () => zoom(1.5, middle()),
       0: () => all(),
+      Enter: () => onOpen(row, column),
     }[event.key];
     if (act) {
       act();
@@ -228,9 +242,12 @@ function matrixView(canvas, onCell) {
     drag = { x: event.clientX, y: event.clientY, view: { ...view } };
     canvas.setPointerCapture(event.pointerId);
   });
-  for (const end of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(end, () => { drag = null; });
-  }
+  canvas.addEventListener("pointerup", (event) => {
+    const still = drag && Math.hypot(event.clientX - drag.x, event.clientY - drag.y) < 4;
+    drag = null;
+    if (still && pointAt(event)) onOpen(cursor.row, cursor.column);
+  });
+  canvas.addEventListener("pointercancel", () => { drag = null; });
   canvas.addEventListener("pointermove", (event) => {
     if (drag && view.size < classes.length) {
       view.x = drag.view.x - (event.clientX - drag.x) / frame.cell;
@@ -238,13 +255,7 @@ function matrixView(canvas, onCell) {
       draw();
       return;
     }
-    const { row, column } = placeOf(event);
-    const inside = Math.min(row, column) >= 0 && Math.max(row, column) < classes.length;
-    if (inside && (Math.floor(row) !== cursor.row || Math.floor(column) !== cursor.column)) {
-      cursor = { row: Math.floor(row), column: Math.floor(column) };
-      draw();
-      tell();
-    }
+    pointAt(event);
   });
   new ResizeObserver(draw).observe(canvas.parentElement);
 

@@ -3,8 +3,10 @@
 const percent = (share, digits = 1) => (share === null ? "–" : fixed(100 * share, digits));
 const number = (value, digits = 2) => (value === null ? "–" : fixed(value, digits));
 
-const matrix = matrixView(at("matrix"), describeCell);
+const matrix = matrixView(at("matrix"), describeCell, openCell);
 let part = content.parts[0];
+let answers = null;
+let gallery = null;
 let countsAt = null;
 let counts = null;
 let gamma = 0;
@@ -32,19 +34,29 @@ function tableOnDemand(id, make) {
   fill();
 }
 
-/** Show a section's body, or the sentence on why there is none; says which. */
+/** Show a body if the run has what it shows, else the sentence on why there is none, if any. */
 function present(name, body) {
   const sentence = part.missing[name];
+  const known = (part[name] ?? null) !== null;
   const place = at(body);
   place.parentElement.querySelectorAll(`.missing[data-of="${body}"]`).forEach((item) => item.remove());
-  place.hidden = sentence !== undefined;
+  place.hidden = !known;
   if (sentence) {
     const note = element("p", sentence, "missing");
     note.dataset.of = body;
     place.before(note);
   }
-  return !sentence;
+  return known;
 }
+
+/** Show a section and its link, or neither. */
+function offer(section, offered) {
+  at(section).hidden = !offered;
+  document.querySelector(`nav a[href="#${section}"]`).hidden = !offered;
+}
+
+/** Whether a run has something, or should have it: what it has none of by nature has no section. */
+const expected = (name) => (part[name] ?? null) !== null || name in part.missing;
 
 // --- the head and the figures ------------------------------------------------------------------
 
@@ -75,6 +87,67 @@ function showFigures() {
     element("p", text, text.startsWith("SELECTED") ? "notice" : "")));
 }
 
+// --- in words ----------------------------------------------------------------------------------
+
+/** How many pictures of how many a share is: of 10, or of more where all or none would be wrong. */
+function frequency(share) {
+  const whole = [10, 100, 1000].find((n) => {
+    const right = Math.round(n * share);
+    return (right > 0 && right < n) || share === right / n;
+  });
+  return whole ? [`of ${whole}`, String(Math.round(whole * share))] : ["of many", share > 0.5 ? "nearly all" : "hardly any"];
+}
+
+function frequencySentence(kind, share) {
+  const [whole, right] = frequency(share);
+  const line = element("li", element("strong", `${whole[0].toUpperCase()}${whole.slice(1)} new pictures of ${kind} classes, ${right} ${right === "1" ? "is" : "are"} right`));
+  line.append(` (${percent(share)} %).`);
+  return line;
+}
+
+function listed(names) {
+  const [first, more] = [names.slice(0, 3), names.length - 3];
+  if (more > 0) return `${first.join(", ")} and ${more} more`;
+  return first.length > 1 ? `${first.slice(0, -1).join(", ")} and ${first.at(-1)}` : first[0];
+}
+
+/** Classes that are equally well known, and how well. */
+function describeGroup(group, found) {
+  const names = listed(group.map(({ name }) => name));
+  if (group.length > 1) return `${names} (${percent(group[0].share)} % right each)`;
+  const [{ c, rows, share }] = group;
+  const mistake = mistakesIn(found, part.classes).find((item) => item.c === c);
+  const taken = mistake ? `, ${mistake.rows} taken for ${part.classes[mistake.answer].name}` : "";
+  return `${names} (${Math.round(rows * share)} of ${rows} test pictures right${taken})`;
+}
+
+function extremesSentence(found, accuracies) {
+  const known = part.classes.map((item, c) => ({ ...item, c, share: accuracies[c] }))
+    .filter(({ seen, share }) => !seen && share !== null).sort((a, b) => b.share - a.share || a.c - b.c);
+  if (known.length < 2) return [];
+  const [best, worst] = [known[0], known.at(-1)].map(({ share }) => known.filter((item) => item.share === share));
+  const text = best[0].share === worst[0].share
+    ? `It knows all ${known.length} unseen classes equally well.`
+    : `Of the unseen classes, it knows ${describeGroup(best, found)} best, and ${describeGroup(worst, found)} worst.`;
+  return [element("li", text)];
+}
+
+/** What a practitioner asks first, at the run's own gamma. */
+function showWords() {
+  offer("words", Boolean(countsAt));
+  if (!countsAt) return;
+  const found = countsAt(part.gamma ?? 0);
+  const accuracies = classAccuracies(found, part.classes.length);
+  const { U, S } = measuresOf(part.classes, accuracies);
+  const sentences = [["unseen", U], ["seen", S]].filter(([, share]) => !Number.isNaN(share))
+    .map(([kind, share]) => frequencySentence(kind, share));
+  at("says").replaceChildren(...sentences, ...extremesSentence(found, accuracies));
+  const pictures = part.classes.reduce((sum, { rows }) => sum + rows, 0);
+  const calibrated = part.answers && part.gamma !== null ? "; calibrated on validation classes, as new pictures are answered" : "";
+  const how = part.recipe.gate ? "; without the run's gate" : calibrated;
+  at("words-note").textContent = `Unseen classes are those that the model knows by description alone. Each answer is one of ${part.classes.length} classes, of which guessing would get one in ${part.classes.length}. Measured on ${pictures} test pictures${content.parts.length > 1 ? ` (${part.name})` : ""}, where each class counts alike${how}.`;
+}
+
 // --- few-shot learning -------------------------------------------------------------------------
 
 /** What the chart shows of a table of few-shot figures: a line for each measure. */
@@ -90,7 +163,6 @@ function shotSeries({ columns, charted, rows }) {
 function showShots() {
   const tables = { all: content.few_shot, one: part.few_shot };
   const known = Object.values(tables).filter(Boolean);
-  for (const id of ["few-shot", "few-shot-link"]) at(id).hidden = !known.length;
   if (!known.length) return;
   const ends = known.flatMap(shotSeries).flatMap(({ points }) =>
     points.flatMap(({ mean, std }) => [mean - std, mean + std]));
@@ -140,6 +212,8 @@ function followGamma() {
   showAccuracies(accuracies);
   matrix.set(counts, part.classes);
   tableOnDemand("mistakes", mistakesTable);
+  gallery?.show(gamma, counts);
+  closeCell();
   if (!part.answers) return;
   const measures = measuresOf(part.classes, accuracies);
   for (const [name, value] of Object.entries(measures)) {
@@ -258,6 +332,16 @@ function describeCell(row, column, rows) {
     `${item.name} (${item.seen ? "seen" : "unseen"}), ${verdict}: ${share}`;
 }
 
+function closeCell() {
+  at("cell-note").textContent = gallery ? "Press a cell, or Enter on it, to see its pictures." : "";
+  at("cell-pictures").replaceChildren();
+}
+
+/** The pictures of a cell, below the matrix. */
+function openCell(row, column) {
+  gallery?.showCell(row, column, gamma, counts);
+}
+
 const MOST_MISTAKES = 300;
 
 function mistakesTable() {
@@ -338,21 +422,19 @@ function epochTable(columns, format) {
 }
 
 function showTraining() {
+  if (!expected("history")) return;
   if (present("history", "history-body")) {
     drawHistory(part.history, part.loss_axes);
     tableOnDemand("history-table", () =>
       epochTable(part.history, (value) => (value === null ? "" : value.toPrecision(5))));
   }
   if (present("validation", "validation-body")) {
-    // A model that is not trained has one point, of no epoch.
-    const { epoch, ...measures } = part.validation;
-    const trained = epoch.some((value) => value > 0);
-    at("validation-chart").hidden = !trained;
-    at("validation-caption").textContent = trained ? "Validation classes, in a training on the others." : "Validation classes.";
-    at("validation-details").open = !trained;
-    if (trained) drawValidation(part.validation);
-    tableOnDemand("validation-table", () => (trained ? epochTable(part.validation, (value) => percent(value))
-      : [columnsOf("measure", "percent"), Object.entries(measures).map(([name, [value]]) => [name, percent(value)])]));
+    // A single point is no curve: its table alone is shown.
+    const several = part.validation.epoch.length > 1;
+    at("validation-chart").hidden = !several;
+    at("validation-details").open = !several;
+    if (several) drawValidation(part.validation);
+    tableOnDemand("validation-table", () => epochTable(part.validation, (value) => percent(value)));
   }
 }
 
@@ -405,8 +487,14 @@ function showSettings() {
 
 // --- all of it ---------------------------------------------------------------------------------
 
+/** Charts are drawn where they can be seen: those of a closed fold have no size. */
 function draw() {
   dropCharts();
+  if (at("research").open) drawResearch();
+  followGamma();
+}
+
+function drawResearch() {
   showShots();
   if (present("answers", "tradeoff-body")) {
     showCurve();
@@ -415,12 +503,39 @@ function draw() {
   if (present("map", "map-body")) showMap();
   showTraining();
   showShifts();
-  followGamma();
+}
+
+function openResearch() {
+  if (at("research").open) return;
+  at("research").open = true;
+  draw();
+}
+
+function prepareResearch() {
+  // Opened by its summary, it tells so afterwards; by a link or for print, what it shows is needed at once.
+  at("research").addEventListener("toggle", ({ target }) => {
+    if (target.open && !charts.size) draw();
+  });
+  for (const link of document.querySelectorAll("nav a")) {
+    link.addEventListener("click", () => {
+      if (at("research").contains(document.querySelector(link.hash))) openResearch();
+    });
+  }
+  let wasOpen;
+  addEventListener("beforeprint", () => {
+    wasOpen = at("research").open;
+    openResearch();
+  });
+  addEventListener("afterprint", () => { at("research").open = wasOpen; });
 }
 
 function show(chosen) {
   part = chosen;
-  countsAt = counter(part);
+  answers = answersOf(part);
+  countsAt = counter(part, answers);
+  gallery = part.gallery ? galleryView(part.gallery, answers, part.classes) : null;
+  offer("pictures", Boolean(gallery));
+  at("gallery-class").oninput = () => gallery.show(gamma, counts);
   gamma = part.gamma ?? 0;
   const known = present("classes", "classes-body");
   present("counts", "confusion-body");
@@ -428,7 +543,12 @@ function show(chosen) {
   if (countsAt) prepareMatrix();
   if (part.answers) prepareGamma();
   else gamma = 0;
+  for (const [section, name] of [["map", "map"], ["training", "history"], ["shifts", "shifts"]]) {
+    offer(section, expected(name));
+  }
+  offer("few-shot", Boolean(content.few_shot || part.few_shot));
   if (part.map) prepareMap();
+  showWords();
   showStages();
   showSettings();
   draw();
@@ -443,5 +563,6 @@ function prepareSeeds() {
 
 showFigures();
 prepareSeeds();
+prepareResearch();
 prepareTheme(draw);
 show(part);

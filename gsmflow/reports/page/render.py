@@ -23,5 +23,5 @@ def render_page(document: Mapping[str, Any]) -> str:
         package="gsmflow.reports.page",
         body="page.html",
         style="page.css",
-        scripts=("answers.js", "charts.js", "matrix.js", "page.js"),
+        scripts=("answers.js", "charts.js", "matrix.js", "gallery.js", "page.js"),
     )

@@ -23,6 +23,7 @@ def assemble(
     body: str,
     style: str,
     scripts: Sequence[str],
+    charts: bool = True,
 ) -> str:
     """A self-contained HTML page, which fetches nothing and runs only its own scripts.
 
@@ -44,11 +45,12 @@ def assemble(
         A style sheet that is added to ``base.css``.
     scripts
         JavaScript files that run one after the other, after ``base.js`` and ``drawing.js``.
+    charts
+        Whether the page draws charts; else it has neither the chart library nor ``drawing.js``.
     """
-    chart = re.sub(r"\n//# sourceMappingURL=\S*", "", _asset(_SHARED, "vendor/chart.umd.min.js"))
-    shared = [_asset(_SHARED, name) for name in ("base.js", "drawing.js")]
+    shared = [_asset(_SHARED, name) for name in ("base.js", "drawing.js")[: 1 + charts]]
     own = [_asset(package, name) for name in scripts]
-    blocks = [f"\n{chart.strip()}\n", "\n" + "\n".join(shared + own)]
+    blocks = [*([_chart_library()] if charts else []), "\n" + "\n".join(shared + own)]
     filling = {
         "title": html.escape(title),
         # Nothing but these scripts may run, and nothing may be fetched.
@@ -63,13 +65,25 @@ def assemble(
         "style": _asset(_SHARED, "base.css") + _asset(package, style),
         "body": _asset(package, body),
         "written_by": html.escape(written_by),
-        "chart_licence": html.escape(_asset(_SHARED, "vendor/LICENSE.md")),
+        "credits": _chart_credits() if charts else "",
         "data": _inside_script(document),
-        "chart": blocks[0],
-        "script": blocks[1],
+        "scripts": "\n".join(f"<script>{block}</script>" for block in blocks),
     }
     frame = _asset(_SHARED, "frame.html")
     return re.sub(r"\{\{ (\w+) \}\}", lambda slot: filling[slot[1]], frame)
+
+
+def _chart_library() -> str:
+    text = _asset(_SHARED, "vendor/chart.umd.min.js")
+    return "\n" + re.sub(r"\n//# sourceMappingURL=\S*", "", text).strip() + "\n"
+
+
+def _chart_credits() -> str:
+    licence = html.escape(_asset(_SHARED, "vendor/LICENSE.md"))
+    return (
+        "<p>Charts by Chart.js.</p>\n<details><summary>Licence of Chart.js</summary>"
+        f'<pre tabindex="0">{licence}</pre></details>'
+    )
 
 
 def _asset(package: str, name: str) -> str:

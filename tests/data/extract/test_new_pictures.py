@@ -1,7 +1,9 @@
 """Features of new pictures for a run, with a backbone of known features."""
 
+import io
 import json
 import shutil
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
 from tests.builders import make_recipe
-from tests.cli.test_predict import answers, predict
+from tests.cli.test_predict import answers, page_content, predict
 from tests.data.extract.test_store import mean_colour
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "requested")
@@ -357,3 +359,19 @@ def test_run_on_other_features_classifies_only_rows(
     assert "found a record of features mean, expected one of res101" in err
     np.save(tmp_path / "rows.npy", np.ones((2, 3)))
     assert predict(capsys, run, tmp_path / "rows.npy")[0] == 0
+
+
+def test_page_shows_each_picture_with_its_answers(
+    result: RunResult, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "answers.html"
+    code, out, _ = predict(capsys, result.directory, new, "--gamma", "none", "--html", page)
+    assert code == 0
+    content = page_content(page)
+    best = {line["file"]: line["class"] for line in answers(out)}
+    assert {row["name"]: row["answers"][0]["name"] for row in content["rows"]} == best
+    for row in content["rows"]:
+        shown = np.asarray(Image.open(io.BytesIO(b64decode(row["picture"]))), dtype=np.float64)
+        picture = np.asarray(Image.open(new / row["name"]), dtype=np.float64)
+        np.testing.assert_allclose(shown.mean(axis=(0, 1)), picture.mean(axis=(0, 1)), atol=4)
+    assert "have that class as their answer." in content["sentences"][0]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import sys
 import webbrowser
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -21,12 +23,14 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.json_fields import Field
 from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import METRICS_FILE
+from gsmflow.data.extract.record import RECORD_FILE
 from gsmflow.evaluation.metrics import confusion_counts, per_class_accuracy
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.softmax import SoftmaxClassifier, SoftmaxPair
 from gsmflow.reports import figures
 from gsmflow.reports.page.document import pack, read_run
+from gsmflow.reports.page.gallery import PictureSource
 from gsmflow.reports.page.projection import project
 from gsmflow.reports.page.render import render_page
 from gsmflow.reports.page_data import (
@@ -317,28 +321,89 @@ def test_run_that_synthesizes_nothing_has_a_page(show: Callable[..., Shown], one
     put("shifts", {})(one)
     (one / "history.json").write_text("[]")
     (part,) = read_run(one, REPORTS)["parts"]
-    assert set(part["missing"]) == {"map", "history", "shifts"}
+    assert part["missing"] == {}
     page = show(one).page
-    assert "synthesizes no features" in page.inner_text("#map")
-    assert "is not trained in epochs" in page.inner_text("#training")
-    assert "Nothing in this run synthesizes features" in page.inner_text("#shifts")
+    for section in ("map", "training", "shifts"):
+        assert not page.is_visible(f"#{section}")
+        assert not page.is_visible(f'nav a[href="#{section}"]')
+    assert page.is_visible("#stages")
 
 
-def test_model_without_epochs_has_no_curve_over_epochs(
+def test_single_point_of_validation_is_a_table_without_a_curve(
     show: Callable[..., Shown], one: Path
 ) -> None:
-    (one / "history.json").write_text("[]")
     metrics = json.loads((one / "metrics.json").read_text())
-    point = {**metrics["validation"]["curve"][-1], "epoch": 0}
+    point = metrics["validation"]["curve"][-1]
     put("validation.curve", [point])(one)
-    put("protocol", "nothing chosen on test")(one)
     page = show(one).page
+    assert page.is_visible("#history")
     assert not page.is_visible("#validation-chart")
-    found = dict(cells(page, "#validation-table"))
-    assert found["H cal."] == fixed(100 * point["H_calibrated"])
-    assert "H" in found
-    assert "epoch" not in page.inner_text("#validation-body")
-    assert "last epoch" not in page.inner_text("body")
+    (row,) = table(page, "#validation-table")
+    assert row[0] == str(point["epoch"])
+    assert fixed(100 * point["H_calibrated"]) in row
+
+
+def in_words(page: Any) -> list[str]:
+    found: list[str] = page.locator("#says li").all_inner_texts()
+    return found
+
+
+def test_words_say_how_many_pictures_are_right(show: Callable[..., Shown], runs: Runs) -> None:
+    outcome = runs.outcomes[0]
+    folder = runs.folder / "seed0"
+    gamma = json.loads((folder / "metrics.json").read_text())["calibrated"]["gamma"]
+    page = show(folder).page
+    point = asdict(outcome.calibrated(gamma))
+    unseen, seen, extremes = in_words(page)
+    for text, kind, share in ((unseen, "unseen", point["U"]), (seen, "seen", point["S"])):
+        whole, right = map(int, re.findall(r"\d+", text)[:2])
+        assert 0 < right < whole in (10, 100, 1000)
+        assert right == round(whole * share)
+        assert text.startswith(f"Of {whole} new pictures of {kind} classes, {right} ")
+        assert f"({fixed(100 * share)} %)" in text
+    classes, accuracy = per_class_accuracy(outcome.labels, outcome.predictions(gamma))
+    by_name = {NAMES[c]: a for c, a in zip(classes, accuracy, strict=True)}
+    unseen_names = [NAMES[c] for c in outcome.unseen_classes]
+    best, worst = extremes.split("it knows ")[1].split(" best, and ")
+    for text, pick in ((best, max), (worst, min)):
+        share = pick(by_name[name] for name in unseen_names)
+        assert any(text.startswith(name) for name in unseen_names if by_name[name] == share)
+    page.fill("#gamma-number", "1e6")
+    assert in_words(page) == [unseen, seen, extremes]
+
+
+def test_frequency_is_all_or_none_only_where_it_is(show: Callable[..., Shown], runs: Runs) -> None:
+    page = show(runs.folder / "seed0").page
+    for share, said in (
+        (0.7, ["of 10", "7"]),
+        (0.04, ["of 100", "4"]),
+        (0.97, ["of 100", "97"]),
+        (0.999, ["of 1000", "999"]),
+        (1, ["of 10", "10"]),
+        (0, ["of 10", "0"]),
+        (0.9999, ["of many", "nearly all"]),
+        (0.0001, ["of many", "hardly any"]),
+    ):
+        assert page.evaluate("share => frequency(share)", share) == said
+
+
+def test_research_figures_are_folded_until_they_are_asked_for(
+    browser: Any, tmp_path: Path, runs: Runs
+) -> None:
+    with pages_in(browser, tmp_path) as show_page:
+        page = show_page(render_page(read_run(runs.folder / "seed0", REPORTS))).page
+        assert page.is_visible("#words")
+        assert not page.is_visible("#headline")
+        page.click('nav a[href="#map"]')
+        assert page.is_visible("#map-canvas")
+        page.evaluate("document.getElementById('research').open = false")
+        assert not page.is_visible("#map-canvas")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.is_visible("#headline")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert not page.is_visible("#headline")
+        page.click("#research > summary")
+        assert becomes(page, "charts.has('curve')")
 
 
 def put(name: str, value: Any) -> Callable[[Path], object]:
@@ -551,9 +616,33 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
-    """Shows a run's page, offline; asserts at the end that it had no errors."""
+    """Shows a run's page, offline and unfolded; asserts at the end that it had no errors."""
     with pages_in(browser, tmp_path) as show_page:
-        yield lambda folder, **options: show_page(render_page(read_run(folder, REPORTS)), **options)
+
+        def show_unfolded(
+            folder: Path, pictures: PictureSource | None = None, **options: Any
+        ) -> Shown:
+            document = read_run(folder, REPORTS, pictures=pictures)
+            shown = show_page(render_page(document), **options)
+            shown.page.evaluate("openResearch()")
+            # Charts follow the size of their places with the next frame.
+            shown.page.evaluate(
+                "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+            )
+            return shown
+
+        yield show_unfolded
+
+
+def becomes(page: Any, condition: str) -> bool:
+    """Whether a condition of the page's script holds after some frames."""
+    return bool(
+        page.evaluate(
+            "new Promise((done) => { const look = (frames) => {"
+            f"const found = {condition}; if (found || !frames) done(found);"
+            "else requestAnimationFrame(() => look(frames - 1)); }; look(600); })"
+        )
+    )
 
 
 def tiles(page: Any) -> dict[str, float]:
@@ -971,9 +1060,130 @@ def test_reduced_motion_disables_animation(show: Callable[..., Shown], runs: Run
     assert page.evaluate("Chart.defaults.animation") is False
 
 
-def test_axe_finds_no_accessibility_problem(show: Callable[..., Shown], runs: Runs) -> None:
-    page = show(runs.folder, color_scheme="light").page
+def test_axe_finds_no_accessibility_problem(
+    show: Callable[..., Shown], runs: Runs, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(runs.folder, tmp_path / "group"))
+    for seed in (0, 1):
+        with_pictures(folder / f"seed{seed}")
+    page = show(folder, PictureSource(), color_scheme="light").page
+    page.evaluate("openCell(0, 0)")
     assert accessibility_problems(page) == []
+
+
+def with_pictures(run: Path) -> Path:
+    """Give a run pictures of its test rows, in a folder beside it, which it names; the folder."""
+    file, folder = run / "page_data.safetensors", run.parent / "pictures"
+    page_data = read_page_data(file, len(NAMES))
+    names = {}
+    for row, label in enumerate(page_data.answers.labels.tolist()):
+        names[row] = f"{label}/{row}.png"
+        (folder / names[row]).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (25 * label, 100, 200)).save(folder / names[row])
+    write_page_data(file, replace(page_data, pictures=names))
+    (run / RECORD_FILE).write_text(json.dumps({"pictures": str(folder)}))
+    return folder
+
+
+def tiles_of(page: Any, selector: str) -> list[tuple[str, str]]:
+    """The picture file and the alternative text of each tile of a list."""
+    found = page.eval_on_selector_all(f"{selector} img", "all => all.map(i => [i.title, i.alt])")
+    return [(file, text) for file, text in found]
+
+
+def test_pictures_follow_gamma_and_open_from_their_cell(
+    show: Callable[..., Shown], one: Path, runs: Runs
+) -> None:
+    outcome = runs.outcomes[0]
+    labels = outcome.labels.tolist()
+    folder, gone = with_pictures(one), len(labels) - 1  # a row of an unseen class
+    next(folder.rglob(f"{gone}.png")).unlink()
+    page = show(one, PictureSource()).page
+    unseen = set(outcome.unseen_classes.tolist())
+    for gamma in (0.0, 1.5):
+        page.fill("#gamma-number", str(gamma))
+        for button in ("#gallery-wrong-all", "#gallery-right-all"):
+            if page.is_visible(button):
+                page.click(button)
+        said = outcome.predictions(gamma).tolist()
+        expected: dict[str, set[tuple[str, str]]] = {"wrong": set(), "right": set()}
+        lacking = "right" if labels[gone] == said[gone] else "wrong"
+        for row, (label, answer) in enumerate(zip(labels, said, strict=True)):
+            position = outcome.classes.tolist().index(label)
+            if label in unseen and row != gone:
+                which = "right" if label == answer else "wrong"
+                text = "right" if label == answer else NAMES[answer]
+                expected[which].add((f"{position}/{row}.png", f"{NAMES[label]}, answered {text}"))
+        for which, tiles_expected in expected.items():
+            assert set(tiles_of(page, f"#gallery-{which}")) == tiles_expected
+            count = len(tiles_expected)
+            number = f"{count} of {count + 1}" if which == lacking else f"{count}"
+            assert page.inner_text(f"#gallery-{which}-heading").endswith(f": {number}")
+    assert f"{gone} of the {gone + 1} test pictures" in page.inner_text("#gallery-note")
+    # What was drawn is what is shown.
+    assert page.eval_on_selector("#gallery-right img", "i => i.naturalWidth") == 8
+    page.select_option("#gallery-class", label=NAMES[labels[-1]])
+    assert {text.split(",")[0] for _, text in tiles_of(page, "#gallery-right")} <= {
+        NAMES[labels[-1]].split(",")[0]
+    }
+    counts = confusion_counts(outcome.labels, outcome.predictions(1.5), outcome.classes)
+    c = int(np.argmax(counts.diagonal()))
+    page.fill("#matrix-class", NAMES[outcome.classes[c]])
+    page.focus("#matrix")
+    page.keyboard.press("Enter")
+    assert len(tiles_of(page, "#cell-pictures")) == counts[c, c] > 0
+    assert f"{counts[c, c]} of {counts[c, c]} pictures are here" in page.inner_text("#cell-note")
+    page.click("#matrix-all")
+    wide = page.eval_on_selector("#matrix", "c => c.clientWidth")
+    page.click("#matrix", position={"x": wide - 5, "y": wide - 5})
+    last = int(said[gone] == labels[gone] == outcome.classes[-1])
+    assert len(tiles_of(page, "#cell-pictures")) == counts[-1, -1] - last
+    page.fill("#gamma-number", "0")
+    assert tiles_of(page, "#cell-pictures") == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert becomes(page, "document.documentElement.scrollWidth === 400")
+
+
+def test_seeds_share_the_pictures_of_a_page(runs: Runs, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs.folder, tmp_path / "group"))
+    for seed in (0, 1):
+        with_pictures(folder / f"seed{seed}")
+    document = read_run(folder, REPORTS, pictures=PictureSource())
+    files = [part["gallery"]["files"] for part in document["parts"]]
+    assert set(files[0]) == set(files[1]) == set(document["thumbnails"])
+    assert read_run(folder, REPORTS)["thumbnails"] == {}
+
+
+def test_command_notes_where_pictures_are_not_there(
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report(*words: str) -> str:
+        main(["report", str(one), *words])
+        return " ".join(capsys.readouterr().out.split())
+
+    def refusal(folder: Path) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(one), "--pictures", str(folder)])
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    assert "note:" not in report()
+    assert "does not know the names of its pictures" in refusal(tmp_path)
+    folder = with_pictures(one)
+    assert "note:" not in report()
+    assert '"gallery": {"rows"' in (one / "report.html").read_text()
+    moved = folder.rename(tmp_path / "moved")
+    assert f"note: no pictures on the page: found no folder {folder}" in report()
+    assert '"gallery": {"rows"' not in (one / "report.html").read_text()
+    assert "note:" not in report("--pictures", str(moved))
+    assert refusal(folder) == (
+        f"error: --pictures: found no folder {folder}, expected that of the dataset's pictures\n"
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert f"--pictures: found none of the dataset's pictures in {empty}" in refusal(empty)
+    (one / RECORD_FILE).unlink()
+    assert "the run has no record of their folder" in report()
 
 
 def large_run(folder: Path, like: Path) -> None:

@@ -70,3 +70,12 @@ def test_any_text_stays_where_it_belongs(around: str, text: str) -> None:
     assert json.loads(page.scripts[0]) == document
     assert page.title == document["text"]
     assert len(page.scripts) == 3
+
+
+def test_page_without_charts_has_no_library_and_its_policy_still_holds() -> None:
+    page = Parsed(assemble({}, title="", charts=False, **PAGE))
+    _, *running = page.scripts
+    assert len(running) == 1
+    digest = base64.b64encode(hashlib.sha256(running[0].encode()).digest()).decode()
+    assert page.policy.endswith(f"script-src 'sha256-{digest}'")
+    assert "Chart.defaults" not in running[0]
