@@ -244,11 +244,7 @@ METHOD = Method(
         },
     },
     # As many steps as with the published batches.
-    short={
-        "": {"epochs": 75, "batch_size": 256, "precision": "auto"},
-        "AWA1": {"epochs": 20},
-        "AWA2": {"epochs": 20},
-    },
+    short={"": {"epochs": 75, "batch_size": 256, "precision": "auto"}},
     variants={
         "no-contraction": {"contraction": 0.0},
         "no-alignment": {"alignment_weight": 0.0},
