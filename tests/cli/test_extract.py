@@ -319,6 +319,15 @@ def test_pictures_get_the_rows_of_an_existing_dataset(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("mean_backbone")
+def test_log_says_how_many_files_are_done(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gsmflow.core.progress._LINE_SECONDS", 0.0)
+    run_extract(options(root), Console(width=200))
+    assert "reading pictures: 36 of 36 files" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("mean_backbone")
 def test_rows_that_are_not_found_or_damaged_leave_the_others_in_their_order(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
