@@ -43,6 +43,7 @@ from gsmflow.runs.predict import (
     answer_rows,
     answerable_classes,
     evaluate_answers,
+    temperature_of,
     true_classes,
 )
 
@@ -50,16 +51,18 @@ __all__ = ["VERB", "PredictOptions", "run_predict"]
 
 _Format: TypeAlias = Literal["auto", "csv", "jsonl"]
 _STANDARD_OUTPUT = "-"
-_HEADER = ("rank", "class", "kind", "score")
+_HEADER = ("rank", "class", "kind", "score", "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Classify new pictures or rows of features with a trained run.
 
-    An answer is the best class: its name, whether it is seen or unseen, and its score. Scores of
-    seen classes are reduced by the calibration factor gamma, or the gate that the run was trained
-    with combines the scores. Rows have the names that the file gives them, or are counted from 1.
+    An answer is the best class: its name, whether it is seen or unseen, its score, and its
+    probability. Scores of seen classes are reduced by the calibration factor gamma, or the gate
+    that the run was trained with combines the scores. Probabilities are the softmax of the scores
+    over a temperature that the run fitted on its validation classes. Rows have the names that the
+    file gives them, or are counted from 1.
     Pictures are named by their files. Files that are no readable pictures are left out and listed.
     With labels in the file of the rows, the accuracies are printed, too.
     """
@@ -112,7 +115,7 @@ def run_predict(options: PredictOptions) -> None:
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
     rows, truth = _open_input(options, run)
-    for note in rows.notes:
+    for note in [*rows.notes, *_probability_notes(options, run, decision)]:
         console.print(f"note: {note}", soft_wrap=True)
     counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
     with _progress(console, rows.total) as advance, _output(options.into) as stream:
@@ -134,6 +137,27 @@ def run_predict(options: PredictOptions) -> None:
     _print_summary(options, rows.named_by, counts, decision, console)
     if truth is not None:
         _evaluate(options, run, truth, np.array(predictions, dtype=np.int64), console)
+
+
+def _probability_notes(
+    options: PredictOptions, run: TrainedRun, decision: "_Decision"
+) -> list[str]:
+    """Why there are no probabilities, in one sentence; empty where there are some."""
+    if temperature_of(run, decision.gamma, options.only, decision.gated) is not None:
+        return []
+    if decision.gated is not None:
+        why = (
+            f"the scores of the gate {decision.gated.name} have none; --gate none answers with "
+            "probabilities"
+        )
+    elif run.temperatures is None:
+        why = (
+            "the run has no temperature, as one made before they were fitted or with "
+            "--no-calibrate; train again for them"
+        )
+    else:
+        why = f"{run.metrics['model']} has them only with the calibration factor gamma"
+    return [f"no probabilities: {why}"]
 
 
 def _read_gate(run: TrainedRun) -> Gated:
@@ -389,7 +413,12 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 
         def write_json(name: int | str, answers: Sequence[Answer]) -> None:
             records = [
-                {"class": answer.name, "kind": answer.kind, "score": float(f"{answer.score:.9g}")}
+                {
+                    "class": answer.name,
+                    "kind": answer.kind,
+                    "score": float(f"{answer.score:.9g}"),
+                    "probability": answer.probability and float(f"{answer.probability:.6g}"),
+                }
                 for answer in answers
             ]
             record = {named_by: name, "answers": records}
@@ -402,8 +431,9 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 
     def write_csv(name: int | str, answers: Sequence[Answer]) -> None:
         writer.writerows(
-            as_cells((name, rank, answer.name, answer.kind, f"{answer.score:.9g}"))
+            as_cells((name, rank, answer.name, answer.kind, f"{answer.score:.9g}", probability))
             for rank, answer in enumerate(answers, start=1)
+            for probability in ["" if answer.probability is None else f"{answer.probability:.6g}"]
         )
 
     return write_csv

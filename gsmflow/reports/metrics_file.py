@@ -75,9 +75,10 @@ class _Gate:
 
 @dataclass(frozen=True)
 class _Validation:
-    """The calibration factor and the curve on validation classes; of seeds without the curve."""
+    """What the validation classes gave: of seeds without the curve."""
 
     gamma: _Number = None
+    temperatures: dict[str, _Number] | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -13,6 +13,7 @@ from gsmflow.data.class_names import class_key
 from gsmflow.data.given_labels import GivenLabels
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
 from gsmflow.evaluation.per_class import ClassTally, tally_answers
+from gsmflow.evaluation.probabilities import class_probabilities
 from gsmflow.learning.contract import CalibratedScorer
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun
@@ -25,6 +26,7 @@ __all__ = [
     "answerable_classes",
     "evaluate_answers",
     "score_slabs",
+    "temperature_of",
     "true_classes",
 ]
 
@@ -41,12 +43,16 @@ class Answer(NamedTuple):
         its experts' scores.
     number
         The class's number in the dataset, from 0.
+    probability
+        The class's share of a softmax over all classes that could be an answer, in [0, 1]; None
+        where `temperature_of` knows no temperature.
     """
 
     name: str
     kind: Literal["seen", "unseen"]
     score: float
     number: int
+    probability: float | None
 
 
 def answer_rows(
@@ -73,18 +79,51 @@ def answer_rows(
     classes = answerable_classes(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
+    temperature = temperature_of(run, gamma, only, gated)
     for scores in score_slabs(run, features, gamma, only, gated):
         best = _best(scores, top_k)
-        for row_scores, columns in zip(scores, best, strict=True):
+        probabilities: NDArray[Any] = np.full(scores.shape, None)
+        if temperature is not None:
+            probabilities = class_probabilities(scores, temperature)
+        for i, columns in enumerate(best):
             yield [
                 Answer(
                     names[c],
                     "seen" if is_seen[c] else "unseen",
-                    float(row_scores[c]),
+                    float(scores[i, c]),
                     int(classes[c]),
+                    probabilities[i, c],
                 )
                 for c in columns
             ]
+
+
+def temperature_of(
+    run: TrainedRun,
+    gamma: float | None = None,
+    only: Literal["all", "unseen"] = "all",
+    gated: Gated | None = None,
+) -> float | None:
+    """The temperature of the scores that answers are chosen by; None where none is known.
+
+    It was fitted with the run's own gamma, and serves for any other. Where a method has other
+    scores for calibration, there is none without it. The gate says whether its scores have one.
+
+    Parameters
+    ----------
+    run, gamma, only, gated
+        As in `score_slabs`.
+    """
+    if only == "all" and gated is not None:
+        return gated.gate.temperature
+    known = run.temperatures
+    if known is None:
+        return None
+    if only == "unseen":
+        return known.among_unseen
+    if gamma is None and isinstance(run.scorer, CalibratedScorer):
+        return None
+    return known.among_all
 
 
 def score_slabs(

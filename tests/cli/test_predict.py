@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from scipy.special import softmax
 
 from gsmflow.cli.main import main
 from gsmflow.data.dataset import Dataset
@@ -343,6 +344,58 @@ def test_best_classes_are_sorted_by_score(
     assert [(line["row"], line["rank"]) for line in answers(out)] == [
         (str(row), str(rank)) for row in (1, 2, 3, 4) for rank in (1, 2)
     ]
+
+
+@pytest.mark.parametrize("model", list(SETTINGS))
+def test_probabilities_are_the_softmax_over_the_temperature_of_the_run(
+    model: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained(model)
+    dataset, into = dataset_of(result), tmp_path / "answers.jsonl"
+    file = save(tmp_path / "rows.npy", dataset.features[:9])
+    fitted = json.loads((result.directory / "validation.json").read_text())["temperatures"]
+    assert result.metrics["validation"]["temperatures"] == fitted
+    for only, columns in (("all", 10), ("unseen", 3)):
+        flags = ("--only", only, "--top-k", 99)
+        code, out, err = predict(capsys, result.directory, file, *flags)
+        assert (code, "no probabilities" in err) == (0, False)
+        lines = answers(out)
+        scores = np.array([float(line["score"]) for line in lines]).reshape(9, columns)
+        expected = softmax(scores / fitted[f"among_{only}"], axis=1)
+        found = np.array([float(line["probability"]) for line in lines]).reshape(9, columns)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        predict(capsys, result.directory, file, *flags, "--into", into)
+        records = [json.loads(line)["answers"] for line in into.read_text().splitlines()]
+        in_json = [[answer["probability"] for answer in record] for record in records]
+        np.testing.assert_array_equal(in_json, found)
+
+
+def test_what_has_no_probabilities_says_so(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, into = trained("eszsl"), tmp_path / "answers.jsonl"
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:2])
+    older = Path(shutil.copytree(result.directory, tmp_path / "run"))
+    metrics = json.loads((older / "metrics.json").read_text())
+    del metrics["validation"]["temperatures"]
+    change(older / "metrics.json", validation=metrics["validation"])
+    for directory, flags, expected in (
+        (older, (), "note: no probabilities: the run has no temperature"),
+        (result.directory, ("--gamma", "none"), "ESZSL has them only with the calibration factor"),
+    ):
+        code, out, err = predict(capsys, directory, file, *flags)
+        assert code == 0
+        assert expected in err
+        assert [line["probability"] for line in answers(out)] == ["", ""]
+        predict(capsys, directory, file, *flags, "--into", into)
+        assert json.loads(into.read_text().splitlines()[0])["answers"][0]["probability"] is None
+    change(older / "metrics.json", validation={"temperatures": {"among_all": 0}})
+    code, _, err = predict(capsys, older, file)
+    assert code == 2
+    assert "validation.temperatures" in err
 
 
 def test_bad_flags_are_refused(
