@@ -37,7 +37,9 @@ from gsmflow.evaluation.per_class import ClassTally
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.gate_checkpoint import read_gate
+from gsmflow.runs.novelty import Rejection, read_rejection
 from gsmflow.runs.predict import (
+    NONE_OF_THESE,
     Answer,
     Evaluation,
     answer_rows,
@@ -93,6 +95,9 @@ class PredictOptions:
     the run was trained with, if any, or none."""
     only: Literal["all", "unseen"] = "all"
     """all: answers among all classes; unseen: among the unseen ones only (zero-shot learning)."""
+    reject: float | None = None
+    """Answer 'none of these' to pictures or rows that are unlike all classes: the share, such as
+    0.05, of held-out rows of known classes that the threshold rejects; None: reject none."""
     evaluate: bool = True
     """Compare the answers with the labels, if the file of the rows has some."""
     weights: Path | None = None
@@ -114,6 +119,7 @@ def run_predict(options: PredictOptions) -> None:
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
+    rejection = _rejection(options, run)
     rows, truth = _open_input(options, run)
     for note in [*rows.notes, *_probability_notes(options, run, decision)]:
         console.print(f"note: {note}", soft_wrap=True)
@@ -124,11 +130,17 @@ def run_predict(options: PredictOptions) -> None:
             for line in piece.left_out:
                 console.print(f"left out: {line}", soft_wrap=True)
             answers = answer_rows(
-                run, piece.features, decision.gamma, options.only, options.top_k, decision.gated
+                run,
+                piece.features,
+                decision.gamma,
+                options.only,
+                options.top_k,
+                decision.gated,
+                rejection,
             )
             for name, row_answers in zip(piece.names, answers, strict=True):
                 write_row(name, row_answers)
-                counts.add(name, row_answers[0].name)
+                counts.add(name, row_answers[0])
                 if truth is not None:
                     predictions.append(row_answers[0].number)
             counts.left_out += len(piece.left_out)
@@ -137,6 +149,16 @@ def run_predict(options: PredictOptions) -> None:
     _print_summary(options, rows.named_by, counts, decision, console)
     if truth is not None:
         _evaluate(options, run, truth, np.array(predictions, dtype=np.int64), console)
+
+
+def _rejection(options: PredictOptions, run: TrainedRun) -> Rejection | None:
+    """The rule of ``--reject``, if any."""
+    share = options.reject
+    if share is None:
+        return None
+    if not 0 < share < 1:
+        raise InputError(f"--reject: found {share:g}, expected a share above 0 and below 1")
+    return read_rejection(run, share)
 
 
 def _probability_notes(
@@ -176,7 +198,10 @@ def _print_summary(
 ) -> None:
     target = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
     left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
-    console.print(f"{counts.rows:,} {named_by}s{target}{left_out}, {decision.text}", soft_wrap=True)
+    rejected = f", {counts.rejected:,} answered {NONE_OF_THESE!r}" if options.reject else ""
+    console.print(
+        f"{counts.rows:,} {named_by}s{target}{left_out}{rejected}, {decision.text}", soft_wrap=True
+    )
     if counts.in_class_folders:
         console.print(
             f"{counts.agreeing:,} of the {counts.in_class_folders:,} files in folders named as "
@@ -233,13 +258,16 @@ def _evaluate(
         return
     found = evaluate_answers(run, truth.classes[kept], predictions[kept])
     console.print(terminal_table(_class_grid(found)))
-    console.print(_accuracy_line(found), soft_wrap=True)
+    rejected = int((predictions[kept] < 0).sum())
+    console.print(_accuracy_line(found, rejected), soft_wrap=True)
 
 
-def _accuracy_line(found: Evaluation) -> str:
+def _accuracy_line(found: Evaluation, rejected: int) -> str:
+    """The accuracies in one line, with so many rejected rows among those that are counted."""
     classes = len(found.seen_classes) + len(found.unseen_classes)
+    wrong = f" ({rejected:,} rejected, which count as wrong)" if rejected else ""
     parts = [
-        f"accuracy {fixed(100 * found.accuracy)} % over {found.rows:,} rows",
+        f"accuracy {fixed(100 * found.accuracy)} % over {found.rows:,} rows{wrong}",
         f"{fixed(100 * found.class_mean)} % as the mean over the {classes} classes that occur",
     ]
     for kind, share, own in (
@@ -285,8 +313,9 @@ class _Counts:
         The possible answers, by `class_key`.
     named_by
         What the names are.
-    rows, left_out
-        Rows or files with an answer, and files that are no readable pictures.
+    rows, left_out, rejected
+        Rows or files with an answer, files that are no readable pictures, and rows or files that
+        are answered with none of the classes.
     in_class_folders, agreeing
         Files in folders that are named as classes, and those whose answer is that class.
     """
@@ -295,6 +324,7 @@ class _Counts:
     named_by: Literal["row", "file"]
     rows: int = 0
     left_out: int = 0
+    rejected: int = 0
     in_class_folders: int = 0
     agreeing: int = 0
 
@@ -306,15 +336,16 @@ class _Counts:
         names = (run.kept.class_names[c] for c in answerable_classes(run, only))
         return cls({class_key(name): name for name in names}, named_by)
 
-    def add(self, name: int | str, answer: str) -> None:
+    def add(self, name: int | str, answer: Answer) -> None:
         """Count a row or file and its answer."""
         self.rows += 1
+        self.rejected += answer.kind is None
         if self.named_by != "file":
             return
         folder, *below = PurePath(str(name)).parts
         if below and class_key(folder) in self.classes:
             self.in_class_folders += 1
-            self.agreeing += self.classes[class_key(folder)] == answer
+            self.agreeing += self.classes[class_key(folder)] == answer.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,8 +447,8 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
                 {
                     "class": answer.name,
                     "kind": answer.kind,
-                    "score": float(f"{answer.score:.9g}"),
-                    "probability": answer.probability and float(f"{answer.probability:.6g}"),
+                    "score": _rounded(answer.score, 9),
+                    "probability": _rounded(answer.probability, 6),
                 }
                 for answer in answers
             ]
@@ -430,13 +461,17 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
     writer.writerow((named_by, *_HEADER))
 
     def write_csv(name: int | str, answers: Sequence[Answer]) -> None:
-        writer.writerows(
-            as_cells((name, rank, answer.name, answer.kind, f"{answer.score:.9g}", probability))
-            for rank, answer in enumerate(answers, start=1)
-            for probability in ["" if answer.probability is None else f"{answer.probability:.6g}"]
-        )
+        for rank, answer in enumerate(answers, start=1):
+            numbers = _rounded(answer.score, 9), _rounded(answer.probability, 6)
+            texts = ("" if number is None else f"{number:.9g}" for number in numbers)
+            writer.writerow(as_cells((name, rank, answer.name, answer.kind or "", *texts)))
 
     return write_csv
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """A number with so many significant digits; None stays None."""
+    return None if value is None else float(f"{value:.{digits}g}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ log-densities or similarities: divided by one positive number, the temperature, 
 they are probabilities. The order of the classes stays as it is.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -89,7 +90,7 @@ def fit_temperature(scores: NDArray[Any], columns: IntArray) -> float:
     low, high = np.log(_LEAST / gaps.max()), np.log(1 / (_LEAST * gaps.min()))
     if slope(high) <= 0:
         runner_up = -float(np.median(np.partition(below, -2, axis=1)[:, -2]))
-        return (runner_up or float(gaps.min())) / np.log(len(below) + 1)
+        return (runner_up or float(gaps.min())) / math.log(len(below) + 1)
     if slope(low) >= 0:
         return float(gaps.max())
     return float(np.exp(-brentq(slope, low, high, xtol=1e-9)))

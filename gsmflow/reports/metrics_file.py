@@ -74,6 +74,15 @@ class _Gate:
 
 
 @dataclass(frozen=True)
+class _Novelty:
+    """How well rows of unseen classes are told from seen ones, and what shares are rejected."""
+
+    AUROC: _Figure = None
+    rejected_seen: _Figure = None
+    rejected_unseen: _Figure = None
+
+
+@dataclass(frozen=True)
 class _Validation:
     """What the validation classes gave: of seeds without the curve."""
 
@@ -92,6 +101,7 @@ _Metrics: Any = msgspec.defstruct(
         ("baselines", dict[str, _Measures] | None, None),
         ("oracle", _Measures | None, None),
         ("gate", _Gate | None, None),
+        ("novelty", _Novelty | None, None),
         ("top_k", _TopK | None, None),
         ("few_shot", dict[str, _FewShot] | None, None),
         ("shifts", dict[str, dict[str, Any]] | None, None),

@@ -54,6 +54,7 @@ from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog, opened_run
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.novelty import FoundNovelty, find_novelty, measure_novelty
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.sections import REPORTS, SECTIONS
 from gsmflow.runs.stages import (
@@ -226,8 +227,9 @@ def _run(run: Run, dataset: Dataset) -> RunResult:
     for section in sections:
         with run.clock.stage(section.key):
             parts[section.key] = section.fit(run, dataset, fitted, scorer, found.get(section.key))
+    novelty = find_novelty(run, dataset, fitted.scaled) if run.recipe.calibrate else None
     facts = run_facts(run, dataset, None if validated is None else validated.describe(), choice)
-    return conclude(run, dataset, fitted, scorer, facts, sections, parts)
+    return conclude(run, dataset, fitted, scorer, facts, sections, parts, novelty)
 
 
 def conclude(
@@ -238,6 +240,7 @@ def conclude(
     facts: RunFacts,
     sections: Sequence[Section],
     parts: Mapping[str, Any],
+    novelty: FoundNovelty | None = None,
 ) -> RunResult:
     """Open the test split, evaluate the fitted model on it, and report.
 
@@ -253,6 +256,8 @@ def conclude(
         The measurements besides T1, U, S and H.
     parts
         The result of each section's ``fit``, by the section's key.
+    novelty
+        The numbers of rows that are unlike all classes; None where nothing was found on validation.
     """
     validation = facts.validation
     gamma = None if validation is None else float(validation["gamma"])
@@ -279,6 +284,9 @@ def conclude(
         with run.clock.stage(section.key):
             results[section.key] = section.measure(evaluated, parts.get(section.key))
     metrics |= {key: result.metrics for key, result in results.items()}
+    if novelty is not None:
+        with run.clock.stage("evaluation"):
+            metrics["novelty"] = measure_novelty(novelty, held_out)
     curves = {run.label: (outcome, gamma)}
     for result in results.values():
         curves |= result.curves

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,9 +18,11 @@ from gsmflow.evaluation.probabilities import class_probabilities
 from gsmflow.learning.contract import CalibratedScorer
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun
+from gsmflow.runs.novelty import Rejection
 from gsmflow.runs.sample import find_class
 
 __all__ = [
+    "NONE_OF_THESE",
     "Answer",
     "Evaluation",
     "answer_rows",
@@ -31,8 +34,12 @@ __all__ = [
 ]
 
 
+# The answer to a row that is unlike all classes.
+NONE_OF_THESE = "none of these"
+
+
 class Answer(NamedTuple):
-    """One class for one row.
+    """One class for one row, or `NONE_OF_THESE`: without kind, score and probability, number -1.
 
     Attributes
     ----------
@@ -49,8 +56,8 @@ class Answer(NamedTuple):
     """
 
     name: str
-    kind: Literal["seen", "unseen"]
-    score: float
+    kind: Literal["seen", "unseen"] | None
+    score: float | None
     number: int
     probability: float | None
 
@@ -62,8 +69,9 @@ def answer_rows(
     only: Literal["all", "unseen"] = "all",
     top_k: int = 1,
     gated: Gated | None = None,
+    rejection: Rejection | None = None,
 ) -> Iterator[list[Answer]]:
-    """The best classes of each row, best first.
+    """The best classes of each row, best first; `NONE_OF_THESE` alone for a rejected row.
 
     Parameters
     ----------
@@ -75,7 +83,10 @@ def answer_rows(
         As in `score_slabs`.
     top_k
         The largest number of classes for each row.
+    rejection
+        Says which rows are rejected; None to reject none.
     """
+    rejected = _rejected_rows(features, rejection)
     classes = answerable_classes(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
@@ -86,6 +97,9 @@ def answer_rows(
         if temperature is not None:
             probabilities = class_probabilities(scores, temperature)
         for i, columns in enumerate(best):
+            if next(rejected):
+                yield [Answer(NONE_OF_THESE, None, None, -1, None)]
+                continue
             yield [
                 Answer(
                     names[c],
@@ -96,6 +110,14 @@ def answer_rows(
                 )
                 for c in columns
             ]
+
+
+def _rejected_rows(features: FloatArray, rejection: Rejection | None) -> Iterator[bool]:
+    """Whether each row is rejected, in order."""
+    if rejection is None:
+        return repeat(False)
+    slices = row_slices(len(features), 4 * features.shape[1], columns=features.shape[1])
+    return chain.from_iterable(rejection(features[rows]).tolist() for rows in slices)
 
 
 def temperature_of(
@@ -251,10 +273,14 @@ def evaluate_answers(run: TrainedRun, labels: IntArray, predictions: IntArray) -
     run
         A finished run.
     labels, predictions
-        True and predicted class of each row, ``(n,)``, ``n >= 1``, of `TrainedRun.classes`.
+        True and predicted class of each row, ``(n,)``, ``n >= 1``, of `TrainedRun.classes`. A
+        prediction of -1, for a rejected row, is wrong.
     """
     seen, unseen = run.kept.seen_classes, run.kept.unseen_classes
-    tallies = tally_answers(labels, predictions, run.classes, run.kept.class_names)
+    names = (*run.kept.class_names, NONE_OF_THESE)
+    rejected = len(names) - 1
+    predictions = np.where(predictions < 0, rejected, predictions)
+    tallies = tally_answers(labels, predictions, np.append(run.classes, rejected), names)[:-1]
 
     def mean(rows: NDArray[np.bool_]) -> float | None:
         return mean_class_accuracy(labels[rows], predictions[rows]) if rows.any() else None

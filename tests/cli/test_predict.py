@@ -17,6 +17,7 @@ from rich.console import Console
 from scipy.special import softmax
 
 from gsmflow.cli.main import main
+from gsmflow.core.rounding import fixed
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.evaluation.metrics import mean_class_accuracy
@@ -398,6 +399,59 @@ def test_what_has_no_probabilities_says_so(
     assert "validation.temperatures" in err
 
 
+def test_rows_unlike_all_classes_are_answered_with_none_of_these(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, into = trained("eszsl"), tmp_path / "answers.jsonl"
+    dataset = dataset_of(result)
+    far = 50 * np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    rows = np.concatenate([dataset.features, far])
+    labels = np.append(dataset.labels, [0, 0, 8, 8])
+    file = save(tmp_path / "rows.npz", rows, labels=labels)
+    plain = answers(predict(capsys, result.directory, file, "--top-k", 2)[1])
+    code, out, err = predict(capsys, result.directory, file, "--top-k", 2, "--reject", 0.05)
+    assert code == 0
+    lines = answers(out)
+    none = [line for line in lines if line["class"] == "none of these"]
+    rejected = [int(line["row"]) - 1 for line in none]
+    assert set(range(120, 124)) <= set(rejected)
+    assert len(rejected) < 25
+    assert all(list(line.values())[1:] == ["1", "none of these", "", "", ""] for line in none)
+    # The other rows are answered as without it.
+    kept = [line for line in plain if int(line["row"]) - 1 not in rejected]
+    assert [line for line in lines if line["kind"]] == kept
+    assert f"{len(rejected)} answered 'none of these', calibration factor" in err
+    number = {name: c for c, name in enumerate(dataset.class_names)} | {"none of these": -1}
+    found = np.array([number[line["class"]] for line in lines if line["rank"] == "1"])
+    share = fixed(100 * float((found == labels).mean()))
+    wrong = f"({len(rejected)} rejected, which count as wrong)"
+    assert f"accuracy {share} % over 124 rows {wrong}" in err
+    assert predict(capsys, result.directory, file, "--reject", 0.05, "--into", into)[0] == 0
+    last = json.loads(into.read_text().splitlines()[-1])
+    answer = {"class": "none of these", "kind": None, "score": None, "probability": None}
+    assert last == {"row": 124, "answers": [answer]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
+        assert predict(capsys, result.directory, file, "--top-k", 2, "--reject", 0.05)[1] == out
+
+
+def test_run_without_numbers_of_held_out_rows_rejects_nothing(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("gsmflow")
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:2])
+    directory = Path(shutil.copytree(result.directory, tmp_path / "run"))
+    cut(directory / "novelty.safetensors")
+    assert (
+        "not readable as this run's novelty" in predict(capsys, directory, file, "--reject", 0.1)[2]
+    )
+    (directory / "novelty.safetensors").unlink()
+    assert predict(capsys, directory, file)[0] == 0
+    code, out, err = predict(capsys, directory, file, "--reject", 0.1)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--reject: found 0.1 with a run without novelty.safetensors" in err
+
+
 def test_bad_flags_are_refused(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,6 +461,9 @@ def test_bad_flags_are_refused(
         (("--top-k", "0"), "--top-k: found 0, expected"),
         (("--gamma", "much"), "--gamma: found much, expected run, none or a number"),
         (("--gamma", "inf"), "--gamma: found inf, expected run, none or a number"),
+        (("--reject", "0"), "--reject: found 0, expected a share above 0 and below 1"),
+        (("--reject", "1"), "--reject: found 1, expected a share above 0 and below 1"),
+        (("--reject", "nan"), "--reject: found nan, expected a share above 0 and below 1"),
         (("--gamma", "1", "--only", "unseen"), "--gamma: found 1 with --only unseen"),
         (("--into", tmp_path), f"--into: found {tmp_path}, which cannot be written"),
     ):
