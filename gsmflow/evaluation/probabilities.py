@@ -6,6 +6,7 @@ they are probabilities. The order of the classes stays as it is.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,13 +19,24 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.data.splits import SPLIT_SEED, draw_from_each_class
 
-__all__ = ["KeptScores", "Temperatures", "class_probabilities", "fit_temperature"]
+__all__ = [
+    "AnswerProbabilities",
+    "KeptScores",
+    "ReliabilityBin",
+    "Temperatures",
+    "calibration_error",
+    "class_probabilities",
+    "fit_temperature",
+    "reliability_bins",
+]
 
 # The most scores that a temperature is fitted on: rows times classes.
 _MOST_SCORES = 2**22
 # The temperature is searched from this share of the smallest difference of two scores upwards, and
 # down from the largest one over this share.
 _LEAST = 1e-3
+# Parts of [0, 1] that answers are divided into by their probability.
+_BINS = 15
 
 _Temperature = Annotated[float, Meta(gt=0)]
 
@@ -144,3 +156,84 @@ def _columns(labels: IntArray, classes: IntArray) -> IntArray:
     """The columns of classes ``(n,)`` among those of the scores ``(k,)``."""
     order = np.argsort(classes)
     return order[np.searchsorted(classes, labels, sorter=order)]
+
+
+class AnswerProbabilities:
+    """The probability of each row's answer, from the scores as they come slab by slab.
+
+    Parameters
+    ----------
+    temperature
+        The temperature of the scores.
+    lowered
+        What is subtracted from the scores of each class: gamma for a seen one, else 0, ``(k,)``.
+    """
+
+    def __init__(self, temperature: float, lowered: NDArray[np.float64]) -> None:
+        self._temperature, self._lowered = temperature, lowered
+        self._parts: list[NDArray[np.float64]] = []
+
+    def add(self, scores: NDArray[Any], zsl_scores: NDArray[Any] | None) -> None:
+        """Take the scores ``(m, k)`` of the next rows."""
+        shares = class_probabilities(scores - self._lowered, self._temperature)
+        self._parts.append(shares.max(axis=1))
+
+    def of_rows(self) -> NDArray[np.float64]:
+        """The probabilities of all rows so far, ``(n,)``, in (0, 1]."""
+        return np.concatenate(self._parts)
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The answers whose probability is in one of the equal parts of [0, 1].
+
+    Attributes
+    ----------
+    share
+        Their share, each class counting the same; shares of all bins sum to 1.
+    probability, accuracy
+        The means of their probabilities and of whether they are right, weighted so.
+    rows
+        How many they are.
+    """
+
+    share: float
+    probability: float
+    accuracy: float
+    rows: int
+
+
+def reliability_bins(
+    probabilities: NDArray[Any], right: NDArray[np.bool_], labels: NDArray[Any]
+) -> list[ReliabilityBin]:
+    """Divide answers by their probability into 15 equal parts of [0, 1]; empty ones are left out.
+
+    Parameters
+    ----------
+    probabilities
+        Of the answers, ``(n,)``, in [0, 1]; a part has its upper end, and the first one 0 too.
+    right
+        Which answers are right, ``(n,)``.
+    labels
+        True classes, ``(n,)``; all rows of a class together have the weight of any other class.
+    """
+    _, of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = 1 / counts[of_row] / len(counts)
+    places = np.ceil(probabilities * _BINS).astype(np.int64).clip(1, _BINS) - 1
+    found = []
+    for place in np.unique(places):
+        rows = places == place
+        share = float(weights[rows].sum())
+        probability, accuracy = (
+            float(weights[rows] @ values[rows]) / share for values in (probabilities, right)
+        )
+        found.append(ReliabilityBin(share, probability, accuracy, int(rows.sum())))
+    return found
+
+
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """The expected calibration error, in [0, 1] (Naeini et al., AAAI 2015).
+
+    It is the mean distance of accuracy and probability over bins, weighted by their shares.
+    """
+    return sum(part.share * abs(part.accuracy - part.probability) for part in bins)

@@ -192,7 +192,7 @@ def _unobserved(scores: NDArray[Any], zsl_scores: NDArray[Any] | None) -> None:
 
 
 def evaluate(
-    scorer: Scorer, problem: Problem, held_out: HeldOut, on_scores: OnScores = _unobserved
+    scorer: Scorer, problem: Problem, held_out: HeldOut, on_scores: OnScores | None = None
 ) -> Outcome:
     """Score held-out rows of a problem with a method trained on it.
 
@@ -201,9 +201,10 @@ def evaluate(
     scorer, problem, held_out
         The method, the problem that it was trained on, and the rows.
     on_scores
-        Called with the scores of each slab of rows, in order.
+        Called with the scores of each slab of rows, in order; None: nothing is called.
     """
-    return evaluate_all([scorer], problem, held_out, [on_scores])[0]
+    observers = [] if on_scores is None else [on_scores]
+    return evaluate_all([scorer], problem, held_out, observers)[0]
 
 
 def evaluate_all(

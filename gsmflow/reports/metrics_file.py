@@ -83,6 +83,14 @@ class _Novelty:
 
 
 @dataclass(frozen=True)
+class _Reliability:
+    """How far probabilities are from accuracies; without test rows of a kind, nothing of it."""
+
+    ECE_seen: _Figure = None
+    ECE_unseen: _Figure = None
+
+
+@dataclass(frozen=True)
 class _Validation:
     """What the validation classes gave: of seeds without the curve."""
 
@@ -102,6 +110,7 @@ _Metrics: Any = msgspec.defstruct(
         ("oracle", _Measures | None, None),
         ("gate", _Gate | None, None),
         ("novelty", _Novelty | None, None),
+        ("reliability", _Reliability | None, None),
         ("top_k", _TopK | None, None),
         ("few_shot", dict[str, _FewShot] | None, None),
         ("shifts", dict[str, dict[str, Any]] | None, None),

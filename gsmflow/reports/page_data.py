@@ -34,6 +34,7 @@ __all__ = [
     "ClassShifts",
     "FeatureSample",
     "PageData",
+    "Probabilities",
     "draw_features",
     "pick_answers",
     "pick_shifts",
@@ -53,7 +54,7 @@ _COMPONENTS = 50
 _MANY_ROWS = 1000
 _CURVE_POINTS = 1000
 # The fields of `PageData` that hold one object of arrays.
-_GROUPS = ("answers", "sample", "right")
+_GROUPS = ("answers", "sample", "right", "probabilities")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +128,19 @@ class ClassShifts:
 
 
 @dataclass(frozen=True, eq=False)
+class Probabilities:
+    """The probability of the calibrated answer to every test row.
+
+    Attributes
+    ----------
+    answer
+        ``(n,)``, in [0, 1].
+    """
+
+    answer: _Floats
+
+
+@dataclass(frozen=True, eq=False)
 class PageData:
     """What is kept.
 
@@ -143,6 +157,8 @@ class PageData:
         method synthesizes features.
     right
         Which test rows the model answers right; None of a run that was made before this was kept.
+    probabilities
+        How sure the model is of its answers; None of a run without temperatures.
     """
 
     answers: Answers
@@ -150,6 +166,7 @@ class PageData:
     sample: FeatureSample | None
     shifts: Mapping[str, ClassShifts]
     right: RightAnswers | None = None
+    probabilities: Probabilities | None = None
 
 
 def pick_answers(outcome: Outcome) -> Answers:
@@ -300,13 +317,16 @@ def read_page_data(path: Path, classes: int) -> PageData:
             name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
             for i, name in enumerate(names["shifts"])
         }
-        sample, right = _below("sample", arrays), _below("right", arrays)
+        sample, right, known = (
+            _below(group, arrays) for group in ("sample", "right", "probabilities")
+        )
         page_data = PageData(
             answers=Answers(**_below("answers", arrays)),
             curves={name: arrays[f"curves.{i}"] for i, name in enumerate(names["curves"])},
             sample=FeatureSample(**sample) if sample else None,
             shifts=shifts,
             right=RightAnswers(**right) if right else None,
+            probabilities=Probabilities(**known) if known else None,
         )
         _check(page_data, classes)
     except Exception as error:
@@ -333,6 +353,14 @@ def _check(page_data: PageData, classes: int) -> None:
     right = page_data.right
     if right is not None and not len(right.gzsl) == len(answers.labels):
         raise ValueError("answers differ in length from those that are right")
+    known = page_data.probabilities
+    if known is not None:
+        if len(known.answer) != len(answers.labels):
+            raise ValueError("answers differ in length from their probabilities")
+        if right is None or right.gzsl_calibrated is None:
+            raise ValueError("probabilities are of answers that are not known")
+        if not ((known.answer >= 0) & (known.answer <= 1)).all():
+            raise ValueError("probabilities are not from 0 to 1")
     if (
         sample is not None
         and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from gsmflow.core.arrays import IntArray
@@ -23,13 +24,19 @@ from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.class_splits import draw_class_split
-from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
+from gsmflow.data.dataset import Dataset, Problem, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import write_confusion, write_per_class
+from gsmflow.evaluation.probabilities import (
+    AnswerProbabilities,
+    Temperatures,
+    calibration_error,
+    reliability_bins,
+)
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Classifying, Scorer, Trainable
 from gsmflow.learning.feed import make_feed
@@ -42,6 +49,7 @@ from gsmflow.reports.figures import run_figure
 from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
     PageData,
+    Probabilities,
     draw_features,
     pick_answers,
     thin_curve,
@@ -266,13 +274,17 @@ def conclude(
     # The test split is opened here and nowhere else; nothing is chosen from here on.
     with run.clock.stage("evaluation"):
         held_out = open_held_out(dataset, "test")
-        outcome = evaluate(scorer, problem, held_out)
+        probabilities = _answer_probabilities(facts, problem)
+        on_scores = None if probabilities is None else probabilities.add
+        outcome = evaluate(scorer, problem, held_out, on_scores)
         metrics = {
             **facts.as_json(),
             **measure(outcome, gamma).as_json(),
             "baselines": {},
             "shifts": {},
         }
+        if probabilities is not None:
+            metrics["reliability"] = _reliability(outcome, gamma, probabilities.of_rows())
     if not len(held_out.unseen) or not len(held_out.seen):
         with run.clock.stage("report"):
             _report(run, metrics, fitted, outcome, gamma, {}, ())
@@ -292,12 +304,36 @@ def conclude(
         curves |= result.curves
     pictures = [picture for result in results.values() for picture in result.pictures]
     with run.clock.stage("report"):
-        _keep_page_data(evaluated, curves, results.values())
+        _keep_page_data(evaluated, curves, results.values(), probabilities)
         _report(run, metrics, fitted, outcome, gamma, curves, pictures)
     for section in sections:
         section.finish(run)
     _print_seconds(run)
     return RunResult(run.directory, metrics, problem, held_out, fitted)
+
+
+def _answer_probabilities(facts: RunFacts, problem: Problem) -> AnswerProbabilities | None:
+    """What takes the scores of test rows; None for a run without temperatures."""
+    stored = (facts.validation or {}).get("temperatures")
+    if facts.validation is None or stored is None:
+        return None
+    lowered = facts.validation["gamma"] * np.isin(problem.classes, problem.seen_classes)
+    return AnswerProbabilities(Temperatures(**stored).among_all, lowered)
+
+
+def _reliability(
+    outcome: Outcome, gamma: float | None, probabilities: NDArray[np.float64]
+) -> dict[str, float]:
+    """The expected calibration errors of the calibrated answers to test rows, by their kind."""
+    right = outcome.predictions(gamma) == outcome.labels
+    seen = outcome.row_is_seen
+    return {
+        f"ECE_{name}": calibration_error(
+            reliability_bins(probabilities[rows], right[rows], outcome.labels[rows])
+        )
+        for name, rows in (("seen", seen), ("unseen", ~seen))
+        if rows.any()
+    }
 
 
 def run_worker_experiment(
@@ -439,6 +475,7 @@ def _keep_page_data(
     evaluated: Evaluated,
     curves: Mapping[str, tuple[Outcome, float | None]],
     results: Iterable[SectionResult],
+    probabilities: AnswerProbabilities | None,
 ) -> None:
     """Write the page data: what the run's page shows of the test split."""
     run, fitted, sample = evaluated.run, evaluated.fitted, None
@@ -466,6 +503,7 @@ def _keep_page_data(
         sample=sample,
         shifts=shifts,
         right=right_answers(evaluated.outcome, evaluated.gamma),
+        probabilities=None if probabilities is None else Probabilities(probabilities.of_rows()),
     )
     write_page_data(run.directory / PAGE_DATA_FILE, page_data)
 

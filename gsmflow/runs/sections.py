@@ -1,5 +1,6 @@
 """The list of all sections of a run, in the order of their measurement."""
 
+from gsmflow.reports.reliability import RELIABILITY
 from gsmflow.reports.section import SectionReport
 from gsmflow.runs import beside, few_shot, gate, novelty, oracle, selected_on_test, shifts, top_k
 from gsmflow.runs.section import Section
@@ -17,4 +18,8 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 # What tables, console, pictures and page show of them, and of what every run measures.
-REPORTS: tuple[SectionReport, ...] = (*(section.report for section in SECTIONS), novelty.REPORT)
+REPORTS: tuple[SectionReport, ...] = (
+    *(section.report for section in SECTIONS),
+    novelty.REPORT,
+    RELIABILITY,
+)

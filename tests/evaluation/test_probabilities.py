@@ -12,10 +12,13 @@ from sklearn.linear_model import LogisticRegression
 
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.evaluation.probabilities import (
+    AnswerProbabilities,
     KeptScores,
     Temperatures,
+    calibration_error,
     class_probabilities,
     fit_temperature,
+    reliability_bins,
 )
 
 SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
@@ -131,3 +134,31 @@ def test_kept_scores_give_the_temperatures_of_the_calibrated_scores(most: int) -
     else:  # eight rows of each class
         assert found.among_all == pytest.approx(whole.among_all, rel=0.6)
         assert found != whole
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60))
+@settings(deadline=None, max_examples=40)
+def test_calibration_error_is_that_of_bins_by_hand(seed: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, right = rng.choice(CLASSES, rows), rng.random(rows) < 0.6
+    shares = rng.choice([0.0, 1 / 15, 0.2, 0.2000001, 1.0, *rng.random(9)], rows)
+    weights = [1 / np.sum(labels == c) / len(np.unique(labels)) for c in labels]
+    expected = 0.0
+    for place in range(15):
+        low, high = place / 15, (place + 1) / 15
+        inside = [i for i in range(rows) if low < shares[i] <= high or (shares[i] == 0 == place)]
+        expected += abs(sum(weights[i] * (right[i] - shares[i]) for i in inside))
+    bins = reliability_bins(shares, right, labels)
+    assert calibration_error(bins) == pytest.approx(expected, abs=1e-12)
+    assert sum(part.share for part in bins) == pytest.approx(1)
+    assert sum(part.rows for part in bins) == rows
+
+
+def test_probabilities_of_answers_come_slab_by_slab() -> None:
+    scores, _ = draw(6, 0.5)
+    lowered = np.array([0.7, 0.7, 0.7, 0.0, 0.0])
+    found = AnswerProbabilities(0.3, lowered)
+    for start in range(0, 400, 90):
+        found.add(scores[start : start + 90], None)
+    expected = softmax((scores - lowered) / 0.3, axis=1).max(axis=1)
+    np.testing.assert_allclose(found.of_rows(), expected)
