@@ -8,27 +8,33 @@ from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.web.thumbnails import PAGE_BYTES, Thumbnails
 from gsmflow.runs.predict import Answer
 
-__all__ = ["BARS", "SHOWN_ANSWERS", "ShownRows", "bar_length"]
+__all__ = ["SHOWN_ANSWERS", "ShownRows", "bar_length"]
 
 SHOWN_ANSWERS = 3
 """Answers of each row on the page."""
-BARS = "Bars show the order of the answers alone, as scores have no unit."
-"""What `bar_length` is, for readers of the page."""
+
+# What `bar_length` is, for readers of the page.
+_PROBABILITIES = "Bars show the probability of each answer."
+_ORDER = "Bars show the order of the answers alone, as scores have no unit."
 
 _MOST_ROWS = 1000
 
 
-def bar_length(rank: int, count: int) -> float:
-    """The length of an answer's bar, from 0 to 1.
+def bar_length(answer: Answer, rank: int, count: int) -> float:
+    """The length of an answer's bar, from 0 to 1: its probability, where that is known.
 
     Parameters
     ----------
+    answer
+        The answer; that none of the classes fits has no bar.
     rank
         Its rank, from 0 for the best answer.
     count
         How many answers the row has.
     """
-    return (count - rank) / count
+    if answer.kind is None:
+        return 0.0
+    return (count - rank) / count if answer.probability is None else answer.probability
 
 
 class ShownRows:
@@ -64,12 +70,19 @@ class ShownRows:
             ShownAnswer(
                 readable_name(one.name),
                 one.kind,
-                float(f"{one.score:.9g}"),
-                bar_length(rank, len(best)),
+                None if one.score is None else float(f"{one.score:.9g}"),
+                one.probability,
+                bar_length(one, rank, len(best)),
             )
             for rank, one in enumerate(best)
         ]
         self.rows.append(ShownRow(str(name), shown, self._thumbnails.texts.get(str(name))))
+
+    @property
+    def bars(self) -> str:
+        """What the bars show, for readers of the page."""
+        known = any(one.probability is not None for row in self.rows for one in row.answers)
+        return _PROBABILITIES if known else _ORDER
 
     def _add_picture(self, name: str) -> bool:
         """Whether there was room for a row's picture, if it has one."""

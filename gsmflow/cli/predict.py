@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from gsmflow.cli.answers_page import BARS, SHOWN_ANSWERS, ShownRows
+from gsmflow.cli.answers_page import SHOWN_ANSWERS, ShownRows
 from gsmflow.cli.verb import Verb
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.console import make_console
@@ -39,12 +39,15 @@ from gsmflow.methods.gates.base import Gated
 from gsmflow.reports.answers.render import AnswersDocument, render_answers
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.gate_checkpoint import read_gate
+from gsmflow.runs.novelty import Rejection, read_rejection
 from gsmflow.runs.predict import (
+    NONE_OF_THESE,
     Answer,
     Evaluation,
     answer_rows,
     answerable_classes,
     evaluate_answers,
+    temperature_of,
     true_classes,
 )
 
@@ -52,16 +55,18 @@ __all__ = ["VERB", "PredictOptions", "run_predict"]
 
 _Format: TypeAlias = Literal["auto", "csv", "jsonl"]
 _STANDARD_OUTPUT = "-"
-_HEADER = ("rank", "class", "kind", "score")
+_HEADER = ("rank", "class", "kind", "score", "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Classify new pictures or rows of features with a trained run.
 
-    An answer is the best class: its name, whether it is seen or unseen, and its score. Scores of
-    seen classes are reduced by the calibration factor gamma, or the gate that the run was trained
-    with combines the scores. Rows have the names that the file gives them, or are counted from 1.
+    An answer is the best class: its name, whether it is seen or unseen, its score, and its
+    probability. Scores of seen classes are reduced by the calibration factor gamma, or the gate
+    that the run was trained with combines the scores. Probabilities are the softmax of the scores
+    over a temperature that the run fitted on its validation classes. Rows have the names that the
+    file gives them, or are counted from 1.
     Pictures are named by their files. Files that are no readable pictures are left out and listed.
     With labels in the file of the rows, the accuracies are printed, too.
     """
@@ -95,6 +100,9 @@ class PredictOptions:
     the run was trained with, if any, or none."""
     only: Literal["all", "unseen"] = "all"
     """all: answers among all classes; unseen: among the unseen ones only (zero-shot learning)."""
+    reject: float | None = None
+    """Answer 'none of these' to pictures or rows that are unlike all classes: the share, such as
+    0.05, of held-out rows of known classes that the threshold rejects; None: reject none."""
     evaluate: bool = True
     """Compare the answers with the labels, if the file of the rows has some."""
     weights: Path | None = None
@@ -115,6 +123,7 @@ def run_predict(options: PredictOptions) -> None:
     console = make_console(stderr=True)
     run = open_trained(options.run, pick_device(options.device))
     decision = _Decision.of(options, run)
+    rejection = _rejection(options, run)
     if options.file is None:
         raise InputError(
             "INPUT: found none, expected a picture, a folder of pictures or a file of features"
@@ -122,7 +131,7 @@ def run_predict(options: PredictOptions) -> None:
     rows, truth = _open_input(options, options.file, run)
     shown = ShownRows(options.file if rows.named_by == "file" else None)
     best = options.top_k if options.html is None else max(options.top_k, SHOWN_ANSWERS)
-    for note in rows.notes:
+    for note in [*rows.notes, *_probability_notes(options, run, decision)]:
         console.print(f"note: {note}", soft_wrap=True)
     counts, predictions = _Counts.of(run, options.only, rows.named_by), list[int]()
     unit = f"{rows.named_by}s"
@@ -135,7 +144,13 @@ def run_predict(options: PredictOptions) -> None:
             for line in piece.left_out:
                 console.print(f"left out: {line}", soft_wrap=True)
             answers = answer_rows(
-                run, piece.features, decision.gamma, options.only, best, decision.gated
+                run,
+                piece.features,
+                decision.gamma,
+                options.only,
+                best,
+                decision.gated,
+                rejection,
             )
             for name, row_answers in zip(piece.names, answers, strict=True):
                 write_row(name, row_answers[: options.top_k])
@@ -163,6 +178,37 @@ def _check(options: PredictOptions) -> None:
         raise InputError(f"--html: found {options.html}, {found}, expected a file for the page")
 
 
+def _rejection(options: PredictOptions, run: TrainedRun) -> Rejection | None:
+    """The rule of ``--reject``, if any."""
+    share = options.reject
+    if share is None:
+        return None
+    if not 0 < share < 1:
+        raise InputError(f"--reject: found {share:g}, expected a share above 0 and below 1")
+    return read_rejection(run, share)
+
+
+def _probability_notes(
+    options: PredictOptions, run: TrainedRun, decision: "_Decision"
+) -> list[str]:
+    """Why there are no probabilities, in one sentence; empty where there are some."""
+    if temperature_of(run, decision.gamma, options.only, decision.gated) is not None:
+        return []
+    if decision.gated is not None:
+        why = (
+            f"the scores of the gate {decision.gated.name} have none; --gate none answers with "
+            "probabilities"
+        )
+    elif run.temperatures is None:
+        why = (
+            "the run has no temperature, as one made before they were fitted or with "
+            "--no-calibrate; train again for them"
+        )
+    else:
+        why = f"{run.metrics['model']} has them only with the calibration factor gamma"
+    return [f"no probabilities: {why}"]
+
+
 def _read_gate(run: TrainedRun) -> Gated:
     try:
         return read_gate(run)
@@ -179,7 +225,10 @@ def _print_summary(
 ) -> None:
     target = "" if options.into == _STANDARD_OUTPUT else f" in {options.into}"
     left_out = f", {counts.left_out:,} left out" if counts.left_out else ""
-    console.print(f"{counts.rows:,} {named_by}s{target}{left_out}, {decision.text}", soft_wrap=True)
+    rejected = f", {counts.rejected:,} answered {NONE_OF_THESE!r}" if options.reject else ""
+    console.print(
+        f"{counts.rows:,} {named_by}s{target}{left_out}{rejected}, {decision.text}", soft_wrap=True
+    )
     if counts.in_class_folders:
         console.print(counts.agreement, soft_wrap=True)
 
@@ -198,11 +247,12 @@ def _write_page(
         dataset=run.recipe.dataset,
         run=str(run.directory),
         decision=decision.text,
-        bars=BARS,
+        bars=shown.bars,
         named_by=counts.named_by,
         rows=shown.rows,
-        seen=counts.rows - counts.unseen,
+        seen=counts.rows - counts.unseen - counts.rejected,
         unseen=counts.unseen,
+        rejected=counts.rejected,
         sentences=(f"{counts.agreement}.",) if counts.in_class_folders else (),
     )
     content = render_answers(document).encode()
@@ -261,13 +311,16 @@ def _evaluate(
         return
     found = evaluate_answers(run, truth.classes[kept], predictions[kept])
     console.print(terminal_table(_class_grid(found)))
-    console.print(_accuracy_line(found), soft_wrap=True)
+    rejected = int((predictions[kept] < 0).sum())
+    console.print(_accuracy_line(found, rejected), soft_wrap=True)
 
 
-def _accuracy_line(found: Evaluation) -> str:
+def _accuracy_line(found: Evaluation, rejected: int) -> str:
+    """The accuracies in one line, with so many rejected rows among those that are counted."""
     classes = len(found.seen_classes) + len(found.unseen_classes)
+    wrong = f" ({rejected:,} rejected, which count as wrong)" if rejected else ""
     parts = [
-        f"accuracy {fixed(100 * found.accuracy)} % over {found.rows:,} rows",
+        f"accuracy {fixed(100 * found.accuracy)} % over {found.rows:,} rows{wrong}",
         f"{fixed(100 * found.class_mean)} % as the mean over the {classes} classes that occur",
     ]
     for kind, share, own in (
@@ -313,8 +366,9 @@ class _Counts:
         The possible answers, by `class_key`.
     named_by
         What the names are.
-    rows, left_out
-        Rows or files with an answer, and files that are no readable pictures.
+    rows, left_out, rejected
+        Rows or files with an answer, files that are no readable pictures, and rows or files that
+        are answered with none of the classes.
     unseen
         Rows or files whose answer is an unseen class.
     in_class_folders, agreeing
@@ -326,6 +380,7 @@ class _Counts:
     rows: int = 0
     unseen: int = 0
     left_out: int = 0
+    rejected: int = 0
     in_class_folders: int = 0
     agreeing: int = 0
 
@@ -349,6 +404,7 @@ class _Counts:
         """Count a row or file and its answer."""
         self.rows += 1
         self.unseen += answer.kind == "unseen"
+        self.rejected += answer.kind is None
         if self.named_by != "file":
             return
         folder, *below = PurePath(str(name)).parts
@@ -453,7 +509,12 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
 
         def write_json(name: int | str, answers: Sequence[Answer]) -> None:
             records = [
-                {"class": answer.name, "kind": answer.kind, "score": float(f"{answer.score:.9g}")}
+                {
+                    "class": answer.name,
+                    "kind": answer.kind,
+                    "score": _rounded(answer.score, 9),
+                    "probability": _rounded(answer.probability, 6),
+                }
                 for answer in answers
             ]
             record = {named_by: name, "answers": records}
@@ -465,12 +526,17 @@ def _row_writer(options: PredictOptions, named_by: str, stream: IO[str]) -> _Row
     writer.writerow((named_by, *_HEADER))
 
     def write_csv(name: int | str, answers: Sequence[Answer]) -> None:
-        writer.writerows(
-            as_cells((name, rank, answer.name, answer.kind, f"{answer.score:.9g}"))
-            for rank, answer in enumerate(answers, start=1)
-        )
+        for rank, answer in enumerate(answers, start=1):
+            numbers = _rounded(answer.score, 9), _rounded(answer.probability, 6)
+            texts = ("" if number is None else f"{number:.9g}" for number in numbers)
+            writer.writerow(as_cells((name, rank, answer.name, answer.kind or "", *texts)))
 
     return write_csv
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """A number with so many significant digits; None stays None."""
+    return None if value is None else float(f"{value:.{digits}g}")
 
 
 @contextmanager

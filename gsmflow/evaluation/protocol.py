@@ -8,7 +8,7 @@ subtracts a calibration factor gamma from the scores of the seen classes, which 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from gsmflow.learning.feed import Feed, make_feed, row_slabs
 
 __all__ = [
     "Calibrated",
+    "OnScores",
     "Outcome",
     "ScaledHeldOut",
     "TopK",
@@ -182,16 +183,43 @@ class Outcome:
         )
 
 
-def evaluate(scorer: Scorer, problem: Problem, held_out: HeldOut) -> Outcome:
-    """Score held-out rows of a problem with a method trained on it."""
-    return evaluate_all([scorer], problem, held_out)[0]
+# Called with the scores to calibrate ``(m, k)`` of each slab of rows, the seen ones first, and the
+# ZSL scores ``(m, unseen)`` of unseen rows, else None.
+OnScores: TypeAlias = Callable[[NDArray[Any], NDArray[Any] | None], object]
 
 
-def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut) -> list[Outcome]:
+def _unobserved(scores: NDArray[Any], zsl_scores: NDArray[Any] | None) -> None:
+    """Do nothing."""
+
+
+def evaluate(
+    scorer: Scorer, problem: Problem, held_out: HeldOut, on_scores: OnScores | None = None
+) -> Outcome:
+    """Score held-out rows of a problem with a method trained on it.
+
+    Parameters
+    ----------
+    scorer, problem, held_out
+        The method, the problem that it was trained on, and the rows.
+    on_scores
+        Called with the scores of each slab of rows, in order; None: nothing is called.
+    """
+    observers = [] if on_scores is None else [on_scores]
+    return evaluate_all([scorer], problem, held_out, observers)[0]
+
+
+def evaluate_all(
+    scorers: Sequence[Scorer],
+    problem: Problem,
+    held_out: HeldOut,
+    on_scores: Sequence[OnScores] = (),
+) -> list[Outcome]:
     """Score held-out rows with several methods, each row read once for all of them.
 
     `Outcome.best_to_calibrate` is by the scores of a scorer that is a `CalibratedScorer`.
+    ``on_scores`` is called as by `evaluate`, one for each method; empty: none is called.
     """
+    observers = [*on_scores] or [_unobserved] * len(scorers)
     classes, seen_classes = problem.classes, problem.seen_classes
     gzsl: list[list[BestAnswers]] = [[] for _ in scorers]
     zsl: list[list[IntArray]] = [[] for _ in scorers]
@@ -201,14 +229,16 @@ def evaluate_all(scorers: Sequence[Scorer], problem: Problem, held_out: HeldOut)
         for part in (held_out.seen, held_out.unseen):
             for _, features in part.slabs(len(classes)):
                 for number, scorer in enumerate(scorers):
+                    zsl_scores = None
                     scores = scorer.gzsl_scores(features)
                     gzsl[number].append(best_answers(scores, classes, seen_classes))
                     if isinstance(scorer, CalibratedScorer):
                         scores = scorer.calibrated_scores(features)
                         calibrated[number].append(best_answers(scores, classes, seen_classes))
                     if part is held_out.unseen:
-                        best = scorer.zsl_scores(features).argmax(axis=1)
-                        zsl[number].append(problem.unseen_classes[best])
+                        zsl_scores = scorer.zsl_scores(features)
+                        zsl[number].append(problem.unseen_classes[zsl_scores.argmax(axis=1)])
+                    observers[number](scores, zsl_scores)
                 advance(len(features))
     return [
         Outcome(

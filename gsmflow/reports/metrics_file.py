@@ -74,10 +74,28 @@ class _Gate:
 
 
 @dataclass(frozen=True)
+class _Novelty:
+    """How well rows of unseen classes are told from seen ones, and what shares are rejected."""
+
+    AUROC: _Figure = None
+    rejected_seen: _Figure = None
+    rejected_unseen: _Figure = None
+
+
+@dataclass(frozen=True)
+class _Reliability:
+    """How far probabilities are from accuracies; without test rows of a kind, nothing of it."""
+
+    ECE_seen: _Figure = None
+    ECE_unseen: _Figure = None
+
+
+@dataclass(frozen=True)
 class _Validation:
-    """The calibration factor and the curve on validation classes; of seeds without the curve."""
+    """What the validation classes gave: of seeds without the curve."""
 
     gamma: _Number = None
+    temperatures: dict[str, _Number] | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -91,6 +109,8 @@ _Metrics: Any = msgspec.defstruct(
         ("baselines", dict[str, _Measures] | None, None),
         ("oracle", _Measures | None, None),
         ("gate", _Gate | None, None),
+        ("novelty", _Novelty | None, None),
+        ("reliability", _Reliability | None, None),
         ("top_k", _TopK | None, None),
         ("few_shot", dict[str, _FewShot] | None, None),
         ("shifts", dict[str, dict[str, Any]] | None, None),

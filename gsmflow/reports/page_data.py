@@ -34,6 +34,7 @@ __all__ = [
     "ClassShifts",
     "FeatureSample",
     "PageData",
+    "Probabilities",
     "draw_features",
     "pick_answers",
     "pick_pictured",
@@ -57,7 +58,7 @@ _CURVE_POINTS = 1000
 # answers, that come before all others.
 _MOST_PICTURES, _OF_CLASS = 2000, 12
 # The fields of `PageData` that hold one object of arrays.
-_GROUPS = ("answers", "sample", "right")
+_GROUPS = ("answers", "sample", "right", "probabilities")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,19 @@ class ClassShifts:
 
 
 @dataclass(frozen=True, eq=False)
+class Probabilities:
+    """The probability of the calibrated answer to every test row.
+
+    Attributes
+    ----------
+    answer
+        ``(n,)``, in [0, 1].
+    """
+
+    answer: _Floats
+
+
+@dataclass(frozen=True, eq=False)
 class PageData:
     """What is kept.
 
@@ -150,6 +164,8 @@ class PageData:
     pictures
         Names of pictures in the dataset by their test rows, the first of `pick_pictured`; empty
         where the dataset names none.
+    probabilities
+        How sure the model is of its answers; None of a run without temperatures.
     """
 
     answers: Answers
@@ -158,6 +174,7 @@ class PageData:
     shifts: Mapping[str, ClassShifts]
     right: RightAnswers | None = None
     pictures: Mapping[int, str] = field(default_factory=dict)
+    probabilities: Probabilities | None = None
 
 
 def pick_answers(outcome: Outcome) -> Answers:
@@ -338,7 +355,9 @@ def read_page_data(path: Path, classes: int) -> PageData:
             name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
             for i, name in enumerate(names["shifts"])
         }
-        sample, right = _below("sample", arrays), _below("right", arrays)
+        sample, right, known = (
+            _below(group, arrays) for group in ("sample", "right", "probabilities")
+        )
         page_data = PageData(
             answers=Answers(**_below("answers", arrays)),
             curves={name: arrays[f"curves.{i}"] for i, name in enumerate(names["curves"])},
@@ -346,6 +365,7 @@ def read_page_data(path: Path, classes: int) -> PageData:
             shifts=shifts,
             right=RightAnswers(**right) if right else None,
             pictures=dict(names.get("pictures", ())),
+            probabilities=Probabilities(**known) if known else None,
         )
         _check(page_data, classes)
     except Exception as error:
@@ -375,6 +395,14 @@ def _check(page_data: PageData, classes: int) -> None:
     for row, name in page_data.pictures.items():
         if not (isinstance(row, int) and 0 <= row < len(answers.labels) and isinstance(name, str)):
             raise ValueError("pictures are not names of answered rows")
+    known = page_data.probabilities
+    if known is not None:
+        if len(known.answer) != len(answers.labels):
+            raise ValueError("answers differ in length from their probabilities")
+        if right is None or right.gzsl_calibrated is None:
+            raise ValueError("probabilities are of answers that are not known")
+        if not ((known.answer >= 0) & (known.answer <= 1)).all():
+            raise ValueError("probabilities are not from 0 to 1")
     if (
         sample is not None
         and len({len(v) for v in (sample.points, sample.labels, sample.real)}) > 1

@@ -37,6 +37,7 @@ from gsmflow.runs.checkpoint import TrainedRun, write_model
 from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog, check_data, read_digest, write_start
 from gsmflow.runs.experiment import conclude, run_facts
+from gsmflow.runs.novelty import add_to_novelty
 from gsmflow.runs.sections import SECTIONS
 from gsmflow.runs.stages import Fitted, Run, classify, read_history
 
@@ -127,7 +128,8 @@ def add_classes(
             trained.metrics.get("choices"),
             _note(classes),
         )
-        conclude(run, dataset, fitted, classify(run, fitted), facts, sections, {})
+        scorer, novelty = classify(run, fitted), add_to_novelty(run, trained, scaled)
+        conclude(run, dataset, fitted, scorer, facts, sections, {}, novelty)
 
 
 def _write_files(run: Run, trained: TrainedRun, fitted: Fitted, classes: NewClasses) -> None:

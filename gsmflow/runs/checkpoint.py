@@ -17,6 +17,7 @@ from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
+from gsmflow.evaluation.probabilities import Temperatures
 from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import direct_scorer, feature_map
@@ -199,6 +200,13 @@ class TrainedRun:
         """The calibration factor gamma that was chosen on validation classes; None without one."""
         calibrated = self.metrics["calibrated"]
         return None if calibrated is None else float(calibrated["gamma"])
+
+    @property
+    def temperatures(self) -> Temperatures | None:
+        """The temperatures that were fitted on validation classes; None of a run without them."""
+        stored = (self.metrics["validation"] or {}).get("temperatures")
+        where = f"{self.directory / METRICS_FILE}, field 'validation.temperatures'"
+        return None if stored is None else as_record(where, stored, Temperatures)
 
 
 def open_trained(

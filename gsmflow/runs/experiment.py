@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from gsmflow.core.arrays import IntArray
@@ -24,7 +25,7 @@ from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
 from gsmflow.data.cache import load_cached
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.class_splits import draw_class_split
-from gsmflow.data.dataset import Dataset, Split, open_held_out, training_problem
+from gsmflow.data.dataset import Dataset, Problem, Split, open_held_out, training_problem
 from gsmflow.data.extract.record import copy_record, separate_encoders
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.data.formats.gbu import read_picture_files
@@ -32,6 +33,12 @@ from gsmflow.data.mixed_semantics import with_second_semantics
 from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.per_class import answers_by_class, write_confusion, write_per_class
+from gsmflow.evaluation.probabilities import (
+    AnswerProbabilities,
+    Temperatures,
+    calibration_error,
+    reliability_bins,
+)
 from gsmflow.evaluation.protocol import Outcome, evaluate
 from gsmflow.learning.contract import Classifying, Scorer, Trainable, check_fit
 from gsmflow.learning.feed import make_feed
@@ -45,6 +52,7 @@ from gsmflow.reports.page_data import (
     PAGE_DATA_FILE,
     Answers,
     PageData,
+    Probabilities,
     draw_features,
     pick_answers,
     pick_pictured,
@@ -58,6 +66,7 @@ from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog, opened_run
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.novelty import FoundNovelty, find_novelty, measure_novelty
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.sections import REPORTS, SECTIONS
 from gsmflow.runs.stages import (
@@ -232,8 +241,9 @@ def _run(run: Run, dataset: Dataset) -> RunResult:
     for section in sections:
         with _section_stage(run, section):
             parts[section.key] = section.fit(run, dataset, fitted, scorer, found.get(section.key))
+    novelty = find_novelty(run, dataset, fitted.scaled) if run.recipe.calibrate else None
     facts = run_facts(run, dataset, None if validated is None else validated.describe(), choice)
-    return conclude(run, dataset, fitted, scorer, facts, sections, parts)
+    return conclude(run, dataset, fitted, scorer, facts, sections, parts, novelty)
 
 
 def conclude(
@@ -244,6 +254,7 @@ def conclude(
     facts: RunFacts,
     sections: Sequence[Section],
     parts: Mapping[str, Any],
+    novelty: FoundNovelty | None = None,
 ) -> RunResult:
     """Open the test split, evaluate the fitted model on it, and report.
 
@@ -259,6 +270,8 @@ def conclude(
         The measurements besides T1, U, S and H.
     parts
         The result of each section's ``fit``, by the section's key.
+    novelty
+        The numbers of rows that are unlike all classes; None where nothing was found on validation.
     """
     validation = facts.validation
     gamma = None if validation is None else float(validation["gamma"])
@@ -267,13 +280,17 @@ def conclude(
     # The test split is opened here and nowhere else; nothing is chosen from here on.
     with run.clock.stage("evaluation"), progress(run.console, "evaluating on the test rows"):
         held_out = open_held_out(dataset, "test")
-        outcome = evaluate(scorer, problem, held_out)
+        probabilities = _answer_probabilities(facts, problem)
+        on_scores = None if probabilities is None else probabilities.add
+        outcome = evaluate(scorer, problem, held_out, on_scores)
         metrics = {
             **facts.as_json(),
             **measure(outcome, gamma).as_json(),
             "baselines": {},
             "shifts": {},
         }
+        if probabilities is not None:
+            metrics["reliability"] = _reliability(outcome, gamma, probabilities.of_rows())
     if not len(held_out.unseen) or not len(held_out.seen):
         with run.clock.stage("report"):
             _report(run, metrics, fitted, outcome, gamma, {}, ())
@@ -285,12 +302,15 @@ def conclude(
         with _section_stage(run, section):
             results[section.key] = section.measure(evaluated, parts.get(section.key))
     metrics |= {key: result.metrics for key, result in results.items()}
+    if novelty is not None:
+        with run.clock.stage("evaluation"):
+            metrics["novelty"] = measure_novelty(novelty, held_out)
     curves = {run.label: (outcome, gamma)}
     for result in results.values():
         curves |= result.curves
     pictures = [picture for result in results.values() for picture in result.pictures]
     with run.clock.stage("report"):
-        _keep_page_data(evaluated, dataset, curves, results.values())
+        _keep_page_data(evaluated, dataset, curves, results.values(), probabilities)
         _report(run, metrics, fitted, outcome, gamma, curves, pictures)
     for section in sections:
         section.finish(run)
@@ -303,6 +323,30 @@ def _section_stage(run: Run, section: Section) -> Iterator[None]:
     """A context in which a section is fitted or measured."""
     with run.clock.stage(section.key), progress(run.console, section.key.replace("_", " ")):
         yield
+
+
+def _answer_probabilities(facts: RunFacts, problem: Problem) -> AnswerProbabilities | None:
+    """What takes the scores of test rows; None for a run without temperatures."""
+    stored = (facts.validation or {}).get("temperatures")
+    if facts.validation is None or stored is None:
+        return None
+    lowered = facts.validation["gamma"] * np.isin(problem.classes, problem.seen_classes)
+    return AnswerProbabilities(Temperatures(**stored).among_all, lowered)
+
+
+def _reliability(
+    outcome: Outcome, gamma: float | None, probabilities: NDArray[np.float64]
+) -> dict[str, float]:
+    """The expected calibration errors of the calibrated answers to test rows, by their kind."""
+    right = outcome.predictions(gamma) == outcome.labels
+    seen = outcome.row_is_seen
+    return {
+        f"ECE_{name}": calibration_error(
+            reliability_bins(probabilities[rows], right[rows], outcome.labels[rows])
+        )
+        for name, rows in (("seen", seen), ("unseen", ~seen))
+        if rows.any()
+    }
 
 
 def run_worker_experiment(
@@ -455,6 +499,7 @@ def _keep_page_data(
     dataset: Dataset,
     curves: Mapping[str, tuple[Outcome, float | None]],
     results: Iterable[SectionResult],
+    probabilities: AnswerProbabilities | None,
 ) -> None:
     """Write the page data: what the run's page shows of the test split."""
     run, fitted, sample = evaluated.run, evaluated.fitted, None
@@ -484,6 +529,7 @@ def _keep_page_data(
         shifts=shifts,
         right=right_answers(evaluated.outcome, evaluated.gamma),
         pictures=_pick_pictures(evaluated, dataset, answers),
+        probabilities=None if probabilities is None else Probabilities(probabilities.of_rows()),
     )
     write_page_data(run.directory / PAGE_DATA_FILE, page_data)
 

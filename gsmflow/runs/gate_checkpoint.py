@@ -124,6 +124,7 @@ class GateParts:
                 number=lambda views: learned.log_odds(views.seen, views.unseen),
                 threshold=self.threshold,
                 combine=lambda views, numbers, threshold: learned.scores(views.seen, views.unseen),
+                temperature=1.0,
             )
         return Gate(lambda views: learned(views.features), self.threshold)
 

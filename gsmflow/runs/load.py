@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_parameters
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.data.new_rows import rows_of_array
+from gsmflow.evaluation.probabilities import class_probabilities
 from gsmflow.learning.contract import Encoding
 from gsmflow.learning.scorers import feature_map
 from gsmflow.methods.gates.base import Gated
@@ -21,7 +21,7 @@ from gsmflow.reports.run_list import no_finished_run
 from gsmflow.runs.checkpoint import TrainedRun, open_trained
 from gsmflow.runs.directory import read_run_recipe
 from gsmflow.runs.gate_checkpoint import read_gate
-from gsmflow.runs.predict import score_slabs
+from gsmflow.runs.predict import score_slabs, temperature_of
 from gsmflow.runs.sample import find_class, sample_class
 
 __all__ = ["LoadedRun", "load"]
@@ -93,19 +93,21 @@ class LoadedRun:
         return self._scores(X)[:, np.argsort(self._scored_names(), kind="stable")]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The softmax of `decision_function`, ``(n, k)``; each row sums to 1.
+        """Probabilities of all classes, ``(n, k)``; each row sums to 1.
 
-        They are probabilities where the scores are log-probabilities up to a constant: those of a
-        trained softmax classifier, of ``--classifier bayes``, and of the prototype discriminant.
-        With other scores, such as similarities or what a gate combines, they only order the
-        classes.
+        They are the softmax of `decision_function` over the temperature that the run fitted on its
+        validation classes, as `predict` of the command line writes them. Where it has none, the
+        temperature is 1: in a run without validation or one made before temperatures were fitted,
+        with a gate other than `cosmo`, and of methods such as ESZSL without gamma. Then they are
+        probabilities only if the scores are log-probabilities, and else order the classes.
 
         Raises
         ------
         InputError
             As `decision_function`.
         """
-        return np.asarray(softmax(self.decision_function(X), axis=1))
+        temperature = temperature_of(self.trained, self.gamma, gated=self.gated)
+        return class_probabilities(self.decision_function(X), temperature or 1.0)
 
     def predict(self, X: ArrayLike) -> NDArray[np.str_]:
         """The best class, seen or unseen, of each row ``(n, d)``, ``(n,)``.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,24 +14,32 @@ from gsmflow.data.class_names import class_key
 from gsmflow.data.given_labels import GivenLabels
 from gsmflow.evaluation.metrics import harmonic_mean, mean_class_accuracy
 from gsmflow.evaluation.per_class import ClassTally, tally_answers
+from gsmflow.evaluation.probabilities import class_probabilities
 from gsmflow.learning.contract import CalibratedScorer
 from gsmflow.methods.gates.base import Gated
 from gsmflow.runs.checkpoint import TrainedRun
+from gsmflow.runs.novelty import Rejection
 from gsmflow.runs.sample import find_class
 
 __all__ = [
+    "NONE_OF_THESE",
     "Answer",
     "Evaluation",
     "answer_rows",
     "answerable_classes",
     "evaluate_answers",
     "score_slabs",
+    "temperature_of",
     "true_classes",
 ]
 
 
+# The answer to a row that is unlike all classes.
+NONE_OF_THESE = "none of these"
+
+
 class Answer(NamedTuple):
-    """One class for one row.
+    """One class for one row, or `NONE_OF_THESE`: without kind, score and probability, number -1.
 
     Attributes
     ----------
@@ -41,12 +50,16 @@ class Answer(NamedTuple):
         its experts' scores.
     number
         The class's number in the dataset, from 0.
+    probability
+        The class's share of a softmax over all classes that could be an answer, in [0, 1]; None
+        where `temperature_of` knows no temperature.
     """
 
     name: str
-    kind: Literal["seen", "unseen"]
-    score: float
+    kind: Literal["seen", "unseen"] | None
+    score: float | None
     number: int
+    probability: float | None
 
 
 def answer_rows(
@@ -56,8 +69,9 @@ def answer_rows(
     only: Literal["all", "unseen"] = "all",
     top_k: int = 1,
     gated: Gated | None = None,
+    rejection: Rejection | None = None,
 ) -> Iterator[list[Answer]]:
-    """The best classes of each row, best first.
+    """The best classes of each row, best first; `NONE_OF_THESE` alone for a rejected row.
 
     Parameters
     ----------
@@ -69,22 +83,69 @@ def answer_rows(
         As in `score_slabs`.
     top_k
         The largest number of classes for each row.
+    rejection
+        Says which rows are rejected; None to reject none.
     """
+    rejected = _rejected_rows(features, rejection)
     classes = answerable_classes(run, only)
     is_seen = np.isin(classes, run.kept.seen_classes)
     names = [run.kept.class_names[c] for c in classes]
+    temperature = temperature_of(run, gamma, only, gated)
     for scores in score_slabs(run, features, gamma, only, gated):
         best = _best(scores, top_k)
-        for row_scores, columns in zip(scores, best, strict=True):
+        probabilities: NDArray[Any] = np.full(scores.shape, None)
+        if temperature is not None:
+            probabilities = class_probabilities(scores, temperature)
+        for i, columns in enumerate(best):
+            if next(rejected):
+                yield [Answer(NONE_OF_THESE, None, None, -1, None)]
+                continue
             yield [
                 Answer(
                     names[c],
                     "seen" if is_seen[c] else "unseen",
-                    float(row_scores[c]),
+                    float(scores[i, c]),
                     int(classes[c]),
+                    probabilities[i, c],
                 )
                 for c in columns
             ]
+
+
+def _rejected_rows(features: FloatArray, rejection: Rejection | None) -> Iterator[bool]:
+    """Whether each row is rejected, in order."""
+    if rejection is None:
+        return repeat(False)
+    slices = row_slices(len(features), 4 * features.shape[1], columns=features.shape[1])
+    return chain.from_iterable(rejection(features[rows]).tolist() for rows in slices)
+
+
+def temperature_of(
+    run: TrainedRun,
+    gamma: float | None = None,
+    only: Literal["all", "unseen"] = "all",
+    gated: Gated | None = None,
+) -> float | None:
+    """The temperature of the scores that answers are chosen by; None where none is known.
+
+    It was fitted with the run's own gamma, and serves for any other. Where a method has other
+    scores for calibration, there is none without it. The gate says whether its scores have one.
+
+    Parameters
+    ----------
+    run, gamma, only, gated
+        As in `score_slabs`.
+    """
+    if only == "all" and gated is not None:
+        return gated.gate.temperature
+    known = run.temperatures
+    if known is None:
+        return None
+    if only == "unseen":
+        return known.among_unseen
+    if gamma is None and isinstance(run.scorer, CalibratedScorer):
+        return None
+    return known.among_all
 
 
 def score_slabs(
@@ -212,10 +273,14 @@ def evaluate_answers(run: TrainedRun, labels: IntArray, predictions: IntArray) -
     run
         A finished run.
     labels, predictions
-        True and predicted class of each row, ``(n,)``, ``n >= 1``, of `TrainedRun.classes`.
+        True and predicted class of each row, ``(n,)``, ``n >= 1``, of `TrainedRun.classes`. A
+        prediction of -1, for a rejected row, is wrong.
     """
     seen, unseen = run.kept.seen_classes, run.kept.unseen_classes
-    tallies = tally_answers(labels, predictions, run.classes, run.kept.class_names)
+    names = (*run.kept.class_names, NONE_OF_THESE)
+    rejected = len(names) - 1
+    predictions = np.where(predictions < 0, rejected, predictions)
+    tallies = tally_answers(labels, predictions, np.append(run.classes, rejected), names)[:-1]
 
     def mean(rows: NDArray[np.bool_]) -> float | None:
         return mean_class_accuracy(labels[rows], predictions[rows]) if rows.any() else None

@@ -1,7 +1,8 @@
 """The list of all sections of a run, in the order of their measurement."""
 
+from gsmflow.reports.reliability import RELIABILITY
 from gsmflow.reports.section import SectionReport
-from gsmflow.runs import beside, few_shot, gate, oracle, selected_on_test, shifts, top_k
+from gsmflow.runs import beside, few_shot, gate, novelty, oracle, selected_on_test, shifts, top_k
 from gsmflow.runs.section import Section
 
 __all__ = ["REPORTS", "SECTIONS"]
@@ -16,5 +17,9 @@ SECTIONS: tuple[Section, ...] = (
     shifts.SECTION,
 )
 
-# What tables, console, pictures and page show of them.
-REPORTS: tuple[SectionReport, ...] = tuple(section.report for section in SECTIONS)
+# What tables, console, pictures and page show of them, and of what every run measures.
+REPORTS: tuple[SectionReport, ...] = (
+    *(section.report for section in SECTIONS),
+    novelty.REPORT,
+    RELIABILITY,
+)

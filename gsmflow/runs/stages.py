@@ -33,6 +33,7 @@ from gsmflow.core.run_files import CHOICE_FILE
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
 from gsmflow.evaluation.measures import metrics_in, validation_point
+from gsmflow.evaluation.probabilities import KeptScores, Temperatures
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import (
     Choosing,
@@ -100,6 +101,8 @@ _TRAINING = {"validation": "validation", "test": "final"}
 _FOUND_FILE = "validation.safetensors"
 # What the training of classifiers is called while it lasts.
 _CLASSIFIERS = "training the classifier"
+# The key of the temperatures among the findings of the last epoch.
+_TEMPERATURES = "temperatures"
 # The file that marks a problem's training as done.
 _RESULT = {"validation": "validation.json", "test": TENSOR_FILE}
 
@@ -254,15 +257,20 @@ class Validated:
         The measures at intervals of the training and at its last epoch.
     found
         The findings of the run's sections, by section key.
+    temperatures
+        The temperatures of the scores at the last epoch; None in a run that was made before they
+        were fitted.
     """
 
     gamma: float
     curve: list[dict[str, float]]
     found: dict[str, Finding]
+    temperatures: Temperatures | None = None
 
     def describe(self) -> dict[str, Any]:
-        """The calibration factor gamma and the curve, as in ``metrics.json``."""
-        return {"gamma": self.gamma, "curve": self.curve}
+        """The calibration factor gamma, the temperatures and the curve, as in ``metrics.json``."""
+        known = {} if self.temperatures is None else {"temperatures": asdict(self.temperatures)}
+        return {"gamma": self.gamma, **known, "curve": self.curve}
 
 
 @dataclass(frozen=True)
@@ -271,10 +279,13 @@ class _StoredValidation:
 
     gamma: float
     curve: Annotated[list[dict[str, float]], Meta(min_length=1)]
+    temperatures: Temperatures | None = None
 
 
-def read_validation(file: Path) -> tuple[float, list[dict[str, float]]]:
-    """The calibration factor and the curve of ``validation.json``.
+def read_validation(
+    file: Path,
+) -> tuple[float, list[dict[str, float]], Temperatures | None]:
+    """The calibration factor, the curve and the temperatures of ``validation.json``.
 
     Raises
     ------
@@ -282,8 +293,8 @@ def read_validation(file: Path) -> tuple[float, list[dict[str, float]]]:
         If the file is missing or damaged.
     """
     value = read_json(file)
-    gamma = as_record(str(file), value, _StoredValidation).gamma
-    return gamma, value["curve"]  # as read: whole numbers stay whole
+    stored = as_record(str(file), value, _StoredValidation)
+    return stored.gamma, value["curve"], stored.temperatures  # as read: whole numbers stay whole
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
@@ -371,6 +382,8 @@ def validate(
 ) -> Validated:
     """Train with the validation classes as unseen classes; choose the calibration factor gamma.
 
+    With that factor, the temperatures are fitted on the scores of the last epoch.
+
     Parameters
     ----------
     run, problem, held_out
@@ -391,32 +404,36 @@ def validate(
     """
     file, found_file = _result_file(run, problem), run.directory / _FOUND_FILE
     if _is_done(run, problem):
-        gamma, stored = read_validation(file)
+        gamma, stored, temperatures = read_validation(file)
         for point in stored:
             on_point(point)
-        return Validated(gamma, stored, _read_found(found_file))
+        return Validated(gamma, stored, _read_found(found_file)[0], temperatures)
     scaled, finders = _scale(run, problem), at_end or {}
 
     def measure(model: Model, epoch: int) -> dict[str, float]:
         text = "evaluating on validation classes"
         with run.clock.stage(classifiers_stage(problem.split)), progress(run.console, text):
             scorer = _model_scorer(run, scaled, model) or fit_classifiers(run, scaled, model)
-            outcome = evaluate(scorer, problem, held_out)
+            kept = KeptScores(problem, held_out)
+            outcome = evaluate(scorer, problem, held_out, kept.add)
         scores = np.stack([outcome.best.seen_scores, outcome.best.unseen_scores])
         check_finite({"largest class score": float(np.abs(scores).max())}, epoch)
+        point = {"epoch": epoch, **validation_point(outcome)}
         if epoch in (0, run.recipe.training.total_epochs):
-            found = {}
+            found = {_TEMPERATURES: Finding(asdict(kept.temperatures(point["gamma"])))}
             for section, find in finders.items():
                 with run.clock.stage(section):
                     found[section] = find(scaled, model, scorer)
-            if found:  # written before the saved state says that this epoch is measured
-                _write_found(found_file, found)
-        return {"epoch": epoch, **validation_point(outcome)}
+            # Written before the saved state says that this epoch is measured.
+            _write_found(found_file, found)
+        return point
 
     measuring = Measuring(measure, run.recipe.curve_every, on_point)
     curve = _train(run, scaled, choice, measuring)[1].curve
-    validated = Validated(curve[-1]["gamma"], curve, _read_found(found_file))
+    validated = Validated(curve[-1]["gamma"], curve, *_read_found(found_file))
     write_json(file, validated.describe())
+    if not validated.found:  # it has the temperatures alone, which stand in the other file now
+        found_file.unlink(missing_ok=True)
     _state_file(run, problem).unlink(missing_ok=True)
     return validated
 
@@ -430,17 +447,20 @@ def _write_found(file: Path, found: Mapping[str, Finding]) -> None:
     write_tensors(file, tensors, {"facts": json.dumps(facts)})
 
 
-def _read_found(file: Path) -> dict[str, Finding]:
-    """Read the findings that `_write_found` wrote; none if there is no file."""
+def _read_found(file: Path) -> tuple[dict[str, Finding], Temperatures | None]:
+    """Read what `_write_found` wrote: findings of sections, and the temperatures, if any."""
     if not file.exists():
-        return {}
+        return {}, None
     with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as stored:
         facts = parse_json(stored.metadata()["facts"])
         found = {key: Finding(values) for key, values in facts.items()}
         for name in stored.keys():  # noqa: SIM118
             key, _, inner = name.partition(".")
             found[key].tensors[inner] = stored.get_tensor(name)
-    return found
+    temperatures = found.pop(_TEMPERATURES, None)
+    if temperatures is None:
+        return found, None
+    return found, as_record(str(file), temperatures.facts, Temperatures)
 
 
 def forget_state(run: Run, problem: Problem) -> None:

@@ -241,6 +241,7 @@ def test_new_run_records_its_origin_and_is_a_complete_run(
     assert record["classes"] == {"a/new one": WHOLE.semantics[-1].tolist()}
     metrics, old = (json.loads((d / "metrics.json").read_text()) for d in (into, directory))
     assert metrics.keys() == old.keys()
+    assert metrics["novelty"]["AUROC"] == pytest.approx(old["novelty"]["AUROC"])
     assert metrics["validation"] == old["validation"]
     # Old rows keep their answers, except where the new class is the answer. A classifier that
     # learns from more rows of unseen classes may also prefer them more, which raises U.

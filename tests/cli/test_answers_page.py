@@ -9,22 +9,33 @@ from PIL import Image
 
 from gsmflow.cli.answers_page import ShownRows, bar_length
 from gsmflow.reports.answers.render import ShownRow
-from gsmflow.runs.predict import Answer
+from gsmflow.runs.predict import NONE_OF_THESE, Answer
 
 ANSWERS = [
-    Answer("red_disc", "seen", -0.12345678912, 3),
-    Answer("blue box", "unseen", -2.5, 0),
-    Answer("plain", "seen", -3.0, 1),
-    Answer("fourth", "seen", -4.0, 2),
+    Answer("red_disc", "seen", -0.12345678912, 3, None),
+    Answer("blue box", "unseen", -2.5, 0, None),
+    Answer("plain", "seen", -3.0, 1, None),
+    Answer("fourth", "seen", -4.0, 2, None),
 ]
 
 
 @given(st.integers(1, 3))
-def test_bars_shrink_with_the_rank_from_full_length(count: int) -> None:
-    lengths = [bar_length(rank, count) for rank in range(count)]
+def test_bars_without_probabilities_shrink_with_the_rank_from_full_length(count: int) -> None:
+    lengths = [bar_length(ANSWERS[0], rank, count) for rank in range(count)]
     assert lengths[0] == 1
     assert lengths == sorted(set(lengths), reverse=True)
     assert min(lengths) > 0
+
+
+def test_bars_are_probabilities_where_these_are_known() -> None:
+    shown = ShownRows(None)
+    shown.add(1, [Answer(NONE_OF_THESE, None, None, -1, None)])
+    assert "order" in shown.bars
+    shown.add(2, [a._replace(probability=p) for a, p in zip(ANSWERS, (0.7, 0.2), strict=False)])
+    assert "probability" in shown.bars
+    rejected, known = shown.rows
+    assert [(a.kind, a.score, a.bar) for a in rejected.answers] == [(None, None, 0)]
+    assert [(a.probability, a.bar) for a in known.answers] == [(0.7, 0.7), (0.2, 0.2)]
 
 
 def test_row_has_three_answers_and_no_picture() -> None:

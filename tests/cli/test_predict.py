@@ -14,8 +14,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from scipy.special import softmax
 
 from gsmflow.cli.main import main
+from gsmflow.core.rounding import fixed
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.files import load_dataset
 from gsmflow.evaluation.metrics import mean_class_accuracy
@@ -368,6 +370,111 @@ def test_best_classes_are_sorted_by_score(
     ]
 
 
+@pytest.mark.parametrize("model", list(SETTINGS))
+def test_probabilities_are_the_softmax_over_the_temperature_of_the_run(
+    model: str,
+    trained: Callable[[str], RunResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = trained(model)
+    dataset, into = dataset_of(result), tmp_path / "answers.jsonl"
+    file = save(tmp_path / "rows.npy", dataset.features[:9])
+    fitted = json.loads((result.directory / "validation.json").read_text())["temperatures"]
+    assert result.metrics["validation"]["temperatures"] == fitted
+    for only, columns in (("all", 10), ("unseen", 3)):
+        flags = ("--only", only, "--top-k", 99)
+        code, out, err = predict(capsys, result.directory, file, *flags)
+        assert (code, "no probabilities" in err) == (0, False)
+        lines = answers(out)
+        scores = np.array([float(line["score"]) for line in lines]).reshape(9, columns)
+        expected = softmax(scores / fitted[f"among_{only}"], axis=1)
+        found = np.array([float(line["probability"]) for line in lines]).reshape(9, columns)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        predict(capsys, result.directory, file, *flags, "--into", into)
+        records = [json.loads(line)["answers"] for line in into.read_text().splitlines()]
+        in_json = [[answer["probability"] for answer in record] for record in records]
+        np.testing.assert_array_equal(in_json, found)
+
+
+def test_what_has_no_probabilities_says_so(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, into = trained("eszsl"), tmp_path / "answers.jsonl"
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:2])
+    older = Path(shutil.copytree(result.directory, tmp_path / "run"))
+    metrics = json.loads((older / "metrics.json").read_text())
+    del metrics["validation"]["temperatures"]
+    change(older / "metrics.json", validation=metrics["validation"])
+    for directory, flags, expected in (
+        (older, (), "note: no probabilities: the run has no temperature"),
+        (result.directory, ("--gamma", "none"), "ESZSL has them only with the calibration factor"),
+    ):
+        code, out, err = predict(capsys, directory, file, *flags)
+        assert code == 0
+        assert expected in err
+        assert [line["probability"] for line in answers(out)] == ["", ""]
+        predict(capsys, directory, file, *flags, "--into", into)
+        assert json.loads(into.read_text().splitlines()[0])["answers"][0]["probability"] is None
+    change(older / "metrics.json", validation={"temperatures": {"among_all": 0}})
+    code, _, err = predict(capsys, older, file)
+    assert code == 2
+    assert "validation.temperatures" in err
+
+
+def test_rows_unlike_all_classes_are_answered_with_none_of_these(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, into = trained("eszsl"), tmp_path / "answers.jsonl"
+    dataset = dataset_of(result)
+    far = 50 * np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    rows = np.concatenate([dataset.features, far])
+    labels = np.append(dataset.labels, [0, 0, 8, 8])
+    file = save(tmp_path / "rows.npz", rows, labels=labels)
+    plain = answers(predict(capsys, result.directory, file, "--top-k", 2)[1])
+    code, out, err = predict(capsys, result.directory, file, "--top-k", 2, "--reject", 0.05)
+    assert code == 0
+    lines = answers(out)
+    none = [line for line in lines if line["class"] == "none of these"]
+    rejected = [int(line["row"]) - 1 for line in none]
+    assert set(range(120, 124)) <= set(rejected)
+    assert len(rejected) < 25
+    assert all(list(line.values())[1:] == ["1", "none of these", "", "", ""] for line in none)
+    # The other rows are answered as without it.
+    kept = [line for line in plain if int(line["row"]) - 1 not in rejected]
+    assert [line for line in lines if line["kind"]] == kept
+    assert f"{len(rejected)} answered 'none of these', calibration factor" in err
+    number = {name: c for c, name in enumerate(dataset.class_names)} | {"none of these": -1}
+    found = np.array([number[line["class"]] for line in lines if line["rank"] == "1"])
+    share = fixed(100 * float((found == labels).mean()))
+    wrong = f"({len(rejected)} rejected, which count as wrong)"
+    assert f"accuracy {share} % over 124 rows {wrong}" in err
+    assert predict(capsys, result.directory, file, "--reject", 0.05, "--into", into)[0] == 0
+    last = json.loads(into.read_text().splitlines()[-1])
+    answer = {"class": "none of these", "kind": None, "score": None, "probability": None}
+    assert last == {"row": 124, "answers": [answer]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gsmflow.core.arrays._SLAB_BYTES", 7 * 48)
+        assert predict(capsys, result.directory, file, "--top-k", 2, "--reject", 0.05)[1] == out
+
+
+def test_run_without_numbers_of_held_out_rows_rejects_nothing(
+    trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained("gsmflow")
+    file = save(tmp_path / "rows.npy", dataset_of(result).features[:2])
+    directory = Path(shutil.copytree(result.directory, tmp_path / "run"))
+    cut(directory / "novelty.safetensors")
+    assert (
+        "not readable as this run's novelty" in predict(capsys, directory, file, "--reject", 0.1)[2]
+    )
+    (directory / "novelty.safetensors").unlink()
+    assert predict(capsys, directory, file)[0] == 0
+    code, out, err = predict(capsys, directory, file, "--reject", 0.1)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--reject: found 0.1 with a run without novelty.safetensors" in err
+
+
 def test_bad_flags_are_refused(
     trained: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -377,6 +484,9 @@ def test_bad_flags_are_refused(
         (("--top-k", "0"), "--top-k: found 0, expected"),
         (("--gamma", "much"), "--gamma: found much, expected run, none or a number"),
         (("--gamma", "inf"), "--gamma: found inf, expected run, none or a number"),
+        (("--reject", "0"), "--reject: found 0, expected a share above 0 and below 1"),
+        (("--reject", "1"), "--reject: found 1, expected a share above 0 and below 1"),
+        (("--reject", "nan"), "--reject: found nan, expected a share above 0 and below 1"),
         (("--gamma", "1", "--only", "unseen"), "--gamma: found 1 with --only unseen"),
         (("--into", tmp_path), f"--into: found {tmp_path}, which cannot be written"),
     ):
@@ -527,12 +637,13 @@ def test_page_has_the_three_best_answers_of_each_row(
     best = [json.loads(line) for line in table.read_text().splitlines()]
     for shown, expected in zip(content["rows"], best, strict=True):
         assert (shown["name"], shown["picture"]) == (str(expected["row"]), None)
-        found = [
-            {"class": a["name"], "kind": a["kind"], "score": a["score"]} for a in shown["answers"]
-        ]
         for record in expected["answers"]:
-            record["class"] = readable_name(record["class"])
-        assert found == expected["answers"][:3]
+            record["name"] = readable_name(record.pop("class"))
+        for a, record in zip(shown["answers"], expected["answers"][:3], strict=True):
+            assert a["bar"] == a["probability"] == pytest.approx(record["probability"], abs=1e-6)
+            assert {key: a[key] for key in ("name", "kind", "score")} == {
+                key: record[key] for key in ("name", "kind", "score")
+            }
     kinds = [record["answers"][0]["kind"] for record in best]
     assert (content["seen"], content["unseen"]) == (kinds.count("seen"), kinds.count("unseen"))
 

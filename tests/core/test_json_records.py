@@ -109,7 +109,13 @@ FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
         {"url": "u", "validator": None, "length": 3},
         lambda f: read_record(f, _WholeFile),
     ),
-    "validation": ({"gamma": 0.5, "curve": [{"epoch": 1, "H": 0.5}]}, read_validation),
+    "validation": (
+        {
+            **{"gamma": 0.5, "curve": [{"epoch": 1, "H": 0.5}]},
+            "temperatures": {"among_all": 0.5, "among_unseen": 2.0},
+        },
+        read_validation,
+    ),
     "history": ([{"epoch": 1, "loss": 0.5}], read_history),
     "recipe": (
         describe_recipe(make_recipe(dataset="CUB", gate="boundary")),

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from gsmflow.core.errors import InputError
+from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.metrics import SeenUnseenCurve
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.feed import MemoryFeed
@@ -21,6 +22,7 @@ from gsmflow.reports.page_data import (
     Answers,
     ClassShifts,
     PageData,
+    Probabilities,
     draw_features,
     pick_answers,
     pick_pictured,
@@ -128,6 +130,8 @@ def make_page_data() -> PageData:
         curves={"Ours, né <i>": thin_curve(outcome.curve()), "curves.0": np.zeros((2, 3))},
         sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
         shifts={"": real, "Ours, né <i>": synthesized},
+        right=right_answers(outcome, 0.5),
+        probabilities=Probabilities(np.random.default_rng(1).random(len(outcome.labels))),
     )
 
 
@@ -138,6 +142,7 @@ def test_page_data_is_read_back_unchanged(tmp_path: Path) -> None:
     assert list(found.curves) == list(page_data.curves)
     assert list(found.shifts) == ["", "Ours, né <i>"]
     pairs = [(found.answers, page_data.answers), (found.sample, page_data.sample)]
+    pairs += [(found.right, page_data.right), (found.probabilities, page_data.probabilities)]
     pairs += list(zip(found.shifts.values(), page_data.shifts.values(), strict=True))
     for ours, theirs in pairs:
         for name, values in vars(theirs).items():
@@ -153,12 +158,18 @@ def damaged(change: str, page_data: PageData) -> PageData:
         return replace(page_data, answers=replace(answers, seen=answers.seen + 5))
     if change == "length":
         return replace(page_data, answers=Answers(**{**vars(answers), "seen": answers.seen[1:]}))
+    if change == "probability":
+        return replace(page_data, probabilities=Probabilities(np.full(len(answers.labels), 2.0)))
+    if change == "few probabilities":
+        return replace(page_data, probabilities=Probabilities(np.ones(3)))
     if change == "sample":
         return replace(page_data, sample=replace(sample, real=sample.real[1:]))
     return replace(page_data, curves={"Ours": np.zeros((3, 2))})
 
 
-@pytest.mark.parametrize("change", ["class", "length", "sample", "curve"])
+@pytest.mark.parametrize(
+    "change", ["class", "length", "probability", "few probabilities", "sample", "curve"]
+)
 def test_page_data_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> None:
     file = tmp_path / "page_data.safetensors"
     write_page_data(file, damaged(change, make_page_data()))

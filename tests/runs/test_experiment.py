@@ -89,6 +89,7 @@ def test_run_writes_the_files_of_its_directory(folder: Path) -> None:
         "model.safetensors",
         "model.json",
         "classifier.safetensors",
+        "novelty.safetensors",
         "metrics.json",
         "run.png",
         "shifts.png",
@@ -132,6 +133,7 @@ def test_log_and_console_have_the_seconds_of_every_stage(tmp_path: Path) -> None
     }
     of_baselines = of_model | {"choosing settings"}
     assert stages.keys() == of_model | {
+        "novelty",
         *("reading the data", "final synthesis and classifiers", "evaluation", "report", "other"),
         *("gate", "gate training", "oracle", "test_selected", "baselines", "shifts"),
         *(f"{name}: {s}" for name in ("ESZSL", "Gaussian prototypes") for s in of_baselines),
@@ -347,7 +349,7 @@ def test_nothing_depends_on_test_rows_before_the_test_split_is_opened(tmp_path: 
         for name, dataset in (("clean", clean), ("corrupt", replace(clean, features=garbage)))
     )
     files = {f.relative_to(a.directory) for f in a.directory.rglob("*.safetensors")}
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files - {Path("page_data.safetensors")}:
         ours, theirs = load_file(a.directory / file), load_file(b.directory / file)
         assert ours.keys() == theirs.keys()

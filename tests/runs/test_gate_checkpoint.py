@@ -1,5 +1,7 @@
 """A gate read from the run directory gives the answers that the run evaluated."""
 
+import csv
+import io
 import json
 import shutil
 import subprocess
@@ -98,7 +100,14 @@ def test_answers_with_the_gate_give_the_figures_of_the_run(
         file = save(tmp_path / "rows.npy", dataset.features[rows])
         code, out, err = predict(capsys, directory, file, *flags)
         assert code == 0, err
-        assert err == f"{len(rows)} rows, {note}\n"
+        lines = err.splitlines()
+        assert lines.pop() == f"{len(rows)} rows, {note}"
+        # Only the combined scores of `cosmo` are logarithms of probabilities.
+        routed = note.startswith("with the run's gate") and "(cosmo)" not in note
+        bare = metrics["calibrated"] is None and not note.startswith("with the run's gate")
+        assert [line.partition(":")[0] for line in lines] == ["note"] * (routed or bare)
+        known = {bool(line["probability"]) for line in csv.DictReader(io.StringIO(out))}
+        assert known == {not (routed or bare)}
         return mean_over_classes(dataset, rows, [line["class"] for line in answers(out)])
 
     unseen, seen = dataset.test_unseen, dataset.test_seen
@@ -192,6 +201,10 @@ def test_scores_of_cosmo_follow_from_its_files(tmp_path: Path) -> None:
         parts.append(np.log(domain * (domain * within + (1 - domain) / scores.shape[1])))
     expected = np.concatenate(parts, axis=1)
     np.testing.assert_allclose(scores_of_answers(result.directory, features), expected, atol=1e-4)
+    run = open_trained(result.directory, CPU)
+    found = [best.probability for (best,) in answer_rows(run, features, gated=read_gate(run))]
+    powers = np.exp(expected)
+    np.testing.assert_allclose(found, powers.max(axis=1) / powers.sum(axis=1), atol=1e-4)
 
 
 def test_scores_equal_those_of_the_run_bit_for_bit(

@@ -105,7 +105,8 @@ def test_scores_are_those_of_the_classifier_file(loaded: Callable[[str], LoadedR
     scores -= run.metrics["calibrated"]["gamma"] * np.isin(numbers, DATASET.seen_classes)
     columns = [list(numbers).index(NAMES.index(name)) for name in run.classes_]
     np.testing.assert_allclose(run.decision_function(features), scores[:, columns], atol=1e-4)
-    powers = np.exp(scores[:, columns] - scores.max(axis=1, keepdims=True))
+    temperature = run.metrics["validation"]["temperatures"]["among_all"]
+    powers = np.exp((scores[:, columns] - scores.max(axis=1, keepdims=True)) / temperature)
     expected = powers / powers.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(run.predict_proba(features), expected, atol=1e-4)
 

@@ -176,4 +176,6 @@ def test_findings_of_the_last_epoch_are_saved_with_the_validation(
             assert found[name].tensors.keys() == finding.tensors.keys()
             for key, tensor in finding.tensors.items():
                 assert torch.equal(found[name].tensors[key], tensor)
-    assert json.loads((tmp_path / "validation.json").read_text()).keys() == {"gamma", "curve"}
+    assert json.loads((tmp_path / "validation.json").read_text()).keys() == {
+        *("gamma", "temperatures", "curve"),
+    }

@@ -117,11 +117,15 @@ class Gate:
     combine
         Combines both experts' scores: from rows, their numbers and the threshold to scores
         ``(n, s + u)``, seen classes first.
+    temperature
+        The temperature with which a softmax makes probabilities of the combined scores: 1 where
+        they are logarithms of probabilities; None where they only say which class is the best.
     """
 
     number: Callable[[Views], NDArray[Any]]
     threshold: float
     combine: Callable[[Views, NDArray[Any], float], NDArray[np.float64]] = route
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,16 +16,17 @@ class ShownAnswer:
     Attributes
     ----------
     name, kind
-        The class, and whether it is seen.
-    score
-        Its score.
+        The class, and whether it is seen; without a kind, that none of the classes fits.
+    score, probability
+        Its score, and its probability from 0 to 1; None where there is none.
     bar
         The length of its bar, from 0 to 1.
     """
 
     name: str
-    kind: Literal["seen", "unseen"]
-    score: float
+    kind: Literal["seen", "unseen"] | None
+    score: float | None
+    probability: float | None
     bar: float
 
 
@@ -64,8 +65,8 @@ class AnswersDocument:
         What a row is.
     rows
         The rows that are shown.
-    seen, unseen
-        How many of all rows are answered with seen and with unseen classes.
+    seen, unseen, rejected
+        How many of all rows are answered with seen classes, with unseen ones, and with none.
     sentences
         What else is known of all of them, one sentence each.
     """
@@ -79,6 +80,7 @@ class AnswersDocument:
     rows: Sequence[ShownRow]
     seen: int
     unseen: int
+    rejected: int = 0
     sentences: Sequence[str] = ()
 
 

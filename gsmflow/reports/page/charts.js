@@ -138,6 +138,39 @@ function moveOnCurve({ U, S }) {
   chart.update();
 }
 
+/** Accuracy over the probability of the answers, of seen and of unseen rows, and the diagonal. */
+function drawReliability(sides) {
+  const datasets = sides.map(({ name, bins }, i) => {
+    const points = bins.map((bin) => ({ x: 100 * bin.probability, y: 100 * bin.accuracy, rows: bin.rows }));
+    return line(i, `${name} rows`, points, { showLine: true, pointRadius: 4, pointHitRadius: 6 });
+  });
+  const diagonal = {
+    ...line(0, "as it says", [{ x: 0, y: 0 }, { x: 100, y: 100 }]),
+    showLine: true,
+    pointRadius: 0,
+    pointHitRadius: 0,
+    pointStyle: "line",
+    borderWidth: 1,
+    borderColor: colour("quiet"),
+    borderDash: [4, 4],
+  };
+  drawChart("reliability-chart", "Accuracy over the probability of the answers", {
+    type: "scatter",
+    data: { datasets: [...datasets, diagonal] },
+    options: {
+      scales: { x: percentAxis("probability of the answer, percent"), y: percentAxis("right, percent") },
+      plugins: {
+        tooltip: {
+          callbacks: {
+            label: ({ dataset, raw }) =>
+              `${dataset.label}: probability ${fixed(raw.x)}, right ${fixed(raw.y)}, ${raw.rows} rows`,
+          },
+        },
+      },
+    },
+  });
+}
+
 /** A plugin that draws the standard deviation of each point that has one, down and up from it. */
 const whiskers = {
   id: "whiskers",

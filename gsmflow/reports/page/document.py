@@ -23,6 +23,7 @@ from gsmflow.core.run_files import (
 )
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
+from gsmflow.evaluation.probabilities import calibration_error, reliability_bins
 from gsmflow.reports.class_names import readable_name
 from gsmflow.reports.loss_axes import loss_axes, loss_parts
 from gsmflow.reports.metric_values import read_metrics
@@ -34,6 +35,7 @@ from gsmflow.reports.page_data import (
     Answers,
     ClassShifts,
     FeatureSample,
+    PageData,
     read_page_data,
 )
 from gsmflow.reports.run_list import no_finished_run
@@ -235,7 +237,7 @@ def _read_part(
     reasons = _MISSING
     if one_sided:
         why = _NO_SEEN_ROWS if metrics["S"].value is None else _NO_UNSEEN_ROWS
-        reasons = reasons | {"answers": why}
+        reasons = reasons | dict.fromkeys(("answers", "reliability"), why)
     part["missing"] = {
         name: why
         for name, why in reasons.items()
@@ -253,6 +255,8 @@ _MISSING = {
     "answers class by class. Run it again to see them.",
     "answers": "This run's directory has no page_data.safetensors, in which a run keeps the scores "
     "of its test rows: gamma cannot be moved, and there are no curves. Run it again to see them.",
+    "reliability": "This run kept no probabilities of its answers: it was made before runs fitted "
+    "temperatures, or with --no-calibrate.",
     "counts": "This run's directory has neither page_data.safetensors nor confusion.csv: its "
     "confusion matrix is not known. Run it again to see it.",
     "map": "This run's directory has no page_data.safetensors, in which a run keeps a sample of "
@@ -365,9 +369,26 @@ def _test_rows(
         "counts": True,
         "curves": curves,
         "areas": _areas(metrics, page_data.curves, reports),
+        "reliability": _reliability(page_data, np.array([item.kind == "seen" for item in classes])),
         "map": None if page_data.sample is None else _pack_map(page_data.sample, method),
         "class_shifts": [_pack_shifts(name, shifts) for name, shifts in page_data.shifts.items()],
     }
+
+
+def _reliability(
+    page_data: PageData, class_is_seen: NDArray[np.bool_]
+) -> list[dict[str, Any]] | None:
+    """The bins of seen and of unseen rows, and their error; None without probabilities."""
+    known, right, labels = page_data.probabilities, page_data.right, page_data.answers.labels
+    if known is None or right is None or right.gzsl_calibrated is None:
+        return None
+    sides = []
+    for name, seen in (("seen", True), ("unseen", False)):
+        rows = class_is_seen[labels] == seen
+        bins = reliability_bins(known.answer[rows], right.gzsl_calibrated[rows], labels[rows])
+        error = calibration_error(bins)
+        sides.append({"name": name, "error": error, "bins": [asdict(part) for part in bins]})
+    return sides
 
 
 def _areas(

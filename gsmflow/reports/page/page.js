@@ -266,6 +266,18 @@ function curveTable() {
   return [columnsOf("method", "U", "S"), rows, "Points of the table, then every twentieth part of each curve."];
 }
 
+// --- probabilities -----------------------------------------------------------------------------
+
+function showReliability() {
+  drawReliability(part.reliability);
+  for (const { name, error } of part.reliability) at(`error-${name}`).textContent = percent(error);
+  tableOnDemand("reliability-table", () => {
+    const rows = part.reliability.flatMap(({ name, bins }) => bins.map((bin) =>
+      [name, percent(bin.probability), percent(bin.accuracy), percent(bin.share), String(bin.rows)]));
+    return [columnsOf("rows", "probability", "right", "share", "number"), rows, "Percent of the rows of each bin."];
+  });
+}
+
 // --- classes -----------------------------------------------------------------------------------
 
 let bars = [];
@@ -500,6 +512,7 @@ function drawResearch() {
     showCurve();
     tableOnDemand("curve-table", curveTable);
   }
+  if (present("reliability", "reliability-body")) showReliability();
   if (present("map", "map-body")) showMap();
   showTraining();
   showShifts();

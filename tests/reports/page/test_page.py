@@ -224,9 +224,9 @@ def test_command_line_of_the_run_is_on_the_page(one: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "missing"),
     [
-        (["page_data.safetensors"], {"answers", "map"}),
-        (["page_data.safetensors", "confusion.csv"], {"answers", "counts", "map"}),
-        (["per_class.csv"], {"classes", "answers", "counts", "map"}),
+        (["page_data.safetensors"], {"answers", "reliability", "map"}),
+        (["page_data.safetensors", "confusion.csv"], {"answers", "reliability", "counts", "map"}),
+        (["per_class.csv"], {"classes", "answers", "reliability", "counts", "map"}),
         (["history.json"], {"history"}),
         (["environment.json"], {"environment", "command"}),
     ],
@@ -304,11 +304,14 @@ def test_run_without_validation_or_shifts_has_a_page(one: Path) -> None:
     def change(metrics: dict[str, Any]) -> None:
         metrics.update(validation=None, calibrated=None, baselines={})
         del metrics["shifts"], metrics["oracle"], metrics["test_selected"], metrics["top_k"]
+        del metrics["novelty"], metrics["reliability"]
 
     edit_json(one / "metrics.json", change)
+    file = one / "page_data.safetensors"
+    write_page_data(file, replace(read_page_data(file, len(NAMES)), probabilities=None))
     document = read_run(one, REPORTS)
     (part,) = document["parts"]
-    assert set(part["missing"]) == {"validation", "shifts"}
+    assert set(part["missing"]) == {"reliability", "validation", "shifts"}
     assert part["gamma"] is None
     assert document["extra"] == []
     assert [row["figures"][-1] for row in document["rows"]] == [None]
@@ -494,7 +497,7 @@ def test_answers_of_another_run_are_refused(one: Path) -> None:
     file = one / "page_data.safetensors"
     page_data = read_page_data(file, len(NAMES))
     fewer = Answers(**{name: values[1:] for name, values in vars(page_data.answers).items()})
-    write_page_data(file, replace(page_data, answers=fewer, right=None))
+    write_page_data(file, replace(page_data, answers=fewer, right=None, probabilities=None))
     with pytest.raises(InputError, match="found other numbers of rows than in"):
         read_run(one, REPORTS)
     write_page_data(file, replace(page_data, answers=fewer))
@@ -727,6 +730,29 @@ def cells(page: Any, selector: str) -> list[list[str]]:
         f"{selector} tbody", "b => [...b.rows].map(r => [...r.cells].map(c => c.textContent))"
     )
     return found
+
+
+def test_reliability_is_that_of_the_calibrated_answers(
+    show: Callable[..., Shown], runs: Runs
+) -> None:
+    folder, outcome = runs.folder / "seed0", runs.outcomes[0]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    page = show(folder).page
+    gamma = metrics["calibrated"]["gamma"]
+    right = outcome.predictions(gamma) == outcome.labels
+    found = table(page, "#reliability-table")
+    for side, rows in (("seen", outcome.row_is_seen), ("unseen", ~outcome.row_is_seen)):
+        error = metrics["reliability"][f"ECE_{side}"]
+        assert page.inner_text(f"#error-{side}") == fixed(100 * error)
+        of_side = [line for line in found if line[0] == side]
+        assert sum(int(line[4]) for line in of_side) == rows.sum()
+        mean = sum(float(line[2]) * float(line[3]) for line in of_side) / 100
+        _, accuracy = per_class_accuracy(
+            outcome.labels[rows], np.where(right, outcome.labels, -1)[rows]
+        )
+        assert mean == pytest.approx(100 * accuracy.mean(), abs=0.5)
+    points = drawn_points(page, "reliability-chart")
+    assert len(points["seen rows"]) + len(points["unseen rows"]) == len(found)
 
 
 def test_mistakes_are_those_of_the_confusion_matrix(show: Callable[..., Shown], runs: Runs) -> None:
