@@ -436,7 +436,7 @@ def cut(name: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (shutil.rmtree, "found no such folder, expected a run directory"),
+        (shutil.rmtree, "found no such folder, expected the directory of a finished run"),
         (lambda folder: (folder / "metrics.json").unlink(), "found a run that is not finished"),
         (write("ablation.json", "{}"), "found the runs of an ablation"),
         (cut("metrics.json"), "metrics.json: not readable"),
