@@ -75,7 +75,7 @@ class _Gate:
 
 @dataclass(frozen=True)
 class _Novelty:
-    """How well rows of unseen classes are told from seen ones, and what shares are rejected."""
+    """How well rows of unseen and of seen classes are separated, and what shares are rejected."""
 
     AUROC: _Figure = None
     rejected_seen: _Figure = None

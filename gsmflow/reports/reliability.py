@@ -1,4 +1,4 @@
-"""What is told of a run's probabilities: how far they are from the accuracies on test rows."""
+"""What a run reports of its probabilities: how far they are from the accuracies on test rows."""
 
 from gsmflow.core.json_fields import Field
 from gsmflow.reports.section import SectionReport

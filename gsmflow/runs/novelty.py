@@ -41,8 +41,8 @@ __all__ = [
 _FILE = "novelty.safetensors"
 _HELD_OUT = "held_out"
 _STAGE = "novelty"
-# The share that is told of test rows.
-_TOLD_SHARE = 0.05
+# The share with which a run reports how many test rows are rejected.
+_REPORTED_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ def read_rejection(run: TrainedRun, share: float) -> Rejection:
 
 
 def measure_novelty(found: FoundNovelty, held_out: HeldOut) -> dict[str, Any]:
-    """How well rows of unseen classes are told from those of seen ones, as if they were unknown.
+    """How well the numbers separate unseen from seen classes, as if the former were unknown.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def measure_novelty(found: FoundNovelty, held_out: HeldOut) -> dict[str, Any]:
 
     every, of_seen = map(np.concatenate, zip(*_numbers(found.novelty, held_out), strict=True))
     is_unseen = np.arange(len(every)) >= len(held_out.seen)
-    rejected = every > accepting_threshold(found.held_out, 1 - _TOLD_SHARE)
+    rejected = every > accepting_threshold(found.held_out, 1 - _REPORTED_SHARE)
     return {
         "AUROC": float(roc_auc_score(is_unseen, of_seen)),
         "rejected_seen": float(rejected[~is_unseen].mean()),
@@ -205,7 +205,7 @@ def _lines(metrics: Field) -> list[str]:
     )
     return [
         f"rows unlike all classes:  AUROC {auroc} of unseen classes as if unknown;  rejected with "
-        f"--reject {_TOLD_SHARE:g}, of test rows:  seen {seen}  unseen {unseen}"
+        f"--reject {_REPORTED_SHARE:g}, of test rows:  seen {seen}  unseen {unseen}"
     ]
 
 
