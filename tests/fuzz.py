@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
 
-__all__ = ["mutations", "read_or_refused", "tampered"]
+__all__ = ["examples", "mutations", "read_or_refused", "tampered"]
 
 # Pieces of text that readers of numbers and of JSON trip over.
 _TRAPS = (
@@ -30,6 +31,17 @@ _TRAPS = (
     b"(",
     b"'",
 )
+
+
+def examples(count: int) -> settings:
+    """So many examples, the same in every run; a file of a fixture may serve them all."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 def mutations(content: bytes) -> st.SearchStrategy[bytes]:

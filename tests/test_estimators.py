@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pandas import DataFrame
@@ -46,7 +46,7 @@ from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
 from tests.builders import SMALL_OF_ANY, make_dataset, tiny_recipe, write_gbu
-from tests.fuzz import mutations, read_or_refused
+from tests.fuzz import examples, mutations, read_or_refused
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = check_dataset(make_dataset(classes=12, unseen=2, val=2, noise=0.1))
@@ -708,13 +708,7 @@ def test_labels_that_no_type_holds_are_refused() -> None:
         )
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(150)
 @given(data=st.data())
 def test_a_damaged_file_is_loaded_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     whole, damaged = tmp_path / "whole", tmp_path / "damaged"

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,7 +18,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.data.array_files import ENDINGS, open_array_file
 from gsmflow.data.given_labels import read_labels
 from gsmflow.data.new_rows import open_rows
-from tests.fuzz import mutations, read_or_refused
+from tests.fuzz import examples, mutations, read_or_refused
 
 FEATURES = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
 NAMES = np.array([f"bär {c}" for c in range(9)])
@@ -197,13 +197,7 @@ def read_all(path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".npy", ".npz", ".pt", ".h5", ".csv"])
-@settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(100)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(
     ending: str, data: st.DataObject, whole: dict[str, bytes], tmp_path: Path
@@ -213,7 +207,7 @@ def test_a_damaged_file_is_read_or_refused(
     read_or_refused(lambda: read_all(path))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@examples(60)
 @given(data=st.data())
 def test_sizes_and_offsets_in_hdf5_are_not_believed(
     data: st.DataObject, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory

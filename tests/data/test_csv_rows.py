@@ -5,22 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.csv_rows import csv_labels, csv_layout, csv_pieces
+from tests.fuzz import examples
 
 WORDS = st.text(st.sampled_from('ab ",ü'), min_size=1, max_size=6).map(str.strip).filter(bool)
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(100)
 @given(
     features=st.lists(
         st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), min_size=1, max_size=5

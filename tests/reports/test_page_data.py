@@ -31,7 +31,7 @@ from gsmflow.reports.page_data import (
     write_page_data,
 )
 from tests.builders import seeded
-from tests.fuzz import mutations, read_or_refused
+from tests.fuzz import examples, mutations, read_or_refused
 
 SEEN, UNSEEN = np.array([1, 3, 6]), np.array([2, 7])
 CLASSES = np.concatenate([SEEN, UNSEEN])
@@ -194,7 +194,7 @@ def test_damaged_page_data_file_is_refused(tmp_path: Path) -> None:
         read_page_data(file, 5)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@examples(200)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -32,7 +32,7 @@ from tests.builders import (
     write_gbu,
     write_mat,
 )
-from tests.fuzz import mutations, read_or_refused
+from tests.fuzz import examples, mutations, read_or_refused
 
 DATA = SHARED / "data"
 NAME = "TINY"
@@ -1063,13 +1063,7 @@ def test_splits_of_published_files_are_read(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(dataset.labels, labels)
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(100)
 @given(data=st.data())
 @pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
 @pytest.mark.filterwarnings("ignore")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.given_labels import GivenLabels, read_labels
 from gsmflow.data.pack.classes import PackedClasses, Source, label_classes, read_classes
-from tests.fuzz import mutations, read_or_refused
+from tests.fuzz import examples, mutations, read_or_refused
 
 NAMES = ("polar bear", "fox", "Höhle", "7")
 
@@ -90,13 +90,7 @@ TABLE = b'name;a;b\n"polar bear";1;2.5\nfox;-3;4e-2\n'
 COLUMN = "label\nfox\nHöhle\n7\n".encode()
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(100)
 @given(table=mutations(TABLE), column=mutations(COLUMN))
 def test_damaged_tables_are_read_or_refused(table: bytes, column: bytes, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes(table)

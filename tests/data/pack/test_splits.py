@@ -4,23 +4,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gsmflow.data.extract.splits import Shares
 from gsmflow.data.pack.classes import PackedClasses
 from gsmflow.data.pack.splits import read_splits
-from tests.fuzz import mutations, read_or_refused
+from tests.fuzz import examples, mutations, read_or_refused
 
 NAMES = tuple("abcdefgh")
 CLASSES = PackedClasses("s", "s, class names", np.eye(8, dtype=np.float32), NAMES)
-QUICKLY = settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+QUICKLY = examples(100)
 
 
 def shares(test: float, seed: int = 0) -> Shares:
