@@ -628,7 +628,7 @@ def test_run_without_test_rows_of_unseen_classes_measures_only_s(root: Path) -> 
     metrics_of_page = dict(zip(document["columns"], row["figures"], strict=True))
     assert [name for name, value in metrics_of_page.items() if value is not None] == ["S", "S cal."]
     missing = document["parts"][0]["missing"]
-    assert missing.keys() == {"answers"}
+    assert missing.keys() == {"answers", "reliability"}
     assert "no test rows of unseen classes" in missing["answers"]
     (row,) = collect_runs(root / "out", REPORTS).rows
     assert row.figures.keys() == {"S"}

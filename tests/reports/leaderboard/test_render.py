@@ -202,7 +202,7 @@ def test_unfinished_cells_are_last_in_both_orders(
     for _ in range(2):
         press(page, "#figures-table", "T1")
         last = column(page, "#figures-table", "method")[-2:]
-        assert last == ["DEM", "ReViSE"]  # one failed, one was never run
+        assert set(last) == {"DEM", "SYNC"}  # one failed, one was never run
 
 
 def test_overview_has_a_measure_on_all_datasets(
@@ -390,7 +390,7 @@ def test_points_are_read_by_keys(show: Callable[..., Shown], demo: dict[str, Any
     figure = cells[next_better]["figures"]["H_calibrated"]
     text = page.inner_text("#time-readout")
     assert text.startswith(f"{next_better}: H cal. {fixed(figure['mean'])}")
-    assert f"{fixed(cells[next_better]['seconds'])} seconds" in text
+    assert f"{cells[next_better]['seconds']} seconds" in text
 
 
 def test_ranks_are_sorted_and_marked_within_the_critical_difference(
@@ -471,7 +471,8 @@ def test_missing_figures_leave_gaps(show: Callable[..., Shown], document: dict[s
     assert not page.is_visible("#ranks")
     assert not page.is_visible("#ranks-link")
     assert page.is_visible("#published-missing")
-    assert "GFZSL" not in page.evaluate("points.map(({ name }) => name)")
+    without = labels(document)[third["method"]]
+    assert without not in page.evaluate("points.map(({ name }) => name)")
 
 
 def test_nothing_done_on_a_single_dataset(
