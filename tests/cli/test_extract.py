@@ -585,7 +585,7 @@ def test_class_without_pictures_is_among_the_answers_of_a_run(root: Path) -> Non
     assert np.isfinite(result.metrics["H"])
     document = read_run(result.directory, REPORTS, pictures=PictureSource())
     (section,) = document["parts"]
-    assert section["missing"].keys() == {"validation"}
+    assert section["missing"].keys() == {"validation", "reliability"}
     labels = np.concatenate([result.held_out.seen.labels, result.held_out.unseen.labels])
     gallery = dict(zip(section["gallery"]["rows"], section["gallery"]["files"], strict=True))
     assert sorted(gallery) == list(range(len(labels)))

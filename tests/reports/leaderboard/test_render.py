@@ -499,7 +499,7 @@ def large_document(document: dict[str, Any]) -> dict[str, Any]:
             methods[i % 20] | {"key": f"m{i}", "label": f"{methods[i % 20]['label']} {i}"}
             for i in range(40)
         ],
-        "datasets": [datasets[d % 5] | {"key": f"d{d}"} for d in range(10)],
+        "datasets": [datasets[d % len(datasets)] | {"key": f"d{d}"} for d in range(10)],
         "cells": [
             deepcopy(cells[(7 * i + d) % len(cells)])
             | {"method": f"m{i}", "dataset": f"d{d}", "seconds": 2 + 1.1 ** ((i * 7) % 40)}
