@@ -122,7 +122,8 @@ def stages_of(result: RunResult) -> dict[str, StageSeconds]:
 
 def test_log_and_console_have_the_seconds_of_every_stage(tmp_path: Path) -> None:
     printed = StringIO()
-    recipe = tiny_recipe(tmp_path, oracle=True, test_selected=True, gate="boundary", shots=())
+    gate = {"gate": "boundary", "gate_epochs": 3}
+    recipe = tiny_recipe(tmp_path, oracle=True, test_selected=True, shots=(), **gate)
     result = run_experiment(Job(recipe), Console(file=printed, width=200))
     lines = [line for line in printed.getvalue().splitlines() if line.startswith("seconds: ")]
     stages = stages_of(result)
