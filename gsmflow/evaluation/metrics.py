@@ -18,6 +18,7 @@ __all__ = [
     "BestAnswers",
     "SeenUnseenCurve",
     "best_answers",
+    "class_columns",
     "confusion_counts",
     "curve_of_answers",
     "harmonic_mean",
@@ -85,7 +86,7 @@ def true_class_ranks(labels: NDArray[Any], scores: NDArray[Any], classes: NDArra
     classes
         Class of each score column, ``(c,)``.
     """
-    columns = _columns(labels, classes)[:, None]
+    columns = class_columns(labels, classes)[:, None]
     score = np.take_along_axis(scores, columns, axis=1)
     ahead = (scores > score) | ((scores == score) & (np.arange(len(classes)) < columns))
     return np.asarray(ahead.sum(axis=1), dtype=np.int64)
@@ -106,7 +107,7 @@ def confusion_counts(
         The classes in the order asked for, ``(k,)``.
     """
     k = len(classes)
-    pairs = _columns(labels, classes), _columns(predictions, classes)
+    pairs = class_columns(labels, classes), class_columns(predictions, classes)
     counts = csr_array((np.ones(len(labels), dtype=np.int64), pairs), shape=(k, k))
     counts.sum_duplicates()
     return counts
@@ -287,15 +288,15 @@ def curve_of_answers(
     return SeenUnseenCurve(np.concatenate([[-np.inf], edges, [np.inf]]), seen, unseen)
 
 
+def class_columns(labels: NDArray[Any], classes: NDArray[Any]) -> IntArray:
+    """Position of each of the labels ``(n,)`` in ``classes`` ``(k,)``, which has them all."""
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, labels, sorter=order)]
+
+
 def _share_of_each_class(
     labels: NDArray[Any], hits: NDArray[np.bool_]
 ) -> tuple[IntArray, NDArray[np.float64]]:
     """The classes among labels ``(n,)``, and the share of each one's rows that are hits."""
     classes, rows = np.unique(labels, return_inverse=True)
     return classes, np.bincount(rows, weights=hits) / np.bincount(rows)
-
-
-def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> IntArray:
-    """Position of each of the labels ``(n,)`` in ``classes``."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes, labels, sorter=order)]

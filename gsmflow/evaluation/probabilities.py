@@ -18,6 +18,7 @@ from scipy.optimize import brentq
 from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.data.splits import SPLIT_SEED, draw_from_each_class
+from gsmflow.evaluation.metrics import class_columns
 
 __all__ = [
     "AnswerProbabilities",
@@ -147,15 +148,9 @@ class KeptScores:
         lowered = gamma * np.isin(classes, self._problem.seen_classes)
         of_unseen = labels[np.isin(labels, unseen)]
         return Temperatures(
-            fit_temperature(np.concatenate(self._gzsl) - lowered, _columns(labels, classes)),
-            fit_temperature(np.concatenate(self._zsl), _columns(of_unseen, unseen)),
+            fit_temperature(np.concatenate(self._gzsl) - lowered, class_columns(labels, classes)),
+            fit_temperature(np.concatenate(self._zsl), class_columns(of_unseen, unseen)),
         )
-
-
-def _columns(labels: IntArray, classes: IntArray) -> IntArray:
-    """The columns of classes ``(n,)`` among those of the scores ``(k,)``."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes, labels, sorter=order)]
 
 
 class AnswerProbabilities:

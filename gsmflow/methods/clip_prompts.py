@@ -21,7 +21,7 @@ from gsmflow.core.errors import InputError
 from gsmflow.core.rng import Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import HeldOut, Problem
-from gsmflow.evaluation.metrics import best_answers, curve_of_answers
+from gsmflow.evaluation.metrics import best_answers, class_columns, curve_of_answers
 from gsmflow.evaluation.protocol import scale_held_out
 from gsmflow.learning.feed import Scaled, row_slabs
 from gsmflow.learning.method import Method
@@ -59,9 +59,7 @@ def fit_temperature(
     best = best_answers(cosines, classes, seen_classes)
     gamma = curve_of_answers(best, labels, seen_classes).best_gamma()
     shifted = cosines.astype(np.float64) - gamma * np.isin(classes, seen_classes)
-    order = np.argsort(classes)
-    columns = order[np.searchsorted(classes, labels, sorter=order)]
-    return score_temperature([(shifted, columns)])
+    return score_temperature([(shifted, class_columns(labels, classes))])
 
 
 class ClipPrompts(SemanticModel):

@@ -23,7 +23,7 @@ from gsmflow.data.dataset import Problem
 from gsmflow.data.splits import MOST_DIAGNOSED, draw_from_each_class, sample_classes
 from gsmflow.evaluation.bootstrap import RightAnswers
 from gsmflow.evaluation.generation_shifts import ClassMoments, Consistency, Shifts
-from gsmflow.evaluation.metrics import SeenUnseenCurve
+from gsmflow.evaluation.metrics import SeenUnseenCurve, class_columns
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.feed import Feed
 from gsmflow.learning.sampling import Sampler, synthesize
@@ -179,9 +179,9 @@ class PageData:
 
 def pick_answers(outcome: Outcome) -> Answers:
     """The best seen and the best unseen class of each row; seen columns come first."""
-    best, order = outcome.answers_to_calibrate, np.argsort(outcome.classes)
+    best = outcome.answers_to_calibrate
     labels, seen, unseen = (
-        order[np.searchsorted(outcome.classes, classes, sorter=order)].astype(np.int32)
+        class_columns(classes, outcome.classes).astype(np.int32)
         for classes in (outcome.labels, best.seen, best.unseen)
     )
     return Answers(labels, seen, unseen, best.seen_scores, best.unseen_scores)

@@ -20,7 +20,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, hold_out
 from gsmflow.data.splits import draw_fifth
 from gsmflow.evaluation.measures import measure
-from gsmflow.evaluation.metrics import BestAnswers, best_answers
+from gsmflow.evaluation.metrics import BestAnswers, best_answers, class_columns
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import ClassifierRows, GivesRows, Model, Scorer, StreamedRows
 from gsmflow.learning.feed import Feed, Scaled, SelectedFeed, scale_problem
@@ -68,12 +68,10 @@ def find_scores(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
         both = (held_out.seen, held_out.unseen)
         slabs = [features for rows in both for _, features in rows.slabs()]
         labels = np.concatenate([rows.labels for rows in both])
-        order = np.argsort(problem.classes)
-        columns = order[np.searchsorted(problem.classes, labels, sorter=order)]
         arrays = {
             "seen": np.concatenate([seen(features) for features in slabs]),
             "unseen": np.concatenate([scorer.zsl_scores(features) for features in slabs]),
-            "columns": columns,
+            "columns": class_columns(labels, problem.classes),
         }
         return Finding(tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
 
