@@ -25,7 +25,7 @@ from gsmflow.reports.figures import sweep_figure
 from gsmflow.reports.tables import sweep_grid
 from gsmflow.runs.directory import STORAGE_FIELDS
 from gsmflow.runs.script import Script, ScriptOptions, script_recipe
-from gsmflow.runs.stages import read_validation
+from gsmflow.runs.validation import read_validation
 from gsmflow.runs.variants import figures_of, folder_words, run_variants
 
 __all__ = ["VERB", "SweepOptions", "run_sweep"]
@@ -172,7 +172,7 @@ def _validation(folder: Path, recipe: Recipe) -> dict[str, float] | None:
         return None
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     files = [folder / f"seed{seed}" / "validation.json" for seed in seeds]
-    ends = [read_validation(file)[1][-1] for file in files]
+    ends = [read_validation(file).curve[-1] for file in files]
     names = [metric.key for metric in metrics_in("sweep_validation")]
     return {name: fmean(end[name] for end in ends) for name in names}
 

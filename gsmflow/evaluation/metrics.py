@@ -18,6 +18,7 @@ __all__ = [
     "BestAnswers",
     "SeenUnseenCurve",
     "best_answers",
+    "best_interval",
     "class_columns",
     "confusion_counts",
     "curve_of_answers",
@@ -145,26 +146,44 @@ class SeenUnseenCurve:
         return float(np.trapezoid(self.seen, self.unseen))
 
     def best_gamma(self) -> float:
-        """The gamma of highest harmonic mean: the middle of the longest best interval.
+        """The gamma of highest harmonic mean; see `best_interval`.
 
-        Neighbouring intervals with the same harmonic mean count as one. At both ends of the curve
-        one accuracy is 0; where the harmonic mean is 0 throughout, so is gamma.
+        At both ends of the curve one accuracy is 0; where the harmonic mean is 0 throughout, so is
+        gamma.
         """
-        h = self._harmonic_means()
-        best = np.flatnonzero(h >= h.max() - 1e-12)
-        runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
-        spans = [(float(self.edges[run[0]]), float(self.edges[run[-1] + 1])) for run in runs]
-        low, high = max(spans, key=lambda span: (np.isfinite(span).all(), span[1] - span[0]))
-        return 0.0 if np.isinf(low) else (low + high) / 2
+        return best_interval(self.edges, self.harmonic_means())
 
     def best_harmonic_mean(self) -> float:
         """The harmonic mean with `best_gamma`, in [0, 1]."""
-        return float(self._harmonic_means().max())
+        return float(self.harmonic_means().max())
 
-    def _harmonic_means(self) -> NDArray[np.float64]:
+    def harmonic_means(self) -> NDArray[np.float64]:
+        """The harmonic mean of both accuracies in each interval, ``(m,)``, in [0, 1]."""
         total = self.seen + self.unseen
         zero = np.zeros_like(total)
         return np.divide(2 * self.seen * self.unseen, total, out=zero, where=total > 0)
+
+
+def best_interval(edges: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """The middle of the longest interval of the highest value of a step function.
+
+    Neighbouring intervals with the same value count as one. Where the only such interval has no
+    end on one side, it is the number beside its other end; 0 where it has none on both sides.
+
+    Parameters
+    ----------
+    edges
+        Ends of the intervals, ascending, from minus to plus infinity, ``(m + 1,)``.
+    values
+        The value in each interval, its left end included, ``(m,)``.
+    """
+    best = np.flatnonzero(values >= values.max() - 1e-12)
+    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    spans = [(float(edges[run[0]]), float(edges[run[-1] + 1])) for run in runs]
+    low, high = max(spans, key=lambda span: (np.isfinite(span).all(), span[1] - span[0]))
+    if np.isinf(low):
+        return 0.0 if np.isinf(high) else float(np.nextafter(high, low))
+    return low if np.isinf(high) else (low + high) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +208,10 @@ class BestAnswers:
         """The answers of several sets of rows, one after the other."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def of_rows(self, rows: NDArray[np.bool_]) -> "BestAnswers":
+        """Those of some of the rows alone, ``(n,)``."""
+        return BestAnswers(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def answers(self, gamma: float | None = None) -> IntArray:
         """The better one of the two, ``(n,)``, with gamma subtracted from the seen score, if any.

@@ -19,6 +19,7 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.data.splits import SPLIT_SEED, draw_from_each_class
 from gsmflow.evaluation.metrics import class_columns
+from gsmflow.evaluation.protocol import SlabScores
 
 __all__ = [
     "AnswerProbabilities",
@@ -130,16 +131,17 @@ class KeptScores:
         self._kept = draw_from_each_class(labels, lambda rows: min(rows, most), rng)
         self._labels, self._problem = labels, problem
         self._rows = 0
-        self._gzsl: list[NDArray[Any]] = []
-        self._zsl: list[NDArray[Any]] = []
+        self._slabs: list[SlabScores] = []
 
-    def add(self, scores: NDArray[Any], zsl_scores: NDArray[Any] | None) -> None:
-        """Keep the scores ``(m, k)`` and, of unseen rows, ``(m, unseen)`` of the next rows."""
-        kept = self._kept[self._rows : self._rows + len(scores)]
-        self._rows += len(scores)
-        self._gzsl.append(scores[kept])
-        if zsl_scores is not None:
-            self._zsl.append(zsl_scores[kept])
+    def add(self, scores: SlabScores) -> None:
+        """Keep the scores of the next rows."""
+        kept = self._kept[self._rows : self._rows + len(scores.gzsl)]
+        self._rows += len(scores.gzsl)
+        plain = scores.gzsl[kept]
+        same = scores.to_calibrate is scores.gzsl
+        to_calibrate = plain if same else scores.to_calibrate[kept]
+        zsl = None if scores.zsl is None else scores.zsl[kept]
+        self._slabs.append(SlabScores(plain, to_calibrate, zsl))
 
     def temperatures(self, gamma: float) -> Temperatures:
         """Fit the temperatures, with a calibration factor gamma, on what was kept."""
@@ -147,9 +149,11 @@ class KeptScores:
         unseen = self._problem.unseen_classes
         lowered = gamma * np.isin(classes, self._problem.seen_classes)
         of_unseen = labels[np.isin(labels, unseen)]
+        scores = np.concatenate([slab.chosen(gamma) for slab in self._slabs])
+        zsl_scores = np.concatenate([slab.zsl for slab in self._slabs if slab.zsl is not None])
         return Temperatures(
-            fit_temperature(np.concatenate(self._gzsl) - lowered, class_columns(labels, classes)),
-            fit_temperature(np.concatenate(self._zsl), class_columns(of_unseen, unseen)),
+            fit_temperature(scores - lowered, class_columns(labels, classes)),
+            fit_temperature(zsl_scores, class_columns(of_unseen, unseen)),
         )
 
 
@@ -160,18 +164,20 @@ class AnswerProbabilities:
     ----------
     temperature
         The temperature of the scores.
-    lowered
-        What is subtracted from the scores of each class: gamma for a seen one, else 0, ``(k,)``.
+    gamma
+        The calibration factor gamma.
+    is_seen
+        Which classes, the columns of the scores, are seen ones, ``(k,)``.
     """
 
-    def __init__(self, temperature: float, lowered: NDArray[np.float64]) -> None:
-        self._temperature, self._lowered = temperature, lowered
+    def __init__(self, temperature: float, gamma: float, is_seen: NDArray[np.bool_]) -> None:
+        self._temperature, self._gamma, self._is_seen = temperature, gamma, is_seen
         self._parts: list[NDArray[np.float64]] = []
 
-    def add(self, scores: NDArray[Any], zsl_scores: NDArray[Any] | None) -> None:
-        """Take the scores ``(m, k)`` of the next rows."""
-        shares = class_probabilities(scores - self._lowered, self._temperature)
-        self._parts.append(shares.max(axis=1))
+    def add(self, scores: SlabScores) -> None:
+        """Take the scores of the next rows."""
+        lowered = scores.chosen(self._gamma) - self._gamma * self._is_seen
+        self._parts.append(class_probabilities(lowered, self._temperature).max(axis=1))
 
     def of_rows(self) -> NDArray[np.float64]:
         """The probabilities of all rows so far, ``(n,)``, in (0, 1]."""

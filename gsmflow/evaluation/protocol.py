@@ -37,6 +37,7 @@ __all__ = [
     "OnScores",
     "Outcome",
     "ScaledHeldOut",
+    "SlabScores",
     "TopK",
     "evaluate",
     "evaluate_all",
@@ -153,10 +154,26 @@ class Outcome:
         return self.best.answers()
 
     def shifted(self, gamma: float) -> "Outcome":
-        """The outcome of calibrated stacking: gamma subtracted from the scores of seen classes."""
+        """The outcome of calibrated stacking: gamma subtracted from the scores of seen classes.
+
+        A gamma of 0 is no calibration: the plain scores, also where there are others for it.
+        """
+        if gamma == 0:
+            return replace(self, best_to_calibrate=None)
         best = self.answers_to_calibrate
         scores = best.seen_scores.astype(np.float64) - gamma
         return replace(self, best=replace(best, seen_scores=scores), best_to_calibrate=None)
+
+    def of_rows(self, rows: NDArray[np.bool_]) -> "Outcome":
+        """The outcome on some of the rows alone, ``(n,)``."""
+        others = self.best_to_calibrate
+        return replace(
+            self,
+            best=self.best.of_rows(rows),
+            zsl_answers=self.zsl_answers[rows[~self.row_is_seen]],
+            labels=self.labels[rows],
+            best_to_calibrate=None if others is None else others.of_rows(rows),
+        )
 
     def predictions(self, gamma: float | None = None) -> IntArray:
         """GZSL answers ``(n,)``: of the plain scores, or with a calibration factor."""
@@ -183,12 +200,34 @@ class Outcome:
         )
 
 
-# Called with the scores to calibrate ``(m, k)`` of each slab of rows, the seen ones first, and the
-# ZSL scores ``(m, unseen)`` of unseen rows, else None.
-OnScores: TypeAlias = Callable[[NDArray[Any], NDArray[Any] | None], object]
+@dataclass(frozen=True, eq=False)
+class SlabScores:
+    """The scores of some rows.
+
+    Attributes
+    ----------
+    gzsl
+        GZSL scores, ``(m, k)``.
+    to_calibrate
+        The scores for calibrated stacking, ``(m, k)``; of most methods the same array.
+    zsl
+        ZSL scores of unseen rows, ``(m, unseen)``; None for seen rows.
+    """
+
+    gzsl: NDArray[Any]
+    to_calibrate: NDArray[Any]
+    zsl: NDArray[Any] | None
+
+    def chosen(self, gamma: float) -> NDArray[Any]:
+        """The scores ``(m, k)`` that gamma is subtracted from; with 0, the plain ones."""
+        return self.gzsl if gamma == 0 else self.to_calibrate
 
 
-def _unobserved(scores: NDArray[Any], zsl_scores: NDArray[Any] | None) -> None:
+# Called with the scores of each slab of rows, those of seen classes first.
+OnScores: TypeAlias = Callable[[SlabScores], object]
+
+
+def _unobserved(scores: SlabScores) -> None:
     """Do nothing."""
 
 
@@ -230,15 +269,16 @@ def evaluate_all(
             for _, features in part.slabs(len(classes)):
                 for number, scorer in enumerate(scorers):
                     zsl_scores = None
-                    scores = scorer.gzsl_scores(features)
-                    gzsl[number].append(best_answers(scores, classes, seen_classes))
+                    plain = to_calibrate = scorer.gzsl_scores(features)
+                    gzsl[number].append(best_answers(plain, classes, seen_classes))
                     if isinstance(scorer, CalibratedScorer):
-                        scores = scorer.calibrated_scores(features)
-                        calibrated[number].append(best_answers(scores, classes, seen_classes))
+                        to_calibrate = scorer.calibrated_scores(features)
+                        best = best_answers(to_calibrate, classes, seen_classes)
+                        calibrated[number].append(best)
                     if part is held_out.unseen:
                         zsl_scores = scorer.zsl_scores(features)
                         zsl[number].append(problem.unseen_classes[zsl_scores.argmax(axis=1)])
-                    observers[number](scores, zsl_scores)
+                    observers[number](SlabScores(plain, to_calibrate, zsl_scores))
                 advance(len(features))
     return [
         Outcome(

@@ -49,6 +49,9 @@ class Method:
         The ablations of the paper: name to the settings that change.
     depends_on_seed
         Whether its figures may depend on the seed; False for closed forms that draw nothing.
+    balanced
+        Whether the model balances seen and unseen classes by itself, by cross-validation over the
+        seen classes; a calibration factor then has little to gain.
     search
         The ranges of the method's settings that ``tune`` searches; those of training and classifier
         are in `gsmflow.tuning.space`.
@@ -65,6 +68,7 @@ class Method:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: Mapping[str, SearchRange] = field(default_factory=dict)
     depends_on_seed: bool = True
+    balanced: bool = False
 
     @property
     def trains(self) -> bool:

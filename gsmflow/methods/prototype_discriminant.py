@@ -393,6 +393,7 @@ METHOD = Method(
     kind="generative",
     config=DiscriminantConfig,
     model=PrototypeDiscriminant,
+    balanced=True,
     variants={
         "no-gate": {"gated": False},
         "no-shrinkage": {"covariance_shrinkage": False},

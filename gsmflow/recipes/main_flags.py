@@ -10,7 +10,7 @@ __all__ = ["main_flags"]
 _COUNT = 20
 _FIRST = ("model", "classifier", "gate", "features", "semantics")
 _TRAINING = ("epochs", "learning_rate", "samples_per_class")
-_OF_A_RUN = ("beside", "calibrate", "recipe", "seeds", "device", "out", "run", "resume")
+_OF_A_RUN = ("beside", "balance", "recipe", "seeds", "device", "out", "run", "resume")
 _FURTHER = (
     "seed",
     "class_splits",

@@ -14,6 +14,7 @@ from gsmflow.core.precision import PrecisionName
 from gsmflow.core.settings import Range, field_texts, field_types
 from gsmflow.data.embedding_names import embedding_label
 from gsmflow.data.scaling import FeatureScalingName
+from gsmflow.evaluation.balance_names import Balance
 from gsmflow.learning.feed import FeatureStorage
 from gsmflow.learning.method import Method, PresetName, method_of
 from gsmflow.learning.prototypes import PrototypesConfig
@@ -109,6 +110,13 @@ class Recipe:
     calibrate: bool = True
     """Whether to train once more with the validation classes as unseen classes, to choose the
     calibration factor gamma and draw the validation curve; doubles the time."""
+    balance: Balance = "harmonic"
+    """What the calibration factor gamma is chosen for: harmonic: the harmonic mean of U and S;
+    overall: the mean accuracy of all classes; none: no calibration. There is none either where
+    its gain on validation classes is within its noise (docs/protocol.md)."""
+    validation_draws: Annotated[int, Range(min=0)] = 0
+    """Draws of validation classes that gamma is chosen on, each with a training of its own; 0: five
+    for a method that is fitted in one go, one for a method that is trained or balances itself."""
     curve_every: Annotated[int, Range(min=0)] = 0
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
     beside: tuple[str, ...] = ("eszsl", "gaussian-prototypes")

@@ -23,7 +23,8 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import Fitted, Run, choose, classify, fit_final, validate
+from gsmflow.runs.stages import Fitted, Run, choose, classify, fit_final
+from gsmflow.runs.validation import further_draws, validate
 
 __all__ = ["SECTION", "Beside", "beside_recipe", "fit_beside"]
 
@@ -102,7 +103,10 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
     )
     with run.clock.within(beside_run.label):
         choice = choose(beside_run, problem, held_out)
-        validated = validate(beside_run, problem, held_out, choice) if recipe.calibrate else None
+        validated = None
+        if recipe.calibrate:
+            further = further_draws(beside_run, dataset)
+            validated = validate(beside_run, problem, held_out, choice, further=further)
         fitted = fit_final(beside_run, training_problem(dataset, "test"), choice)
         scorer = classify(beside_run, fitted)
     return Beside(

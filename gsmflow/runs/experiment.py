@@ -72,13 +72,12 @@ from gsmflow.runs.sections import REPORTS, SECTIONS
 from gsmflow.runs.stages import (
     Fitted,
     Run,
-    Validated,
     choose,
     classify,
     fit_final,
     run_worker,
-    validate,
 )
+from gsmflow.runs.validation import Validated, further_draws, validate
 
 __all__ = [
     "RunFacts",
@@ -330,8 +329,9 @@ def _answer_probabilities(facts: RunFacts, problem: Problem) -> AnswerProbabilit
     stored = (facts.validation or {}).get("temperatures")
     if facts.validation is None or stored is None:
         return None
-    lowered = facts.validation["gamma"] * np.isin(problem.classes, problem.seen_classes)
-    return AnswerProbabilities(Temperatures(**stored).among_all, lowered)
+    is_seen = np.isin(problem.classes, problem.seen_classes)
+    temperature = Temperatures(**stored).among_all
+    return AnswerProbabilities(temperature, facts.validation["gamma"], is_seen)
 
 
 def _reliability(
@@ -411,7 +411,8 @@ def _validate(
     if not run.recipe.calibrate:
         return choice, None
     at_end = {s.key: s.at_end(run, problem, held_out) for s in sections if s.at_end is not None}
-    return choice, validate(run, problem, held_out, choice, at_end=at_end)
+    further = further_draws(run, dataset)
+    return choice, validate(run, problem, held_out, choice, at_end=at_end, further=further)
 
 
 def run_facts(
@@ -428,7 +429,7 @@ def run_facts(
         features=dataset.features_name,
         semantics=dataset.semantics_name,
         seed=run.recipe.seed,
-        protocol=_protocol(run, dataset, validation is not None) + note,
+        protocol=_protocol(run, dataset, validation) + note,
         validation=validation,
         choices=choice,
         class_split=_describe_split(run.recipe, dataset),
@@ -580,16 +581,30 @@ def _announce(run: Run, dataset: Dataset, resumed: bool) -> None:
     )
 
 
-def _protocol(run: Run, dataset: Dataset, calibrated: bool) -> str:
+def _calibration(dataset: Dataset, validation: Mapping[str, Any]) -> str:
+    """How the calibration factor was chosen, for the description of the protocol."""
+    count = len(np.unique(dataset.labels[dataset.val]))
+    chosen = validation.get("balance")
+    if chosen is None:
+        return f"with a calibration factor chosen on {count} validation classes"
+    if chosen["balance"] == "none":
+        return "without a calibration factor (--balance none)"
+    draws = f"{chosen['draws']} draws of " if chosen["draws"] > 1 else ""
+    text = f"with a calibration factor chosen on {draws}{count} validation classes"
+    if chosen["balance"] == "overall":
+        text += " for the mean accuracy of all classes"
+    return f"{text}, or none where its gain there is within its noise"
+
+
+def _protocol(run: Run, dataset: Dataset, validation: Mapping[str, Any] | None) -> str:
     """The description of the protocol for the table: how epochs and gamma were chosen."""
     text = ""
     if issubclass(run.model_class, Trainable):
         alone = issubclass(run.model_class, Classifying)
         text = "last epoch; " if alone else "last epoch of generator and classifier; "
     text += "nothing chosen on test"
-    if calibrated:
-        count = len(np.unique(dataset.labels[dataset.val]))
-        text += f"; cal.: with a calibration factor chosen on {count} validation classes"
+    if validation is not None:
+        text += f"; cal.: {_calibration(dataset, validation)}"
     if run.recipe.class_split is not None:
         seen, unseen = len(dataset.seen_classes), len(dataset.unseen_classes)
         text += (

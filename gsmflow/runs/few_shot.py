@@ -21,6 +21,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.progress import Advance, progress
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
+from gsmflow.evaluation.balance import balance_curve, choose_gamma, fold_curves
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
@@ -29,7 +30,8 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.few_shot import draw_few_shot, few_shot_figures, few_shot_page, few_shot_table
 from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import AtEnd, Finding, Run, classify_real
+from gsmflow.runs.stages import Run, classify_real
+from gsmflow.runs.validation import AtEnd, Finding
 
 __all__ = [
     "SECTION",
@@ -156,9 +158,9 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
     """A function that chooses the share of real rows and the calibration factor gamma of each k.
 
     The function is called at the end of the training on validation classes. On one draw of
-    validation rows, it takes the share with the best H, each share under its best gamma, and that
-    gamma. For a method without a setting for the number of synthesized rows, there is no share to
-    choose.
+    validation rows, it takes the share with the best H, each share under its best gamma, and the
+    gamma that is chosen with it. For a method without a setting for the number of synthesized
+    rows, there is no share to choose.
     """
 
     def find(scaled: Scaled, model: Model, scorer: Scorer) -> Finding:
@@ -175,8 +177,12 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                 tried = []
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
-                    curve = evaluate(pair, problem, rest).curve()
-                    h, gamma = curve.best_harmonic_mean(), curve.best_gamma()
+                    outcome = evaluate(pair, problem, rest)
+                    balance = run.recipe.balance
+                    folds = fold_curves(outcome, problem, balance)
+                    whole = balance_curve(outcome, problem, balance)
+                    gamma = choose_gamma(balance, [whole], folds).gamma
+                    h = outcome.curve().best_harmonic_mean()
                     tried.append({"share": share, "gamma": gamma, "H": h})
                     advance()
                 chosen[str(k)] = {**max(tried, key=lambda result: result["H"]), "tried": tried}

@@ -47,7 +47,8 @@ from gsmflow.runs.gate_checkpoint import (
     write_gate,
 )
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import AtEnd, Finding, Fitted, Run, train_module, training_stage
+from gsmflow.runs.stages import Fitted, Run, train_module, training_stage
+from gsmflow.runs.validation import AtEnd, Finding
 
 __all__ = ["SECTION", "evaluate_gate", "find_scores", "fit_gate"]
 

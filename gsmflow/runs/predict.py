@@ -129,7 +129,8 @@ def temperature_of(
     """The temperature of the scores that answers are chosen by; None where none is known.
 
     It was fitted with the run's own gamma, and serves for any other. Where a method has other
-    scores for calibration, there is none without it. The gate says whether its scores have one.
+    scores for calibration, it serves for those that it was fitted on alone. The gate says whether
+    its scores have one.
 
     Parameters
     ----------
@@ -143,7 +144,7 @@ def temperature_of(
         return None
     if only == "unseen":
         return known.among_unseen
-    if gamma is None and isinstance(run.scorer, CalibratedScorer):
+    if isinstance(run.scorer, CalibratedScorer) and bool(gamma) != bool(run.gamma):
         return None
     return known.among_all
 
@@ -167,7 +168,7 @@ def score_slabs(
         Unscaled features as in its dataset, ``(n, d)``.
     gamma
         The calibration factor gamma, subtracted from the scores of seen classes; a
-        `CalibratedScorer` has other scores for it. None: no calibration.
+        `CalibratedScorer` has other scores for it. None or 0: no calibration.
     only
         ``"unseen"``: the run's classifier of unseen classes alone, without a gate.
     gated
@@ -178,7 +179,7 @@ def score_slabs(
     score = run.scorer.gzsl_scores if gated is None else gated.scores
     if only == "unseen":
         score = run.scorer.zsl_scores
-    elif gated is None and gamma is not None and isinstance(run.scorer, CalibratedScorer):
+    elif gated is None and gamma and isinstance(run.scorer, CalibratedScorer):
         score = run.scorer.calibrated_scores
     for rows in row_slices(len(features), 8 * max(features.shape[1], len(classes))):
         yield score(features[rows]) - lowered

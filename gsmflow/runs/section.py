@@ -11,7 +11,8 @@ from gsmflow.learning.contract import Scorer
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.page_data import ClassShifts
 from gsmflow.reports.section import SectionReport
-from gsmflow.runs.stages import AtEnd, AtInterval, Finding, Fitted, Run
+from gsmflow.runs.stages import AtInterval, Fitted, Run
+from gsmflow.runs.validation import AtEnd, Finding
 
 __all__ = ["Evaluated", "Section", "SectionResult"]
 

@@ -5,24 +5,20 @@ A model chooses its settings (`choose`), is trained with the validation classes 
 (`fit_final`). Then the classifiers are trained (`classify`).
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from msgspec import Meta
 from rich.console import Console
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from gsmflow.core.console import warner
 from gsmflow.core.distributed import Group
-from gsmflow.core.files import parse_json, read_json, write_json, write_tensors
+from gsmflow.core.files import read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
 from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.precision import Precision
@@ -32,9 +28,7 @@ from gsmflow.core.rounding import fixed
 from gsmflow.core.run_files import CHOICE_FILE
 from gsmflow.data.dataset import HeldOut, Problem, Rows
 from gsmflow.data.splits import repeat_each_class
-from gsmflow.evaluation.measures import metrics_in, validation_point
-from gsmflow.evaluation.probabilities import KeptScores, Temperatures
-from gsmflow.evaluation.protocol import evaluate
+from gsmflow.evaluation.measures import metrics_in
 from gsmflow.learning.contract import (
     Choosing,
     ClassifierRows,
@@ -55,7 +49,6 @@ from gsmflow.learning.softmax import (
 )
 from gsmflow.learning.trainer import Trainer, TrainingConfig, steps_per_epoch
 from gsmflow.recipes.fit import (
-    check_finite,
     classifier_generators,
     make_model,
     rows_request,
@@ -63,18 +56,16 @@ from gsmflow.recipes.fit import (
 )
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.runs.acceleration import compiles
-from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, reading, write_model
+from gsmflow.runs.checkpoint import CLASSIFIER_FILE, TENSOR_FILE, read_model, write_model
 from gsmflow.runs.clock import StageClock
 from gsmflow.runs.directory import RunLog
 
 __all__ = [
     "CHOICE_STAGE",
-    "AtEnd",
     "AtInterval",
-    "Finding",
     "Fitted",
+    "Measuring",
     "Run",
-    "Validated",
     "choose",
     "classifiers_stage",
     "classify",
@@ -82,12 +73,15 @@ __all__ = [
     "fit_classifiers",
     "fit_final",
     "forget_state",
+    "is_done",
+    "model_scorer",
     "read_history",
-    "read_validation",
+    "result_file",
     "run_worker",
+    "scale",
+    "train_model",
     "train_module",
     "training_stage",
-    "validate",
 ]
 
 # The stage of `choose`.
@@ -98,11 +92,8 @@ _LOG_LINES = 20
 _INTERVALS = 20
 # The name of a problem's training on the console. Neither training reads a test row.
 _TRAINING = {"validation": "validation", "test": "final"}
-_FOUND_FILE = "validation.safetensors"
 # What the training of classifiers is called while it lasts.
 _CLASSIFIERS = "training the classifier"
-# The key of the temperatures among the findings of the last epoch.
-_TEMPERATURES = "temperatures"
 # The file that marks a problem's training as done.
 _RESULT = {"validation": "validation.json", "test": TENSOR_FILE}
 
@@ -225,76 +216,6 @@ class TrainingRecord:
 
 # Called at an interval of the training with the run, the data, the model and the epoch.
 AtInterval: TypeAlias = Callable[[Run, Scaled, Model, int], object]
-# Called at the end of the validation training with the data, the model and its scorer.
-AtEnd: TypeAlias = Callable[[Scaled, Model, Scorer], "Finding"]
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """Values that a section found with the validation model, saved with the validation's result.
-
-    Attributes
-    ----------
-    facts
-        Values by name, JSON-ready.
-    tensors
-        Tensors by name.
-    """
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Validated:
-    """The result of the training with the validation classes as unseen classes.
-
-    Attributes
-    ----------
-    gamma
-        The calibration factor gamma of best H at the last epoch.
-    curve
-        The measures at intervals of the training and at its last epoch.
-    found
-        The findings of the run's sections, by section key.
-    temperatures
-        The temperatures of the scores at the last epoch; None in a run that was made before they
-        were fitted.
-    """
-
-    gamma: float
-    curve: list[dict[str, float]]
-    found: dict[str, Finding]
-    temperatures: Temperatures | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """The calibration factor gamma, the temperatures and the curve, as in ``metrics.json``."""
-        known = {} if self.temperatures is None else {"temperatures": asdict(self.temperatures)}
-        return {"gamma": self.gamma, **known, "curve": self.curve}
-
-
-@dataclass(frozen=True)
-class _StoredValidation:
-    """What ``validation.json`` holds, as `Validated.describe` gives it."""
-
-    gamma: float
-    curve: Annotated[list[dict[str, float]], Meta(min_length=1)]
-    temperatures: Temperatures | None = None
-
-
-def read_validation(
-    file: Path,
-) -> tuple[float, list[dict[str, float]], Temperatures | None]:
-    """The calibration factor, the curve and the temperatures of ``validation.json``.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged.
-    """
-    value = read_json(file)
-    stored = as_record(str(file), value, _StoredValidation)
-    return stored.gamma, value["curve"], stored.temperatures  # as read: whole numbers stay whole
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
@@ -323,7 +244,7 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
     count = len(problem.unseen_classes)
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
-    scaled = _scale(run, problem)
+    scaled = scale(run, problem)
     text = f"{run.label}: {CHOICE_STAGE}"
     with run.clock.stage(CHOICE_STAGE), progress(run.console, text):
         choice = run.model_class.choose(scaled, held_out, run.recipe.method, generators)
@@ -354,8 +275,8 @@ def fit_final(
         the end, by the key of their section.
     """
     history_file = run.directory / "history.json"
-    scaled = _scale(run, problem)
-    if _is_done(run, problem):
+    scaled = scale(run, problem)
+    if is_done(run, problem):
         model = read_model(run.directory, run.model_class).model.to(run.device)
         return Fitted(model, scaled, read_history(history_file))
     every = run.recipe.curve_every or math.ceil(run.recipe.training.total_epochs / _INTERVALS)
@@ -365,102 +286,11 @@ def fit_final(
             with run.clock.stage(section):
                 call(run, scaled, model, epoch)
 
-    model, record = _train(run, scaled, choice, Measuring(call_at_interval, every))
+    model, record = train_model(run, scaled, choice, Measuring(call_at_interval, every))
     write_json(history_file, record.history)
     write_model(run.directory, model, scaled, run.recipe.feature_scaling)
-    _state_file(run, problem).unlink(missing_ok=True)
+    forget_state(run, problem)
     return Fitted(model, scaled, record.history)
-
-
-def validate(
-    run: Run,
-    problem: Problem,
-    held_out: HeldOut,
-    choice: dict[str, Any] | None = None,
-    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
-    at_end: Mapping[str, AtEnd] | None = None,
-) -> Validated:
-    """Train with the validation classes as unseen classes; choose the calibration factor gamma.
-
-    With that factor, the temperatures are fitted on the scores of the last epoch.
-
-    Parameters
-    ----------
-    run, problem, held_out
-        The run, the validation problem, and the rows to evaluate on.
-    choice
-        The settings that `choose` returned.
-    on_point
-        Called with each point of the curve, also with those that a resumed run has measured
-        before; an exception that it raises ends the training.
-    at_end
-        Functions that are called after the last epoch, by the key of their section.
-
-    Returns
-    -------
-    Validated
-        The result. It is also written to ``validation.json``, its findings to
-        ``validation.safetensors``; a resumed run reads both.
-    """
-    file, found_file = _result_file(run, problem), run.directory / _FOUND_FILE
-    if _is_done(run, problem):
-        gamma, stored, temperatures = read_validation(file)
-        for point in stored:
-            on_point(point)
-        return Validated(gamma, stored, _read_found(found_file)[0], temperatures)
-    scaled, finders = _scale(run, problem), at_end or {}
-
-    def measure(model: Model, epoch: int) -> dict[str, float]:
-        text = "evaluating on validation classes"
-        with run.clock.stage(classifiers_stage(problem.split)), progress(run.console, text):
-            scorer = _model_scorer(run, scaled, model) or fit_classifiers(run, scaled, model)
-            kept = KeptScores(problem, held_out)
-            outcome = evaluate(scorer, problem, held_out, kept.add)
-        scores = np.stack([outcome.best.seen_scores, outcome.best.unseen_scores])
-        check_finite({"largest class score": float(np.abs(scores).max())}, epoch)
-        point = {"epoch": epoch, **validation_point(outcome)}
-        if epoch in (0, run.recipe.training.total_epochs):
-            found = {_TEMPERATURES: Finding(asdict(kept.temperatures(point["gamma"])))}
-            for section, find in finders.items():
-                with run.clock.stage(section):
-                    found[section] = find(scaled, model, scorer)
-            # Written before the saved state says that this epoch is measured.
-            _write_found(found_file, found)
-        return point
-
-    measuring = Measuring(measure, run.recipe.curve_every, on_point)
-    curve = _train(run, scaled, choice, measuring)[1].curve
-    validated = Validated(curve[-1]["gamma"], curve, *_read_found(found_file))
-    write_json(file, validated.describe())
-    if not validated.found:  # it has the temperatures alone, which stand in the other file now
-        found_file.unlink(missing_ok=True)
-    _state_file(run, problem).unlink(missing_ok=True)
-    return validated
-
-
-def _write_found(file: Path, found: Mapping[str, Finding]) -> None:
-    """Write the findings of sections, by section key."""
-    tensors = {
-        f"{key}.{k}": t for key, finding in found.items() for k, t in finding.tensors.items()
-    }
-    facts = {key: finding.facts for key, finding in found.items()}
-    write_tensors(file, tensors, {"facts": json.dumps(facts)})
-
-
-def _read_found(file: Path) -> tuple[dict[str, Finding], Temperatures | None]:
-    """Read what `_write_found` wrote: findings of sections, and the temperatures, if any."""
-    if not file.exists():
-        return {}, None
-    with reading(file, "findings on validation classes"), safe_open(file, framework="pt") as stored:
-        facts = parse_json(stored.metadata()["facts"])
-        found = {key: Finding(values) for key, values in facts.items()}
-        for name in stored.keys():  # noqa: SIM118
-            key, _, inner = name.partition(".")
-            found[key].tensors[inner] = stored.get_tensor(name)
-    temperatures = found.pop(_TEMPERATURES, None)
-    if temperatures is None:
-        return found, None
-    return found, as_record(str(file), temperatures.facts, Temperatures)
 
 
 def forget_state(run: Run, problem: Problem) -> None:
@@ -469,9 +299,9 @@ def forget_state(run: Run, problem: Problem) -> None:
 
 
 def run_worker(run: Run, problem: Problem) -> None:
-    """Train along in a process that is not the group's main one, in `validate` or `fit_final`."""
-    if not _is_done(run, problem):
-        _train(run, _scale(run, problem), None, _NOTHING_MEASURED)
+    """Train along in a process that is not the group's main one, in `fit_final` or a validation."""
+    if not is_done(run, problem):
+        train_model(run, scale(run, problem), None, _NOTHING_MEASURED)
 
 
 def classify(run: Run, fitted: Fitted) -> Scorer:
@@ -480,7 +310,7 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     A model that classifies by itself or by its densities needs no classifiers. It is the scorer,
     and nothing is written.
     """
-    scorer = _model_scorer(run, fitted.scaled, fitted.model)
+    scorer = model_scorer(run, fitted.scaled, fitted.model)
     if scorer is not None:
         return scorer
     classes = len(fitted.scaled.problem.unseen_classes)
@@ -493,7 +323,7 @@ def classify(run: Run, fitted: Fitted) -> Scorer:
     return pair
 
 
-def _model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
+def model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
     """The scorer of a model that needs no trained classifiers; None for other models."""
     problem, bayes = scaled.problem, run.recipe.classifier_name == "bayes"
     classes = problem.seen_classes, problem.unseen_classes
@@ -596,7 +426,8 @@ def _classifier_rows(run: Run, model: Model, request: RowsRequest) -> Classifier
     return rows
 
 
-def _scale(run: Run, problem: Problem) -> Scaled:
+def scale(run: Run, problem: Problem) -> Scaled:
+    """A problem with the scaling of its features that the recipe asks for."""
     recipe = run.recipe
     with run.clock.stage("scaling the features"):
         return scale_problem(
@@ -609,20 +440,21 @@ def _scale(run: Run, problem: Problem) -> Scaled:
         )
 
 
-def _result_file(run: Run, problem: Problem) -> Path:
+def result_file(run: Run, problem: Problem) -> Path:
+    """The file that marks a problem's training as done."""
     return run.directory / _RESULT[problem.split]
 
 
-def _is_done(run: Run, problem: Problem) -> bool:
+def is_done(run: Run, problem: Problem) -> bool:
     """Whether the problem's training is done already; all processes get the same answer."""
-    return run.group.share_result(_result_file(run, problem).exists)
+    return run.group.share_result(result_file(run, problem).exists)
 
 
 def _state_file(run: Run, problem: Problem) -> Path:
     return run.directory / f"{problem.split}.state.safetensors"
 
 
-def _train(
+def train_model(
     run: Run,
     scaled: Scaled,
     choice: dict[str, Any] | None,
@@ -704,9 +536,9 @@ def train_module(
     if compiles(run.recipe, run.device, steps):
         _compile(run, trainer)
     record = TrainingRecord()
-    state_file = run.directory / f"{stage}.state.safetensors"
-    if run.group.share_result(state_file.exists):
-        record = TrainingRecord(**trainer.load(state_file))
+    saved_file = run.directory / f"{stage}.state.safetensors"
+    if run.group.share_result(saved_file.exists):
+        record = TrainingRecord(**trainer.load(saved_file))
         run.console.print(f"{label}: continuing after epoch {trainer.epoch}")
     for earlier in record.curve:
         measuring.on_point(earlier)
@@ -727,7 +559,7 @@ def train_module(
                     _record_point(run, stage, point)
                     measuring.on_point(point)
             if run.group.is_main and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
-                trainer.save(state_file, asdict(record))
+                trainer.save(saved_file, asdict(record))
                 saved = time.monotonic()
     return trainer.result, record
 

@@ -34,7 +34,8 @@ from gsmflow.runs.acceleration import graphs_of
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.experiment import open_dataset
 from gsmflow.runs.job import Job
-from gsmflow.runs.stages import Run, choose, forget_state, validate
+from gsmflow.runs.stages import Run, choose, forget_state
+from gsmflow.runs.validation import validate
 from gsmflow.tuning.space import Space
 
 __all__ = [

@@ -19,7 +19,8 @@ from gsmflow.recipes.files import describe_recipe, read_recipe_file
 from gsmflow.runs.add_class import added_classes
 from gsmflow.runs.cell import read_outcome
 from gsmflow.runs.directory import read_run_recipe
-from gsmflow.runs.stages import read_history, read_validation
+from gsmflow.runs.stages import read_history
+from gsmflow.runs.validation import read_validation
 from gsmflow.tuning.trial import TrialOutcome
 from tests.builders import make_recipe
 from tests.fuzz import mutations, read_or_refused, tampered

@@ -20,6 +20,7 @@ from gsmflow.evaluation.probabilities import (
     fit_temperature,
     reliability_bins,
 )
+from gsmflow.evaluation.protocol import SlabScores
 
 SEEN, UNSEEN = np.array([1, 4, 7]), np.array([2, 5])
 CLASSES = np.concatenate([SEEN, UNSEEN])
@@ -107,6 +108,7 @@ def test_kept_scores_give_the_temperatures_of_the_calibrated_scores(most: int) -
     order = np.argsort(columns >= 3, kind="stable")  # seen rows first
     scores, labels = scores[order], CLASSES[columns[order]]
     zsl = rng.normal(size=(len(labels), 2))
+    plain = rng.normal(size=scores.shape)
     seen = np.isin(labels, SEEN)
     none = np.zeros((len(labels), 1), np.float32)
     held_out = HeldOut(Rows(none[seen], labels[seen]), Rows(none[~seen], labels[~seen]))
@@ -121,7 +123,8 @@ def test_kept_scores_give_the_temperatures_of_the_calibrated_scores(most: int) -
         for part in (np.flatnonzero(seen), np.flatnonzero(~seen)):
             for start in range(0, len(part), size):
                 rows = part[start : start + size]
-                target.add(scores[rows], zsl[rows] if part[0] else None)
+                zsl_scores = zsl[rows] if part[0] else None
+                target.add(SlabScores(plain[rows], scores[rows], zsl_scores))
     found = kept.temperatures(0.7)
     assert found == again.temperatures(0.7)
     lowered = scores - 0.7 * np.isin(CLASSES, SEEN)
@@ -131,6 +134,8 @@ def test_kept_scores_give_the_temperatures_of_the_calibrated_scores(most: int) -
     )
     if most == 2**22:
         assert found == whole
+        # Without calibration, those of the plain scores.
+        assert kept.temperatures(0.0).among_all == fit_temperature(plain, columns[order])
     else:  # eight rows of each class
         assert found.among_all == pytest.approx(whole.among_all, rel=0.6)
         assert found != whole
@@ -156,9 +161,11 @@ def test_calibration_error_is_that_of_bins_by_hand(seed: int, rows: int) -> None
 
 def test_probabilities_of_answers_come_slab_by_slab() -> None:
     scores, _ = draw(6, 0.5)
-    lowered = np.array([0.7, 0.7, 0.7, 0.0, 0.0])
-    found = AnswerProbabilities(0.3, lowered)
-    for start in range(0, 400, 90):
-        found.add(scores[start : start + 90], None)
-    expected = softmax((scores - lowered) / 0.3, axis=1).max(axis=1)
-    np.testing.assert_allclose(found.of_rows(), expected)
+    others, is_seen = -2 * scores, np.array([True, True, True, False, False])
+    for gamma, chosen in ((0.7, others), (0.0, scores)):
+        found = AnswerProbabilities(0.3, gamma, is_seen)
+        for start in range(0, 400, 90):
+            rows = slice(start, start + 90)
+            found.add(SlabScores(scores[rows], others[rows], None))
+        expected = softmax((chosen - gamma * is_seen) / 0.3, axis=1).max(axis=1)
+        np.testing.assert_allclose(found.of_rows(), expected)

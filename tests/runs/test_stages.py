@@ -18,7 +18,8 @@ from gsmflow.data.dataset import HeldOut, Problem, open_held_out, training_probl
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.runs import stages
 from gsmflow.runs.directory import RunLog
-from gsmflow.runs.stages import Finding, Run, Validated, forget_state, validate
+from gsmflow.runs.stages import Run, forget_state
+from gsmflow.runs.validation import AtEnd, Finding, Validated, validate
 from tests.builders import changed, make_dataset, make_recipe
 
 RECIPE = make_recipe(
@@ -155,7 +156,7 @@ def test_findings_of_the_last_epoch_are_saved_with_the_validation(
 ) -> None:
     calls: list[str] = []
 
-    def finder(name: str, finding: Finding) -> stages.AtEnd:
+    def finder(name: str, finding: Finding) -> AtEnd:
         def find(scaled: Any, model: Any, scorer: Any) -> Finding:
             calls.append(name)
             return finding
@@ -177,5 +178,5 @@ def test_findings_of_the_last_epoch_are_saved_with_the_validation(
             for key, tensor in finding.tensors.items():
                 assert torch.equal(found[name].tensors[key], tensor)
     assert json.loads((tmp_path / "validation.json").read_text()).keys() == {
-        *("gamma", "temperatures", "curve"),
+        *("gamma", "balance", "temperatures", "curve"),
     }

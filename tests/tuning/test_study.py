@@ -34,7 +34,8 @@ from gsmflow.runs.executors import Ended, Events, SlurmSettings, Started, Work
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
 from gsmflow.runs.script import script_recipe
-from gsmflow.runs.stages import Run, Validated
+from gsmflow.runs.stages import Run
+from gsmflow.runs.validation import Validated
 from gsmflow.runs.work import do_work
 from gsmflow.tuning import study as study_module
 from gsmflow.tuning import summary, worker
