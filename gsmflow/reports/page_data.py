@@ -177,9 +177,13 @@ class PageData:
     probabilities: Probabilities | None = None
 
 
-def pick_answers(outcome: Outcome) -> Answers:
-    """The best seen and the best unseen class of each row; seen columns come first."""
-    best = outcome.answers_to_calibrate
+def pick_answers(outcome: Outcome, gamma: float | None) -> Answers:
+    """The best seen and the best unseen class of each row; seen columns come first.
+
+    They are by the scores for calibrated stacking; by the plain ones with a gamma of 0, which is no
+    calibration.
+    """
+    best = outcome.best if gamma == 0 else outcome.answers_to_calibrate
     labels, seen, unseen = (
         class_columns(classes, outcome.classes).astype(np.int32)
         for classes in (outcome.labels, best.seen, best.unseen)

@@ -522,7 +522,7 @@ def _keep_page_data(
                 soft_wrap=True,
             )
     shifts = {name: s for result in results for name, s in result.class_shifts.items()}
-    answers = pick_answers(evaluated.outcome)
+    answers = pick_answers(evaluated.outcome, evaluated.gamma)
     page_data = PageData(
         answers=answers,
         curves={name: thin_curve(outcome.curve()) for name, (outcome, _) in curves.items()},

@@ -52,7 +52,7 @@ def test_answers_at_any_gamma_are_those_of_all_scores(
     seed: int, dtype: type, anywhere: float
 ) -> None:
     outcome = make_outcome(seed, dtype)
-    answers = pick_answers(outcome)
+    answers = pick_answers(outcome, None)
     np.testing.assert_array_equal(CLASSES[answers.labels], outcome.labels)
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
     for gamma in (0.0, anywhere, *gaps[:5].tolist()):
@@ -126,7 +126,7 @@ def make_page_data() -> PageData:
         ClassShifts(np.array([0.5, share]), np.array([1, 2, np.nan, 4, 5])) for share in (1.0, 0.1)
     )
     return PageData(
-        answers=pick_answers(outcome),
+        answers=pick_answers(outcome, None),
         curves={"Ours, né <i>": thin_curve(outcome.curve()), "curves.0": np.zeros((2, 3))},
         sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
         shifts={"": real, "Ours, né <i>": synthesized},
@@ -218,7 +218,7 @@ def test_of_many_classes_a_sample_is_mapped(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_names_of_pictures_are_kept_in_their_order(tmp_path: Path) -> None:
-    answers = pick_answers(make_outcome(0))
+    answers = pick_answers(make_outcome(0), None)
     names = {row: f"größe/{row} 花.png" for row in (7, 0, 3)}
     page_data = PageData(answers=answers, curves={}, sample=None, shifts={}, pictures=names)
     file = tmp_path / "page_data.safetensors"
@@ -237,7 +237,7 @@ def test_pictured_rows_come_in_turns_of_classes_with_the_highest_scores_first(
     seed: int, gamma: float | None
 ) -> None:
     outcome = make_outcome(seed)
-    order = pick_pictured(pick_answers(outcome), len(SEEN), gamma).tolist()
+    order = pick_pictured(pick_answers(outcome, None), len(SEEN), gamma).tolist()
     said, best = outcome.predictions(gamma), outcome.best
     groups: dict[tuple[int, bool], list[tuple[float, int]]] = {}
     for row, (label, answer) in enumerate(zip(outcome.labels, said, strict=True)):

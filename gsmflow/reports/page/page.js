@@ -143,7 +143,7 @@ function showWords() {
     .map(([kind, share]) => frequencySentence(kind, share));
   at("says").replaceChildren(...sentences, ...extremesSentence(found, accuracies));
   const pictures = part.classes.reduce((sum, { rows }) => sum + rows, 0);
-  const calibrated = part.answers && part.gamma !== null ? "; calibrated on validation classes, as new pictures are answered" : "";
+  const calibrated = part.answers && part.gamma ? "; calibrated on validation classes, as new pictures are answered" : "";
   const how = part.recipe.gate ? "; without the run's gate" : calibrated;
   at("words-note").textContent = `Unseen classes are those that the model knows by description alone. Each answer is one of ${part.classes.length} classes, of which guessing would get one in ${part.classes.length}. Measured on ${pictures} test pictures${content.parts.length > 1 ? ` (${part.name})` : ""}, where each class counts alike${how}.`;
 }
@@ -197,6 +197,9 @@ function setGamma(value) {
 }
 
 function noteOn(value) {
+  if (value === 0 && part.gamma === 0) {
+    return "Not calibrated: on validation classes, a gamma gained no more than its noise. This run's U, S and H.";
+  }
   if (value === 0) return "Not calibrated: this run's U, S and H.";
   if (value === part.gamma) {
     return "The gamma chosen on validation classes: this run's U cal., S cal. and H cal.";

@@ -688,7 +688,7 @@ def test_gamma_changes_the_figures(show: Callable[..., Shown], runs: Runs) -> No
     outcome, page = runs.outcomes[0], show(runs.folder / "seed0").page
     chosen = json.loads((runs.folder / "seed0" / "metrics.json").read_text())["calibrated"]
     assert_at(page, outcome, chosen["gamma"])
-    answers = pick_answers(outcome)
+    answers = pick_answers(outcome, None)
     gaps = answers.seen_scores.astype(np.float64) - answers.unseen_scores
     for gamma in (-1e6, 0.1, *gaps[:3].tolist(), np.nextafter(gaps[0], np.inf)):
         page.fill("#gamma-number", repr(float(gamma)))
@@ -1227,7 +1227,7 @@ def large_run(folder: Path, like: Path) -> None:
     points = rng.normal(size=(4000, 50)).astype(np.float32)
     shifts = ClassShifts(rng.random(50), 1 + rng.random(200))
     page_data = PageData(
-        answers=pick_answers(outcome),
+        answers=pick_answers(outcome, None),
         curves={name: thin_curve(outcome.curve()) for name in ("GSMFlow", "ESZSL")},
         sample=FeatureSample(
             points=points,
