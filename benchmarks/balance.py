@@ -94,16 +94,21 @@ def _read(directory: Path) -> RunFigures:
         )
     classes = read_per_class(directory / "per_class.csv")
     answers = read_page_data(directory / PAGE_DATA_FILE, len(classes)).answers
-    best = BestAnswers(answers.seen, answers.unseen, answers.seen_scores, answers.unseen_scores)
+    labels, best_seen, best_unseen = (
+        places.astype(np.int64) for places in (answers.labels, answers.seen, answers.unseen)
+    )
+    best = BestAnswers(best_seen, best_unseen, answers.seen_scores, answers.unseen_scores)
     seen = np.flatnonzero([one.kind == "seen" for one in classes])
-    outcome = Outcome(best, answers.unseen, answers.labels, np.arange(len(classes)), seen)
+    outcome = Outcome(
+        best, best_unseen[~np.isin(labels, seen)], labels, np.arange(len(classes)), seen
+    )
     return RunFigures(
         data=" · ".join(metrics[name] for name in ("dataset", "features", "semantics")),
         method=metrics["model"],
         plain=metrics["H"],
         one_draw=outcome.calibrated(validation["curve"][-1]["gamma"]).H,
         chosen=calibrated["H"],
-        best=curve_of_answers(best, answers.labels, seen).best_harmonic_mean(),
+        best=curve_of_answers(best, labels, seen).best_harmonic_mean(),
         calibrated=calibrated["gamma"] != 0,
     )
 

@@ -17,6 +17,7 @@ from gsmflow.core.environment import describe_environment
 from gsmflow.core.errors import InputError, UnavailableError, writing
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
+from gsmflow.core.json_records import read_record
 from gsmflow.core.tables import Grid, latex, markdown
 from gsmflow.evaluation.ranks import Ranking
 from gsmflow.methods.registry import find_method
@@ -179,13 +180,12 @@ def opened_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _check_identity(file: Path, expected: Mapping[str, Any]) -> None:
-    found = read_json(file)
+    found = read_record(file, dict[str, Any])
     for name, value in expected.items():
-        if not isinstance(found, dict) or found.get(name) != value:
-            there = found.get(name) if isinstance(found, dict) else found
+        if found.get(name) != value:
             raise InputError(
-                f"{file}, field '{name}': found {there!r}, expected {value!r} as asked for now; "
-                "name another folder with --out"
+                f"{file}, field '{name}': found {found.get(name)!r}, expected {value!r} as asked "
+                "for now; name another folder with --out"
             )
 
 

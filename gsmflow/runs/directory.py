@@ -202,7 +202,10 @@ def check_data(directory: Path, dataset: Dataset, digest: DataDigest | None = No
     if began is not None:
         now = asdict(digest or DataDigest.of(dataset))
         differing = [name for name, value in asdict(began).items() if value != now[name]]
-    elif description.exists() and "fingerprint" in (content := read_json(description)):
+    elif description.exists():
+        content = read_record(description, dict[str, Any])
+        if "fingerprint" not in content:
+            return False
         same = content["fingerprint"] == fingerprint(training_problem(dataset, "test"))
         differing = [] if same else ["features"]
     else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,8 +18,8 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import read_json, write_json, write_tensors
-from gsmflow.core.json_fields import Field
+from gsmflow.core.files import write_json, write_tensors
+from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Classifying, Density, Model, Scorer
@@ -57,6 +58,32 @@ _MODELS: Mapping[str, type[HypersphericalVAEs] | type[SemanticGaussians]] = {
     "boundary": HypersphericalVAEs,
     "gaussian": SemanticGaussians,
 }
+
+# What ``gate.json`` holds of a smoothing.
+_Smoothing: Any = msgspec.defstruct("_Smoothing", [(name, float) for name in NUMBERS])
+
+
+@dataclass(frozen=True)
+class _Name:
+    """The part of ``gate.json`` that is the same for all gates."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _SmoothedGate:
+    """``gate.json`` of the gate `cosmo`."""
+
+    threshold: float
+    smoothing: _Smoothing
+
+
+@dataclass(frozen=True)
+class _ModelledGate:
+    """``gate.json`` of a gate with a model, whose tensors are in another file."""
+
+    threshold: float
+    model: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,26 +251,31 @@ def read_gate(run: TrainedRun) -> Gated:
             f"{file}: no such file, expected the saved gate of the run ({gate}), which a resumed "
             "training writes"
         )
-    record = Field(file, "", read_json(file))
-    if record["name"].text() != gate:
-        raise record["name"].refused(f"{gate}, as {RECIPE_FILE} has it")
+    name = read_record(file, _Name).name
+    if name != gate:
+        raise InputError(
+            f"{file}, field 'name': found {name!r}, expected {gate}, as {RECIPE_FILE} has it"
+        )
     space = feature_map(run.kept.scaling, run.kept.model, run.device)
+    learned: Smoothing | ModelNumber
+    if gate == "cosmo":
+        smoothed = read_record(file, _SmoothedGate)
+        threshold, numbers = smoothed.threshold, msgspec.structs.asdict(smoothed.smoothing)
+        learned = Smoothing.from_numbers(numbers)
+    else:
+        modelled = read_record(file, _ModelledGate)
+        threshold, learned = modelled.threshold, _read_number(run, modelled.model)
     gate_parts = GateParts(
         name=gate,
-        learned=_read_smoothing(record) if gate == "cosmo" else _read_number(run, record),
-        threshold=record["threshold"].number(),
+        learned=learned,
+        threshold=threshold,
         classifier=_read_classifier(run, space),
     )
     return make_gated(gate_parts, space, run.scorer, len(run.kept.seen_classes))
 
 
-def _read_smoothing(record: Field) -> Smoothing:
-    numbers = record["smoothing"]
-    return Smoothing.from_numbers({name: numbers[name].number() for name in NUMBERS})
-
-
-def _read_number(run: TrainedRun, record: Field) -> ModelNumber:
-    file, description = run.directory / GATE_FILE, record["model"].object()
+def _read_number(run: TrainedRun, description: dict[str, Any]) -> ModelNumber:
+    file = run.directory / GATE_FILE
     model_class = _MODELS.get(run.recipe.gate_name, type(run.kept.model))
     with reading(file, "gate", deletable=True):
         state, scaling = split_scaling(load_file(file), gate_scaling(run.recipe))

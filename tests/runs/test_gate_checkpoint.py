@@ -325,7 +325,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "threshold": (
         "boundary",
         lambda d: change(d / "gate.json", threshold=None),
-        "gate.json, field 'threshold': found nothing, expected a finite number",
+        "gate.json, field 'threshold': found nothing, expected a number",
     ),
     "nan": (
         "likelihood",
@@ -335,7 +335,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "smoothing": (
         "cosmo",
         lambda d: change(d / "gate.json", smoothing={"seen_weight": 1.0}),
-        "gate.json, field 'smoothing.unseen_weight': found nothing, expected a finite number",
+        "gate.json, field 'smoothing.unseen_weight': found nothing, expected one that a run wrote",
     ),
     "model": (
         "boundary",

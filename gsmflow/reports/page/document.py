@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
+from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import (
     ABLATION_FILE,
     ENVIRONMENT_FILE,
@@ -330,10 +331,10 @@ def _columns(records: list[dict[str, float]]) -> dict[str, list[float | None]] |
 def _settings(directory: Path) -> dict[str, Any]:
     """The recipe, and the environment with the command line apart."""
     recipe_file, file = directory / RECIPE_FILE, directory / ENVIRONMENT_FILE
-    recipe = Field(recipe_file, "", read_json(recipe_file)).object()
+    recipe = read_record(recipe_file, dict[str, Any])
     if not file.is_file():
         return {"recipe": recipe}
-    environment = dict(Field(file, "", read_json(file)).object())
+    environment = read_record(file, dict[str, Any])
     command = environment.pop("command", None)
     return {"recipe": recipe, "environment": environment, "command": command}
 
