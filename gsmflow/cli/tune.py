@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gsmflow.cli.verb import Verb
 from gsmflow.core.console import warner
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, UnavailableError, is_of_writing
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.core.settings import Range, check_settings
 from gsmflow.recipes.files import write_recipe_file
@@ -150,6 +150,8 @@ def _run_workers(
     ------
     InputError
         If jobs of a cluster have ended and left something to do, which this process does not.
+    UnavailableError
+        If that is because a file could not be written.
     """
     settings = recipe_executor(setup.space.recipe)
     if isinstance(settings, LocalSettings):
@@ -163,7 +165,8 @@ def _run_workers(
                 failures.append(f"{event.name}: {event.sentence}")
             update()
     if not setup.trains and not is_done(setup, study, plan):
-        raise InputError(
+        kind = UnavailableError if failures and is_of_writing(failures[0]) else InputError
+        raise kind(
             f"{setup.folder}: found that all jobs ended before the study did "
             f"({failures[0] if failures else 'no job failed'}), expected it to be done; the same "
             "command goes on with it"

@@ -12,6 +12,7 @@ __all__ = [
     "InputError",
     "UnavailableError",
     "WriteError",
+    "is_of_writing",
     "lacks_room",
     "naming_flag",
     "naming_parameters",
@@ -21,6 +22,7 @@ __all__ = [
 
 # What a full disk and a full quota give.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_WITH_ROOM = "a folder with room"
 
 
 class InputError(ValueError):
@@ -74,9 +76,14 @@ class WriteError(OSError):
         if self.errno in _FULL:
             facts.append(f"{_mib(_free_bytes(Path(self.filename)))} are free")
         return (
-            f"{self.filename}: cannot be written ({', '.join(facts)}), expected a folder with room "
-            "that may be written to"
+            f"{self.filename}: cannot be written ({', '.join(facts)}), expected {_WITH_ROOM} that "
+            "may be written to"
         )
+
+
+def is_of_writing(sentence: str) -> bool:
+    """Whether a sentence is that of a `WriteError`, which another process has ended with."""
+    return _WITH_ROOM in sentence
 
 
 def lacks_room(error: OSError) -> bool:

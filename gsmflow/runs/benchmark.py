@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gsmflow.core.environment import describe_environment
-from gsmflow.core.errors import InputError, UnavailableError, writing
+from gsmflow.core.errors import InputError, UnavailableError, is_of_writing, writing
 from gsmflow.core.files import read_json, write_bytes, write_json
 from gsmflow.core.folders import LOCK_FILE, locked, remove_leftovers
 from gsmflow.core.json_records import read_record
@@ -44,7 +44,6 @@ from gsmflow.reports.published import Published
 from gsmflow.reports.rank_figure import rank_figure
 from gsmflow.runs.cell import (
     CellOutcome,
-    is_for_want_of_room,
     read_outcome,
     run_cell,
     write_failure,
@@ -232,7 +231,7 @@ def run_cells(
         for event in events:
             if isinstance(event, Ended):
                 run = left[event.name]
-                if run.outcome is None and is_for_want_of_room(event.sentence or ""):
+                if run.outcome is None and is_of_writing(event.sentence or ""):
                     raise UnavailableError(str(event.sentence))
                 if run.outcome is None:  # its process ended before it could say how
                     write_failure(run.outcome_file, event.sentence or "ended without an outcome")

@@ -11,7 +11,7 @@ import psutil
 import torch
 from rich.console import Console
 
-from gsmflow.core.errors import InputError, UnavailableError, lacks_room, one_line
+from gsmflow.core.errors import InputError, UnavailableError, WriteError, lacks_room, one_line
 from gsmflow.core.files import write_json
 from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE
@@ -19,9 +19,8 @@ from gsmflow.reports.stage_seconds import read_stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 
-__all__ = ["CellOutcome", "is_for_want_of_room", "read_outcome", "run_cell", "write_failure"]
+__all__ = ["CellOutcome", "read_outcome", "run_cell", "write_failure"]
 
-_NO_ROOM = "found no room to write"
 
 State: TypeAlias = Literal["done", "failed"]
 
@@ -97,15 +96,7 @@ def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) ->
     except OSError as error:
         if not lacks_room(error):
             raise
-        raise InputError(
-            f"{error.filename or folder}: {_NO_ROOM} ({error.strerror}), expected a folder with "
-            "room"
-        ) from error
-
-
-def is_for_want_of_room(sentence: str) -> bool:
-    """Whether a run ended because the disk is full, as `run_cell` says it: no fault of the run."""
-    return _NO_ROOM in sentence
+        raise WriteError(Path(error.filename or folder), error) from error
 
 
 def write_failure(outcome: Path, sentence: str) -> None:

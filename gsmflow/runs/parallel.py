@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, UnavailableError, is_of_writing, one_line
 from gsmflow.core.progress import progress
 from gsmflow.core.run_files import METRICS_FILE
 from gsmflow.recipes.recipe import Recipe
@@ -100,6 +100,8 @@ def do_all(
     ------
     InputError
         If a piece failed: why the first one did.
+    UnavailableError
+        If that is a file that could not be written.
     """
     failures: list[str] = []
     with (
@@ -115,7 +117,8 @@ def do_all(
                 failures += [f"{event.name}: {event.sentence}"] if failed else []
                 console.print(f"{'failed' if failed else 'done'} {event.name}", soft_wrap=True)
     if failures:
-        raise InputError(failures[0])
+        kind = UnavailableError if is_of_writing(failures[0]) else InputError
+        raise kind(failures[0])
 
 
 def _check_picklable(works: Sequence[Work]) -> None:

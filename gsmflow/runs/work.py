@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from gsmflow.core.errors import InputError, UnavailableError, one_line
+from gsmflow.core.errors import InputError, UnavailableError, WriteError, one_line
 from gsmflow.core.files import write_bytes
 
 __all__ = [
@@ -89,7 +89,7 @@ def do_work(work: Work, folder: Path) -> str | None:
     except Exception as error:
         with suppress(OSError):  # where the disk is full, the sentence is what can be said
             write_bytes(errors, traceback.format_exc().encode())
-        if isinstance(error, InputError | UnavailableError):
+        if isinstance(error, InputError | UnavailableError | WriteError):
             return one_line(error)
         return f"{type(error).__name__}: {one_line(error)}"
     return None

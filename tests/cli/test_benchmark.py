@@ -355,7 +355,7 @@ def test_full_disk_gives_one_sentence_and_loses_nothing(
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     (sentence,) = [line for line in ended.stderr.splitlines() if line.strip()]
-    assert "found no room to write (File too large), expected a folder with room" in sentence
+    assert "cannot be written (File too large), expected a folder with room" in sentence
     outcome = next(options.out.glob("runs/*/*")) / "seed0.json"
     assert not outcome.exists()  # the run did not fail
 

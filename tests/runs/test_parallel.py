@@ -1,17 +1,21 @@
 """Several runs at the same time: what runs one after the other give, and what is refused."""
 
+import errno
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from gsmflow.core.errors import InputError
+from gsmflow.core.errors import InputError, UnavailableError, WriteError
 from gsmflow.methods.gsmflow import GSMFlow
 from gsmflow.runs.directory import computed_fields
+from gsmflow.runs.executors import LocalSettings, Work
 from gsmflow.runs.job import Job, RunResult
+from gsmflow.runs.parallel import do_all
 from gsmflow.runs.script import Script, ignore_result, run_job
 from gsmflow.runs.seeds import run_seeds
 from gsmflow.runs.variants import ablation_recipes, run_variants
@@ -77,6 +81,17 @@ def test_failed_run_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^seed1: .*field 'seed': found 7"):
         run_seeds(Job(replace(recipe, resume=True)), QUIET)
     assert (folder / "seed0" / "metrics.json").exists()
+
+
+def find_a_full_disk(path: Path) -> None:
+    raise WriteError(path, OSError(errno.ENOSPC, "No space left on device"))
+
+
+def test_full_disk_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+    work = Work("seed0", partial(find_a_full_disk, tmp_path / "metrics.json"))
+    settings = LocalSettings(workers=1, gpus=())
+    with pytest.raises(UnavailableError, match=r"seed0: .*metrics\.json: cannot be written \(No"):
+        do_all([work], settings, tmp_path / "executor", Console(quiet=True))
 
 
 def test_model_of_no_module_is_refused(tmp_path: Path) -> None:
