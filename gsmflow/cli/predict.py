@@ -455,9 +455,10 @@ class _Decision:
             threshold = f"threshold {gated.gate.threshold:.6g}"
             return cls(gated, None, f"with the run's gate ({gated.name}), {threshold}")
         gamma = _gamma(options, run)
-        chosen = ", as the run chose it on validation classes" if options.gamma == "run" else ""
+        chosen = ", as the run chose on validation classes" if options.gamma == "run" else ""
         without = "" if gate == "none" else f", without the run's gate ({gate})"
-        return cls(None, gamma, f"calibration factor gamma {gamma or 0:.6g}{chosen}{without}")
+        factor = f"calibration factor gamma {gamma:.6g}" if gamma else "no calibration factor"
+        return cls(None, gamma, f"{factor}{chosen}{without}")
 
 
 def _check_no_gamma(options: PredictOptions, context: str, reason: str) -> None:

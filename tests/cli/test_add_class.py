@@ -308,7 +308,7 @@ def test_class_is_added_to_a_run_with_a_gate_without_its_gate(
     assert not list(into.glob("gate*"))
     rows = vector_file(tmp_path / "rows.npy", WHOLE.features[:3])
     main(["predict", str(into), str(rows), "--device", "cpu"])
-    assert "as the run chose it on validation classes\n" in capsys.readouterr().err
+    assert "as the run chose on validation classes\n" in capsys.readouterr().err
 
 
 def test_run_with_an_added_class_is_not_resumed(

@@ -27,7 +27,7 @@ from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.predict import answer_rows
-from tests.builders import CADA_SMALL, tiny_recipe, write_mat
+from tests.builders import CADA_SMALL, always_calibrated, tiny_recipe, write_mat
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -54,7 +54,8 @@ def trained(folder: Path) -> Callable[[str], RunResult]:
     def get(model: str) -> RunResult:
         if model not in RUNS:
             recipe = tiny_recipe(folder, run=model, beside=(), **SETTINGS[model])
-            RUNS[model] = run_experiment(Job(recipe), Console(quiet=True))
+            with always_calibrated():
+                RUNS[model] = run_experiment(Job(recipe), Console(quiet=True))
         return RUNS[model]
 
     return get

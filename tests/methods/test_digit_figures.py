@@ -37,7 +37,7 @@ MEASURED = {
     "cmt": (93.0, 79.5, 88.6, 87.9),
     "cmt-star": (93.0, 81.6, 80.0, 81.3),
     "cmt-loop": (93.0, 80.3, 76.7, 79.3),
-    "revise": (63.1, 42.0, 62.9, 53.7),
+    "revise": (63.1, 42.0, 62.9, 50.4),
     "cn-zsl": (90.8, 74.8, 81.1, 80.5),
     "cvae": (90.8, 82.2, 84.3, 84.2),
     "se-gzsl": (92.5, 57.8, 90.3, 87.3),
@@ -110,7 +110,10 @@ def test_method_on_a_joint_space_has_the_measured_figures(name: str, tmp_path: P
 
 def figures_of(recipe: Recipe, folder: Path, dataset: Dataset | None = None) -> list[float]:
     """T1, U, S and calibrated H of a run, in percent."""
-    settings = {"out": folder, "device": "cpu", "precision": "fp32", "beside": ()}
+    settings = {
+        **{"out": folder, "device": "cpu", "precision": "fp32", "beside": ()},
+        "validation_draws": 1,
+    }
     job = Job(changed(recipe, **settings), dataset=dataset)
     metrics = run_experiment(job, Console(quiet=True)).metrics
     found = [metrics["T1"], metrics["U"], metrics["S"], metrics["calibrated"]["H"]]

@@ -117,10 +117,12 @@ def test_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
         for stop_at in methods:
             real = getattr(beside, stage)
 
-            def fail(setup: Any, *rest: Any, stop_at: str = stop_at, real: Any = real) -> Any:
+            def fail(
+                setup: Any, *rest: Any, stop_at: str = stop_at, real: Any = real, **kw: Any
+            ) -> Any:
                 if setup.directory.name == stop_at:
                     raise RuntimeError("a stand-in for a crash")
-                return real(setup, *rest)
+                return real(setup, *rest, **kw)
 
             with monkeypatch.context() as patch:
                 patch.setattr(beside, stage, fail)

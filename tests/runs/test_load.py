@@ -24,7 +24,7 @@ from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job
 from gsmflow.runs.load import LoadedRun
 from gsmflow.runs.seeds import run_seeds
-from tests.builders import CADA_SMALL, make_dataset, tiny_recipe, write_gbu
+from tests.builders import CADA_SMALL, always_calibrated, make_dataset, tiny_recipe, write_gbu
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -56,7 +56,8 @@ def loaded(folder: Path) -> Callable[[str], LoadedRun]:
     def get(case: str) -> LoadedRun:
         if case not in RUNS:
             recipe = tiny_recipe(folder, run=case, beside=(), **SETTINGS[case])
-            result = run_experiment(Job(recipe), QUIET)
+            with always_calibrated():
+                result = run_experiment(Job(recipe), QUIET)
             RUNS[case] = gsmflow.load(result.directory, device="cpu")
         return RUNS[case]
 

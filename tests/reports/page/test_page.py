@@ -48,7 +48,7 @@ from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.sections import REPORTS
 from gsmflow.runs.seeds import run_seeds
 from tests.browser import Shown, accessibility_problems, launched_browser, pages_in
-from tests.builders import make_dataset, tiny_recipe, write_gbu
+from tests.builders import always_calibrated, make_dataset, tiny_recipe, write_gbu
 
 # Text that a page without escaping would take for markup.
 NAMES = (
@@ -92,7 +92,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     asked |= {"shots": (0, 1, 3), "shot_draws": 2}
     recipe = tiny_recipe(root, run="group", seeds=2, **asked)
     outcomes: list[Outcome] = []
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, always_calibrated():
         patch.setattr(figures, "save_figure", lambda figure, path, dpi=120: None)
         run_seeds(
             Job(recipe),
