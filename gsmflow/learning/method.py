@@ -49,9 +49,9 @@ class Method:
         The ablations of the paper: name to the settings that change.
     depends_on_seed
         Whether its figures may depend on the seed; False for closed forms that draw nothing.
-    balanced
-        Whether the model balances seen and unseen classes by itself, by cross-validation over the
-        seen classes; a calibration factor then has little to gain.
+    validation_draws
+        Draws of validation classes that the calibration factor is chosen on, where the user names
+        no number; None: five for a model that is fitted in one go, one for a trained one.
     search
         The ranges of the method's settings that ``tune`` searches; those of training and classifier
         are in `gsmflow.tuning.space`.
@@ -68,7 +68,7 @@ class Method:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: Mapping[str, SearchRange] = field(default_factory=dict)
     depends_on_seed: bool = True
-    balanced: bool = False
+    validation_draws: int | None = None
 
     @property
     def trains(self) -> bool:

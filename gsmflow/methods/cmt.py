@@ -78,6 +78,7 @@ METHOD = Method(
     kind="compatibility",
     config=CMTConfig,
     model=CMT,
+    validation_draws=1,  # its fit takes a minute or more
     published={"": {"feature_scaling": "l2"}},
     search={"hidden": TimesOneOf((0.5, 1, 2)), "penalty": Times(0.1, 10)},
 )

@@ -123,6 +123,7 @@ METHOD = Method(
     kind="compatibility",
     config=CMTStarConfig,
     model=CMTStar,
+    validation_draws=1,  # its fit takes a minute or more
     # Features of length 1 need a higher learning rate than others.
     published={"": {"feature_scaling": "l2", "seen_lr": 1e-2}},
     search={"hidden": TimesOneOf((0.5, 1, 2)), "penalty": Times(0.1, 10)},

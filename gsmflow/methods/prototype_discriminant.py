@@ -393,7 +393,7 @@ METHOD = Method(
     kind="generative",
     config=DiscriminantConfig,
     model=PrototypeDiscriminant,
-    balanced=True,
+    validation_draws=1,  # its gate balances seen and unseen classes already
     variants={
         "no-gate": {"gated": False},
         "no-shrinkage": {"covariance_shrinkage": False},

@@ -116,7 +116,7 @@ class Recipe:
     its gain on validation classes is within its noise (docs/protocol.md)."""
     validation_draws: Annotated[int, Range(min=0)] = 0
     """Draws of validation classes that gamma is chosen on, each with a training of its own; 0: five
-    for a method that is fitted in one go, one for a method that is trained or balances itself."""
+    for a method that is fitted at once, one for others."""
     curve_every: Annotated[int, Range(min=0)] = 0
     """Epochs between two points of the validation curve; 0: the last epoch alone."""
     beside: tuple[str, ...] = ("eszsl", "gaussian-prototypes")

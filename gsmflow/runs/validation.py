@@ -150,13 +150,13 @@ def read_validation(file: Path) -> Validated:
 def further_draws(run: Run, dataset: Dataset) -> list[Dataset]:
     """The dataset with other validation classes, for all draws but the first that a run asks for.
 
-    By default there are five draws for a method that is fitted in one go, and one for a method that
-    is trained epoch by epoch or that balances seen and unseen classes by itself.
+    A method may name a number of draws. By default there are five for one that is fitted in one
+    go, and one for one that is trained epoch by epoch.
     """
-    method = run.recipe.method_info
-    alone = issubclass(run.model_class, Trainable) or method.balanced
-    count = run.recipe.validation_draws or (1 if alone else _DRAWS)
-    if run.recipe.balance == "none":
+    recipe = run.recipe
+    usual = 1 if issubclass(run.model_class, Trainable) else _DRAWS
+    count = recipe.validation_draws or recipe.method_info.validation_draws or usual
+    if recipe.balance == "none":
         count = 1
     return [redraw_validation(dataset, draw) for draw in range(1, count)]
 
