@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from gsmflow.core.errors import InputError
 from gsmflow.core.files import read_json
 from gsmflow.core.json_fields import Field
-from gsmflow.core.json_records import read_record
+from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.run_files import (
     ABLATION_FILE,
     ENVIRONMENT_FILE,
@@ -22,6 +22,7 @@ from gsmflow.core.run_files import (
     METRICS_FILE,
     RECIPE_FILE,
 )
+from gsmflow.evaluation.balance import GammaChoice
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.evaluation.per_class import ClassAnswers, read_confusion, read_per_class
 from gsmflow.evaluation.probabilities import calibration_error, reliability_bins
@@ -216,6 +217,7 @@ def _read_part(
     part: dict[str, Any] = {
         "name": name,
         "gamma": _gamma(metrics),
+        "choice": _gamma_choice(metrics),
         "points": _points(metrics, reports),
         "validation": _validation(metrics),
         "stages": _stages(directory),
@@ -275,6 +277,15 @@ _MISSING = {
 def _gamma(metrics: Field) -> float | None:
     calibrated = metrics["calibrated"]
     return None if calibrated.value is None else calibrated["gamma"].number()
+
+
+def _gamma_choice(metrics: Field) -> str:
+    """How gamma was chosen, in one sentence; empty for a run that did not cross-validate it."""
+    validation = metrics["validation"]
+    if validation.value is None or validation["balance"].value is None:
+        return ""
+    where = f"{metrics.file}, field 'validation.balance'"
+    return as_record(where, validation["balance"].value, GammaChoice).sentence()
 
 
 def _points(metrics: Field, reports: Sequence[SectionReport]) -> list[dict[str, Any]]:

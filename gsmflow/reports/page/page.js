@@ -197,12 +197,10 @@ function setGamma(value) {
 }
 
 function noteOn(value) {
-  if (value === 0 && part.gamma === 0) {
-    return "Not calibrated: on validation classes, a gamma gained no more than its noise. This run's U, S and H.";
-  }
-  if (value === 0) return "Not calibrated: this run's U, S and H.";
+  const choice = part.choice ? ` ${part.choice[0].toUpperCase()}${part.choice.slice(1)}.` : "";
+  if (value === 0) return `Not calibrated: this run's U, S and H.${part.gamma === 0 ? choice : ""}`;
   if (value === part.gamma) {
-    return "The gamma chosen on validation classes: this run's U cal., S cal. and H cal.";
+    return `The gamma chosen on validation classes: this run's U cal., S cal. and H cal.${choice}`;
   }
   return "A gamma chosen by hand, in sight of test rows: to be explored, not to be reported.";
 }
