@@ -151,14 +151,16 @@ def further_draws(run: Run, dataset: Dataset) -> list[Dataset]:
     """The dataset with other validation classes, for all draws but the first that a run asks for.
 
     A method may name a number of draws. By default there are five for one that is fitted in one
-    go, and one for one that is trained epoch by epoch.
+    go, and one for one that is trained epoch by epoch. A draw that takes all classes with two rows
+    or more, so that no row is left to play validation-seen, is left out.
     """
     recipe = run.recipe
     usual = 1 if issubclass(run.model_class, Trainable) else _DRAWS
     count = recipe.validation_draws or recipe.method_info.validation_draws or usual
     if recipe.balance == "none":
         count = 1
-    return [redraw_validation(dataset, draw) for draw in range(1, count)]
+    drawn = [redraw_validation(dataset, draw) for draw in range(1, count)]
+    return [other for other in drawn if len(open_held_out(other, "validation").seen)]
 
 
 def validate(

@@ -1,6 +1,7 @@
 """Gamma over several draws of validation classes, against draws that are validated alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,20 @@ def test_quick_methods_are_validated_on_several_draws(
     for number, dataset in enumerate(further, 1):
         expected = redraw_validation(DATASET, number)
         np.testing.assert_array_equal(dataset.val, expected.val)
+
+
+def test_a_draw_without_seen_rows_to_evaluate_is_left_out(tmp_path: Path) -> None:
+    whole = make_dataset(classes=9, unseen=3, val=2)
+    first = {c: np.flatnonzero(whole.labels[whole.trainval] == c)[0] for c in range(6)}
+    of_two = whole.labels[whole.train[0]]
+    second = np.flatnonzero(whole.labels[whole.trainval] == of_two)[1]
+    kept = np.sort(whole.trainval[[*first.values(), second]])
+    is_val = np.isin(whole.labels[kept], whole.labels[whole.val])
+    dataset = replace(whole, trainval=kept, train=kept[~is_val], val=kept[is_val])
+    run = make_run(tmp_path, model="eszsl")
+    takes_it = [of_two in drawn.labels[drawn.val] for drawn in further_draws(run, dataset)]
+    assert 1 <= len(takes_it) < 4
+    assert not any(takes_it)
 
 
 @pytest.mark.parametrize("balance", ["harmonic", "overall"])
