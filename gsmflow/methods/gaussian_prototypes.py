@@ -464,5 +464,6 @@ METHOD = Method(
     kind="generative",
     config=GaussianPrototypesConfig,
     model=GaussianPrototypes,
+    validation_draws=1,  # its fit takes half a minute
     published={"": {"feature_scaling": "standardised"}},
 )
