@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/python train_DIGITS.py --oracle
 
+# The processes of a parallel suite, with as many threads each as there are cores, wait for each other.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
