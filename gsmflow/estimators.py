@@ -51,7 +51,7 @@ from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.learning.scorers import class_log_densities, direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair, TrainedClassifierConfig, pair_from_rows
-from gsmflow.learning.state import split_scaling, tensors_with_scaling
+from gsmflow.learning.state import check_numbers, split_scaling, tensors_with_scaling
 from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.prototype_discriminant import TransformName
@@ -528,6 +528,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             with safe_open(path, framework="pt") as file:
                 content = json.loads(file.metadata()["gsmflow"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            check_numbers(tensors)
             if content["format"] == _FORMAT and content["class"] == cls.__name__:
                 return cls._restored(content, tensors)
         except Exception as error:

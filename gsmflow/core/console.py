@@ -51,6 +51,9 @@ codecs.register_error(_IN_ASCII, _spell)
 
 def make_console(*, stderr: bool = False) -> Console:
     """A console that wraps long lines on a terminal and does not wrap them in a log file."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the program began
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 120
     if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):

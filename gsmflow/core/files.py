@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from safetensors.torch import save
@@ -37,7 +39,9 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """A context that writes a file atomically.
 
     It yields the path of a temporary file in the same folder, and renames that file to ``path``
-    at the end. After an exception the temporary file is deleted and ``path`` is unchanged.
+    at the end. After an exception the temporary file is deleted and ``path`` is unchanged. Of a
+    symbolic link, the file that it leads to is replaced. What is no file, such as ``/dev/stdout``
+    or a pipe, is written to.
 
     Parameters
     ----------
@@ -51,14 +55,22 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     WriteError
         If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path, needed):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not target.is_file() and not target.is_dir():
+            with TemporaryDirectory() as folder:
+                temporary = Path(folder) / "written"
+                yield temporary
+                with temporary.open("rb") as source, target.open("wb") as device:
+                    shutil.copyfileobj(source, device)
+            return
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -67,7 +67,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         If the folder cannot be made.
     """
     temporary = folder.with_name(f".{folder.name}.part")
-    with writing(folder):
+    with writing(temporary):
+        if temporary.is_symlink() or temporary.is_file():
+            temporary.unlink()  # no folder of a killed process
         temporary.mkdir(parents=True, exist_ok=True)
     with locked(temporary):
         for path in temporary.iterdir():

@@ -61,8 +61,22 @@ class BalanceCurve:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "BalanceCurve":
-        """The curve that `as_tensors` gave."""
-        return cls(tensors["edges"].numpy(), tensors["values"].numpy(), float(tensors["plain"]))
+        """The curve that `as_tensors` gave.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If these are not the tensors of a curve.
+        """
+        edges, values, plain = (tensors[name].numpy() for name in ("edges", "values", "plain"))
+        if not (edges.ndim == values.ndim == 1 and len(edges) == len(values) + 1 > 1):
+            raise ValueError(f"{edges.shape} edges of {values.shape} values")
+        ends = edges[[0, -1]].tolist() == [-np.inf, np.inf]
+        if not (ends and (np.diff(edges) > 0).all()):
+            raise ValueError("edges that do not ascend from minus to plus infinity")
+        if not ((values >= 0) & (values <= 1)).all() or not 0 <= plain.item() <= 1:
+            raise ValueError("values that are not in [0, 1]")
+        return cls(edges, values, plain.item())
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Saving a model's tensors together with those of its feature scaling."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Model
 
-__all__ = ["model_tensors", "split_scaling", "tensors_with_scaling"]
+__all__ = ["check_numbers", "model_tensors", "split_scaling", "tensors_with_scaling"]
 
 
 _SCALING = "scaling."
@@ -39,6 +41,13 @@ def split_scaling(
     """
     shift, spread = (tensors[f"{_SCALING}{name}"].numpy() for name in ("shift", "spread"))
     return model_tensors(tensors), FeatureScaling(shift, spread, unit_rows=name == "l2")
+
+
+def check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` if one of the tensors has a number that is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} has numbers that are not finite")
 
 
 def model_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_gate(recipe)
     _check_shots(recipe)
     _check_class_split(recipe)
+    _check_balance(recipe)
     processes = recipe.devices * recipe.nodes
     if recipe.training.batch_size % processes:
         raise InputError(
@@ -119,6 +120,14 @@ def _check_gate(recipe: Recipe) -> None:
         raise InputError(
             "--test-selected: found with --classifier bayes, which has no epochs to select from, "
             "expected --classifier softmax or prototypes"
+        )
+
+
+def _check_balance(recipe: Recipe) -> None:
+    if not recipe.calibrate and recipe.balance != "harmonic":
+        raise InputError(
+            f"--balance: found {recipe.balance} with --no-calibrate, which leaves out the choice "
+            "of the calibration factor, expected none of the two"
         )
 
 

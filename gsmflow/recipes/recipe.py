@@ -114,7 +114,7 @@ class Recipe:
     """What the calibration factor gamma is chosen for: harmonic: the harmonic mean of U and S;
     overall: the mean accuracy of all classes; none: no calibration. There is none either where
     its gain on validation classes is within its noise (docs/protocol.md)."""
-    validation_draws: Annotated[int, Range(min=0)] = 0
+    validation_draws: Annotated[int, Range(min=0, max=1000)] = 0
     """Draws of validation classes that gamma is chosen on, each with a training of its own; 0: five
     for a method that is fitted at once, one for others."""
     curve_every: Annotated[int, Range(min=0)] = 0
@@ -189,7 +189,8 @@ class Recipe:
     run: str = ""
     """Name of the run's folder; empty: date, time and seed."""
     resume: bool = False
-    """Continue the run named by --run, or the latest unfinished one of this recipe."""
+    """Continue the run named by --run, or the latest unfinished one of this recipe; begin it where
+    there is none yet."""
 
     @property
     def model(self) -> str:

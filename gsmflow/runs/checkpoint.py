@@ -22,7 +22,7 @@ from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair
-from gsmflow.learning.state import split_scaling, tensors_with_scaling
+from gsmflow.learning.state import check_numbers, split_scaling, tensors_with_scaling
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.run_list import no_finished_run
@@ -134,7 +134,9 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
     description = read_record(directory / DESCRIPTION_FILE, dict[str, Any])
     about = as_record(str(directory / DESCRIPTION_FILE), description, _Description)
     with reading(file, "model", deletable=True):
-        state, scaling = split_scaling(load_file(file), about.feature_scaling)
+        tensors = load_file(file)
+        check_numbers(tensors)
+        state, scaling = split_scaling(tensors, about.feature_scaling)
         seen, unseen = (
             np.array(numbers, dtype=np.int64)
             for numbers in (about.seen_classes, about.unseen_classes)
@@ -257,7 +259,7 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
             f"in a subfolder of {directory}"
         )
     calibrated = metrics.setdefault("calibrated", None)
-    if calibrated is not None and not isinstance(calibrated.get("gamma"), float):
+    if calibrated is not None and type(calibrated.get("gamma")) not in (int, float):
         raise InputError(
             f"{file}, field 'calibrated.gamma': found {calibrated.get('gamma')!r}, expected a "
             "number, or null for 'calibrated'"
@@ -273,6 +275,7 @@ def _scorer(directory: Path, kept: SavedModel, device: torch.device, *, bayes: b
     file = directory / CLASSIFIER_FILE
     with reading(file, "classifiers"):
         tensors = {name: t.to(device) for name, t in load_file(file).items()}
+        check_numbers(tensors)
         space = feature_map(kept.scaling, kept.model, device)
         return SoftmaxPair.from_tensors(space, tensors)
 

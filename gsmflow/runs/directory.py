@@ -87,8 +87,8 @@ def opened_run(
     Raises
     ------
     InputError
-        If the named run exists without ``resume`` or does not exist with it, if it was started
-        with another recipe or other data, or if another process writes to it.
+        If the named run exists without ``resume``, if it was started with another recipe or other
+        data, or if another process writes to it.
     WriteError
         If the directory cannot be made.
     """
@@ -118,7 +118,8 @@ def open_run(recipe: Recipe, digest: DataDigest | None = None) -> tuple[Path, bo
     parent = recipe.out / recipe.dataset
     if recipe.resume:
         found = parent / recipe.run if recipe.run else _latest_unfinished(parent, recipe)
-        if found is not None:
+        # One that was interrupted before its directory was made begins anew.
+        if found is not None and found.exists():
             _check_resumable(found, recipe)
             return found, True
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

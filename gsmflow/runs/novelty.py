@@ -22,6 +22,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.linear_algebra import double_device
 from gsmflow.data.dataset import Dataset, HeldOut, open_held_out, training_problem
 from gsmflow.learning.feed import Scaled, scale_problem
+from gsmflow.learning.state import check_numbers
 from gsmflow.methods.gates.base import accepting_threshold
 from gsmflow.methods.novelty import Novelty, fit_novelty
 from gsmflow.reports.section import SectionReport
@@ -160,6 +161,7 @@ def read_rejection(run: TrainedRun, share: float) -> Rejection:
         )
     with reading(file, "novelty"):
         tensors = {name: tensor.double() for name, tensor in load_file(file).items()}
+        check_numbers(tensors)
         held_out = tensors.pop(_HELD_OUT).numpy()
         on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
         novelty = Novelty(run.kept.scaling, len(run.kept.seen_classes), **on_device)

@@ -7,17 +7,20 @@ A model chooses its settings (`choose`), is trained with the validation classes 
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
 from gsmflow.core.console import warner
 from gsmflow.core.distributed import Group
+from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.files import read_json, write_json, write_tensors
 from gsmflow.core.graphs import Graphs
 from gsmflow.core.json_records import as_record, read_record
@@ -240,7 +243,7 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
         return None
     file = run.directory / CHOICE_FILE
     if file.exists():
-        return read_record(file, dict[str, Any])
+        return _StoredChoice(file, read_record(file, dict[str, Any]))
     count = len(problem.unseen_classes)
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
@@ -471,13 +474,35 @@ def train_model(
     if not issubclass(run.model_class, Trainable):
         run.console.print(text)
     with run.clock.stage(training_stage(split)):
-        with progress(run.console, text):
+        with progress(run.console, text), _reading_choice(choice):
             model = make_model(recipe, run.model_class, scaled, run.device, choice)
         for note in model.describe().get("notes", ()):
             run.warn(note)
         if not (isinstance(model, Trainable) and isinstance(model, nn.Module)):
             return model, TrainingRecord(curve=_measure_once(run, model, split, measuring))
         return train_module(run, split, model, scaled.feed, recipe.training, measuring)
+
+
+class _StoredChoice(dict[str, Any]):
+    """The settings of a model as its ``choice.json`` has them."""
+
+    def __init__(self, file: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self.file = file
+
+
+@contextmanager
+def _reading_choice(choice: Mapping[str, Any] | None) -> Iterator[None]:
+    """A context in which a model is made with settings that may have been read from a file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+        if isinstance(error, InputError) or not isinstance(choice, _StoredChoice):
+            raise
+        raise InputError(
+            f"{choice.file}: not readable as the settings that this run chose ({one_line(error)}), "
+            "expected the file that this run wrote; delete it to choose again"
+        ) from error
 
 
 def training_stage(training: str) -> str:

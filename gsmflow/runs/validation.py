@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gsmflow.core.distributed import SINGLE_PROCESS
+from gsmflow.core.errors import writing
 from gsmflow.core.files import parse_json, read_json, write_json, write_tensors
 from gsmflow.core.json_records import as_record
 from gsmflow.core.progress import progress
@@ -200,6 +201,7 @@ def validate(
     file, found_file = result_file(run, problem), run.directory / _FOUND_FILE
     if is_done(run, problem):
         stored = read_validation(file)
+        _remove_draws(run)
         for point in stored.curve:
             on_point(point)
         found = _read_found(found_file)
@@ -238,9 +240,14 @@ def validate(
     if not found:  # the other values stand in the other file now
         found_file.unlink(missing_ok=True)
     forget_state(run, problem)
-    shutil.rmtree(run.directory / _DRAWS_FOLDER, ignore_errors=True)
+    _remove_draws(run)
     run.console.print(gamma_choice.sentence(), soft_wrap=True)
     return validated
+
+
+def _remove_draws(run: Run) -> None:
+    if run.group.is_main:
+        shutil.rmtree(run.directory / _DRAWS_FOLDER, ignore_errors=True)
 
 
 def _evaluate(
@@ -279,9 +286,9 @@ def _curve_of_draw(
     directory = run.directory / _DRAWS_FOLDER / str(number)
     file = directory / _CURVE_FILE
     if file.exists():
-        with reading(file, "the measures of a draw of validation classes"):
-            return BalanceCurve.from_tensors(load_file(file))
-    directory.mkdir(parents=True, exist_ok=True)
+        return _read_curve(file)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     # Only the main process does this, alone.
     log, quiet = RunLog(directory / LOG_FILE), Console(quiet=True)
     draw_run = replace(run, directory=directory, log=log, console=quiet, group=SINGLE_PROCESS)
@@ -290,16 +297,21 @@ def _curve_of_draw(
         open_held_out(dataset, "validation"),
     )
     scaled = scale(draw_run, problem)
-    curves: list[BalanceCurve] = []
 
     def measure(model: Model, epoch: int) -> None:
         _, outcome = _evaluate(draw_run, scaled, model, held_out)
-        curves.append(balance_curve(outcome, problem, run.recipe.balance))
+        curve = balance_curve(outcome, problem, run.recipe.balance)
+        # Written before the saved state says that the last epoch is measured.
+        write_tensors(file, curve.as_tensors(), {"format": "pt"})
 
     train_model(draw_run, scaled, choice, Measuring(measure))
-    write_tensors(file, curves[-1].as_tensors(), {"format": "pt"})
     forget_state(draw_run, problem)
-    return curves[-1]
+    return _read_curve(file)
+
+
+def _read_curve(file: Path) -> BalanceCurve:
+    with reading(file, "measures of a draw of validation classes"):
+        return BalanceCurve.from_tensors(load_file(file))
 
 
 def _write_found(file: Path, found: Mapping[str, Finding]) -> None:

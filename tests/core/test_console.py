@@ -150,3 +150,11 @@ def test_ctrl_c_before_the_command_line_is_there_ends_without_a_traceback() -> N
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 2), ("2>&-", 2), (">&- 2>&-", 2)])
+def test_closed_output_changes_no_exit_code(closed: str, code: int, tmp_path: Path) -> None:
+    words = f"{sys.executable} -m gsmflow check {tmp_path / 'missing'} {closed}"
+    ended = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +175,29 @@ def test_foreign_file_without_a_line_is_refused_and_kept(content: bytes, tmp_pat
     with pytest.raises(InputError, match="log: found something else"):
         cut_torn_line(tmp_path / "log", BEGINS)
     assert (tmp_path / "log").read_bytes() == content
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_file_that_a_link_leads_to_is_replaced(kept: bool, tmp_path: Path) -> None:
+    target, link = tmp_path / "kept" / "target.json", tmp_path / "link.json"
+    target.parent.mkdir()
+    if kept:
+        target.write_text("old")
+    link.symlink_to(target)
+    write_json(link, [1])
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == [1]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "link.json", "target.json"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_bytes(pipe, b"content")
+    reader.join(timeout=10)
+    assert read == [b"content"]
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -89,3 +89,22 @@ def test_leftovers_are_files_and_folders_at_any_depth_but_no_other_process_s(
     assert all(path.exists() for path in (*kept, tmp_path / ".live.part" / "file"))
     assert not any(path.exists() for path in gone)
     assert not (tmp_path / ".z.3.part").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
+def test_what_is_in_the_place_of_the_temporary_folder_is_replaced(
+    kind: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("kept")
+    temporary = tmp_path / ".made.part"
+    if kind == "file":
+        temporary.write_text("no folder")
+    else:
+        temporary.symlink_to(kept if kind == "link" else tmp_path / "nowhere")
+    with whole_folder(tmp_path / "made") as folder:
+        (folder / "new").write_text("new")
+    assert (kept / "file").read_text() == "kept"
+    assert not (tmp_path / "made").is_symlink()
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["new"]

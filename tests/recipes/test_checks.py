@@ -121,6 +121,10 @@ def test_empty_name_of_the_run_or_of_second_semantics_is_accepted() -> None:
             "--gate: found cosmo with --no-calibrate, expected",
         ),
         (
+            {"balance": "overall", "calibrate": False},
+            "--balance: found overall with --no-calibrate, which",
+        ),
+        (
             {"classifier": "bayes", "test_selected": True},
             "--test-selected: found with --classifier bayes",
         ),

@@ -79,10 +79,12 @@ def test_named_run_with_another_recipe_is_not_resumed(recipe: Recipe) -> None:
     assert str(directory / RECIPE_FILE) in str(caught.value)
 
 
-def test_named_run_that_does_not_exist_is_not_resumed(recipe: Recipe) -> None:
-    with pytest.raises(InputError, match="nowhere"):
-        resume(recipe, "nowhere")
-    assert not (recipe.out / "CUB" / "nowhere").exists()
+def test_named_run_that_was_killed_before_it_had_a_directory_begins(recipe: Recipe) -> None:
+    assert resume(recipe, "first") == (recipe.out / "CUB" / "first", False)
+    assert resume(recipe, "first") == (recipe.out / "CUB" / "first", True)
+    (recipe.out / "CUB" / "other").mkdir()
+    with pytest.raises(InputError, match="other.*no such file, expected a run to resume"):
+        resume(recipe, "other")
 
 
 def test_moved_folder_of_runs_is_resumed_from(recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """A loaded run: the answers of the verb ``predict``, scores by hand, the model's samples."""
 
 import csv
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import gsmflow
 from gsmflow.cli.main import main
@@ -219,3 +220,16 @@ def test_directory_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_unknown_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^device: found abacus, expected auto or one available"):
         gsmflow.load(tmp_path, device="abacus")
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    loaded: Callable[[str], LoadedRun], tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(loaded("gsmflow").trained.directory, tmp_path / "run"))
+    for name in ("model.safetensors", "classifier.safetensors"):
+        whole = load_file(directory / name)
+        key = next(k for k, array in whole.items() if array.dtype.kind == "f")
+        save_file({**whole, key: np.full_like(whole[key], np.nan)}, directory / name)
+        with pytest.raises(InputError, match=rf"{name}: not readable .*are not finite"):
+            gsmflow.load(directory, device="cpu")
+        save_file(whole, directory / name)

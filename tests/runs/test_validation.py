@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 from gsmflow.core.distributed import SINGLE_PROCESS
+from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import (
     Dataset,
@@ -153,12 +155,64 @@ def test_a_killed_validation_goes_on_with_the_draws_that_are_done(
     assert trained == [1, 2, -1, 2, 3]
 
 
-def test_a_damaged_curve_of_a_draw_is_named(tmp_path: Path) -> None:
+def test_a_draw_that_was_killed_after_its_training_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = validated(make_run(tmp_path / "whole", model="ale", validation_draws=2))
+
+    def killed(run: Run, problem: Problem) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # its state is saved, with the last epoch
+        patch.setattr(validation, "forget_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            validated(make_run(tmp_path / "killed", model="ale", validation_draws=2))
+    folder = tmp_path / "killed" / "validation-draws" / "1"
+    assert (folder / "validation.state.safetensors").exists()
+    (folder / "curve.safetensors").rename(tmp_path / "curve.safetensors")
+    with pytest.raises(InputError, match=r"curve\.safetensors: not readable as this run's measure"):
+        validated(make_run(tmp_path / "killed", model="ale", validation_draws=2))
+    (tmp_path / "curve.safetensors").rename(folder / "curve.safetensors")
+    again = validated(make_run(tmp_path / "killed", model="ale", validation_draws=2))
+    assert again.describe() == whole.describe()
+
+
+CURVE = {
+    "edges": torch.tensor([-np.inf, 0.5, np.inf], dtype=torch.float64),
+    "values": torch.tensor([0.25, 0.5], dtype=torch.float64),
+    "plain": torch.tensor(0.25, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"values": torch.tensor([0.25], dtype=torch.float64)},
+        {"values": torch.empty(0, dtype=torch.float64)},
+        {"values": torch.tensor([0.25, np.nan], dtype=torch.float64)},
+        {"values": torch.tensor([7.0, -9.0], dtype=torch.float64)},
+        {"values": torch.tensor([[0.25, 0.5]], dtype=torch.float64)},
+        {"edges": torch.tensor([-np.inf, np.nan, np.inf], dtype=torch.float64)},
+        {"edges": torch.tensor([-1.0, 0.5, 1.0], dtype=torch.float64)},
+        {"plain": torch.tensor([0.25, 0.25], dtype=torch.float64)},
+    ],
+)
+def test_a_damaged_curve_of_a_draw_is_named(
+    changes: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     folder = tmp_path / "validation-draws" / "1"
     folder.mkdir(parents=True)
-    (folder / "curve.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(Exception, match=r"curve\.safetensors.*a draw of validation classes"):
+    save_file({**CURVE, **changes}, folder / "curve.safetensors")
+    with pytest.raises(InputError, match=r"curve\.safetensors.*a draw of validation classes"):
         validated(make_run(tmp_path, model="ale", validation_draws=2))
+
+
+@pytest.mark.parametrize("model", ["sae", "eszsl", "gaussian-prototypes"])
+def test_settings_that_are_not_readable_are_named(model: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, model=model)
+    (tmp_path / "choice.json").write_text('{"T1": {"lam": "0.1"}, "ridge": "x"}')
+    with pytest.raises(InputError, match=r"choice\.json: not readable as the settings"):
+        validated(run)
 
 
 @pytest.mark.parametrize("model", ["eszsl", "ale"])
