@@ -2,9 +2,9 @@
 
 A gamma that is best on some held-out rows is in part their luck, the more so the fewer classes they
 are of. So its gain over no calibration is cross-validated: each part of the rows in turn is
-evaluated with the gamma that is best on the other parts. Where the mean gain is within its standard
-error, there is no calibration. The parts are several draws of validation classes, or folds of the
-classes of one draw.
+evaluated with the gamma that is best on the other parts. Where the mean gain is within twice its
+standard error, there is no calibration. The parts are several draws of validation classes, or folds
+of the classes of one draw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,8 @@ __all__ = ["BalanceCurve", "GammaChoice", "balance_curve", "choose_gamma", "fold
 
 # Folds of the classes of one draw, at most.
 _FOLDS = 5
+# A gain of so many standard errors is more than noise.
+_SURE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +197,7 @@ def choose_gamma(
         ]
     )
     gain, error = float(gains.mean()), float(gains.std(ddof=1)) / np.sqrt(count)
-    gamma = best if balance != "none" and gain > error else 0.0
+    gamma = best if balance != "none" and gain > _SURE * error else 0.0
     return GammaChoice(balance, gamma, best, count, len(draws), gain, float(error))
 
 
