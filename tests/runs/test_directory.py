@@ -83,7 +83,7 @@ def test_named_run_that_was_killed_before_it_had_a_directory_begins(recipe: Reci
     assert resume(recipe, "first") == (recipe.out / "CUB" / "first", False)
     assert resume(recipe, "first") == (recipe.out / "CUB" / "first", True)
     (recipe.out / "CUB" / "other").mkdir()
-    with pytest.raises(InputError, match="other.*no such file, expected a run to resume"):
+    with pytest.raises(InputError, match=r"other.*no such file, expected a run to resume"):
         resume(recipe, "other")
 
 
