@@ -8,6 +8,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cache
@@ -320,11 +321,13 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             If there is no such class, or ``n`` is below 1.
         """
         check_is_fitted(self)
-        found = np.flatnonzero(self.classes_ == label)
+        one = np.ndim(label) == 0
+        found = np.flatnonzero(self.classes_ == label) if one else np.empty(0, dtype=np.int64)
         if not len(found):
             raise InputError(f"label: found {label!r}, expected one of classes_")
-        if n < 1:
-            raise InputError(f"n: found {n}, expected a number of at least 1")
+        count: object = n
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+            raise InputError(f"n: found {n!r}, expected a whole number of at least 1")
         device = self._device()
         seed = self.seed_ if random_state is None else _draw_seed(random_state)
         generator = make_generator(device, seed, "sample")
@@ -1313,10 +1316,11 @@ def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _vector(label: Any, values: ArrayLike) -> FloatArray:
-    try:
-        vector = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError):
-        vector = np.empty((0, 0), dtype=np.float32)
+    vector = np.empty((0, 0), dtype=np.float32)
+    with suppress(TypeError, ValueError, OverflowError):
+        given = np.asarray(values)
+        if given.dtype.kind not in "cmM":  # complex numbers and times lose what they say
+            vector = given.astype(np.float32)
     if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():
         raise InputError(
             f"semantics: found something else of class {label}, expected a vector of finite numbers"
@@ -1327,8 +1331,12 @@ def _vector(label: Any, values: ArrayLike) -> FloatArray:
 def _draw_seed(random_state: Any) -> int:
     """The seed: a given whole number, or one drawn in scikit-learn's way."""
     if isinstance(random_state, numbers.Integral):
-        check_random_state(random_state)
-        return int(random_state)
+        seed = int(random_state)
+        if not 0 <= seed < 2**32:
+            raise InputError(
+                f"random_state: found {seed}, expected a whole number from 0 to 2^32 - 1"
+            )
+        return seed
     return int(check_random_state(random_state).randint(_SEEDS))
 
 
@@ -1356,4 +1364,6 @@ def _labels_from(values: Sequence[Any], dtype: "np.dtype[Any]") -> NDArray[Any]:
 
 def _plain(value: Any) -> Any:
     """A NumPy scalar or array as Python numbers; other values unchanged."""
+    if isinstance(value, np.longdouble):
+        return float(value)
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

@@ -478,6 +478,13 @@ def test_samples_have_their_shape_and_follow_random_state(kind: type[ZeroShotEst
     assert not np.array_equal(first, fitted.sample("class_11", 3, random_state=1))
     with pytest.raises(InputError, match="label: found 'class_99'"):
         fitted.sample("class_99")
+    for wrong in (1.5, True, "2"):
+        with pytest.raises(InputError, match=f"n: found {wrong!r}, expected a whole number"):
+            fitted.sample("class_11", wrong)
+    with pytest.raises(InputError, match=r"label: found \['class_11'\], expected one of"):
+        fitted.sample(["class_11"], 2)
+    with pytest.raises(InputError, match="random_state: found -1, expected a whole number from 0"):
+        fitted.sample("class_11", random_state=-1)
     with pytest.raises(InputError, match="n: found 0"):
         fitted.sample("class_11", 0)
 
@@ -608,6 +615,9 @@ def test_file_that_is_no_estimator_is_refused(tmp_path: Path) -> None:
         (SEMANTICS | {"class_11": [1.0]}, "found 1 values of class class_11, expected 5"),
         (SEMANTICS | {"class_11": [np.nan] * 5}, "something else of class class_11"),
         (SEMANTICS | {"class_11": [["a"]]}, "something else of class class_11"),
+        (SEMANTICS | {"class_11": [1j] * 5}, "something else of class class_11"),
+        (SEMANTICS | {"class_11": [10**400] * 5}, "something else of class class_11"),
+        (SEMANTICS | {"class_11": np.zeros(5, "M8[D]")}, "something else of class class_11"),
         (SEMANTICS | {"class_11": SEMANTICS["class_3"]}, "same vector for class_3 and class_11"),
     ],
 )
