@@ -243,7 +243,9 @@ def choose(run: Run, problem: Problem, held_out: HeldOut) -> dict[str, Any] | No
         return None
     file = run.directory / CHOICE_FILE
     if file.exists():
-        return _StoredChoice(file, read_record(file, dict[str, Any]))
+        stored = _StoredChoice(read_record(file, dict[str, Any]))
+        stored.file = file
+        return stored
     count = len(problem.unseen_classes)
     run.console.print(f"{run.label}: choosing settings on {count} validation classes")
     generators = run.generators(problem.split)
@@ -484,11 +486,9 @@ def train_model(
 
 
 class _StoredChoice(dict[str, Any]):
-    """The settings of a model as its ``choice.json`` has them."""
+    """The settings of a model as its ``choice.json`` has them; made as any dict is, for copies."""
 
-    def __init__(self, file: Path, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self.file = file
+    file: Path | None = None
 
 
 @contextmanager

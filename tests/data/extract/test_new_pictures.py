@@ -175,7 +175,7 @@ def test_file_that_is_no_picture_is_left_out_and_listed(
     assert (code, out) == (0, "")
     assert "left out: 0.png: not a picture\n" in err
     assert "left out: red/notes.txt: not a picture\n" in err
-    assert f"14 files in {into}, 2 left out, calibration factor" in err
+    assert f"14 files in {into}, 2 left out, no calibration factor" in err
     records = [json.loads(line) for line in into.read_text().splitlines()]
     assert [one["file"] for one in records] == list(sorted_as_walked(new))
     assert {len(one["answers"]) for one in records} == {1}
