@@ -22,7 +22,7 @@ from tyro.conf import Positional
 from gsmflow.core.console import make_console
 from gsmflow.core.errors import InputError
 from gsmflow.core.run_files import METRICS_FILE
-from gsmflow.evaluation.metrics import BestAnswers, curve_of_answers
+from gsmflow.evaluation.metrics import BestAnswers
 from gsmflow.evaluation.per_class import read_per_class
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.reports.metrics_file import open_metrics
@@ -108,7 +108,7 @@ def _read(directory: Path) -> RunFigures:
         plain=metrics["H"],
         one_draw=outcome.calibrated(validation["curve"][-1]["gamma"]).H,
         chosen=calibrated["H"],
-        best=curve_of_answers(best, labels, seen).best_harmonic_mean(),
+        best=outcome.curve().best_harmonic_mean(),
         calibrated=calibrated["gamma"] != 0,
     )
 

@@ -285,7 +285,7 @@ def always_calibrated() -> Iterator[None]:
         chosen = choose_gamma(*given)
         return replace(chosen, gamma=chosen.best)
 
-    with patch("gsmflow.runs.validation.choose_gamma", choose_best):
+    with patch("gsmflow.evaluation.balance.choose_gamma", choose_best):
         yield
 
 

@@ -22,7 +22,14 @@ from gsmflow.evaluation.balance_names import Balance
 from gsmflow.evaluation.metrics import best_interval
 from gsmflow.evaluation.protocol import Outcome
 
-__all__ = ["BalanceCurve", "GammaChoice", "balance_curve", "choose_gamma", "fold_curves"]
+__all__ = [
+    "BalanceCurve",
+    "GammaChoice",
+    "balance_curve",
+    "choose_gamma",
+    "fold_curves",
+    "gamma_for",
+]
 
 # Folds of the classes of one draw, at most.
 _FOLDS = 5
@@ -168,6 +175,17 @@ def fold_curves(outcome: Outcome, problem: Problem, balance: Balance) -> list[Ba
     return [balance_curve(outcome.of_rows(of_rows == f), problem, balance) for f in range(count)]
 
 
+def gamma_for(
+    outcome: Outcome, problem: Problem, balance: Balance, further: Sequence[BalanceCurve] = ()
+) -> GammaChoice:
+    """Choose gamma by an outcome on validation rows, and by the curves of further draws, if any.
+
+    ``problem`` and ``balance`` are as of `balance_curve`.
+    """
+    draws = [balance_curve(outcome, problem, balance), *further]
+    return choose_gamma(balance, draws, [] if further else fold_curves(outcome, problem, balance))
+
+
 def choose_gamma(
     balance: Balance, draws: Sequence[BalanceCurve], folds: Sequence[BalanceCurve]
 ) -> GammaChoice:
@@ -183,7 +201,7 @@ def choose_gamma(
     draws
         The curve of each draw of validation classes, one at least.
     folds
-        The curves of the class folds of the first draw.
+        The curves of the class folds of a single draw.
     """
     best, parts = _best_gamma(draws), draws if len(draws) > 1 else folds
     count = len(parts)

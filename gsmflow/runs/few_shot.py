@@ -21,7 +21,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.progress import Advance, progress
 from gsmflow.data.dataset import Dataset, HeldOut, Problem, Rows
 from gsmflow.data.splits import shuffle_each_class
-from gsmflow.evaluation.balance import balance_curve, choose_gamma, fold_curves
+from gsmflow.evaluation.balance import gamma_for
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate, evaluate_all
 from gsmflow.learning.contract import Model, Scorer
@@ -178,10 +178,7 @@ def find_choices(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
                 for share in shares:
                     pair = _classify(run, scaled, model, rows, k, share)
                     outcome = evaluate(pair, problem, rest)
-                    balance = run.recipe.balance
-                    folds = fold_curves(outcome, problem, balance)
-                    whole = balance_curve(outcome, problem, balance)
-                    gamma = choose_gamma(balance, [whole], folds).gamma
+                    gamma = gamma_for(outcome, problem, run.recipe.balance).gamma
                     h = outcome.curve().best_harmonic_mean()
                     tried.append({"share": share, "gamma": gamma, "H": h})
                     advance()

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.errors import InputError
-from gsmflow.core.files import write_json, write_tensors
-from gsmflow.core.json_records import read_record
+from gsmflow.core.files import read_json, write_json, write_tensors
+from gsmflow.core.json_records import as_record
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Classifying, Density, Model, Scorer
@@ -251,7 +251,8 @@ def read_gate(run: TrainedRun) -> Gated:
             f"{file}: no such file, expected the saved gate of the run ({gate}), which a resumed "
             "training writes"
         )
-    name = read_record(file, _Name).name
+    record = read_json(file)
+    name = as_record(str(file), record, _Name).name
     if name != gate:
         raise InputError(
             f"{file}, field 'name': found {name!r}, expected {gate}, as {RECIPE_FILE} has it"
@@ -259,11 +260,11 @@ def read_gate(run: TrainedRun) -> Gated:
     space = feature_map(run.kept.scaling, run.kept.model, run.device)
     learned: Smoothing | ModelNumber
     if gate == "cosmo":
-        smoothed = read_record(file, _SmoothedGate)
+        smoothed = as_record(str(file), record, _SmoothedGate)
         threshold, numbers = smoothed.threshold, msgspec.structs.asdict(smoothed.smoothing)
         learned = Smoothing.from_numbers(numbers)
     else:
-        modelled = read_record(file, _ModelledGate)
+        modelled = as_record(str(file), record, _ModelledGate)
         threshold, learned = modelled.threshold, _read_number(run, modelled.model)
     gate_parts = GateParts(
         name=gate,

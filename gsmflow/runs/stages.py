@@ -561,9 +561,9 @@ def train_module(
     if compiles(run.recipe, run.device, steps):
         _compile(run, trainer)
     record = TrainingRecord()
-    saved_file = run.directory / f"{stage}.state.safetensors"
-    if run.group.share_result(saved_file.exists):
-        record = TrainingRecord(**trainer.load(saved_file))
+    state_file = run.directory / f"{stage}.state.safetensors"
+    if run.group.share_result(state_file.exists):
+        record = TrainingRecord(**trainer.load(state_file))
         run.console.print(f"{label}: continuing after epoch {trainer.epoch}")
     for earlier in record.curve:
         measuring.on_point(earlier)
@@ -584,7 +584,7 @@ def train_module(
                     _record_point(run, stage, point)
                     measuring.on_point(point)
             if run.group.is_main and (last or time.monotonic() - saved > _SAVE_EVERY_SECONDS):
-                trainer.save(saved_file, asdict(record))
+                trainer.save(state_file, asdict(record))
                 saved = time.monotonic()
     return trainer.result, record
 

@@ -36,8 +36,7 @@ from gsmflow.evaluation.balance import (
     BalanceCurve,
     GammaChoice,
     balance_curve,
-    choose_gamma,
-    fold_curves,
+    gamma_for,
 )
 from gsmflow.evaluation.measures import validation_point
 from gsmflow.evaluation.probabilities import KeptScores, Temperatures
@@ -246,8 +245,7 @@ def validate(
 
 
 def _remove_draws(run: Run) -> None:
-    if run.group.is_main:
-        shutil.rmtree(run.directory / _DRAWS_FOLDER, ignore_errors=True)
+    shutil.rmtree(run.directory / _DRAWS_FOLDER, ignore_errors=True)
 
 
 def _evaluate(
@@ -268,15 +266,14 @@ def _choose_gamma(
     further: Sequence[Dataset],
 ) -> GammaChoice:
     """Choose gamma by the outcome of the first draw and by models for the further ones."""
-    balance = run.recipe.balance
-    curves = [balance_curve(outcome, problem, balance)]
+    curves = []
     if further:
         text = "further draws of validation classes"
         with progress(run.console, text, len(further), unit="draws") as advance:
             for number, dataset in enumerate(further, 1):
                 curves.append(_curve_of_draw(run, number, dataset, choice))
                 advance()
-    return choose_gamma(balance, curves, fold_curves(outcome, problem, balance))
+    return gamma_for(outcome, problem, run.recipe.balance, curves)
 
 
 def _curve_of_draw(
