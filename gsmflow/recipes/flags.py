@@ -333,7 +333,9 @@ def recipe_flags(recipe: Recipe, default: Recipe) -> list[str]:
     ):
         if name != default_name:
             words += [flag, name]
-    base = _with_preset(default, recipe.preset, recipe.features)
+    base = default
+    if recipe.preset != default.preset:  # its settings come with the flag alone
+        base = _with_preset(base, recipe.preset, recipe.features)
     base = with_choices(base, recipe.classifier_name, recipe.gate_name)
     for name, setting in settings_of(recipe).items():
         value = setting.value_in(recipe)

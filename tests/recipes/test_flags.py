@@ -143,6 +143,13 @@ def test_settings_that_a_preset_changes_are_flags_beside_it() -> None:
     assert parse_from(base, *flags) == recipe
 
 
+def test_a_recipe_that_changed_settings_of_its_preset_has_no_flags_against_itself() -> None:
+    recipe = make_recipe(dataset="CUB", model="cada-vae").replace(preset="short", epochs=300)
+    assert recipe_flags(recipe, recipe) == []
+    changed_again = recipe.replace(epochs=7)
+    assert parse_from(recipe, *recipe_flags(changed_again, recipe)) == changed_again
+
+
 def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]:
     """Words that give a setting another value, which only it has, and that value."""
     kind, bounds = plain_type(settings_of(recipe)[name].hint)
