@@ -109,15 +109,18 @@ def parse_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, has NaN, an infinity or a whole number beyond 64 bits, or is nested too
-        deep.
+        If it is no JSON, has NaN, an infinity, a whole number beyond 64 bits or half a character,
+        or is nested too deep.
     """
     try:
-        return json.loads(
+        value = json.loads(
             text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_short
         )
+        if "\\u" in text:  # half of a surrogate pair could be written nowhere
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

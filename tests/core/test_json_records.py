@@ -52,6 +52,7 @@ def test_record_has_the_types_of_its_dataclass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (json.dumps(GOOD | {"name": "\ud83d"}), "not readable"),  # half an emoji
         (json.dumps(GOOD | {"share": "x"}), "field 'share': found 'x', expected a number"),
         (json.dumps(GOOD | {"share": None}), "field 'share': found nothing, expected a number"),
         (json.dumps(GOOD | {"share": -1}), "field 'share': found -1, expected a number at least 0"),
@@ -86,6 +87,10 @@ def test_other_values_are_refused_with_their_field(text: str, message: str, tmp_
 def test_numbers_of_64_bits_are_read(tmp_path: Path) -> None:
     values = [2**64 - 1, -(2**63), 0, -0.0, 1e308, 5e-324]
     assert parse_json(json.dumps(values)) == values
+
+
+def test_characters_beyond_16_bits_are_read_from_their_two_escapes() -> None:
+    assert parse_json(json.dumps({"name": "a\U0001f600"})) == {"name": "a\U0001f600"}
 
 
 def folder_reader(name: str, read: Callable[[Path], object]) -> Callable[[Path], object]:
