@@ -37,6 +37,8 @@ from gsmflow.reports.published import PUBLISHED_FILE, read_published
 from gsmflow.runs.benchmark import (
     CellRun,
     collect_board,
+    finished_in,
+    known_runs,
     memory_of,
     opened_folder,
     run_cells,
@@ -122,6 +124,9 @@ class BenchmarkOptions:
     """Draws of the bootstrap that gives intervals; 0: no intervals."""
     published: bool = True
     """Published figures of the same datasets below the runs."""
+    known: tuple[Path, ...] = ()
+    """Files leaderboard.safetensors of other benchmarks: their runs of the same settings on the
+    same data count as finished."""
     check: Path | None = None
     """A leaderboard.csv: run the first seed of each of its cells that the grid has, and report
     those that moved by more than three standard deviations, with exit code 1; None: no check."""
@@ -157,6 +162,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
     """
     _check(options, flags)
     baseline = None if options.check is None else read_csv(options.check)
+    elsewhere = known_runs(options.known)
     methods = read_method_choices(options.methods)
     choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
     # Absent in the files of folders from before there were random class splits.
@@ -210,17 +216,20 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
         )
         if baseline is not None:
             cells = _cells_in(baseline, cells, options)
-        _run(options, runs_of(cells), settings, console)
+        runs = runs_of(cells, elsewhere)
+        _run(options, runs, settings, console)
+        finished = finished_in(runs)
         published = read_published(PUBLISHED_FILE) if options.published else []
         board = collect_board(
-            cells,
+            runs,
+            finished,
             datasets,
             published,
             preset=options.preset,
             command=command_line(),
             draws=options.draws,
         )
-        files = write_board(board, cells, options.out, warner(console))
+        files = write_board(board, runs, finished, options.out, warner(console))
     for dataset in board.datasets:
         console.print(terminal_table(dataset_grid(board, dataset)))
         console.print()
@@ -280,6 +289,10 @@ def _check(options: BenchmarkOptions, flags: Sequence[str]) -> None:
     check_settings(options)
     if options.class_splits:
         _check_splits(options, flags)
+    if options.known and options.check is not None:
+        raise InputError(
+            "--known: found with --check, expected one of them: a check runs its cells anew"
+        )
     if not options.datasets:
         raise InputError("--datasets: found nothing, expected a dataset's folder or a script")
 
@@ -351,7 +364,7 @@ def _run(
     console: Console,
 ) -> None:
     """Run what is left, with a live table on a terminal, and plain lines in a log."""
-    states = [outcome.state for run in runs if (outcome := run.outcome) is not None]
+    states = [run.state for run in runs]
     failed = 0 if options.retry_failed else states.count("failed")
     progress = _Progress(len(runs), states.count("done"), failed)
     left = progress.total - progress.done - progress.failed

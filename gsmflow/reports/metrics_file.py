@@ -16,7 +16,7 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.json_records import as_record
 from gsmflow.evaluation.measures import METRICS
 
-__all__ = ["open_metrics"]
+__all__ = ["check_measures", "open_metrics"]
 
 # Rounding may lift an area above 1.
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1 + 1e-9)]
@@ -119,6 +119,24 @@ _Metrics: Any = msgspec.defstruct(
     bases=(_Measures,),
     kw_only=True,
 )
+
+
+def check_measures(where: str, value: object) -> None:
+    """Check the measures of one method, as ``metrics.json`` has them.
+
+    Parameters
+    ----------
+    where
+        Where they stand, for messages.
+    value
+        The measures.
+
+    Raises
+    ------
+    InputError
+        If a field has another type or is out of range.
+    """
+    as_record(where, value, _Measures)
 
 
 def open_metrics(file: Path) -> Field:

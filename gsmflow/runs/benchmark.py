@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ from gsmflow.reports.leaderboard.collect import (
     summarise_runs,
 )
 from gsmflow.reports.leaderboard.entries import DatasetEntry, Leaderboard, MethodEntry
+from gsmflow.reports.leaderboard.finished import (
+    FinishedRun,
+    read_finished_run,
+    read_finished_runs,
+    write_finished_runs,
+)
 from gsmflow.reports.leaderboard.forms import (
     RANKED_BY,
     csv_of,
@@ -44,6 +51,7 @@ from gsmflow.reports.published import Published
 from gsmflow.reports.rank_figure import rank_figure
 from gsmflow.runs.cell import (
     CellOutcome,
+    State,
     read_outcome,
     run_cell,
     write_failure,
@@ -62,6 +70,8 @@ from gsmflow.runs.sections import REPORTS
 __all__ = [
     "CellRun",
     "collect_board",
+    "finished_in",
+    "known_runs",
     "memory_of",
     "opened_folder",
     "run_cells",
@@ -70,6 +80,7 @@ __all__ = [
 ]
 
 GRID_FILE = "grid.json"
+KEPT_FILE = "leaderboard.safetensors"
 _FORMAT = 1
 _BOOTSTRAP_SEED = 0
 _PICTURES = {"leaderboard.png": "H cal. against the seconds of a run", "ranks.png": "average ranks"}
@@ -79,11 +90,22 @@ _BASE_MIB, _COPIES = 1200, 4
 
 @dataclass(frozen=True, eq=False)
 class CellRun:
-    """One run of a cell."""
+    """One run of a cell.
+
+    Attributes
+    ----------
+    cell
+        The cell.
+    seed, split
+        The run's seed and class split; None is the dataset's own split.
+    elsewhere
+        What another benchmark kept of the run; None if this one is to run it.
+    """
 
     cell: Cell
     seed: int
     split: int | None = None
+    elsewhere: FinishedRun | None = None
 
     @property
     def name(self) -> str:
@@ -98,14 +120,46 @@ class CellRun:
         return self.cell.run_folder(self.seed, self.split)
 
     @property
+    def address(self) -> str:
+        """What it computes, as the end of its run directory names it in every benchmark."""
+        levels = 3 if self.split is None else 4
+        return "/".join(self.folder.parts[-levels:])
+
+    @property
     def outcome_file(self) -> Path:
         """The file that says how it ended."""
         return self.cell.outcome_file(self.seed, self.split)
 
     @property
     def outcome(self) -> CellOutcome | None:
-        """How it ended; None if it is not over."""
+        """How it ended here; None if it is not over."""
         return read_outcome(self.outcome_file)
+
+    @property
+    def state(self) -> State | None:
+        """How it ended, here or elsewhere; None if it is not over."""
+        outcome = self.outcome
+        if self.elsewhere is not None and (outcome is None or outcome.state == "failed"):
+            return "done"
+        return None if outcome is None else outcome.state
+
+    def finished(self) -> FinishedRun | None:
+        """What a leaderboard needs of it; None if it is not finished.
+
+        Raises
+        ------
+        InputError
+            If a file of the run is damaged.
+        """
+        outcome = self.outcome
+        if outcome is None or outcome.state == "failed":
+            return self.elsewhere
+        return read_finished_run(
+            self.folder,
+            seconds=outcome.seconds,
+            peak_mib=outcome.peak_mib,
+            device=outcome.device,
+        )
 
     @property
     def work(self) -> Work:
@@ -121,24 +175,48 @@ class CellRun:
         return Work(self.name, call, memory_of(cell.data))
 
 
-def runs_of(cells: Sequence[Cell]) -> list[CellRun]:
+def runs_of(
+    cells: Sequence[Cell], elsewhere: Mapping[str, FinishedRun] = MappingProxyType({})
+) -> list[CellRun]:
     """The runs of cells: a seed of every cell before the next one, split by split.
 
     So figures of all methods come early.
+
+    Parameters
+    ----------
+    cells
+        The cells.
+    elsewhere
+        What other benchmarks kept of runs, by their addresses.
     """
     seeds = sorted({seed for cell in cells for seed in cell.seeds})
     splits: Sequence[int | None] = sorted({s for cell in cells for s in cell.splits}) or [None]
-    return [
+    runs = [
         CellRun(cell, seed, split)
         for split, seed, cell in product(splits, seeds, cells)
         if seed in cell.seeds
     ]
+    return [replace(run, elsewhere=elsewhere.get(run.address)) for run in runs]
 
 
 def memory_of(data: GridData) -> int:
     """MiB of memory that a training on a dataset needs at most, as estimated from its features."""
     n, d = (int(size) for size in data.dataset.features.shape)
     return _BASE_MIB + _COPIES * 4 * n * d // 2**20
+
+
+def known_runs(files: Sequence[Path]) -> dict[str, FinishedRun]:
+    """The runs that other benchmarks kept, by their addresses; the first file counts.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    found: dict[str, FinishedRun] = {}
+    for file in files:
+        found = read_finished_runs(file) | found
+    return found
 
 
 @contextmanager
@@ -222,11 +300,10 @@ def run_cells(
     """
     if retry_failed:
         for run in runs:
-            outcome = run.outcome
-            if outcome is not None and outcome.state == "failed":
+            if run.state == "failed":
                 shutil.rmtree(run.folder, ignore_errors=True)
                 run.outcome_file.unlink()
-    left = {run.name: run for run in runs if run.outcome is None}
+    left = {run.name: run for run in runs if run.state is None}
     with closing(execute([run.work for run in left.values()], settings, folder)) as events:
         for event in events:
             if isinstance(event, Ended):
@@ -238,8 +315,20 @@ def run_cells(
             yield event
 
 
+def finished_in(runs: Sequence[CellRun]) -> dict[str, FinishedRun]:
+    """What a leaderboard needs of the runs that are finished, by their addresses.
+
+    Raises
+    ------
+    InputError
+        If a file of a run is damaged.
+    """
+    return {run.address: known for run in runs if (known := run.finished()) is not None}
+
+
 def collect_board(
-    cells: Sequence[Cell],
+    runs: Sequence[CellRun],
+    finished: Mapping[str, FinishedRun],
     datasets: Sequence[GridData],
     published: Sequence[Published],
     *,
@@ -251,8 +340,12 @@ def collect_board(
 
     Parameters
     ----------
-    cells, datasets
-        The grid.
+    runs
+        All runs of the grid.
+    finished
+        Those that are finished, by their addresses.
+    datasets
+        The grid's datasets.
     published
         Published figures, of which those of these datasets are shown.
     preset
@@ -265,11 +358,11 @@ def collect_board(
     Raises
     ------
     InputError
-        If a file of a run is damaged.
+        If a figure is missing, or two runs on a dataset have other test rows.
     """
-    found = collect_cells(
-        [_runs_of(cell) for cell in cells], draws, np.random.default_rng(_BOOTSTRAP_SEED)
-    )
+    cells = list(dict.fromkeys(run.cell for run in runs))
+    of_cells = [_runs_of(cell, runs, finished) for cell in cells]
+    found = collect_cells(of_cells, draws, np.random.default_rng(_BOOTSTRAP_SEED))
     names = {data.recipe.dataset for data in datasets}
     splits = max((len(cell.splits) for cell in cells), default=0)
     methods = dict.fromkeys(cell.method for cell in cells)
@@ -290,26 +383,29 @@ def collect_board(
         ranking=rank_cells(found),
         published=tuple(entry for entry in published if entry.dataset in names),
         command=command,
-        environment=_environment(cells),
+        environment=_environment([*finished.values()]),
         class_splits=splits,
     )
 
 
-def _environment(cells: Sequence[Cell]) -> dict[str, str]:
-    outcomes = [run.outcome for run in runs_of(cells)]
-    devices = Counter(
-        outcome.device or "an unknown device"
-        for outcome in outcomes
-        if outcome is not None and outcome.state == "done"
-    )
+def _environment(runs: Sequence[FinishedRun]) -> dict[str, str]:
+    devices = Counter(run.device or "an unknown device" for run in runs)
+    commits = Counter(run.commit or "an unknown commit" for run in runs)
     found = describe_environment(torch.device("cpu"), 0)
     packages = [f"{name} {number}" for name, number in found["packages"].items()]
     return {
         "runs": ", ".join(f"{count} on {device}" for device, count in devices.most_common()),
-        "commit": str(found["git_commit"]),
+        "commit": ", ".join(_commits(commits)),
         "machine": f"{found['device_name']}, {found['platform']}",
         "versions": ", ".join([f"Python {found['python']}", *packages]),
     }
+
+
+def _commits(runs: Counter[str]) -> list[str]:
+    """The commits that runs are of, with their numbers if there are several."""
+    if len(runs) == 1:
+        return [*runs]
+    return [f"{commit} ({count} runs)" for commit, count in runs.most_common()]
 
 
 def _dataset_entry(data: GridData) -> DatasetEntry:
@@ -324,36 +420,41 @@ def _dataset_entry(data: GridData) -> DatasetEntry:
     )
 
 
-def _runs_of(cell: Cell) -> CellRuns:
-    found = [(run, outcome) for run in runs_of([cell]) if (outcome := run.outcome) is not None]
-    done = [(run, outcome) for run, outcome in found if outcome.state == "done"]
-    runs: dict[int | None, dict[int, Path]] = {}
-    for run, _ in done:
-        runs.setdefault(run.split, {})[run.seed] = run.folder
-    # A mean over unlike devices says nothing of either.
-    timed = [outcome for _, outcome in done if outcome.device == done[0][1].device]
+def _runs_of(cell: Cell, runs: Sequence[CellRun], finished: Mapping[str, FinishedRun]) -> CellRuns:
+    of_cell = [run for run in runs if run.cell is cell]
+    by_split: dict[int | None, dict[int, FinishedRun]] = {}
+    for run in of_cell:
+        if run.address in finished:
+            by_split.setdefault(run.split, {})[run.seed] = finished[run.address]
+    outcomes = [run.outcome for run in of_cell if run.state == "failed"]
     return CellRuns(
         method=cell.method.key,
         dataset=cell.data.key,
         folder=cell.folder,
-        runs=runs,
-        failures=[outcome.sentence for _, outcome in found if outcome.state == "failed"],
-        seconds=[outcome.seconds for outcome in timed if outcome.seconds is not None],
-        peak_mib=[outcome.peak_mib for outcome in timed if outcome.peak_mib is not None],
+        runs=by_split,
+        failures=[outcome.sentence for outcome in outcomes if outcome is not None],
     )
 
 
 def write_board(
-    board: Leaderboard, cells: Sequence[Cell], out: Path, warn: Callable[[str], object]
+    board: Leaderboard,
+    runs: Sequence[CellRun],
+    finished: Mapping[str, FinishedRun],
+    out: Path,
+    warn: Callable[[str], object],
 ) -> list[Path]:
     """Write a leaderboard as a page, CSV, Markdown and LaTeX, and the page of each finished cell.
+
+    Its runs go into a file beside it, for `known_runs`.
 
     Parameters
     ----------
     board
         The leaderboard.
-    cells
-        Its cells.
+    runs
+        All runs of its grid.
+    finished
+        Those that are finished, by their addresses.
     out
         The folder; the files are named ``leaderboard``.
     warn
@@ -369,7 +470,11 @@ def write_board(
     InputError
         If a file of a run is damaged.
     """
-    pages = {(cell.method.key, cell.data.key): _write_page(cell) for cell in cells}
+    cells = dict.fromkeys(run.cell for run in runs)
+    pages = {
+        (cell.method.key, cell.data.key): _write_page(cell, [r for r in runs if r.cell is cell])
+        for cell in cells
+    }
     known = {key: page for key, page in pages.items() if page is not None}
     pictures = _draw(board, out, warn)
     contents = {
@@ -382,6 +487,8 @@ def write_board(
     for ending, text in contents.items():
         files.append(out / f"leaderboard.{ending}")
         write_bytes(files[-1], text.encode())
+    files.append(out / KEPT_FILE)
+    write_finished_runs(files[-1], finished)
     return [*files, *pictures]
 
 
@@ -425,16 +532,22 @@ def _with_labels(board: Leaderboard, ranking: Ranking) -> Ranking:
     )
 
 
-def _write_page(cell: Cell) -> Path | None:
-    """The page of a cell's finished runs; it is made anew only if these have changed."""
-    runs = _runs_of(cell)
-    if not runs.runs:
+def _write_page(cell: Cell, runs: Sequence[CellRun]) -> Path | None:
+    """The page of a cell's runs that finished here; it is made anew only if they have changed."""
+    folders: dict[int | None, dict[int, Path]] = {}
+    for run in runs:
+        outcome = run.outcome
+        if outcome is not None and outcome.state == "done":
+            folders.setdefault(run.split, {})[run.seed] = run.folder
+    if not folders:
         return None
     page, mark = cell.folder / "report.html", cell.folder / "report.json"
-    content = {"seeds": runs.seeds, "class_splits": [[s, *of] for s, of in runs.splits.items()]}
+    seeds = sorted({seed for of_split in folders.values() for seed in of_split})
+    splits = [[split, *of] for split, of in folders.items() if split is not None]
+    content = {"seeds": seeds, "class_splits": splits}
     if page.is_file() and mark.is_file() and read_json(mark) == content:
         return page
-    summarise_runs(runs)
+    summarise_runs(cell.folder, folders)
     write_bytes(page, render_page(read_run(cell.folder, REPORTS)).encode())
     write_json(mark, content)
     return page

@@ -19,7 +19,7 @@ from gsmflow.reports.stage_seconds import read_stages
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 
-__all__ = ["CellOutcome", "read_outcome", "run_cell", "write_failure"]
+__all__ = ["CellOutcome", "State", "read_outcome", "run_cell", "write_failure"]
 
 
 State: TypeAlias = Literal["done", "failed"]

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from gsmflow.core.rounding import fixed
 from gsmflow.methods.registry import METHODS
 from gsmflow.reports.leaderboard.forms import read_csv
 from gsmflow.runs import grid
+from gsmflow.runs.cell import write_failure
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 from tests.builders import make_dataset, write_gbu
@@ -54,6 +56,13 @@ def options_for(data: Path, **changes: Any) -> BenchmarkOptions:
 def rows_of(out: Path) -> list[dict[str, str]]:
     with (out / "leaderboard.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def without_costs(out: Path) -> list[dict[str, str]]:
+    return [
+        {name: value for name, value in row.items() if name not in ("seconds", "peak_mib")}
+        for row in rows_of(out)
+    ]
 
 
 def test_cells_are_the_runs_of_single_commands(data: Path) -> None:
@@ -169,17 +178,67 @@ def test_killed_benchmark_goes_on_to_the_figures_of_an_undisturbed_one(data: Pat
     process.wait()
     assert not (out / "leaderboard.csv").exists()
     run_benchmark(options_for(data, methods=("ale", "sae"), seeds=1, out=out), QUIET, FLAGS)
-    costs = ("seconds", "peak_mib")
-    whole, killed = (
-        [{k: v for k, v in row.items() if k not in costs} for row in rows_of(folder)]
-        for folder in (options.out, out)
-    )
-    assert killed == whole
+    assert without_costs(out) == without_costs(options.out)
+
+
+def test_runs_of_another_machine_stand_in_a_leaderboard_as_if_made_here(data: Path) -> None:
+    whole = options_for(data)
+    run_benchmark(whole, QUIET, FLAGS)
+    there = options_for(data, methods=("ale",), out=data / "there")
+    run_benchmark(there, QUIET, FLAGS)
+    shutil.rmtree(there.out / "runs")  # the file is enough
+    known = (there.out / "leaderboard.safetensors",)
+    here = options_for(data, out=data / "here", known=known)
+    run_benchmark(here, QUIET, FLAGS)
+    log = (here.out / "benchmark.log").read_text()
+    assert ("ale/seed" in log, "eszsl/seed" in log) == (False, True)
+    assert without_costs(here.out) == without_costs(whole.out)
+    ale = rows_of(there.out)[0]
+    assert {name: rows_of(here.out)[1][name] for name in ("seconds", "peak_mib")} == {
+        name: ale[name] for name in ("seconds", "peak_mib")
+    }
+    page = (here.out / "leaderboard.html").read_text()
+    assert "here/runs" not in page
+    assert len(list(here.out.glob("runs/*/*/report.html"))) == 1
+    # What was known is kept with what ran here.
+    again = options_for(data, out=data / "again", known=(here.out / "leaderboard.safetensors",))
+    run_benchmark(again, QUIET, FLAGS)
+    assert rows_of(again.out) == rows_of(here.out)
+    files = [folder / "leaderboard.safetensors" for folder in (here.out, again.out)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_runs_of_other_settings_or_data_are_not_taken_for_these(data: Path) -> None:
+    there = options_for(data, methods=("eszsl",), out=data / "there")
+    run_benchmark(there, QUIET, FLAGS)
+    known = (there.out / "leaderboard.safetensors",)
+    other = write_gbu(data.parents[1] / "other" / "TINY", make_dataset(seed=1))
+    for number, (flags, path) in enumerate(((["--balance", "none"], data), ([], other))):
+        out = data / f"here{number}"
+        options = options_for(path, methods=("eszsl",), out=out, known=known)
+        run_benchmark(options, QUIET, [*FLAGS, *flags])
+        assert "done TINY-res101-att/eszsl/seed0" in (out / "benchmark.log").read_text()
+
+
+def test_failed_run_gives_way_to_one_that_another_machine_finished(data: Path) -> None:
+    there = options_for(data, methods=("eszsl",), out=data / "there")
+    run_benchmark(there, QUIET, FLAGS)
+    here = options_for(data, methods=("eszsl",))
+    run_benchmark(here, QUIET, FLAGS)
+    (outcome,) = here.out.glob("runs/*/*/seed0.json")
+    write_failure(outcome, "out of memory")
+    run_benchmark(here, QUIET, FLAGS)
+    assert rows_of(here.out)[0]["sentence"] == "out of memory"
+    known = (there.out / "leaderboard.safetensors",)
+    run_benchmark(replace(here, known=known), QUIET, FLAGS)
+    assert without_costs(here.out) == without_costs(there.out)
 
 
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
+        ({"known": (Path("nothing.safetensors"),)}, "nothing.safetensors: not readable"),
+        ({"known": (Path("a"),), "check": Path("b")}, "--known: found with --check"),
         ({"methods": ("nothing",)}, "--methods: found 'nothing'"),
         ({"methods": ()}, "--methods: found nothing"),
         ({"datasets": ()}, "--datasets: found nothing"),

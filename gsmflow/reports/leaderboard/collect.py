@@ -1,4 +1,4 @@
-"""The runs of a leaderboard's cells, read from their directories: figures and intervals."""
+"""The figures and intervals of a leaderboard's cells, from their finished runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gsmflow.core.aggregate import summarise, summarise_seeds, summarise_splits
 from gsmflow.core.errors import InputError
@@ -18,13 +17,12 @@ from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
 from gsmflow.evaluation.bootstrap import Estimate, RightAnswers, bootstrap
 from gsmflow.evaluation.class_splits import estimate_over_splits
 from gsmflow.evaluation.measures import metrics_in
-from gsmflow.evaluation.per_class import read_per_class
 from gsmflow.evaluation.ranks import Ranking, rank_methods
 from gsmflow.reports.leaderboard.entries import LeaderboardCell
+from gsmflow.reports.leaderboard.finished import FinishedRun, TestRows
 from gsmflow.reports.leaderboard.forms import RANKED_BY
 from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.metrics_file import open_metrics
-from gsmflow.reports.page_data import PAGE_DATA_FILE, read_page_data
 
 __all__ = ["CellRuns", "collect_cells", "rank_cells", "summarise_runs"]
 
@@ -40,21 +38,16 @@ class CellRuns:
     folder
         The folder of the runs.
     runs
-        The directories of the finished ones, by class split and seed; None is the dataset's own
-        split.
+        The finished ones, by class split and seed; None is the dataset's own split.
     failures
         Why others failed.
-    seconds, peak_mib
-        Of the finished runs on the device of the first one, where known.
     """
 
     method: str
     dataset: str
     folder: Path
-    runs: Mapping[int | None, Mapping[int, Path]]
+    runs: Mapping[int | None, Mapping[int, FinishedRun]]
     failures: Sequence[str]
-    seconds: Sequence[float] = ()
-    peak_mib: Sequence[int] = ()
 
     @property
     def seeds(self) -> list[int]:
@@ -62,17 +55,22 @@ class CellRuns:
         return sorted({seed for of_split in self.runs.values() for seed in of_split})
 
     @property
-    def splits(self) -> dict[int, Mapping[int, Path]]:
+    def splits(self) -> dict[int, Mapping[int, FinishedRun]]:
         """The finished runs of each random class split."""
         return {split: runs for split, runs in self.runs.items() if split is not None}
+
+    @property
+    def timed(self) -> list[FinishedRun]:
+        """The runs on the device of the first one: a mean over unlike devices says nothing."""
+        done = [run for of_split in self.runs.values() for run in of_split.values()]
+        return [run for run in done if run.device == done[0].device]
 
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
     """The test rows of a dataset, and which of them each method answers right, by seed."""
 
-    labels: NDArray[np.int32]
-    class_is_seen: NDArray[np.bool_]
+    rows: TestRows
     right: dict[str, dict[int, RightAnswers]] = field(default_factory=dict)
 
 
@@ -94,7 +92,7 @@ def collect_cells(
     Raises
     ------
     InputError
-        If a file of a run is damaged, or two runs on a dataset have other test rows.
+        If a figure is missing, or two runs on a dataset have other test rows.
     """
     found = [_cell(cell) for cell in cells]
     estimates: dict[tuple[str, str], dict[str, Estimate]] = {}
@@ -106,7 +104,11 @@ def collect_cells(
         answers = _answers(here)
         if draws and answers is not None:
             of_methods = bootstrap(
-                answers.labels, answers.class_is_seen, answers.right, generator, draws=draws
+                answers.rows.labels,
+                answers.rows.class_is_seen,
+                answers.right,
+                generator,
+                draws=draws,
             )
             estimates |= {(method, dataset): e for method, e in of_methods.items()}
     return [replace(c, estimates=estimates.get((c.method, c.dataset), {})) for c in found]
@@ -121,62 +123,69 @@ def rank_cells(cells: Sequence[LeaderboardCell]) -> Ranking | None:
     return rank_methods(figures)
 
 
-def summarise_runs(cell: CellRuns) -> None:
+def summarise_runs(folder: Path, runs: Mapping[int | None, Mapping[int, Path]]) -> None:
     """Write the files of a directory of several seeds into a cell's folder, as its page reads it.
+
+    Parameters
+    ----------
+    folder
+        The cell's folder.
+    runs
+        The directories of its finished runs, by class split and seed; None is the dataset's own
+        split.
 
     Raises
     ------
     InputError
         If a file of a run is damaged.
     """
-    for split, runs in cell.runs.items():
-        folder = cell.folder if split is None else cell.folder / f"split{split}"
-        seeds, first = sorted(runs), runs[min(runs)]
+    summaries = {}
+    for split, of_split in runs.items():
+        below = folder if split is None else folder / f"split{split}"
+        seeds, first = sorted(of_split), of_split[min(of_split)]
         recipe = {
             **read_record(first / RECIPE_FILE, dict[str, Any]),
             "seed": seeds[0],
             "seeds": len(seeds),
         }
+        summaries[split] = summarise_seeds(
+            {seed: open_metrics(of_split[seed] / METRICS_FILE).object() for seed in seeds}
+        )
+        write_json(below / RECIPE_FILE, recipe)
+        write_json(below / METRICS_FILE, summaries[split])
+    over = {split: summary for split, summary in summaries.items() if split is not None}
+    if over:
+        recipe |= {"class_split": min(over), "class_splits": len(over), "unseen_names": []}
         write_json(folder / RECIPE_FILE, recipe)
-        write_json(folder / METRICS_FILE, summarise_seeds(_metrics_of(runs)))
-    if cell.splits:
-        splits = min(cell.splits), len(cell.splits)
-        recipe |= {"class_split": splits[0], "class_splits": splits[1], "unseen_names": []}
-        write_json(cell.folder / RECIPE_FILE, recipe)
-        write_json(cell.folder / METRICS_FILE, _over_splits(cell))
+        write_json(folder / METRICS_FILE, summarise_splits(over))
 
 
-def _metrics_of(runs: Mapping[int, Path]) -> dict[int, dict[str, Any]]:
-    """The metrics of runs by seed, ascending."""
-    return {seed: open_metrics(runs[seed] / METRICS_FILE).object() for seed in sorted(runs)}
-
-
-def _over_splits(cell: CellRuns) -> dict[str, Any]:
-    return summarise_splits(
-        {split: summarise_seeds(_metrics_of(runs)) for split, runs in cell.splits.items()}
-    )
+def _over_seeds(runs: Mapping[int, FinishedRun]) -> dict[str, Any]:
+    return summarise_seeds({seed: runs[seed].measures for seed in sorted(runs)})
 
 
 def _split_figures(cell: CellRuns) -> dict[str, dict[int, float]]:
     """Each figure of a cell on each class split, the mean over seeds, by key and split."""
     found: dict[str, dict[int, float]] = {}
     for split, runs in cell.splits.items():
-        record = Field(cell.folder / f"split{split}", "", summarise_seeds(_metrics_of(runs)))
+        record = Field(cell.folder / f"split{split}", "", _over_seeds(runs))
         for key, figure in read_metrics(record, metrics_in("table")).items():
             found.setdefault(key, {})[split] = figure.mean / 100
     return found
 
 
 def _cell(cell: CellRuns) -> LeaderboardCell:
-    figures = {}
+    record: Mapping[str, Any] | None = None
     if cell.splits:
-        record = _over_splits(cell)
-        figures = read_metrics(Field(cell.folder, "", record), metrics_in("table"))
+        record = summarise_splits({split: _over_seeds(of) for split, of in cell.splits.items()})
     elif cell.runs:
-        runs = list(_metrics_of(cell.runs[None]).values())
+        runs = [run.measures for run in cell.runs[None].values()]
         record = runs[0] if len(runs) == 1 else summarise(runs)
-        file = next(iter(cell.runs[None].values())) / METRICS_FILE
-        figures = read_metrics(Field(file, "", record), metrics_in("table"))
+    figures = {}
+    if record is not None:
+        figures = read_metrics(Field(cell.folder, "", record), metrics_in("table"))
+    seconds = [run.seconds for run in cell.timed if run.seconds is not None]
+    peaks = [run.peak_mib for run in cell.timed if run.peak_mib is not None]
     return LeaderboardCell(
         method=cell.method,
         dataset=cell.dataset,
@@ -185,8 +194,8 @@ def _cell(cell: CellRuns) -> LeaderboardCell:
         seeds=tuple(cell.seeds),
         figures=figures,
         estimates={},
-        seconds=fmean(cell.seconds) if cell.seconds else None,
-        peak_mib=max(cell.peak_mib, default=None),
+        seconds=fmean(seconds) if seconds else None,
+        peak_mib=max(peaks, default=None),
         folder=cell.folder,
         splits=tuple(sorted(cell.splits)),
     )
@@ -197,22 +206,15 @@ def _answers(cells: Sequence[CellRuns]) -> _Answers | None:
     found: _Answers | None = None
     for cell in cells:
         # Each class split has other test rows.
-        for seed, folder in cell.runs.get(None, {}).items():
-            file = folder / PAGE_DATA_FILE
-            if not file.is_file():
+        for seed, run in cell.runs.get(None, {}).items():
+            if run.answered is None:
                 continue
-            classes = read_per_class(folder / "per_class.csv")
-            page_data = read_page_data(file, len(classes))
-            if page_data.right is None:
-                continue
-            labels = page_data.answers.labels
             if found is None:
-                is_seen = np.array([answers.kind == "seen" for answers in classes])
-                found = _Answers(labels, is_seen)
-            elif not np.array_equal(found.labels, labels):
+                found = _Answers(run.answered.rows)
+            elif not found.rows.equals(run.answered.rows):
                 raise InputError(
-                    f"{file}: found other test rows than in the other runs on {cell.dataset}, "
-                    "expected the same ones"
+                    f"{cell.folder / f'seed{seed}'}: found other test rows than in the other "
+                    f"runs on {cell.dataset}, expected the same ones"
                 )
-            found.right.setdefault(cell.method, {})[seed] = page_data.right
+            found.right.setdefault(cell.method, {})[seed] = run.answered.right
     return found

@@ -1,0 +1,250 @@
+"""Finished runs as a leaderboard needs them, and a file of many.
+
+Of a run it needs the figures, and which test rows are answered right. These take some kilobytes, so
+a leaderboard keeps them in one file beside its tables: runs of other machines then stand in another
+leaderboard, under the same paired statistics, without their run directories.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+import torch
+from msgspec import Meta
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.files import parse_json, write_tensors
+from gsmflow.core.json_records import as_record, read_record
+from gsmflow.core.run_files import ENVIRONMENT_FILE, METRICS_FILE
+from gsmflow.evaluation.bootstrap import RightAnswers
+from gsmflow.evaluation.measures import METRICS
+from gsmflow.evaluation.per_class import read_per_class
+from gsmflow.reports.metrics_file import check_measures, open_metrics
+from gsmflow.reports.page_data import PAGE_DATA_FILE, read_page_data
+
+__all__ = [
+    "FinishedRun",
+    "RowsAnswered",
+    "TestRows",
+    "read_finished_run",
+    "read_finished_runs",
+    "write_finished_runs",
+]
+
+_CALIBRATED = "calibrated"
+_ANSWERS = ("gzsl", "zsl", "gzsl_calibrated")
+_Count: TypeAlias = Annotated[int, Meta(ge=0)]
+_Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
+
+
+@dataclass(frozen=True, eq=False)
+class TestRows:
+    """The test rows of a dataset.
+
+    Attributes
+    ----------
+    labels
+        The class of each, ``(n,)``, in [0, C).
+    class_is_seen
+        Whether each class is seen, ``(C,)``.
+    """
+
+    __test__ = False  # no test case, though pytest reads its name as of one
+
+    labels: NDArray[np.int32]
+    class_is_seen: NDArray[np.bool_]
+
+    def equals(self, other: "TestRows") -> bool:
+        """Whether these are the same rows of the same classes."""
+        return np.array_equal(self.labels, other.labels) and np.array_equal(
+            self.class_is_seen, other.class_is_seen
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RowsAnswered:
+    """The test rows of a run, and which of them it answers right."""
+
+    rows: TestRows
+    right: RightAnswers
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a leaderboard needs of a run.
+
+    Attributes
+    ----------
+    measures
+        Its figures, as ``metrics.json`` has them.
+    answered
+        None of a run that did not keep its answers.
+    seconds, peak_mib
+        What it took; None where not known.
+    device, commit
+        Where it ran, and of which commit; empty where not known.
+    """
+
+    measures: Mapping[str, Any]
+    answered: RowsAnswered | None
+    seconds: float | None
+    peak_mib: int | None
+    device: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A run in the metadata of the file; its answers are arrays, named by its place."""
+
+    name: str
+    measures: dict[str, Any]
+    rows: _Count | None
+    seconds: _Seconds | None
+    peak_mib: _Count | None
+    device: str
+    commit: str
+
+
+def read_finished_run(
+    folder: Path, *, seconds: float | None, peak_mib: int | None, device: str
+) -> FinishedRun:
+    """What a leaderboard needs of a run, from its directory, and what is known of its costs.
+
+    Raises
+    ------
+    InputError
+        If a file of the run is damaged.
+    """
+    environment = read_record(folder / ENVIRONMENT_FILE, dict[str, Any])
+    return FinishedRun(
+        measures=_measures_in(open_metrics(folder / METRICS_FILE).object()),
+        answered=_answered(folder),
+        seconds=seconds,
+        peak_mib=peak_mib,
+        device=device,
+        commit=str(environment.get("git_commit") or ""),
+    )
+
+
+def _measures_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures alone: those of the table of metrics."""
+    names = {metric.name for metric in METRICS if not metric.calibrated}
+    return {name: value for name, value in metrics.items() if name in names | {_CALIBRATED}}
+
+
+def _answered(folder: Path) -> RowsAnswered | None:
+    file = folder / PAGE_DATA_FILE
+    if not file.is_file():
+        return None
+    classes = read_per_class(folder / "per_class.csv")
+    page_data = read_page_data(file, len(classes))
+    if page_data.right is None:
+        return None
+    is_seen = np.array([answers.kind == "seen" for answers in classes])
+    return RowsAnswered(TestRows(page_data.answers.labels, is_seen), page_data.right)
+
+
+def write_finished_runs(path: Path, runs: Mapping[str, FinishedRun]) -> None:
+    """Write runs by their names as one safetensors file, atomically.
+
+    Answers take a bit a row. Test rows that several runs share are written once.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    rows: list[TestRows] = []
+    entries = []
+    for place, (name, run) in enumerate(runs.items()):
+        entry = {
+            "name": name,
+            "measures": run.measures,
+            "rows": None,
+            "seconds": run.seconds,
+            "peak_mib": run.peak_mib,
+            "device": run.device,
+            "commit": run.commit,
+        }
+        if run.answered is not None:
+            entry["rows"] = _place_of(run.answered.rows, rows)
+            known = {kind: getattr(run.answered.right, kind) for kind in _ANSWERS}
+            for kind, flags in known.items():
+                if flags is not None:
+                    arrays[f"right.{place}.{kind}"] = np.packbits(flags)
+        entries.append(entry)
+    for place, of_dataset in enumerate(rows):
+        arrays[f"rows.{place}.labels"] = of_dataset.labels.astype(np.int32)
+        arrays[f"rows.{place}.class_is_seen"] = of_dataset.class_is_seen
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in arrays.items()}
+    write_tensors(path, tensors, {"runs": json.dumps(entries)})
+
+
+def _place_of(rows: TestRows, known: list[TestRows]) -> int:
+    """The place of test rows in a list; they are appended to it if they are not there."""
+    for place, other in enumerate(known):
+        if rows.equals(other):
+            return place
+    known.append(rows)
+    return len(known) - 1
+
+
+def read_finished_runs(path: Path) -> dict[str, FinishedRun]:
+    """Read what `write_finished_runs` wrote.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged, or a field has another type or is out of range.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            value = parse_json((file.metadata() or {})["runs"])
+        entries = as_record(f"{path}, runs", value, list[_Entry])
+        found = {}
+        for place, entry in enumerate(entries):
+            check_measures(f"{path}, run {entry.name}", entry.measures)
+            found[entry.name] = FinishedRun(
+                measures=entry.measures,
+                answered=_unpacked(arrays, place, entry),
+                seconds=entry.seconds,
+                peak_mib=entry.peak_mib,
+                device=entry.device,
+                commit=entry.commit,
+            )
+    except InputError:
+        raise
+    except Exception as error:
+        # Any byte may be wrong: the reader and what follows raise a dozen unrelated types.
+        raise InputError(
+            f"{path}: not readable as runs of a leaderboard ({one_line(error)}), expected the "
+            "leaderboard.safetensors of a benchmark"
+        ) from error
+    return found
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]], place: int, entry: _Entry) -> RowsAnswered | None:
+    if entry.rows is None:
+        return None
+    labels = arrays[f"rows.{entry.rows}.labels"]
+    is_seen = arrays[f"rows.{entry.rows}.class_is_seen"]
+    if labels.ndim != 1 or labels.dtype != np.int32 or is_seen.ndim != 1 or is_seen.dtype != bool:
+        raise ValueError(f"test rows {entry.rows} are of another type")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(is_seen):
+        raise ValueError(f"test rows {entry.rows} are not of {len(is_seen)} classes")
+    sizes = dict.fromkeys(_ANSWERS, len(labels)) | {"zsl": int((~is_seen[labels]).sum())}
+    flags = {
+        kind: _flags(arrays[name], size)
+        for kind, size in sizes.items()
+        if (name := f"right.{place}.{kind}") in arrays
+    }
+    return RowsAnswered(TestRows(labels, is_seen), RightAnswers(**flags))
+
+
+def _flags(bits: NDArray[Any], count: int) -> NDArray[np.bool_]:
+    if bits.dtype != np.uint8 or bits.shape != (-(-count // 8),):
+        raise ValueError(f"found answers of shape {bits.shape}, expected {count} bits")
+    return np.unpackbits(bits, count=count).astype(bool)
