@@ -23,6 +23,13 @@ __all__ = [
 # What a full disk and a full quota give.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WITH_ROOM = "a folder with room"
+# What is expected where a path cannot be.
+_PATHS = {
+    errno.EEXIST: "another path",
+    errno.EISDIR: "no folder of this name",
+    errno.ENAMETOOLONG: "a shorter name",
+    errno.ENOTDIR: "a path through folders",
+}
 
 
 class InputError(ValueError):
@@ -67,7 +74,7 @@ class WriteError(OSError):
     @property
     def is_mistake(self) -> bool:
         """Whether the path cannot be: its name is too long, or a file is in a folder's place."""
-        return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+        return self.errno in _PATHS
 
     def __str__(self) -> str:
         facts = [f"{self.strerror}"]
@@ -75,10 +82,8 @@ class WriteError(OSError):
             facts.append(f"{_mib(self.needed)} are needed")
         if self.errno in _FULL:
             facts.append(f"{_mib(_free_bytes(Path(self.filename)))} are free")
-        return (
-            f"{self.filename}: cannot be written ({', '.join(facts)}), expected {_WITH_ROOM} that "
-            "may be written to"
-        )
+        expected = _PATHS.get(self.errno or 0, f"{_WITH_ROOM} that may be written to")
+        return f"{self.filename}: cannot be written ({', '.join(facts)}), expected {expected}"
 
 
 def is_of_writing(sentence: str) -> bool:
