@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_parameters, one_line
-from gsmflow.core.files import write_tensors
+from gsmflow.core.files import refuse_folder, write_tensors
 from gsmflow.core.precision import Precision, PrecisionName, pick_precision
 from gsmflow.core.rng import Generators, make_generator
 from gsmflow.core.settings import check_value
@@ -528,6 +528,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             If the file is missing or damaged, or of another estimator.
         """
         try:
+            refuse_folder(path)
             with safe_open(path, framework="pt") as file:
                 content = json.loads(file.metadata()["gsmflow"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -141,6 +141,8 @@ def naming_flag(flag: str, path: Path, expected: str = "a file") -> Iterator[Non
 
 def one_line(error: BaseException) -> str:
     """An exception's text without line breaks, for use inside a sentence."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
     return " ".join(str(error).split())
 
 

@@ -1,5 +1,6 @@
 """Files that are written atomically: whole or not at all."""
 
+import errno
 import json
 import math
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "parse_json",
     "path_text",
     "read_json",
+    "refuse_folder",
     "replacing",
     "write_bytes",
     "write_json",
@@ -135,6 +137,12 @@ def _short(text: str) -> int:
     if len(text) > _DIGITS or not -(2**63) <= int(text) < 2**64:
         raise ValueError(f"the number {text[:_SHOWN]}")
     return int(text)
+
+
+def refuse_folder(path: str | Path) -> None:
+    """Raise `IsADirectoryError` at a folder, of which safetensors says that a device is missing."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import write_json, write_tensors
+from gsmflow.core.files import refuse_folder, write_json, write_tensors
 from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
@@ -59,6 +59,7 @@ def reading(file: Path, what: str, *, deletable: bool = False) -> Iterator[None]
         Whether a resumed run trains the content again if the file is missing.
     """
     try:
+        refuse_folder(file)
         yield
     except Exception as error:
         raise InputError(
@@ -249,7 +250,7 @@ def open_trained(
 
 def _read_metrics(directory: Path) -> dict[str, Any]:
     file = directory / METRICS_FILE
-    if not file.is_file():
+    if not file.exists():
         raise no_finished_run(directory, f"{file}: no such file")
     metrics = open_metrics(file).object()
     if "seeds" in metrics:

@@ -246,7 +246,7 @@ def read_gate(run: TrainedRun) -> Gated:
         If a file is missing or damaged, or of another gate.
     """
     file, gate = run.directory / _DESCRIPTION_FILE, run.recipe.gate_name
-    if not file.is_file():
+    if not file.exists():
         raise InputError(
             f"{file}: no such file, expected the saved gate of the run ({gate}), which a resumed "
             "training writes"

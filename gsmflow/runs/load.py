@@ -240,11 +240,11 @@ def _directory_of_run(directory: Path, class_split: int | None, seed: int | None
         recipe = _recipe_in(directory)
     chosen = _one_of(range(recipe.seed, recipe.seed + recipe.seeds), seed, "seed", directory)
     below = directory / f"seed{chosen}"
-    return below if (below / RECIPE_FILE).is_file() or recipe.seeds > 1 else directory
+    return below if (below / RECIPE_FILE).exists() or recipe.seeds > 1 else directory
 
 
 def _recipe_in(directory: Path) -> Recipe:
-    if not (directory / RECIPE_FILE).is_file():
+    if not (directory / RECIPE_FILE).exists():
         raise no_finished_run(directory, f"{directory / RECIPE_FILE}: no such file")
     return read_run_recipe(directory)
 

@@ -233,3 +233,20 @@ def test_numbers_that_are_nan_are_refused(
         with pytest.raises(InputError, match=rf"{name}: not readable .*are NaN"):
             gsmflow.load(directory, device="cpu")
         save_file(whole, directory / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.json", "recipe.json", "model.json", "model.safetensors", "classifier.safetensors"],
+)
+def test_folder_in_the_place_of_a_file_is_refused(
+    name: str, loaded: Callable[[str], LoadedRun], tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(loaded("gsmflow").trained.directory, directory)
+    (directory / name).unlink()
+    (directory / name).mkdir()
+    with pytest.raises(
+        InputError, match=rf"^{directory / name}: not readable .*\(it is a folder\)"
+    ):
+        gsmflow.load(directory, device="cpu")

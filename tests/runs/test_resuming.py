@@ -275,3 +275,13 @@ def test_run_that_is_killed_while_its_picture_is_drawn_gets_it_at_the_next_call(
     directory = tmp_path / "TINY" / "a"
     folders = [directory] if seeds == 1 else [directory / "seed0", directory / "seed1"]
     assert all((folder / "run.png").exists() for folder in folders)
+
+
+def test_folder_in_the_place_of_the_log_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    log = tmp_path / "TINY" / "a" / "log.jsonl"
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(WriteError, match=f"^{log}: .*, expected no folder of this name") as caught:
+        run(tmp_path)
+    assert caught.value.is_mistake
