@@ -52,7 +52,13 @@ from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.learning.scorers import class_log_densities, direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair, TrainedClassifierConfig, pair_from_rows
-from gsmflow.learning.state import check_numbers, split_scaling, tensors_with_scaling
+from gsmflow.learning.state import (
+    check_numbers,
+    check_shapes,
+    shapes_of,
+    split_scaling,
+    tensors_with_scaling,
+)
 from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.prototype_discriminant import TransformName
@@ -513,6 +519,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         tensors[_SEMANTICS] = torch.from_numpy(self.semantics_)
         if self.offset_.any():
             tensors[_OFFSET] = torch.from_numpy(self.offset_)
+        content["shapes"] = shapes_of(tensors)
         write_tensors(Path(path), tensors, {"gsmflow": json.dumps(content, default=_plain)})
 
     @classmethod
@@ -533,6 +540,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
                 content = json.loads(file.metadata()["gsmflow"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             check_numbers(tensors)
+            check_shapes(tensors, content.get("shapes"))
             if content["format"] == _FORMAT and content["class"] == cls.__name__:
                 return cls._restored(content, tensors)
         except Exception as error:

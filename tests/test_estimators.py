@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from rich.console import Console
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -595,7 +595,15 @@ def test_file_that_is_no_estimator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cut: not readable as an estimator"):
         PrototypeDiscriminantClassifier.load(cut)
     with safe_open(file, framework="np") as opened:
-        content = json.loads(opened.metadata()["gsmflow"])
+        metadata = opened.metadata()
+        content = json.loads(metadata["gsmflow"])
+    reshaped = tmp_path / "reshaped"
+    tensors = load_file(file)
+    save_file(tensors | {"common_bias": np.zeros((2, 3, 4))}, reshaped, metadata)
+    with pytest.raises(
+        InputError, match=r"found tensor common_bias of shape \(2, 3, 4\), expected"
+    ):
+        PrototypeDiscriminantClassifier.load(reshaped)
     content["model"] = {}
     changed = tmp_path / "changed"
     save_file({"x": np.ones(1)}, changed, {"gsmflow": json.dumps(content)})

@@ -22,7 +22,14 @@ from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair
-from gsmflow.learning.state import check_numbers, split_scaling, tensors_with_scaling
+from gsmflow.learning.state import (
+    Shapes,
+    check_numbers,
+    check_shapes,
+    shapes_of,
+    split_scaling,
+    tensors_with_scaling,
+)
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.run_list import no_finished_run
@@ -84,7 +91,7 @@ def write_model(
     feature_scaling
         The name of that scaling.
     """
-    problem = scaled.problem
+    problem, tensors = scaled.problem, tensors_with_scaling(model, scaled.scaling)
     write_json(
         directory / DESCRIPTION_FILE,
         model.describe()
@@ -94,9 +101,9 @@ def write_model(
             "unseen_classes": problem.unseen_classes.tolist(),
             "feature_scaling": feature_scaling,
             "fingerprint": fingerprint(problem),
+            "shapes": shapes_of(tensors),
         },
     )
-    tensors = tensors_with_scaling(model, scaled.scaling)
     write_tensors(directory / TENSOR_FILE, tensors, {"format": "pt"})
 
 
@@ -137,6 +144,7 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
     with reading(file, "model", deletable=True):
         tensors = load_file(file)
         check_numbers(tensors)
+        check_shapes(tensors, about.shapes)
         state, scaling = split_scaling(tensors, about.feature_scaling)
         seen, unseen = (
             np.array(numbers, dtype=np.int64)
@@ -159,6 +167,7 @@ class _Description:
     seen_classes: list[int]
     unseen_classes: list[int]
     class_names: tuple[str, ...]
+    shapes: Shapes | None = None
 
 
 @dataclass(frozen=True, eq=False)
