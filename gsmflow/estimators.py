@@ -31,6 +31,7 @@ from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_parameters, one_line
 from gsmflow.core.files import refuse_folder, write_tensors
 from gsmflow.core.precision import Precision, PrecisionName, pick_precision
+from gsmflow.core.python_values import as_path, without_gradient
 from gsmflow.core.rng import Generators, make_generator
 from gsmflow.core.settings import check_value
 from gsmflow.data.checks import settle_splits
@@ -191,7 +192,12 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             rows, no feature varies, or a setting is out of range.
         """
         rows, labels = validate_data(
-            self, X, _checked_labels(y), dtype=_WIDE, ensure_min_features=2, ensure_min_samples=2
+            self,
+            without_gradient(X),
+            _checked_labels(y),
+            dtype=_WIDE,
+            ensure_min_features=2,
+            ensure_min_samples=2,
         )
         check_classification_targets(labels)
         recipe = self._recipe()
@@ -473,7 +479,9 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
 
     def _rows_of_fit(self, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, NDArray[Any]]:
         """The rows and their classes, or an `InputError` if the fit had others."""
-        rows, labels = validate_data(self, X, _checked_labels(y), dtype=_WIDE, reset=False)
+        rows, labels = validate_data(
+            self, without_gradient(X), _checked_labels(y), dtype=_WIDE, reset=False
+        )
         labels = _in_type_of(self.classes_, labels)
         if not np.array_equal(np.unique(labels), self.seen_classes_):
             raise InputError(
@@ -495,6 +503,13 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         """Write the fitted estimator into one safetensors file, which holds no code.
 
         The parameters are JSON in the file's metadata, with the drawn seed as `random_state`.
+
+        Raises
+        ------
+        InputError
+            If it is no path.
+        WriteError
+            If the file cannot be written.
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"random_state": self.seed_}
@@ -520,7 +535,9 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         if self.offset_.any():
             tensors[_OFFSET] = torch.from_numpy(self.offset_)
         content["shapes"] = shapes_of(tensors)
-        write_tensors(Path(path), tensors, {"gsmflow": json.dumps(content, default=_plain)})
+        write_tensors(
+            as_path("path", path), tensors, {"gsmflow": json.dumps(content, default=_plain)}
+        )
 
     @classmethod
     def load(cls: type[_Self], path: str | Path) -> _Self:
@@ -634,7 +651,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
 
     def _features(self, X: ArrayLike) -> FloatArray:
         check_is_fitted(self)
-        return _narrowed(validate_data(self, X, dtype=_WIDE, reset=False), self.offset_)
+        rows = validate_data(self, without_gradient(X), dtype=_WIDE, reset=False)
+        return _narrowed(rows, self.offset_)
 
     def _codes(self, y: ArrayLike, n: int) -> IntArray:
         labels = np.asarray(_checked_labels(y))
@@ -1263,15 +1281,29 @@ def _narrowed(X: NDArray[np.floating[Any]], offset: NDArray[np.float64]) -> Floa
 
 
 def _checked_labels(y: ArrayLike) -> ArrayLike:
-    """The labels as given, or an `InputError` if NumPy would round whole numbers among them."""
+    """The labels as given, or an `InputError` if they are of types that do not go together.
+
+    So are whole numbers that NumPy would round.
+    """
+    y = without_gradient(y)
+    if isinstance(y, np.ndarray) and y.dtype == object:
+        _check_kinds(y.ravel().tolist())
     if not isinstance(y, list | tuple) or not y:
         return y
+    _check_kinds(y)
     if all(isinstance(v, numbers.Integral) for v in y) and np.asarray(y).dtype.kind in "fO":
         raise InputError(
             f"y: found whole numbers from {min(y)} to {max(y)}, which no integer type of 64 bits "
             "holds together, expected smaller ones or texts"
         )
     return y
+
+
+def _check_kinds(labels: Sequence[Any]) -> None:
+    """Raise `InputError` unless all labels are texts, or none of them and none of them None."""
+    if any(v is None for v in labels) or len({isinstance(v, str | bytes) for v in labels}) > 1:
+        types = ", ".join(sorted({type(v).__name__ for v in labels}))
+        raise InputError(f"y: found labels of types {types}, expected texts alone or numbers alone")
 
 
 def _in_type_of(classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
@@ -1309,13 +1341,20 @@ def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
                 f"semantics: found the key {key!r} for labels of type {labels.dtype}, expected "
                 f"only {'texts' if is_text else 'numbers'}"
             )
-        if key != key:  # NaN, or a time that is none
+        if key is None or key != key:  # NaN, or a time that is none
             raise InputError(f"semantics: found the key {key!r}, expected classes")
     whole = _whole_type(keys, labels)
     if whole is not None:
         return np.unique(np.array([int(key) for key in keys], dtype=whole))
-    classes = np.array(keys, dtype=object if labels.dtype == object else None)
-    found = np.unique(classes.astype(np.result_type(classes, labels)))
+    try:
+        classes = np.array(keys, dtype=object if labels.dtype == object else None)
+        found = np.unique(classes.astype(np.result_type(classes, labels)))
+    except (TypeError, ValueError) as error:
+        types = ", ".join(sorted({type(key).__name__ for key in keys}))
+        raise InputError(
+            f"semantics: found keys of types {types}, expected those of labels of type "
+            f"{labels.dtype}"
+        ) from error
     if len(found) < len(keys):
         raise InputError(
             f"semantics: found {len(keys)} keys, of which {found.dtype} tells {len(found)} apart, "
@@ -1327,7 +1366,7 @@ def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
 def _vector(label: Any, values: ArrayLike) -> FloatArray:
     vector = np.empty((0, 0), dtype=np.float32)
     with suppress(TypeError, ValueError, OverflowError):
-        given = np.asarray(values)
+        given = np.asarray(without_gradient(values))
         if given.dtype.kind not in "cmM":  # complex numbers and times lose what they say
             vector = given.astype(np.float32)
     if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():

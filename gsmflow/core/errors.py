@@ -108,7 +108,15 @@ def _free_bytes(path: Path) -> int:
 
 @contextmanager
 def writing(path: Path, needed: int | None = None) -> Iterator[None]:
-    """A context in which a failure to write a file or folder becomes a `WriteError` about it."""
+    """A context in which a failure to write a file or folder becomes a `WriteError` about it.
+
+    Raises
+    ------
+    InputError
+        If the path has a NUL character, which no path can have.
+    """
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: found a NUL character, expected a path without")
     try:
         yield
     except (WriteError, TimeoutError):  # of the file itself, or of a lock
