@@ -37,7 +37,7 @@ from gsmflow.core.settings import check_value
 from gsmflow.data.checks import settle_splits
 from gsmflow.data.class_vectors import ClassVectors, as_mapping, check_kind_of_keys
 from gsmflow.data.dataset import Dataset, Problem, Rows, open_held_out, training_problem
-from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
+from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, scale_fault
 from gsmflow.learning.contract import (
     CalibratedScorer,
     Choosing,
@@ -189,7 +189,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         ------
         InputError
             If a class has no vector, vectors differ in length or are not finite, every class has
-            rows, no feature varies, or a setting is out of range.
+            rows, no feature varies, values are so large or vary so little that float32 loses their
+            squares, or a setting is out of range.
         """
         rows, labels = validate_data(
             self,
@@ -203,6 +204,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         recipe = self._recipe()
         _check_varying(rows)
         self.offset_ = _offset(rows, recipe.feature_scaling)
+        _check_scale("X", rows - self.offset_ if self.offset_.any() else rows)
         rows = _narrowed(rows, self.offset_)
         given = self.semantics if semantics is None else semantics
         vectors = as_mapping(given)
@@ -1219,6 +1221,7 @@ def _classes_and_vectors(
                 f"class {classes[0]}"
             )
     semantics_matrix = np.stack(vectors)
+    _check_scale("semantics", semantics_matrix)
     _check_twins(classes, semantics_matrix, np.isin(classes, labels))
     return classes, semantics_matrix
 
@@ -1242,6 +1245,13 @@ def _check_varying(X: NDArray[np.floating[Any]]) -> None:
         raise InputError(
             f"X: found every one of the {X.shape[1]} features constant, expected features that vary"
         )
+
+
+def _check_scale(name: str, values: NDArray[np.floating[Any]]) -> None:
+    """Raise `InputError` if float32 does not hold sums of squares of values ``(n, d)``."""
+    fault = scale_fault(values.min(axis=0), values.max(axis=0))
+    if fault is not None:
+        raise InputError(f"{name}: {fault}")
 
 
 def _offset(X: NDArray[np.floating[Any]], scaling: FeatureScalingName) -> NDArray[np.float64]:

@@ -806,6 +806,17 @@ def test_constant_features_are_refused(kind: type[ZeroShotEstimator]) -> None:
         small(kind).fit(np.full_like(X, 3), Y, SEMANTICS)
 
 
+@pytest.mark.parametrize("factor", [1e19, 1e-30, 1e-50])
+def test_scale_whose_squares_float32_does_not_hold_is_refused(factor: float) -> None:
+    wide = X.astype(np.float64) * factor
+    with pytest.raises(InputError, match=r"^X: found values .*: rescale them$"):
+        small(PrototypeDiscriminantClassifier).fit(wide, Y, SEMANTICS)
+    vectors = {c: v * factor for c, v in SEMANTICS.items()}
+    if factor != 1e-50:  # of which float32 holds nothing
+        with pytest.raises(InputError, match=r"^semantics: found values .*: rescale them$"):
+            small(PrototypeDiscriminantClassifier).fit(X, Y, vectors)
+
+
 def test_offset_does_not_take_the_digits(tmp_path: Path) -> None:
     centred = small(PrototypeDiscriminantClassifier, feature_scaling="standardised")
     wide = X.astype(np.float64)
