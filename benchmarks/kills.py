@@ -27,7 +27,7 @@ from PIL import Image
 
 from gsmflow.cli.main import main as run_command
 from gsmflow.core.console import make_console
-from gsmflow.core.run_files import METRICS_FILE, RECIPE_FILE
+from gsmflow.core.run_files import ABLATION_FILE, METRICS_FILE, RECIPE_FILE
 from gsmflow.core.tables import Grid, terminal_table
 from gsmflow.data.digest import DataDigest
 from gsmflow.data.formats.files import load_dataset
@@ -35,9 +35,20 @@ from gsmflow.data.formats.files import load_dataset
 __all__ = ["Options", "main"]
 
 _CLASSES, _PICTURES, _ATTRIBUTES = 10, 8, 4
+_FEW_SHOT = (
+    "--model",
+    "cada-vae",
+    "--epochs",
+    "4",
+    "--classifier-epochs",
+    "2",
+    "--shot-draws",
+    "2",
+)
 # Imported once, so that a command begins to work at once.
 _PRELOADED = (
     *("gsmflow.cli.extract", "gsmflow.cli.tune", "gsmflow.cli.add_class", "gsmflow.cli.train"),
+    "gsmflow.cli.ablate",
     *("transformers.models.resnet.modeling_resnet", "gsmflow.runs.experiment"),
 )
 
@@ -48,7 +59,9 @@ class Options:
 
     kills: int = 20
     """Kills of each command."""
-    commands: tuple[str, ...] = ("extract", "train", "seeds", "tune", "add-class")
+    commands: tuple[str, ...] = (
+        *("extract", "train", "seeds", "tune", "add-class", "ablate", "few-shot"),
+    )
     """The commands."""
     seed: int = 0
     """Of the moments."""
@@ -115,6 +128,10 @@ def _cases(root: Path) -> dict[str, _Case]:
         added = ["--name", "added", "--semantics", str(root / "added.npy"), "--device", "cpu"]
         return ["add-class", str(run), *added, "--into", str(folder / "grown")]
 
+    def ablate(folder: Path) -> list[str]:
+        where = ["--out", str(folder), "--run", "a", "--device", "cpu", "--beside", "--no-cache"]
+        return ["ablate", str(data), *where, "--model", "cn-zsl", "--epochs", "4", "--seeds", "2"]
+
     def digest(folder: Path) -> Any:
         dataset = load_dataset(folder, "MINE", features="random-resnet-18", semantics="att")
         return asdict(DataDigest.of(dataset))
@@ -132,6 +149,11 @@ def _cases(root: Path) -> dict[str, _Case]:
         "seeds": _reading(lambda folder: train(folder, "--seeds", "3"), f"MINE/a/{METRICS_FILE}"),
         "tune": _reading(tune, f"study/{RECIPE_FILE}", of=_settings),
         "add-class": _reading(add_class, f"grown/{METRICS_FILE}"),
+        "ablate": _reading(ablate, f"MINE/a/{ABLATION_FILE}"),
+        "few-shot": _reading(
+            lambda folder: train(folder, *_FEW_SHOT, "--shots", "0", "1", "2"),
+            f"MINE/a/{METRICS_FILE}",
+        ),
     }
 
 

@@ -29,14 +29,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gsmflow.core.arrays import FloatArray, IntArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_parameters, one_line
-from gsmflow.core.files import write_tensors
+from gsmflow.core.files import refuse_folder, write_tensors
 from gsmflow.core.precision import Precision, PrecisionName, pick_precision
+from gsmflow.core.python_values import as_path, without_gradient
 from gsmflow.core.rng import Generators, make_generator
 from gsmflow.core.settings import check_value
 from gsmflow.data.checks import settle_splits
 from gsmflow.data.class_vectors import ClassVectors, as_mapping, check_kind_of_keys
 from gsmflow.data.dataset import Dataset, Problem, Rows, open_held_out, training_problem
-from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
+from gsmflow.data.scaling import FeatureScaling, FeatureScalingName, scale_fault
 from gsmflow.learning.contract import (
     CalibratedScorer,
     Choosing,
@@ -52,7 +53,13 @@ from gsmflow.learning.feed import Scaled, scale_problem
 from gsmflow.learning.sampling import Sampler, synthesize
 from gsmflow.learning.scorers import class_log_densities, direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair, TrainedClassifierConfig, pair_from_rows
-from gsmflow.learning.state import check_numbers, split_scaling, tensors_with_scaling
+from gsmflow.learning.state import (
+    check_numbers,
+    check_shapes,
+    shapes_of,
+    split_scaling,
+    tensors_with_scaling,
+)
 from gsmflow.learning.trainer import Trainer
 from gsmflow.methods.positioning import SemanticsScalingName
 from gsmflow.methods.prototype_discriminant import TransformName
@@ -182,15 +189,22 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         ------
         InputError
             If a class has no vector, vectors differ in length or are not finite, every class has
-            rows, no feature varies, or a setting is out of range.
+            rows, no feature varies, values are so large or vary so little that float32 loses their
+            squares, or a setting is out of range.
         """
         rows, labels = validate_data(
-            self, X, _checked_labels(y), dtype=_WIDE, ensure_min_features=2, ensure_min_samples=2
+            self,
+            without_gradient(X),
+            _checked_labels(y),
+            dtype=_WIDE,
+            ensure_min_features=2,
+            ensure_min_samples=2,
         )
         check_classification_targets(labels)
         recipe = self._recipe()
         _check_varying(rows)
         self.offset_ = _offset(rows, recipe.feature_scaling)
+        _check_scale("X", rows - self.offset_ if self.offset_.any() else rows)
         rows = _narrowed(rows, self.offset_)
         given = self.semantics if semantics is None else semantics
         vectors = as_mapping(given)
@@ -467,7 +481,9 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
 
     def _rows_of_fit(self, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, NDArray[Any]]:
         """The rows and their classes, or an `InputError` if the fit had others."""
-        rows, labels = validate_data(self, X, _checked_labels(y), dtype=_WIDE, reset=False)
+        rows, labels = validate_data(
+            self, without_gradient(X), _checked_labels(y), dtype=_WIDE, reset=False
+        )
         labels = _in_type_of(self.classes_, labels)
         if not np.array_equal(np.unique(labels), self.seen_classes_):
             raise InputError(
@@ -489,6 +505,13 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         """Write the fitted estimator into one safetensors file, which holds no code.
 
         The parameters are JSON in the file's metadata, with the drawn seed as `random_state`.
+
+        Raises
+        ------
+        InputError
+            If it is no path.
+        WriteError
+            If the file cannot be written.
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"random_state": self.seed_}
@@ -513,7 +536,10 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         tensors[_SEMANTICS] = torch.from_numpy(self.semantics_)
         if self.offset_.any():
             tensors[_OFFSET] = torch.from_numpy(self.offset_)
-        write_tensors(Path(path), tensors, {"gsmflow": json.dumps(content, default=_plain)})
+        content["shapes"] = shapes_of(tensors)
+        write_tensors(
+            as_path("path", path), tensors, {"gsmflow": json.dumps(content, default=_plain)}
+        )
 
     @classmethod
     def load(cls: type[_Self], path: str | Path) -> _Self:
@@ -528,10 +554,12 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
             If the file is missing or damaged, or of another estimator.
         """
         try:
+            refuse_folder(path)
             with safe_open(path, framework="pt") as file:
                 content = json.loads(file.metadata()["gsmflow"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             check_numbers(tensors)
+            check_shapes(tensors, content.get("shapes"))
             if content["format"] == _FORMAT and content["class"] == cls.__name__:
                 return cls._restored(content, tensors)
         except Exception as error:
@@ -625,7 +653,8 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
 
     def _features(self, X: ArrayLike) -> FloatArray:
         check_is_fitted(self)
-        return _narrowed(validate_data(self, X, dtype=_WIDE, reset=False), self.offset_)
+        rows = validate_data(self, without_gradient(X), dtype=_WIDE, reset=False)
+        return _narrowed(rows, self.offset_)
 
     def _codes(self, y: ArrayLike, n: int) -> IntArray:
         labels = np.asarray(_checked_labels(y))
@@ -1192,6 +1221,7 @@ def _classes_and_vectors(
                 f"class {classes[0]}"
             )
     semantics_matrix = np.stack(vectors)
+    _check_scale("semantics", semantics_matrix)
     _check_twins(classes, semantics_matrix, np.isin(classes, labels))
     return classes, semantics_matrix
 
@@ -1215,6 +1245,13 @@ def _check_varying(X: NDArray[np.floating[Any]]) -> None:
         raise InputError(
             f"X: found every one of the {X.shape[1]} features constant, expected features that vary"
         )
+
+
+def _check_scale(name: str, values: NDArray[np.floating[Any]]) -> None:
+    """Raise `InputError` if float32 does not hold sums of squares of values ``(n, d)``."""
+    fault = scale_fault(values.min(axis=0), values.max(axis=0))
+    if fault is not None:
+        raise InputError(f"{name}: {fault}")
 
 
 def _offset(X: NDArray[np.floating[Any]], scaling: FeatureScalingName) -> NDArray[np.float64]:
@@ -1254,15 +1291,29 @@ def _narrowed(X: NDArray[np.floating[Any]], offset: NDArray[np.float64]) -> Floa
 
 
 def _checked_labels(y: ArrayLike) -> ArrayLike:
-    """The labels as given, or an `InputError` if NumPy would round whole numbers among them."""
+    """The labels as given, or an `InputError` if they are of types that do not go together.
+
+    So are whole numbers that NumPy would round.
+    """
+    y = without_gradient(y)
+    if isinstance(y, np.ndarray) and y.dtype == object:
+        _check_kinds(y.ravel().tolist())
     if not isinstance(y, list | tuple) or not y:
         return y
+    _check_kinds(y)
     if all(isinstance(v, numbers.Integral) for v in y) and np.asarray(y).dtype.kind in "fO":
         raise InputError(
             f"y: found whole numbers from {min(y)} to {max(y)}, which no integer type of 64 bits "
             "holds together, expected smaller ones or texts"
         )
     return y
+
+
+def _check_kinds(labels: Sequence[Any]) -> None:
+    """Raise `InputError` unless all labels are texts, or none of them and none of them None."""
+    if any(v is None for v in labels) or len({isinstance(v, str | bytes) for v in labels}) > 1:
+        types = ", ".join(sorted({type(v).__name__ for v in labels}))
+        raise InputError(f"y: found labels of types {types}, expected texts alone or numbers alone")
 
 
 def _in_type_of(classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
@@ -1300,13 +1351,20 @@ def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
                 f"semantics: found the key {key!r} for labels of type {labels.dtype}, expected "
                 f"only {'texts' if is_text else 'numbers'}"
             )
-        if key != key:  # NaN, or a time that is none
+        if key is None or key != key:  # NaN, or a time that is none
             raise InputError(f"semantics: found the key {key!r}, expected classes")
     whole = _whole_type(keys, labels)
     if whole is not None:
         return np.unique(np.array([int(key) for key in keys], dtype=whole))
-    classes = np.array(keys, dtype=object if labels.dtype == object else None)
-    found = np.unique(classes.astype(np.result_type(classes, labels)))
+    try:
+        classes = np.array(keys, dtype=object if labels.dtype == object else None)
+        found = np.unique(classes.astype(np.result_type(classes, labels)))
+    except (TypeError, ValueError) as error:
+        types = ", ".join(sorted({type(key).__name__ for key in keys}))
+        raise InputError(
+            f"semantics: found keys of types {types}, expected those of labels of type "
+            f"{labels.dtype}"
+        ) from error
     if len(found) < len(keys):
         raise InputError(
             f"semantics: found {len(keys)} keys, of which {found.dtype} tells {len(found)} apart, "
@@ -1318,7 +1376,7 @@ def _as_classes(keys: Sequence[Any], labels: NDArray[Any]) -> NDArray[Any]:
 def _vector(label: Any, values: ArrayLike) -> FloatArray:
     vector = np.empty((0, 0), dtype=np.float32)
     with suppress(TypeError, ValueError, OverflowError):
-        given = np.asarray(values)
+        given = np.asarray(without_gradient(values))
         if given.dtype.kind not in "cmM":  # complex numbers and times lose what they say
             vector = given.astype(np.float32)
     if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from rich.console import Console
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -595,7 +595,15 @@ def test_file_that_is_no_estimator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cut: not readable as an estimator"):
         PrototypeDiscriminantClassifier.load(cut)
     with safe_open(file, framework="np") as opened:
-        content = json.loads(opened.metadata()["gsmflow"])
+        metadata = opened.metadata()
+        content = json.loads(metadata["gsmflow"])
+    reshaped = tmp_path / "reshaped"
+    tensors = load_file(file)
+    save_file(tensors | {"common_bias": np.zeros((2, 3, 4))}, reshaped, metadata)
+    with pytest.raises(
+        InputError, match=r"found tensor common_bias of shape \(2, 3, 4\), expected"
+    ):
+        PrototypeDiscriminantClassifier.load(reshaped)
     content["model"] = {}
     changed = tmp_path / "changed"
     save_file({"x": np.ones(1)}, changed, {"gsmflow": json.dumps(content)})
@@ -736,6 +744,58 @@ def test_keys_that_are_no_class_are_refused(key: Any) -> None:
         small(PrototypeDiscriminantClassifier).fit(X, labels[DATASET.labels[TRAIN]], semantics)
 
 
+@pytest.mark.parametrize(
+    ("labels", "types"),
+    [
+        ([int(c) if c % 2 else str(c) for c in DATASET.labels[TRAIN]], "int, str"),
+        ([None if c == 3 else int(c) for c in DATASET.labels[TRAIN]], "NoneType, int"),
+        ([None if c == 3 else str(c) for c in DATASET.labels[TRAIN]], "NoneType, str"),
+    ],
+)
+def test_labels_of_types_that_do_not_go_together_are_refused(labels: list[Any], types: str) -> None:
+    keys = {label: [1.0] for label in labels}
+    for y in (labels, np.array(labels, dtype=object)):
+        with pytest.raises(InputError, match=rf"^y: found labels of types {types}, expected texts"):
+            small(PrototypeDiscriminantClassifier).fit(X, y, keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (None, "the key None, expected classes"),
+        ((1, 2), "keys of types int, tuple, expected those of labels of type int64"),
+        (object(), "keys of types int, object, expected those of labels of type int64"),
+    ],
+)
+def test_keys_of_another_type_than_the_labels_are_refused(key: Any, message: str) -> None:
+    known = dict(enumerate(DATASET.semantics))
+    with pytest.raises(InputError, match=f"^semantics: found {message}$"):
+        small(PrototypeDiscriminantClassifier).fit(
+            X, DATASET.labels[TRAIN], {**known, key: DATASET.semantics[0]}
+        )
+
+
+def test_tensors_with_a_gradient_are_taken_as_arrays() -> None:
+    expected = small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS)
+    vectors = {c: torch.tensor(v, requires_grad=True) for c, v in SEMANTICS.items()}
+    rows = torch.tensor(X, requires_grad=True)
+    estimator = small(PrototypeDiscriminantClassifier).fit(rows, Y, vectors)
+    np.testing.assert_array_equal(estimator.predict_proba(rows), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (None, "path: found None, expected a path"),
+        ("a\0b", r"'a\\x00b': found a NUL character, expected a path without"),
+    ],
+)
+def test_what_is_no_path_is_refused(path: Any, message: str) -> None:
+    estimator = small(PrototypeDiscriminantClassifier).fit(X, Y, SEMANTICS)
+    with pytest.raises(InputError, match=f"^{message}$"):
+        estimator.save(path)
+
+
 def test_memory_that_no_machine_has_is_not_asked_for() -> None:
     with pytest.raises(InputError, match=r"^hidden 1000000000000: found settings that ask for"):
         small(GSMFlowClassifier, hidden=10**12).fit(X, Y, SEMANTICS)
@@ -744,6 +804,17 @@ def test_memory_that_no_machine_has_is_not_asked_for() -> None:
 def test_constant_features_are_refused(kind: type[ZeroShotEstimator]) -> None:
     with pytest.raises(InputError, match=r"X: found every one of the .* features constant"):
         small(kind).fit(np.full_like(X, 3), Y, SEMANTICS)
+
+
+@pytest.mark.parametrize("factor", [1e19, 1e-30, 1e-50])
+def test_scale_whose_squares_float32_does_not_hold_is_refused(factor: float) -> None:
+    wide = X.astype(np.float64) * factor
+    with pytest.raises(InputError, match=r"^X: found values .*: rescale them$"):
+        small(PrototypeDiscriminantClassifier).fit(wide, Y, SEMANTICS)
+    vectors = {c: v * factor for c, v in SEMANTICS.items()}
+    if factor != 1e-50:  # of which float32 holds nothing
+        with pytest.raises(InputError, match=r"^semantics: found values .*: rescale them$"):
+            small(PrototypeDiscriminantClassifier).fit(X, Y, vectors)
 
 
 def test_offset_does_not_take_the_digits(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def run_few_shot(options: FewShotOptions, console: Console) -> None:
 
 def _read(run: Path) -> Field:
     file = run / METRICS_FILE
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"{file}: no such file, expected the directory of a finished run")
     return open_metrics(file)
 

@@ -1,5 +1,6 @@
 """The command ``pack``: make a dataset of features, labels, semantics and splits in files."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from gsmflow.core.folders import whole_folder
 from gsmflow.core.text_cells import Header
 from gsmflow.data.pack.assemble import Parts, read_parts, write_dataset
 from gsmflow.data.pack.classes import CountedFrom, Source
+from gsmflow.recipes.checks import check_file_name
 
 __all__ = ["VERB", "PackOptions", "run_pack"]
 
@@ -97,7 +99,9 @@ def run_pack(options: PackOptions, console: Console) -> None:
         header=options.header,
     )
     out = options.out.resolve()
-    with naming_flag("--out", options.out, "a new folder"), whole_folder(out) as folder:
+    with ExitStack() as stack:
+        with naming_flag("--out", options.out, "a new folder"):
+            folder = stack.enter_context(whole_folder(out))
         scratch = folder / ".features.npy"
         packed = read_parts(parts, out.name, options.features_name, scratch)
         write_dataset(packed, parts, folder)
@@ -120,6 +124,7 @@ def _check(options: PackOptions) -> None:
             f"--features-name: found {name!r}, expected the stem of a file other than "
             f"{', '.join(_OTHER_STEMS)} and those that end in _splits"
         )
+    check_file_name("--features-name", name)
     out = options.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out}: exists already, expected a new folder")

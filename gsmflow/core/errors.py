@@ -23,6 +23,13 @@ __all__ = [
 # What a full disk and a full quota give.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WITH_ROOM = "a folder with room"
+# What is expected where a path cannot be.
+_PATHS = {
+    errno.EEXIST: "another path",
+    errno.EISDIR: "no folder of this name",
+    errno.ENAMETOOLONG: "a shorter name",
+    errno.ENOTDIR: "a path through folders",
+}
 
 
 class InputError(ValueError):
@@ -67,7 +74,7 @@ class WriteError(OSError):
     @property
     def is_mistake(self) -> bool:
         """Whether the path cannot be: its name is too long, or a file is in a folder's place."""
-        return self.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+        return self.errno in _PATHS
 
     def __str__(self) -> str:
         facts = [f"{self.strerror}"]
@@ -75,10 +82,8 @@ class WriteError(OSError):
             facts.append(f"{_mib(self.needed)} are needed")
         if self.errno in _FULL:
             facts.append(f"{_mib(_free_bytes(Path(self.filename)))} are free")
-        return (
-            f"{self.filename}: cannot be written ({', '.join(facts)}), expected {_WITH_ROOM} that "
-            "may be written to"
-        )
+        expected = _PATHS.get(self.errno or 0, f"{_WITH_ROOM} that may be written to")
+        return f"{self.filename}: cannot be written ({', '.join(facts)}), expected {expected}"
 
 
 def is_of_writing(sentence: str) -> bool:
@@ -103,7 +108,15 @@ def _free_bytes(path: Path) -> int:
 
 @contextmanager
 def writing(path: Path, needed: int | None = None) -> Iterator[None]:
-    """A context in which a failure to write a file or folder becomes a `WriteError` about it."""
+    """A context in which a failure to write a file or folder becomes a `WriteError` about it.
+
+    Raises
+    ------
+    InputError
+        If the path has a NUL character, which no path can have.
+    """
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: found a NUL character, expected a path without")
     try:
         yield
     except (WriteError, TimeoutError):  # of the file itself, or of a lock
@@ -136,6 +149,8 @@ def naming_flag(flag: str, path: Path, expected: str = "a file") -> Iterator[Non
 
 def one_line(error: BaseException) -> str:
     """An exception's text without line breaks, for use inside a sentence."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
     return " ".join(str(error).split())
 
 

@@ -1,15 +1,21 @@
 """Files that are written atomically: whole or not at all."""
 
+import errno
+import hashlib
 import json
 import math
 import os
+import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
+import psutil
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,6 +27,7 @@ __all__ = [
     "parse_json",
     "path_text",
     "read_json",
+    "refuse_folder",
     "replacing",
     "write_bytes",
     "write_json",
@@ -41,7 +48,8 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     It yields the path of a temporary file in the same folder, and renames that file to ``path``
     at the end. After an exception the temporary file is deleted and ``path`` is unchanged. Of a
     symbolic link, the file that it leads to is replaced. What is no file, such as ``/dev/stdout``
-    or a pipe, is written to.
+    or a pipe, is written to. Temporary files of this file that killed processes of this machine
+    have left are deleted.
 
     Parameters
     ----------
@@ -64,8 +72,9 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
                 with temporary.open("rb") as source, target.open("wb") as device:
                     shutil.copyfileobj(source, device)
             return
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        temporary = target.with_name(f".{target.name}.{_here()}-{os.getpid()}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         try:
             yield temporary
             with temporary.open("r+b") as file:
@@ -73,6 +82,27 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@cache
+def _here() -> str:
+    """A mark of this machine and of its numbering of processes, which containers have of their own.
+
+    Only where it is the same does a number that no process has say that a process has ended.
+    """
+    numbering = Path("/proc/self/ns/pid")
+    text = f"{platform.node()} {numbering.readlink() if numbering.is_symlink() else ''}"
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Delete the temporary files of a file whose processes do not exist any more."""
+    named = re.compile(rf"\.{re.escape(target.name)}\.{_here()}-(\d+)\.part")
+    with suppress(OSError):  # what cannot be deleted is in nobody's way
+        for path in target.parent.iterdir():
+            match = named.fullmatch(path.name)
+            if match is not None and not psutil.pid_exists(int(match[1])):
+                path.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -138,6 +168,12 @@ def _short(text: str) -> int:
     if len(text) > _DIGITS or not -(2**63) <= int(text) < 2**64:
         raise ValueError(f"the number {text[:_SHOWN]}")
     return int(text)
+
+
+def refuse_folder(path: str | Path) -> None:
+    """Raise `IsADirectoryError` at a folder, of which safetensors says that a device is missing."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -40,7 +40,7 @@ def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK_FILE)
     try:
-        with writing(folder):
+        with writing(folder / LOCK_FILE):
             lock.acquire(timeout=patience)
     except Timeout as error:
         raise BusyError(

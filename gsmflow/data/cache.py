@@ -23,7 +23,7 @@ import psutil
 from numpy.typing import NDArray
 
 from gsmflow.core.arrays import FloatArray
-from gsmflow.core.errors import InputError, one_line
+from gsmflow.core.errors import InputError, one_line, writing
 from gsmflow.core.files import digest_file, read_json, write_json
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.embedding_names import embedding_label
@@ -198,7 +198,7 @@ def _make_entry(
 def _write_array(path: Path, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
     """Write C-ordered pieces, one after the other, as one array of this shape."""
     # Not mapped for writing: on a full disk, that would kill the process.
-    with path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         for number, piece in enumerate(pieces):
             if number == 0:
                 descr = np.lib.format.dtype_to_descr(piece.dtype)

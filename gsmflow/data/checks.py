@@ -10,6 +10,7 @@ from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
 from gsmflow.data.dataset import Dataset, Rows, all_rows, take_rows
 from gsmflow.data.patterns import frequent_causes, transposed_semantics
+from gsmflow.data.scaling import scale_fault
 from gsmflow.data.splits import SPLIT_SEED
 
 __all__ = ["Finding", "check_dataset", "examine_dataset", "settle_splits", "usable_part"]
@@ -98,7 +99,7 @@ def examine_dataset(dataset: Dataset) -> Iterator[Finding]:
         settled, notes = _settle_validation(usable)
         yield from notes
         yield from _examine_classes(settled)
-        yield from _examine_constant_dimensions(settled)
+        yield from _examine_dimensions(settled)
         yield from _examine_classes_without_rows(usable)
         yield from _examine_missing_test_rows(usable)
         classes = np.arange(len(usable.class_names))
@@ -397,8 +398,13 @@ def _examine_validation_classes(dataset: Dataset) -> Iterator[Finding]:
         )
 
 
-def _examine_constant_dimensions(dataset: Dataset) -> Iterator[Finding]:
+def _examine_dimensions(dataset: Dataset) -> Iterator[Finding]:
     lowest, highest = take_rows(dataset, dataset.trainval).extremes()
+    of_semantics = dataset.semantics.min(axis=0), dataset.semantics.max(axis=0)
+    for name, extremes in (("features", (lowest, highest)), ("semantics", of_semantics)):
+        fault = scale_fault(*extremes)
+        if fault is not None:
+            yield _error(dataset, name, fault)
     constant, d = int((lowest == highest).sum()), len(lowest)
     if constant == d:
         yield _error(

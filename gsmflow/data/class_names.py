@@ -10,11 +10,11 @@ import numpy as np
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError
+from gsmflow.core.nearest import first_names
 
 __all__ = [
     "bare_key",
     "class_key",
-    "first_names",
     "names_list_beside",
     "rows_of_classes",
     "without_ids",
@@ -26,8 +26,6 @@ _LISTS = ("classes.txt", "class_names.txt")
 # CUB has its list above the folder of this name, which has the matrix.
 _BELOW_LIST = "attributes"
 _ID_AND_NAME = re.compile(r"(\d{1,9})\s+(\S.*)")
-# At most so many names are listed in a message.
-_LISTED_NAMES = 3
 
 
 def class_key(name: str) -> str:
@@ -117,12 +115,6 @@ def rows_of_classes(
             )
     row_of = {same(name): row for row, name in enumerate(names)}
     return np.array([row_of[same(name)] for name in classes], dtype=np.int64)
-
-
-def first_names(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are, for messages."""
-    listed, more = ", ".join(names[:_LISTED_NAMES]), len(names) - _LISTED_NAMES
-    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _absent(key: Callable[[str], str], classes: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.nearest import first_names
 from gsmflow.core.text_cells import is_number
-from gsmflow.data.class_names import first_names
 
 __all__ = ["ClassVectors", "Frame", "as_mapping", "check_kind_of_keys"]
 

@@ -9,9 +9,41 @@ from numpy.typing import NDArray
 from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import Rows, all_rows
 
-__all__ = ["FeatureScaling", "FeatureScalingName", "fit_feature_scaling"]
+__all__ = ["FeatureScaling", "FeatureScalingName", "fit_feature_scaling", "scale_fault"]
 
 FeatureScalingName: TypeAlias = Literal["none", "minmax", "centred", "standardised", "l2"]
+
+# Within these, sums of squares over a million rows are far from where float32 ends.
+_LARGEST, _SMALLEST_SPREAD = 1e12, 1e-12
+
+
+def scale_fault(lowest: NDArray[Any], highest: NDArray[Any]) -> str | None:
+    """What is wrong with the scale of values that float32 is to hold the squares of, if anything.
+
+    Parameters
+    ----------
+    lowest, highest
+        Smallest and largest value of each dimension, ``(d,)``.
+
+    Returns
+    -------
+    str or None
+        What was found and expected, for a message. None too where values are not finite or do not
+        vary, which has messages of its own.
+    """
+    low, high = lowest.astype(np.float64), highest.astype(np.float64)
+    largest, spread = float(np.maximum(-low, high).max()), float((high - low).max())
+    if _LARGEST < largest < np.inf:
+        return (
+            f"found values up to {largest:.3g} in size, expected none above {_LARGEST:g}, so that "
+            "float32 holds sums of squares: rescale them"
+        )
+    if 0 < spread < _SMALLEST_SPREAD:
+        return (
+            f"found values that vary by {spread:.3g} at most, expected {_SMALLEST_SPREAD:g} or "
+            "more, so that float32 holds their squares: rescale them"
+        )
+    return None
 
 
 @dataclass(frozen=True, eq=False)

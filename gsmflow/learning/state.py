@@ -1,6 +1,7 @@
 """Saving a model's tensors together with those of its feature scaling."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,19 @@ from torch import Tensor, nn
 from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Model
 
-__all__ = ["check_numbers", "model_tensors", "split_scaling", "tensors_with_scaling"]
+__all__ = [
+    "Shapes",
+    "check_numbers",
+    "check_shapes",
+    "model_tensors",
+    "shapes_of",
+    "split_scaling",
+    "tensors_with_scaling",
+]
 
+
+# The size of each dimension of tensors, by name; JSON-ready.
+Shapes: TypeAlias = dict[str, list[int]]
 
 _SCALING = "scaling."
 
@@ -48,6 +60,26 @@ def check_numbers(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and bool(tensor.isnan().any()):
             raise ValueError(f"{name} has numbers that are NaN")
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """The shapes of tensors, to be stored apart from them, for `check_shapes`."""
+    return {name: list(tensor.shape) for name, tensor in sorted(tensors.items())}
+
+
+def check_shapes(tensors: Mapping[str, Tensor], expected: Shapes | None) -> None:
+    """Raise `ValueError` unless tensors have the shapes that were stored apart from them.
+
+    ``expected`` is None where none were stored, as in runs of earlier versions.
+    """
+    found = shapes_of(tensors)
+    for name, shape in () if expected is None else expected.items():
+        if name not in found:
+            raise ValueError(f"found no tensor {name}, expected one of shape {tuple(shape)}")
+        if found[name] != shape:
+            raise ValueError(
+                f"found tensor {name} of shape {tuple(found[name])}, expected {tuple(shape)}"
+            )
 
 
 def model_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

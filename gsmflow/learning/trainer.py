@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gsmflow.core.denormals import flushing_denormals
 from gsmflow.core.distributed import SINGLE_PROCESS, Group
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import write_tensors
+from gsmflow.core.files import refuse_folder, write_tensors
 from gsmflow.core.graphs import Graphs, Recorded, RecordingError, allow_recording
 from gsmflow.core.precision import Precision, autocast, tf32_products
 from gsmflow.core.rng import BatchRandom
@@ -541,6 +541,7 @@ class Trainer(Generic[_Model]):
         """
         device = self.feed.labels.device
         try:
+            refuse_folder(path)
             with safe_open(path, framework="pt") as file:
                 state = json.loads(file.metadata()["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

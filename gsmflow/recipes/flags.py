@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gsmflow.core.errors import InputError
-from gsmflow.core.nearest import such_as
+from gsmflow.core.nearest import first_names, such_as
 from gsmflow.core.settings import field_texts, flag_in, flag_of, plain_type
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.gates.registry import GATES, find_gate
@@ -203,7 +203,7 @@ def _refuse_foreign_flags(default: Recipe, argv: Sequence[str]) -> None:
             if users:  # choices under which the flag has a use
                 raise InputError(
                     f"{flag}: found with {chooser} {chosen}, which does not use it, expected "
-                    f"{chooser} {' or '.join(users)}"
+                    f"{chooser} {first_names(users, 'or')}"
                 )
         raise InputError(
             f"{flag}: found no flag of this name, expected one of those that {_HELP_ALL} lists"

@@ -1,4 +1,4 @@
-"""Drawing pictures of figures that are saved already."""
+"""Drawing pictures that a run can do without."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["drawn"]
 
 
 def drawn(draw: Callable[[], Path], warn: Callable[[str], object]) -> list[Path]:
-    """Draw a picture of figures that are saved already.
+    """Draw a picture, if that is possible.
 
     Parameters
     ----------

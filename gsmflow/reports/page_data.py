@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import parse_json, write_tensors
+from gsmflow.core.files import parse_json, refuse_folder, write_tensors
 from gsmflow.core.precision import Precision
 from gsmflow.data.dataset import Problem
 from gsmflow.data.splits import MOST_DIAGNOSED, draw_from_each_class, sample_classes
@@ -352,6 +352,7 @@ def read_page_data(path: Path, classes: int) -> PageData:
         If it is damaged, or not of a run on so many classes.
     """
     try:
+        refuse_folder(path)
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             names = {group: parse_json(text) for group, text in file.metadata().items()}

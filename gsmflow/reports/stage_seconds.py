@@ -54,7 +54,7 @@ def read_stages(log: Path) -> list[StageSeconds]:
     InputError
         If the log is damaged. A last line that was not finished is left out.
     """
-    if not log.is_file():
+    if not log.exists():
         return []
     try:
         lines = log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()

@@ -239,7 +239,7 @@ def opened_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         If it cannot be written.
     """
     file = out / GRID_FILE
-    if out.is_dir() and not file.is_file() and any(p.name != LOCK_FILE for p in out.iterdir()):
+    if out.is_dir() and not file.exists() and any(p.name != LOCK_FILE for p in out.iterdir()):
         raise InputError(
             f"{out}: found a folder with other files, expected that of a benchmark, an empty "
             "folder or a new one"
@@ -249,7 +249,7 @@ def opened_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         with locked(out):
             remove_leftovers(out)
             expected = {"format": _FORMAT, **identity}
-            if file.is_file():
+            if file.exists():
                 _check_identity(file, expected)
             else:
                 write_json(file, expected)

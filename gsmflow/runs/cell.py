@@ -112,7 +112,7 @@ def read_outcome(file: Path) -> CellOutcome | None:
     InputError
         If the file is damaged.
     """
-    if not file.is_file():
+    if not file.exists():
         return None
     return read_record(file, CellOutcome)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from gsmflow.core.arrays import IntArray
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import write_json, write_tensors
+from gsmflow.core.files import refuse_folder, write_json, write_tensors
 from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.run_files import DESCRIPTION_FILE, METRICS_FILE
 from gsmflow.data.dataset import fingerprint
@@ -22,7 +22,14 @@ from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.scorers import direct_scorer, feature_map
 from gsmflow.learning.softmax import SoftmaxPair
-from gsmflow.learning.state import check_numbers, split_scaling, tensors_with_scaling
+from gsmflow.learning.state import (
+    Shapes,
+    check_numbers,
+    check_shapes,
+    shapes_of,
+    split_scaling,
+    tensors_with_scaling,
+)
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.metrics_file import open_metrics
 from gsmflow.reports.run_list import no_finished_run
@@ -59,6 +66,7 @@ def reading(file: Path, what: str, *, deletable: bool = False) -> Iterator[None]
         Whether a resumed run trains the content again if the file is missing.
     """
     try:
+        refuse_folder(file)
         yield
     except Exception as error:
         raise InputError(
@@ -83,7 +91,7 @@ def write_model(
     feature_scaling
         The name of that scaling.
     """
-    problem = scaled.problem
+    problem, tensors = scaled.problem, tensors_with_scaling(model, scaled.scaling)
     write_json(
         directory / DESCRIPTION_FILE,
         model.describe()
@@ -93,9 +101,9 @@ def write_model(
             "unseen_classes": problem.unseen_classes.tolist(),
             "feature_scaling": feature_scaling,
             "fingerprint": fingerprint(problem),
+            "shapes": shapes_of(tensors),
         },
     )
-    tensors = tensors_with_scaling(model, scaled.scaling)
     write_tensors(directory / TENSOR_FILE, tensors, {"format": "pt"})
 
 
@@ -136,6 +144,7 @@ def read_model(directory: Path, model_class: type[Model]) -> SavedModel:
     with reading(file, "model", deletable=True):
         tensors = load_file(file)
         check_numbers(tensors)
+        check_shapes(tensors, about.shapes)
         state, scaling = split_scaling(tensors, about.feature_scaling)
         seen, unseen = (
             np.array(numbers, dtype=np.int64)
@@ -158,6 +167,7 @@ class _Description:
     seen_classes: list[int]
     unseen_classes: list[int]
     class_names: tuple[str, ...]
+    shapes: Shapes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +259,7 @@ def open_trained(
 
 def _read_metrics(directory: Path) -> dict[str, Any]:
     file = directory / METRICS_FILE
-    if not file.is_file():
+    if not file.exists():
         raise no_finished_run(directory, f"{file}: no such file")
     metrics = open_metrics(file).object()
     if "seeds" in metrics:

@@ -242,7 +242,7 @@ def _check_resumable(directory: Path, recipe: Recipe) -> None:
 
 def _check_same_recipe(directory: Path, recipe: Recipe) -> None:
     file = directory / RECIPE_FILE
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"{file}: no such file, expected a run to resume in {directory}")
     differences = _differences(file, recipe)
     if differences:
@@ -308,7 +308,8 @@ class RunLog:
         self._path = path
         self._begun = path.exists()
         if self._begun:
-            cut_torn_line(path, b'{"time":')
+            with writing(path):
+                cut_torn_line(path, b'{"time":')
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one record.

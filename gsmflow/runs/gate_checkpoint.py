@@ -25,7 +25,13 @@ from gsmflow.data.scaling import FeatureScaling, FeatureScalingName
 from gsmflow.learning.contract import Classifying, Density, Model, Scorer
 from gsmflow.learning.scorers import Bayes, feature_map, seen_log_density
 from gsmflow.learning.softmax import FeatureMap, SoftmaxClassifier
-from gsmflow.learning.state import split_scaling, tensors_with_scaling
+from gsmflow.learning.state import (
+    Shapes,
+    check_shapes,
+    shapes_of,
+    split_scaling,
+    tensors_with_scaling,
+)
 from gsmflow.methods.gates.base import Gate, Gated, Scores
 from gsmflow.methods.gates.boundary import HypersphericalVAEs
 from gsmflow.methods.gates.cosmo import NUMBERS, Smoothing
@@ -84,6 +90,7 @@ class _ModelledGate:
 
     threshold: float
     model: dict[str, Any]
+    shapes: Shapes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +230,8 @@ def write_gate(directory: Path, gate_parts: GateParts) -> None:
     if isinstance(learned, Smoothing):
         record["smoothing"] = learned.numbers()
     else:
-        record["model"] = learned.model.describe()
         tensors = tensors_with_scaling(learned.model, learned.scaling)
+        record |= {"model": learned.model.describe(), "shapes": shapes_of(tensors)}
         write_tensors(directory / GATE_FILE, tensors, {"format": "pt"})
     if classifier is not None:
         tensors = classifier.tensors(_CLASSIFIER)
@@ -246,7 +253,7 @@ def read_gate(run: TrainedRun) -> Gated:
         If a file is missing or damaged, or of another gate.
     """
     file, gate = run.directory / _DESCRIPTION_FILE, run.recipe.gate_name
-    if not file.is_file():
+    if not file.exists():
         raise InputError(
             f"{file}: no such file, expected the saved gate of the run ({gate}), which a resumed "
             "training writes"
@@ -265,7 +272,7 @@ def read_gate(run: TrainedRun) -> Gated:
         learned = Smoothing.from_numbers(numbers)
     else:
         modelled = as_record(str(file), record, _ModelledGate)
-        threshold, learned = modelled.threshold, _read_number(run, modelled.model)
+        threshold, learned = modelled.threshold, _read_number(run, modelled)
     gate_parts = GateParts(
         name=gate,
         learned=learned,
@@ -275,12 +282,14 @@ def read_gate(run: TrainedRun) -> Gated:
     return make_gated(gate_parts, space, run.scorer, len(run.kept.seen_classes))
 
 
-def _read_number(run: TrainedRun, description: dict[str, Any]) -> ModelNumber:
+def _read_number(run: TrainedRun, stored: _ModelledGate) -> ModelNumber:
     file = run.directory / GATE_FILE
     model_class = _MODELS.get(run.recipe.gate_name, type(run.kept.model))
     with reading(file, "gate", deletable=True):
-        state, scaling = split_scaling(load_file(file), gate_scaling(run.recipe))
-        model: GateModel = model_class.from_state(description, state).to(run.device)
+        tensors = load_file(file)
+        check_shapes(tensors, stored.shapes)
+        state, scaling = split_scaling(tensors, gate_scaling(run.recipe))
+        model: GateModel = model_class.from_state(stored.model, state).to(run.device)
         number = ModelNumber(model, scaling, run.kept.seen_classes, run.device)
         number(_zero_row(run))  # raises an error if the files do not fit each other or the run
     return number

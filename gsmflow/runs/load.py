@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.devices import pick_device
 from gsmflow.core.errors import InputError, naming_parameters
+from gsmflow.core.python_values import as_path, without_gradient
 from gsmflow.core.run_files import RECIPE_FILE
 from gsmflow.data.new_rows import rows_of_array
 from gsmflow.evaluation.probabilities import class_probabilities
@@ -187,7 +188,7 @@ class LoadedRun:
         return np.array(self.trained.kept.class_names)[self.trained.kept.unseen_classes]
 
     def _features(self, X: ArrayLike) -> FloatArray:
-        return rows_of_array("X", np.asarray(X), self.n_features_in_)
+        return rows_of_array("X", np.asarray(without_gradient(X)), self.n_features_in_)
 
     def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
         slabs = score_slabs(self.trained, self._features(X), self.gamma, gated=self.gated)
@@ -222,7 +223,7 @@ def load(
     """
     with naming_parameters():
         place = pick_device(device)
-    trained = open_trained(_directory_of_run(Path(path), class_split, seed), place)
+    trained = open_trained(_directory_of_run(as_path("path", path), class_split, seed), place)
     gated = None if trained.recipe.gate_name == "none" else read_gate(trained)
     return LoadedRun(trained, gated, None if gated is not None else trained.gamma)
 
@@ -240,11 +241,11 @@ def _directory_of_run(directory: Path, class_split: int | None, seed: int | None
         recipe = _recipe_in(directory)
     chosen = _one_of(range(recipe.seed, recipe.seed + recipe.seeds), seed, "seed", directory)
     below = directory / f"seed{chosen}"
-    return below if (below / RECIPE_FILE).is_file() or recipe.seeds > 1 else directory
+    return below if (below / RECIPE_FILE).exists() or recipe.seeds > 1 else directory
 
 
 def _recipe_in(directory: Path) -> Recipe:
-    if not (directory / RECIPE_FILE).is_file():
+    if not (directory / RECIPE_FILE).exists():
         raise no_finished_run(directory, f"{directory / RECIPE_FILE}: no such file")
     return read_run_recipe(directory)
 

@@ -116,7 +116,7 @@ def add_to_novelty(run: Run, trained: TrainedRun, scaled: Scaled) -> FoundNovelt
         The run before.
     """
     file = trained.directory / _FILE
-    if not file.is_file():
+    if not file.exists():
         return None
     with reading(file, "novelty"):
         held_out = load_file(file)[_HELD_OUT].numpy()
@@ -154,7 +154,7 @@ def read_rejection(run: TrainedRun, share: float) -> Rejection:
         If the run has no such file, or it is damaged.
     """
     file, device = run.directory / _FILE, double_device(run.device)
-    if not file.is_file():
+    if not file.exists():
         raise InputError(
             f"--reject: found {share:g} with a run without {_FILE}, expected a run with it: one "
             "that is not older than it, and has a validation (no --no-calibrate)"

@@ -209,11 +209,15 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
         If the file is missing, is not Python, raises an error, or does not call `run_script`; if
         a folder has no dataset, or several.
     """
-    if path.is_file() and path.suffix != ".py":
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise InputError(f"{path}: not readable ({error.strerror}), {_EXPECTED}") from error
+    if is_file and path.suffix != ".py":
         from gsmflow.data.formats.files import refuse_file
 
         refuse_file(path)
-    if not path.is_file():
+    if not is_file:
         return _dataset_script(path, flags)
     token, argv, folders = _READING.set(path), sys.argv, sys.path
     sys.argv, sys.path = [str(path)], [str(path.resolve().parent), *folders]

@@ -433,3 +433,27 @@ def test_a_full_disk_is_no_mistake_of_the_user_and_leaves_nothing(
     assert "No space left on device" in err
     assert err.count("\n") == 1
     assert not parts["out"].exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--features-name", "x" * 300, "--features-name: found a name of 300 bytes, expected no"),
+        ("--features", "x" * 300, "x: found File name too long, expected to read or write there"),
+        ("--splits", "x" * 300, "x: found File name too long, expected to read or write there"),
+    ],
+)
+def test_a_name_that_is_too_long_is_that_of_its_flag(
+    flag: str,
+    value: str,
+    message: str,
+    parts: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--features", write_features(tmp_path / "f.npz"), "--semantics", parts["table"]]
+    words += ["--splits", parts["lists"], "-o", parts["out"], flag, value]
+    code, _, err = pack(capsys, *words)
+    assert code == 2
+    assert message in err
+    assert not parts["out"].exists()

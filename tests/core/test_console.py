@@ -35,8 +35,7 @@ def test_console_keeps_lines_of_120_characters_in_a_log_file(
         (
             WriteError(Path("/a/b"), NotADirectoryError(errno.ENOTDIR, "Not a directory")),
             2,
-            "error: /a/b: cannot be written (Not a directory), expected a folder with room that "
-            "may be written to\n",
+            "error: /a/b: cannot be written (Not a directory), expected a path through folders\n",
         ),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "b.npy"),

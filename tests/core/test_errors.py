@@ -30,3 +30,22 @@ def test_error_of_a_file_within_stays_that_of_the_file(tmp_path: Path) -> None:
 def test_wait_for_a_lock_is_no_failure_to_write(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError), writing(tmp_path):
         raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("folder", r"Is a directory\), expected no folder of this name"),
+        ("file/below", r"Not a directory\), expected a path through folders"),
+        ("x" * 300, r"File name too long\), expected a shorter name"),
+    ],
+)
+def test_path_that_cannot_be_is_a_mistake_with_what_is_expected(
+    name: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    path = tmp_path / name
+    with pytest.raises(WriteError, match=rf"^{path}: .* \({expected}$") as caught, writing(path):
+        path.open("w").close()
+    assert caught.value.is_mistake

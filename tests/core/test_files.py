@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from gsmflow.core.files import (
     cut_torn_line,
     path_text,
     read_json,
+    replacing,
     write_bytes,
     write_json,
     write_tensors,
 )
+from tests.kills import killed_at, leftovers
 
 
 def write_some_bytes(path: Path) -> None:
@@ -201,3 +205,23 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
     assert read == [b"content"]
     assert pipe.is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def hold_open(path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        os.getppid()  # where a test kills it
+
+
+def test_next_write_of_a_file_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for other in (path, tmp_path / "b.csv"):
+        assert killed_at(os, "getppid", 1, partial(hold_open, other))
+    of_a, of_b = leftovers(tmp_path)
+    live = of_a.with_name(re.sub(r"\d+\.part$", f"{os.getppid()}.part", of_a.name))
+    elsewhere = tmp_path / ".a.csv.00000000-999999.part"
+    for kept in (live, elsewhere):
+        kept.write_text("of a process that writes")
+    write_bytes(path, b"new")
+    assert leftovers(tmp_path) == sorted([live, elsewhere, of_b])
+    assert path.read_bytes() == b"new"

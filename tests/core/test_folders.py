@@ -30,6 +30,13 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     hold(tmp_path)
 
 
+def test_folder_in_the_place_of_the_lock_is_a_mistake(tmp_path: Path) -> None:
+    lock = tmp_path / LOCK_FILE
+    lock.mkdir()
+    with pytest.raises(WriteError, match=rf"^{lock}: .*, expected no folder of this name$"):
+        hold(tmp_path)
+
+
 def make(folder: Path, text: str = "new") -> None:
     with whole_folder(folder) as temporary:
         (temporary / "below").mkdir()

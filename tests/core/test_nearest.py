@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsmflow.core.nearest import nearest, such_as
+from gsmflow.core.nearest import first_names, nearest, such_as
 
 NAMES = ("extract", "train", "predict", "report")
 
@@ -24,3 +24,17 @@ def test_name_in_other_case_is_its_own_nearest(names: list[str], data: st.DataOb
 
 def test_nothing_is_near_where_nothing_is_known() -> None:
     assert nearest("a", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "word", "expected"),
+    [
+        (1, "and", "extract"),
+        (3, "and", "extract, train, predict"),
+        (4, "and", "extract, train, predict and 1 more"),
+        (2, "or", "extract or train"),
+        (4, "or", "extract or train or predict or 1 more"),
+    ],
+)
+def test_of_many_names_the_first_are_listed(count: int, word: str, expected: str) -> None:
+    assert first_names(NAMES[:count], word) == expected

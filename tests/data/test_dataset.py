@@ -91,9 +91,9 @@ def test_infinities_of_both_signs_do_not_hide_each_other() -> None:
     refused(replace(tiny(), features=features), "features", found, "finite numbers")
 
 
-def test_large_finite_features_are_accepted() -> None:
+def test_large_finite_features_of_test_rows_are_accepted() -> None:
     features = tiny().features.copy()
-    features[0] = np.finfo(np.float32).max
+    features[tiny().test_seen[0]] = np.finfo(np.float32).max
     assert check_dataset(replace(tiny(), features=features)).notes == ()
 
 
@@ -241,6 +241,23 @@ def test_features_constant_over_the_training_rows_are_refused() -> None:
     features[tiny().trainval] = features[0]  # the test rows still vary, which must not count
     found = "every one of the 6 dimensions constant"
     refused(replace(tiny(), features=features), "features", found, "features that vary")
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1e19, "up to"), (1e-30, "that vary by")])
+def test_scale_whose_squares_float32_does_not_hold_is_refused(factor: float, found: str) -> None:
+    dataset = tiny()
+    features, semantics = (
+        (values * factor).astype(np.float32) for values in (dataset.features, dataset.semantics)
+    )
+    expected = "none above 1e+12" if factor > 1 else "1e-12 or more"
+    refused(replace(dataset, features=features), "features", f"values {found}", expected)
+    refused(replace(dataset, semantics=semantics), "semantics", f"values {found}", expected)
+
+
+@pytest.mark.parametrize("factor", [1e10, 1e-10])
+def test_scale_of_many_decades_is_taken(factor: float) -> None:
+    scaled = (tiny().features * factor).astype(np.float32)
+    check_dataset(replace(tiny(), features=scaled))
 
 
 def test_message_without_a_source_names_the_dataset_and_the_field() -> None:

@@ -9,7 +9,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler, normalize
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.data.dataset import Rows
-from gsmflow.data.scaling import FeatureScalingName, fit_feature_scaling
+from gsmflow.data.scaling import FeatureScalingName, fit_feature_scaling, scale_fault
 
 NAMES: tuple[FeatureScalingName, ...] = get_args(FeatureScalingName)
 INVERTIBLE: tuple[FeatureScalingName, ...] = ("none", "minmax", "centred", "standardised")
@@ -188,3 +188,22 @@ def test_small_deviations_around_a_large_mean_are_kept() -> None:
     training = (4096 + gaussian(0) / 128).astype(np.float32)
     scaling = fit_feature_scaling(training, "standardised")
     np.testing.assert_allclose(scaling.spread, training.astype(np.float64).std(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "found"),
+    [
+        ([0.0, -1e19], [1.0, 1.0], "values up to 1e+19 in size, expected none above 1e+12"),
+        ([0.0, 1.0], [1e-30, 1.0], "values that vary by 1e-30 at most, expected 1e-12 or more"),
+        ([-3e38, 0.0], [3e38, 0.0], "values up to 3e+38 in size"),
+        ([0.0, 0.0], [1e-30, 1e-3], None),
+        ([-1e12, 0.0], [1e12, 0.0], None),
+        ([5.0, 5.0], [5.0, 5.0], None),
+        ([0.0, np.nan], [1.0, np.inf], None),
+    ],
+)
+def test_scale_is_at_fault_where_float32_does_not_hold_squares(
+    lowest: list[float], highest: list[float], found: str | None
+) -> None:
+    fault = scale_fault(np.array(lowest, np.float32), np.array(highest, np.float32))
+    assert fault is None if found is None else fault is not None and found in fault

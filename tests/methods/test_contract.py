@@ -5,6 +5,8 @@ variant of CADA-VAE and a custom model, which is in no table.
 """
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gsmflow.core.errors import InputError
@@ -465,6 +467,21 @@ def test_checkpoint_restores_the_model(case: Case, whole: RunResult) -> None:
             other = rows_of(again, fitted.scaled)[name]
             assert torch.equal(feed.features, other.features)
             assert torch.equal(feed.labels, other.labels)
+
+
+def test_checkpoint_with_a_tensor_of_another_shape_is_refused(
+    case: Case, whole: RunResult, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(whole.directory, tmp_path / "run"))
+    file = directory / "model.safetensors"
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        save_file({**tensors, name: tensor[None].contiguous()}, file)
+        shapes = (1, *tensor.shape), tuple(tensor.shape)
+        found, expected = (re.escape(str(shape)) for shape in shapes)
+        message = rf"^{file}: .*\(found tensor {name} of shape {found}, expected {expected}\)"
+        with pytest.raises(InputError, match=message):
+            open_trained(directory, CPU, case.model_class)
 
 
 def test_classifiers_rows_have_the_right_classes_and_width(whole: RunResult) -> None:

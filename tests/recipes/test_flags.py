@@ -359,6 +359,11 @@ def test_malformed_words_end_the_program(
             "--samples-per-class: found with --model eszsl, .*gsmflow or gaussian-prototypes",
         ),
         (
+            "--model eszsl --epochs 5",
+            r"--epochs: found with --model eszsl, .*, expected --model gsmflow or cada-vae or "
+            r"cn-zsl or \d+ more$",
+        ),
+        (
             "--model eszsl --classifier softmax",
             "--classifier: found with --model eszsl, which does not use it, expected --model "
             "gsmflow or cada-vae",

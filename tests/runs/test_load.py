@@ -217,6 +217,20 @@ def test_directory_without_a_run_is_refused(tmp_path: Path) -> None:
         gsmflow.load(tmp_path / "nothing")
 
 
+def test_what_is_no_path_is_refused() -> None:
+    path: Any = None
+    with pytest.raises(InputError, match=r"^path: found None, expected a path$"):
+        gsmflow.load(path)
+    with pytest.raises(InputError, match="no such file, expected the directory of a finished run"):
+        gsmflow.load("a\0b")
+
+
+def test_tensors_with_a_gradient_are_taken_as_arrays(loaded: Callable[[str], LoadedRun]) -> None:
+    run, rows = loaded("eszsl"), DATASET.features[:5]
+    found = run.predict_proba(torch.tensor(rows, requires_grad=True))
+    np.testing.assert_array_equal(found, run.predict_proba(rows))
+
+
 def test_unknown_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^device: found abacus, expected auto or one available"):
         gsmflow.load(tmp_path, device="abacus")
@@ -233,3 +247,20 @@ def test_numbers_that_are_nan_are_refused(
         with pytest.raises(InputError, match=rf"{name}: not readable .*are NaN"):
             gsmflow.load(directory, device="cpu")
         save_file(whole, directory / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.json", "recipe.json", "model.json", "model.safetensors", "classifier.safetensors"],
+)
+def test_folder_in_the_place_of_a_file_is_refused(
+    name: str, loaded: Callable[[str], LoadedRun], tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(loaded("gsmflow").trained.directory, directory)
+    (directory / name).unlink()
+    (directory / name).mkdir()
+    with pytest.raises(
+        InputError, match=rf"^{directory / name}: not readable .*\(it is a folder\)"
+    ):
+        gsmflow.load(directory, device="cpu")

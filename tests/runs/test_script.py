@@ -238,6 +238,7 @@ def test_train_refuses_bad_input_and_has_help(
     assert "The folder or script comes first" in capsys.readouterr().out
     for words, expected in (
         ((tmp_path / "nowhere",), "nowhere: no such file, expected a script such as"),
+        (("x" * 300,), "x: not readable (File name too long), expected a script"),
         ((tmp_path / "MNIE",), f"such as data/FLO; there is {tmp_path / 'MINE'}"),
         ((tmp_path / "MINE", "--length-exponnt", "0"), "lists, such as --length-exponent"),
         ((tmp_path / "MINE",), "att_splits.mat: no such file"),

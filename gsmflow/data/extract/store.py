@@ -203,10 +203,10 @@ def open_store(
     store = FeatureStore(folder, len(files), chunk_files, int(settings["dimension"]))
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            remove_leftovers(folder)
-            _check_manifest(folder / _MANIFEST, settings, files)
-            yield store
+    with locked(folder):
+        remove_leftovers(folder)
+        _check_manifest(folder / _MANIFEST, settings, files)
+        yield store
 
 
 @dataclass(frozen=True)

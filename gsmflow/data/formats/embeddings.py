@@ -7,7 +7,8 @@ import numpy as np
 
 from gsmflow.core.arrays import FloatArray
 from gsmflow.core.errors import InputError
-from gsmflow.data.class_names import first_names, rows_of_classes
+from gsmflow.core.nearest import first_names
+from gsmflow.data.class_names import rows_of_classes
 from gsmflow.data.dataset import Dataset
 from gsmflow.data.formats.base import (
     NAMES_FILE,

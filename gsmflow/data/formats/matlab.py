@@ -221,7 +221,7 @@ def texts_at(path: Path, name: str, rows: IntArray, count: int) -> list[str | No
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
                 cells = file.get(name)
-                if getattr(cells, "dtype", None) != h5py.ref_dtype or cells.size != count:
+                if not _has_cells(cells) or cells.size != count:
                     return []
                 refs = np.asarray(cells).ravel()
                 return [_text_in(_read_cell(file, refs[row]), where) for row in rows]
@@ -345,11 +345,13 @@ def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     data = file[name]
     if isinstance(data, h5py.Group) and "MATLAB_sparse" in data.attrs:
         return scipy.sparse.csc_array((1, 1))  # as scipy reads one; its values are not asked for
-    if isinstance(data, h5py.Group):  # a struct, in the form in which scipy reads one
-        return np.empty((1, 1), dtype=[(inner, object) for inner in data])
+    if isinstance(data, h5py.Group):
+        return _as_struct(data)
     _check_stored(data)
-    if data.dtype == h5py.ref_dtype:
+    if _has_cells(data):
         return _read_cells(file, data)
+    if h5py.check_string_dtype(data.dtype):  # which MATLAB does not write, but h5py
+        return np.atleast_1d(data.asstr("utf-8")[()]).astype(object)
     kind = data.attrs.get("MATLAB_class")
     if data.attrs.get("MATLAB_empty"):  # MATLAB stores the shape in place of the values
         return np.empty(np.asarray(data), dtype=np.str_ if kind == b"char" else np.float32)
@@ -359,6 +361,17 @@ def _read_hdf5(file: h5py.File, name: str, large: bool) -> Any:
     if large:
         return _Stored(data.shape[::-1], data.dtype)
     return np.asarray(data).T
+
+
+def _has_cells(data: object) -> bool:
+    """Whether a field of a v7.3 file is a cell array; texts have the same type but for a note."""
+    kind = h5py.check_ref_dtype(data.dtype) if isinstance(data, h5py.Dataset) else None
+    return kind is h5py.Reference
+
+
+def _as_struct(group: h5py.Group) -> NDArray[Any]:
+    """A struct without its values, in the form in which scipy reads one."""
+    return np.empty((1, 1), dtype=[(inner, object) for inner in group])
 
 
 def _read_cells(file: h5py.File, cells: h5py.Dataset) -> NDArray[Any]:
@@ -371,12 +384,16 @@ def _read_cells(file: h5py.File, cells: h5py.Dataset) -> NDArray[Any]:
 
 def _read_cell(file: h5py.File, ref: h5py.Reference) -> Any:
     cell = file[ref]
+    if isinstance(cell, h5py.Group):
+        return _as_struct(cell)
     _check_stored(cell)
-    if cell.dtype == h5py.ref_dtype:
+    if _has_cells(cell):
         return _read_cells(file, cell)
     if cell.attrs.get("MATLAB_empty"):
         return ""
-    is_text = cell.attrs.get("MATLAB_class", b"char") == b"char"
+    if h5py.check_string_dtype(cell.dtype):
+        return cell.asstr("utf-8")[()]
+    is_text = cell.dtype.kind in "iu" and cell.attrs.get("MATLAB_class", b"char") == b"char"
     return _text(np.asarray(cell).T) if is_text else np.asarray(cell)
 
 

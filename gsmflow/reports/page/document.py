@@ -157,8 +157,8 @@ def _open_metrics(directory: Path) -> Field:
         raise InputError(
             f"{directory}: found the runs of an ablation, expected one of them, a folder below it"
         )
-    if not file.is_file():
-        started = (directory / RECIPE_FILE).is_file()
+    if not file.exists():
+        started = (directory / RECIPE_FILE).exists()
         found = "a run that is not finished" if started else f"no {METRICS_FILE}"
         raise no_finished_run(directory, f"{directory}: found {found}")
     return open_metrics(file)
@@ -225,7 +225,7 @@ def _read_part(
         **_settings(directory),
     }
     history = directory / "history.json"
-    if history.is_file():
+    if history.exists():
         records = Field(history, "", read_json(history)).records()
         part["history"] = _columns(records)
         part["loss_axes"] = [asdict(axis) for axis in loss_axes(records)]
@@ -234,7 +234,7 @@ def _read_part(
     # What a run has none of by its nature, such as losses without epochs, is not missing.
     absent = {
         "map": one_sided or part.get("answers"),
-        "history": history.is_file(),
+        "history": history.exists(),
         "shifts": one_sided or metrics["shifts"].value is not None,
     }
     reasons = _MISSING
@@ -343,7 +343,7 @@ def _settings(directory: Path) -> dict[str, Any]:
     """The recipe, and the environment with the command line apart."""
     recipe_file, file = directory / RECIPE_FILE, directory / ENVIRONMENT_FILE
     recipe = read_record(recipe_file, dict[str, Any])
-    if not file.is_file():
+    if not file.exists():
         return {"recipe": recipe}
     environment = read_record(file, dict[str, Any])
     command = environment.pop("command", None)
@@ -355,13 +355,13 @@ def _test_rows(
 ) -> dict[str, Any]:
     """What is shown of the test split: classes, answers, curves, the map, shifts by class."""
     file = directory / "per_class.csv"
-    if not file.is_file():
+    if not file.exists():
         return {}
     classes = read_per_class(file)
     part: dict[str, Any] = {"classes": [_describe_class(answers) for answers in classes]}
     page_data_file, confusion_file = directory / PAGE_DATA_FILE, directory / "confusion.csv"
-    if not page_data_file.is_file():
-        if confusion_file.is_file():
+    if not page_data_file.exists():
+        if confusion_file.exists():
             counts = read_confusion(confusion_file, len(classes))
             part["counts"] = _pack_counts(counts)
         return part

@@ -151,6 +151,30 @@ def test_gbu_names_that_are_no_text_are_refused(
     refused(folder, where(folder, "att_splits.mat", "allclasses_names") + "found no text")
 
 
+@pytest.mark.parametrize("in_cells", [False, True])
+def test_gbu_reads_names_that_h5py_wrote_as_texts(folder: Path, in_cells: bool) -> None:
+    names = tuple(f"{name} é" for name in tiny().class_names)
+    write_gbu(folder, tiny(), v73=True)
+    with h5py.File(folder / "att_splits.mat", "r+") as file:
+        del file["allclasses_names"]
+        texts: list[Any] = [*names]
+        if in_cells:
+            group = file.create_group("texts")
+            texts = [group.create_dataset(str(i), data=name).ref for i, name in enumerate(names)]
+        kind = h5py.ref_dtype if in_cells else h5py.string_dtype()
+        file.create_dataset("allclasses_names", data=np.array(texts, dtype=kind), dtype=kind)
+    assert load(folder).class_names == names
+
+
+def test_cells_in_place_of_numbers_are_refused(folder: Path) -> None:
+    write_gbu(folder, tiny(), v73=True)
+    with h5py.File(folder / "att_splits.mat", "r+") as file:
+        cells = np.array([[file["train_loc"].ref]], dtype=h5py.ref_dtype)
+        del file["trainval_loc"]
+        file.create_dataset("trainval_loc", data=cells, dtype=h5py.ref_dtype)
+    refused(folder, where(folder, "att_splits.mat", "trainval_loc") + "found a cell array")
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 1), (1, 0)])
 def test_gbu_without_validation_rows_is_read(
     folder: Path, v73: bool, shape: tuple[int, int]
