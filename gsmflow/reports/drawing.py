@@ -1,4 +1,4 @@
-"""Drawing pictures that a run can do without."""
+"""Drawing pictures of figures that are saved already."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["drawn"]
 
 
 def drawn(draw: Callable[[], Path], warn: Callable[[str], object]) -> list[Path]:
-    """Draw a picture, if that is possible.
+    """Draw a picture of figures that are saved already.
 
     Parameters
     ----------

@@ -465,12 +465,13 @@ def _report(
     curves: Mapping[str, tuple[Outcome, float | None]],
     pictures: Sequence[Path],
 ) -> None:
-    """Print the table, draw the pictures; write ``metrics.json``, the mark of a finished run."""
+    """Write ``metrics.json``, the mark of a finished run; print the table, draw the pictures."""
     record = Field(run.directory / METRICS_FILE, "", metrics)
     names = fitted.scaled.problem.class_names
     write_per_class(run.directory / "per_class.csv", outcome, gamma, names)
     write_confusion(run.directory / "confusion.csv", outcome, names)
     run.log.write("metrics", **metrics)
+    write_json(run.directory / METRICS_FILE, metrics)
     print_metrics(record, REPORTS, run.console)
     run.console.print(f"run directory: {run.shown(run.directory)}", soft_wrap=True)
     validation = metrics["validation"]
@@ -489,8 +490,6 @@ def _report(
         *pictures,
         *draw_reports(record, REPORTS, run.directory, run.warn),
     ]
-    # Last, so that a run that is killed before this is resumed and draws its pictures.
-    write_json(run.directory / METRICS_FILE, metrics)
     if shown:
         named = ", ".join(str(run.shown(path)) for path in shown)
         run.console.print(f"pictures: {named}", soft_wrap=True)

@@ -253,6 +253,7 @@ def test_picture_that_cannot_be_drawn_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*arguments: object, **keywords: object) -> Path:
+        assert (tmp_path / "TINY" / "a" / "metrics.json").exists()
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(experiment, "run_figure", fail)
@@ -261,20 +262,6 @@ def test_picture_that_cannot_be_drawn_is_a_warning(
     printed = capsys.readouterr().out
     assert "warning: a picture cannot be drawn (OSError: [Errno 28] No space left" in printed
     assert "run.png" not in printed
-
-
-@pytest.mark.parametrize("seeds", [1, 2])
-def test_run_that_is_killed_while_its_picture_is_drawn_gets_it_at_the_next_call(
-    seeds: int, tmp_path: Path
-) -> None:
-    changes: dict[str, Any] = {"seeds": seeds, "calibrate": False}
-    whole = run(tmp_path / "whole", **changes)
-    assert killed_at(experiment, "run_figure", 1, partial(run, tmp_path, **changes))
-    # Without its name, as a plain --resume goes on with it.
-    assert run(tmp_path, **changes, run="", resume=True) == whole
-    directory = tmp_path / "TINY" / "a"
-    folders = [directory] if seeds == 1 else [directory / "seed0", directory / "seed1"]
-    assert all((folder / "run.png").exists() for folder in folders)
 
 
 def test_folder_in_the_place_of_the_log_is_refused(tmp_path: Path) -> None:
