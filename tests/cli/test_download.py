@@ -253,7 +253,7 @@ def test_two_downloads_into_one_folder_are_refused(data: Path, site: Site) -> No
 
 def test_file_instead_of_the_data_folder_is_refused(data: Path, site: Site) -> None:
     data.write_text("not a folder")
-    with pytest.raises(WriteError, match=f"{data}.* expected a folder with room") as caught:
+    with pytest.raises(WriteError, match=f"{data}.* expected a path through folders") as caught:
         download(data, site)
     assert caught.value.is_mistake
 
