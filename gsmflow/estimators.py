@@ -1296,8 +1296,8 @@ def _checked_labels(y: ArrayLike) -> ArrayLike:
     So are whole numbers that NumPy would round.
     """
     y = without_gradient(y)
-    if isinstance(y, np.ndarray) and y.dtype == object:
-        _check_kinds(y.ravel().tolist())
+    if getattr(getattr(y, "dtype", None), "kind", "") == "O":  # also of pandas
+        _check_kinds(np.asarray(y).ravel().tolist())
     if not isinstance(y, list | tuple) or not y:
         return y
     _check_kinds(y)

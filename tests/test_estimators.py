@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -754,7 +754,7 @@ def test_keys_that_are_no_class_are_refused(key: Any) -> None:
 )
 def test_labels_of_types_that_do_not_go_together_are_refused(labels: list[Any], types: str) -> None:
     keys = {label: [1.0] for label in labels}
-    for y in (labels, np.array(labels, dtype=object)):
+    for y in (labels, np.array(labels, dtype=object), Series(labels, dtype=object)):
         with pytest.raises(InputError, match=rf"^y: found labels of types {types}, expected texts"):
             small(PrototypeDiscriminantClassifier).fit(X, y, keys)
 
