@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing import parent_process
@@ -10,10 +9,14 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["end_processes", "end_with_parent"]
+__all__ = ["EndedByParentError", "end_processes", "end_with_parent"]
 
 # Seconds in which a process is to end when it is asked to.
 _PATIENCE = 5
+
+
+class EndedByParentError(SystemExit):
+    """A child process was asked to end by its parent; what it does at this moment did not fail."""
 
 
 def end_with_parent() -> None:
@@ -29,7 +32,7 @@ def end_with_parent() -> None:
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(128 + number)
+    raise EndedByParentError(128 + number)
 
 
 def _exit_after_parent() -> None:

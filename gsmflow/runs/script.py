@@ -16,6 +16,7 @@ from typing import Annotated, TypeAlias
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from gsmflow.core.child_processes import EndedByParentError
 from gsmflow.core.console import ending, make_console
 from gsmflow.core.errors import InputError, one_line
 from gsmflow.core.nearest import nearest
@@ -227,6 +228,8 @@ def read_script(path: Path, flags: Sequence[str] = ()) -> Script:
         return handed_over.script
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except EndedByParentError:
+        raise
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{path}: found {type(error).__name__} ({one_line(error)}), expected a Python script "

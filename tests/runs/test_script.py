@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,21 @@ def test_faulty_script_is_refused(tmp_path: Path, text: str | None, message: str
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
     assert sys.path == folders
+
+
+def test_script_is_not_at_fault_where_its_process_is_asked_to_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.py", "import os\nos.kill(os.getpid(), 15)\n" + TINY)
+    lines = (
+        "import sys",
+        "from pathlib import Path",
+        "from gsmflow.core.child_processes import end_with_parent",
+        "from gsmflow.runs.script import read_script",
+        "end_with_parent()",
+        "read_script(Path(sys.argv[1]))",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), str(path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (143, "")
 
 
 def test_file_of_data_is_no_dataset(tmp_path: Path) -> None:
