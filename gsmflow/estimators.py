@@ -204,7 +204,7 @@ class ZeroShotEstimator(ClassifierMixin, BaseEstimator):
         recipe = self._recipe()
         _check_varying(rows)
         self.offset_ = _offset(rows, recipe.feature_scaling)
-        _check_scale("X", rows - self.offset_ if self.offset_.any() else rows)
+        _check_scale("X", rows, self.offset_)
         rows = _narrowed(rows, self.offset_)
         given = self.semantics if semantics is None else semantics
         vectors = as_mapping(given)
@@ -1247,9 +1247,14 @@ def _check_varying(X: NDArray[np.floating[Any]]) -> None:
         )
 
 
-def _check_scale(name: str, values: NDArray[np.floating[Any]]) -> None:
-    """Raise `InputError` if float32 does not hold sums of squares of values ``(n, d)``."""
-    fault = scale_fault(values.min(axis=0), values.max(axis=0))
+def _check_scale(
+    name: str, values: NDArray[np.floating[Any]], offset: NDArray[np.float64] | float = 0.0
+) -> None:
+    """Raise `InputError` if float32 does not hold sums of squares of values ``(n, d)``.
+
+    ``offset (d,)`` is taken off them first.
+    """
+    fault = scale_fault(values.min(axis=0) - offset, values.max(axis=0) - offset)
     if fault is not None:
         raise InputError(f"{name}: {fault}")
 
