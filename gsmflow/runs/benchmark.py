@@ -9,7 +9,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -84,6 +84,7 @@ KEPT_FILE = "leaderboard.safetensors"
 _FORMAT = 1
 _BOOTSTRAP_SEED = 0
 _PICTURES = {"leaderboard.png": "H cal. against the seconds of a run", "ranks.png": "average ranks"}
+_Kept = TypeVar("_Kept")
 # What a run needs beside several copies of the features, MiB.
 _BASE_MIB, _COPIES = 1200, 4
 
@@ -360,8 +361,9 @@ def collect_board(
     InputError
         If a figure is missing, or two runs on a dataset have other test rows.
     """
-    cells = list(dict.fromkeys(run.cell for run in runs))
-    of_cells = [_runs_of(cell, runs, finished) for cell in cells]
+    by_cell = _by_cell(runs)
+    cells = list(by_cell)
+    of_cells = [_runs_of(cell, of_cell, finished) for cell, of_cell in by_cell.items()]
     found = collect_cells(of_cells, draws, np.random.default_rng(_BOOTSTRAP_SEED))
     names = {data.recipe.dataset for data in datasets}
     splits = max((len(cell.splits) for cell in cells), default=0)
@@ -420,18 +422,29 @@ def _dataset_entry(data: GridData) -> DatasetEntry:
     )
 
 
+def _by_cell(runs: Sequence[CellRun]) -> dict[Cell, list[CellRun]]:
+    found: dict[Cell, list[CellRun]] = {}
+    for run in runs:
+        found.setdefault(run.cell, []).append(run)
+    return found
+
+
+def _by_split(runs: Mapping[CellRun, _Kept]) -> dict[int | None, dict[int, _Kept]]:
+    """What is kept of runs of a cell, by class split and seed."""
+    found: dict[int | None, dict[int, _Kept]] = {}
+    for run, kept in runs.items():
+        found.setdefault(run.split, {})[run.seed] = kept
+    return found
+
+
 def _runs_of(cell: Cell, runs: Sequence[CellRun], finished: Mapping[str, FinishedRun]) -> CellRuns:
-    of_cell = [run for run in runs if run.cell is cell]
-    by_split: dict[int | None, dict[int, FinishedRun]] = {}
-    for run in of_cell:
-        if run.address in finished:
-            by_split.setdefault(run.split, {})[run.seed] = finished[run.address]
-    outcomes = [run.outcome for run in of_cell if run.state == "failed"]
+    done = {run: finished[run.address] for run in runs if run.address in finished}
+    outcomes = [run.outcome for run in runs if run not in done]
     return CellRuns(
         method=cell.method.key,
         dataset=cell.data.key,
         folder=cell.folder,
-        runs=by_split,
+        runs=_by_split(done),
         failures=[outcome.sentence for outcome in outcomes if outcome is not None],
     )
 
@@ -470,10 +483,9 @@ def write_board(
     InputError
         If a file of a run is damaged.
     """
-    cells = dict.fromkeys(run.cell for run in runs)
     pages = {
-        (cell.method.key, cell.data.key): _write_page(cell, [r for r in runs if r.cell is cell])
-        for cell in cells
+        (cell.method.key, cell.data.key): _write_page(cell, of_cell)
+        for cell, of_cell in _by_cell(runs).items()
     }
     known = {key: page for key, page in pages.items() if page is not None}
     pictures = _draw(board, out, warn)
@@ -534,11 +546,8 @@ def _with_labels(board: Leaderboard, ranking: Ranking) -> Ranking:
 
 def _write_page(cell: Cell, runs: Sequence[CellRun]) -> Path | None:
     """The page of a cell's runs that finished here; it is made anew only if they have changed."""
-    folders: dict[int | None, dict[int, Path]] = {}
-    for run in runs:
-        outcome = run.outcome
-        if outcome is not None and outcome.state == "done":
-            folders.setdefault(run.split, {})[run.seed] = run.folder
+    outcomes = {run: run.outcome for run in runs}
+    folders = _by_split({run: run.folder for run, o in outcomes.items() if o and o.state == "done"})
     if not folders:
         return None
     page, mark = cell.folder / "report.html", cell.folder / "report.json"
