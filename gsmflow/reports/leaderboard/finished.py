@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from gsmflow.core.errors import InputError, one_line
-from gsmflow.core.files import parse_json, write_tensors
+from gsmflow.core.files import parse_json, refuse_folder, write_tensors
 from gsmflow.core.json_records import as_record, read_record
 from gsmflow.core.run_files import ENVIRONMENT_FILE, METRICS_FILE
 from gsmflow.evaluation.bootstrap import RightAnswers
@@ -140,7 +140,7 @@ def _measures_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answered(folder: Path) -> RowsAnswered | None:
     file = folder / PAGE_DATA_FILE
-    if not file.is_file():
+    if not file.exists():
         return None
     classes = read_per_class(folder / "per_class.csv")
     page_data = read_page_data(file, len(classes))
@@ -200,6 +200,7 @@ def read_finished_runs(path: Path) -> dict[str, FinishedRun]:
         If it is missing or damaged, or a field has another type or is out of range.
     """
     try:
+        refuse_folder(path)
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             value = parse_json((file.metadata() or {})["runs"])
