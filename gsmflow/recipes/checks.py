@@ -10,7 +10,7 @@ from gsmflow.core.settings import check_settings, flag_of
 from gsmflow.data.embedding_names import check_embeddings
 from gsmflow.learning.contract import Density, GivesRows, Model
 from gsmflow.methods.registry import METHODS
-from gsmflow.recipes.recipe import CONFIG_PREFIXES, Recipe, used_configs
+from gsmflow.recipes.recipe import CLASSIFIERS, CONFIG_PREFIXES, Recipe, used_configs
 
 __all__ = ["check_model_class", "check_one_split", "check_recipe"]
 
@@ -88,12 +88,20 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
             f"--test-selected: found with a model that classifies by itself ({name}), expected "
             "--no-test-selected: there are no epochs to select from"
         )
-    for flag, found, others in (
-        ("--gate", recipe.gate_name == "likelihood", "boundary, gaussian, cosmo or none"),
-        ("--classifier", recipe.classifier_name == "bayes", "softmax or prototypes"),
+    if recipe.classifiers_beside and (
+        recipe.method_info.classifies or not issubclass(model_class, GivesRows)
     ):
-        if found and not issubclass(model_class, Density):
-            chosen = "likelihood" if flag == "--gate" else "bayes"
+        raise InputError(
+            f"--classifiers-beside: found with a model that classifies by itself ({name}), "
+            "expected one that gives rows for a classifier, such as gsmflow"
+        )
+    trained = "softmax or prototypes"
+    for flag, chosen, found, others in (
+        ("--gate", "likelihood", (recipe.gate_name,), "boundary, gaussian, cosmo or none"),
+        ("--classifier", "bayes", (recipe.classifier_name,), trained),
+        ("--classifiers-beside", "bayes", recipe.classifiers_beside, trained),
+    ):
+        if chosen in found and not issubclass(model_class, Density):
             raise InputError(
                 f"{flag}: found {chosen} with a model without a density ({name}), expected {others}"
             )
@@ -106,8 +114,18 @@ def _check_beside(recipe: Recipe) -> None:
                 f"--beside: found {name!r}, expected some of {', '.join(METHODS)}"
                 f"{such_as(name, METHODS)}"
             )
-    if len(set(recipe.beside)) < len(recipe.beside):
-        raise InputError(f"--beside: found {' '.join(recipe.beside)}, expected each method once")
+    for name in recipe.classifiers_beside:
+        if name not in CLASSIFIERS:
+            raise InputError(
+                f"--classifiers-beside: found {name!r}, expected some of {', '.join(CLASSIFIERS)}"
+                f"{such_as(name, CLASSIFIERS)}"
+            )
+    for flag, kind, names in (
+        ("--beside", "method", recipe.beside),
+        ("--classifiers-beside", "classifier", recipe.classifiers_beside),
+    ):
+        if len(set(names)) < len(names):
+            raise InputError(f"{flag}: found {' '.join(names)}, expected each {kind} once")
 
 
 def _check_gate(recipe: Recipe) -> None:

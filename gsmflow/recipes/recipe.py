@@ -122,6 +122,9 @@ class Recipe:
     beside: tuple[str, ...] = ("eszsl", "gaussian-prototypes")
     """Methods to compare with: each gets a row in the table, with its published settings and the
     same protocol; none: the model alone."""
+    classifiers_beside: tuple[str, ...] = ()
+    """Other classifiers to train on the same model, such as prototypes: each gets a row in the
+    table and a calibration factor gamma that is chosen for it; empty: none."""
     oracle: bool = False
     """Whether to print an upper bound: the same classifier trained on half of the real unseen
     rows."""

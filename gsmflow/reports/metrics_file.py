@@ -107,6 +107,7 @@ _Metrics: Any = msgspec.defstruct(
         ("seeds", Annotated[list[_Seed], Meta(min_length=1)] | None, None),
         ("validation", _Validation | None, None),
         ("baselines", dict[str, _Measures] | None, None),
+        ("classifiers_beside", dict[str, _Measures] | None, None),
         ("oracle", _Measures | None, None),
         ("gate", _Gate | None, None),
         ("novelty", _Novelty | None, None),

@@ -16,6 +16,7 @@ from gsmflow.core.files import write_json
 from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE
 from gsmflow.reports.stage_seconds import read_stages
+from gsmflow.runs.classifiers_beside import KEY as CLASSIFIERS_BESIDE
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 
@@ -36,7 +37,7 @@ class CellOutcome:
     sentence
         Why it failed; empty if it did not.
     seconds
-        The seconds of all its stages, in all parts of a resumed run.
+        The seconds of all its stages but that of other classifiers, in all parts of a resumed run.
     peak_mib
         The most memory that its process used, MiB, of the GPU too; None where it is not known.
     machine
@@ -83,9 +84,10 @@ def run_cell(script: Path, words: Sequence[str], folder: Path, outcome: Path) ->
             console = Console(file=stream, width=120, highlight=False, markup=False, emoji=False)
             found, recipe = script_recipe(script, words, prog=str(script))
             run_experiment(found.job(recipe), console, directory=folder)
+        stages = read_stages(folder / LOG_FILE)
         done = CellOutcome(
             "done",
-            seconds=sum(stage.seconds for stage in read_stages(folder / LOG_FILE)),
+            seconds=sum(stage.seconds for stage in stages if stage.name != CLASSIFIERS_BESIDE),
             peak_mib=_peak_mib(),
             machine=platform.node(),
             device=read_record(folder / ENVIRONMENT_FILE, dict[str, Any])["device_name"],

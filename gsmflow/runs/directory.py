@@ -58,6 +58,7 @@ _SILENT: Mapping[str, Any] = {
     "class_splits": 0,
     "split_unseen": 0,
     "unseen_names": [],
+    "classifiers_beside": [],
 }
 
 

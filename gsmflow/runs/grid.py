@@ -43,8 +43,8 @@ __all__ = [
 ALL = "all"
 
 # Fields of a recipe that do not make another cell: the seeds of a cell are its runs, and the
-# dataset is known by what its files hold. The diagnosis changes none of its figures.
-_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside", "diagnosis"}
+# dataset is known by what its files hold. The others change none of its figures.
+_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside", "classifiers_beside", "diagnosis"}
 _digest = partial(hashlib.blake2b, digest_size=16)
 
 

@@ -2,7 +2,17 @@
 
 from gsmflow.reports.reliability import RELIABILITY
 from gsmflow.reports.section import SectionReport
-from gsmflow.runs import beside, few_shot, gate, novelty, oracle, selected_on_test, shifts, top_k
+from gsmflow.runs import (
+    beside,
+    classifiers_beside,
+    few_shot,
+    gate,
+    novelty,
+    oracle,
+    selected_on_test,
+    shifts,
+    top_k,
+)
 from gsmflow.runs.section import Section
 
 __all__ = ["REPORTS", "SECTIONS"]
@@ -10,6 +20,7 @@ __all__ = ["REPORTS", "SECTIONS"]
 SECTIONS: tuple[Section, ...] = (
     top_k.SECTION,
     few_shot.SECTION,
+    classifiers_beside.SECTION,
     gate.SECTION,
     oracle.SECTION,
     selected_on_test.SECTION,

@@ -58,6 +58,7 @@ _CHANGED_SHARE = 1 / 3
 _NOT_COMPARED = {
     *("data", "device", "precision", "beside", "calibrate", "curve_every", "oracle", "seeds"),
     *("test_selected", "top_k", "shots", "shot_draws", "dataset", "features", "semantics"),
+    "classifiers_beside",
 }
 # Seconds. Two processes with the same id start further apart than this.
 _START_TOLERANCE = 2.0

@@ -142,6 +142,22 @@ def test_empty_name_of_the_run_or_of_second_semantics_is_accepted() -> None:
             "--beside: found eszsl eszsl, expected each method once",
         ),
         (
+            {"classifiers_beside": ("svm",)},
+            "--classifiers-beside: found 'svm', expected some of softmax, prototypes, bayes",
+        ),
+        (
+            {"classifiers_beside": ("softmax", "softmax")},
+            "--classifiers-beside: found softmax softmax, expected each classifier once",
+        ),
+        (
+            {"model": "eszsl", "classifiers_beside": ("softmax",)},
+            "--classifiers-beside: found with a model that classifies by itself .*, expected one",
+        ),
+        (
+            {"model": "cada-vae", "classifiers_beside": ("prototypes", "bayes")},
+            "--classifiers-beside: found bayes with a model without a density .*, expected softmax",
+        ),
+        (
             {"batch_size": 15, "devices": 2},
             "--batch-size: found 15, expected a multiple of 2, the number of processes",
         ),

@@ -28,6 +28,7 @@ METRICS: dict[str, Any] = {
     "validation": {"gamma": -0.5, "curve": [{"epoch": 4, "T1": 0.1, "gamma": 1.0}]},
     **MEASURES,
     "baselines": {"ESZSL": {**MEASURES, "choices": None}},
+    "classifiers_beside": {"prototypes": MEASURES},
     "oracle": MEASURES,
     "gate": {
         "name": "boundary",
