@@ -118,7 +118,6 @@ METHOD = Method(
     kind="probabilistic",
     config=DAPConfig,
     model=DAP,
-    validation_draws=1,  # its fit takes half a minute
     depends_on_seed=False,
     published={"": {"feature_scaling": "standardised"}},
 )

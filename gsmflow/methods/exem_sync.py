@@ -73,7 +73,6 @@ METHOD = Method(
     kind="compatibility",
     config=EXEMSYNCConfig,
     model=EXEMSYNC,
-    validation_draws=1,  # its fit takes half a minute
     depends_on_seed=False,
     published={"": {"feature_scaling": "l2"}},
     variants={

@@ -261,7 +261,6 @@ METHOD = Method(
     kind="compatibility",
     config=SYNCConfig,
     model=SYNC,
-    validation_draws=1,  # its fit takes half a minute
     depends_on_seed=False,
     published={"": {"feature_scaling": "l2"}},
     variants={
