@@ -7,6 +7,7 @@ from scipy.special import softmax
 from sklearn.preprocessing import normalize
 
 from gsmflow.core.arrays import FloatArray, IntArray
+from gsmflow.core.errors import InputError
 
 __all__ = ["distances_by_median", "relative_distances", "similarities"]
 
@@ -15,14 +16,29 @@ def relative_distances(semantics: FloatArray) -> NDArray[np.float64]:
     """Euclidean distances ``(classes, classes)`` of the semantics ``(classes, a)`` of all classes.
 
     The semantics have length 1; the distances are divided by their median over all pairs.
+
+    Raises
+    ------
+    InputError
+        If most pairs of classes have semantics of one direction.
     """
-    return distances_by_median(normalize(semantics.astype(np.float64)))
+    found = distances_by_median(normalize(semantics.astype(np.float64)))
+    if np.median(found[np.triu_indices_from(found, 1)]) == 0:
+        raise InputError(
+            "semantics: found the same direction in most pairs of classes, expected different "
+            "ones: this method weighs classes by their distances"
+        )
+    return found
 
 
 def distances_by_median(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Euclidean distances ``(n, n)`` of vectors ``(n, k)``, by their median over all pairs."""
+    """Euclidean distances ``(n, n)`` of vectors ``(n, k)``, by their median over all pairs.
+
+    Where the median is 0, they are not divided.
+    """
     distances = pdist(vectors)
-    return np.asarray(squareform(distances / np.median(distances)))
+    median = np.median(distances)
+    return np.asarray(squareform(distances / (median if median > 0 else 1.0)))
 
 
 def similarities(

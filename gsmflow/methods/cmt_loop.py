@@ -7,6 +7,9 @@ seen classes, and an unseen class ``p p(c | x)`` by isometric Gaussians around t
 semantics, with equal priors. Their variance, which cannot be known, is the mean of the seen
 classes' variances. Scores are logarithms of these probabilities, in which ``p`` and ``1 - p`` are
 at least 1e-30, so that a calibration factor gamma is added to the log-odds of novelty.
+
+Differences from the code of the co-authors: the LoOP is that among all mapped training rows, not
+the least of those within each seen class, and the classifier has no penalty.
 """
 
 from dataclasses import dataclass

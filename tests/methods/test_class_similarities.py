@@ -3,7 +3,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from gsmflow.methods.class_similarities import relative_distances, similarities
+from gsmflow.core.errors import InputError
+from gsmflow.methods.class_similarities import (
+    distances_by_median,
+    relative_distances,
+    similarities,
+)
 
 SEMANTICS = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 
@@ -16,6 +21,18 @@ def test_distances_are_between_unit_vectors_and_their_median_is_one() -> None:
     assert distances[1, 4] / distances[2, 3] == pytest.approx(ratio, rel=1e-5)
     np.testing.assert_array_equal(distances, distances.T)
     np.testing.assert_array_equal(np.diagonal(distances), 0)
+
+
+@pytest.mark.parametrize("most", [[[1.0]] * 5, [[1, 2, 3]] * 4 + [[0, 1, 0]]])
+def test_semantics_of_one_direction_are_refused(most: list[list[float]]) -> None:
+    """A single positive attribute, for example, tells no directions apart."""
+    semantics = np.array(most, np.float32) * np.arange(1, 6, dtype=np.float32)[:, None]
+    with pytest.raises(InputError, match=r"^semantics: found the same direction in most"):
+        relative_distances(semantics)
+
+
+def test_equal_vectors_have_no_distance() -> None:
+    np.testing.assert_array_equal(distances_by_median(np.ones((4, 3))), 0)
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.03, 2.0, 1e6])

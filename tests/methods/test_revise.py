@@ -147,6 +147,23 @@ def test_losses_equal_loops(scaled: Scaled, ranking: RankingName, aligned: Any) 
     assert found.total.item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_contractive_term_of_a_loss_is_the_mean_of_the_squared_norms(scaled: Scaled) -> None:
+    """A draw gives the norm of each row's Jacobian on average."""
+    model, (features, labels) = make_model(scaled), batch_of(scaled)
+    inputs = features.sign() * features.abs().log1p()
+    norms = [
+        torch.autograd.functional.jacobian(model.feature_encoder, row[None]).square().sum()
+        for row in inputs
+    ]
+    random = draws()
+    drawn = torch.stack(
+        [model.loss(features, labels, random).parts["contraction"].detach() for _ in range(800)]
+    )
+    error = drawn.std().item() / len(drawn) ** 0.5
+    assert error < 0.05 * drawn.mean().item()
+    assert drawn.mean().item() == pytest.approx(torch.stack(norms).mean().item(), abs=4 * error)
+
+
 def test_gradients_equal_finite_differences(scaled: Scaled) -> None:
     model = make_model(scaled, sharpness=2.0, contraction=0.1)
     batch = batch_of(scaled)
