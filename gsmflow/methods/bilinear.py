@@ -107,7 +107,7 @@ def sampled_rank_hinge(violations: Tensor, draws: BatchRandom) -> Tensor:
     geometric distribution, from which it is drawn at once.
     """
     wrong = violations.shape[1] - 1
-    share = (violations > 0).sum(dim=1) / wrong
+    share = (violations > 0).sum(dim=1) / max(wrong, 1)
     uniform = torch.special.ndtr(draws.normal(share)).clamp(_EDGE, 1 - _EDGE)
     trials = (uniform.log() / torch.log1p(-share)).floor() + 1
     ranks = (wrong / trials).floor().long()

@@ -16,8 +16,9 @@ Differences from the published code
 - The semantics that the flow is conditioned on are scaled as in GSMFlow here. The relation network
   takes them as they are in the file, as in the code.
 - T1 has a classifier of its own in the same run, in place of a run of its own.
-- For FLO the code runs the flow with batches of 64 rows, the relation network's number, not with
-  the 256 that it names. The published settings here have the 64.
+- For FLO the code takes batches of 64 rows, the relation network's number, but as many steps as
+  batches of the 256 that it names would take. The published settings here have the 64, and the
+  epochs in which there are as many steps.
 """
 
 from dataclasses import dataclass
@@ -238,19 +239,20 @@ METHOD = Method(
             "classifier_epochs": 50,
             "samples_per_class": 600,
         },
+        # As many steps as 60 and 1,000 epochs have, and a decay each 30, with 256 rows a step.
         "FLO": {
-            "relation_epochs": 60,
+            "relation_epochs": 14,
             "relation_batch_size": 64,
             "relation_weight_decay": 1e-6,
             "relation_lr": 3e-4,
             "augment_rate": 20.0,
             "augment_steps": 20,
             "augment_entropy": 1.0,
-            "epochs": 1000,
+            "epochs": 239,
             "learning_rate": 1e-4,
             "batch_size": 64,
             "weight_decay": 1e-4,
-            "lr_decay_every": 30,
+            "lr_decay_every": 8,
             "lr_decay": 0.8,
             "blocks": 3,
             "prototype_weight": 3.0,

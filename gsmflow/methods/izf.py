@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from gsmflow.core.errors import InputError
+from gsmflow.core.precision import autocast
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
@@ -102,7 +103,9 @@ def classes_of_batch(features: Tensor, labels: Tensor, seen_classes: Tensor) -> 
     classes = labels if of_rows else seen_classes
     same = (classes[:, None] == labels).to(features.dtype)
     counts = same.sum(dim=1)
-    means = same @ features / counts.clamp_min(1)[:, None]
+    # A sum of bf16 products would be too coarse for distances from a mean.
+    with autocast("fp32", features.device):
+        means = same @ features / counts.clamp_min(1)[:, None]
     weights = 1 / counts if of_rows else (counts > 0).to(features.dtype)
     return BatchClasses(classes, means, weights)
 

@@ -82,13 +82,15 @@ def relation_loss(
     Returns
     -------
     Tensor
-        For each mean, the mean over its neighbours of the squared excess over the margin, ``(n,)``.
+        For each mean, the mean over its neighbours of the squared excess over the margin, ``(n,)``;
+        0 without neighbours.
     """
     with autocast("fp32", means.device):
         directions = functional.normalize(at_least_float32(means))
         cosines = directions @ functional.normalize(centres).T
         difference = (cosines.gather(1, neighbours) - similarities).abs()
-        return torch.relu(difference - margin).square().mean(dim=1)
+        excess = torch.relu(difference - margin).square().sum(dim=1)
+        return excess / max(neighbours.shape[1], 1)
 
 
 def weighted_l1(predicted: Tensor, target: Tensor) -> Tensor:

@@ -91,8 +91,9 @@ class RelationNet(nn.Module):
 def _uniform(
     shape: tuple[int, ...], bound: float, generator: torch.Generator | None
 ) -> nn.Parameter:
-    parameter = nn.Parameter(torch.empty(shape))
-    nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    parameter = nn.Parameter(torch.full(shape, torch.nan))
+    if generator is not None:
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return parameter
 
 

@@ -20,6 +20,7 @@ Differences from the paper, as far as it is known:
 - The decoder's Gaussian has a variance of 1, so features are centred and brought to a mean variance
   of 1, and semantics to one mean length.
 - A softmax replaces the linear support vector machine; it learns from real rows of seen classes.
+- A synthesized row that is to be regenerated is a fixed target.
 - The regressor learns from real rows from the start. The last partial batch of an epoch is left
   out.
 """
@@ -171,7 +172,7 @@ class SEGZSL(SynthesizingModel):
         again = self.synthesized(found, semantics)
         parts |= {
             "feedback": self._regression_error(made, semantics),
-            # The rows are data here, which the autoencoder is to reconstruct.
+            # The rows are targets here; the decoder that made them learns from their codes alone.
             "regeneration": squared_errors(again, made.detach()).mean(),
             "latents": squared_errors(found, noise).mean(),
         }

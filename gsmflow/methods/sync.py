@@ -52,8 +52,8 @@ _RowLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 _ITERATIONS = 100
 # Width of the smooth part of the maximum over the classes, in `worst_margin`.
 _SMOOTHING = 0.1
-# The curvature of a row's loss that the coordinates of the search are scaled for. It changes the
-# number of iterations alone.
+# The curvature of a row's loss that the coordinates of the search are scaled for. It changes how
+# near the last iteration is to the minimum, which small penalties do not reach.
 _CURVATURE = 0.1
 
 
@@ -190,7 +190,10 @@ def combinations(
     of_all = similarities(distances, seen, sharpness)
     among_seen = of_all[seen]
     if ridge == 0:
-        return np.asarray(of_all @ np.linalg.pinv(among_seen))
+        shares = of_all @ np.linalg.pinv(among_seen)
+        # Exactly so, where the similarities among few dimensions have no inverse.
+        shares[seen] = np.eye(len(seen))
+        return np.asarray(shares)
     gram = among_seen @ among_seen.T
     gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(seen)
     return np.asarray(of_all @ among_seen.T @ np.linalg.inv(gram))

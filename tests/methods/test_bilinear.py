@@ -1,6 +1,8 @@
 """The bilinear score and its losses against loops over rows and classes."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +153,10 @@ def test_sampled_ranks_have_the_distribution_of_the_published_search() -> None:
         assert float(near.float().mean()) == pytest.approx(share, abs=0.015)
 
 
+def test_no_wrong_class_has_no_loss() -> None:
+    assert not sampled_rank_hinge(torch.zeros(3, 1), BatchRandom(seeded(1))).any()
+
+
 def test_sampled_ranks_are_finite_with_no_violation_and_with_all() -> None:
     none, every = torch.zeros(50, 5), torch.ones(50, 5).index_fill(1, torch.tensor([2]), 0.0)
     assert not sampled_rank_hinge(none, BatchRandom(seeded(1))).any()
@@ -208,27 +214,40 @@ def test_one_map_of_latem_is_the_single_map_with_one_random_class(problem: Probl
     assert torch.equal(latem.loss(features, labels, BatchRandom(seeded(1))).total, expected)
 
 
+def test_maps_start_with_the_published_deviation() -> None:
+    """``1 / sqrt(d)``, as ALE's and LATEM's do."""
+    wide = training_problem(check_dataset(make_dataset(d=400)), "test")
+    model = LATEM.for_problem(scaled_of(wide), LATEMConfig(), generators(0))
+    assert model.maps.std().item() == pytest.approx(400**-0.5, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("model", "config", "loss"),
     [
-        (DeViSE, DeViSEConfig(), lambda h, c, r: summed_hinge(h)),
-        (DeViSE, DeViSEConfig(first_violation=True), lambda h, c, r: sampled_hinge(h, r)),
-        (SJE, SJEConfig(), lambda h, c, r: largest_hinge(h)),
-        (ALE, ALEConfig(), lambda h, c, r: rank_weighted_hinge(h)),
-        (ALE, ALEConfig(sampled_ranks=True), lambda h, c, r: sampled_rank_hinge(h, r)),
-        (LATEM, LATEMConfig(), random_class_hinge),
+        (DeViSE, DeViSEConfig, lambda h, c, r: summed_hinge(h)),
+        (
+            DeViSE,
+            partial(DeViSEConfig, first_violation=True),
+            lambda h, c, r: sampled_hinge(h, r),
+        ),
+        (SJE, SJEConfig, lambda h, c, r: largest_hinge(h)),
+        (ALE, ALEConfig, lambda h, c, r: rank_weighted_hinge(h)),
+        (ALE, partial(ALEConfig, sampled_ranks=True), lambda h, c, r: sampled_rank_hinge(h, r)),
+        (LATEM, LATEMConfig, random_class_hinge),
     ],
 )
+@pytest.mark.parametrize("margin", [1.0, 0.2])
 def test_method_has_its_loss(
     problem: Problem,
     model: type[Bilinear],
-    config: object,
+    config: Callable[..., Any],
     loss: Callable[[Tensor, Tensor, BatchRandom], Tensor],
+    margin: float,
 ) -> None:
-    fitted = model.for_problem(scaled_of(problem), config, generators(0))
+    fitted = model.for_problem(scaled_of(problem), config(margin=margin), generators(0))
     scores, columns = make_scores()
     ours = fitted.row_losses(scores, columns, BatchRandom(seeded(4)))
-    theirs = loss(hinges(scores, columns, 1.0), columns, BatchRandom(seeded(4)))
+    theirs = loss(hinges(scores, columns, margin), columns, BatchRandom(seeded(4)))
     assert torch.equal(ours, theirs)
 
 

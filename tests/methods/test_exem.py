@@ -1,14 +1,15 @@
 """EXEM against scikit-learn's principal components and the optimality of its regression."""
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sklearn.decomposition import PCA
+from sklearn.svm import NuSVR
 
 from gsmflow.core.errors import InputError
 from gsmflow.data.checks import check_dataset
@@ -55,32 +56,29 @@ def test_scores_are_distances_from_exemplars(
     np.testing.assert_allclose(zsl, expected[:, problem.unseen_classes], rtol=0.02)
 
 
-def test_regression_minimises_the_loss_of_nu_svr(problem: Problem) -> None:
-    # A general solver of the primal: coefficients, bias and width of the tube of each dimension.
+@pytest.mark.parametrize(
+    "changes", [{}, {"svr_nu": 0.25}, {"svr_gamma": 2.0}, {"svr_c": 0.3, "svr_nu": 1.0}]
+)
+def test_exemplars_are_those_of_a_nu_svr_with_a_gaussian_kernel(
+    problem: Problem, changes: dict[str, float]
+) -> None:
+    """scikit-learn computes the kernel of the same classes itself, from their unit semantics."""
+    settings = SETTINGS | changes
     _, means, _ = projected(problem, 2)
-    seen = problem.seen_classes
-    kernel = np.exp(-0.5 * relative_distances(problem.semantics)[np.ix_(seen, seen)] ** 2)
-    found = predict_exemplars(means, relative_distances(problem.semantics), seen, SETTINGS)[seen]
-
-    def loss(weights: NDArray[Any], bias: float, targets: NDArray[Any]) -> float:
-        # The best width is a quantile of the errors; with nu = 1/2 it is tried at each of them.
-        errors = np.abs(kernel @ weights + bias - targets)
-        tubes = [0.5 * e + np.maximum(errors - e, 0).mean() for e in (0, *errors)]
-        return float(weights @ kernel @ weights / 2 + 2.0 * len(seen) * min(tubes))
-
+    unit = problem.semantics / np.linalg.norm(problem.semantics, axis=1, keepdims=True)
+    median = np.median([np.linalg.norm(a - b) for a, b in combinations(unit, 2)])
+    found = predict_exemplars(
+        means, relative_distances(problem.semantics), problem.seen_classes, settings
+    )
     for targets, predicted in zip(means.T, found.T, strict=True):
-        # The bias is not known from predictions alone: the best one is searched.
-        def of_predictions(bias: NDArray[Any]) -> float:
-            return loss(np.linalg.solve(kernel, predicted - bias[0]), bias[0], targets)  # noqa: B023
-
-        reached = minimize(of_predictions, [targets.mean()], method="Nelder-Mead").fun
-        other = minimize(
-            lambda v: loss(v[1:], v[0], targets),  # noqa: B023
-            np.append(targets.mean(), np.zeros(len(seen))),
-            method="Powell",
-            options={"maxiter": 30},
+        svr = NuSVR(
+            C=settings["svr_c"],
+            nu=settings["svr_nu"],
+            gamma=settings["svr_gamma"] / median**2,
+            tol=1e-6,
         )
-        assert reached <= other.fun + 1e-3
+        expected = svr.fit(unit[problem.seen_classes], targets).predict(unit)
+        np.testing.assert_allclose(predicted, expected, atol=5e-3 * np.ptp(targets))
 
 
 def test_support_vectors_of_wide_bounds_leave_exemplars_as_they_are(problem: Problem) -> None:

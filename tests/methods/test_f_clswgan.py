@@ -168,6 +168,21 @@ def test_relations_compare_with_the_most_similar_other_seen_classes(scaled: Scal
         np.testing.assert_allclose(values, [cosines[i] for i in expected], atol=1e-6)
 
 
+def test_relation_loss_is_a_sum_over_the_classes_of_a_batch(scaled: Scaled) -> None:
+    """LsrGAN's loss, section 3.2 of the paper, class by class."""
+    model = make_model(scaled, **ADDED["relations"])
+    made, labels = batch_of(scaled)
+    assert len(labels.unique()) > 2
+    expected = 0.0
+    for c in labels.unique():
+        mean = made[labels == c].mean(dim=0)
+        for k, similarity in zip(model.neighbours[c], model.similarities[c], strict=True):
+            cosine = torch.cosine_similarity(mean, model.centres[k].to(mean), dim=0)
+            over, under = cosine - similarity - 0.02, similarity - 0.02 - cosine
+            expected += (over.clamp(min=0) ** 2 + under.clamp(min=0) ** 2).item() / 3
+    assert model._relation_loss(made, labels).item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_relation_loss_reaches_seen_and_unseen_classes(scaled: Scaled) -> None:
     model = make_model(scaled, **ADDED["relations"])
     batch, met = batch_of(scaled), []

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gsmflow.core.errors import InputError
 from gsmflow.core.rng import BatchRandom
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
@@ -88,6 +89,12 @@ def test_margin_is_between_own_and_other_centre() -> None:
     assert near.item() == 0  # 10 + 12.5 - 50
     far = margin_loss(u, own, torch.tensor([[3.0, 0.0]]), margin=10.0, balance=0.5)
     assert far.item() == pytest.approx(10 + 12.5 - 4.5)
+
+
+def test_one_seen_class_is_refused(scaled: Scaled) -> None:
+    alone = replace(scaled.problem, seen_classes=scaled.problem.seen_classes[:1])
+    with pytest.raises(InputError, match=r"^seen classes: found 1, expected at least 2"):
+        FREE.for_problem(replace(scaled, problem=alone), FREEConfig(), generators(0))
 
 
 def test_other_classes_are_uniform_and_never_the_own(scaled: Scaled) -> None:

@@ -47,14 +47,16 @@ def test_regression_is_kernel_ridge_with_the_published_kernel(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
-def test_scores_are_log_densities_of_diagonal_gaussians(problem: Problem) -> None:
-    model = GFZSL.for_problem(scaled_of(problem), CONFIG, generators(0))
+@pytest.mark.parametrize("added", [0.05, 0.3])
+def test_scores_are_log_densities_of_diagonal_gaussians(problem: Problem, added: float) -> None:
+    config = replace(CONFIG, added_variance=added)
+    model = GFZSL.for_problem(scaled_of(problem), config, generators(0))
     means, variances = moments(problem)
     all_means = reference(problem, means, 0.1)
     all_variances = np.exp(reference(problem, np.log(variances + 1e-6), 20.0))
     all_means[problem.seen_classes] = means
     all_variances[problem.seen_classes] = variances
-    deviations = np.sqrt(all_variances + 0.05)
+    deviations = np.sqrt(all_variances + added)
     features = make_dataset(seed=8).features
     expected = norm.logpdf(features[:, None], all_means, deviations).sum(axis=2)
     constant = features.shape[1] * np.log(2 * np.pi) / 2

@@ -15,7 +15,7 @@ from gsmflow.learning.feed import PairedFeed, class_means
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.gsmflow import GSMFlow, GSMFlowConfig
 from gsmflow.methods.gsmflow_journal import METHOD, GSMFlowJournal, GSMFlowJournalConfig
-from gsmflow.methods.relation_augmentation import relation_loss
+from gsmflow.methods.relation_augmentation import augmented_feed, relation_loss
 from tests.builders import generators, make_dataset, scaled_of, seeded
 
 PROBLEM = training_problem(check_dataset(make_dataset(noise=0.1)), "test")
@@ -106,6 +106,39 @@ def test_each_row_of_a_batch_is_real_or_its_changed_copy() -> None:
     )
     plain = GSMFlow.loss(model, chosen, labels, BatchRandom(seeded(8)))
     torch.testing.assert_close(found.total, plain.total)
+
+
+@pytest.mark.parametrize(
+    "change", [{"augment_rate": 60.0}, {"augment_entropy": 40.0}, {"augment_steps": 4}]
+)
+def test_settings_of_the_augmentation_reach_the_copies(change: dict[str, Any]) -> None:
+    model, other = make_model(), make_model(**change)
+    found, expected = (m.training_feed(SCALED.feed, seeded(6)) for m in (other, model))
+    assert isinstance(found, PairedFeed)
+    assert isinstance(expected, PairedFeed)
+    config = other.config
+    assert other.relation is not None
+    same = augmented_feed(
+        other.relation,
+        SCALED.feed,
+        seeded(6),
+        batch_size=10,
+        steps=config.augment_steps,
+        rate=config.augment_rate,
+        entropy_weight=config.augment_entropy,
+    )
+    assert isinstance(same, PairedFeed)
+    assert torch.equal(found.values, same.values)
+    assert not torch.equal(found.values, expected.values)
+
+
+def test_penalty_reaches_the_relation_network() -> None:
+    plain, penalised = (
+        make_model(relation_weight_decay=decay, relation_epochs=40).relation for decay in (0.0, 1.0)
+    )
+    assert plain is not None
+    assert penalised is not None
+    assert penalised.of_features.norm() < 0.8 * plain.of_features.norm()
 
 
 def test_class_means_and_classifiers_take_real_rows_alone() -> None:

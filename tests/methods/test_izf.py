@@ -15,6 +15,7 @@ from gsmflow.data.dataset import training_problem
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.izf import IZF, IZFConfig, classes_of_batch
+from gsmflow.methods.synthesizing import any_of
 from tests.builders import generators, make_dataset, scaled_of, seeded
 from tests.methods.gradients import assert_gradients
 
@@ -79,9 +80,27 @@ def test_loss_is_the_weighted_sum_of_its_parts(scaled: Scaled, count: int) -> No
         centre = model.flow.inverse(latent[None])[0]
         centres = centres + (centre - features[labels == c].mean(dim=0)).norm()
     torch.testing.assert_close(found.parts["centres"], centres)
+    draws = BatchRandom(seeded(2))
+    unseen = any_of(model.unseen_classes, len(labels), draws)
+    made = model.synthesized(model.noise_for(unseen, draws), model.semantics[unseen])
+    of_rows, of_made, across = (
+        _mean_kernel(a, b) for a, b in ((features, features), (made, made), (features, made))
+    )
+    torch.testing.assert_close(found.parts["discrepancy"], of_rows + of_made - 2 * across)
     parts = found.parts
     expected = 0.5 * parts["likelihood"] + 0.7 * centres - 0.3 * parts["discrepancy"]
     torch.testing.assert_close(found.total, expected)
+
+
+def _mean_kernel(a: Tensor, b: Tensor) -> Tensor:
+    """The mean of ``2 d / (2 d + |x - y|^2)`` over pairs of different rows."""
+    values = [
+        2 * a.shape[1] / (2 * a.shape[1] + (x - y).square().sum())
+        for i, x in enumerate(a)
+        for j, y in enumerate(b)
+        if a is not b or i != j
+    ]
+    return torch.stack(values).mean()
 
 
 def test_density_is_that_of_the_change_of_variables(scaled: Scaled) -> None:

@@ -32,6 +32,7 @@ SMALL = SDGZSLConfig(
     kl_rise=0.4,
     correlation_rise=3.0,
 )
+GROUPS = ("discriminator", "networks")
 TRAINING = TrainingConfig(epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.0)
 
 
@@ -180,12 +181,36 @@ def test_a_step_is_one_without_and_some_with_the_discriminator(scaled: Scaled, s
         def minimize(self, loss: Tensor) -> None:
             calls.append(self.name)
 
-    names = ("discriminator", "networks")
     batches = iter([Batch(scaled.feed.take(torch.arange(8)), scaled.feed.labels[:8])] * (steps + 1))
     assert model.batches_per_step() == steps + 1
-    model.training_step(batches, BatchRandom(seeded(2)), {name: Optimizer(name) for name in names})
+    model.training_step(batches, BatchRandom(seeded(2)), {name: Optimizer(name) for name in GROUPS})
     assert calls == ["discriminator", "networks", *["networks"] * steps]
     assert next(batches, None) is None
+
+
+def test_steps_with_the_discriminator_minimise_the_correlation_too(scaled: Scaled) -> None:
+    """The total correlation is added with its weight; a step without it has none."""
+    model = make_model(scaled, 0.5, correlation_steps=2)
+    batch = Batch(scaled.feed.take(torch.arange(8)), scaled.feed.labels[:8])
+    minimised: list[Tensor] = []
+
+    class Optimizer:
+        def minimize(self, loss: Tensor) -> None:
+            minimised.append(loss.detach())
+
+    random = BatchRandom(seeded(2))
+    model.training_step(iter([batch] * 3), random, dict.fromkeys(GROUPS, Optimizer()))
+    random = BatchRandom(seeded(2))
+    losses, codes = model.losses(batch, random)
+    expected = [model.discriminator_loss(codes, random), losses.total]
+    for _ in range(2):
+        losses, codes = model.losses(batch, random)
+        log_odds = model._scores(codes).diff(dim=-1).neg()[..., 0]
+        assert model.correlation_weight > 0
+        added = model.correlation_weight * log_odds.mean(dim=1).sum()
+        assert added.abs() > 1e-4
+        expected.append(losses.total + added)
+    torch.testing.assert_close(torch.stack(minimised), torch.stack(expected))
 
 
 def test_optimizers_share_no_parameter_and_reach_all(scaled: Scaled) -> None:

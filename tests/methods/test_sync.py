@@ -151,6 +151,15 @@ def test_scores_are_combinations_of_phantom_classifiers(problem: Problem, loss: 
     np.testing.assert_allclose(gzsl[:, : len(w)], own, atol=1e-3 * np.abs(own).max())
 
 
+def test_seen_classes_keep_their_classifiers_with_semantics_of_few_dimensions() -> None:
+    """Twenty classes in a plane: their similarities have no inverse."""
+    semantics = np.random.default_rng(0).normal(size=(24, 2)).astype(np.float32)
+    seen = np.arange(20)
+    shares = combinations(relative_distances(semantics), seen, 0.5, 0)
+    np.testing.assert_array_equal(shares[seen], np.eye(20))
+    assert np.isfinite(shares).all()
+
+
 @pytest.mark.parametrize("ridge", [1e-3, 0.3])
 def test_ridge_combinations_have_the_least_penalised_error(problem: Problem, ridge: float) -> None:
     """Rows of the combinations are ``s`` times the V of least ``|S V - I|^2 + penalty |V|^2``."""
