@@ -87,6 +87,7 @@ def add_classes(
         run=directory.name,
         resume=False,
         beside=(),
+        classifiers_beside=(),
         oracle=False,
         test_selected=False,
         shots=(),

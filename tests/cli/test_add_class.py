@@ -295,16 +295,19 @@ def test_method_without_support_for_new_classes_is_refused(
     assert not into.exists()
 
 
-def test_class_is_added_to_a_run_with_a_gate_without_its_gate(
+def test_class_is_added_to_a_run_without_its_gate_and_other_classifiers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = recipe_in(tmp_path, without_last(WHOLE), "gsmflow")
-    first = run_experiment(Job(changed(recipe, epochs=4, gate="cosmo")), Console(quiet=True))
+    more: dict[str, Any] = {"gate": "cosmo", "classifiers_beside": ("prototypes",)}
+    first = run_experiment(Job(changed(recipe, epochs=4, **more)), Console(quiet=True))
     assert list(first.directory.glob("gate*"))
     file, into = vector_file(tmp_path / "last.npy", WHOLE.semantics[-1]), tmp_path / "grown"
     words = ("--name", LAST, "--semantics", file, "--into", into)
     assert add(capsys, first.directory, *words)[0] == 0
-    assert open_trained(into, CPU).recipe.gate is None
+    grown = open_trained(into, CPU)
+    assert (grown.recipe.gate, grown.recipe.classifiers_beside) == (None, ())
+    assert "classifiers_beside" not in grown.metrics
     assert not list(into.glob("gate*"))
     rows = vector_file(tmp_path / "rows.npy", WHOLE.features[:3])
     main(["predict", str(into), str(rows), "--device", "cpu"])
