@@ -90,6 +90,8 @@ def values_of(name: str, hint: Any) -> st.SearchStrategy[Any]:
     names = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
     if name == "beside":
         return st.lists(st.sampled_from([*METHODS]), unique=True).map(tuple)
+    if name == "classifiers_beside":
+        return st.lists(st.sampled_from([*CLASSIFIERS]), unique=True).map(tuple)
     if name == "shots":
         return st.sets(st.integers(0, 30), max_size=4).map(sorted).map(tuple)
     if get_origin(kind) is tuple:  # epochs of few-shot learning
@@ -159,6 +161,7 @@ def other_value(name: str, recipe: Recipe, number: int) -> tuple[list[str], Any]
     new: Any
     lists: dict[str, tuple[Any, ...]] = {
         "beside": ("discriminant", "gsmflow"),
+        "classifiers_beside": ("bayes", "prototypes"),
         "shots": (0, 3, 20),
         "unseen_names": ("blue jay", "class_2"),
     }
