@@ -22,13 +22,13 @@ def relative_distances(semantics: FloatArray) -> NDArray[np.float64]:
     InputError
         If most pairs of classes have semantics of one direction.
     """
-    found = distances_by_median(normalize(semantics.astype(np.float64)))
-    if np.median(found[np.triu_indices_from(found, 1)]) == 0:
+    distances, median = _pair_distances(normalize(semantics.astype(np.float64)))
+    if median == 0:
         raise InputError(
             "semantics: found the same direction in most pairs of classes, expected different "
             "ones: this method weighs classes by their distances"
         )
-    return found
+    return np.asarray(squareform(distances / median))
 
 
 def distances_by_median(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -36,9 +36,14 @@ def distances_by_median(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Where the median is 0, they are not divided.
     """
-    distances = pdist(vectors)
-    median = np.median(distances)
+    distances, median = _pair_distances(vectors)
     return np.asarray(squareform(distances / (median if median > 0 else 1.0)))
+
+
+def _pair_distances(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Distances of all pairs of vectors, ``(n (n - 1) / 2,)``, and their median."""
+    distances = pdist(vectors)
+    return distances, float(np.median(distances))
 
 
 def similarities(

@@ -108,22 +108,16 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
 
 
 def _check_beside(recipe: Recipe) -> None:
-    for name in recipe.beside:
-        if name not in METHODS:
-            raise InputError(
-                f"--beside: found {name!r}, expected some of {', '.join(METHODS)}"
-                f"{such_as(name, METHODS)}"
-            )
-    for name in recipe.classifiers_beside:
-        if name not in CLASSIFIERS:
-            raise InputError(
-                f"--classifiers-beside: found {name!r}, expected some of {', '.join(CLASSIFIERS)}"
-                f"{such_as(name, CLASSIFIERS)}"
-            )
-    for flag, kind, names in (
-        ("--beside", "method", recipe.beside),
-        ("--classifiers-beside", "classifier", recipe.classifiers_beside),
+    for flag, kind, names, known in (
+        ("--beside", "method", recipe.beside, METHODS),
+        ("--classifiers-beside", "classifier", recipe.classifiers_beside, CLASSIFIERS),
     ):
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"{flag}: found {name!r}, expected some of {', '.join(known)}"
+                    f"{such_as(name, known)}"
+                )
         if len(set(names)) < len(names):
             raise InputError(f"{flag}: found {' '.join(names)}, expected each {kind} once")
 
