@@ -19,7 +19,7 @@ from gsmflow.recipes.flags import with_choices
 from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import Fitted, Run, fit_classifiers, model_scorer
+from gsmflow.runs.stages import Fitted, Run, fit_scorer
 from gsmflow.runs.validation import AtEnd, Finding
 
 __all__ = ["KEY", "SECTION"]
@@ -44,8 +44,7 @@ def _scorers(run: Run, scaled: Scaled, model: Model) -> Iterator[tuple[str, Scor
     """Each classifier by its name, trained on rows of the model if it needs any."""
     for name in _names(run.recipe):
         other = replace(run, recipe=with_choices(run.recipe, name, None))
-        scorer = model_scorer(other, scaled, model) or fit_classifiers(other, scaled, model)
-        yield name, scorer
+        yield name, fit_scorer(other, scaled, model)
 
 
 def _choose_gammas(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:

@@ -75,6 +75,7 @@ __all__ = [
     "classify_real",
     "fit_classifiers",
     "fit_final",
+    "fit_scorer",
     "forget_state",
     "is_done",
     "model_scorer",
@@ -333,6 +334,11 @@ def model_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer | None:
     problem, bayes = scaled.problem, run.recipe.classifier_name == "bayes"
     classes = problem.seen_classes, problem.unseen_classes
     return direct_scorer(model, scaled.scaling, classes, run.device, bayes=bayes)
+
+
+def fit_scorer(run: Run, scaled: Scaled, model: Model) -> Scorer:
+    """The scorer of a model: itself if it needs none, else classifiers that are trained for it."""
+    return model_scorer(run, scaled, model) or fit_classifiers(run, scaled, model)
 
 
 def classify_real(

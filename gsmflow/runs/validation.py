@@ -50,10 +50,9 @@ from gsmflow.runs.stages import (
     Measuring,
     Run,
     classifiers_stage,
-    fit_classifiers,
+    fit_scorer,
     forget_state,
     is_done,
-    model_scorer,
     result_file,
     scale,
     train_model,
@@ -254,7 +253,7 @@ def _evaluate(
     """Train the classifiers of a validation model, if it needs any, and evaluate it."""
     text, problem = "evaluating on validation classes", scaled.problem
     with run.clock.stage(classifiers_stage(problem.split)), progress(run.console, text):
-        scorer = model_scorer(run, scaled, model) or fit_classifiers(run, scaled, model)
+        scorer = fit_scorer(run, scaled, model)
         return scorer, evaluate(scorer, problem, held_out, on_scores)
 
 
