@@ -49,6 +49,7 @@ __all__ = [
     "Trainable",
     "WarmedUp",
     "check_fit",
+    "check_two_seen",
     "minimize_together",
     "real_and_synthesized",
     "rows_with",
@@ -259,6 +260,12 @@ def why_unfit(model_class: type[Model], problem: Problem) -> str:
     except InputError as error:
         return str(error)
     return ""
+
+
+def check_two_seen(problem: Problem, purpose: str) -> None:
+    """Raise `InputError` if there is one seen class; the sentence ends with ``so that PURPOSE``."""
+    if len(problem.seen_classes) < 2:
+        raise InputError(f"seen classes: found 1, expected at least 2, so that {purpose}")
 
 
 @runtime_checkable

@@ -24,11 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gsmflow.core.errors import InputError
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
 from gsmflow.data.dataset import Problem
-from gsmflow.learning.contract import Losses
+from gsmflow.learning.contract import Losses, check_two_seen
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
@@ -241,11 +240,8 @@ class CNZSL(SemanticModel):
         InputError
             If there is one seen class, whose variance over the classes is not defined.
         """
-        if config.class_normalization and len(scaled.problem.seen_classes) < 2:
-            raise InputError(
-                "seen classes: found 1, expected at least 2, so that hidden units can be "
-                "standardised over them"
-            )
+        if config.class_normalization:
+            check_two_seen(scaled.problem, "hidden units can be standardised over them")
         return super().for_problem(scaled, config, generators)
 
     @classmethod

@@ -25,7 +25,6 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from gsmflow.core.errors import InputError
 from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
@@ -35,6 +34,7 @@ from gsmflow.learning.contract import (
     Optimizer,
     ParameterGroup,
     RowsRequest,
+    check_two_seen,
     minimize_together,
 )
 from gsmflow.learning.feed import Scaled
@@ -228,11 +228,7 @@ class FREE(FVAEGAN):
         InputError
             If there is one seen class, so that no row has another one's centre.
         """
-        if len(scaled.problem.seen_classes) < 2:
-            raise InputError(
-                "seen classes: found 1, expected at least 2, so that rows can be nearer to one "
-                "centre than to another"
-            )
+        check_two_seen(scaled.problem, "rows can be nearer to one centre than to another")
         return super().for_problem(scaled, config, generators)
 
     @property

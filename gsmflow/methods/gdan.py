@@ -30,11 +30,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gsmflow.core.errors import InputError
 from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom, Generators
 from gsmflow.core.settings import Range
-from gsmflow.learning.contract import Batch, Losses, Optimizer, ParameterGroup
+from gsmflow.learning.contract import Batch, Losses, Optimizer, ParameterGroup, check_two_seen
 from gsmflow.learning.feed import Scaled
 from gsmflow.learning.method import Method
 from gsmflow.learning.search import OneOf, Times, TimesOneOf
@@ -125,11 +124,8 @@ class GDAN(SynthesizingModel):
         InputError
             If there is one seen class, so that no row has another one.
         """
-        if len(scaled.problem.seen_classes) < 2:
-            raise InputError(
-                "seen classes: found 1, expected at least 2, so that rows can be paired with the "
-                "semantics of another class"
-            )
+        purpose = "rows can be paired with the semantics of another class"
+        check_two_seen(scaled.problem, purpose)
         return super().for_problem(scaled, config, generators)
 
     @property
