@@ -43,8 +43,13 @@ __all__ = [
 ALL = "all"
 
 # Fields of a recipe that do not make another cell: the seeds of a cell are its runs, and the
-# dataset is known by what its files hold. The others change none of its figures.
-_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside", "classifiers_beside", "diagnosis"}
+# dataset is known by what its files hold. The next change none of its figures, and the last, which
+# say how a machine computes, only their last digits: runs of several machines are of one cell.
+_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside", "classifiers_beside", "diagnosis"} | {
+    "device",
+    "cuda_graphs",
+    "compile",
+}
 _digest = partial(hashlib.blake2b, digest_size=16)
 
 

@@ -140,6 +140,9 @@ def test_folder_is_named_by_what_is_computed(folder: Path) -> None:
     assert more_seeds.seeds == (0, 1, 2, 3, 4)
     (other_setting,) = cells_of(folder, "ale", flags=("--epochs", "3"))
     assert other_setting.folder != first.folder
+    for of_a_machine in (("--device", "cpu"), ("--cuda-graphs", "on"), ("--compile", "off")):
+        (elsewhere,) = cells_of(folder, "ale", flags=of_a_machine)
+        assert elsewhere.folder == first.folder
     (folder / "data").rename(folder / "moved")
     words = ["--out", str(folder / "out")]
     ale = MethodChoice("ale")
