@@ -11,7 +11,7 @@ from gsmflow.core.distributed import SINGLE_PROCESS
 from gsmflow.core.json_fields import Field
 from gsmflow.core.precision import pick_precision
 from gsmflow.core.run_files import LOG_FILE
-from gsmflow.data.dataset import Dataset, open_held_out, training_problem
+from gsmflow.data.dataset import Dataset, training_problem
 from gsmflow.data.scaling import FeatureScaling
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate
@@ -23,8 +23,8 @@ from gsmflow.recipes.recipe import Recipe
 from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.directory import RunLog
 from gsmflow.runs.section import Evaluated, Section, SectionResult
-from gsmflow.runs.stages import Fitted, Run, choose, classify, fit_final
-from gsmflow.runs.validation import further_draws, validate
+from gsmflow.runs.stages import Fitted, Run, classify, fit_final
+from gsmflow.runs.validation import choose_and_validate
 
 __all__ = ["SECTION", "Beside", "beside_recipe", "fit_beside"]
 
@@ -97,16 +97,8 @@ def _fit(run: Run, dataset: Dataset, name: str) -> Beside:
         log=RunLog(directory / LOG_FILE),
     )
     run.console.print(f"beside the model: {beside_run.label}")
-    problem, held_out = (
-        training_problem(dataset, "validation"),
-        open_held_out(dataset, "validation"),
-    )
     with run.clock.within(beside_run.label):
-        choice = choose(beside_run, problem, held_out)
-        validated = None
-        if recipe.calibrate:
-            further = further_draws(beside_run, dataset)
-            validated = validate(beside_run, problem, held_out, choice, further=further)
+        choice, validated = choose_and_validate(beside_run, dataset)
         fitted = fit_final(beside_run, training_problem(dataset, "test"), choice)
         scorer = classify(beside_run, fitted)
     return Beside(

@@ -72,12 +72,11 @@ from gsmflow.runs.sections import REPORTS, SECTIONS
 from gsmflow.runs.stages import (
     Fitted,
     Run,
-    choose,
     classify,
     fit_final,
     run_worker,
 )
-from gsmflow.runs.validation import Validated, further_draws, validate
+from gsmflow.runs.validation import choose_and_validate
 
 __all__ = [
     "RunFacts",
@@ -231,7 +230,8 @@ def _run(run: Run, dataset: Dataset) -> RunResult:
         # All sections need test rows of seen and of unseen classes.
         sections = []
 
-    choice, validated = _validate(run, dataset, sections)
+    at_end = {s.key: s.at_end for s in sections if s.at_end is not None}
+    choice, validated = choose_and_validate(run, dataset, at_end)
     at_interval = {s.key: s.at_interval for s in sections if s.at_interval is not None}
     fitted = fit_final(run, training_problem(dataset, "test"), choice, at_interval)
     scorer = classify(run, fitted)
@@ -399,20 +399,6 @@ def _opened(job: Job, console: Console, group: Group, path: Path | None) -> Iter
         place = device, precision, group, directory
         run = Run(recipe, model_class, *place, log, console, clock, graphs)
         yield _Opened(run, dataset, seconds, resumed)
-
-
-def _validate(
-    run: Run, dataset: Dataset, sections: Sequence[Section]
-) -> tuple[dict[str, Any] | None, Validated | None]:
-    """Choose the model's settings and the calibration factor gamma on the validation classes."""
-    problem = training_problem(dataset, "validation")
-    held_out = open_held_out(dataset, "validation")
-    choice = choose(run, problem, held_out)
-    if not run.recipe.calibrate:
-        return choice, None
-    at_end = {s.key: s.at_end(run, problem, held_out) for s in sections if s.at_end is not None}
-    further = further_draws(run, dataset)
-    return choice, validate(run, problem, held_out, choice, at_end=at_end, further=further)
 
 
 def run_facts(

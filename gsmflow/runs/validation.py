@@ -49,6 +49,7 @@ from gsmflow.runs.directory import RunLog
 from gsmflow.runs.stages import (
     Measuring,
     Run,
+    choose,
     classifiers_stage,
     fit_scorer,
     forget_state,
@@ -58,7 +59,15 @@ from gsmflow.runs.stages import (
     train_model,
 )
 
-__all__ = ["AtEnd", "Finding", "Validated", "further_draws", "read_validation", "validate"]
+__all__ = [
+    "AtEnd",
+    "Finding",
+    "Validated",
+    "choose_and_validate",
+    "further_draws",
+    "read_validation",
+    "validate",
+]
 
 _FOUND_FILE = "validation.safetensors"
 # The folder of the models of further draws, which is there until gamma is chosen.
@@ -71,6 +80,8 @@ _DRAWS = 5
 
 # Called at the end of the validation training with the data, the model and its scorer.
 AtEnd: TypeAlias = Callable[[Scaled, Model, Scorer], "Finding"]
+# Makes such a function for a run, from the validation problem and the rows to evaluate on.
+_MakesAtEnd: TypeAlias = Callable[[Run, Problem, HeldOut], AtEnd]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +171,33 @@ def further_draws(run: Run, dataset: Dataset) -> list[Dataset]:
         count = 1
     drawn = [redraw_validation(dataset, draw) for draw in range(1, count)]
     return [other for other in drawn if len(open_held_out(other, "validation").seen)]
+
+
+def choose_and_validate(
+    run: Run, dataset: Dataset, at_end: Mapping[str, _MakesAtEnd] | None = None
+) -> tuple[dict[str, Any] | None, Validated | None]:
+    """Choose a model's settings, then its calibration factor gamma, on the validation classes.
+
+    Parameters
+    ----------
+    run, dataset
+        The run and its data.
+    at_end
+        What makes the functions that `validate` calls after the last epoch, by their keys.
+
+    Returns
+    -------
+    tuple
+        What `choose` returns, and what `validate` does; None without calibration.
+    """
+    problem = training_problem(dataset, "validation")
+    held_out = open_held_out(dataset, "validation")
+    choice = choose(run, problem, held_out)
+    if not run.recipe.calibrate:
+        return choice, None
+    made = {key: make(run, problem, held_out) for key, make in (at_end or {}).items()}
+    further = further_draws(run, dataset)
+    return choice, validate(run, problem, held_out, choice, at_end=made, further=further)
 
 
 def validate(

@@ -12,7 +12,7 @@ from gsmflow.learning.contract import Choosing
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.flags import published_recipe
 from gsmflow.recipes.recipe import Recipe, settings_of
-from gsmflow.runs import beside
+from gsmflow.runs import beside, validation
 from gsmflow.runs.beside import beside_recipe
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
@@ -113,9 +113,15 @@ def test_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
 ) -> None:
     methods = ("cada-vae", "gaussian-prototypes")
     whole = run(tmp_path, run="whole", beside=methods)
-    for stage in ("choose", "validate", "fit_final", "classify"):
+    stages = (
+        (validation, "choose"),
+        (validation, "validate"),
+        (beside, "fit_final"),
+        (beside, "classify"),
+    )
+    for module, stage in stages:
         for stop_at in methods:
-            real = getattr(beside, stage)
+            real = getattr(module, stage)
 
             def fail(
                 setup: Any, *rest: Any, stop_at: str = stop_at, real: Any = real, **kw: Any
@@ -125,7 +131,7 @@ def test_run_resumes_to_the_same_numbers_from_any_stage_of_a_method_beside(
                 return real(setup, *rest, **kw)
 
             with monkeypatch.context() as patch:
-                patch.setattr(beside, stage, fail)
+                patch.setattr(module, stage, fail)
                 resume = (tmp_path / "out" / "TINY" / "broken").exists()
                 with pytest.raises(RuntimeError):
                     run(tmp_path, run="broken", beside=methods, resume=resume)

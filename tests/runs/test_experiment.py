@@ -32,7 +32,7 @@ from gsmflow.reports.metric_values import read_metrics
 from gsmflow.reports.page.document import read_run
 from gsmflow.reports.results import collect_runs
 from gsmflow.reports.stage_seconds import StageSeconds, read_stages, seconds_line
-from gsmflow.runs import beside, experiment, shifts, stages
+from gsmflow.runs import beside, experiment, shifts, stages, validation
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.job import Job, RunResult
 from gsmflow.runs.sections import REPORTS
@@ -371,9 +371,13 @@ def test_test_split_is_opened_once_and_last(folder: Path, monkeypatch: pytest.Mo
         opened.append((split, classifier.exists()))
         return open_held_out(dataset, split)
 
-    monkeypatch.setattr(experiment, "open_held_out", watch)
+    for module in (experiment, validation):
+        monkeypatch.setattr(module, "open_held_out", watch)
     run(recipe)
-    assert opened == [("validation", False), ("test", True)]
+    *before, last = opened
+    assert before[0] == ("validation", False)
+    assert {split for split, _ in before} == {"validation"}
+    assert last == ("test", True)
 
 
 def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
@@ -381,10 +385,10 @@ def test_resuming_after_a_failure_between_any_two_stages_gives_the_same_numbers(
 ) -> None:
     whole = run(tiny_recipe(folder, run="whole", beside=("eszsl",)))
     failures = (
-        (experiment, "validate"),
+        (validation, "validate"),
         (experiment, "fit_final"),
         (experiment, "classify"),
-        (beside, "choose"),
+        (beside, "choose_and_validate"),
         (experiment, "evaluate"),
         (shifts, "measure_shifts"),
         (experiment, "write_confusion"),
