@@ -54,7 +54,7 @@ from gsmflow.recipes.flags import parse_recipe, published_recipe, recipe_for
 from gsmflow.recipes.recipe import Recipe, setting_value, settings_of
 from gsmflow.reports.metric_values import mean_std_of
 from gsmflow.reports.page.document import read_run
-from gsmflow.runs import experiment, stages
+from gsmflow.runs import experiment, stages, validation
 from gsmflow.runs.add_class import grow_dataset
 from gsmflow.runs.checkpoint import open_trained
 from gsmflow.runs.experiment import run_experiment
@@ -424,7 +424,7 @@ def crashing_in(stage: str) -> Iterator[None]:
     """A context in which a stage of a run, or the third epoch of a training, crashes."""
     with pytest.MonkeyPatch.context() as patch:
         if stage != "epoch":
-            patch.setattr(experiment, stage, crash)
+            patch.setattr(validation if stage == "validate" else experiment, stage, crash)
         else:
             run_epoch = Trainer.run_epoch
             patch.setattr(
