@@ -1,5 +1,6 @@
 """Accuracy against seconds: which method is worth its time on each dataset of a leaderboard."""
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -109,14 +110,17 @@ def _draw_panel(
     for axis in (panel.xaxis.set_major_formatter, panel.xaxis.set_minor_formatter):
         axis(LogFormatter(minor_thresholds=(1, 0.4)))
     panel.margins(x=0.12, y=0.12)
+    left, right = panel.get_xlim()
     for i, point in enumerate(front):
         above = i % 2 == 0
+        along = math.log(point.seconds / left) / math.log(right / left)
         panel.annotate(
             point.name,
             (point.seconds, point.percent),
             (0, 7 if above else -7),
             textcoords="offset points",
-            ha="center",
+            # Towards the middle, so that no name leaves the panel.
+            ha="left" if along < 0.3 else "right" if along > 0.7 else "center",
             va="bottom" if above else "top",
             fontsize=7,
             parse_math=False,
