@@ -2,7 +2,8 @@
 
 Changpinyo et al., "Predicting Visual Exemplars of Unseen Classes for Zero-Shot Learning", ICCV
 2017. The exemplars that `gsmflow.methods.exem` predicts are semantics that know of the features.
-`gsmflow.methods.sync` takes them in place of the given semantics, for seen classes too.
+`gsmflow.methods.sync` takes them in place of the given semantics, for seen classes too, at length 1
+as it takes those.
 
 The regression's settings are those with which the nearest exemplar recognises most of the
 validation classes (T1); then those of SYNC are chosen.
@@ -13,6 +14,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from gsmflow.core.rng import Generators
 from gsmflow.data.dataset import HeldOut
@@ -31,6 +33,10 @@ __all__ = ["EXEMSYNC", "METHOD", "EXEMSYNCConfig"]
 class EXEMSYNCConfig(SYNCConfig, EXEMConfig):
     """The settings of an `EXEMSYNC`: those of both methods."""
 
+    unit_exemplars: bool = True
+    """Whether the exemplars have length 1, as in the published code. Predicted ones of unseen
+    classes are shorter than those of seen classes."""
+
 
 class EXEMSYNC(SynthesizedClassifiers):
     """A fitted SYNC on exemplars: linear classifiers of all classes for the three criteria."""
@@ -47,8 +53,10 @@ class EXEMSYNC(SynthesizedClassifiers):
         @cache
         def with_exemplars(values: tuple[float, ...]) -> Solve:
             found = of_regression(dict(zip(EXEM.candidates, values, strict=True)))["exemplars"]
-            distances = distances_by_median(found.cpu().numpy().astype(np.float64))
-            return cls.solve_for(scaled, config, distances)
+            vectors = found.cpu().numpy().astype(np.float64)
+            if config.unit_exemplars:
+                vectors = normalize(vectors)
+            return cls.solve_for(scaled, config, distances_by_median(vectors))
 
         def solve(settings: Settings) -> Solution:
             of_sync = with_exemplars(tuple(settings[name] for name in EXEM.candidates))
@@ -69,7 +77,7 @@ class EXEMSYNC(SynthesizedClassifiers):
 METHOD = Method(
     name="exem-sync",
     label="EXEM, SYNC",
-    paper="Changpinyo et al., ICCV 2017; after the paper's description",
+    paper="Changpinyo et al., ICCV 2017; after the published code",
     kind="compatibility",
     config=EXEMSYNCConfig,
     model=EXEMSYNC,
@@ -79,6 +87,7 @@ METHOD = Method(
         "crammer-singer": {"seen_loss": "cs"},
         "structured": {"seen_loss": "struct"},
         "standardised-distance": {"exemplar_distance": "standardised"},
+        "exemplars-of-any-length": {"unit_exemplars": False},
     },
     search={
         "seen_loss": OneOf(("ovo", "cs", "struct")),

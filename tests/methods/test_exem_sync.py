@@ -1,10 +1,12 @@
 """EXEM with SYNC against SYNC on the same exemplars given as semantics."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import Problem, open_held_out, training_problem
@@ -22,26 +24,47 @@ def problem() -> Problem:
     return training_problem(check_dataset(make_dataset()), "test")
 
 
+def scores_of(problem: Problem, config: EXEMSYNCConfig) -> NDArray[Any]:
+    model = EXEMSYNC.for_problem(scaled_of(problem), config, generators(0))
+    return model.class_scores(torch.from_numpy(make_dataset(seed=8).features))[0]
+
+
+def scores_of_sync(problem: Problem, semantics: NDArray[Any]) -> NDArray[Any]:
+    """Those of SYNC, which takes semantics at length 1."""
+    given = replace(problem, semantics=semantics.astype(np.float32))
+    model = SYNC.for_problem(scaled_of(given), SYNCConfig(**COMBINATION), generators(0))
+    return model.class_scores(torch.from_numpy(make_dataset(seed=8).features))[0]
+
+
+def exemplars_of(problem: Problem, distance: ExemplarDistance) -> NDArray[np.float64]:
+    config = EXEMConfig(exemplar_distance=distance, **REGRESSION)
+    model = EXEM.for_problem(scaled_of(problem), config, generators(0))
+    return model.state_dict()["exemplars"][0].double().numpy()
+
+
 @pytest.mark.parametrize("distance", ["standardised", "euclidean"])
 def test_classifiers_are_those_of_sync_on_exemplars(
     problem: Problem, distance: ExemplarDistance
 ) -> None:
-    exem = EXEMConfig(exemplar_distance=distance, **REGRESSION)
-    exemplars = EXEM.for_problem(scaled_of(problem), exem, generators(0)).state_dict()["exemplars"]
-    # SYNC scales semantics to length 1: a further dimension gives all exemplars one length, which
-    # changes their distances by one in 10,000.
-    vectors = exemplars[0].double().numpy()
+    config = EXEMSYNCConfig(exemplar_distance=distance, **REGRESSION, **COMBINATION)
+    found = scores_of(problem, config)
+    expected = scores_of_sync(problem, exemplars_of(problem, distance))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("distance", ["standardised", "euclidean"])
+def test_exemplars_may_keep_their_lengths(problem: Problem, distance: ExemplarDistance) -> None:
+    settings = {"exemplar_distance": distance, **REGRESSION, **COMBINATION}
+    found = scores_of(problem, EXEMSYNCConfig(unit_exemplars=False, **settings))
+    # A further dimension gives all exemplars one length, which changes their distances by one in
+    # 10,000.
+    vectors = exemplars_of(problem, distance)
     radius = 1e2 * np.linalg.norm(vectors, axis=1).max()
     height = np.sqrt(radius**2 - np.square(vectors).sum(axis=1))
-    raised = np.column_stack([vectors, height]).astype(np.float32)
-    as_semantics = replace(problem, semantics=raised)
-    sync = SYNC.for_problem(scaled_of(as_semantics), SYNCConfig(**COMBINATION), generators(0))
-    config = EXEMSYNCConfig(exemplar_distance=distance, **REGRESSION, **COMBINATION)
-    model = EXEMSYNC.for_problem(scaled_of(problem), config, generators(0))
-    features = torch.from_numpy(make_dataset(seed=8).features)
-    expected = sync.class_scores(features)[0]
-    found = model.class_scores(features)[0]
-    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+    expected = scores_of_sync(problem, np.column_stack([vectors, height]))
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, atol=2e-3 * largest)
+    assert np.abs(found - scores_of(problem, EXEMSYNCConfig(**settings))).max() > 0.02 * largest
 
 
 def test_the_regression_is_that_of_the_best_nearest_exemplars() -> None:
