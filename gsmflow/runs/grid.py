@@ -42,13 +42,12 @@ __all__ = [
 
 ALL = "all"
 
-# Fields of a recipe that do not make another cell: the seeds of a cell are its runs, and the
-# dataset is known by what its files hold. The next change none of its figures, and the last, which
-# say how a machine computes, only their last digits: runs of several machines are of one cell.
-_NOT_OF_A_CELL = {"data", "seed", "seeds", "beside", "classifiers_beside", "diagnosis"} | {
-    "device",
-    "cuda_graphs",
-    "compile",
+# Fields of a recipe that do not make another cell. The seeds of a cell are its runs, the dataset is
+# known by what its files hold, and the others change none of its figures; those of a machine change
+# the last digits alone.
+_OF_A_MACHINE = {"device", "cuda_graphs", "compile"}
+_NOT_OF_A_CELL = _OF_A_MACHINE | {
+    *("data", "seed", "seeds", "beside", "classifiers_beside", "diagnosis"),
 }
 _digest = partial(hashlib.blake2b, digest_size=16)
 
