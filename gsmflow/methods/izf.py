@@ -251,7 +251,7 @@ METHOD = Method(
             "classifier_epochs": 8,
         },
     },
-    short={"": {"schedule": "fast"}},
+    short={"": {"schedule": "fast", "hidden": 512}},
     variants={
         "no-centres": {"centre_weight": 0.0},
         "no-discrepancy": {"discrepancy_weight": 0.0},
