@@ -79,6 +79,9 @@ class RowsRequest:
         Rows to synthesize for each unseen class, for a model without such settings.
     capacity_bytes
         Maximum size in memory of the synthesized rows.
+    samples_per_seen_class
+        Rows to synthesize for each seen class, for a model that replaces their real rows; None: as
+        many as for an unseen class.
     precision
         Precision of the matrix products.
     real_unseen
@@ -94,6 +97,7 @@ class RowsRequest:
     generator: torch.Generator
     samples_per_class: int
     capacity_bytes: int
+    samples_per_seen_class: int | None = None
     precision: Precision = "fp32"
     real_unseen: Feed | None = None
     synthesizes: bool = True

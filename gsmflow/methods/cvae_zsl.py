@@ -132,7 +132,8 @@ class CVAEZSL(SynthesizingModel):
         held = request.capacity_bytes // (
             4 * self.feature_dim * len(request.scaled.problem.classes)
         )
-        seen, unseen = self.config.samples_per_class, request.samples_per_class
+        unseen = request.samples_per_class
+        seen = unseen if (found := request.samples_per_seen_class) is None else found
 
         def zsl_rows() -> Feed:
             rows = self._drawn(request, self.unseen_classes, min(held, unseen))

@@ -150,6 +150,7 @@ def rows_request(
         generators.on_device("synthesis"),
         samples_per_class=recipe.samples_per_class or _SAMPLES_PER_CLASS,
         capacity_bytes=reservoir_bytes(recipe, scaled.feed.labels.device),
+        samples_per_seen_class=recipe.samples_per_class,
         precision=precision,
         on_samples=on_samples,
     )

@@ -121,7 +121,7 @@ def rows_of(model: CVAEZSL, scaled: Scaled, **changes: Any) -> RowsByEpoch:
 
 def test_rows_of_seen_classes_are_synthesized_or_real(scaled: Scaled) -> None:
     problem = scaled.problem
-    both = rows_of(make_model(scaled, samples_per_class=30), scaled)
+    both = rows_of(make_model(scaled), scaled, samples_per_seen_class=30)
     counts = torch.bincount(both.gzsl().labels)
     assert (counts[problem.seen_classes] == 30).all()
     assert (counts[problem.unseen_classes] == 20).all()

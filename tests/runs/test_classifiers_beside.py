@@ -31,14 +31,24 @@ def measures_in(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics[name] for name in ("T1", "U", "S", "H", "AUSUC", "calibrated")}
 
 
-def test_each_classifier_has_the_figures_of_a_run_with_it_alone(tmp_path: Path) -> None:
-    together = metrics_of(tiny_recipe(tmp_path, classifiers_beside=ALL, beside=()))
-    assert list(together["classifiers_beside"]) == ["prototypes", "bayes"]
-    for name in ("prototypes", "bayes"):
-        alone = metrics_of(with_choices(tiny_recipe(tmp_path, beside=()), name, None))
+@pytest.mark.parametrize(
+    ("model", "others"),
+    [
+        ("gsmflow", ("prototypes", "bayes")),
+        ("cvae", ("prototypes",)),  # synthesizes seen classes too
+        ("tf-vaegan", ("prototypes",)),  # encodes the classifiers' rows
+    ],
+)
+def test_each_classifier_has_the_figures_of_a_run_with_it_alone(
+    tmp_path: Path, model: str, others: tuple[str, ...]
+) -> None:
+    plain = tiny_recipe(tmp_path, model=model, beside=())
+    together = metrics_of(plain.replace(classifiers_beside=("softmax", *others)))
+    assert list(together["classifiers_beside"]) == list(others)
+    for name in others:
+        alone = metrics_of(with_choices(plain, name, None))
         assert measures_in(together["classifiers_beside"][name]) == measures_in(alone)
-    plain = metrics_of(tiny_recipe(tmp_path, beside=()))
-    assert measures_in(together) == measures_in(plain)
+    assert measures_in(together) == measures_in(metrics_of(plain))
 
 
 def test_without_calibration_each_has_figures_but_no_gamma(tmp_path: Path) -> None:
