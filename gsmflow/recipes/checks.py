@@ -120,6 +120,12 @@ def _check_beside(recipe: Recipe) -> None:
                 )
         if len(set(names)) < len(names):
             raise InputError(f"{flag}: found {' '.join(names)}, expected each {kind} once")
+    if "softmax" in recipe.classifiers_beside and recipe.classifier_name != "softmax":
+        raise InputError(
+            f"--classifiers-beside: found softmax with --classifier {recipe.classifier_name}, "
+            "which leaves the softmax without the method's settings, expected --classifier softmax "
+            f"and --classifiers-beside {recipe.classifier_name}"
+        )
 
 
 def _check_gate(recipe: Recipe) -> None:

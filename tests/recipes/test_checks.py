@@ -150,6 +150,10 @@ def test_empty_name_of_the_run_or_of_second_semantics_is_accepted() -> None:
             "--classifiers-beside: found softmax softmax, expected each classifier once",
         ),
         (
+            {"classifier": "prototypes", "classifiers_beside": ("bayes", "softmax")},
+            "--classifiers-beside: found softmax with --classifier prototypes, which leaves",
+        ),
+        (
             {"model": "eszsl", "classifiers_beside": ("softmax",)},
             "--classifiers-beside: found with a model that classifies by itself .*, expected one",
         ),
