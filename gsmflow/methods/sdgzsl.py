@@ -22,6 +22,8 @@ Differences from the published code:
 - The weights of KL divergence and of total correlation rise with the share of the training that is
   done, by as much per epoch.
 - All features are scaled to [0, 1]; the published code leaves those of the E-PGN files as they are.
+- CUB's settings are those for attributes, with sentences too. For these the published script has
+  other weights and sizes, for the features of the E-PGN files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gsmflow.core.errors import InputError
 from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom
 from gsmflow.core.settings import Range
@@ -294,8 +297,20 @@ class SDGZSL(SynthesizingModel):
         random: BatchRandom,
         optimizers: Mapping[str, Optimizer],
     ) -> Mapping[str, Tensor]:
-        """A step with the discriminator's own, then those that see it; see `StepTrained`."""
-        losses, codes = self.losses(next(batches), random)
+        """A step with the discriminator's own, then those that see it; see `StepTrained`.
+
+        Raises
+        ------
+        InputError
+            If a batch has one row: the decoder normalizes over the rows of a batch.
+        """
+        first = next(batches)
+        if len(first.labels) == 1:
+            raise InputError(
+                "--batch-size: found batches of one row, expected at least 2 rows: sdgzsl "
+                "normalizes hidden units over the rows of a batch"
+            )
+        losses, codes = self.losses(first, random)
         discrimination = self.discriminator_loss(codes.detach(), random)
         optimizers["discriminator"].minimize(discrimination)
         optimizers["networks"].minimize(losses.total)
@@ -384,7 +399,7 @@ METHOD = Method(
     config=SDGZSLConfig,
     model=SDGZSL,
     # Rises and epochs are those of the published code, for its number of epochs and the steps that
-    # a step has here. CUB's are for attributes; for sentences it has other ones.
+    # a step has here.
     published={
         "": {
             "feature_scaling": "minmax",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gsmflow.core.errors import InputError
 from gsmflow.core.rng import BatchRandom
 from gsmflow.data.checks import check_dataset
 from gsmflow.data.dataset import training_problem
@@ -243,3 +244,9 @@ def test_synthesis_uses_the_running_statistics(scaled: Scaled) -> None:
     together = model.synthesized(noise, semantics)
     alone = torch.cat([model.synthesized(noise[i : i + 1], semantics[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(together, alone)
+
+
+def test_batches_of_one_row_are_refused(scaled: Scaled) -> None:
+    trainer = Trainer(make_model(scaled), scaled.feed, replace(TRAINING, batch_size=1), seeded(1))
+    with pytest.raises(InputError, match=r"^--batch-size: found batches of one row, expected"):
+        trainer.run_epoch()
