@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -90,6 +90,12 @@ class TrainingConfig:
     def total_epochs(self) -> int:
         """Passes over the training rows under the selected schedule."""
         return self.epochs if self.schedule == "published" else self.fast_epochs
+
+    def with_epochs(self, epochs: int) -> "TrainingConfig":
+        """The same with so many epochs under the selected schedule."""
+        if self.schedule == "published":
+            return replace(self, epochs=epochs)
+        return replace(self, fast_epochs=epochs)
 
 
 def learning_rate(config: TrainingConfig, step: int, n: int) -> float:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -27,6 +27,7 @@ from gsmflow.data.dataset import (
 )
 from gsmflow.data.digest import digest_of
 from gsmflow.learning.contract import Model
+from gsmflow.learning.trainer import TrainingConfig
 from gsmflow.recipes.checks import check_one_split
 from gsmflow.recipes.files import describe_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
@@ -90,6 +91,8 @@ class StudySetup:
     class_draws
         For each draw of validation classes, its training problem and the rows to evaluate on. The
         first draw has the validation classes that the dataset comes with.
+    rows_per_class
+        Mean number of training rows of a seen class in the final training.
     trains
         Whether this process runs trials; one that waits for the jobs of a cluster does not.
     """
@@ -100,6 +103,7 @@ class StudySetup:
     device: torch.device
     precision: Precision
     class_draws: tuple[tuple[Problem, HeldOut], ...]
+    rows_per_class: float
     trains: bool = True
 
     def directory(self, recipe: Recipe, class_draw: int) -> Path:
@@ -108,6 +112,19 @@ class StudySetup:
         key = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8)
         name = f"{key.hexdigest()}-seed{recipe.seed}{f'-draw{class_draw}' if class_draw else ''}"
         return self.folder / "trials" / name
+
+    def training_of(self, recipe: Recipe, class_draw: int) -> TrainingConfig:
+        """The training on a draw of classes, with the final training's steps per seen class.
+
+        A seen class has fewer training rows there than in the final training, as some are held out
+        to evaluate on. With as many epochs, a number that is best on the validation classes would
+        be too high for the final training.
+        """
+        problem, _ = self.class_draws[class_draw]
+        rows_per_class = len(problem.train.labels) / len(problem.seen_classes)
+        training = recipe.training
+        epochs = max(1, round(training.total_epochs * self.rows_per_class / rows_per_class))
+        return training.with_epochs(epochs)
 
     def data_digest(self) -> str:
         """A hash of all data that a trial reads."""
@@ -156,14 +173,17 @@ def open_setup(
         for drawn in redrawn
     )
     model_class = job.model_class or recipe.method_info.model
-    return StudySetup(folder, space, model_class, device, precision, problems_and_rows, trains)
+    rows_per_class = len(dataset.trainval) / len(dataset.seen_classes)
+    return StudySetup(
+        folder, space, model_class, device, precision, problems_and_rows, rows_per_class, trains
+    )
 
 
 def validate_recipe(
     setup: StudySetup,
     recipe: Recipe,
     class_draw: int,
-    on_point: Callable[[Mapping[str, float]], object] = lambda point: None,
+    on_half_way: Callable[[Mapping[str, float]], object] | None = None,
     *,
     patience: float = -1,
 ) -> dict[str, float]:
@@ -177,9 +197,9 @@ def validate_recipe(
         A recipe of its search space.
     class_draw
         The index of the draw of validation classes.
-    on_point
-        Called with each measured point of the curve; if it raises a `TrialEndedError`, the training
-        ends and cannot be resumed.
+    on_half_way
+        Called with the measures after half of the epochs; if it raises a `TrialEndedError`, the
+        training ends and cannot be resumed. None: nothing is measured before the end.
     patience
         Seconds to wait for another process that validates the same recipe; -1: until it is done.
 
@@ -204,6 +224,14 @@ def validate_recipe(
         if outcome is not None and outcome.measures is None:
             raise DivergedError(outcome.reason)
         write_json(directory / RECIPE_FILE, describe_recipe(recipe))
+        training = setup.training_of(recipe, class_draw)
+        half, epochs = (training.total_epochs + 1) // 2, training.total_epochs
+        recipe = replace(recipe, training=training, curve_every=half if on_half_way else 0)
+
+        def on_point(point: Mapping[str, float]) -> None:
+            if on_half_way is not None and point["epoch"] < epochs:
+                on_half_way(point)
+
         log, console = RunLog(directory / LOG_FILE), Console(quiet=True)
         model_and_device = (setup.model_class, setup.device, setup.precision, SINGLE_PROCESS)
         graphs = graphs_of(recipe, setup.device, console)

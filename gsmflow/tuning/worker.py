@@ -153,11 +153,6 @@ def _trial_recipe(study: Study, drawn: Mapping[str, object]) -> Recipe:
     return replace(study.space.apply(drawn), curve_every=0)
 
 
-def _first_recipe(recipe: Recipe) -> Recipe:
-    """A trial's recipe for its first class draw, measured half-way too."""
-    return replace(recipe, curve_every=(recipe.training.total_epochs + 1) // 2)
-
-
 def _run_trial(setup: StudySetup, study: Study, trial: Trial) -> None:
     """Validate a trial on one class draw after the other, until it is done or pruned."""
     recipe = _trial_recipe(study, trial.params)
@@ -170,15 +165,14 @@ def _run_trial(setup: StudySetup, study: Study, trial: Trial) -> None:
             raise TrialEndedError
 
     def compare_half_way(point: Mapping[str, float]) -> None:
-        if point["epoch"] < recipe.training.total_epochs:
-            compare(point[study.objective], _HALF_WAY)
+        compare(point[study.objective], _HALF_WAY)
 
     try:
         for class_draw in range(len(setup.class_draws)):
             if values:
                 compare(fmean(values), _HALF_WAY + len(values))
-            validated = recipe if values else _first_recipe(recipe)
-            measures = validate_recipe(setup, validated, class_draw, compare_half_way)
+            on_half_way = None if values else compare_half_way
+            measures = validate_recipe(setup, recipe, class_draw, on_half_way)
             values.append(measures[study.objective])
     except (TrialEndedError, DivergedError) as error:
         trial.set_user_attr("diverged", isinstance(error, DivergedError))

@@ -25,13 +25,13 @@ from gsmflow.cli.main import main
 from gsmflow.cli.tune import TuneOptions, run_tuning
 from gsmflow.core.errors import DivergedError, InputError
 from gsmflow.data.checks import check_dataset
-from gsmflow.data.dataset import HeldOut, Problem
+from gsmflow.data.dataset import HeldOut, Problem, training_problem
 from gsmflow.methods.gsmflow import GSMFlowConfig
 from gsmflow.recipes.files import read_recipe_file
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import Recipe, setting_value
 from gsmflow.runs.executors import Ended, Events, SlurmSettings, Started, Work
-from gsmflow.runs.experiment import run_experiment
+from gsmflow.runs.experiment import read_dataset, run_experiment
 from gsmflow.runs.job import Job
 from gsmflow.runs.script import script_recipe
 from gsmflow.runs.stages import Run
@@ -172,15 +172,36 @@ def by_chance(recipe: Recipe, half_way: bool) -> float:
     return float(np.random.default_rng(state).random())
 
 
-def test_first_trial_is_the_script_recipe_as_a_run_validates_it(folder: Path) -> None:
+def test_first_trial_is_the_script_recipe_as_a_run_with_its_steps_validates_it(
+    folder: Path,
+) -> None:
     tune(folder, trials=3)
     _, recipe = script_recipe(folder / "tiny.py", flags_of(folder), prog="")
-    metrics = run_experiment(Job(recipe), Console(quiet=True)).metrics
-    first = finished_trials(open_tiny(folder)[1])[0]
+    setup, study = open_tiny(folder)
+    trained = replace(recipe, training=setup.training_of(recipe, 0))
+    metrics = run_experiment(Job(trained), Console(quiet=True)).metrics
+    first = finished_trials(study)[0]
     point = metrics["validation"]["curve"][-1]
     assert first.value == point["H_calibrated"]
     values = space_of(recipe).values(first.params)
     assert values == {name: setting_value(recipe, name) for name in values}
+
+
+@pytest.mark.parametrize("class_draw", [0, 1, 2])
+def test_trial_has_the_steps_per_seen_class_of_the_final_training(
+    folder: Path, class_draw: int
+) -> None:
+    setup, study = open_tiny(folder, class_draws=3)
+    drawn = setup.class_draws[class_draw][0]
+    of_draw = statistics.mean(np.bincount(drawn.train.labels)[drawn.seen_classes])
+    final = training_problem(read_dataset(study.space.recipe), "test")
+    of_final = statistics.mean(np.bincount(final.train.labels)[final.seen_classes])
+    assert of_final > of_draw
+    for schedule, epochs in (("published", 200), ("fast", 40)):
+        recipe = study.space.recipe.replace(schedule=schedule, epochs=200, fast_epochs=40)
+        trained = setup.training_of(recipe, class_draw).total_epochs
+        # Within half an epoch, to which it is rounded.
+        assert abs(trained * of_draw - epochs * of_final) <= of_draw / 2
 
 
 @pytest.mark.parametrize("objective", ["H", "T1", "AUSUC"])
@@ -188,7 +209,7 @@ def test_every_objective_is_read_from_the_validation_curve(folder: Path, objecti
     tune(folder, trials=1, objective=objective)
     (directory,) = (folder / "study" / "trials").iterdir()
     curve = json.loads((directory / "validation.json").read_text())["curve"]
-    assert [point["epoch"] for point in curve] == [2, 4]
+    assert [point["epoch"] for point in curve] == [3, 5]
     assert (
         f'"values":[{json.dumps(curve[-1][objective])}]'
         in (folder / "study" / "study.log").read_text()
@@ -400,7 +421,7 @@ def test_pruned_trial_stops_half_way_and_leaves_no_state(
     for trial in pruned:
         directory = setup.directory(study.space.apply(trial.params), 0)
         events = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
-        assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2]
+        assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 3]
         assert not list(directory.glob("*.safetensors"))
         assert not (directory / "validation.json").exists()
 
@@ -553,13 +574,13 @@ def test_interrupted_training_continues_from_its_saved_state(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "report", interrupt)  # at epoch 2, before that is saved
+        patch.setattr(Trial, "report", interrupt)  # at epoch 3, before that is saved
         with pytest.raises(KeyboardInterrupt):
             tune(folder, trials=1)
     tune(folder, trials=1)
     (log,) = (folder / "study").glob("trials/*/log.jsonl")
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 2, 3, 4]
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 3, 3, 4, 5]
 
 
 def test_only_trials_of_dead_processes_are_claimed_again(
