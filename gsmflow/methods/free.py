@@ -4,7 +4,8 @@ Chen et al., "FREE: Feature Refinement for Generalized Zero-Shot Learning", ICCV
 published code. A refinement network maps features to a Gaussian in the space of the semantics, from
 which refined semantics are drawn. It learns that the Gaussian's means gather at a centre for each
 class, nearer than at another class's by a margin, and that the refined semantics are those of the
-class; the generator learns the latter of its rows, too. The classifiers see the features, the
+class at length 1, of which a sigmoid can reach those from 0 to 1; the generator learns the latter
+of its rows, too. The classifiers see the features, the
 network's hidden layer and the refined semantics.
 
 Differences from the published code, beside those of f-VAEGAN:
@@ -24,6 +25,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gsmflow.core.precision import at_least_float32
 from gsmflow.core.rng import BatchRandom, Generators
@@ -208,10 +210,10 @@ class FREE(FVAEGAN):
     def _refined_loss(
         self, features: Tensor, semantics: Tensor, random: BatchRandom
     ) -> tuple[Tensor, Tensor]:
-        """How far refined semantics are from the true, a scalar, and the means ``(n, a)``."""
+        """How far refined semantics are from the classes' at length 1, and the means ``(n, a)``."""
         mean, deviation = self.refinement.gaussian(self.refinement.hidden(features))
         drawn = torch.sigmoid(mean + deviation * random.normal(mean))
-        return weighted_l1(drawn, semantics).mean(), mean
+        return weighted_l1(drawn, functional.normalize(semantics)).mean(), mean
 
     def _other_columns(self, columns: Tensor, random: BatchRandom) -> Tensor:
         """Another seen class for each of ``(n,)``, all of them equally likely."""
