@@ -1,5 +1,6 @@
 """GDAN against other closed forms, finite differences and counted draws."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from gsmflow.methods.gdan import GDAN, GDANConfig
 from gsmflow.recipes.flags import published_recipe
 from tests.builders import generators, make_dataset, make_recipe, scaled_of, seeded
 from tests.methods.gradients import assert_gradients
+from tests.methods.steps import RATE, assert_equal_parameters, optimizers_of
 
 SMALL = GDANConfig(
     latent_dim=4,
@@ -71,36 +73,30 @@ def posterior(model: GDAN, features: Tensor) -> Normal:
     return Normal(mean, log_variance.exp().sqrt())
 
 
-def test_generator_loss_is_the_published_sum(scaled: Scaled) -> None:
-    model, batch = make_model(scaled), batch_of(scaled)
+def generator_loss(model: GDAN, batch: Batch, noise: Tensor, *, joint: bool) -> Tensor:
+    """The published sum; in the pretraining, of the autoencoder's and the regressor's own parts."""
     features, n = batch.features, len(batch.labels)
     semantics, q = model.semantics[batch.labels], posterior(model, features)
-    latents = q.mean + q.stddev * noise_of(n)
+    latents = q.mean + q.stddev * noise
     decoded = forward(model.decoder, latents, semantics)
     regressed = forward(model.regressor, features)
     vae = (decoded - features).square().sum() / 2 + kl_divergence(q, Normal(0.0, 1.0)).sum()
+    alone = vae / n + 0.7 * (regressed - semantics).square().mean()
+    if not joint:
+        return alone
     cycles = (forward(model.regressor, decoded) - semantics).square().mean()
     cycles += (forward(model.decoder, latents, regressed) - features).square().mean()
     adversarial = (forward(model.discriminator, decoded, semantics) - 1).square().mean()
     dual = (forward(model.discriminator, features, regressed) - 1).square().mean()
-    regression = (regressed - semantics).square().mean()
-    expected = vae / n + adversarial + 0.3 * cycles + 0.7 * regression + 0.6 * dual
-    found = model.generator_loss(batch, BatchRandom(seeded(2)))
-    torch.testing.assert_close(found.total, expected)
-    alone = make_model(scaled, done=0.49).generator_loss(batch, BatchRandom(seeded(2)))
-    torch.testing.assert_close(alone.total, vae / n + 0.7 * regression)
+    return alone + adversarial + 0.3 * cycles + 0.6 * dual
 
 
-def test_discriminator_loss_is_the_published_sum(
-    scaled: Scaled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, batch = make_model(scaled), batch_of(scaled)
-    features, n = batch.features, len(batch.labels)
+def discriminator_loss(model: GDAN, batch: Batch, noise: Tensor, others: Tensor) -> Tensor:
+    """The published sum, with other classes than the rows' own."""
+    features = batch.features
     semantics, q = model.semantics[batch.labels], posterior(model, features)
-    others = (batch.labels + 3) % 7
-    monkeypatch.setattr(model, "other_classes", lambda labels, random: others)
-    decoded = forward(model.decoder, q.mean + q.stddev * noise_of(n), semantics)
-    expected = torch.zeros((), dtype=torch.float64)
+    decoded = forward(model.decoder, q.mean + q.stddev * noise, semantics)
+    total = torch.zeros((), dtype=torch.float64)
     for weight, target, x, c in (
         (1.0, 1.0, features, semantics),
         (1.0, 0.0, decoded, semantics),
@@ -108,11 +104,64 @@ def test_discriminator_loss_is_the_published_sum(
         (1.0, 0.0, features, model.semantics[others]),
     ):
         scores = forward(model.discriminator, x, c)
-        expected = expected + weight * (scores - target).square().mean()
+        total = total + weight * (scores - target).square().mean()
+    return total
+
+
+def test_generator_loss_is_the_published_sum(scaled: Scaled) -> None:
+    model, batch = make_model(scaled), batch_of(scaled)
+    noise = noise_of(len(batch.labels))
+    found = model.generator_loss(batch, BatchRandom(seeded(2)))
+    torch.testing.assert_close(found.total, generator_loss(model, batch, noise, joint=True))
+    alone = make_model(scaled, done=0.49).generator_loss(batch, BatchRandom(seeded(2)))
+    torch.testing.assert_close(alone.total, generator_loss(model, batch, noise, joint=False))
+
+
+def test_discriminator_loss_is_the_published_sum(
+    scaled: Scaled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = make_model(scaled), batch_of(scaled)
+    others = (batch.labels + 3) % 7
+    monkeypatch.setattr(model, "other_classes", lambda labels, random: others)
     found = model.discriminator_loss(batch, BatchRandom(seeded(2)))
+    expected = discriminator_loss(model, batch, noise_of(len(batch.labels)), others)
     torch.testing.assert_close(found, expected)
     found.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None for p in model.parameter_groups()["generator"].parameters)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_training_equals_steps_by_hand(scaled: Scaled, joint: bool) -> None:
+    """The discriminator learns from a batch, then the other networks from the next one."""
+    model = make_model(scaled, done=0.5 if joint else 0.49)
+    hand, numbers, given = deepcopy(model), BatchRandom(seeded(4)), BatchRandom(seeded(4))
+    networks = (hand.encoder_network, hand.decoder, hand.regressor)
+    discriminator, generator = (
+        torch.optim.Adam(
+            [p for network in chosen for p in network.parameters()], RATE, (0.8, 0.999)
+        )
+        for chosen in ([hand.discriminator], networks)
+    )
+    optimizers = optimizers_of(model)
+    for rows in torch.randperm(56, generator=seeded(3))[:16].split(8):
+        batches = [
+            Batch(scaled.feed.take(taken).double(), scaled.feed.labels[taken])
+            for taken in rows.split(4)
+        ]
+        parts = model.training_step(iter(batches), given, optimizers)
+        noise = numbers.normal(torch.zeros(4, 4).double())
+        others = (batches[0].labels + 1 + (numbers.uniform(4) * 6).long()) % 7
+        discrimination = discriminator_loss(hand, batches[0], noise, others)
+        hand.zero_grad()
+        discrimination.backward()  # type: ignore[no-untyped-call]
+        discriminator.step()
+        noise = numbers.normal(torch.zeros(4, 4).double())
+        hand.zero_grad()
+        generation = generator_loss(hand, batches[1], noise, joint=joint)
+        generation.backward()  # type: ignore[no-untyped-call]
+        generator.step()
+        torch.testing.assert_close(parts["discriminator"], discrimination)
+    assert_equal_parameters(model, dict(hand.named_parameters()))
 
 
 def test_gradients_equal_finite_differences(scaled: Scaled) -> None:

@@ -1,5 +1,6 @@
 """SE-GZSL against other closed forms, finite differences and steps by hand."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.se_gzsl import METHOD, SEGZSL, SEGZSLConfig
 from tests.builders import generators, make_dataset, scaled_of, seeded
 from tests.methods.gradients import assert_gradients
+from tests.methods.steps import RATE, assert_equal_parameters, optimizers_of
 
 SMALL = SEGZSLConfig(
     latent_dim=4,
@@ -85,23 +87,46 @@ def posterior(model: SEGZSL, features: Tensor) -> Normal:
     return Normal(mean, log_variance.exp().sqrt())
 
 
+def regressor_loss(model: SEGZSL, batch: Batch, classes: Tensor, noise: Tensor) -> Tensor:
+    """The weighted sum of the errors on real rows and on rows of any class."""
+    semantics = model.semantics[classes]  # the seen classes are 0 to 6, the unseen ones 7 to 9
+    made = forward(model.decoder, torch.cat([noise, semantics], dim=1)).detach()
+    total = torch.zeros((), dtype=torch.float64)
+    targets = model.semantics[batch.labels]
+    for weight, rows, own in ((1.0, batch.features, targets), (0.7, made, semantics)):
+        for x, c in zip(rows, own, strict=True):
+            total = total + weight * (forward(model.regressor, x[None])[0] - c).square().sum()
+    return total / len(classes)
+
+
+def autoencoder_loss(
+    model: SEGZSL, batch: Batch, epsilon: Tensor, classes: Tensor, noise: Tensor
+) -> Tensor:
+    """The weighted sum of the five parts; regenerated rows are constant targets."""
+    q = posterior(model, batch.features)
+    latents = q.mean + q.stddev * epsilon
+    decoded = forward(model.decoder, torch.cat([latents, model.semantics[batch.labels]], dim=1))
+    semantics = model.semantics[classes]
+    made = forward(model.decoder, torch.cat([noise, semantics], dim=1))
+    again = posterior(model, made).mean
+    regenerated = forward(model.decoder, torch.cat([again, semantics], dim=1))
+    total = (
+        (decoded - batch.features).square().sum()
+        + 0.3 * kl_divergence(q, Normal(0.0, 1.0)).sum()
+        + 0.6 * (forward(model.regressor, made) - semantics).square().sum()
+        + 0.4 * (regenerated - made.detach()).square().sum()
+        + 0.9 * (again - noise).square().sum()
+    )
+    return total / len(classes)
+
+
 def test_regressor_learns_from_real_rows_and_from_rows_of_any_class(scaled: Scaled) -> None:
     model = make_model(scaled).double()
     batch = batch_of(scaled)
     n, classes = len(batch.labels), torch.arange(len(batch.labels)) % 10
     noise = normal(n, 2)
     found = model.regressor_loss(batch, Given(classes, noise))  # type: ignore[arg-type]
-    semantics = model.semantics[classes]  # the seen classes are 0 to 6, the unseen ones 7 to 9
-    made = forward(model.decoder, torch.cat([noise, semantics], dim=1))
-    real = sum(
-        (forward(model.regressor, x[None])[0] - model.semantics[c]).square().sum()
-        for x, c in zip(batch.features, batch.labels, strict=True)
-    )
-    synthesized = sum(
-        (forward(model.regressor, x[None])[0] - c).square().sum()
-        for x, c in zip(made, semantics, strict=True)
-    )
-    torch.testing.assert_close(found.total, (real + 0.7 * synthesized) / n)
+    torch.testing.assert_close(found.total, regressor_loss(model, batch, classes, noise))
     found.total.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None for p in model.decoder.parameters())
     assert all(p.grad is not None for p in model.regressor.parameters())
@@ -113,21 +138,36 @@ def test_autoencoder_loss_is_the_weighted_sum_of_its_five_parts(scaled: Scaled) 
     n, classes = len(batch.labels), torch.arange(len(batch.labels)) % 10
     epsilon, noise = normal(n, 2), normal(n, 3)
     found = model.autoencoder_loss(batch, Given(classes, epsilon, noise))  # type: ignore[arg-type]
-    q = posterior(model, batch.features)
-    latents = q.mean + q.stddev * epsilon
-    decoded = forward(model.decoder, torch.cat([latents, model.semantics[batch.labels]], dim=1))
-    semantics = model.semantics[classes]
-    made = forward(model.decoder, torch.cat([noise, semantics], dim=1))
-    again = posterior(model, made).mean
-    regenerated = forward(model.decoder, torch.cat([again, semantics], dim=1))
-    expected = (
-        (decoded - batch.features).square().sum()
-        + 0.3 * kl_divergence(q, Normal(0.0, 1.0)).sum()
-        + 0.6 * (forward(model.regressor, made) - semantics).square().sum()
-        + 0.4 * (regenerated - made).square().sum()
-        + 0.9 * (again - noise).square().sum()
-    ) / n
+    expected = autoencoder_loss(model, batch, epsilon, classes, noise)
     torch.testing.assert_close(found.total, expected)
+
+
+def test_training_equals_steps_by_hand(scaled: Scaled) -> None:
+    """The regressor learns from a batch, then the autoencoder from the same one."""
+    model = make_model(scaled).double()
+    hand, numbers, given = deepcopy(model), BatchRandom(seeded(4)), BatchRandom(seeded(4))
+    regressor = torch.optim.Adam(hand.regressor.parameters(), RATE)
+    autoencoder = torch.optim.Adam(
+        [*hand.encoder_network.parameters(), *hand.decoder.parameters()], RATE
+    )
+    optimizers = optimizers_of(model)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        classes = (numbers.uniform(4) * 10).long()
+        return classes, numbers.normal(torch.zeros(4, 4).double())
+
+    for rows in torch.randperm(56, generator=seeded(3))[:8].split(4):
+        batch = Batch(scaled.feed.take(rows).double(), scaled.feed.labels[rows])
+        model.training_step(iter([batch]), given, optimizers)
+        hand.zero_grad()
+        regressor_loss(hand, batch, *draw()).backward()  # type: ignore[no-untyped-call]
+        regressor.step()
+        epsilon = numbers.normal(torch.zeros(4, 4).double())
+        hand.zero_grad()
+        loss = autoencoder_loss(hand, batch, epsilon, *draw())
+        loss.backward()  # type: ignore[no-untyped-call]
+        autoencoder.step()
+    assert_equal_parameters(model, dict(hand.named_parameters()))
 
 
 def test_gradients_equal_finite_differences(scaled: Scaled) -> None:

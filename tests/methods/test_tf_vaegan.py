@@ -20,6 +20,15 @@ from gsmflow.learning.trainer import Trainer, TrainingConfig
 from gsmflow.methods.f_vaegan import FVAEGAN, FVAEGANConfig
 from gsmflow.methods.tf_vaegan import TFVAEGAN, TFVAEGANConfig
 from tests.builders import generators, make_dataset, scaled_of, seeded
+from tests.methods.steps import (
+    VAEGANByHand,
+    assert_equal_parameters,
+    cross_entropy,
+    divergence,
+    leaky,
+    optimizers_of,
+    weighted_errors,
+)
 
 SMALL = TFVAEGANConfig(hidden=9, critic_steps=2, samples_per_class=4)
 TRAINING = TrainingConfig(
@@ -85,9 +94,6 @@ def test_feedback_is_added_to_the_generators_hidden_units(
 
     def layer(name: str, x: Tensor) -> Tensor:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    def leaky(x: Tensor) -> Tensor:
-        return torch.where(x > 0, x, 0.2 * x)
 
     units = leaky(layer("generator.noise", latents) + semantics @ w["generator.semantics.weight"].T)
     first = 1 / (1 + (-layer("generator.features", units)).exp())
@@ -205,13 +211,118 @@ def test_decoders_losses_equal_formulas(scaled: Scaled) -> None:
     parts = model.training_step(iter(batches), BatchRandom(seeded(2)), optimizers)  # type: ignore[arg-type]
     of_decoder = [loss for name, loss in calls if name == "decoder"]
     for loss, batch in zip(of_decoder, batches, strict=True):
-        errors = model.decoder(batch.features).detach() - model.semantics[batch.labels]
+        semantics = model.semantics[batch.labels]
+        targets = semantics / semantics.norm(dim=1, keepdim=True)
+        errors = model.decoder(batch.features).detach() - targets
         per_row = [
             sum(float(e) ** 2 / float(row.norm()) * abs(float(e)) for e in row) for row in errors
         ]
         assert loss == pytest.approx(0.7 * np.mean(per_row), rel=1e-6)
     assert parts["decoder"].item() == pytest.approx(of_decoder[-1] / 0.7)
     assert parts["cycle"] > 0
+
+
+class TFVAEGANByHand(VAEGANByHand):
+    """Its networks, with the feedback."""
+
+    def decoded(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's hidden units and semantics of length 1."""
+        hidden = leaky(self.layer("decoder.first", features))
+        semantics = self.layer("decoder.second", hidden)
+        return hidden, semantics / semantics.norm(dim=1, keepdim=True)
+
+    def made(self, latents: Tensor, semantics: Tensor, feedback: float) -> Tensor:
+        """Features with a weight of the feedback; of weight 0, there is none."""
+        units = self.units(latents, semantics)
+        if feedback == 0:
+            return self.rows(units)
+        says = self.decoded(self.rows(units))[0].detach()
+        for name in ("first", "second"):
+            says = leaky(self.layer(f"feedback.{name}", says))
+        return self.rows(units + feedback * says)
+
+
+@pytest.mark.parametrize(
+    ("encoded_noise", "frozen", "feedback"),
+    [(True, True, 0.6), (False, False, 0.6), (True, False, 0.0)],
+)
+def test_training_equals_steps_by_hand(
+    scaled: Scaled, encoded_noise: bool, frozen: bool, feedback: float
+) -> None:
+    """Two steps, the networks of each without feedback and, where it has a weight, with it."""
+    changes = {
+        "hidden": 5,
+        "critic_weight": 3.0,
+        "adversarial_weight": 2.0,
+        "encoded_noise": encoded_noise,
+        "decoder_weight": 0.7,
+        "decoder_frozen": frozen,
+        "decoder_rate_factor": 0.5,
+        "feedback_weight": feedback,
+        "feedback_rate_factor": 0.2,
+    }
+    model = make_model(scaled, **changes)
+    hand, numbers, given = TFVAEGANByHand(model), BatchRandom(seeded(4)), BatchRandom(seeded(4))
+    adams = {
+        "critic": hand.adam("critic"),
+        "generator": hand.adam("generator"),
+        "encoder": hand.adam("encoder_network", betas=(0.9, 0.999)),
+        "decoder": hand.adam("decoder", factor=0.5),
+    }
+    passes = [0.0]
+    if feedback:
+        adams["feedback"] = hand.adam("feedback", factor=0.2)
+        passes.append(feedback)
+    optimizers, order = optimizers_of(model), torch.randperm(56, generator=seeded(3))
+    assert optimizers.keys() == adams.keys()
+    for _ in range(2):
+        rows, order = order.split([8 * len(passes), len(order) - 8 * len(passes)])
+        batches = [
+            Batch(scaled.feed.take(taken).double(), scaled.feed.labels[taken])
+            for taken in rows.split(4)
+        ]
+        parts = model.training_step(iter(batches), given, optimizers)
+        for i, weight in enumerate(passes):
+            of_critic: list[list[float]] = []
+            for x, labels in batches[2 * i : 2 * i + 2]:
+                semantics = model.semantics[labels]
+                of_real = weighted_errors(hand.decoded(x)[1], semantics)
+                hand.descend(0.7 * of_real, adams["decoder"])
+                mean, deviation = hand.posterior(x, semantics)
+                latents = noise = numbers.normal(torch.zeros(4, 5).double())
+                if encoded_noise:
+                    latents = mean + deviation * noise
+                shares = numbers.uniform(4).double()
+                made = hand.made(latents, semantics, weight)
+                losses = hand.critic_losses(x, made, semantics, shares)
+                hand.descend(3 * (losses[0] + hand.penalty_weight * losses[1]), adams["critic"])
+                of_critic.append([loss.item() for loss in losses])
+            hand.adapt([penalty for _, penalty in of_critic])
+            # The last batch once more, with the critic as it is now.
+            mean, deviation = hand.posterior(x, semantics)
+            latents = mean + deviation * numbers.normal(mean)
+            again = made = hand.made(latents, semantics, weight)
+            if not encoded_noise:
+                made = hand.made(numbers.normal(mean), semantics, weight)
+            cycle = weighted_errors(hand.decoded(made)[1], semantics)
+            adversarial = -hand.score(made, semantics).mean()
+            expected = {
+                "reconstruction": cross_entropy(again, x).item(),
+                "kl": divergence(mean, deviation).item(),
+                "adversarial": adversarial.item(),
+                "decoder": of_real.item(),
+                "cycle": cycle.item(),
+            }
+            autoencoder = cross_entropy(again, x) + divergence(mean, deviation)
+            learning = ["generator", "encoder", *["decoder"] * (not frozen)]
+            learning += ["feedback"] * (weight > 0)
+            hand.descend(
+                autoencoder + 2 * adversarial + 0.7 * cycle, *(adams[name] for name in learning)
+            )
+        expected["distance"], expected["penalty"] = np.mean(of_critic, axis=0)
+        assert {name: part.item() for name, part in parts.items()} == pytest.approx(expected)
+        assert model.penalty_weight.item() == pytest.approx(hand.penalty_weight)
+    assert_equal_parameters(model, hand.parameters)
 
 
 def trained_parts(model: TFVAEGAN, scaled: Scaled, **settings: Any) -> set[str]:
@@ -252,8 +363,8 @@ def test_frozen_decoder_learns_from_real_rows_alone(scaled: Scaled) -> None:
     decoder = models[1].decoder
     adam = torch.optim.Adam(decoder.parameters(), lr=1e-2, betas=(0.5, 0.999), fused=True)
     for features, labels in met:
-        errors = (decoder(features) - models[1].semantics[labels]).abs()
-        loss = (errors.pow(3).sum(dim=1) / errors.norm(dim=1)).mean() * config.decoder_weight
+        errors = weighted_errors(decoder(features), models[1].semantics[labels])
+        loss = errors * config.decoder_weight
         adam.zero_grad()
         loss.backward()
         adam.step()
