@@ -133,7 +133,7 @@ class CVAEZSL(SynthesizingModel):
             4 * self.feature_dim * len(request.scaled.problem.classes)
         )
         unseen = request.samples_per_class
-        seen = unseen if (found := request.samples_per_seen_class) is None else found
+        seen = request.samples_per_seen_class or unseen
 
         def zsl_rows() -> Feed:
             rows = self._drawn(request, self.unseen_classes, min(held, unseen))

@@ -5,8 +5,8 @@ published code. A refinement network maps features to a Gaussian in the space of
 which refined semantics are drawn. It learns that the Gaussian's means gather at a centre for each
 class, nearer than at another class's by a margin, and that the refined semantics are those of the
 class at length 1, of which a sigmoid can reach those from 0 to 1; the generator learns the latter
-of its rows, too. The classifiers see the features, the
-network's hidden layer and the refined semantics.
+of its rows, too. The classifiers see the features, the network's hidden layer and the refined
+semantics.
 
 Differences from the published code, beside those of f-VAEGAN:
 

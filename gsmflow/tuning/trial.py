@@ -225,8 +225,9 @@ def validate_recipe(
             raise DivergedError(outcome.reason)
         write_json(directory / RECIPE_FILE, describe_recipe(recipe))
         training = setup.training_of(recipe, class_draw)
-        half, epochs = (training.total_epochs + 1) // 2, training.total_epochs
-        recipe = replace(recipe, training=training, curve_every=half if on_half_way else 0)
+        epochs = training.total_epochs
+        curve_every = (epochs + 1) // 2 if on_half_way else 0
+        recipe = replace(recipe, training=training, curve_every=curve_every)
 
         def on_point(point: Mapping[str, float]) -> None:
             if on_half_way is not None and point["epoch"] < epochs:

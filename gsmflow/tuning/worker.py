@@ -141,21 +141,16 @@ def finalists(study: Study, plan: StudyPlan) -> list[Finalist]:
     best, others = ranked[: plan.finalists], ranked[plan.finalists :]
     chosen = []
     for trial in [*best, *(trial for trial in others if is_script_recipe(study, trial))]:
-        recipe = _trial_recipe(study, trial.params)
+        recipe = study.space.apply(trial.params)
         seeds = [(recipe.seed + 1 + i) % _SEEDS for i in range(plan.finalist_seeds)]
         recipes = [recipe, *(replace(recipe, seed=seed) for seed in seeds)]
         chosen.append(Finalist(trial, is_script_recipe(study, trial), recipes))
     return chosen
 
 
-def _trial_recipe(study: Study, drawn: Mapping[str, object]) -> Recipe:
-    """The recipe of a trial, measured only at the end of its training."""
-    return replace(study.space.apply(drawn), curve_every=0)
-
-
 def _run_trial(setup: StudySetup, study: Study, trial: Trial) -> None:
     """Validate a trial on one class draw after the other, until it is done or pruned."""
-    recipe = _trial_recipe(study, trial.params)
+    recipe = study.space.apply(trial.params)
     prunable = trial.params != study.space.recipe_params
     values: list[float] = []
 
