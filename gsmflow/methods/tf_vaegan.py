@@ -337,7 +337,7 @@ METHOD = Method(
         },
     },
     short={
-        "": {**SHORT_TRAINING, "fast_epochs": 6},
+        "": {**SHORT_TRAINING, "hidden": 512, "fast_epochs": 6},
         "AWA1": _SHORT_AWA,
         "AWA2": _SHORT_AWA,
     },
