@@ -59,6 +59,8 @@ _CURVE_POINTS = 1000
 _MOST_PICTURES, _OF_CLASS = 2000, 12
 # The fields of `PageData` that hold one object of arrays.
 _GROUPS = ("answers", "sample", "right", "probabilities")
+# Its fields that hold something for each of several methods or classifiers.
+_BY_NAME = ("curves", "shifts", "right_beside")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +163,8 @@ class PageData:
         method synthesizes features.
     right
         Which test rows the model answers right; None of a run that was made before this was kept.
+    right_beside
+        The same of other classifiers on the model, by their names.
     pictures
         Names of pictures in the dataset by their test rows, the first of `pick_pictured`; empty
         where the dataset names none.
@@ -173,6 +177,7 @@ class PageData:
     sample: FeatureSample | None
     shifts: Mapping[str, ClassShifts]
     right: RightAnswers | None = None
+    right_beside: Mapping[str, RightAnswers] = field(default_factory=dict)
     pictures: Mapping[int, str] = field(default_factory=dict)
     probabilities: Probabilities | None = None
 
@@ -327,9 +332,11 @@ def write_page_data(path: Path, page_data: PageData) -> None:
     # Names of methods are text of anyone's making: they stand in the metadata, numbered.
     for i, points in enumerate(page_data.curves.values()):
         arrays[f"curves.{i}"] = points
-    for i, shifts in enumerate(page_data.shifts.values()):
-        arrays |= {f"shifts.{i}.{name}": value for name, value in vars(shifts).items()}
-    names = {group: json.dumps(list(getattr(page_data, group))) for group in ("curves", "shifts")}
+    for group in ("shifts", "right_beside"):
+        for i, values in enumerate(getattr(page_data, group).values()):
+            known = vars(values)
+            arrays |= {f"{group}.{i}.{name}": v for name, v in known.items() if v is not None}
+    names = {group: json.dumps(list(getattr(page_data, group))) for group in _BY_NAME}
     if page_data.pictures:
         names["pictures"] = json.dumps([*page_data.pictures.items()])
     tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
@@ -356,10 +363,10 @@ def read_page_data(path: Path, classes: int) -> PageData:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             names = {group: parse_json(text) for group, text in file.metadata().items()}
-        shifts = {
-            name: ClassShifts(arrays[f"shifts.{i}.consistency"], arrays[f"shifts.{i}.variances"])
-            for i, name in enumerate(names["shifts"])
-        }
+        shifts, right_beside = (
+            {name: _below(f"{group}.{i}", arrays) for i, name in enumerate(names.get(group, ()))}
+            for group in ("shifts", "right_beside")
+        )
         sample, right, known = (
             _below(group, arrays) for group in ("sample", "right", "probabilities")
         )
@@ -367,8 +374,9 @@ def read_page_data(path: Path, classes: int) -> PageData:
             answers=Answers(**_below("answers", arrays)),
             curves={name: arrays[f"curves.{i}"] for i, name in enumerate(names["curves"])},
             sample=FeatureSample(**sample) if sample else None,
-            shifts=shifts,
+            shifts={name: ClassShifts(**of) for name, of in shifts.items()},
             right=RightAnswers(**right) if right else None,
+            right_beside={name: RightAnswers(**of) for name, of in right_beside.items()},
             pictures=dict(names.get("pictures", ())),
             probabilities=Probabilities(**known) if known else None,
         )
@@ -383,7 +391,8 @@ def read_page_data(path: Path, classes: int) -> PageData:
 
 
 def _below(group: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    return {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{group}.")}
+    start = f"{group}."
+    return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
 
 def _check(page_data: PageData, classes: int) -> None:
@@ -395,8 +404,9 @@ def _check(page_data: PageData, classes: int) -> None:
     if len({len(v) for v in vars(answers).values()}) > 1:
         raise ValueError("answers differ in length")
     right = page_data.right
-    if right is not None and not len(right.gzsl) == len(answers.labels):
-        raise ValueError("answers differ in length from those that are right")
+    for one in (*filter(None, [right]), *page_data.right_beside.values()):
+        if len(one.gzsl) != len(answers.labels):
+            raise ValueError("answers differ in length from those that are right")
     for row, name in page_data.pictures.items():
         if not (isinstance(row, int) and 0 <= row < len(answers.labels) and isinstance(name, str)):
             raise ValueError("pictures are not names of answered rows")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from gsmflow.core.json_fields import Field
 from gsmflow.data.dataset import HeldOut, Problem
 from gsmflow.evaluation.balance import gamma_for
+from gsmflow.evaluation.bootstrap import right_answers
 from gsmflow.evaluation.measures import measure
 from gsmflow.evaluation.protocol import evaluate
 from gsmflow.learning.contract import Model, Scorer
@@ -73,12 +74,13 @@ def _fit(run: Run, fitted: Fitted, found: Finding | None) -> dict[str, _Classifi
 
 def _measure(evaluated: Evaluated, classified: Mapping[str, _Classified]) -> SectionResult:
     """Evaluate each classifier on the test split."""
-    metrics, curves = {}, {}
+    metrics, curves, right = {}, {}, {}
     for name, classifier in classified.items():
         outcome = evaluate(classifier.scorer, evaluated.problem, evaluated.held_out)
         metrics[name] = measure(outcome, classifier.gamma).as_json()
         curves[_label(evaluated.run.label, name)] = outcome, classifier.gamma
-    return SectionResult(metrics, curves=curves)
+        right[name] = right_answers(outcome, classifier.gamma)
+    return SectionResult(metrics, curves=curves, right=right)
 
 
 def _label(model: str, name: str) -> str:

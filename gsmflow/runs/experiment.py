@@ -1,7 +1,7 @@
 """One run, end to end: data, fit, classify, evaluate, report, run directory."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -485,7 +485,7 @@ def _keep_page_data(
     evaluated: Evaluated,
     dataset: Dataset,
     curves: Mapping[str, tuple[Outcome, float | None]],
-    results: Iterable[SectionResult],
+    results: Collection[SectionResult],
     probabilities: AnswerProbabilities | None,
 ) -> None:
     """Write the page data: what the run's page shows of the test split."""
@@ -515,6 +515,7 @@ def _keep_page_data(
         sample=sample,
         shifts=shifts,
         right=right_answers(evaluated.outcome, evaluated.gamma),
+        right_beside={name: right for result in results for name, right in result.right.items()},
         pictures=_pick_pictures(evaluated, dataset, answers),
         probabilities=None if probabilities is None else Probabilities(probabilities.of_rows()),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gsmflow.data.dataset import Dataset, HeldOut, Problem
+from gsmflow.evaluation.bootstrap import RightAnswers
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.contract import Scorer
 from gsmflow.recipes.recipe import Recipe
@@ -63,6 +64,8 @@ class SectionResult:
         gamma that was chosen for the method.
     class_shifts
         Generation shifts of each class, by method, for the run's page.
+    right
+        Which test rows other classifiers on the run's model answer right, by their names.
     pictures
         The files of the pictures that were drawn.
     """
@@ -70,6 +73,7 @@ class SectionResult:
     metrics: Any
     curves: Mapping[str, tuple[Outcome, float | None]] = field(default_factory=dict)
     class_shifts: Mapping[str, ClassShifts] = field(default_factory=dict)
+    right: Mapping[str, RightAnswers] = field(default_factory=dict)
     pictures: tuple[Path, ...] = ()
 
 

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from gsmflow.core.errors import InputError
-from gsmflow.evaluation.bootstrap import right_answers
+from gsmflow.evaluation.bootstrap import RightAnswers, right_answers
 from gsmflow.evaluation.metrics import SeenUnseenCurve
 from gsmflow.evaluation.protocol import Outcome
 from gsmflow.learning.feed import MemoryFeed
@@ -131,6 +131,7 @@ def make_page_data() -> PageData:
         sample=draw_features(Around(4), unseen, np.array([2, 7]), seeded(0)),
         shifts={"": real, "Ours, né <i>": synthesized},
         right=right_answers(outcome, 0.5),
+        right_beside={"new": right_answers(outcome, -1.0), "right.0": right_answers(outcome)},
         probabilities=Probabilities(np.random.default_rng(1).random(len(outcome.labels))),
     )
 
@@ -143,11 +144,13 @@ def test_page_data_is_read_back_unchanged(tmp_path: Path) -> None:
     assert list(found.shifts) == ["", "Ours, né <i>"]
     pairs = [(found.answers, page_data.answers), (found.sample, page_data.sample)]
     pairs += [(found.right, page_data.right), (found.probabilities, page_data.probabilities)]
+    assert list(found.right_beside) == list(page_data.right_beside)
+    pairs += zip(found.right_beside.values(), page_data.right_beside.values(), strict=True)
     pairs += list(zip(found.shifts.values(), page_data.shifts.values(), strict=True))
     for ours, theirs in pairs:
         for name, values in vars(theirs).items():
             np.testing.assert_array_equal(getattr(ours, name), values)
-            assert getattr(ours, name).dtype == values.dtype
+            assert values is None or getattr(ours, name).dtype == values.dtype
     for name, curve in page_data.curves.items():
         np.testing.assert_array_equal(found.curves[name], curve)
 
@@ -162,13 +165,17 @@ def damaged(change: str, page_data: PageData) -> PageData:
         return replace(page_data, probabilities=Probabilities(np.full(len(answers.labels), 2.0)))
     if change == "few probabilities":
         return replace(page_data, probabilities=Probabilities(np.ones(3)))
+    if change == "few answers":
+        right = RightAnswers(np.ones(3, dtype=bool))
+        return replace(page_data, right_beside={"other": right})
     if change == "sample":
         return replace(page_data, sample=replace(sample, real=sample.real[1:]))
     return replace(page_data, curves={"Ours": np.zeros((3, 2))})
 
 
 @pytest.mark.parametrize(
-    "change", ["class", "length", "probability", "few probabilities", "sample", "curve"]
+    "change",
+    ["class", "length", "probability", "few probabilities", "few answers", "sample", "curve"],
 )
 def test_page_data_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> None:
     file = tmp_path / "page_data.safetensors"

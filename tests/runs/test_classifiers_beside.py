@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from gsmflow.recipes.flags import with_choices
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.page_data import PAGE_DATA_FILE, PageData, read_page_data
 from gsmflow.reports.results import collect_runs
 from gsmflow.runs import classifiers_beside, stages
 from gsmflow.runs.experiment import run_experiment
@@ -27,6 +29,13 @@ def metrics_of(recipe: Recipe) -> dict[str, Any]:
     return run_experiment(Job(recipe), QUIET).metrics
 
 
+def kept_of(recipe: Recipe) -> tuple[dict[str, Any], PageData]:
+    """The metrics of a run, and what it kept of its test split."""
+    result = run_experiment(Job(recipe), QUIET)
+    file = result.directory / PAGE_DATA_FILE
+    return result.metrics, read_page_data(file, len(result.problem.classes))
+
+
 def measures_in(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics[name] for name in ("T1", "U", "S", "H", "AUSUC", "calibrated")}
 
@@ -43,11 +52,14 @@ def test_each_classifier_has_the_figures_of_a_run_with_it_alone(
     tmp_path: Path, model: str, others: tuple[str, ...]
 ) -> None:
     plain = tiny_recipe(tmp_path, model=model, beside=())
-    together = metrics_of(plain.replace(classifiers_beside=("softmax", *others)))
-    assert list(together["classifiers_beside"]) == list(others)
+    together, kept = kept_of(plain.replace(classifiers_beside=("softmax", *others)))
+    assert list(together["classifiers_beside"]) == list(kept.right_beside) == list(others)
     for name in others:
-        alone = metrics_of(with_choices(plain, name, None))
+        alone, kept_alone = kept_of(with_choices(plain, name, None))
         assert measures_in(together["classifiers_beside"][name]) == measures_in(alone)
+        assert kept_alone.right is not None
+        for kind, flags in vars(kept_alone.right).items():
+            np.testing.assert_array_equal(getattr(kept.right_beside[name], kind), flags)
     assert measures_in(together) == measures_in(metrics_of(plain))
 
 
