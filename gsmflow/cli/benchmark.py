@@ -58,6 +58,7 @@ from gsmflow.runs.grid import (
     Cell,
     GridData,
     MethodChoice,
+    check_classifiers_beside,
     find_unfit,
     make_cells,
     open_data,
@@ -90,6 +91,9 @@ class BenchmarkOptions:
     methods: tuple[str, ...] = ("all",)
     """The methods by the names that --model takes, or all that fit a dataset. NAME:CLASSIFIER is a
     method with another classifier, such as f-clswgan:prototypes."""
+    classifiers_beside: tuple[str, ...] = ()
+    """Further classifiers on the trained models of methods that synthesize, such as prototypes:
+    each has a row, without a training of its own."""
     seeds: Annotated[int, Range(min=1)] = 3
     """Seeds 0, 1, ... of each cell; a closed form that draws nothing has one."""
     class_splits: Annotated[int, Range(min=0)] = 0
@@ -164,13 +168,15 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
     baseline = None if options.check is None else read_csv(options.check)
     elsewhere = known_runs(options.known)
     methods = read_method_choices(options.methods)
+    check_classifiers_beside(options.classifiers_beside, methods)
     choices = [read_data_choice(word) for word in dict.fromkeys(options.datasets)]
-    # Absent in the files of folders from before there were random class splits.
+    # None where absent in the files of older folders.
     over_splits = True if options.class_splits else None
     identity: dict[str, object] = {
         "preset": options.preset,
         "flags": list(flags),
         "class_splits": over_splits,
+        "classifiers_beside": list(options.classifiers_beside) or None,
     }
     if options.preset == "tuned":
         identity["trials"] = options.trials
@@ -213,6 +219,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console, flags: Sequence[s
             chosen,
             range(options.class_splits),
             unfit,
+            options.classifiers_beside,
         )
         if baseline is not None:
             cells = _cells_in(baseline, cells, options)

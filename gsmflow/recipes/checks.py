@@ -10,7 +10,13 @@ from gsmflow.core.settings import check_settings, flag_of
 from gsmflow.data.embedding_names import check_embeddings
 from gsmflow.learning.contract import Density, GivesRows, Model
 from gsmflow.methods.registry import METHODS
-from gsmflow.recipes.recipe import CLASSIFIERS, CONFIG_PREFIXES, Recipe, used_configs
+from gsmflow.recipes.recipe import (
+    CLASSIFIERS,
+    CONFIG_PREFIXES,
+    Recipe,
+    classifiers_for,
+    used_configs,
+)
 
 __all__ = ["check_model_class", "check_one_split", "check_recipe"]
 
@@ -72,7 +78,8 @@ def check_file_name(where: str, value: str) -> None:
 def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
     """Raise `InputError` if the recipe needs a density, rows or epochs that the model lacks."""
     name = model_class.__name__
-    if recipe.shots and (recipe.method_info.classifies or not issubclass(model_class, GivesRows)):
+    takes_classifier = bool(classifiers_for(recipe.method_info, model_class))
+    if recipe.shots and not takes_classifier:
         raise InputError(
             f"--shots: found with a model that classifies by itself ({name}) and learns from no "
             "labelled row of an unseen class, expected a model that gives rows for a classifier, "
@@ -88,9 +95,7 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
             f"--test-selected: found with a model that classifies by itself ({name}), expected "
             "--no-test-selected: there are no epochs to select from"
         )
-    if recipe.classifiers_beside and (
-        recipe.method_info.classifies or not issubclass(model_class, GivesRows)
-    ):
+    if recipe.classifiers_beside and not takes_classifier:
         raise InputError(
             f"--classifiers-beside: found with a model that classifies by itself ({name}), "
             "expected one that gives rows for a classifier, such as gsmflow"

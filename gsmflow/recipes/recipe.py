@@ -15,6 +15,7 @@ from gsmflow.core.settings import Range, field_texts, field_types
 from gsmflow.data.embedding_names import embedding_label
 from gsmflow.data.scaling import FeatureScalingName
 from gsmflow.evaluation.balance_names import Balance
+from gsmflow.learning.contract import Density, GivesRows, Model
 from gsmflow.learning.feed import FeatureStorage
 from gsmflow.learning.method import Method, PresetName, method_of
 from gsmflow.learning.prototypes import PrototypesConfig
@@ -29,6 +30,7 @@ __all__ = [
     "ClassifierConfig",
     "Recipe",
     "Setting",
+    "classifiers_for",
     "learning_settings",
     "setting_value",
     "settings_of",
@@ -43,6 +45,17 @@ CLASSIFIERS: Mapping[str, type[ClassifierConfig]] = {
     "prototypes": PrototypesConfig,
     "bayes": BayesConfig,
 }
+
+
+def classifiers_for(method: Method, model: type[Model]) -> tuple[str, ...]:
+    """The names of the classifiers that can be trained on rows of a method's model.
+
+    None where the method classifies by itself; ``bayes`` needs a density.
+    """
+    if method.classifies or not issubclass(model, GivesRows):
+        return ()
+    return tuple(n for n in CLASSIFIERS if n != "bayes" or issubclass(model, Density))
+
 
 # The fields of a recipe that hold a configuration, and the prefix of its settings' flat names.
 CONFIG_PREFIXES: Mapping[str, str] = {

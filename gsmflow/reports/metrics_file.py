@@ -16,7 +16,9 @@ from gsmflow.core.json_fields import Field
 from gsmflow.core.json_records import as_record
 from gsmflow.evaluation.measures import METRICS
 
-__all__ = ["check_measures", "open_metrics"]
+__all__ = ["CLASSIFIERS_BESIDE", "check_measures", "open_metrics"]
+
+CLASSIFIERS_BESIDE = "classifiers_beside"
 
 # Rounding may lift an area above 1.
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1 + 1e-9)]
@@ -107,7 +109,7 @@ _Metrics: Any = msgspec.defstruct(
         ("seeds", Annotated[list[_Seed], Meta(min_length=1)] | None, None),
         ("validation", _Validation | None, None),
         ("baselines", dict[str, _Measures] | None, None),
-        ("classifiers_beside", dict[str, _Measures] | None, None),
+        (CLASSIFIERS_BESIDE, dict[str, _Measures] | None, None),
         ("oracle", _Measures | None, None),
         ("gate", _Gate | None, None),
         ("novelty", _Novelty | None, None),

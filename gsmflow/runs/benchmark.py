@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,7 +64,7 @@ from gsmflow.runs.executors import (
     Work,
     execute,
 )
-from gsmflow.runs.grid import Cell, GridData, words_of_run
+from gsmflow.runs.grid import Cell, GridData, MethodChoice, words_of_run
 from gsmflow.runs.sections import REPORTS
 
 __all__ = [
@@ -188,7 +188,8 @@ def runs_of(
     cells
         The cells.
     elsewhere
-        What other benchmarks kept of runs, by their addresses.
+        What other benchmarks kept of runs, by their addresses; what lacks the figures of a further
+        classifier that is asked for is not taken.
     """
     seeds = sorted({seed for cell in cells for seed in cell.seeds})
     splits: Sequence[int | None] = sorted({s for cell in cells for s in cell.splits}) or [None]
@@ -197,7 +198,13 @@ def runs_of(
         for split, seed, cell in product(splits, seeds, cells)
         if seed in cell.seeds
     ]
-    return [replace(run, elsewhere=elsewhere.get(run.address)) for run in runs]
+    return [replace(run, elsewhere=_known_of(run, elsewhere)) for run in runs]
+
+
+def _known_of(run: CellRun, elsewhere: Mapping[str, FinishedRun]) -> FinishedRun | None:
+    known = elsewhere.get(run.address)
+    asked_for = {method.classifier for method in run.cell.methods_beside}
+    return None if known is None or not asked_for <= {*known.beside} else known
 
 
 def memory_of(data: GridData) -> int:
@@ -363,11 +370,11 @@ def collect_board(
     """
     by_cell = _by_cell(runs)
     cells = list(by_cell)
-    of_cells = [_runs_of(cell, of_cell, finished) for cell, of_cell in by_cell.items()]
+    of_methods = [*_runs_of_methods(by_cell, finished)]
+    of_cells = [of_method for _, of_method in of_methods]
     found = collect_cells(of_cells, draws, np.random.default_rng(_BOOTSTRAP_SEED))
     names = {data.recipe.dataset for data in datasets}
     splits = max((len(cell.splits) for cell in cells), default=0)
-    methods = dict.fromkeys(cell.method for cell in cells)
     return Leaderboard(
         datasets=tuple(map(_dataset_entry, datasets)),
         methods=tuple(
@@ -379,7 +386,7 @@ def collect_board(
                 preset=preset,
                 paper=find_method(method.name).paper,
             )
-            for method in methods
+            for method in dict.fromkeys(method for method, _ in of_methods)
         ),
         cells=tuple(found),
         ranking=rank_cells(found),
@@ -387,6 +394,7 @@ def collect_board(
         command=command,
         environment=_environment([*finished.values()]),
         class_splits=splits,
+        shares_models={method for method, _ in of_methods} != {cell.method for cell in cells},
     )
 
 
@@ -437,6 +445,32 @@ def _by_split(runs: Mapping[CellRun, _Kept]) -> dict[int | None, dict[int, _Kept
     return found
 
 
+def _methods_of(cell: Cell, by_cell: Collection[Cell]) -> list[MethodChoice]:
+    """A cell's method, and with each further classifier that has no cells of its own."""
+    asked_for = {other.method for other in by_cell}
+    return [cell.method, *(beside for beside in cell.methods_beside if beside not in asked_for)]
+
+
+def _runs_of_methods(
+    by_cell: Mapping[Cell, Sequence[CellRun]], finished: Mapping[str, FinishedRun]
+) -> Iterator[tuple[MethodChoice, CellRuns]]:
+    """The runs of each cell, then those of each further classifier on their models."""
+    for cell, runs in by_cell.items():
+        of_cell = _runs_of(cell, runs, finished)
+        for method in _methods_of(cell, by_cell):
+            is_beside = method != cell.method
+            yield method, _with_classifier(of_cell, method) if is_beside else of_cell
+
+
+def _with_classifier(of_cell: CellRuns, method: MethodChoice) -> CellRuns:
+    """The runs of a cell as those of a further classifier on their models."""
+    runs = {
+        split: {seed: run.with_classifier(method.classifier) for seed, run in of_split.items()}
+        for split, of_split in of_cell.runs.items()
+    }
+    return replace(of_cell, method=method.key, runs=runs)
+
+
 def _runs_of(cell: Cell, runs: Sequence[CellRun], finished: Mapping[str, FinishedRun]) -> CellRuns:
     done = {run: finished[run.address] for run in runs if run.address in finished}
     outcomes = [run.outcome for run in runs if run not in done]
@@ -483,10 +517,11 @@ def write_board(
     InputError
         If a file of a run is damaged.
     """
-    pages = {
-        (cell.method.key, cell.data.key): _write_page(cell, of_cell)
-        for cell, of_cell in _by_cell(runs).items()
-    }
+    by_cell = _by_cell(runs)
+    pages: dict[tuple[str, str], Path | None] = {}
+    for cell, of_cell in by_cell.items():
+        page = _write_page(cell, of_cell)
+        pages |= {(m.key, cell.data.key): page for m in _methods_of(cell, by_cell)}
     known = {key: page for key, page in pages.items() if page is not None}
     pictures = _draw(board, out, warn)
     contents = {

@@ -15,8 +15,8 @@ from gsmflow.core.errors import InputError, UnavailableError, WriteError, lacks_
 from gsmflow.core.files import write_json
 from gsmflow.core.json_records import read_record
 from gsmflow.core.run_files import ENVIRONMENT_FILE, LOG_FILE
+from gsmflow.reports.metrics_file import CLASSIFIERS_BESIDE
 from gsmflow.reports.stage_seconds import read_stages
-from gsmflow.runs.classifiers_beside import KEY as CLASSIFIERS_BESIDE
 from gsmflow.runs.experiment import run_experiment
 from gsmflow.runs.script import script_recipe
 

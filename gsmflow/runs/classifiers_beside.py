@@ -18,14 +18,13 @@ from gsmflow.learning.contract import Model, Scorer
 from gsmflow.learning.feed import Scaled
 from gsmflow.recipes.flags import with_choices
 from gsmflow.recipes.recipe import Recipe
+from gsmflow.reports.metrics_file import CLASSIFIERS_BESIDE
 from gsmflow.reports.section import SectionReport, SectionRow
 from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import Fitted, Run, fit_scorer
 from gsmflow.runs.validation import AtEnd, Finding
 
-__all__ = ["KEY", "SECTION"]
-
-KEY = "classifiers_beside"
+__all__ = ["SECTION", "names_beside"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +35,14 @@ class _Classified:
     gamma: float | None
 
 
-def _names(recipe: Recipe) -> list[str]:
+def names_beside(recipe: Recipe) -> list[str]:
     """The classifiers that a recipe compares its own with."""
     return [name for name in recipe.classifiers_beside if name != recipe.classifier_name]
 
 
 def _scorers(run: Run, scaled: Scaled, model: Model) -> Iterator[tuple[str, Scorer]]:
     """Each classifier by its name, trained on rows of the model if it needs any."""
-    for name in _names(run.recipe):
+    for name in names_beside(run.recipe):
         other = replace(run, recipe=with_choices(run.recipe, name, None))
         yield name, fit_scorer(other, scaled, model)
 
@@ -63,7 +62,7 @@ def _choose_gammas(run: Run, problem: Problem, held_out: HeldOut) -> AtEnd:
 
 def _fit(run: Run, fitted: Fitted, found: Finding | None) -> dict[str, _Classified]:
     """Train each classifier on the final model; reads no test row."""
-    names = _names(run.recipe)
+    names = names_beside(run.recipe)
     run.console.print(f"training other classifiers on the same model: {', '.join(names)}")
     gammas = {} if found is None else found.facts
     return {
@@ -88,13 +87,13 @@ def _label(model: str, name: str) -> str:
 
 
 def _rows(metrics: Field) -> list[SectionRow]:
-    model, found = metrics["model"].text(), metrics[KEY]
+    model, found = metrics["model"].text(), metrics[CLASSIFIERS_BESIDE]
     return [SectionRow(_label(model, name), found[name]) for name in found.object()]
 
 
 SECTION = Section(
-    report=SectionReport(key=KEY, rows=_rows),
-    wanted=lambda recipe: bool(_names(recipe)),
+    report=SectionReport(key=CLASSIFIERS_BESIDE, rows=_rows),
+    wanted=lambda recipe: bool(names_beside(recipe)),
     at_end=_choose_gammas,
     fit=lambda run, dataset, fitted, scorer, found: _fit(run, fitted, found),
     measure=_measure,

@@ -22,7 +22,8 @@ from gsmflow.learning.contract import why_unfit
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.flags import parse_recipe
-from gsmflow.recipes.recipe import CLASSIFIERS, Recipe
+from gsmflow.recipes.recipe import CLASSIFIERS, Recipe, classifiers_for
+from gsmflow.runs.classifiers_beside import names_beside
 from gsmflow.runs.directory import computed_fields
 from gsmflow.runs.experiment import open_dataset
 from gsmflow.runs.script import Script, script_recipe
@@ -32,6 +33,7 @@ __all__ = [
     "DataChoice",
     "GridData",
     "MethodChoice",
+    "check_classifiers_beside",
     "find_unfit",
     "make_cells",
     "open_data",
@@ -104,6 +106,12 @@ class MethodChoice:
         label = find_method(self.name).label
         return f"{label}, {self.classifier}" if self.classifier else label
 
+    def taken_beside(self, names: Sequence[str]) -> list[str]:
+        """Those of further classifiers that its runs can have; none where it names a classifier."""
+        info = find_method(self.name)
+        known = () if self.classifier else classifiers_for(info, info.model)
+        return [name for name in names if name in known]
+
     @property
     def words(self) -> list[str]:
         """The flags that choose it."""
@@ -172,6 +180,11 @@ class Cell:
     folder: Path
     splits: tuple[int, ...] = ()
 
+    @property
+    def methods_beside(self) -> list[MethodChoice]:
+        """The method with each further classifier whose figures its runs have."""
+        return [MethodChoice(self.method.name, name) for name in names_beside(self.recipe)]
+
     def run_folder(self, seed: int, split: int | None = None) -> Path:
         """The run directory of a seed, on a class split."""
         return self._folder_of(split) / f"seed{seed}"
@@ -223,6 +236,26 @@ def _check_classifier(choice: MethodChoice) -> None:
             f"--methods: found {choice.key}, expected {choice.name} or {choice.name}:CLASSIFIER "
             f"with one of {', '.join(CLASSIFIERS)}"
         )
+
+
+def check_classifiers_beside(names: Sequence[str], methods: Sequence[MethodChoice]) -> None:
+    """Check the further classifiers of a grid.
+
+    Raises
+    ------
+    InputError
+        If one is unknown, or none of the methods can have it.
+    """
+    for name in names:
+        if name not in CLASSIFIERS:
+            raise InputError(
+                f"--classifiers-beside: found {name!r}, expected some of {', '.join(CLASSIFIERS)}"
+            )
+        if not any(method.taken_beside([name]) for method in methods):
+            raise InputError(
+                f"--classifiers-beside: found {name}, which no method of this grid can have, "
+                "expected a method that gives rows for a classifier, such as gsmflow"
+            )
 
 
 def read_data_choice(word: str) -> DataChoice:
@@ -304,6 +337,7 @@ def make_cells(
     chosen: Mapping[tuple[str, str], Path] | None = None,
     splits: Sequence[int] = (),
     unfit: Collection[tuple[str, str]] = (),
+    classifiers_beside: Sequence[str] = (),
 ) -> list[Cell]:
     """The cells of a grid, dataset by dataset.
 
@@ -327,6 +361,8 @@ def make_cells(
         The random class splits of each cell; none: the dataset's own split.
     unfit
         The keys of method and dataset that have no cell.
+    classifiers_beside
+        Further classifiers of the runs, where a method can have them.
 
     Raises
     ------
@@ -338,12 +374,14 @@ def make_cells(
         if (method.key, data.key) in unfit:
             continue
         file = (chosen or {}).get((method.key, data.key))
+        others = method.taken_beside(classifiers_beside)
         words = (
             *method.words,
             *("--preset", preset),
             *data.choice.words,
             *(() if file is None else ("--recipe", str(file))),
             "--beside",
+            *(("--classifiers-beside", *others) if others else ()),
             *flags,
         )
         recipe = parse_recipe(

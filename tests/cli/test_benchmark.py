@@ -208,6 +208,30 @@ def test_runs_of_another_machine_stand_in_a_leaderboard_as_if_made_here(data: Pa
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_further_classifiers_have_the_figures_of_runs_with_them(data: Path) -> None:
+    apart = options_for(data, methods=("cvae", "cvae:prototypes", "ale"), preset="short", seeds=1)
+    run_benchmark(apart, QUIET, FLAGS)
+    beside: dict[str, Any] = {"methods": ("cvae", "ale"), "preset": "short", "seeds": 1}
+    beside |= {"classifiers_beside": ("prototypes",)}
+    # Runs that are known without the further classifier are run again.
+    known = (apart.out / "leaderboard.safetensors",)
+    together = options_for(data, out=data / "together", known=known, **beside)
+    run_benchmark(together, QUIET, FLAGS)
+    log = (together.out / "benchmark.log").read_text()
+    assert ("cvae/seed0" in log, "ale/seed0" in log) == (True, False)
+    assert without_costs(together.out) == without_costs(apart.out)
+    rows = rows_of(together.out)
+    assert [row["method"] for row in rows] == ["cvae", "cvae:prototypes", "ale"]
+    assert [bool(row["seconds"]) for row in rows] == [True, False, True]
+    assert "on the trained models of METHOD" in (together.out / "leaderboard.md").read_text()
+    # What is known with it is not.
+    known = (together.out / "leaderboard.safetensors",)
+    again = options_for(data, out=data / "again", known=known, **beside)
+    run_benchmark(again, QUIET, FLAGS)
+    assert not (again.out / "runs").exists()
+    assert rows_of(again.out) == rows
+
+
 def test_runs_of_other_settings_or_data_are_not_taken_for_these(data: Path) -> None:
     there = options_for(data, methods=("eszsl",), out=data / "there")
     run_benchmark(there, QUIET, FLAGS)
@@ -246,6 +270,15 @@ def test_failed_run_gives_way_to_one_that_another_machine_finished(data: Path) -
         ({"seeds": 0}, "--seeds: found 0, expected a number of at least 1"),
         ({"workers": 0}, "--workers: found 0"),
         ({"draws": -1}, "--draws: found -1"),
+        ({"classifiers_beside": ("svm",)}, "--classifiers-beside: found 'svm', expected some of"),
+        (
+            {"classifiers_beside": ("prototypes",)},
+            "--classifiers-beside: found prototypes, which no method of this grid can have",
+        ),
+        (
+            {"methods": ("cvae", "gsmflow:prototypes"), "classifiers_beside": ("bayes",)},
+            "--classifiers-beside: found bayes, which no method of this grid can have",
+        ),
     ],
 )
 def test_bad_option_is_refused(data: Path, changes: dict[str, Any], part: str) -> None:

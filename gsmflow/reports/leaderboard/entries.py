@@ -128,6 +128,8 @@ class Leaderboard:
         Versions, the machine and the commit.
     class_splits
         On how many random class splits each cell runs; 0: on the dataset's own split.
+    shares_models
+        Whether some rows are of a further classifier on the trained models of another row.
     """
 
     datasets: tuple[DatasetEntry, ...]
@@ -138,6 +140,7 @@ class Leaderboard:
     command: str
     environment: Mapping[str, str]
     class_splits: int = 0
+    shares_models: bool = False
 
     def cells_of(self, dataset: DatasetEntry) -> list[LeaderboardCell]:
         """The cells of a dataset, in the order of the methods."""

@@ -7,7 +7,7 @@ leaderboard, under the same paired statistics, without their run directories.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -24,11 +24,12 @@ from gsmflow.core.run_files import ENVIRONMENT_FILE, METRICS_FILE
 from gsmflow.evaluation.bootstrap import RightAnswers
 from gsmflow.evaluation.measures import METRICS
 from gsmflow.evaluation.per_class import read_per_class
-from gsmflow.reports.metrics_file import check_measures, open_metrics
+from gsmflow.reports.metrics_file import CLASSIFIERS_BESIDE, check_measures, open_metrics
 from gsmflow.reports.page_data import PAGE_DATA_FILE, read_page_data
 
 __all__ = [
     "FinishedRun",
+    "OtherClassifier",
     "RowsAnswered",
     "TestRows",
     "read_finished_run",
@@ -88,6 +89,8 @@ class FinishedRun:
         What it took; None where not known.
     device, commit
         Where it ran, and of which commit; empty where not known.
+    beside
+        The figures of other classifiers on its model, by their names.
     """
 
     measures: Mapping[str, Any]
@@ -96,6 +99,38 @@ class FinishedRun:
     peak_mib: int | None
     device: str
     commit: str
+    beside: Mapping[str, "OtherClassifier"] = field(default_factory=dict)
+
+    def with_classifier(self, name: str) -> "FinishedRun":
+        """The run as if it had the classifier beside its own; its costs are not known then."""
+        other = self.beside[name]
+        answered = None
+        if self.answered is not None and other.right is not None:
+            answered = RowsAnswered(self.answered.rows, other.right)
+        return replace(
+            self,
+            measures=other.measures,
+            answered=answered,
+            seconds=None,
+            peak_mib=None,
+            beside={},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class OtherClassifier:
+    """Another classifier on the model of a run.
+
+    Attributes
+    ----------
+    measures
+        Its figures, as those of a run.
+    right
+        Which test rows it answers right; None of a run that did not keep it.
+    """
+
+    measures: Mapping[str, Any]
+    right: RightAnswers | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +144,7 @@ class _Entry:
     peak_mib: _Count | None
     device: str
     commit: str
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_finished_run(
@@ -122,13 +158,19 @@ def read_finished_run(
         If a file of the run is damaged.
     """
     environment = read_record(folder / ENVIRONMENT_FILE, dict[str, Any])
+    metrics = open_metrics(folder / METRICS_FILE).object()
+    answered, right_beside = _answered(folder)
     return FinishedRun(
-        measures=_measures_in(open_metrics(folder / METRICS_FILE).object()),
-        answered=_answered(folder),
+        measures=_measures_in(metrics),
+        answered=answered,
         seconds=seconds,
         peak_mib=peak_mib,
         device=device,
         commit=str(environment.get("git_commit") or ""),
+        beside={
+            name: OtherClassifier(_measures_in(measures), right_beside.get(name))
+            for name, measures in (metrics.get(CLASSIFIERS_BESIDE) or {}).items()
+        },
     )
 
 
@@ -138,16 +180,18 @@ def _measures_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if name in names | {_CALIBRATED}}
 
 
-def _answered(folder: Path) -> RowsAnswered | None:
+def _answered(folder: Path) -> tuple[RowsAnswered | None, Mapping[str, RightAnswers]]:
+    """What a run answers right, and what other classifiers on its model do."""
     file = folder / PAGE_DATA_FILE
     if not file.exists():
-        return None
+        return None, {}
     classes = read_per_class(folder / "per_class.csv")
     page_data = read_page_data(file, len(classes))
     if page_data.right is None:
-        return None
+        return None, {}
     is_seen = np.array([answers.kind == "seen" for answers in classes])
-    return RowsAnswered(TestRows(page_data.answers.labels, is_seen), page_data.right)
+    rows = TestRows(page_data.answers.labels, is_seen)
+    return RowsAnswered(rows, page_data.right), page_data.right_beside
 
 
 def write_finished_runs(path: Path, runs: Mapping[str, FinishedRun]) -> None:
@@ -167,19 +211,26 @@ def write_finished_runs(path: Path, runs: Mapping[str, FinishedRun]) -> None:
             "peak_mib": run.peak_mib,
             "device": run.device,
             "commit": run.commit,
+            "beside": {name: other.measures for name, other in run.beside.items()},
         }
         if run.answered is not None:
             entry["rows"] = _place_of(run.answered.rows, rows)
-            known = {kind: getattr(run.answered.right, kind) for kind in _ANSWERS}
-            for kind, flags in known.items():
-                if flags is not None:
-                    arrays[f"right.{place}.{kind}"] = np.packbits(flags)
+            arrays |= _packed(f"right.{place}", run.answered.right)
+            for i, other in enumerate(run.beside.values()):
+                if other.right is not None:
+                    arrays |= _packed(f"beside.{place}.{i}", other.right)
         entries.append(entry)
     for place, of_dataset in enumerate(rows):
         arrays[f"rows.{place}.labels"] = of_dataset.labels.astype(np.int32)
         arrays[f"rows.{place}.class_is_seen"] = of_dataset.class_is_seen
     tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in arrays.items()}
     write_tensors(path, tensors, {"runs": json.dumps(entries)})
+
+
+def _packed(start: str, right: RightAnswers) -> dict[str, NDArray[np.uint8]]:
+    """Answers as bits, in arrays whose names have a beginning in common."""
+    known = {kind: getattr(right, kind) for kind in _ANSWERS}
+    return {f"{start}.{kind}": np.packbits(v) for kind, v in known.items() if v is not None}
 
 
 def _place_of(rows: TestRows, known: list[TestRows]) -> int:
@@ -208,13 +259,21 @@ def read_finished_runs(path: Path) -> dict[str, FinishedRun]:
         found = {}
         for place, entry in enumerate(entries):
             check_measures(f"{path}, run {entry.name}", entry.measures)
+            for name, measures in entry.beside.items():
+                check_measures(f"{path}, run {entry.name}, {name}", measures)
+            rows = None if entry.rows is None else _rows(arrays, entry.rows)
+            right = _unpacked(arrays, f"right.{place}", rows)
             found[entry.name] = FinishedRun(
                 measures=entry.measures,
-                answered=_unpacked(arrays, place, entry),
+                answered=None if rows is None or right is None else RowsAnswered(rows, right),
                 seconds=entry.seconds,
                 peak_mib=entry.peak_mib,
                 device=entry.device,
                 commit=entry.commit,
+                beside={
+                    name: OtherClassifier(measures, _unpacked(arrays, f"beside.{place}.{i}", rows))
+                    for i, (name, measures) in enumerate(entry.beside.items())
+                },
             )
     except InputError:
         raise
@@ -227,22 +286,29 @@ def read_finished_runs(path: Path) -> dict[str, FinishedRun]:
     return found
 
 
-def _unpacked(arrays: Mapping[str, NDArray[Any]], place: int, entry: _Entry) -> RowsAnswered | None:
-    if entry.rows is None:
-        return None
-    labels = arrays[f"rows.{entry.rows}.labels"]
-    is_seen = arrays[f"rows.{entry.rows}.class_is_seen"]
+def _rows(arrays: Mapping[str, NDArray[Any]], place: int) -> TestRows:
+    labels, is_seen = arrays[f"rows.{place}.labels"], arrays[f"rows.{place}.class_is_seen"]
     if labels.ndim != 1 or labels.dtype != np.int32 or is_seen.ndim != 1 or is_seen.dtype != bool:
-        raise ValueError(f"test rows {entry.rows} are of another type")
+        raise ValueError(f"test rows {place} are of another type")
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(is_seen):
-        raise ValueError(f"test rows {entry.rows} are not of {len(is_seen)} classes")
-    sizes = dict.fromkeys(_ANSWERS, len(labels)) | {"zsl": int((~is_seen[labels]).sum())}
+        raise ValueError(f"test rows {place} are not of {len(is_seen)} classes")
+    return TestRows(labels, is_seen)
+
+
+def _unpacked(
+    arrays: Mapping[str, NDArray[Any]], start: str, rows: TestRows | None
+) -> RightAnswers | None:
+    """What `_packed` made of answers to test rows; None where there are none."""
+    if rows is None or f"{start}.gzsl" not in arrays:
+        return None
+    unseen = int((~rows.class_is_seen[rows.labels]).sum())
+    sizes = dict.fromkeys(_ANSWERS, len(rows.labels)) | {"zsl": unseen}
     flags = {
         kind: _flags(arrays[name], size)
         for kind, size in sizes.items()
-        if (name := f"right.{place}.{kind}") in arrays
+        if (name := f"{start}.{kind}") in arrays
     }
-    return RowsAnswered(TestRows(labels, is_seen), RightAnswers(**flags))
+    return RightAnswers(**flags)
 
 
 def _flags(bits: NDArray[Any], count: int) -> NDArray[np.bool_]:

@@ -40,6 +40,9 @@ _ON_SPLITS = (
     "random class splits: mean ± standard deviation over splits; the backbone may have been "
     "trained on classes that are unseen here"
 )
+_ON_SHARED_MODELS = (
+    "METHOD, CLASSIFIER without seconds: that classifier on the trained models of METHOD"
+)
 RANKED_BY = "H_calibrated"
 LEAST_STD = 0.2
 """Standard deviation of a figure at least, in points: another processor rounds otherwise."""
@@ -108,7 +111,12 @@ def _row(board: Leaderboard, cell: LeaderboardCell) -> tuple[Cell, ...]:
 
 
 def _protocol_of(board: Leaderboard) -> str:
-    return f"{PROTOCOL}; {_ON_SPLITS}" if board.class_splits else PROTOCOL
+    parts = (
+        PROTOCOL,
+        _ON_SPLITS if board.class_splits else "",
+        _ON_SHARED_MODELS if board.shares_models else "",
+    )
+    return "; ".join(filter(None, parts))
 
 
 def _marked(cell: LeaderboardCell, key: str) -> Cell:
