@@ -36,15 +36,14 @@ from gsmflow.reports.leaderboard.forms import (
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
 from gsmflow.runs.benchmark import (
     CellRun,
-    collect_board,
     finished_in,
     known_runs,
     memory_of,
     opened_folder,
     run_cells,
     runs_of,
-    write_board,
 )
+from gsmflow.runs.board import collect_board, write_board
 from gsmflow.runs.executors import (
     Ended,
     ExecutorName,

@@ -455,7 +455,7 @@ def test_full_disk_gives_one_sentence_and_loses_nothing(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("gsmflow.runs.benchmark.write_bytes", full)
+        patch.setattr("gsmflow.runs.board.write_bytes", full)
         with pytest.raises(WriteError, match="No space left"):
             run_benchmark(options, QUIET, FLAGS)
     kept = outcome.read_text()
