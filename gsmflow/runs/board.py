@@ -93,17 +93,11 @@ def collect_board(
     found = collect_cells(of_cells, draws, np.random.default_rng(_BOOTSTRAP_SEED))
     names = {data.recipe.dataset for data in datasets}
     splits = max((len(cell.splits) for cell in cells), default=0)
+    classifiers = {cell.method: cell.recipe.classifier_name for cell in cells}
     return Leaderboard(
         datasets=tuple(map(_dataset_entry, datasets)),
         methods=tuple(
-            MethodEntry(
-                key=method.key,
-                label=method.label,
-                kind=find_method(method.name).kind,
-                classifier=method.classifier,
-                preset=preset,
-                paper=find_method(method.name).paper,
-            )
+            _method_entry(method, classifiers.get(method, method.classifier), preset)
             for method in dict.fromkeys(method for method, _ in of_methods)
         ),
         cells=tuple(found),
@@ -134,6 +128,18 @@ def _commits(runs: Counter[str]) -> list[str]:
     if len(runs) == 1:
         return [*runs]
     return [f"{commit} ({count} runs)" for commit, count in runs.most_common()]
+
+
+def _method_entry(method: MethodChoice, classifier: str, preset: str) -> MethodEntry:
+    info = find_method(method.name)
+    return MethodEntry(
+        key=method.key,
+        label=method.label,
+        kind=info.kind,
+        classifier="" if info.classifies else classifier,
+        preset=preset,
+        paper=info.paper,
+    )
 
 
 def _dataset_entry(data: GridData) -> DatasetEntry:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -224,6 +225,9 @@ def test_further_classifiers_have_the_figures_of_runs_with_them(data: Path) -> N
     assert [row["method"] for row in rows] == ["cvae", "cvae:prototypes", "ale"]
     assert [bool(row["seconds"]) for row in rows] == [True, False, True]
     assert "on the trained models of METHOD" in (together.out / "leaderboard.md").read_text()
+    for out in (apart.out, together.out):
+        page = (out / "leaderboard.html").read_text()
+        assert re.findall(r'"classifier": ?"(\w*)"', page) == ["softmax", "prototypes", ""]
     # What is known with it is not.
     known = (together.out / "leaderboard.safetensors",)
     again = options_for(data, out=data / "again", known=known, **beside)

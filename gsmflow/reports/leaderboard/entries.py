@@ -57,7 +57,7 @@ class MethodEntry:
         Its name in files and in tables.
     kind, classifier, preset, paper
         As in its `Method` and in the recipes of its runs; the classifier is empty where the method
-        has its usual one.
+        classifies by itself.
     """
 
     key: str

@@ -75,13 +75,15 @@ def _dataset(row: Mapping[str, str]) -> dict[str, Any]:
     return {"key": _key(row), **names, "seen": 82, "unseen": 20, "rows": 2563}
 
 
-def _method(name: str) -> dict[str, str]:
+def _method(key: str) -> dict[str, str]:
+    name, _, classifier = key.partition(":")
     method = find_method(name)
+    usual = "" if method.classifies else "softmax"
     return {
-        "key": name,
-        "label": method.label,
+        "key": key,
+        "label": f"{method.label}, {classifier}" if classifier else method.label,
         "kind": method.kind,
-        "classifier": "" if method.classifies else "softmax",
+        "classifier": classifier or usual,
         "preset": "published",
         "paper": method.paper,
     }
