@@ -363,8 +363,9 @@ def read_page_data(path: Path, classes: int) -> PageData:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             names = {group: parse_json(text) for group, text in file.metadata().items()}
+        names.setdefault("right_beside", [])  # older files have none
         shifts, right_beside = (
-            {name: _below(f"{group}.{i}", arrays) for i, name in enumerate(names.get(group, ()))}
+            {name: _below(f"{group}.{i}", arrays) for i, name in enumerate(names[group])}
             for group in ("shifts", "right_beside")
         )
         sample, right, known = (

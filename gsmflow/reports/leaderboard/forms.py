@@ -150,7 +150,7 @@ def rank_grid(board: Leaderboard) -> Grid | None:
         f"{1 - ranking.alpha:.0%}; Demsar, JMLR 2006)"
     ]
     if ranking.left_out:
-        names = ", ".join(map(board.label, ranking.left_out))
+        names = "; ".join(map(board.label, ranking.left_out))
         notes.append(f"without figures on all of them, so not ranked: {names}")
     return Grid("Average ranks", ("method", "rank"), "lr", (tuple(rows),), tuple(notes))
 
