@@ -24,7 +24,7 @@ from gsmflow.runs.section import Evaluated, Section, SectionResult
 from gsmflow.runs.stages import Fitted, Run, fit_scorer
 from gsmflow.runs.validation import AtEnd, Finding
 
-__all__ = ["SECTION", "names_beside"]
+__all__ = ["SECTION", "label_with", "names_beside"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +77,19 @@ def _measure(evaluated: Evaluated, classified: Mapping[str, _Classified]) -> Sec
     for name, classifier in classified.items():
         outcome = evaluate(classifier.scorer, evaluated.problem, evaluated.held_out)
         metrics[name] = measure(outcome, classifier.gamma).as_json()
-        curves[_label(evaluated.run.label, name)] = outcome, classifier.gamma
+        curves[label_with(evaluated.run.label, name)] = outcome, classifier.gamma
         right[name] = right_answers(outcome, classifier.gamma)
     return SectionResult(metrics, curves=curves, right=right)
 
 
-def _label(model: str, name: str) -> str:
-    return f"{model}, {name}"
+def label_with(model: str, classifier: str) -> str:
+    """The label of a model with another classifier than its usual one."""
+    return f"{model}, {classifier}"
 
 
 def _rows(metrics: Field) -> list[SectionRow]:
     model, found = metrics["model"].text(), metrics[CLASSIFIERS_BESIDE]
-    return [SectionRow(_label(model, name), found[name]) for name in found.object()]
+    return [SectionRow(label_with(model, name), found[name]) for name in found.object()]
 
 
 SECTION = Section(

@@ -23,7 +23,7 @@ from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import CLASSIFIERS, Recipe, classifiers_for
-from gsmflow.runs.classifiers_beside import names_beside
+from gsmflow.runs.classifiers_beside import label_with, names_beside
 from gsmflow.runs.directory import computed_fields
 from gsmflow.runs.experiment import open_dataset
 from gsmflow.runs.script import Script, script_recipe
@@ -104,7 +104,7 @@ class MethodChoice:
     def label(self) -> str:
         """Its name in tables."""
         label = find_method(self.name).label
-        return f"{label}, {self.classifier}" if self.classifier else label
+        return label_with(label, self.classifier) if self.classifier else label
 
     def taken_beside(self, names: Sequence[str]) -> list[str]:
         """Those of further classifiers that its runs can have; none where it names a classifier."""
