@@ -1,6 +1,7 @@
 """Checks of a recipe: bounds of values, names, and settings that exclude each other."""
 
 import os
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gsmflow.recipes.recipe import (
     used_configs,
 )
 
-__all__ = ["check_model_class", "check_one_split", "check_recipe"]
+__all__ = ["check_model_class", "check_names", "check_one_split", "check_recipe"]
 
 # File systems have 255 bytes for a name, of which temporary files need some.
 _LONGEST_NAME = 200
@@ -112,19 +113,23 @@ def check_model_class(recipe: Recipe, model_class: type[Model]) -> None:
             )
 
 
+def check_names(flag: str, kind: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raise `InputError` unless all names of a kind are known and each is given once."""
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{flag}: found {name!r}, expected some of {', '.join(known)}{such_as(name, known)}"
+            )
+    if len(set(names)) < len(names):
+        raise InputError(f"{flag}: found {' '.join(names)}, expected each {kind} once")
+
+
 def _check_beside(recipe: Recipe) -> None:
     for flag, kind, names, known in (
         ("--beside", "method", recipe.beside, METHODS),
         ("--classifiers-beside", "classifier", recipe.classifiers_beside, CLASSIFIERS),
     ):
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"{flag}: found {name!r}, expected some of {', '.join(known)}"
-                    f"{such_as(name, known)}"
-                )
-        if len(set(names)) < len(names):
-            raise InputError(f"{flag}: found {' '.join(names)}, expected each {kind} once")
+        check_names(flag, kind, names, known)
     if "softmax" in recipe.classifiers_beside and recipe.classifier_name != "softmax":
         raise InputError(
             f"--classifiers-beside: found softmax with --classifier {recipe.classifier_name}, "

@@ -106,7 +106,7 @@ def collect_board(
         command=command,
         environment=_environment([*finished.values()]),
         class_splits=splits,
-        shares_models={method for method, _ in of_methods} != {cell.method for cell in cells},
+        shares_models=len(of_methods) > len(cells),
     )
 
 

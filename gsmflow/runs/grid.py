@@ -21,6 +21,7 @@ from gsmflow.data.formats.files import dataset_files
 from gsmflow.learning.contract import why_unfit
 from gsmflow.learning.method import PresetName
 from gsmflow.methods.registry import METHODS, find_method
+from gsmflow.recipes.checks import check_names
 from gsmflow.recipes.flags import parse_recipe
 from gsmflow.recipes.recipe import CLASSIFIERS, Recipe, classifiers_for
 from gsmflow.runs.classifiers_beside import label_with, names_beside
@@ -244,13 +245,10 @@ def check_classifiers_beside(names: Sequence[str], methods: Sequence[MethodChoic
     Raises
     ------
     InputError
-        If one is unknown, or none of the methods can have it.
+        If one is unknown or given twice, or none of the methods can have it.
     """
+    check_names("--classifiers-beside", "classifier", names, CLASSIFIERS)
     for name in names:
-        if name not in CLASSIFIERS:
-            raise InputError(
-                f"--classifiers-beside: found {name!r}, expected some of {', '.join(CLASSIFIERS)}"
-            )
         if not any(method.taken_beside([name]) for method in methods):
             raise InputError(
                 f"--classifiers-beside: found {name}, which no method of this grid can have, "

@@ -9,6 +9,7 @@ from typing import Any
 from gsmflow.evaluation.measures import metrics_in
 from gsmflow.methods.registry import find_method
 from gsmflow.reports.published import PUBLISHED_FILE, read_published
+from gsmflow.runs.grid import read_method_choices
 
 __all__ = ["demo_document"]
 
@@ -76,14 +77,13 @@ def _dataset(row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _method(key: str) -> dict[str, str]:
-    name, _, classifier = key.partition(":")
-    method = find_method(name)
-    usual = "" if method.classifies else "softmax"
+    (choice,) = read_method_choices([key])
+    method = find_method(choice.name)
     return {
         "key": key,
-        "label": f"{method.label}, {classifier}" if classifier else method.label,
+        "label": choice.label,
         "kind": method.kind,
-        "classifier": classifier or usual,
+        "classifier": "" if method.classifies else choice.classifier or "softmax",
         "preset": "published",
         "paper": method.paper,
     }
